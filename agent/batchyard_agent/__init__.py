@@ -1,0 +1,1 @@
+"""The Batchyard agent: runs attempts on one host and reports what it sees."""

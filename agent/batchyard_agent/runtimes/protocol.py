@@ -1,0 +1,204 @@
+"""
+What the agent needs of a runtime: prepare, launch, signal, adopt, remove.
+
+A runtime carries out; it decides nothing. It must keep two promises across its
+own death and the agent's: an attempt is launched at most once, and its exit
+code stays learnable until ``remove``. All methods are coroutines and are called
+from one event loop; blocking work goes to threads inside the runtime.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from batchyard.resources import Resources
+
+
+class StopSignal(enum.IntEnum):
+    """What ``signal`` may send."""
+
+    TERM = 15
+    KILL = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    """One resource limit of the attempt's processes."""
+
+    name: str
+    soft_limit: int
+    hard_limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tmpfs:
+    """A memory file system inside the container."""
+
+    container_path: str
+    size_mib: int
+    mount_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpec:
+    """
+    Everything a runtime needs to launch one attempt.
+
+    Attributes:
+        attempt_id: Never reused. Contains ``:`` and ``#``; runtimes that need a
+            plainer name derive one.
+        image: Empty on the process runtime.
+        command: Argument vector; empty means the image's own.
+        environment: Complete, the agent's additions included.
+        resources: CPU and memory are enforced; memory is a hard limit.
+        gpu_uuids: Devices that the attempt may see, no others.
+        log_path: File that receives stdout and stderr, appended as they come.
+        log_bytes_max: Bytes kept; what comes later is dropped after a marker line.
+        working_directory: Empty: the image's own, or the attempt's scratch folder.
+        init: Run an init process as PID 1 in the container.
+        shared_memory_mib: Size of /dev/shm; 0 means the engine's default.
+        max_swap_mib: None: no swap.
+    """
+
+    attempt_id: str
+    job_id: str
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    resources: Resources
+    gpu_uuids: tuple[str, ...] = ()
+    log_path: Path
+    log_bytes_max: int
+    user: str = ""
+    working_directory: str = ""
+    readonly_root: bool = False
+    init: bool = True
+    shared_memory_mib: int = 0
+    max_swap_mib: int | None = None
+    swappiness: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The attempt's command runs. ``started_at_ms`` is wall-clock time."""
+
+    attempt_id: str
+    started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """
+    The attempt's command has ended, and all its output is in the log.
+
+    Attributes:
+        exit_code: As a shell gives it: 128 + n after signal n.
+        out_of_memory: The kernel killed it for its memory limit.
+        reason: What the runtime says beyond the code; empty mostly.
+    """
+
+    attempt_id: str
+    exit_code: int
+    stopped_at_ms: int
+    out_of_memory: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """
+    The attempt never ran and never will.
+
+    Attributes:
+        reason: AWS's text where it has one: ``CannotPullContainerError: ...``,
+            ``CannotStartContainerError: ...``; at most 255 characters.
+        exit_code: 127 or 126 when the command was missing or not executable, as
+            a shell and Docker say it; None when there is none to tell.
+    """
+
+    attempt_id: str
+    reason: str
+    exit_code: int | None = None
+    stopped_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vanished:
+    """
+    No trace is left from which an exit code could be learnt.
+
+    For instance after a reboot of the host, or when somebody removed the
+    container. Also the answer of ``adopt`` for an attempt that was never launched
+    is not this but ``NotLaunched``.
+    """
+
+    attempt_id: str
+    reason: str
+
+
+Observation = Started | Exited | StartFailed | Vanished
+Observe = Callable[[Observation], None]
+"""Takes observations on the event loop's thread, in the order they happened."""
+
+
+class Adoption(enum.Enum):
+    """What ``adopt`` found."""
+
+    KNOWN = "known"
+    """The attempt was launched: observations follow (Started, then its end)."""
+
+    NOT_LAUNCHED = "not launched"
+    """It certainly was never launched; ``launch`` may be called."""
+
+
+class Runtime(Protocol):
+    """Runs attempts. One instance an agent."""
+
+    name: str
+    """``docker``, ``process`` or ``fake``."""
+
+    async def open(self, observe: Observe) -> None:
+        """
+        Get ready; *observe* is called from now on.
+
+        Raises:
+            RuntimeUnavailableError: the engine cannot be used on this host.
+        """
+
+    async def launch(self, spec: LaunchSpec) -> None:
+        """
+        Start an attempt that was never launched.
+
+        Returns when the attempt was handed over; success and failure arrive as
+        observations: Started then Exited, or StartFailed.
+        """
+
+    async def adopt(self, spec: LaunchSpec) -> Adoption:
+        """
+        Find an attempt again that a former agent may have launched.
+
+        After KNOWN, observations arrive as they would after ``launch``, with
+        the true times and exit code, also if it ended in the meantime.
+        """
+
+    async def signal(self, attempt_id: str, signal: StopSignal) -> None:
+        """Signal the attempt's processes; no error if it has ended."""
+
+    async def remove(self, attempt_id: str) -> None:
+        """Let go of an ended attempt: container, files, cgroup; not its log. Idempotent."""
+
+    async def launched(self) -> list[str]:
+        """Return ids of all attempts of this agent that the runtime still holds."""
+
+    async def close(self) -> None:
+        """Stop observing. Attempts go on."""
+
+
+class RuntimeUnavailableError(Exception):
+    """The runtime cannot be used on this host; the text says why."""

@@ -1,0 +1,86 @@
+"""
+Ids: how things are named, and nothing else.
+
+Job ids are time-ordered UUIDs (RFC 9562, version 7), so that ids sort by
+submission. An array child is ``<job id>:<index>``, an attempt is
+``<job id>[:<index>]#<number>``. Time and randomness are arguments, so that
+whoever decides stays deterministic.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+JobId = NewType("JobId", str)
+"""A job, or an array child with its ``:<index>``."""
+
+AttemptId = NewType("AttemptId", str)
+HostId = NewType("HostId", str)
+
+NAME_LENGTH_MAX = 128
+"""Longest name of a job, queue, definition or environment (AWS: SubmitJob)."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def uuid7(now_ms: int, entropy: bytes) -> str:
+    """
+    Make a time-ordered UUID.
+
+    Args:
+        now_ms: Milliseconds since the epoch.
+        entropy: Ten random bytes.
+    """
+    value = (now_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_uuid(text: str) -> bool:
+    """Say whether *text* is a UUID in lower-case canonical form."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Say whether *text* may name a queue, a definition or an environment."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_job_name(text: str) -> bool:
+    """Say whether *text* may name a job: as a name, first a letter or digit."""
+    return _JOB_NAME.fullmatch(text) is not None
+
+
+def child_id(parent: str, index: int) -> JobId:
+    """Return the id of child *index* of array job *parent*."""
+    return JobId(f"{parent}:{index}")
+
+
+def split_job_id(job_id: str) -> tuple[JobId, int | None]:
+    """Split a job id into the job's own id and the child's index, if any."""
+    parent, colon, index = job_id.partition(":")
+    if colon and index.isascii() and index.isdigit() and str(int(index)) == index:
+        return JobId(parent), int(index)
+    return JobId(job_id), None
+
+
+def attempt_id(job_id: str, number: int) -> AttemptId:
+    """Return the id of try *number* (from 1) of a job or child."""
+    return AttemptId(f"{job_id}#{number}")
+
+
+def split_attempt_id(attempt: str) -> tuple[JobId, int | None, int]:
+    """
+    Split an attempt id into job id, child index and number.
+
+    Raises:
+        ValueError: if *attempt* is not an attempt id.
+    """
+    job_id, _, number = attempt.rpartition("#")
+    parent, index = split_job_id(job_id)
+    return parent, index, int(number)

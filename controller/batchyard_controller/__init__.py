@@ -1,0 +1,1 @@
+"""The Batchyard controller: desired state, decisions, and the gRPC services."""
