@@ -1,0 +1,167 @@
+"""App: the composition root; here clocks and dice come in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import time
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from batchyard.ids import JobId, uuid7
+from batchyard.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    compute_environment_pb2,
+    compute_environment_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+    job_definition_pb2,
+    job_definition_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    job_queue_pb2,
+    job_queue_pb2_grpc,
+)
+
+from .config import Config, is_loopback
+from .core.model import Instant
+from .leadership import Office, hold_office
+from .metrics import Metrics
+from .services.definitions import JobDefinitions
+from .services.environments import ComputeEnvironments
+from .services.errors import ErrorInterceptor
+from .services.hosts import Hosts
+from .services.jobs import Jobs
+from .services.queues import JobQueues
+from .sessions import Sessions
+from .store.open import open_store
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (compute_environment_pb2, "ComputeEnvironmentService"),
+        (job_queue_pb2, "JobQueueService"),
+        (job_definition_pb2, "JobDefinitionService"),
+        (job_pb2, "JobService"),
+        (host_pb2, "HostService"),
+        (agent_pb2, "AgentService"),
+    )
+)
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+"""Longest message taken; agents' reports are the longest."""
+STOP_GRACE_S = 1.0
+
+
+def clock() -> Instant:
+    """Read both clocks."""
+    return Instant(wall_ms=time.time_ns() // 1_000_000, boot_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
+
+
+def new_job_id() -> JobId:
+    """Make a job id."""
+    return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
+
+
+def build_server(office: Office, sessions: Sessions) -> grpc.aio.Server:
+    """Put all services on one server."""
+    server = grpc.aio.server(
+        interceptors=(ErrorInterceptor(),),
+        options=(
+            ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.so_reuseport", 0),
+        ),
+    )
+    compute_environment_pb2_grpc.add_ComputeEnvironmentServiceServicer_to_server(ComputeEnvironments(office), server)
+    job_queue_pb2_grpc.add_JobQueueServiceServicer_to_server(JobQueues(office), server)
+    job_definition_pb2_grpc.add_JobDefinitionServiceServicer_to_server(
+        JobDefinitions(office, lambda: clock().wall_ms), server
+    )
+    job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id), server)
+    host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(office, sessions, clock), server)
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server
+
+
+async def serve(config: Config) -> None:
+    """
+    Serve until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: the address cannot be listened on.
+        UnsupportedServerError: the store's server loses acknowledged writes.
+    """
+    log = structlog.get_logger()
+    store = open_store(config.store)
+    metrics = Metrics()
+    office = Office()
+    sessions = Sessions(office)
+    server = build_server(office, sessions)
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    _listen(server, config.listen)
+    if config.metrics:
+        host, _, port = config.metrics.rpartition(":")
+        start_http_server(int(port), host, registry=metrics.registry)
+    await server.start()
+    log.info("listening", address=config.listen, store=config.store)
+    candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    stop = _stop_signal()
+    async with asyncio.TaskGroup() as group:
+        terms = group.create_task(hold_office(store, candidate, office, sessions.open_term, clock, metrics))
+        reporter = group.create_task(_report_health(office, healthy))
+        await _first_done(stop, terms)
+        terms.cancel()
+        reporter.cancel()
+    await server.stop(STOP_GRACE_S)
+    await store.close()
+    log.info("stopped")
+
+
+async def _first_done(stop: asyncio.Event, terms: asyncio.Task[None]) -> None:
+    """Wait for a signal, or for the terms to fail (the task group tells why)."""
+    waiter = asyncio.create_task(stop.wait())
+    await asyncio.wait({waiter, terms}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+
+
+async def _report_health(office: Office, healthy: health.aio.HealthServicer) -> None:
+    """Answer SERVING while this controller leads."""
+    while True:
+        status = health_pb2.HealthCheckResponse.SERVING if office.leads else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await healthy.set(service, status)
+        await office.changed()
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    if not is_loopback(address):
+        structlog.get_logger().warning(
+            "LISTENING BEYOND LOOPBACK WITHOUT AUTHENTICATION: anyone who reaches this port can run "
+            "commands on every host; keep it behind a firewall",
+            address=address,
+        )
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as err:
+        raise OSError(f"cannot listen on {address}: {err}") from err
+    if port == 0:
+        raise OSError(f"cannot listen on {address}")
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

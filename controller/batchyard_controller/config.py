@@ -1,0 +1,48 @@
+"""Configuration of the controller: flags over environment over file over defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_LISTEN = "127.0.0.1:8470"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    What the controller is told.
+
+    Attributes:
+        listen: ``host:port`` of the gRPC listener.
+        store: Store URL, see ``store.open``.
+        metrics: ``host:port`` of the Prometheus listener; empty for none.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    store: str
+    metrics: str = ""
+    log_level: str = "info"
+
+
+def default_store() -> str:
+    """Return the URL of the embedded store in this user's state folder."""
+    if os.geteuid() == 0:
+        folder = Path("/var/lib/batchyard")
+    else:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "batchyard"
+    return f"sqlite://{folder / 'controller.db'}"
+
+
+def is_loopback(listen: str) -> bool:
+    """Say whether nobody beyond this machine can reach a listener."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost" or listen.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,255 @@
+"""
+Admission: may this request become an event, in the world as it is now?
+
+Each function looks at the world, changes nothing, and returns the event, or
+raises a `RequestError` that says what is wrong. The driver applies the event
+before it looks at the next request, so two requests cannot both win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchyard.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    Violation,
+)
+from batchyard.ids import HostId, JobId, split_job_id
+
+from . import limits
+from .events import (
+    DefinitionChanged,
+    EnvironmentChanged,
+    EnvironmentDeleted,
+    HostMarked,
+    JobCancelled,
+    JobSubmitted,
+    JobTerminated,
+    QueueChanged,
+    QueueDeleted,
+)
+from .model import (
+    ComputeEnvironment,
+    ComputeResources,
+    DefinitionStatus,
+    EnvironmentOrder,
+    Host,
+    Instant,
+    Job,
+    JobDefinition,
+    JobQueue,
+    ResourceState,
+)
+from .resolution import Submission, resolve
+from .validation import check_container, check_queue, quote, refuse
+from .world import World
+
+
+def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant) -> tuple[JobSubmitted | None, Job]:
+    """
+    Admit a job; a repeated request id returns the first job and no event.
+
+    Raises:
+        InvalidArgumentError, NotFoundError, FailedPreconditionError: see the texts.
+    """
+    if submission.request_id:
+        first = world.requests.get(submission.request_id)
+        if first is not None:
+            return None, world.jobs[first]
+    queue = world.queues.get(submission.queue)
+    if queue is None:
+        raise NotFoundError(f"JobQueue {submission.queue} not found.")
+    if queue.state is not ResourceState.ENABLED:
+        raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
+    spec, violations = resolve(submission, _definition_of(world, submission))
+    check_container(violations, "container", spec.container, complete=True)
+    refuse(violations)
+    for dependency in submission.depends_on:
+        if dependency.job_id not in world.jobs:
+            raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
+    job = Job(
+        id=job_id,
+        name=submission.name,
+        spec=world.intern(spec),
+        seq=0,
+        created_at_ms=now.wall_ms,
+        array_size=submission.array_size,
+        depends_on=submission.depends_on,
+        request_id=submission.request_id,
+    )
+    return JobSubmitted(job=job), job
+
+
+def _definition_of(world: World, submission: Submission) -> JobDefinition | None:
+    if not submission.definition:
+        return None
+    definition = world.find_definition(submission.definition)
+    if definition is None or definition.status is not DefinitionStatus.ACTIVE:
+        raise NotFoundError(f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status")
+    return definition
+
+
+def cancel_job(world: World, job_id: str, reason: str) -> JobCancelled:
+    """Admit a cancellation; a job that has started or ended is left alone (AWS: CancelJob)."""
+    parent, index = _unit(world, job_id)
+    return JobCancelled(job_id=parent, index=index, reason=reason)
+
+
+def terminate_job(world: World, job_id: str, reason: str) -> JobTerminated:
+    """Admit a termination; a job that has ended is left alone (AWS: TerminateJob)."""
+    parent, index = _unit(world, job_id)
+    return JobTerminated(job_id=parent, index=index, reason=reason)
+
+
+def _unit(world: World, job_id: str) -> tuple[JobId, int | None]:
+    parent, index = split_job_id(job_id)
+    if world.find_unit(parent, index) is None:
+        raise NotFoundError(f"job {quote(job_id)} not found")
+    return parent, index
+
+
+def create_environment(world: World, environment: ComputeEnvironment, now: Instant) -> EnvironmentChanged:
+    """Admit a new compute environment."""
+    if environment.name in world.environments:
+        raise AlreadyExistsError(f"compute environment {environment.name} exists already")
+    if len(world.environments) >= limits.COMPUTE_ENVIRONMENTS_MAX:
+        raise ResourceExhaustedError(
+            f"there are {limits.COMPUTE_ENVIRONMENTS_MAX} compute environments, the most allowed"
+        )
+    return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
+
+
+def update_environment(
+    world: World,
+    name: str,
+    state: ResourceState | None,
+    compute_resources: ComputeResources | None,
+    unmanaged_vcpus: int | None,
+    service_role: str | None,
+) -> EnvironmentChanged:
+    """Admit a change of the parts that are given."""
+    found = find_environment(world, name)
+    return EnvironmentChanged(
+        environment=replace(
+            found,
+            state=state or found.state,
+            compute_resources=compute_resources or found.compute_resources,
+            unmanaged_vcpus=found.unmanaged_vcpus if unmanaged_vcpus is None else unmanaged_vcpus,
+            service_role=found.service_role if service_role is None else service_role,
+        )
+    )
+
+
+def find_environment(world: World, name: str) -> ComputeEnvironment:
+    """Return an environment or raise NotFoundError."""
+    found = world.environments.get(name)
+    if found is None:
+        raise NotFoundError(f"compute environment {quote(name)} not found")
+    return found
+
+
+def delete_environment(world: World, name: str) -> EnvironmentDeleted:
+    """Admit the end of an environment that is DISABLED and unused (AWS: DeleteComputeEnvironment)."""
+    found = find_environment(world, name)
+    users = [q.name for q in world.queues.values() if any(s.compute_environment == name for s in q.environment_order)]
+    if users:
+        raise FailedPreconditionError(
+            f"Cannot delete, found existing JobQueue relationship: {', '.join(sorted(users))}"
+        )
+    if found.state is not ResourceState.DISABLED:
+        raise FailedPreconditionError(f"compute environment {name} is ENABLED; disable it before you delete it")
+    return EnvironmentDeleted(name=name)
+
+
+def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
+    """Admit a new queue."""
+    if queue.name in world.queues:
+        raise AlreadyExistsError(f"job queue {queue.name} exists already")
+    if len(world.queues) >= limits.QUEUES_MAX:
+        raise ResourceExhaustedError(f"there are {limits.QUEUES_MAX} job queues, the most allowed")
+    _check_environments(world, queue)
+    return QueueChanged(queue=replace(queue, created_at_ms=now.wall_ms))
+
+
+def _check_environments(world: World, queue: JobQueue) -> None:
+    types = {
+        find_environment(world, step.compute_environment).compute_resources.type for step in queue.environment_order
+    }
+    if len(types) > 1:
+        text = "all compute environments of a queue must be of one type, EC2 or SPOT"
+        raise InvalidArgumentError(text, (Violation("compute_environment_order", text),))
+
+
+def update_queue(
+    world: World,
+    name: str,
+    *,
+    state: ResourceState | None,
+    priority: int | None,
+    order: tuple[EnvironmentOrder, ...],
+    scheduling_policy: str | None,
+) -> QueueChanged:
+    """Admit a change of the parts that are given; an empty *order* keeps the steps."""
+    found = find_queue(world, name)
+    changed = replace(
+        found,
+        state=state or found.state,
+        priority=found.priority if priority is None else priority,
+        environment_order=order or found.environment_order,
+        scheduling_policy=found.scheduling_policy if scheduling_policy is None else scheduling_policy,
+    )
+    refuse(check_queue(changed))
+    _check_environments(world, changed)
+    return QueueChanged(queue=changed)
+
+
+def find_queue(world: World, name: str) -> JobQueue:
+    """Return a queue or raise NotFoundError."""
+    found = world.queues.get(name)
+    if found is None:
+        raise NotFoundError(f"JobQueue {quote(name)} not found.")
+    return found
+
+
+def delete_queue(world: World, name: str) -> QueueDeleted:
+    """Admit the end of a DISABLED queue (AWS: DeleteJobQueue)."""
+    if find_queue(world, name).state is not ResourceState.DISABLED:
+        raise FailedPreconditionError(f"job queue {name} is ENABLED; disable it before you delete it")
+    return QueueDeleted(name=name)
+
+
+def register_definition(world: World, definition: JobDefinition) -> DefinitionChanged:
+    """Admit the next revision of a definition."""
+    revision = len(world.definitions.get(definition.name, ())) + 1
+    return DefinitionChanged(definition=replace(definition, revision=revision))
+
+
+def deregister_definition(world: World, key: str) -> DefinitionChanged | None:
+    """Admit that a revision becomes INACTIVE; None when it is already."""
+    found = world.find_definition(key) if ":" in key else None
+    if found is None:
+        raise NotFoundError(f"job definition {quote(key)} not found; give it as name:revision")
+    if found.status is DefinitionStatus.INACTIVE:
+        return None
+    return DefinitionChanged(definition=replace(found, status=DefinitionStatus.INACTIVE))
+
+
+def find_host(world: World, name_or_id: str) -> Host:
+    """Return a host by id, or by name, a connected one first; or raise NotFoundError."""
+    host = world.hosts.get(HostId(name_or_id))
+    if host is None:
+        named = [h for h in world.hosts.values() if h.record.facts.name == name_or_id]
+        host = max(named, key=lambda h: (h.session, h.heard_boot_ms), default=None)
+    if host is None:
+        raise NotFoundError(f"host {quote(name_or_id)} not found")
+    return host
+
+
+def mark_host(world: World, name_or_id: str, *, cordoned: bool, draining: bool) -> HostMarked:
+    """Admit that a host is cordoned, drained or freed."""
+    host = find_host(world, name_or_id)
+    return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)

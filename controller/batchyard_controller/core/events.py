@@ -1,0 +1,169 @@
+"""
+Events: facts that have happened, the only input of the reactor.
+
+Past tense, never rejected. What a user asks for becomes an event only after
+`admission` has found nothing wrong with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchyard.ids import AttemptId, HostId, JobId
+
+from .model import AttemptEnd, ComputeEnvironment, HostFacts, Job, JobDefinition, JobQueue
+from .placement import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted:
+    """A job was accepted. Its ``seq`` is set when the event is applied."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled:
+    """Someone asked to cancel a job, all children of an array, or one child."""
+
+    job_id: JobId
+    index: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTerminated:
+    """Someone asked to stop a job, all children of an array, or one child."""
+
+    job_id: JobId
+    index: int | None
+    reason: str
+
+
+class Phase(StrEnum):
+    """How far an attempt has come on its host."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole truth about one attempt, as its agent sees it; ``end`` if and only if ENDED."""
+
+    attempt_id: AttemptId
+    phase: Phase
+    started_at_ms: int = 0
+    end: AttemptEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostJoined:
+    """An agent opened a session and said all that it keeps."""
+
+    host_id: HostId
+    facts: HostFacts
+    session: int
+    reports: tuple[Report, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLeft:
+    """A session ended. An event of a session that was replaced means nothing."""
+
+    host_id: HostId
+    session: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostHeard:
+    """A heartbeat came; ``facts`` when the host has changed."""
+
+    host_id: HostId
+    facts: HostFacts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMarked:
+    """An operator cordoned, drained or freed a host."""
+
+    host_id: HostId
+    cordoned: bool
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsReported:
+    """A host reported on attempts."""
+
+    host_id: HostId
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentChanged:
+    """A compute environment was created or updated."""
+
+    environment: ComputeEnvironment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentDeleted:
+    """A compute environment was deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueChanged:
+    """A job queue was created or updated."""
+
+    queue: JobQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDeleted:
+    """A job queue was deleted; its jobs end."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionChanged:
+    """A revision was registered or deregistered."""
+
+    definition: JobDefinition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan was made of the world as it is."""
+
+    plan: Plan
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time has passed."""
+
+
+Event = (
+    JobSubmitted
+    | JobCancelled
+    | JobTerminated
+    | HostJoined
+    | HostLeft
+    | HostHeard
+    | HostMarked
+    | AttemptsReported
+    | EnvironmentChanged
+    | EnvironmentDeleted
+    | QueueChanged
+    | QueueDeleted
+    | DefinitionChanged
+    | Planned
+    | Ticked
+)

@@ -1,0 +1,79 @@
+"""
+Numbers that bound what users may ask for, each with its source.
+
+"AWS" is the AWS Batch user guide, page "Service quotas", or the API reference;
+"ours" is chosen here.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+
+COMMAND_BYTES_MAX = 8192
+"""AWS: container overrides."""
+DEFINITION_BYTES_MAX = 24 * KIB
+"""AWS."""
+SUBMIT_BYTES_MAX = 30 * KIB
+"""AWS."""
+IMAGE_LENGTH_MAX = 255
+"""AWS: ContainerProperties.image."""
+ARRAY_SIZE_MIN = 2
+ARRAY_SIZE_MAX = 1_000_000
+"""AWS allows 10,000; the native limit is ours."""
+DEPENDENCIES_MAX = 1000
+"""AWS allows 20; the native limit is ours."""
+ATTEMPTS_MAX = 10
+"""AWS: RetryStrategy.attempts."""
+EXIT_RULES_MAX = 5
+"""AWS: evaluateOnExit."""
+PATTERN_LENGTH_MAX = 512
+"""AWS: evaluateOnExit patterns."""
+TAGS_MAX = 50
+TAG_KEY_LENGTH_MAX = 128
+TAG_VALUE_LENGTH_MAX = 256
+"""AWS: tags."""
+REASON_LENGTH_MAX = 1024
+"""AWS: CancelJob, TerminateJob."""
+CONTAINER_REASON_LENGTH_MAX = 255
+"""AWS: AttemptContainerDetail.reason."""
+REQUEST_ID_LENGTH_MAX = 128
+"""Ours."""
+SHARE_IDENTIFIER_LENGTH_MAX = 255
+"""AWS: shareIdentifier."""
+SCHEDULING_PRIORITY_MAX = 9999
+"""AWS: schedulingPriority."""
+ENVIRONMENTS_PER_QUEUE_MAX = 3
+"""AWS."""
+QUEUES_MAX = 1000
+"""AWS allows 50; ours is higher as a yard has no account to protect."""
+COMPUTE_ENVIRONMENTS_MAX = 1000
+"""As QUEUES_MAX."""
+DESCRIBE_MAX = 1000
+"""Names or ids in one describe call; AWS allows 100."""
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+"""Ours."""
+TIMEOUT_S_MAX = 10 * 365 * 24 * 3600
+"""Ours: ten years, so that sums of times stay far from 64 bits."""
+INT32_MAX = 2**31 - 1
+
+CPU_MILLIS_MIN = 1
+CPU_MILLIS_MAX = 100_000_000
+"""Ours: 100,000 vCPUs, beyond any one host."""
+MEMORY_MIB_MIN = 4
+"""AWS: ResourceRequirement MEMORY."""
+MEMORY_MIB_MAX = 1 << 30
+"""Ours: a pebibyte."""
+GPU_MILLIS_MAX = 1_000_000
+"""Ours: 1000 GPUs in one host."""
+DISK_MIB_MAX = 1 << 34
+"""Ours: 16 PiB."""
+MAX_VCPUS_MAX = INT32_MAX
+
+CONTACT_LIMIT_MS = 45_000
+"""A host silent for longer counts as unreachable (reliability, R7)."""
+FENCE_MS = 15 * 60_000
+"""By then an agent without contact has killed what it runs (reliability, R7)."""
+FENCE_MARGIN_MS = 35_000 + FENCE_MS // 1000
+"""Kill grace 30 s, 5 s of slack, and clocks that differ by one in a thousand."""
+HEARTBEAT_INTERVAL_MS = 3_000

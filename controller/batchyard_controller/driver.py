@@ -1,0 +1,212 @@
+"""
+Driver: the only writer, and the law "write, then send".
+
+One loop. It takes everything that has come since the last turn, lets the core
+decide, commits what changed in one group, and only then answers callers and
+carries out commands. Readers are served between commits, so nobody sees what is
+not stored. If a commit fails, the driver ends: it may lead no longer, and what
+it has in memory may be wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from batchyard.errors import RequestError, UnavailableError
+
+from .core.commands import Command
+from .core.events import Event, Planned, Ticked
+from .core.model import Instant
+from .core.placement import make_plan
+from .core.reactor import apply
+from .core.world import World
+from .metrics import Metrics
+from .store.codec import encode_touched
+from .store.protocol import Store
+
+T = TypeVar("T")
+
+Decide = Callable[[World, Instant], tuple[Event | None, T]]
+"""Looks at the world and returns an event, if any, and the caller's answer; or raises RequestError."""
+
+TURN_MAX = 2000
+"""Most requests and events in one turn, so that no answer waits for too long a commit."""
+TICK_S = 1.0
+
+
+class Outlet(Protocol):
+    """Carries out commands. Must not block and must not raise."""
+
+    def carry_out(self, world: World, commands: Iterable[Command]) -> None:
+        """Send to hosts, tell watchers."""
+
+    def close(self) -> None:
+        """End the term for hosts and watchers."""
+
+
+@dataclass(slots=True)
+class _Request:
+    decide: Decide[Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Read:
+    look: Callable[[World], Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one turn owes to others once it is stored."""
+
+    commands: list[Command] = field(default_factory=list)
+    answers: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
+
+
+class Driver:
+    """Runs one term of leadership over one world."""
+
+    def __init__(
+        self, store: Store, epoch: int, world: World, outlet: Outlet, clock: Callable[[], Instant], metrics: Metrics
+    ) -> None:
+        self.epoch = epoch
+        self._store = store
+        self._world = world
+        self._outlet = outlet
+        self._clock = clock
+        self._metrics = metrics
+        self._inbox: list[_Request | Event] = []
+        self._reads: list[_Read] = []
+        self._wake = asyncio.Event()
+        self._ended = False
+        self._turn = _Turn()
+
+    def post(self, event: Event) -> None:
+        """Hand in an event; nothing is answered."""
+        self._inbox.append(event)
+        self._wake.set()
+
+    async def request(self, decide: Decide[T]) -> T:
+        """
+        Let *decide* look at the world, apply its event, and answer once that is stored.
+
+        Raises:
+            RequestError: what *decide* raised.
+            UnavailableError: the term ended; whether the event was stored is unknown.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enlist()
+        self._inbox.append(_Request(decide, answer))
+        return await answer
+
+    async def read(self, look: Callable[[World], T]) -> T:
+        """
+        Let *look* see the world when all of it is stored.
+
+        Raises:
+            UnavailableError: the term ended.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._enlist()
+        self._reads.append(_Read(look, answer))
+        return await answer
+
+    def _enlist(self) -> None:
+        if self._ended:
+            raise UnavailableError("this controller does not lead now; try again")
+        self._wake.set()
+
+    async def run(self) -> None:
+        """
+        Take turns until a commit fails.
+
+        Raises:
+            StoreError: the commit failed; load and campaign again.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._run_ticks())
+                group.create_task(self._run_turns())
+        finally:
+            self._end()
+
+    async def _run_ticks(self) -> None:
+        while True:
+            self.post(Ticked())
+            await asyncio.sleep(TICK_S)
+
+    async def _run_turns(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._take_turn()
+            # One trip round the loop lets more callers join the next turn.
+            await asyncio.sleep(0)
+
+    async def _take_turn(self) -> None:
+        inbox, self._inbox = self._inbox[:TURN_MAX], self._inbox[TURN_MAX:]
+        if self._inbox:
+            self._wake.set()
+        turn = self._turn = _Turn()
+        now = self._clock()
+        for item in inbox:
+            self._take(item, now, turn)
+        if self._world.wants_plan:
+            self._plan(now, turn)
+        await self._commit()
+        self._outlet.carry_out(self._world, turn.commands)
+        for answer, value in turn.answers:
+            if not answer.done():
+                answer.set_result(value)
+        self._serve_reads()
+
+    def _take(self, item: _Request | Event, now: Instant, turn: _Turn) -> None:
+        if not isinstance(item, _Request):
+            turn.commands += apply(self._world, item, now)
+            return
+        try:
+            event, value = item.decide(self._world, now)
+        except RequestError as err:
+            if not item.answer.done():
+                item.answer.set_exception(err)
+            return
+        if event is not None:
+            turn.commands += apply(self._world, event, now)
+        turn.answers.append((item.answer, value))
+
+    def _plan(self, now: Instant, turn: _Turn) -> None:
+        world = self._world
+        world.wants_plan = False
+        with self._metrics.planning():
+            plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+        turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+
+    async def _commit(self) -> None:
+        touched = self._world.take_touched()
+        if touched:
+            with self._metrics.committing(len(touched)):
+                await self._store.commit(encode_touched(self._world, touched), self.epoch)
+
+    def _serve_reads(self) -> None:
+        reads, self._reads = self._reads, []
+        for read in reads:
+            if read.answer.done():
+                continue
+            try:
+                read.answer.set_result(read.look(self._world))
+            except RequestError as err:
+                read.answer.set_exception(err)
+
+    def _end(self) -> None:
+        """Tell everybody who still waits that nothing is known."""
+        self._ended = True
+        waiting = [item.answer for item in self._inbox if isinstance(item, _Request)]
+        waiting += [read.answer for read in self._reads]
+        waiting += [answer for answer, _ in self._turn.answers]
+        for answer in waiting:
+            if not answer.done():
+                answer.set_exception(UnavailableError("this controller stopped leading; try again"))

@@ -1,0 +1,140 @@
+"""
+Leadership: one term after the other.
+
+A term begins with a campaign and a fresh load and ends with the first doubt: a
+commit that failed, or a lease that may have run out. Nothing is merged; the next
+term believes only the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from batchyard.errors import UnavailableError
+
+from .core.model import Instant
+from .core.recovery import restore
+from .core.world import World
+from .driver import Driver, Outlet
+from .metrics import Metrics
+from .store.codec import load_records
+from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
+
+PAUSE_S = 0.5
+"""Between a failed term and the next campaign."""
+
+OpenOutlet = Callable[[int], Outlet]
+"""Begins a term of the given epoch for hosts and watchers."""
+
+
+class Office:
+    """Where services find the driver of the present term, if there is one."""
+
+    def __init__(self) -> None:
+        self._driver: Driver | None = None
+        self._change = asyncio.Event()
+
+    @property
+    def driver(self) -> Driver:
+        """
+        The present term's driver.
+
+        Raises:
+            UnavailableError: there is none now.
+        """
+        if self._driver is None:
+            raise UnavailableError("this controller does not lead now; try again")
+        return self._driver
+
+    @property
+    def leads(self) -> bool:
+        """Whether there is a term now."""
+        return self._driver is not None
+
+    async def changed(self) -> None:
+        """Return when a term has begun or ended."""
+        await self._change.wait()
+
+    def enter(self, driver: Driver) -> None:
+        """Begin a term."""
+        self._set(driver)
+
+    def leave(self) -> None:
+        """End a term."""
+        self._set(None)
+
+    def _set(self, driver: Driver | None) -> None:
+        self._driver = driver
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+async def hold_office(
+    store: Store,
+    candidate: str,
+    office: Office,
+    open_outlet: OpenOutlet,
+    clock: Callable[[], Instant],
+    metrics: Metrics,
+) -> None:
+    """
+    Lead whenever possible, for ever.
+
+    Raises:
+        UnsupportedServerError: the store's server loses acknowledged writes.
+    """
+    log = structlog.get_logger()
+    while True:
+        try:
+            epoch = await store.campaign(candidate)
+            world = await _load(store, clock)
+            log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            await _serve_term(store, epoch, world, office, open_outlet(epoch), clock, metrics)
+        except UnsupportedServerError:
+            raise
+        except StoreError as err:
+            log.warning("term ended", reason=str(err) or type(err).__name__)
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _load(store: Store, clock: Callable[[], Instant]) -> World:
+    return restore(await load_records(store), clock())
+
+
+async def _serve_term(
+    store: Store,
+    epoch: int,
+    world: World,
+    office: Office,
+    outlet: Outlet,
+    clock: Callable[[], Instant],
+    metrics: Metrics,
+) -> None:
+    """Run one term to its end, which is always a StoreError."""
+    driver = Driver(store, epoch, world, outlet, clock, metrics)
+    office.enter(driver)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(driver.run())
+            group.create_task(_watch_lease(store))
+    except* StoreError as errors:
+        raise _first(errors) from errors
+    finally:
+        office.leave()
+        outlet.close()
+
+
+async def _watch_lease(store: Store) -> None:
+    await store.deposed()
+    raise DeposedError("leadership was lost or can no longer be proved")
+
+
+def _first(errors: BaseExceptionGroup[StoreError]) -> StoreError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StoreError)
+    return error

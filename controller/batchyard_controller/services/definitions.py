@@ -1,0 +1,116 @@
+"""JobDefinitionService: wire to admission and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from batchyard.errors import Violation
+from batchyard.v1 import job_definition_pb2 as pb
+from batchyard.v1 import job_definition_pb2_grpc as rpc
+from batchyard_controller.core import admission, limits, model
+from batchyard_controller.core.validation import (
+    Violations,
+    check_container,
+    check_name,
+    check_range,
+    check_retry,
+    check_tags,
+    check_timeout,
+    refuse,
+)
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+
+from . import convert
+from .paging import decode_token, encode_token, page_size
+
+
+def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violations:
+    """Return everything that is wrong with a registration."""
+    out: Violations = []
+    check_name(out, "name", definition.name)
+    if size_bytes > limits.DEFINITION_BYTES_MAX:
+        text = f"the definition has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
+        out.append(Violation("job_definition", text))
+    check_container(out, "container", definition.container, complete=False)
+    if definition.retry is not None:
+        check_retry(out, "retry_strategy", definition.retry)
+    check_timeout(out, "timeout_s", definition.timeout_s)
+    if definition.scheduling_priority is not None:
+        check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+    check_tags(out, definition.tags)
+    return out
+
+
+class JobDefinitions(rpc.JobDefinitionServiceServicer):
+    """Thin: checks fields, lets admission decide."""
+
+    def __init__(self, office: Office, now_ms: Callable[[], int]) -> None:
+        self._office = office
+        self._now_ms = now_ms
+
+    async def RegisterJobDefinition(
+        self, request: pb.RegisterJobDefinitionRequest, context: Any
+    ) -> pb.RegisterJobDefinitionResponse:
+        record = convert.definition(request, self._now_ms())
+        refuse(check_definition(record, request.ByteSize()))
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, model.JobDefinition]:
+            event = admission.register_definition(world, record)
+            return event, event.definition
+
+        registered = await self._office.driver.request(decide)
+        return pb.RegisterJobDefinitionResponse(job_definition=convert.definition_message(registered))
+
+    async def DescribeJobDefinitions(
+        self, request: pb.DescribeJobDefinitionsRequest, context: Any
+    ) -> pb.DescribeJobDefinitionsResponse:
+        keys = list(request.job_definitions)
+        convert.check_describe("job_definitions", keys)
+
+        def look(world: World) -> list[pb.JobDefinition]:
+            found: list[model.JobDefinition] = []
+            for key in keys:
+                if ":" in key:
+                    one = world.find_definition(key)
+                    found += [one] if one is not None else []
+                else:
+                    found += reversed(world.definitions.get(key, ()))
+            return [convert.definition_message(d) for d in found]
+
+        return pb.DescribeJobDefinitionsResponse(job_definitions=await self._office.driver.read(look))
+
+    async def ListJobDefinitions(
+        self, request: pb.ListJobDefinitionsRequest, context: Any
+    ) -> pb.ListJobDefinitionsResponse:
+        size = page_size(request.page_size)
+        token = decode_token(request.page_token)
+        name, _, revision = (token or "").rpartition(":")
+        after = (name, -int(revision or 0))
+        status = convert.definition_status(request.status)
+
+        def look(world: World) -> pb.ListJobDefinitionsResponse:
+            names = [request.name] if request.name else sorted(world.definitions)
+            found = [
+                d
+                for n in names
+                if n >= after[0]
+                for d in reversed(world.definitions.get(n, ()))
+                if (d.name, -d.revision) > after and status in (None, d.status)
+            ]
+            return pb.ListJobDefinitionsResponse(
+                job_definitions=[convert.definition_message(d) for d in found[:size]],
+                next_page_token=encode_token(found[size - 1].key) if len(found) > size else "",
+            )
+
+        return await self._office.driver.read(look)
+
+    async def DeregisterJobDefinition(
+        self, request: pb.DeregisterJobDefinitionRequest, context: Any
+    ) -> pb.DeregisterJobDefinitionResponse:
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return admission.deregister_definition(world, request.job_definition), None
+
+        await self._office.driver.request(decide)
+        return pb.DeregisterJobDefinitionResponse()

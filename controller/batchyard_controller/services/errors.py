@@ -1,0 +1,115 @@
+"""
+Errors on the wire: one interceptor turns ours into status codes and google.rpc details.
+
+Anything that is not ours is a bug: it is logged with its story and shown to the
+caller as INTERNAL without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from batchyard.errors import (
+    AlreadyExistsError,
+    BatchyardError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+DOMAIN = "batchyard"
+
+_CODES: dict[type[BatchyardError], grpc.StatusCode] = {
+    InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    FailedPreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
+    ResourceExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+def status_of(error: BatchyardError) -> status_pb2.Status:
+    """Return the status, with details, that stands for an error."""
+    code = _code_of(error)
+    reason = type(error).__name__.removesuffix("Error")
+    details = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+    packed = [_pack(detail) for detail in details]
+    if isinstance(error, InvalidArgumentError) and error.violations:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.message) for v in error.violations
+        ]
+        packed.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
+    return status_pb2.Status(code=code.value[0], message=str(error), details=packed)
+
+
+def _code_of(error: BatchyardError) -> grpc.StatusCode:
+    return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def _pack(message: Any) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of ours; other services pass unchanged."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler that *continuation* finds."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/batchyard."):
+            return handler
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary, method), *codecs)
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream, method), *codecs)
+        return grpc.stream_stream_rpc_method_handler(_guard_stream(handler.stream_stream, method), *codecs)
+
+
+def _guard_unary(handler: Any, method: str) -> Any:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await handler(request, context)
+        except Exception as err:  # noqa: BLE001  # every error is answered, none swallowed
+            return await _answer(context, err, method)
+
+    return guarded
+
+
+def _guard_stream(handler: Any, method: str) -> Any:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for response in handler(request, context):
+                yield response
+        except Exception as err:  # noqa: BLE001  # every error is answered, none swallowed
+            await _answer(context, err, method)
+
+    return guarded
+
+
+async def _answer(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, BatchyardError):
+        status = status_of(error)
+        await context.abort(_code_of(error), status.message, (("grpc-status-details-bin", status.SerializeToString()),))
+    structlog.get_logger().error("request failed", method=method, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "internal error; the controller's log has its story")

@@ -1,0 +1,91 @@
+"""HostService: wire to admission and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from batchyard.v1 import host_pb2 as pb
+from batchyard.v1 import host_pb2_grpc as rpc
+from batchyard_controller.core import admission, limits, model
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+from batchyard_controller.sessions import Sessions
+
+from . import convert
+from .paging import decode_token, encode_token, page_size
+
+Clock = Callable[[], model.Instant]
+
+
+class Hosts(rpc.HostServiceServicer):
+    """Thin: shows hosts, lets admission decide on marks."""
+
+    def __init__(self, office: Office, sessions: Sessions, clock: Clock) -> None:
+        self._office = office
+        self._sessions = sessions
+        self._clock = clock
+
+    async def ListHosts(self, request: pb.ListHostsRequest, context: Any) -> pb.ListHostsResponse:
+        size, after = page_size(request.page_size), decode_token(request.page_token) or ""
+
+        def look(world: World) -> pb.ListHostsResponse:
+            places = sorted((f"{h.record.facts.name}/{h.record.id}", h) for h in world.hosts.values())
+            rest = [(place, host) for place, host in places if place > after]
+            return pb.ListHostsResponse(
+                hosts=[self._view(world, host) for _, host in rest[:size]],
+                next_page_token=encode_token(rest[size - 1][0]) if len(rest) > size else "",
+            )
+
+        return await self._office.driver.read(look)
+
+    async def DescribeHost(self, request: pb.DescribeHostRequest, context: Any) -> pb.DescribeHostResponse:
+        def look(world: World) -> pb.DescribeHostResponse:
+            host = admission.find_host(world, request.host)
+            attempts = list(host.attempts.values())
+            return pb.DescribeHostResponse(
+                host=self._view(world, host),
+                attempt_ids=[attempt.id for attempt in attempts],
+                job_ids=[attempt.unit_id for attempt in attempts],
+            )
+
+        return await self._office.driver.read(look)
+
+    async def CordonHost(self, request: pb.CordonHostRequest, context: Any) -> pb.CordonHostResponse:
+        host = await self._mark(request.host, cordoned=not request.undo, draining=False)
+        return pb.CordonHostResponse(host=host)
+
+    async def DrainHost(self, request: pb.DrainHostRequest, context: Any) -> pb.DrainHostResponse:
+        return pb.DrainHostResponse(host=await self._mark(request.host, cordoned=True, draining=True))
+
+    async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return admission.mark_host(world, name, cordoned=cordoned, draining=draining), None
+
+        await self._office.driver.request(decide)
+        return await self._office.driver.read(lambda world: self._view(world, admission.find_host(world, name)))
+
+    def _view(self, world: World, host: model.Host) -> pb.Host:
+        record = host.record
+        facts = convert.host_facts_message(record.facts)
+        allocated = world.fleet.gpu_allocated(record.id)
+        for gpu in facts.gpus:
+            gpu.allocated_millis = allocated.get(gpu.uuid, 0)
+        return pb.Host(
+            id=record.id,
+            facts=facts,
+            state=self._state(world, host),
+            allocated=convert.resources_message(world.fleet.allocated(record.id)),
+            usage=self._sessions.usage(record.id),
+            last_heard_at_ms=host.heard_wall_ms,
+            attempts=len(host.attempts),
+            cordoned=record.cordoned,
+            draining=record.draining,
+        )
+
+    def _state(self, world: World, host: model.Host) -> pb.HostState.ValueType:
+        if host.session == 0 or world.is_silent(host, self._clock(), limits.CONTACT_LIMIT_MS):
+            return pb.HOST_STATE_UNREACHABLE
+        if host.record.draining:
+            return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
+        return pb.HOST_STATE_CORDONED if host.record.cordoned else pb.HOST_STATE_READY

@@ -1,0 +1,262 @@
+"""JobService: submit, read, stop, watch, and read logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Violation
+from batchyard.ids import JobId, attempt_id, split_job_id
+from batchyard.states import JobState
+from batchyard.v1 import job_pb2 as pb
+from batchyard.v1 import job_pb2_grpc as rpc
+from batchyard_controller.core import admission, limits, model
+from batchyard_controller.core.commands import PublishMove
+from batchyard_controller.core.validation import Violations, check_submission, check_text, quote, refuse
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+from batchyard_controller.sessions import Sessions
+
+from . import convert
+from .job_view import explain_message, job_message, summary_message
+from .paging import decode_token, encode_token, page_size
+
+EVENTS_PER_MESSAGE = 500
+NO_STATES: frozenset[JobState] = frozenset()
+
+
+class Jobs(rpc.JobServiceServicer):
+    """Thin: checks fields, lets admission decide, shows the stored world."""
+
+    def __init__(self, office: Office, sessions: Sessions, new_job_id: Callable[[], JobId]) -> None:
+        self._office = office
+        self._sessions = sessions
+        self._new_job_id = new_job_id
+
+    async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
+        submission = convert.submission(request)
+        violations = check_submission(submission)
+        if request.ByteSize() > limits.SUBMIT_BYTES_MAX:
+            text = f"the request has {request.ByteSize()} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
+            violations.append(Violation("request", text))
+        refuse(violations)
+        job_id = self._new_job_id()
+        job = await self._office.driver.request(lambda world, now: admission.submit_job(world, submission, job_id, now))
+        return pb.SubmitJobResponse(job_id=job.id, name=job.name)
+
+    async def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Any) -> pb.DescribeJobsResponse:
+        ids = list(request.job_ids)
+        convert.check_describe("job_ids", ids)
+
+        def look(world: World) -> list[pb.Job]:
+            return [job_message(world, job, index) for job, index in _find_units(world, ids)]
+
+        return pb.DescribeJobsResponse(jobs=await self._office.driver.read(look))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        size, after = page_size(request.page_size), _number(decode_token(request.page_token))
+        states = convert.job_states(request.states)
+        if request.queue and request.array_job_id:
+            raise InvalidArgumentError.from_violations(
+                [Violation("array_job_id", "give either a queue or an array job")]
+            )
+
+        def look(world: World) -> pb.ListJobsResponse:
+            if request.array_job_id:
+                return _list_children(world, request.array_job_id, states, size, after)
+            return _list_jobs(world, request.queue, request.name, states, size, after)
+
+        return await self._office.driver.read(look)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
+        _check_reason(request.reason)
+        await self._office.driver.request(
+            lambda world, now: (admission.cancel_job(world, request.job_id, request.reason), None)
+        )
+        return pb.CancelJobResponse()
+
+    async def TerminateJob(self, request: pb.TerminateJobRequest, context: Any) -> pb.TerminateJobResponse:
+        _check_reason(request.reason)
+        await self._office.driver.request(
+            lambda world, now: (admission.terminate_job(world, request.job_id, request.reason), None)
+        )
+        return pb.TerminateJobResponse()
+
+    async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
+        watch = _Watch(request)
+        driver, feed = self._office.driver, self._sessions.feed
+        place = feed.resume(request.cursor) if request.cursor else None
+        while True:
+            if place is None:
+                place = feed.end
+                present = await driver.read(watch.snapshot)
+                for start in range(0, max(len(present), 1), EVENTS_PER_MESSAGE):
+                    part = present[start : start + EVENTS_PER_MESSAGE]
+                    yield pb.WatchJobsResponse(events=part, cursor=feed.cursor(place), snapshot=True)
+            await feed.wait(place)
+            moves = feed.since(place, EVENTS_PER_MESSAGE)
+            if moves is None:
+                place = None
+                continue
+            place += len(moves)
+            events = await driver.read(partial(watch.events, moves=[m for m in moves if watch.matches_id(m)]))
+            if events:
+                yield pb.WatchJobsResponse(events=events, cursor=feed.cursor(place))
+
+    async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
+        if request.offset < 0 or request.tail_lines < 0:
+            raise InvalidArgumentError.from_violations([Violation("offset", "must not be negative")])
+        host_id, name = await self._await_attempt(request)
+        offset = request.offset
+        tail = request.tail_lines if request.HasField("tail_lines") else None
+        while True:
+            piece = await self._sessions.read_log(host_id, name, offset, tail, follow=request.follow)
+            tail, offset = None, piece.next_offset
+            if piece.data:
+                yield pb.ReadLogsResponse(data=piece.data, next_offset=offset)
+            if piece.end or not (piece.data or request.follow):
+                return
+
+    async def _await_attempt(self, request: pb.ReadLogsRequest) -> tuple[str, str]:
+        """Find the host and id of the attempt whose log is asked for; when following, wait for one to start."""
+        while True:
+            feed = self._sessions.feed
+            place = feed.end
+            found = await self._office.driver.read(lambda world: _find_attempt(world, request))
+            if found is not None:
+                return found
+            if not request.follow:
+                raise FailedPreconditionError(f"job {request.job_id} has not started; there is no log yet")
+            await feed.wait(place)
+
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
+        def look(world: World) -> pb.ExplainJobResponse:
+            for job, index in _find_units(world, [request.job_id]):
+                return explain_message(world, job, index)
+            raise NotFoundError(f"job {quote(request.job_id)} not found")
+
+        return await self._office.driver.read(look)
+
+
+def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int | None]]:
+    found = []
+    for text in ids:
+        parent, index = split_job_id(text)
+        job = world.find_unit(parent, index)
+        if job is not None:
+            found.append((job, index))
+    return found
+
+
+def _number(place: str | None) -> int | None:
+    return int(place) if place is not None and place.isdigit() else None
+
+
+def _list_jobs(  # filters are independent of each other
+    world: World, queue: str, name: str, states: frozenset[JobState], size: int, after: int | None
+) -> pb.ListJobsResponse:
+    if queue:
+        admission.find_queue(world, queue)
+        feed = world.by_queue.get(queue)
+    else:
+        feed = world.all_jobs
+    found: list[model.Job] = []
+    for job in feed.before(after) if feed is not None else ():
+        if (not states or job.state in states) and (not name or job.name == name):
+            found.append(job)
+            if len(found) > size:
+                break
+    return pb.ListJobsResponse(
+        jobs=[summary_message(world, job, None) for job in found[:size]],
+        next_page_token=encode_token(str(found[size - 1].seq)) if len(found) > size else "",
+    )
+
+
+def _list_children(
+    world: World, array_job_id: str, states: frozenset[JobState], size: int, after: int | None
+) -> pb.ListJobsResponse:
+    job = world.jobs.get(JobId(array_job_id))
+    if job is None or not job.array_size:
+        raise NotFoundError(f"array job {quote(array_job_id)} not found")
+    first = -1 if after is None else after
+    found: list[int] = []
+    for index in world.children[job.id].indices(states or frozenset(JobState)):
+        if index > first:
+            found.append(index)
+            if len(found) > size:
+                break
+    return pb.ListJobsResponse(
+        jobs=[summary_message(world, job, index) for index in found[:size]],
+        next_page_token=encode_token(str(found[size - 1])) if len(found) > size else "",
+    )
+
+
+def _check_reason(reason: str) -> None:
+    out: Violations = []
+    if not reason:
+        out.append(Violation("reason", "a reason is required"))
+    check_text(out, "reason", reason, limits.REASON_LENGTH_MAX)
+    refuse(out)
+
+
+def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] | None:
+    """Return host and id of an attempt, None if the job has none yet."""
+    units = _find_units(world, [request.job_id])
+    if not units:
+        raise NotFoundError(f"job {quote(request.job_id)} not found")
+    job, index = units[0]
+    if job.array_size and index is None:
+        raise FailedPreconditionError(f"{job.id} is an array; name a child, such as {job.id}:0")
+    ended = job.attempts if index is None else world.children[job.id].attempts(index)
+    hosts = {e.number: e.host_id for e in ended}
+    if world.state_of(job, index).is_active:
+        live = world.live_attempt(job, index)
+        assert live is not None, "an active unit has a live attempt"
+        hosts[live.number] = live.host_id
+    if request.attempt and request.attempt not in hosts:
+        raise NotFoundError(f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}")
+    if not hosts:
+        if world.state_of(job, index).is_final:
+            raise FailedPreconditionError(f"job {request.job_id} ended without running; there is no log")
+        return None
+    number = request.attempt or max(hosts)
+    return hosts[number], attempt_id(request.job_id, number)
+
+
+class _Watch:
+    """What one watcher asked to see."""
+
+    def __init__(self, request: pb.WatchJobsRequest) -> None:
+        self._queue = request.queue
+        self._units = {split_job_id(text) for text in request.job_ids}
+        self._ids = list(request.job_ids)
+
+    def matches_id(self, move: PublishMove) -> bool:
+        """Say whether a change concerns one of the watched ids."""
+        return not self._units or (move.job_id, None) in self._units or (move.job_id, move.index) in self._units
+
+    def events(self, world: World, moves: list[PublishMove]) -> list[pb.JobEvent]:
+        """Turn changes into events."""
+        return [
+            pb.JobEvent(
+                job=summary_message(world, world.jobs[move.job_id], move.index, move.after),
+                previous_state=convert.job_state_number(move.before),
+                at_ms=move.at_ms,
+            )
+            for move in moves
+            if self._queue in ("", world.jobs[move.job_id].spec.queue)
+        ]
+
+    def snapshot(self, world: World) -> list[pb.JobEvent]:
+        """Return present states: of the watched ids, else of all jobs that have not ended."""
+        units: Iterable[tuple[model.Job, int | None]]
+        if self._units:
+            units = _find_units(world, self._ids)
+        else:
+            units = ((job, None) for job in world.all_jobs.jobs if not job.state.is_final)
+        return [
+            pb.JobEvent(job=summary_message(world, job, index))
+            for job, index in units
+            if self._queue in ("", job.spec.queue)
+        ]

@@ -1,0 +1,96 @@
+"""JobQueueService: wire to admission and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchyard.v1 import job_queue_pb2 as pb
+from batchyard.v1 import job_queue_pb2_grpc as rpc
+from batchyard_controller.core import admission, model, reasons
+from batchyard_controller.core.validation import check_queue, refuse
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+
+from . import convert
+from .paging import decode_token, encode_token, page_size
+
+
+def view(world: World, queue: model.JobQueue) -> pb.JobQueue:
+    """Describe a queue with its job counts."""
+    return convert.queue_message(queue, reasons.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
+
+
+class JobQueues(rpc.JobQueueServiceServicer):
+    """Thin: checks fields, lets admission decide."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def CreateJobQueue(self, request: pb.CreateJobQueueRequest, context: Any) -> pb.CreateJobQueueResponse:
+        record = model.JobQueue(
+            name=request.name,
+            state=convert.resource_state(request.state, model.ResourceState.ENABLED),
+            priority=request.priority,
+            environment_order=convert.environment_order(request.compute_environment_order),
+            scheduling_policy=request.scheduling_policy,
+            state_time_limits=convert.state_time_limits(request.job_state_time_limit_actions),
+            tags=convert.pairs(request.tags),
+        )
+        refuse(check_queue(record))
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return admission.create_queue(world, record, now), None
+
+        await self._office.driver.request(decide)
+        return pb.CreateJobQueueResponse(job_queue=await self._view(record.name))
+
+    async def DescribeJobQueues(
+        self, request: pb.DescribeJobQueuesRequest, context: Any
+    ) -> pb.DescribeJobQueuesResponse:
+        names = list(request.names)
+        convert.check_describe("names", names)
+
+        def look(world: World) -> list[pb.JobQueue]:
+            return [view(world, world.queues[name]) for name in names if name in world.queues]
+
+        return pb.DescribeJobQueuesResponse(job_queues=await self._office.driver.read(look))
+
+    async def ListJobQueues(self, request: pb.ListJobQueuesRequest, context: Any) -> pb.ListJobQueuesResponse:
+        size, after = page_size(request.page_size), decode_token(request.page_token) or ""
+
+        def look(world: World) -> pb.ListJobQueuesResponse:
+            names = sorted(name for name in world.queues if name > after)
+            return pb.ListJobQueuesResponse(
+                job_queues=[view(world, world.queues[name]) for name in names[:size]],
+                next_page_token=encode_token(names[size - 1]) if len(names) > size else "",
+            )
+
+        return await self._office.driver.read(look)
+
+    async def UpdateJobQueue(self, request: pb.UpdateJobQueueRequest, context: Any) -> pb.UpdateJobQueueResponse:
+        state = convert.resource_state(request.state, None) if request.state else None
+        order = convert.environment_order(request.compute_environment_order)
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            event = admission.update_queue(
+                world,
+                request.name,
+                state=state,
+                priority=request.priority if request.HasField("priority") else None,
+                order=order,
+                scheduling_policy=request.scheduling_policy if request.HasField("scheduling_policy") else None,
+            )
+            return event, None
+
+        await self._office.driver.request(decide)
+        return pb.UpdateJobQueueResponse(job_queue=await self._view(request.name))
+
+    async def DeleteJobQueue(self, request: pb.DeleteJobQueueRequest, context: Any) -> pb.DeleteJobQueueResponse:
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return admission.delete_queue(world, request.name), None
+
+        await self._office.driver.request(decide)
+        return pb.DeleteJobQueueResponse()
+
+    async def _view(self, name: str) -> pb.JobQueue:
+        return await self._office.driver.read(lambda world: view(world, admission.find_queue(world, name)))

@@ -1,0 +1,289 @@
+"""
+Sessions: the streams of the agents, and the way out for commands.
+
+One stream an agent, opened by the agent. What comes in becomes events; what goes
+out was committed before. A session that ends loses nothing: the next one begins
+with all that the agent keeps, and the reactor mends the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
+from itertools import count
+from typing import Any, assert_never
+
+import structlog
+
+from batchyard.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError, Violation
+from batchyard.ids import HostId, is_uuid
+from batchyard.v1 import agent_pb2 as pb
+from batchyard.v1 import agent_pb2_grpc as rpc
+from batchyard.v1 import host_pb2, job_definition_pb2
+
+from .core import limits
+from .core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from .core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
+from .core.model import Attempt, Container
+from .core.variables import attempt_variables
+from .core.world import World
+from .driver import Driver
+from .feed import Feed
+from .leadership import Office
+from .services import convert
+from .services.job_view import log_stream_name
+
+STOP_GRACE_S = 30
+"""AWS: SIGTERM, then SIGKILL 30 s later."""
+LOG_SLICE_BYTES = 256 * 1024
+LOG_WAIT_MS = 5_000
+LOG_ANSWER_S = 15.0
+
+
+class _Session:
+    """One agent's stream, while it lasts."""
+
+    def __init__(self, host_id: HostId, number: int, epoch: int) -> None:
+        self.host_id = host_id
+        self.number = number
+        self._epoch = epoch
+        self._out: asyncio.Queue[pb.ConnectResponse | None] = asyncio.Queue()
+        self._reads: dict[int, asyncio.Future[pb.LogSlice]] = {}
+        self._read_ids = count(1)
+
+    def send(self, **message: Any) -> None:
+        """Queue one message for the agent."""
+        self._out.put_nowait(pb.ConnectResponse(epoch=self._epoch, **message))
+
+    def end(self) -> None:
+        """Let the stream end after what is queued."""
+        self._out.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[pb.ConnectResponse]:
+        """Yield what is to be sent until the session ends."""
+        while (message := await self._out.get()) is not None:
+            yield message
+
+    async def read_log(self, read: pb.LogRead) -> pb.LogSlice:
+        """Ask for one slice of a log."""
+        read.read_id = next(self._read_ids)
+        future: asyncio.Future[pb.LogSlice] = asyncio.get_running_loop().create_future()
+        self._reads[read.read_id] = future
+        try:
+            self.send(log_read=read)
+            async with asyncio.timeout(LOG_ANSWER_S):
+                return await future
+        except TimeoutError:
+            raise UnavailableError(f"host {self.host_id} did not answer a log read within {LOG_ANSWER_S} s") from None
+        finally:
+            del self._reads[read.read_id]
+
+    def take_slice(self, piece: pb.LogSlice) -> None:
+        """Answer the read that asked for this slice."""
+        future = self._reads.get(piece.read_id)
+        if future is not None and not future.done():
+            future.set_result(piece)
+
+    def fail_reads(self) -> None:
+        """Tell those who wait for logs that the host has gone."""
+        for future in self._reads.values():
+            if not future.done():
+                future.set_exception(UnavailableError(f"host {self.host_id} lost its connection"))
+
+
+class Sessions(rpc.AgentServiceServicer):
+    """All sessions of this controller, term after term; the driver's outlet."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._numbers = count(1)
+        self._sessions: dict[HostId, _Session] = {}
+        self._usage: dict[HostId, host_pb2.HostUsage] = {}
+        self._epoch = 0
+        self.feed = Feed(0)
+
+    def open_term(self, epoch: int) -> Sessions:
+        """Begin a term; agents connect from now on."""
+        self._epoch = epoch
+        self.feed = Feed(epoch)
+        return self
+
+    def close(self) -> None:
+        """End the term: agents have to say again what they keep."""
+        self.feed.close()
+        for session in self._sessions.values():
+            session.end()
+        self._sessions.clear()
+
+    def usage(self, host_id: HostId) -> host_pb2.HostUsage | None:
+        """Return what a host last said it is doing."""
+        return self._usage.get(host_id)
+
+    # In ---------------------------------------------------------------------
+
+    async def Connect(
+        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Any
+    ) -> AsyncIterator[pb.ConnectResponse]:
+        """Serve one agent until either side has enough."""
+        driver = self._office.driver
+        first = await anext(request_iterator, None)
+        hello = await _check_hello(driver, first)
+        session = self._begin(driver, hello)
+        log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
+        log.info("host joined", session=session.number, attempts=len(hello.attempts))
+        reader = asyncio.create_task(self._read_requests(driver, session, request_iterator))
+        try:
+            async for message in session.messages():
+                yield message
+        finally:
+            reader.cancel()
+            session.fail_reads()
+            if self._sessions.get(session.host_id) is session:
+                del self._sessions[session.host_id]
+            driver.post(HostLeft(host_id=session.host_id, session=session.number))
+            log.info("host left", session=session.number)
+
+    def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
+        host_id = HostId(hello.host_id)
+        session = _Session(host_id, next(self._numbers), self._epoch)
+        former = self._sessions.get(host_id)
+        if former is not None:
+            former.end()
+        self._sessions[host_id] = session
+        session.send(
+            welcome=pb.Welcome(
+                epoch=self._epoch,
+                heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
+                fence_ms=limits.FENCE_MS,
+            )
+        )
+        driver.post(
+            HostJoined(
+                host_id=host_id,
+                facts=convert.host_facts(hello.facts),
+                session=session.number,
+                reports=convert.reports(hello.attempts),
+            )
+        )
+        return session
+
+    async def _read_requests(
+        self, driver: Driver, session: _Session, requests: AsyncIterator[pb.ConnectRequest]
+    ) -> None:
+        """Turn messages into events until the agent hangs up."""
+        try:
+            async for request in requests:
+                self._take(driver, session, request)
+        finally:
+            session.end()
+
+    def _take(self, driver: Driver, session: _Session, request: pb.ConnectRequest) -> None:
+        match request.WhichOneof("message"):
+            case "reports":
+                driver.post(AttemptsReported(host_id=session.host_id, reports=convert.reports(request.reports.reports)))
+            case "heartbeat":
+                beat = request.heartbeat
+                facts = convert.host_facts(beat.facts) if beat.HasField("facts") else None
+                driver.post(HostHeard(host_id=session.host_id, facts=facts))
+                self._usage[session.host_id] = beat.usage
+                session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
+            case "log_slice":
+                session.take_slice(request.log_slice)
+            case _:
+                structlog.get_logger().warning("unexpected message from host", host_id=session.host_id)
+
+    # Out --------------------------------------------------------------------
+
+    def carry_out(self, world: World, commands: Iterable[Command]) -> None:
+        """Send commands to the hosts that are connected; the others hear them when they join."""
+        moves: list[PublishMove] = []
+        for command in commands:
+            if isinstance(command, PublishMove):
+                moves.append(command)
+                continue
+            session = self._sessions.get(command.host_id)
+            if session is not None:
+                _send(session, world, command)
+        self.feed.publish(moves)
+
+    async def read_log(
+        self, host_id: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool
+    ) -> pb.LogSlice:
+        """
+        Read one slice of an attempt's log from its host.
+
+        Raises:
+            UnavailableError: the host is not connected or does not answer.
+            NotFoundError: the host keeps no such log.
+        """
+        session = self._sessions.get(HostId(host_id))
+        if session is None:
+            raise UnavailableError(f"host {host_id} is not connected; its logs cannot be read now")
+        read = pb.LogRead(
+            attempt_id=attempt_id,
+            offset=offset,
+            tail_lines=tail_lines,
+            limit_bytes=LOG_SLICE_BYTES,
+            wait_ms=LOG_WAIT_MS if follow else 0,
+        )
+        piece = await session.read_log(read)
+        if piece.error:
+            raise NotFoundError(f"log of {attempt_id}: {piece.error}")
+        return piece
+
+
+async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.Hello:
+    """Check an agent's first words."""
+    if first is None or not first.HasField("hello"):
+        raise InvalidArgumentError("the first message of a session must be a hello")
+    hello = first.hello
+    if not is_uuid(hello.host_id):
+        raise InvalidArgumentError.from_violations([Violation("hello.host_id", f"{hello.host_id!r} is no UUID")])
+    name = hello.facts.name
+    if not 1 <= len(name) <= 253 or not name.isprintable():
+        raise InvalidArgumentError.from_violations([Violation("hello.facts.name", f"{name!r} is no host name")])
+
+    def look(world: World) -> bool:
+        return any(
+            host.session and host.record.facts.name == name and host.record.id != hello.host_id
+            for host in world.hosts.values()
+        )
+
+    if await driver.read(look):
+        raise AlreadyExistsError(f"another host named {name} is connected; give this one another --name")
+    return hello
+
+
+def _send(session: _Session, world: World, command: SendStart | SendStop | SendRevoke | SendAck) -> None:
+    match command:
+        case SendStart():
+            specs = [_attempt_spec(world, attempt) for attempt in command.attempts]
+            session.send(start=pb.StartAttempts(attempts=specs))
+        case SendStop():
+            session.send(stop=pb.StopAttempt(attempt_id=command.attempt_id, grace_s=STOP_GRACE_S))
+        case SendRevoke():
+            session.send(revoke=pb.RevokeAttempt(attempt_id=command.attempt_id))
+        case SendAck():
+            session.send(ack=pb.AckAttempts(attempt_ids=command.attempt_ids))
+        case _:
+            assert_never(command)
+
+
+@lru_cache(maxsize=1024)
+def _container(container: Container) -> job_definition_pb2.ContainerProperties:
+    return convert.container_message(container)
+
+
+def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
+    job = world.jobs[attempt.job_id]
+    return pb.AttemptSpec(
+        attempt_id=attempt.id,
+        job_id=attempt.unit_id,
+        number=attempt.number,
+        container=_container(job.spec.container),
+        environment=attempt_variables(job, attempt),
+        timeout_s=job.spec.timeout_s,
+        gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
+        log_stream_name=log_stream_name(job, attempt.id),
+    )
