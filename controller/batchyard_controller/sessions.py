@@ -22,17 +22,17 @@ from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2, job_definition_pb2
 
+from .convert.containers import container_message
+from .convert.hosts import host_facts, reports
 from .core import limits
 from .core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
 from .core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from .core.model import Attempt, Container
-from .core.variables import attempt_variables
+from .core.variables import attempt_variables, log_stream_name
 from .core.world import World
 from .driver import Driver
 from .feed import Feed
 from .leadership import Office
-from .services import convert
-from .services.job_view import log_stream_name
 
 STOP_GRACE_S = 30
 """AWS: SIGTERM, then SIGKILL 30 s later."""
@@ -161,9 +161,9 @@ class Sessions(rpc.AgentServiceServicer):
         driver.post(
             HostJoined(
                 host_id=host_id,
-                facts=convert.host_facts(hello.facts),
+                facts=host_facts(hello.facts),
                 session=session.number,
-                reports=convert.reports(hello.attempts),
+                reports=reports(hello.attempts),
             )
         )
         return session
@@ -181,10 +181,10 @@ class Sessions(rpc.AgentServiceServicer):
     def _take(self, driver: Driver, session: _Session, request: pb.ConnectRequest) -> None:
         match request.WhichOneof("message"):
             case "reports":
-                driver.post(AttemptsReported(host_id=session.host_id, reports=convert.reports(request.reports.reports)))
+                driver.post(AttemptsReported(host_id=session.host_id, reports=reports(request.reports.reports)))
             case "heartbeat":
                 beat = request.heartbeat
-                facts = convert.host_facts(beat.facts) if beat.HasField("facts") else None
+                facts = host_facts(beat.facts) if beat.HasField("facts") else None
                 driver.post(HostHeard(host_id=session.host_id, facts=facts))
                 self._usage[session.host_id] = beat.usage
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
@@ -272,7 +272,7 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
 
 @lru_cache(maxsize=1024)
 def _container(container: Container) -> job_definition_pb2.ContainerProperties:
-    return convert.container_message(container)
+    return container_message(container)
 
 
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:

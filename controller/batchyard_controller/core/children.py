@@ -45,6 +45,9 @@ class Chunk:
     host_ids: list[str] = field(default_factory=list)
     epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     status_reasons: dict[int, str] = field(default_factory=dict)
+    """Of the last ended try."""
+    end_reasons: dict[int, str] = field(default_factory=dict)
+    """Why a child itself is in its state."""
     reasons: dict[int, str] = field(default_factory=dict)
     gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
     earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
@@ -212,11 +215,11 @@ class Children:
     def status_reason(self, index: int) -> str:
         """Return why child *index* is in its state, or nothing."""
         chunk = self.chunks.get(index // CHUNK)
-        return "" if chunk is None else chunk.status_reasons.get(index % CHUNK, "")
+        return "" if chunk is None else chunk.end_reasons.get(index % CHUNK, "")
 
     def set_status_reason(self, index: int, reason: str) -> None:
         """Keep why child *index* is in its state."""
-        _keep(self.chunk(index).status_reasons, index % CHUNK, reason)
+        _keep(self.chunk(index).end_reasons, index % CHUNK, reason)
 
 
 def _keep(sparse: dict[int, T], i: int, value: T) -> None:

@@ -8,6 +8,7 @@ person.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import JobState
@@ -45,7 +46,8 @@ def _check_no_host_is_overcommitted(world: World) -> None:
         assert used == world.fleet.allocated(host_id), (
             f"{host_id} reckons {world.fleet.allocated(host_id)}, uses {used}"
         )
-        assert used.fits_in(host.record.facts.capacity), f"{host_id} is over-committed: {used}"
+        capacity = replace(host.record.facts.capacity, gpu_millis=GPU_WHOLE * len(host.record.facts.gpus))
+        assert used.fits_in(capacity), f"{host_id} is over-committed: {used}"
         assert all(millis <= GPU_WHOLE for millis in gpus.values()), f"{host_id} shares a GPU too often: {gpus}"
 
 

@@ -113,7 +113,7 @@ def move_job(job: Job, trigger: Trigger, reason: str = "") -> JobState:
     """
     table = ARRAY_TRANSITIONS if job.array_size else TRANSITIONS
     before = job.state
-    after = table[before].get(trigger)
+    after = table.get(before, {}).get(trigger)
     if after is None:
         raise InvalidTransitionError(f"job {job.id} ({job.name}, {len(job.attempts)} attempts)", before, trigger)
     job.state = after

@@ -361,7 +361,9 @@ def _no_single_host(resources: Resources, hosts: int) -> Refusal:
 def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
     unit = _UNIT_TEXT[kind]
     largest = int(capacity.max())
-    text = f"{asked}{unit} asked, at most {max(0, int(free.max()))} free on one host (largest host: {largest})"
+    text = (
+        f"{asked}{unit} asked, at most {max(0, int(free.max()))}{unit} free on one host (largest host: {largest}{unit})"
+    )
     if asked > largest:
         text += "; no host known now could ever fit it"
     return Refusal(

@@ -105,8 +105,7 @@ def settle(world: World, job: Job, now: Instant, out: Out) -> None:
 def _release(world: World, job: Job, now: Instant, out: Out) -> None:
     """Let a job whose dependencies are met wait for a host."""
     _move_whole(world, job, Trigger.DEPENDENCIES_MET, now, out)
-    for start, stop in world.children[job.id].runs(JobState.RUNNABLE) if job.array_size else ((0, 1),):
-        world.await_host(job, start, stop)
+    world.await_hosts(job)
 
 
 def _move_whole(world: World, job: Job, trigger: Trigger, now: Instant, out: Out) -> None:
@@ -353,18 +352,18 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     elif attempt.terminate_reason:
         _end_unit(world, job, index, Trigger.TERMINATED, attempt.terminate_reason, now, out)
     elif retry.evaluate(job.spec.retry, end.cause, ended).is_retry:
-        _retry(world, job, index, ended.status_reason, now, out)
+        _retry(world, job, index, now, out)
     else:
         _end_unit(world, job, index, Trigger.FAILED, ended.status_reason, now, out)
 
 
-def _retry(world: World, job: Job, index: int | None, reason: str, now: Instant, out: Out) -> None:
+def _retry(world: World, job: Job, index: int | None, now: Instant, out: Out) -> None:
     """Send a unit back to the front of its line."""
-    _move(world, job, index, Trigger.RETRIED, reason, now, out)
+    _move(world, job, index, Trigger.RETRIED, "", now, out)
     _touch_unit(world, job, index)
     if index is None:
         job.stopped_at_ms = 0
-        world.await_host(job)
+        world.await_host(job, 0, 1)
     else:
         world.await_host(job, index, index + 1)
 

@@ -80,6 +80,7 @@ def restore(records: Records, now: Instant) -> World:
         settle(world, job, now, forgotten)
     for attempt in records.attempts:
         reclaim(world, attempt, now, forgotten)
+    world.form_lines()  # settling let also those stand in line who are claimed
     return world
 
 

@@ -29,3 +29,9 @@ def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(attempt.index)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.array_size)
     return variables
+
+
+def log_stream_name(job: Job, attempt_id: str) -> str:
+    """Return the name of an attempt's log (AWS: definition/default/task id)."""
+    name = job.spec.definition.partition(":")[0] or job.name
+    return f"{name[:200]}/default/{attempt_id}"

@@ -130,10 +130,25 @@ class World:
             return None
         return job
 
-    def await_host(self, job: Job, start: int = 0, stop: int = 1) -> None:
-        """Let runnable units take their place in line."""
+    def await_host(self, job: Job, start: int, stop: int) -> None:
+        """Let runnable children [start, stop), or a single job (0, 1), take their place in line."""
         self.lines.push(shape_of(job), job, start, stop)
         self.wants_plan = True
+
+    def await_hosts(self, job: Job) -> None:
+        """Let all runnable units of a job take their place in line."""
+        if job.array_size:
+            for start, stop in self.children[job.id].runs(JobState.RUNNABLE):
+                self.await_host(job, start, stop)
+        elif job.state is JobState.RUNNABLE:
+            self.await_host(job, 0, 1)
+
+    def form_lines(self) -> None:
+        """Let everybody runnable stand in line once, in order of submission."""
+        self.lines = Lines(self.is_runnable)
+        for job in self.all_jobs.jobs:
+            if not job.state.is_final:
+                self.await_hosts(job)
 
     def add_attempt(self, attempt: Attempt) -> None:
         """Hold a host's resources for an attempt."""

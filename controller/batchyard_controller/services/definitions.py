@@ -8,6 +8,8 @@ from typing import Any
 from batchyard.errors import Violation
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard.v1 import job_definition_pb2_grpc as rpc
+from batchyard_controller.convert.containers import definition, definition_message, definition_status
+from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.validation import (
     Violations,
@@ -22,7 +24,6 @@ from batchyard_controller.core.validation import (
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 
-from . import convert
 from .paging import decode_token, encode_token, page_size
 
 
@@ -53,7 +54,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
     async def RegisterJobDefinition(
         self, request: pb.RegisterJobDefinitionRequest, context: Any
     ) -> pb.RegisterJobDefinitionResponse:
-        record = convert.definition(request, self._now_ms())
+        record = definition(request, self._now_ms())
         refuse(check_definition(record, request.ByteSize()))
 
         def decide(world: World, now: model.Instant) -> tuple[Any, model.JobDefinition]:
@@ -61,13 +62,13 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
             return event, event.definition
 
         registered = await self._office.driver.request(decide)
-        return pb.RegisterJobDefinitionResponse(job_definition=convert.definition_message(registered))
+        return pb.RegisterJobDefinitionResponse(job_definition=definition_message(registered))
 
     async def DescribeJobDefinitions(
         self, request: pb.DescribeJobDefinitionsRequest, context: Any
     ) -> pb.DescribeJobDefinitionsResponse:
         keys = list(request.job_definitions)
-        convert.check_describe("job_definitions", keys)
+        check_describe("job_definitions", keys)
 
         def look(world: World) -> list[pb.JobDefinition]:
             found: list[model.JobDefinition] = []
@@ -77,7 +78,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                     found += [one] if one is not None else []
                 else:
                     found += reversed(world.definitions.get(key, ()))
-            return [convert.definition_message(d) for d in found]
+            return [definition_message(d) for d in found]
 
         return pb.DescribeJobDefinitionsResponse(job_definitions=await self._office.driver.read(look))
 
@@ -88,7 +89,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         token = decode_token(request.page_token)
         name, _, revision = (token or "").rpartition(":")
         after = (name, -int(revision or 0))
-        status = convert.definition_status(request.status)
+        status = definition_status(request.status)
 
         def look(world: World) -> pb.ListJobDefinitionsResponse:
             names = [request.name] if request.name else sorted(world.definitions)
@@ -100,7 +101,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                 if (d.name, -d.revision) > after and status in (None, d.status)
             ]
             return pb.ListJobDefinitionsResponse(
-                job_definitions=[convert.definition_message(d) for d in found[:size]],
+                job_definitions=[definition_message(d) for d in found[:size]],
                 next_page_token=encode_token(found[size - 1].key) if len(found) > size else "",
             )
 

@@ -6,6 +6,13 @@ from typing import Any
 
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard.v1 import compute_environment_pb2_grpc as rpc
+from batchyard_controller.convert.settings import (
+    compute_resources,
+    environment_message,
+    environment_type,
+    resource_state,
+)
+from batchyard_controller.convert.values import check_describe, pairs
 from batchyard_controller.core import admission, limits, model, reasons
 from batchyard_controller.core.feasibility import belongs
 from batchyard_controller.core.validation import (
@@ -19,14 +26,13 @@ from batchyard_controller.core.validation import (
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 
-from . import convert
 from .paging import decode_token, encode_token, page_size
 
 
 def view(world: World, environment: model.ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, environment)]
-    return convert.environment_message(environment, reasons.ENVIRONMENT_HEALTHY, hosts)
+    return environment_message(environment, reasons.ENVIRONMENT_HEALTHY, hosts)
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
@@ -40,12 +46,12 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     ) -> pb.CreateComputeEnvironmentResponse:
         record = model.ComputeEnvironment(
             name=request.name,
-            type=convert.environment_type(request.type),
-            state=convert.resource_state(request.state, model.ResourceState.ENABLED),
-            compute_resources=convert.compute_resources(request.compute_resources),
+            type=environment_type(request.type),
+            state=resource_state(request.state, model.ResourceState.ENABLED),
+            compute_resources=compute_resources(request.compute_resources),
             unmanaged_vcpus=request.unmanaged_vcpus,
             service_role=request.service_role,
-            tags=convert.pairs(request.tags),
+            tags=pairs(request.tags),
         )
         out: Violations = []
         check_name(out, "name", record.name)
@@ -65,7 +71,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         self, request: pb.DescribeComputeEnvironmentsRequest, context: Any
     ) -> pb.DescribeComputeEnvironmentsResponse:
         names = list(request.names)
-        convert.check_describe("names", names)
+        check_describe("names", names)
 
         def look(world: World) -> list[pb.ComputeEnvironment]:
             return [view(world, world.environments[name]) for name in names if name in world.environments]
@@ -89,10 +95,8 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     async def UpdateComputeEnvironment(
         self, request: pb.UpdateComputeEnvironmentRequest, context: Any
     ) -> pb.UpdateComputeEnvironmentResponse:
-        selection = (
-            convert.compute_resources(request.compute_resources) if request.HasField("compute_resources") else None
-        )
-        state = convert.resource_state(request.state, None) if request.state else None
+        selection = compute_resources(request.compute_resources) if request.HasField("compute_resources") else None
+        state = resource_state(request.state, None) if request.state else None
         out: Violations = []
         if selection is not None:
             check_compute_resources(out, selection)

@@ -7,12 +7,13 @@ from typing import Any
 
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
+from batchyard_controller.convert.hosts import host_facts_message
+from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions
 
-from . import convert
 from .paging import decode_token, encode_token, page_size
 
 Clock = Callable[[], model.Instant]
@@ -67,7 +68,7 @@ class Hosts(rpc.HostServiceServicer):
 
     def _view(self, world: World, host: model.Host) -> pb.Host:
         record = host.record
-        facts = convert.host_facts_message(record.facts)
+        facts = host_facts_message(record.facts)
         allocated = world.fleet.gpu_allocated(record.id)
         for gpu in facts.gpus:
             gpu.allocated_millis = allocated.get(gpu.uuid, 0)
@@ -75,7 +76,7 @@ class Hosts(rpc.HostServiceServicer):
             id=record.id,
             facts=facts,
             state=self._state(world, host),
-            allocated=convert.resources_message(world.fleet.allocated(record.id)),
+            allocated=resources_message(world.fleet.allocated(record.id)),
             usage=self._sessions.usage(record.id),
             last_heard_at_ms=host.heard_wall_ms,
             attempts=len(host.attempts),

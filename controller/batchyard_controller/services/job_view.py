@@ -8,13 +8,14 @@ from batchyard.ids import HostId, child_id
 from batchyard.runtimes import runtime_of
 from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
+from batchyard_controller.convert.containers import container_message, retry_message
+from batchyard_controller.convert.jobs import dependency_messages, job_state_number
 from batchyard_controller.core.children import Children
 from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
 from batchyard_controller.core.placement import explain
 from batchyard_controller.core.reasons import Refusal
+from batchyard_controller.core.variables import log_stream_name
 from batchyard_controller.core.world import World, shape_of
-
-from .convert import container_message, dependency_messages, job_state_number, retry_message
 
 
 @lru_cache(maxsize=1024)
@@ -124,12 +125,6 @@ def _is_terminated(world: World, job: Job, index: int | None) -> bool:
 def _host_name(world: World, host_id: str) -> str:
     host = world.hosts.get(HostId(host_id))
     return host.record.facts.name if host is not None else host_id
-
-
-def log_stream_name(job: Job, attempt_id: str) -> str:
-    """Return the name of an attempt's log (AWS: definition/default/task id)."""
-    name = job.spec.definition.partition(":")[0] or job.name
-    return f"{name[:200]}/default/{attempt_id}"
 
 
 def _ended_message(world: World, job: Job, index: int | None, ended: EndedAttempt) -> job_pb2.Attempt:

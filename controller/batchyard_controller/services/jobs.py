@@ -11,6 +11,8 @@ from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
+from batchyard_controller.convert.jobs import job_state_number, job_states, submission
+from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.validation import Violations, check_submission, check_text, quote, refuse
@@ -18,7 +20,6 @@ from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions
 
-from . import convert
 from .job_view import explain_message, job_message, summary_message
 from .paging import decode_token, encode_token, page_size
 
@@ -35,19 +36,19 @@ class Jobs(rpc.JobServiceServicer):
         self._new_job_id = new_job_id
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
-        submission = convert.submission(request)
-        violations = check_submission(submission)
+        wanted = submission(request)
+        violations = check_submission(wanted)
         if request.ByteSize() > limits.SUBMIT_BYTES_MAX:
             text = f"the request has {request.ByteSize()} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
             violations.append(Violation("request", text))
         refuse(violations)
         job_id = self._new_job_id()
-        job = await self._office.driver.request(lambda world, now: admission.submit_job(world, submission, job_id, now))
+        job = await self._office.driver.request(lambda world, now: admission.submit_job(world, wanted, job_id, now))
         return pb.SubmitJobResponse(job_id=job.id, name=job.name)
 
     async def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Any) -> pb.DescribeJobsResponse:
         ids = list(request.job_ids)
-        convert.check_describe("job_ids", ids)
+        check_describe("job_ids", ids)
 
         def look(world: World) -> list[pb.Job]:
             return [job_message(world, job, index) for job, index in _find_units(world, ids)]
@@ -56,7 +57,7 @@ class Jobs(rpc.JobServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         size, after = page_size(request.page_size), _number(decode_token(request.page_token))
-        states = convert.job_states(request.states)
+        states = job_states(request.states)
         if request.queue and request.array_job_id:
             raise InvalidArgumentError.from_violations(
                 [Violation("array_job_id", "give either a queue or an array job")]
@@ -241,7 +242,7 @@ class _Watch:
         return [
             pb.JobEvent(
                 job=summary_message(world, world.jobs[move.job_id], move.index, move.after),
-                previous_state=convert.job_state_number(move.before),
+                previous_state=job_state_number(move.before),
                 at_ms=move.at_ms,
             )
             for move in moves

@@ -6,18 +6,19 @@ from typing import Any
 
 from batchyard.v1 import job_queue_pb2 as pb
 from batchyard.v1 import job_queue_pb2_grpc as rpc
+from batchyard_controller.convert.settings import environment_order, queue_message, resource_state, state_time_limits
+from batchyard_controller.convert.values import check_describe, pairs
 from batchyard_controller.core import admission, model, reasons
 from batchyard_controller.core.validation import check_queue, refuse
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 
-from . import convert
 from .paging import decode_token, encode_token, page_size
 
 
 def view(world: World, queue: model.JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
-    return convert.queue_message(queue, reasons.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
+    return queue_message(queue, reasons.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
 
 
 class JobQueues(rpc.JobQueueServiceServicer):
@@ -29,12 +30,12 @@ class JobQueues(rpc.JobQueueServiceServicer):
     async def CreateJobQueue(self, request: pb.CreateJobQueueRequest, context: Any) -> pb.CreateJobQueueResponse:
         record = model.JobQueue(
             name=request.name,
-            state=convert.resource_state(request.state, model.ResourceState.ENABLED),
+            state=resource_state(request.state, model.ResourceState.ENABLED),
             priority=request.priority,
-            environment_order=convert.environment_order(request.compute_environment_order),
+            environment_order=environment_order(request.compute_environment_order),
             scheduling_policy=request.scheduling_policy,
-            state_time_limits=convert.state_time_limits(request.job_state_time_limit_actions),
-            tags=convert.pairs(request.tags),
+            state_time_limits=state_time_limits(request.job_state_time_limit_actions),
+            tags=pairs(request.tags),
         )
         refuse(check_queue(record))
 
@@ -48,7 +49,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
         self, request: pb.DescribeJobQueuesRequest, context: Any
     ) -> pb.DescribeJobQueuesResponse:
         names = list(request.names)
-        convert.check_describe("names", names)
+        check_describe("names", names)
 
         def look(world: World) -> list[pb.JobQueue]:
             return [view(world, world.queues[name]) for name in names if name in world.queues]
@@ -68,8 +69,8 @@ class JobQueues(rpc.JobQueueServiceServicer):
         return await self._office.driver.read(look)
 
     async def UpdateJobQueue(self, request: pb.UpdateJobQueueRequest, context: Any) -> pb.UpdateJobQueueResponse:
-        state = convert.resource_state(request.state, None) if request.state else None
-        order = convert.environment_order(request.compute_environment_order)
+        state = resource_state(request.state, None) if request.state else None
+        order = environment_order(request.compute_environment_order)
 
         def decide(world: World, now: model.Instant) -> tuple[Any, None]:
             event = admission.update_queue(

@@ -69,6 +69,7 @@ class _StoredChunk:
     epochs: str
     host_ids: list[str]
     status_reasons: dict[int, str]
+    end_reasons: dict[int, str]
     reasons: dict[int, str]
     gpus: dict[int, tuple[str, ...]]
     earlier: dict[int, tuple[EndedAttempt, ...]]
@@ -140,6 +141,7 @@ def _encode_children(world: World, name: str) -> bytes:
             epochs=_text(chunk.epochs.tobytes()),
             host_ids=chunk.host_ids,
             status_reasons=chunk.status_reasons,
+            end_reasons=chunk.end_reasons,
             reasons=chunk.reasons,
             gpus=chunk.gpus,
             earlier=chunk.earlier,
@@ -292,6 +294,7 @@ class _Decoder:
             epochs=_column("q", stored.epochs),
             host_ids=stored.host_ids,
             status_reasons=stored.status_reasons,
+            end_reasons=stored.end_reasons,
             reasons=stored.reasons,
             gpus=stored.gpus,
             earlier=stored.earlier,

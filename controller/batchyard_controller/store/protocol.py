@@ -5,6 +5,9 @@ A store is a flat map from key to value, both of them written by ``keys.py`` and
 ``codec.py`` above it. One leader writes at a time. The guard is the
 transaction: a commit succeeds only while ``epoch`` is the current leadership.
 A store never repeats a write by itself.
+
+Keys are not empty, and ``leader`` is the store's own. Key order is that of the
+keys' UTF-8 bytes, which is also that of Python's strings.
 """
 
 from __future__ import annotations
@@ -33,7 +36,11 @@ class Delete:
 
 Change = Put | Delete
 Atom = tuple[Change, ...]
-"""Changes that take effect together or not at all."""
+"""
+Changes that take effect together or not at all; the last of one key wins.
+
+At most 100 changes and 1 MiB of keys and values (``packing.py``).
+"""
 
 
 class StoreError(WorldError):
@@ -48,8 +55,9 @@ class UnknownOutcomeError(StoreError):
     """
     The store did not answer, or a fault cut the commit short.
 
-    Some prefix of the atoms may have been written. The caller must stop, load
-    again, and believe only what it then reads.
+    Some prefix of the atoms may have been written, or may yet be: only the next
+    epoch shuts a late write out. The caller must stop, campaign again, then load,
+    and believe only what it then reads.
     """
 
 
@@ -73,7 +81,12 @@ class Store(Protocol):
         Wait until this candidate leads and return its epoch.
 
         The epoch is a positive integer, greater than any epoch given before on
-        the same data. Waits for as long as another candidate leads.
+        the same data. Waits for as long as another candidate leads; one that died
+        without resigning leads at most the store's lease longer. A candidate that
+        led already gives up that term first, whatever became of it.
+
+        Args:
+            candidate: Who leads, for people to read.
 
         Raises:
             StoreUnavailableError: the store cannot be reached.
@@ -81,16 +94,27 @@ class Store(Protocol):
         """
 
     async def deposed(self) -> None:
-        """Return once leadership is lost or can no longer be relied upon."""
+        """
+        Return once leadership is lost or can no longer be relied upon.
+
+        Returns at once if this candidate does not lead. A store that finds out
+        by its commit alone (sqlite: its lock cannot be taken away) returns then.
+        """
 
     async def resign(self) -> None:
-        """Give up leadership, if held, so that the next candidate need not wait."""
+        """
+        Give up leadership, if held, so that the next candidate need not wait.
+
+        Never fails for a store that cannot be reached: that leadership then ends
+        as a dead candidate's does.
+        """
 
     def load(self, prefix: str = "") -> AsyncIterator[list[tuple[str, bytes]]]:
         """
         Read all pairs whose key starts with *prefix*, as of one moment.
 
-        Pages come in key order, at most a few thousand pairs each.
+        Pages come in key order, at most a few thousand pairs each, none empty. The
+        moment is when the first page is asked for.
 
         Raises:
             StoreUnavailableError: the store cannot be reached.
@@ -101,11 +125,13 @@ class Store(Protocol):
         Write all atoms, in order, durably; each atom takes effect as a whole.
 
         If the call fails, what took effect is a prefix of the atoms (perhaps
-        none, perhaps all).
+        none, perhaps all). No atoms at all still ask whether *epoch* leads. Either
+        error ends the term: *epoch* never commits again. One commit at a time.
 
         Raises:
             DeposedError: *epoch* does not lead; this call's remaining atoms were not written.
             UnknownOutcomeError: see there.
+            AssertionError: an atom is over its limits; nothing was written.
         """
 
     async def close(self) -> None:

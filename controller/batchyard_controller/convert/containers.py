@@ -1,0 +1,188 @@
+"""Containers, retry strategies and job definitions."""
+
+from __future__ import annotations
+
+from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.v1 import (
+    job_definition_pb2,
+)
+from batchyard_controller.core import model
+
+from .values import enum_value, pairs, resources, resources_message
+
+
+def container(message: job_definition_pb2.ContainerProperties) -> model.Container:
+    """Turn a container into the core's."""
+    linux = message.linux_parameters
+    return model.Container(
+        image=message.image,
+        command=tuple(message.command),
+        environment=pairs(message.environment),
+        resources=resources(message.resources),
+        user=message.user,
+        working_directory=message.working_directory,
+        privileged=message.privileged,
+        readonly_root_filesystem=message.readonly_root_filesystem,
+        ulimits=tuple(
+            model.Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in message.ulimits
+        ),
+        volumes=tuple(model.Volume(name=v.name, host_source_path=v.host_source_path) for v in message.volumes),
+        mount_points=tuple(
+            model.MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
+            for m in message.mount_points
+        ),
+        linux_parameters=model.LinuxParameters(
+            devices=tuple(
+                model.Device(host_path=d.host_path, container_path=d.container_path, permissions=tuple(d.permissions))
+                for d in linux.devices
+            ),
+            init_process_enabled=linux.init_process_enabled if linux.HasField("init_process_enabled") else None,
+            shared_memory_size_mib=linux.shared_memory_size_mib,
+            tmpfs=tuple(
+                model.Tmpfs(container_path=t.container_path, size_mib=t.size_mib, mount_options=tuple(t.mount_options))
+                for t in linux.tmpfs
+            ),
+            max_swap_mib=linux.max_swap_mib if linux.HasField("max_swap_mib") else None,
+            swappiness=linux.swappiness if linux.HasField("swappiness") else None,
+        ),
+        log_configuration=model.LogConfiguration(
+            log_driver=message.log_configuration.log_driver, options=pairs(message.log_configuration.options)
+        ),
+        secrets=tuple(model.Secret(name=s.name, value_from=s.value_from) for s in message.secrets),
+        job_role_arn=message.job_role_arn,
+        execution_role_arn=message.execution_role_arn,
+    )
+
+
+def container_message(value: model.Container) -> job_definition_pb2.ContainerProperties:
+    """Turn a container into a message."""
+    pb = job_definition_pb2
+    linux = value.linux_parameters
+    message = pb.ContainerProperties(
+        image=value.image,
+        command=value.command,
+        environment=dict(value.environment),
+        resources=resources_message(value.resources),
+        user=value.user,
+        working_directory=value.working_directory,
+        privileged=value.privileged,
+        readonly_root_filesystem=value.readonly_root_filesystem,
+        ulimits=[pb.Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in value.ulimits],
+        volumes=[pb.Volume(name=v.name, host_source_path=v.host_source_path) for v in value.volumes],
+        mount_points=[
+            pb.MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
+            for m in value.mount_points
+        ],
+        secrets=[pb.Secret(name=s.name, value_from=s.value_from) for s in value.secrets],
+        job_role_arn=value.job_role_arn,
+        execution_role_arn=value.execution_role_arn,
+    )
+    if value.log_configuration.log_driver:
+        message.log_configuration.log_driver = value.log_configuration.log_driver
+        message.log_configuration.options.update(dict(value.log_configuration.options))
+    if linux != model.LinuxParameters():
+        message.linux_parameters.CopyFrom(
+            pb.LinuxParameters(
+                devices=[
+                    pb.Device(host_path=d.host_path, container_path=d.container_path, permissions=d.permissions)
+                    for d in linux.devices
+                ],
+                init_process_enabled=linux.init_process_enabled,
+                shared_memory_size_mib=linux.shared_memory_size_mib,
+                tmpfs=[
+                    pb.Tmpfs(container_path=t.container_path, size_mib=t.size_mib, mount_options=t.mount_options)
+                    for t in linux.tmpfs
+                ],
+                max_swap_mib=linux.max_swap_mib,
+                swappiness=linux.swappiness,
+            )
+        )
+    return message
+
+
+def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
+    """Turn a retry strategy into the core's; no number of attempts means one."""
+    return model.RetryStrategy(
+        attempts=message.attempts or 1,
+        rules=tuple(
+            model.ExitRule(
+                action=enum_value(
+                    job_definition_pb2.EvaluateOnExitAction,
+                    "EVALUATE_ON_EXIT_ACTION_",
+                    model.ExitAction,
+                    rule.action,
+                    None,
+                    "retry_strategy.evaluate_on_exit.action",
+                ),
+                on_status_reason=rule.on_status_reason,
+                on_reason=rule.on_reason,
+                on_exit_code=rule.on_exit_code,
+            )
+            for rule in message.evaluate_on_exit
+        ),
+    )
+
+
+def retry_message(value: model.RetryStrategy) -> job_definition_pb2.RetryStrategy:
+    """Turn a retry strategy into a message."""
+    pb = job_definition_pb2
+    return pb.RetryStrategy(
+        attempts=value.attempts,
+        evaluate_on_exit=[
+            pb.EvaluateOnExit(
+                action=pb.EvaluateOnExitAction.Value(f"EVALUATE_ON_EXIT_ACTION_{rule.action}"),
+                on_status_reason=rule.on_status_reason,
+                on_reason=rule.on_reason,
+                on_exit_code=rule.on_exit_code,
+            )
+            for rule in value.rules
+        ],
+    )
+
+
+def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms: int) -> model.JobDefinition:
+    """Turn a registration into a definition whose revision is not chosen yet."""
+    type_ = message.type or job_definition_pb2.JOB_DEFINITION_TYPE_CONTAINER
+    if type_ != job_definition_pb2.JOB_DEFINITION_TYPE_CONTAINER:
+        raise InvalidArgumentError.from_violations([Violation("type", "only CONTAINER is supported so far")])
+    return model.JobDefinition(
+        name=message.name,
+        revision=0,
+        container=container(message.container),
+        parameters=pairs(message.parameters),
+        retry=retry(message.retry_strategy) if message.HasField("retry_strategy") else None,
+        timeout_s=message.timeout_s,
+        scheduling_priority=message.scheduling_priority if message.HasField("scheduling_priority") else None,
+        propagate_tags=message.propagate_tags,
+        tags=pairs(message.tags),
+        platform_capabilities=tuple(message.platform_capabilities),
+        created_at_ms=now_ms,
+    )
+
+
+def definition_message(value: model.JobDefinition) -> job_definition_pb2.JobDefinition:
+    """Turn a definition into a message."""
+    pb = job_definition_pb2
+    return pb.JobDefinition(
+        name=value.name,
+        revision=value.revision,
+        type=pb.JobDefinitionType.Value(f"JOB_DEFINITION_TYPE_{value.type.name}"),
+        status=pb.JobDefinitionStatus.Value(f"JOB_DEFINITION_STATUS_{value.status}"),
+        container=container_message(value.container),
+        parameters=dict(value.parameters),
+        retry_strategy=None if value.retry is None else retry_message(value.retry),
+        timeout_s=value.timeout_s,
+        scheduling_priority=value.scheduling_priority,
+        propagate_tags=value.propagate_tags,
+        tags=dict(value.tags),
+        platform_capabilities=value.platform_capabilities,
+        created_at_ms=value.created_at_ms,
+    )
+
+
+def definition_status(value: int) -> model.DefinitionStatus | None:
+    """Turn a status into the core's; None for UNSPECIFIED."""
+    if not value:
+        return None
+    wrapper = job_definition_pb2.JobDefinitionStatus
+    return enum_value(wrapper, "JOB_DEFINITION_STATUS_", model.DefinitionStatus, value, None, "status")

@@ -1,0 +1,84 @@
+"""What hosts are, and their agents' reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from batchyard.ids import AttemptId
+from batchyard.v1 import (
+    agent_pb2,
+    host_pb2,
+)
+from batchyard_controller.core import model
+from batchyard_controller.core.events import Phase, Report
+
+from .values import pairs, resources, resources_message
+
+
+def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
+    """Turn an agent's words about its host into the core's."""
+    return model.HostFacts(
+        name=message.name,
+        boot_id=message.boot_id,
+        agent_version=message.agent_version,
+        capacity=resources(message.capacity),
+        gpus=tuple(
+            model.GpuFacts(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in message.gpus
+        ),
+        runtimes=tuple(message.runtimes),
+        host_type=message.host_type or "workstation",
+        purchase_option=message.purchase_option or "on-demand",
+        zone=message.zone,
+        labels=pairs(message.labels),
+        operating_system=message.operating_system,
+        cpu_model=message.cpu_model,
+    )
+
+
+def host_facts_message(value: model.HostFacts) -> host_pb2.HostFacts:
+    """Turn what a host is into a message."""
+    return host_pb2.HostFacts(
+        name=value.name,
+        boot_id=value.boot_id,
+        agent_version=value.agent_version,
+        capacity=resources_message(value.capacity),
+        gpus=[host_pb2.Gpu(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in value.gpus],
+        runtimes=value.runtimes,
+        host_type=value.host_type,
+        purchase_option=value.purchase_option,
+        zone=value.zone,
+        labels=dict(value.labels),
+        operating_system=value.operating_system,
+        cpu_model=value.cpu_model,
+    )
+
+
+_PHASES = {
+    agent_pb2.ATTEMPT_PHASE_STARTING: Phase.STARTING,
+    agent_pb2.ATTEMPT_PHASE_RUNNING: Phase.RUNNING,
+    agent_pb2.ATTEMPT_PHASE_ENDED: Phase.ENDED,
+}
+_CAUSES = {agent_pb2.EndCause.Value(f"END_CAUSE_{cause}"): cause for cause in model.EndCause}
+
+
+def reports(messages: Iterable[agent_pb2.AttemptReport]) -> tuple[Report, ...]:
+    """Turn an agent's reports into the core's; one of an unknown phase says nothing."""
+    return tuple(_report(m) for m in messages if m.phase in _PHASES)
+
+
+def _report(message: agent_pb2.AttemptReport) -> Report:
+    end = None
+    if message.phase == agent_pb2.ATTEMPT_PHASE_ENDED:
+        end = model.AttemptEnd(
+            cause=_CAUSES.get(message.cause, model.EndCause.EXITED),
+            started_at_ms=message.started_at_ms,
+            stopped_at_ms=message.stopped_at_ms,
+            exit_code=message.exit_code if message.HasField("exit_code") else None,
+            reason=message.reason,
+        )
+    return Report(
+        attempt_id=AttemptId(message.attempt_id),
+        phase=_PHASES[message.phase],
+        started_at_ms=message.started_at_ms,
+        end=end,
+    )

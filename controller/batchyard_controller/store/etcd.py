@@ -1,0 +1,225 @@
+"""
+The etcd store: for production, where another controller takes over.
+
+The leader is whoever made the key ``<prefix>leader``, which lives as long as
+one lease. The epoch is that key's create revision, so it rises with every
+leader, and every transaction compares it. The lease only decides when another
+may lead: what keeps a leader that was overtaken from writing is the compare.
+Clocks, pauses and etcd's own "lease renewed" are never trusted for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from batchyard_controller.store.etcd_client import AnswerTooLargeError, EtcdClient, Login, Tls
+from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
+from batchyard_controller.store.packing import LEADER_KEY, check, merge, pack
+from batchyard_controller.store.protocol import (
+    Atom,
+    Change,
+    Delete,
+    DeposedError,
+    Put,
+    StoreError,
+    UnknownOutcomeError,
+)
+
+PAGE_PAIRS = 500
+LEASE_TTL_S_MIN = 2
+"""etcd grants no shorter lease, with its default timing."""
+
+_LEADER_POLL_S = 0.25
+_RENEWAL_RETRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Term:
+    epoch: int
+    renewal: asyncio.Task[None]
+    """Done when the term is over."""
+
+
+class EtcdStore:
+    """
+    A ``Store`` in etcd, below *prefix*.
+
+    Args:
+        endpoints: ``host:port`` of each member; one is used at a time.
+        prefix: What every key starts with, the leader's included.
+        lease_ttl_s: How long a leader that died keeps others waiting. It is
+            renewed every third of this, and a leader that could not renew for
+            two thirds of it steps down.
+        tls: None speaks without TLS.
+        login: None speaks as nobody.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        prefix: str = "/batchyard/v1/",
+        lease_ttl_s: int = 6,
+        tls: Tls | None = None,
+        login: Login | None = None,
+    ) -> None:
+        assert lease_ttl_s >= LEASE_TTL_S_MIN, f"a lease of {lease_ttl_s} s; at least {LEASE_TTL_S_MIN}"
+        assert prefix, "an etcd store needs a prefix"
+        self._prefix = prefix
+        self._leader_key = (prefix + LEADER_KEY).encode()
+        self._lease_ttl_s = lease_ttl_s
+        self._client = EtcdClient(endpoints, tls=tls, login=login)
+        self._term: _Term | None = None
+        self._lease: int | None = None
+
+    async def campaign(self, candidate: str) -> int:
+        """See ``Store``."""
+        await self.resign()
+        while True:
+            while await self._read_leader() is not None:  # noqa: ASYNC110  (another machine sets no Event of ours)
+                await asyncio.sleep(_LEADER_POLL_S)
+            asked_at = _now()
+            self._lease = await self._client.grant(self._lease_ttl_s)
+            epoch = await self._claim(candidate, self._lease)
+            if epoch is not None:
+                renewal = asyncio.create_task(self._run_renewal(self._lease, epoch, asked_at))
+                self._term = _Term(epoch=epoch, renewal=renewal)
+                return epoch
+            await self.resign()
+
+    async def deposed(self) -> None:
+        """See ``Store``."""
+        if self._term is not None:
+            renewal = self._term.renewal
+            await asyncio.wait([renewal])
+            if not renewal.cancelled():
+                renewal.result()  # raises what should never happen in there
+
+    async def resign(self) -> None:
+        """See ``Store``."""
+        self._end_term()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            # If etcd cannot be told, the lease runs out by itself.
+            with contextlib.suppress(StoreError):
+                await self._client.revoke(lease)
+
+    async def load(self, prefix: str = "") -> AsyncIterator[list[tuple[str, bytes]]]:
+        """See ``Store``."""
+        start = (self._prefix + prefix).encode()
+        request = wire.RangeRequest(key=start, range_end=after_prefix(start), limit=PAGE_PAIRS)
+        while True:
+            try:
+                answer = await self._client.range(request)
+            except AnswerTooLargeError:
+                if request.limit == 1:
+                    raise
+                request.limit //= 2
+                continue
+            page = [(kv.key.decode()[len(self._prefix) :], kv.value) for kv in answer.kvs if kv.key != self._leader_key]
+            if page:
+                yield page
+            if not answer.more:
+                return
+            request.key = answer.kvs[-1].key + b"\0"
+            # All pages are of the moment of the first; if etcd forgets that moment, the load fails.
+            request.revision = request.revision or answer.header.revision
+
+    async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:
+        """See ``Store``."""
+        check(atoms)
+        if self._term is None or self._term.epoch != epoch or self._term.renewal.done():
+            raise DeposedError(f"epoch {epoch} is not led by this store")
+        leads = wire.Compare(key=self._leader_key, target=wire.COMPARE_TARGET_CREATE_REVISION, create_revision=epoch)
+        for group in pack(atoms):
+            request = wire.TxnRequest(compare=[leads], success=[self._to_op(change) for change in merge(group)])
+            try:
+                still_leads = await self._client.txn(request)
+            except UnknownOutcomeError:
+                # It may yet arrive, behind whatever this epoch would write next.
+                self._end_term()
+                raise
+            if not still_leads:
+                self._end_term()
+                raise DeposedError(f"epoch {epoch} does not lead")
+
+    async def close(self) -> None:
+        """See ``Store``."""
+        await self.resign()
+        await self._client.close()
+
+    def _to_op(self, change: Change) -> wire.RequestOp:
+        match change:
+            case Put(key, value):
+                return wire.RequestOp(request_put=wire.PutRequest(key=self._to_wire(key), value=value))
+            case Delete(key):
+                return wire.RequestOp(request_delete_range=wire.DeleteRangeRequest(key=self._to_wire(key)))
+            case _:
+                assert_never(change)
+
+    def _to_wire(self, key: str) -> bytes:
+        return (self._prefix + key).encode()
+
+    async def _read_leader(self) -> wire.KeyValue | None:
+        answer = await self._client.range(wire.RangeRequest(key=self._leader_key))
+        return answer.kvs[0] if answer.kvs else None
+
+    async def _claim(self, candidate: str, lease: int) -> int | None:
+        """Try to make the leader's key, and return the epoch if it is there and hangs on *lease*."""
+        nobody_leads = wire.Compare(key=self._leader_key, target=wire.COMPARE_TARGET_CREATE_REVISION, create_revision=0)
+        put = wire.PutRequest(key=self._leader_key, value=candidate.encode(), lease=lease)
+        request = wire.TxnRequest(compare=[nobody_leads], success=[wire.RequestOp(request_put=put)])
+        # Whatever the answer, if any, what can be read back is what counts.
+        with contextlib.suppress(UnknownOutcomeError):
+            await self._client.txn(request)
+        leader = await self._read_leader()
+        return leader.create_revision if leader is not None and leader.lease == lease else None
+
+    async def _run_renewal(self, lease: int, epoch: int, renewed_at: float) -> None:
+        """Renew *lease*; return when it is lost, or might soon be."""
+        next_at = renewed_at + self._lease_ttl_s / 3
+        give_up_at = renewed_at + self._lease_ttl_s * 2 / 3
+        while True:
+            await asyncio.sleep(next_at - _now())
+            sent_at = _now()
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    if not await self._renew(lease, epoch):
+                        return
+            except TimeoutError:
+                return
+            except StoreError:
+                next_at = min(_now() + _RENEWAL_RETRY_S, give_up_at)
+            else:
+                next_at = sent_at + self._lease_ttl_s / 3
+                give_up_at = sent_at + self._lease_ttl_s * 2 / 3
+
+    async def _renew(self, lease: int, epoch: int) -> bool:
+        # Before 3.4.38 etcd can say "renewed" of a lease that was revoked, so look at the key too.
+        if not await self._client.renew(lease):
+            return False
+        leader = await self._read_leader()
+        return leader is not None and leader.create_revision == epoch
+
+    def _end_term(self) -> None:
+        """Let the epoch never write again, whatever becomes of the lease."""
+        if self._term is not None:
+            self._term.renewal.cancel()
+            self._term = None
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """
+    Return the first key behind all that start with *prefix*.
+
+    No byte of UTF-8 is 0xff, so the last one can always be raised.
+    """
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

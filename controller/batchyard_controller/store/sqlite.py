@@ -1,0 +1,264 @@
+"""
+The sqlite store: one file on one machine, no server.
+
+Leadership is an exclusive lock on ``<path>.lock``, which the kernel lets go of
+when its holder dies, however it dies. Each leadership raises the epoch in the
+file, and every commit compares it inside its own transaction. Law: a commit
+that returned is on the disk (WAL, ``synchronous=FULL``). All work on the file
+is done in one thread, so the event loop never waits for the disk.
+
+The file must lie on a local disk: neither WAL nor the lock can be relied on
+over a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from batchyard_controller.store.packing import check, merge
+from batchyard_controller.store.protocol import (
+    Atom,
+    Change,
+    Delete,
+    DeposedError,
+    Put,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+)
+
+PAGE_PAIRS = 2000
+LAYOUT = 1
+"""Layout of the tables, kept in ``user_version``."""
+
+_LOCK_POLL_S = 0.1
+_BUSY_S = 5.0
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, leader TEXT NOT NULL);
+INSERT OR IGNORE INTO meta VALUES (1, 0, '');
+"""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Term:
+    epoch: int
+    lock_fd: int
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class SqliteStore:
+    """
+    A ``Store`` in the SQLite file at *path*.
+
+    The file is made, mode 0600, if it is missing, and so is its folder, mode
+    0700. Nothing is touched before the first call.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._term: _Term | None = None
+        self._closed = False
+        # The rest belongs to the worker thread.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
+        self._writer: sqlite3.Connection | None = None
+        self._readers: set[sqlite3.Connection] = set()
+
+    async def campaign(self, candidate: str) -> int:
+        """See ``Store``."""
+        await self.resign()
+        try:
+            lock_fd = await self._lock()
+            try:
+                epoch = await self._in_worker(self._raise_epoch, candidate)
+            except BaseException:
+                os.close(lock_fd)
+                raise
+        except (sqlite3.Error, OSError) as err:
+            raise StoreUnavailableError(f"{self._path}: {err}") from err
+        self._term = _Term(epoch=epoch, lock_fd=lock_fd)
+        return epoch
+
+    async def deposed(self) -> None:
+        """See ``Store``."""
+        if self._term is not None:
+            await self._term.over.wait()
+
+    async def resign(self) -> None:
+        """See ``Store``."""
+        if self._term is not None:
+            term, self._term = self._term, None
+            # A commit still under way is safe: the next epoch waits for it, or shuts it out.
+            os.close(term.lock_fd)
+            term.over.set()
+
+    async def load(self, prefix: str = "") -> AsyncIterator[list[tuple[str, bytes]]]:
+        """See ``Store``."""
+        reader: sqlite3.Connection | None = None
+        try:
+            reader, rows = await self._in_worker(self._begin_read, prefix)
+            while page := await self._in_worker(_next_page, rows, prefix):
+                yield page
+        except (sqlite3.Error, OSError) as err:
+            raise StoreUnavailableError(f"{self._path}: {err}") from err
+        finally:
+            if reader is not None and not self._closed:
+                self._worker.submit(self._end_read, reader)
+
+    async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:
+        """See ``Store``."""
+        check(atoms)
+        if self._term is None or self._term.epoch != epoch:
+            raise DeposedError(f"epoch {epoch} is not led by this store")
+        try:
+            await self._in_worker(self._write, merge(atoms), epoch)
+        except DeposedError:
+            await self.resign()
+            raise
+        except (sqlite3.Error, OSError) as err:
+            await self.resign()
+            raise UnknownOutcomeError(f"{self._path}: {err}") from err
+
+    async def close(self) -> None:
+        """See ``Store``."""
+        if self._closed:
+            return
+        await self.resign()
+        closing = self._worker.submit(self._close_files)
+        self._closed = True
+        await asyncio.wrap_future(closing)
+        self._worker.shutdown(wait=False)
+
+    async def _lock(self) -> int:
+        """Wait for the lock and return the descriptor that holds it."""
+        _make_folder(self._path.parent)
+        lock_fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                # A blocking flock could not be cancelled.
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return lock_fd
+                await asyncio.sleep(_LOCK_POLL_S)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    async def _in_worker(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:
+            raise StoreUnavailableError(f"{self._path}: this store is closed")
+        future = self._worker.submit(work, *args, **kwargs)
+        return await asyncio.wrap_future(future)
+
+    # What follows runs in the worker thread.
+
+    def _connect(self) -> sqlite3.Connection:
+        _make_folder(self._path.parent)
+        # SQLite would make the file readable for all; its -wal and -shm copy this mode.
+        # A file that is there is not opened: closing it would drop the locks that
+        # this process's other connections hold on it (POSIX).
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        if layout not in (0, LAYOUT):
+            raise StoreUnavailableError(f"{self._path} has layout {layout}; this Batchyard knows layout {LAYOUT} alone")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreUnavailableError(f"{self._path} is on a file system that cannot hold a store (no WAL)")
+        connection.execute("PRAGMA synchronous = FULL")
+        if layout == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;")
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+        return self._writer
+
+    def _raise_epoch(self, candidate: str) -> int:
+        # A fresh connection: the last one may have failed.
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        with _transaction(self._writing()) as connection:
+            connection.execute("UPDATE meta SET epoch = epoch + 1, leader = ?", (candidate,))
+            return _read_epoch(connection)
+
+    def _write(self, changes: Sequence[Change], epoch: int) -> None:
+        with _transaction(self._writing()) as connection:
+            current = _read_epoch(connection)
+            if current != epoch:
+                raise DeposedError(f"epoch {epoch} does not lead; {current} does")
+            puts = ((change.key, change.value) for change in changes if isinstance(change, Put))
+            connection.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", puts)
+            deletes = ((change.key,) for change in changes if isinstance(change, Delete))
+            connection.executemany("DELETE FROM kv WHERE key = ?", deletes)
+
+    def _begin_read(self, prefix: str) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
+        reader = self._connect()
+        self._readers.add(reader)
+        reader.execute("BEGIN")
+        # Any read fixes the moment that the transaction sees.
+        return reader, reader.execute("SELECT key, value FROM kv WHERE key >= ? ORDER BY key", (prefix,))
+
+    def _end_read(self, reader: sqlite3.Connection) -> None:
+        self._readers.discard(reader)
+        reader.close()
+
+    def _close_files(self) -> None:
+        for reader in self._readers:
+            reader.close()
+        self._readers.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _make_folder(folder: Path) -> None:
+    """Make *folder*, for its owner alone, unless it is there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some failures, a full disk among them, have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _read_epoch(connection: sqlite3.Connection) -> int:
+    (epoch,) = connection.execute("SELECT epoch FROM meta").fetchone()
+    assert isinstance(epoch, int)
+    return epoch
+
+
+def _next_page(rows: sqlite3.Cursor, prefix: str) -> list[tuple[str, bytes]]:
+    # Keys come in order, so the first one without the prefix is past the end.
+    page = rows.fetchmany(PAGE_PAIRS)
+    return [(key, value) for key, value in page if key.startswith(prefix)]

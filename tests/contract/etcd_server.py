@@ -1,0 +1,133 @@
+"""
+A private etcd for tests: its own folder, its own ports, its own process.
+
+    server = EtcdServer(tmp_path)
+    server.start()
+    store = open_store(server.url)
+
+It keeps its data and ports over ``kill`` and ``start``, as a server does that
+crashes and comes back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+START_TIMEOUT_S = 30.0
+POLL_S = 0.05
+
+
+class EtcdServer:
+    """
+    One etcd that is a cluster by itself; needs the binary ``etcd`` on PATH.
+
+    Args:
+        folder: Where its data and its log go.
+        arguments: More flags, such as those for TLS.
+        scheme: ``https`` if *arguments* make it so.
+    """
+
+    def __init__(self, folder: Path, arguments: Sequence[str] = (), scheme: str = "http") -> None:
+        self.folder = folder
+        self.endpoint, self.health_endpoint, self._peer_endpoint = (f"127.0.0.1:{port}" for port in free_ports(3))
+        self._arguments = tuple(arguments)
+        self._scheme = scheme
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """What ``open_store`` takes; a prefix and options can be put behind it."""
+        return f"etcd://{self.endpoint}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        assert self._process is None, "etcd is running already"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._is_healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"etcd did not start:\n{self._log_path.read_text()[-2000:]}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Stop it in an orderly way. Idempotent."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it on the spot. Idempotent."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, answers do not come."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Call the server's JSON gateway (without TLS), for what our client cannot do."""
+        connection = http.client.HTTPConnection(self.endpoint, timeout=5.0)
+        try:
+            connection.request("POST", path, json.dumps(body))
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert "error" not in answer, answer
+        return answer
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / "etcd.log"
+
+    def _command(self) -> list[str]:
+        client_url = f"{self._scheme}://{self.endpoint}"
+        peer_url = f"http://{self._peer_endpoint}"
+        return [
+            "etcd",
+            *("--name", "test", "--data-dir", str(self.folder / "data")),
+            *("--listen-client-urls", client_url, "--advertise-client-urls", client_url),
+            *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
+            *("--initial-cluster", f"test={peer_url}"),
+            *("--listen-metrics-urls", f"http://{self.health_endpoint}"),
+            *self._arguments,
+        ]
+
+    def _is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(self.health_endpoint, timeout=1.0)
+        try:
+            connection.request("GET", "/health")
+            return bool(json.loads(connection.getresponse().read()).get("health") == "true")
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        finally:
+            connection.close()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)  # a paused process acts on nothing but SIGKILL
+            self._process.send_signal(how)
+            self._process.wait(timeout=20)
+            self._process = None
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listened on a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(found.getsockname()[1]) for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports

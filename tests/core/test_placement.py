@@ -1,0 +1,168 @@
+"""Where jobs go: priority, then order of submission, tightest fit, never too much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.core.yard import Yard, container, facts
+
+from batchyard.ids import HostId
+from batchyard.states import JobState
+from batchyard_controller.core.events import HostJoined
+from batchyard_controller.core.model import CapacityType, ComputeResources, GpuFacts, ResourceState
+from batchyard_controller.core.ordering import Line
+
+
+@pytest.fixture
+def empty() -> Yard:
+    made = Yard()
+    made.environment()
+    made.queue()
+    return made
+
+
+def refusals(yard: Yard) -> list[str]:
+    lines: list[Line] = [line for queue in yard.world.queues for line in yard.world.lines.of_queue(queue)]
+    return [r.message for line in lines for r in line.refusals]
+
+
+def test_the_tightest_host_is_filled_first(empty: Yard):
+    """A small job does not break up the big host."""
+    empty.host("big", cpu=16000, memory=16384)
+    empty.host("small", cpu=2000, memory=2048)
+    small = [empty.submit() for _ in range(2)]
+    large = empty.submit(container=container(cpu=16000))
+    empty.plan()
+    assert empty.live() == {f"{small[0].id}#1": "small", f"{small[1].id}#1": "small", f"{large.id}#1": "big"}
+
+
+def test_higher_priority_is_served_first(empty: Yard):
+    """A later job of a higher queue goes before."""
+    empty.host("h", cpu=1000)
+    empty.queue("urgent", "ce", priority=10)
+    low, high = empty.submit("q"), empty.submit("urgent")
+    empty.plan()
+    assert (low.state, high.state) == (JobState.RUNNABLE, JobState.STARTING)
+
+
+def test_queues_of_equal_priority_share_by_submission(empty: Yard):
+    """Neither name nor shape of a job gives it precedence."""
+    empty.host("h", cpu=3000)
+    empty.queue("other", "ce")
+    jobs = [empty.submit("q"), empty.submit("other"), empty.submit("q"), empty.submit("other")]
+    empty.plan()
+    assert [j.state for j in jobs] == [JobState.STARTING] * 3 + [JobState.RUNNABLE]
+
+
+def test_a_job_that_does_not_fit_lets_others_pass_and_says_why(empty: Yard):
+    """The reason names what was asked, what is free and what the largest host has."""
+    empty.host("h", cpu=2000)
+    big, small = empty.submit(container=container(cpu=8000)), empty.submit()
+    empty.plan()
+    assert (big.state, small.state) == (JobState.RUNNABLE, JobState.STARTING)
+    (reason,) = refusals(empty)
+    assert reason.startswith("8000m CPU asked, at most 2000m CPU free on one host (largest host: 2000m CPU); no host")
+
+
+def test_amounts_free_on_different_hosts_do_not_add_up(empty: Yard):
+    """CPU here and memory there is no room for a job that needs both."""
+    empty.host("cpu", cpu=8000, memory=100)
+    empty.host("memory", cpu=100, memory=8192)
+    empty.submit(container=container(cpu=4000, memory=4096))
+    empty.plan()
+    assert refusals(empty) == ["each amount is free on some of the 2 hosts, but no single host has all of them free"]
+
+
+def test_no_host_offers_the_runtime(empty: Yard):
+    """A container does not go to a host without Docker."""
+    empty.host("h", runtimes=("process",))
+    job = empty.submit(container=container(image="busybox"))
+    empty.plan()
+    assert job.state is JobState.RUNNABLE
+    assert refusals(empty) == ["no host belongs to ce and offers runtime docker"]
+
+
+def test_a_freed_amount_wakes_those_who_wait(empty: Yard):
+    """A refusal is remembered until something is released."""
+    empty.host("h", cpu=1000)
+    first, second = empty.submit(), empty.submit()
+    empty.plan()
+    assert empty.plan() == []
+    empty.ended(f"{first.id}#1")
+    empty.plan()
+    assert second.state is JobState.STARTING
+
+
+def test_disabled_environments_get_nothing(empty: Yard):
+    """The next environment in the order is tried; if there is none the job waits."""
+    empty.host("h")
+    empty.environment("off", state=ResourceState.DISABLED)
+    empty.queue("first-off", "off", "ce")
+    empty.queue("only-off", "off")
+    through, stuck = empty.submit("first-off"), empty.submit("only-off")
+    empty.plan()
+    assert (through.state, stuck.state) == (JobState.STARTING, JobState.RUNNABLE)
+    assert refusals(empty) == ["every compute environment of the queue is DISABLED (off)"]
+
+
+def test_max_vcpus_bounds_an_environment(empty: Yard):
+    """No more than so many vCPUs at once, however many hosts there are."""
+    empty.host("h", cpu=8000)
+    empty.environment("ce", compute_resources=ComputeResources(max_vcpus=2))
+    jobs = [empty.submit() for _ in range(3)]
+    empty.plan()
+    assert [j.state for j in jobs] == [JobState.STARTING, JobState.STARTING, JobState.RUNNABLE]
+    assert refusals(empty) == ["compute environment ce is at its bound of 2 vCPUs"]
+
+
+def test_environments_select_hosts(empty: Yard):
+    """By purchase option, host type or its family, and labels."""
+    empty.host("plain")
+    empty.host("spot", purchase_option="spot", host_type="m5.large", labels=(("site", "b"),))
+    wanted = ComputeResources(type=CapacityType.SPOT, instance_types=("m5",), labels=(("site", "b"),))
+    empty.environment("cheap", compute_resources=wanted)
+    empty.queue("cheap", "cheap")
+    job = empty.submit("cheap")
+    empty.plan()
+    assert empty.live() == {f"{job.id}#1": "spot"}
+
+
+def test_whole_gpus_are_exclusive(empty: Yard):
+    """Two jobs never hold one whole GPU; the claim names the device."""
+    empty.host("h", gpus=2)
+    jobs = [empty.submit(container=container(gpu=1000)) for _ in range(3)]
+    empty.plan()
+    claimed = [g.uuid for a in empty.world.attempts.values() for g in a.gpus]
+    assert sorted(claimed) == ["GPU-h-0", "GPU-h-1"]
+    assert jobs[2].state is JobState.RUNNABLE
+
+
+def test_parts_of_a_gpu_are_packed_and_never_span_two(empty: Yard):
+    """Two halves of different GPUs are no whole, and 700 + 700 do not fit one."""
+    empty.host("h", gpus=2)
+    parts = [empty.submit(container=container(gpu=700)), empty.submit(container=container(gpu=300))]
+    empty.plan()
+    assert len({g.uuid for a in empty.world.attempts.values() for g in a.gpus}) == 1
+    second = empty.submit(container=container(gpu=700))
+    third = empty.submit(container=container(gpu=700))
+    empty.plan()
+    assert [j.state for j in (*parts, second, third)] == [JobState.STARTING] * 3 + [JobState.RUNNABLE]
+
+
+def test_a_faulty_gpu_gets_no_work(empty: Yard):
+    """A GPU with a fault does not count."""
+    gpus = (GpuFacts(uuid="bad", fault="XID 79"), GpuFacts(uuid="good"))
+    empty.apply(HostJoined(host_id=HostId("h"), facts=replace(facts("h"), gpus=gpus), session=1))
+    jobs = [empty.submit(container=container(gpu=1000)) for _ in range(2)]
+    empty.plan()
+    assert [g.uuid for a in empty.world.attempts.values() for g in a.gpus] == ["good"]
+    assert [j.state for j in jobs] == [JobState.STARTING, JobState.RUNNABLE]
+
+
+def test_alternating_shapes_keep_their_order(empty: Yard):
+    """Jobs of different shapes are served in order of submission all the same."""
+    empty.host("h", cpu=6000)
+    jobs = [empty.submit(container=container(cpu=1000 + 1000 * (i % 2))) for i in range(6)]
+    empty.plan()
+    assert [j.state for j in jobs] == [JobState.STARTING] * 4 + [JobState.RUNNABLE] * 2

@@ -1,0 +1,142 @@
+"""A yard to tell stories in: a world, a clock that stands still, and short verbs."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
+from batchyard.resources import Resources
+from batchyard.states import JobState
+from batchyard_controller.core import admission, invariants
+from batchyard_controller.core.commands import Command, PublishMove
+from batchyard_controller.core.events import (
+    AttemptsReported,
+    EnvironmentChanged,
+    Event,
+    HostJoined,
+    JobCancelled,
+    JobTerminated,
+    Phase,
+    Planned,
+    QueueChanged,
+    Report,
+)
+from batchyard_controller.core.model import (
+    AttemptEnd,
+    ComputeEnvironment,
+    Container,
+    EndCause,
+    EnvironmentOrder,
+    GpuFacts,
+    HostFacts,
+    Instant,
+    Job,
+    JobQueue,
+)
+from batchyard_controller.core.placement import make_plan
+from batchyard_controller.core.reactor import apply
+from batchyard_controller.core.resolution import Submission
+from batchyard_controller.core.world import World
+
+EPOCH = 7
+
+
+def container(cpu: int = 1000, memory: int = 100, gpu: int = 0, image: str = "") -> Container:
+    return Container(
+        image=image,
+        command=("work",),
+        resources=Resources(cpu_millis=cpu, memory_mib=memory, gpu_millis=gpu),
+    )
+
+
+def facts(name: str, cpu: int = 4000, memory: int = 4096, gpus: int = 0, **more: Any) -> HostFacts:
+    values: dict[str, Any] = {
+        "name": name,
+        "capacity": Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=1000),
+        "gpus": tuple(GpuFacts(uuid=f"GPU-{name}-{i}") for i in range(gpus)),
+        "runtimes": ("process", "docker"),
+    }
+    return HostFacts(**(values | more))
+
+
+class Yard:
+    """Holds a world; every verb checks the invariants behind itself."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.now = Instant(wall_ms=1_000, boot_ms=1_000)
+        self._serial = itertools.count(1)
+
+    def apply(self, event: Event) -> list[Command]:
+        """Apply one event; return its commands, moves that are only published left out."""
+        commands = apply(self.world, event, self.now)
+        invariants.check(self.world)
+        return [c for c in commands if not isinstance(c, PublishMove)]
+
+    def environment(self, name: str = "ce", **fields: Any) -> None:
+        self.apply(EnvironmentChanged(environment=ComputeEnvironment(name=name, **fields)))
+
+    def queue(self, name: str = "q", *environments: str, priority: int = 0) -> None:
+        steps = tuple(EnvironmentOrder(order=i, compute_environment=e) for i, e in enumerate(environments or ("ce",)))
+        self.apply(QueueChanged(queue=JobQueue(name=name, priority=priority, environment_order=steps)))
+
+    def host(self, name: str, *reports: Report, session: int = 1, **fields: Any) -> list[Command]:
+        return self.apply(
+            HostJoined(host_id=HostId(name), facts=facts(name, **fields), session=session, reports=reports)
+        )
+
+    def submit(self, queue: str = "q", name: str = "job", **fields: Any) -> Job:
+        fields.setdefault("container", container())
+        job_id = JobId(uuid7(self.now.wall_ms, next(self._serial).to_bytes(10, "big")))
+        submission = Submission(name=name, queue=queue, **fields)
+        event, job = admission.submit_job(self.world, submission, job_id, self.now)
+        if event is not None:
+            self.apply(event)
+        return job
+
+    def plan(self) -> list[Command]:
+        world = self.world
+        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+        return self.apply(Planned(plan=plan, epoch=EPOCH))
+
+    def started(self, attempt_id: str, at_ms: int = 2_000) -> list[Command]:
+        return self.report(Report(attempt_id=AttemptId(attempt_id), phase=Phase.RUNNING, started_at_ms=at_ms))
+
+    def ended(self, attempt_id: str, exit_code: int | None = 0, cause: EndCause = EndCause.EXITED) -> list[Command]:
+        return self.report(ended_report(attempt_id, exit_code, cause))
+
+    def report(self, report: Report, host: str = "") -> list[Command]:
+        attempt = self.world.attempts.get(report.attempt_id)
+        host_id = HostId(host) if host or attempt is None else attempt.host_id
+        return self.apply(AttemptsReported(host_id=host_id, reports=(report,)))
+
+    def cancel(self, job_id: str, reason: str = "no longer wanted") -> list[Command]:
+        parent, index = split_job_id(job_id)
+        return self.apply(JobCancelled(job_id=parent, index=index, reason=reason))
+
+    def terminate(self, job_id: str, reason: str = "enough") -> list[Command]:
+        parent, index = split_job_id(job_id)
+        return self.apply(JobTerminated(job_id=parent, index=index, reason=reason))
+
+    def live(self) -> dict[str, str]:
+        """Return the host of each live attempt."""
+        return {str(a.id): str(a.host_id) for a in self.world.attempts.values()}
+
+    def state(self, job_id: str) -> JobState:
+        parent, index = split_job_id(job_id)
+        return self.world.state_of(self.world.jobs[parent], index)
+
+    def run_all(self) -> None:
+        """Place and end with success whatever can be, until nothing moves."""
+        while True:
+            self.plan()
+            if not self.world.attempts:
+                return
+            for attempt_id in list(self.world.attempts):
+                self.ended(attempt_id)
+
+
+def ended_report(attempt_id: str, exit_code: int | None = 0, cause: EndCause = EndCause.EXITED) -> Report:
+    end = AttemptEnd(cause=cause, started_at_ms=2_000, stopped_at_ms=3_000, exit_code=exit_code)
+    return Report(attempt_id=AttemptId(attempt_id), phase=Phase.ENDED, started_at_ms=2_000, end=end)
