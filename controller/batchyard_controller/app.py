@@ -31,7 +31,7 @@ from batchyard.v1 import (
     job_queue_pb2_grpc,
 )
 
-from .config import Config, is_loopback
+from .config import Config, is_loopback, without_login
 from .core.model import Instant
 from .leadership import Office, hold_office
 from .metrics import Metrics
@@ -115,7 +115,7 @@ async def serve(config: Config) -> None:
         host, _, port = config.metrics.rpartition(":")
         start_http_server(int(port), host, registry=metrics.registry)
     await server.start()
-    log.info("listening", address=config.listen, store=config.store)
+    log.info("listening", address=config.listen, store=without_login(config.store))
     candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:

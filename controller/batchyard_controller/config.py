@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def default_store() -> str:
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "batchyard"
     return f"sqlite://{folder / 'controller.db'}"
+
+
+def without_login(store: str) -> str:
+    """Return a store URL as it may be logged."""
+    return re.sub(r"//[^/@]*@", "//", store)
 
 
 def is_loopback(listen: str) -> bool:

@@ -1,0 +1,64 @@
+# Every command of this project. `make` and Python 3.11 or newer are all it needs.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Handed on to pytest: make test ARGS="-k lifecycle"
+ARGS   ?=
+# What mypy checks.
+TYPED  := client controller agent examples bench tests/conftest.py tests/cli tests/contract tests/house
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## Make .venv and install everything into it (once)
+
+$(READY): pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: $(READY) ## Run 21 jobs on two agents on this machine
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## All tests, with real etcd and Docker where they may be installed
+	@bash scripts/with-services.sh $(BIN)/pytest $(ARGS)
+
+test-core: $(READY) ## The pure tests only; seconds
+	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)
+
+lint: $(READY) ## Style, import rules, types, contract, fresh stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory types
+	$(BIN)/buf lint protos
+	$(BIN)/buf format -d --exit-code protos
+	bash scripts/stubs.sh check $(BIN)
+
+types: $(READY) ## mypy, strict (of the tests: those that are written in full types)
+	$(BIN)/mypy $(TYPED)
+
+proto: $(READY) ## Generate the gRPC stubs again
+	bash scripts/stubs.sh generate $(BIN)
+
+fmt: $(READY) ## Format code and protos
+	$(BIN)/ruff check --fix-only --exit-zero --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w protos
+
+bench: $(READY) ## Measure, each number beside a baseline of the same run
+	$(BIN)/python bench/run.py
+
+build: $(READY) ## Build the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --retries 10 --wheel-dir dist .
+
+wheel-check: build ## Prove that the bare wheel is a working thin client
+	bash scripts/bare-wheel.sh $(BIN)/python dist/batchyard-*.whl
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,96 @@
+"""
+Services that tests need: the markers ``etcd``, ``docker`` and ``gpu``.
+
+A marked test is skipped with a plain sentence where its service is missing. Law:
+in CI (``CI=true``) an ``etcd`` or ``docker`` test that is skipped, for whatever
+reason, has failed. Servers are started elsewhere: etcd by the tests
+themselves, a Docker Engine by ``make test``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Generator
+
+import docker
+import docker.errors
+import pytest
+import requests
+
+REQUIRED_IN_CI = ("etcd", "docker")
+"""Services that .ci/run can install itself. A GPU it cannot."""
+
+
+def is_safe_etcd(version: tuple[int, int, int]) -> bool:
+    """Say whether an etcd of *version* keeps every write it acknowledged (etcd issues 13766 and 14370)."""
+    return (3, 4, 21) <= version < (3, 5, 0) or version >= (3, 5, 5)
+
+
+def why_no_etcd() -> str:
+    """Return why no etcd server can be started here; empty when one can."""
+    binary = shutil.which("etcd")
+    if binary is None:
+        return "no etcd on PATH (on Debian: apt-get install etcd-server)"
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=20)
+    found = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", answer.stdout)
+    if found is None:
+        return f"{binary} does not say which version it is"
+    version = (int(found[1]), int(found[2]), int(found[3]))
+    if not is_safe_etcd(version):
+        return f"{binary} is etcd {'.'.join(found.groups())}, which can lose writes; 3.4.21 or 3.5.5 is needed"
+    return ""
+
+
+def why_no_docker() -> str:
+    """Return why no Docker Engine can be used here; empty when one answers."""
+    try:
+        client = docker.from_env(timeout=10)
+    except docker.errors.DockerException as error:
+        return f"no Docker Engine answers ({error})"
+    try:
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        return f"no Docker Engine answers ({error})"
+    finally:
+        client.close()
+    return ""
+
+
+def why_no_gpu() -> str:
+    """Return why no NVIDIA GPU can be used here; empty when there is one."""
+    if shutil.which("nvidia-smi") is None:
+        return "no NVIDIA driver on this machine"
+    answer = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False, timeout=60)
+    return "" if answer.returncode == 0 and answer.stdout.strip() else "the NVIDIA driver finds no GPU"
+
+
+CHECKS = {"etcd": why_no_etcd, "docker": why_no_docker, "gpu": why_no_gpu}
+
+
+@functools.cache
+def why_missing(service: str) -> str:
+    """Return why *service* is missing, asking it once a session."""
+    return CHECKS[service]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose service is missing."""
+    for service in CHECKS:
+        if item.get_closest_marker(service) and (reason := why_missing(service)):
+            pytest.skip(f"needs {service}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn skips of tests that CI must run into failures."""
+    report = yield
+    is_required = any(item.get_closest_marker(service) for service in REQUIRED_IN_CI)
+    if os.environ.get("CI") == "true" and is_required and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} must run in CI: {reason}"
+    return report

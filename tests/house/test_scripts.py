@@ -1,0 +1,57 @@
+"""The scripts behind the Makefile, where they can be tried without changing the machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), ROOT / ".ci" / "run"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_stop_at_the_first_error(script: Path) -> None:
+    assert "set -euo pipefail" in script.read_text()
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=20)
+
+
+def test_services_name_what_is_missing_and_pass_the_exit_status_on(tmp_path: Path) -> None:
+    """Without apt-get nothing is installed or started, and the command runs all the same."""
+    for tool in ("bash", "python3", "id", "tr", "cat"):
+        found = shutil.which(tool)
+        assert found is not None, tool
+        (tmp_path / tool).symlink_to(found)
+    answer = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "with-services.sh"), "bash", "-c", "echo the command ran; exit 5"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": str(tmp_path), "DOCKER_HOST": "unix:///nonexistent/docker.sock"},
+        timeout=50,
+    )
+    assert (answer.returncode, answer.stdout) == (5, "the command ran\n")
+    assert "nothing is installed" in answer.stderr
+    assert "etcd-server" in answer.stderr
+    assert "docker.io" in answer.stderr
+
+
+def test_stubs_check_finds_a_stale_stub(tmp_path: Path) -> None:
+    """A stub that no proto makes any more is stale, and named."""
+    copy = tmp_path / "checkout"
+    for folder in ("scripts", "protos", "client"):
+        shutil.copytree(ROOT / folder, copy / folder)
+    (copy / "client" / "batchyard" / "v1" / "gone_pb2.py").write_text("")
+    shutil.rmtree(copy / "protos" / "batchyard_controller", ignore_errors=True)
+    answer = subprocess.run(
+        ["bash", str(copy / "scripts" / "stubs.sh"), "check", str(Path(sys.executable).parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[0] == "stale stub: client/batchyard/v1/gone_pb2.py"
