@@ -1,1 +1,5 @@
 """The Batchyard agent: runs attempts on one host and reports what it sees."""
+
+from importlib.metadata import version
+
+__version__ = version("batchyard")

@@ -1,0 +1,220 @@
+"""
+The agent put together: journal, core, runtimes, probes, session.
+
+Here clocks, dice and threads come in. Law: attempts do not depend on this
+process. However it ends, they go on and the next agent finds them again; and
+if one part of it breaks, all of it ends with that error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import structlog
+
+from batchyard.ids import AttemptId, uuid7
+from batchyard.runtimes import DOCKER, FAKE, PROCESS
+from batchyard.v1 import agent_pb2
+from batchyard_agent import clock
+from batchyard_agent.config import AUTOMATIC, Config
+from batchyard_agent.convert import spec_from
+from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
+from batchyard_agent.core.events import Recovered
+from batchyard_agent.driver import Driver
+from batchyard_agent.host import LocalHost
+from batchyard_agent.journal import Journal
+from batchyard_agent.logs import Logs
+from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.fake import FakeRuntime
+from batchyard_agent.runtimes.process import ProcessRuntime
+from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
+from batchyard_agent.session import Sessions
+
+LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
+"""Launches in flight. Docker's hold images that are being pulled too; the engine's own calls the runtime bounds."""
+
+REOPEN_S = 30.0
+SWEEP_S = 60.0
+
+log = structlog.get_logger()
+
+
+async def run(config: Config) -> None:
+    """
+    Be an agent until SIGTERM or SIGINT.
+
+    Raises:
+        StateDirectoryError: the state folder cannot be used.
+        RuntimeUnavailableError: a runtime that was asked for by name cannot be used.
+        ExceptionGroup: a part of the agent broke.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
+    try:
+        await Agent(config, journal).run(stop)
+    finally:
+        journal.close()
+
+
+class Agent:
+    """One agent's parts."""
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        self._config = config
+        self._logs = Logs(
+            config.state_dir / "logs",
+            phase_of=self._phase_of,
+            age_max_s=config.logs_age_max_s,
+            total_bytes_max=config.logs_total_bytes_max,
+        )
+        self._table = self._recall(journal)
+        self._driver = Driver(table=self._table, journal=journal, read_now=clock.read_now)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until *stop* is set."""
+        async with self._open_runtimes():
+            host = LocalHost(self._config, list(self._driver.runtimes), self._driver.observe)
+            held = await self._held()
+            self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
+            sessions = Sessions(
+                target=self._config.controller,
+                driver=self._driver,
+                logs=self._logs,
+                host=host,
+                read_now=clock.read_now,
+                dice=random.random,
+            )
+            log.info(
+                "agent started",
+                host=self._table.meta.host_id,
+                name=self._config.name,
+                controller=self._config.controller,
+                runtimes=sorted(self._driver.runtimes),
+                attempts=len(self._table.attempts),
+            )
+            try:
+                async with asyncio.TaskGroup() as group:
+                    parts = (
+                        self._driver.run(),
+                        sessions.run(),
+                        self._run_sweeps(),
+                        self._run_reopening(host),
+                        _broken(),
+                    )
+                    tasks = [group.create_task(part) for part in parts]
+                    await stop.wait()
+                    log.info("agent stops; attempts go on", attempts=len(self._table.attempts))
+                    for task in tasks:
+                        task.cancel()
+            finally:
+                host.close()
+
+    def _recall(self, journal: Journal) -> Table:
+        meta = journal.load_meta()
+        table = Table(meta=meta, launch_limits=LAUNCH_LIMITS, contact_saved_ms=meta.contact_ms)
+        for attempt in journal.load_attempts(self._decode_spec):
+            table.restore(attempt)
+        return table
+
+    def _decode_spec(self, wire: bytes) -> AttemptSpec:
+        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self._logs.path)
+
+    def _phase_of(self, attempt_id: AttemptId) -> Phase | None:
+        attempt = self._table.get(attempt_id)
+        return attempt.phase if attempt is not None else None
+
+    @contextlib.asynccontextmanager
+    async def _open_runtimes(self) -> AsyncIterator[None]:
+        """Open what was asked for, or what opens; close all in the end."""
+        try:
+            for name in self._config.runtimes or AUTOMATIC:
+                try:
+                    await self._open_runtime(name)
+                except RuntimeUnavailableError as error:
+                    if self._config.runtimes:
+                        raise
+                    log.info("runtime not available", runtime=name, reason=str(error))
+            yield
+        finally:
+            for runtime in self._driver.runtimes.values():
+                await runtime.close()
+
+    async def _open_runtime(self, name: str) -> None:
+        runtime = self._make_runtime(name)
+        try:
+            await runtime.open(self._driver.observe)
+        except RuntimeUnavailableError:
+            await runtime.close()
+            raise
+        self._driver.runtimes[name] = runtime
+
+    def _make_runtime(self, name: str) -> Runtime:
+        if name == DOCKER:
+            return DockerRuntime(self._table.meta.host_id)
+        if name == PROCESS:
+            return ProcessRuntime(self._config.state_dir / PROCESS, now_ms=clock.read_wall_ms)
+        assert name == FAKE, name
+        return FakeRuntime(now_ms=clock.read_wall_ms)
+
+    async def _held(self) -> tuple[tuple[str, AttemptId], ...]:
+        held = []
+        for name, runtime in self._driver.runtimes.items():
+            try:
+                held += [(name, AttemptId(attempt_id)) for attempt_id in await runtime.launched()]
+            except RuntimeUnavailableError as error:
+                log.warning("cannot look for left-over attempts", runtime=name, reason=str(error))
+        return tuple(held)
+
+    async def _run_reopening(self, host: LocalHost) -> None:
+        """Take in an automatic runtime that becomes available later, such as an engine that starts after the agent."""
+        while not self._config.runtimes:
+            await asyncio.sleep(REOPEN_S)
+            for name in AUTOMATIC:
+                if name in self._driver.runtimes:
+                    continue
+                try:
+                    await self._open_runtime(name)
+                except RuntimeUnavailableError as error:
+                    log.debug("runtime still not available", runtime=name, reason=str(error))
+                else:
+                    log.info("runtime available", runtime=name)
+                    host.add_runtime(name)
+
+    async def _run_sweeps(self) -> None:
+        while True:
+            deleted = await asyncio.to_thread(self._logs.sweep, clock.read_wall_ms() / 1000)
+            if deleted:
+                log.info("deleted old logs", attempts=len(deleted))
+            await asyncio.sleep(SWEEP_S)
+
+
+async def _broken() -> None:
+    """
+    Fail with the first error that a callback of the event loop raises.
+
+    Runtimes work in callbacks; one that breaks may have lost an attempt from
+    sight. The next agent finds it again.
+    """
+    loop = asyncio.get_running_loop()
+    broken: asyncio.Future[None] = loop.create_future()
+
+    def on_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        # Errors that nobody fetched from a task were somebody's business. The poller of
+        # grpc.aio raises BlockingIOError when it was woken for nothing.
+        is_stray = "future" in context or "task" in context or isinstance(error, BlockingIOError)
+        if isinstance(error, Exception) and not is_stray and not broken.done():
+            broken.set_exception(error)
+
+    loop.set_exception_handler(on_error)
+    await broken

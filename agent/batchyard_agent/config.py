@@ -1,0 +1,200 @@
+"""
+What a person may set: flags over ``BATCHYARD_AGENT_*`` over the TOML file over defaults.
+
+It reads values and checks them, and knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from batchyard import settings
+from batchyard.errors import InvalidArgumentError
+from batchyard.resources import parse_mib, parse_millis
+from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
+from batchyard_agent.logs import AGE_MAX_S, TOTAL_BYTES_MAX
+
+T = TypeVar("T")
+
+AUTOMATIC = (DOCKER, PROCESS)
+"""Offered, if they open, when nothing else is said."""
+
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    How one agent runs.
+
+    Attributes:
+        controller: Address of the controller.
+        state_dir: The agent's own folder.
+        name: The host's name, unique in its yard.
+        runtimes: Which to offer, all of them needed; empty: docker and process, if they open.
+        cpu_millis: Instead of the machine's; None: all of it.
+        memory_mib: Instead of the machine's; None: all but a small reserve.
+        gpus: Offer so many at most; None: all.
+        host_type: AWS: instance type.
+        purchase_option: ``on-demand`` or ``spot``.
+        logs_age_max_s: How long logs of ended attempts are kept.
+        logs_total_bytes_max: How much of them is kept.
+    """
+
+    controller: str
+    state_dir: Path
+    name: str
+    runtimes: tuple[str, ...] = ()
+    cpu_millis: int | None = None
+    memory_mib: int | None = None
+    gpus: int | None = None
+    host_type: str = "workstation"
+    purchase_option: str = "on-demand"
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "info"
+    logs_age_max_s: int = AGE_MAX_S
+    logs_total_bytes_max: int = TOTAL_BYTES_MAX
+
+
+def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+    """Make a click callback of a parser; what the parser refuses is an error of that option."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> T | None:
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except (ValueError, InvalidArgumentError) as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
+
+
+def _amount(parse: Callable[[str], int]) -> Callable[[str], int]:
+    def positive(text: str) -> int:
+        amount = parse(text)
+        if amount <= 0:
+            raise ValueError(f"{text!r} is not above 0")
+        return amount
+
+    return positive
+
+
+def _runtimes(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in RUNTIMES:
+            raise ValueError(f"{name!r} is no runtime; there are {', '.join(RUNTIMES)}")
+    return names
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{text!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+OPTIONS = (
+    click.Option(
+        ["--controller"],
+        default=settings.DEFAULT_ADDRESS,
+        show_default=True,
+        metavar="HOST:PORT",
+        callback=_reads(settings.parse_address),
+        help="Where the controller listens.",
+    ),
+    click.Option(
+        ["--state-dir"],
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The agent's own folder. Default: below the user's home, for root /var/lib/batchyard/agent.",
+    ),
+    click.Option(["--name"], help="The host's name, unique in its yard. Default: the machine's."),
+    click.Option(
+        ["--runtimes"],
+        default="",
+        callback=_reads(_runtimes),
+        metavar="NAME,...",
+        help="What to run jobs with: docker, process, fake. Default: docker if its engine answers, and process.",
+    ),
+    click.Option(
+        ["cpu_millis", "--cpus"],
+        callback=_reads(_amount(parse_millis)),
+        metavar="COUNT",
+        help="vCPUs to offer. Default: all.",
+    ),
+    click.Option(
+        ["memory_mib", "--memory"],
+        callback=_reads(_amount(parse_mib)),
+        metavar="SIZE",
+        help="Memory to offer, such as 4G. Default: all but a small reserve.",
+    ),
+    click.Option(["--gpus"], type=click.IntRange(min=0), help="GPUs to offer at most. Default: all."),
+    click.Option(["--host-type"], default="workstation", show_default=True, help="AWS: instance type."),
+    click.Option(
+        ["--purchase-option"],
+        type=click.Choice(["on-demand", "spot"]),
+        default="on-demand",
+        show_default=True,
+        help="spot: the host may be taken away.",
+    ),
+    click.Option(["--zone"], default="", help="Where the host stands."),
+    click.Option(
+        ["labels", "--label"],
+        multiple=True,
+        callback=_reads(_labels),
+        metavar="KEY=VALUE",
+        help="May be given several times.",
+    ),
+    click.Option(
+        ["logs_age_max_s", "--keep-logs-days"],
+        type=click.IntRange(min=1),
+        default=AGE_MAX_S // DAY_S,
+        show_default=True,
+        callback=_reads(lambda days: int(days) * DAY_S),
+        help="How long logs of ended attempts are kept.",
+    ),
+    click.Option(
+        ["logs_total_bytes_max", "--keep-logs-size"],
+        default=f"{TOTAL_BYTES_MAX >> 30}G",
+        show_default=True,
+        callback=_reads(lambda size: _amount(parse_mib)(size) << 20),
+        metavar="SIZE",
+        help="How much of all logs is kept.",
+    ),
+    click.Option(
+        ["--log-level"],
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="What the agent tells about itself.",
+    ),
+)
+
+
+def config_from(values: Mapping[str, Any]) -> Config:
+    """Fill in what depends on this machine and user."""
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return Config(**{"state_dir": settings.state_dir() / "agent", "name": socket.gethostname(), **chosen})
+
+
+def file_defaults() -> dict[str, object]:
+    """
+    Return the ``[agent]`` section by option, as click's ``default_map`` takes it.
+
+    Raises:
+        InvalidArgumentError: the file is broken, or has an unknown key.
+    """
+    names = {flag.removeprefix("--").replace("-", "_"): option.name for option in OPTIONS for flag in option.opts}
+    found = settings.defaults("agent", known=names.keys())
+    return {str(names[key]): value for key, value in found.items()}

@@ -1,0 +1,135 @@
+"""
+How attempts end: on request, by timeout, by the fence, by themselves.
+
+Law: who asked first is the cause. Once an attempt is being stopped, its end is
+put down to that, whatever exit code it leaves; a later request can only make
+the stop come sooner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchyard_agent.core.attempts import Attempt, EndCause, Phase, Stop, Table
+from batchyard_agent.core.commands import Command, Report, Save, Signal
+from batchyard_agent.core.events import Exited, Now
+from batchyard_agent.runtimes.protocol import StopSignal
+
+STOP_GRACE_MS = 30_000
+"""SIGTERM to SIGKILL, for timeouts and for stops that name no grace (AWS: 30 s)."""
+
+KILL_REPEAT_MS = 10_000
+"""SIGKILL is sent again this often until the attempt has ended."""
+
+REASON_LENGTH_MAX = 255
+OUT_OF_MEMORY_EXIT_CODE = 137
+OUT_OF_MEMORY_REASON = "OutOfMemoryError: Container killed due to memory usage"
+TIMED_OUT_REASON = "Job attempt duration exceeded timeout"
+NEVER_STARTED_REASON = "Stopped before it started"
+
+
+def request_stop(table: Table, attempt: Attempt, stop: Stop, now: Now) -> list[Command]:
+    """Stop an attempt that has not ended: at once if it never ran, else by signals."""
+    if attempt.stop is None:
+        wished = stop
+    elif stop.grace_ms < attempt.stop.grace_ms:
+        wished = replace(attempt.stop, grace_ms=stop.grace_ms)
+    else:
+        return []
+    attempt = table.note(replace(attempt, stop=wished))
+    match attempt.phase:
+        case Phase.ACCEPTED if attempt.attempt_id not in table.adopting:
+            return end_unstarted(table, attempt, now)
+        case Phase.RUNNING if attempt.attempt_id not in table.adopting:
+            return deliver_stop(table, attempt, now)
+        case Phase.LAUNCHING if attempt.attempt_id not in table.adopting:
+            # Cuts a long pull short, if the runtime can. The grace counts from Started.
+            signal = StopSignal.TERM if wished.grace_ms > 0 else StopSignal.KILL
+            return [Save(attempt.attempt_id), Signal(attempt.attempt_id, attempt.runtime, signal)]
+        case _:
+            # The runtime is being asked about it: the signal follows the answer.
+            return [Save(attempt.attempt_id)]
+
+
+def deliver_stop(table: Table, attempt: Attempt, now: Now) -> list[Command]:
+    """Send a running attempt the signal that its stop is due now."""
+    stop = attempt.stop
+    assert stop is not None, attempt
+    due_ms = now.boot_ms + stop.grace_ms
+    if stop.kill_at_ms is not None:
+        due_ms = min(due_ms, stop.kill_at_ms)
+    signal = StopSignal.TERM
+    if due_ms <= now.boot_ms:
+        signal = StopSignal.KILL
+        due_ms = now.boot_ms + KILL_REPEAT_MS
+    table.note(replace(attempt, stop=replace(stop, kill_at_ms=due_ms)))
+    table.set_alarm(due_ms, attempt.attempt_id)
+    return [Save(attempt.attempt_id), Signal(attempt.attempt_id, attempt.runtime, signal)]
+
+
+def on_alarm(table: Table, attempt: Attempt, now: Now) -> list[Command]:
+    """Do what time demands of a running attempt: SIGKILL, or the stop of a timeout."""
+    stop = attempt.stop
+    if stop is not None and stop.kill_at_ms is not None and stop.kill_at_ms <= now.boot_ms:
+        return deliver_stop(table, attempt, now)
+    if stop is None and attempt.timeout_at_ms is not None and attempt.timeout_at_ms <= now.boot_ms:
+        wished = Stop(cause=EndCause.TIMED_OUT, reason=TIMED_OUT_REASON, grace_ms=STOP_GRACE_MS)
+        return request_stop(table, attempt, wished, now)
+    return []
+
+
+def raise_fence(table: Table, now: Now) -> list[Command]:
+    """Kill everything: by now the controller may give these attempts to other hosts."""
+    table.fenced = True
+    seconds = table.meta.fence_ms // 1000
+    stop = Stop(cause=EndCause.FENCED, reason=f"Killed after {seconds} s without the controller", grace_ms=0)
+    return [command for attempt in table.living() for command in request_stop(table, attempt, stop, now)]
+
+
+def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list[Command]:
+    """End an attempt whose command came to its end."""
+    cause, reason, exit_code = EndCause.EXITED, exited.reason, exited.exit_code
+    if exited.out_of_memory and attempt.stop is None:
+        cause, reason, exit_code = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON, OUT_OF_MEMORY_EXIT_CODE
+    stopped_at_ms = exited.stopped_at_ms or now.wall_ms
+    if not attempt.started_at_ms:
+        # An end whose start was not seen still ran.
+        attempt = replace(attempt, started_at_ms=stopped_at_ms)
+    return _end(table, attempt, cause, reason, stopped_at_ms, exit_code)
+
+
+def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:
+    """End an attempt that no runtime has started, for its stop."""
+    assert attempt.stop is not None, attempt
+    return _end(table, attempt, attempt.stop.cause, NEVER_STARTED_REASON, now.wall_ms)
+
+
+def end_failed(
+    table: Table, attempt: Attempt, reason: str, now: Now, *, exit_code: int | None = None, stopped_at_ms: int = 0
+) -> list[Command]:
+    """End an attempt that could not be started."""
+    return _end(table, attempt, EndCause.START_FAILED, reason, stopped_at_ms or now.wall_ms, exit_code)
+
+
+def end_lost(table: Table, attempt: Attempt, reason: str, now: Now) -> list[Command]:
+    """End an attempt whose exit code nobody can learn any more."""
+    return _end(table, attempt, EndCause.LOST, reason, now.wall_ms)
+
+
+def _end(
+    table: Table, attempt: Attempt, cause: EndCause, reason: str, stopped_at_ms: int, exit_code: int | None = None
+) -> list[Command]:
+    if attempt.stop is not None:
+        cause = attempt.stop.cause
+        reason = reason or attempt.stop.reason
+    table.release(attempt)
+    ended = replace(
+        attempt,
+        phase=Phase.ENDED,
+        cause=cause,
+        reason=reason[:REASON_LENGTH_MAX],
+        stopped_at_ms=stopped_at_ms,
+        exit_code=exit_code,
+    )
+    table.move(ended)
+    return [Save(attempt.attempt_id), Report(attempt.attempt_id)]

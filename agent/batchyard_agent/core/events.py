@@ -1,0 +1,138 @@
+"""
+Events: what has happened, in the past tense. They are facts and never rejected.
+
+What a runtime observes (Started, Exited, StartFailed, Vanished) is an event as
+it comes. Events from the controller carry the epoch of the leader that spoke.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchyard.ids import AttemptId
+from batchyard_agent.core.attempts import AttemptSpec
+from batchyard_agent.core.commands import RuntimeCommand
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, Started, StartFailed, Vanished
+
+__all__ = ["Exited", "StartFailed", "Started", "Vanished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """
+    The time, on both clocks.
+
+    Attributes:
+        boot_ms: CLOCK_BOOTTIME, which goes on through suspend; for deadlines.
+        wall_ms: Milliseconds since 1970; for what people read.
+    """
+
+    boot_ms: int
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened:
+    """
+    The controller welcomed this agent.
+
+    Attributes:
+        sent_at_ms: When the agent's hello was sent (boottime).
+        fence_ms: See ``Meta``.
+    """
+
+    epoch: int
+    sent_at_ms: int
+    fence_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatAcknowledged:
+    """The controller answered the heartbeat that was sent at ``sent_at_ms`` (boottime)."""
+
+    epoch: int
+    sent_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequested:
+    """The controller claimed this host for an attempt."""
+
+    epoch: int
+    spec: AttemptSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """The controller wants an attempt ended: SIGTERM, and SIGKILL after ``grace_s``."""
+
+    epoch: int
+    attempt_id: AttemptId
+    grace_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeRequested:
+    """The controller gives an attempt up: it must never start, or die at once."""
+
+    epoch: int
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndAcknowledged:
+    """The controller has stored how the attempt ended."""
+
+    epoch: int
+    attempt_id: AttemptId
+
+
+FromController = (
+    SessionOpened | HeartbeatAcknowledged | StartRequested | StopRequested | RevokeRequested | EndAcknowledged
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """
+    The agent has started and read its journal.
+
+    Attributes:
+        boot_id: The machine's present boot.
+        held: Runtime and attempt of everything that runtimes still hold.
+    """
+
+    boot_id: str
+    held: tuple[tuple[str, AttemptId], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostChanged:
+    """The host has other runtimes or GPUs than before."""
+
+    runtimes: frozenset[str]
+    gpu_uuids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A runtime said whether it knows an attempt."""
+
+    attempt_id: AttemptId
+    adoption: Adoption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFailed:
+    """A runtime broke while carrying out a command; what took effect is unknown."""
+
+    command: RuntimeCommand
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time has passed."""
+
+
+Event = FromController | Observation | Recovered | HostChanged | Adopted | CommandFailed | Ticked

@@ -1,0 +1,126 @@
+"""
+What runtimes tell, and what follows from it.
+
+A runtime's word is the truth about a living attempt and changes nothing about
+one that has ended: what runs although it must not is killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from batchyard.ids import AttemptId
+from batchyard_agent.core import endings
+from batchyard_agent.core.attempts import Phase, Table
+from batchyard_agent.core.commands import Adopt, Command, Launch, Note, Remove, Report, Signal
+from batchyard_agent.core.events import Adopted, CommandFailed, Exited, Now, Started, StartFailed, Vanished
+from batchyard_agent.runtimes.protocol import Adoption, StopSignal
+
+RETRY_MS = 5_000
+"""Pause before a runtime is asked again after it broke."""
+
+
+def on_started(table: Table, event: Started, now: Now) -> list[Command]:
+    """Note that an attempt runs; if it must not, have it stopped."""
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.is_over:
+        return [Signal(attempt.attempt_id, attempt.runtime, StopSignal.KILL)]
+    table.free_slot(attempt)
+    if attempt.phase is Phase.ACCEPTED:
+        attempt = table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
+    started_at_ms = event.started_at_ms or now.wall_ms
+    timeout_at_ms = None
+    if attempt.spec is not None and attempt.spec.timeout_s > 0:
+        ran_ms = max(0, now.wall_ms - started_at_ms)
+        timeout_at_ms = now.boot_ms - ran_ms + attempt.spec.timeout_s * 1000
+        table.set_alarm(timeout_at_ms, attempt.attempt_id)
+    known = attempt.phase is Phase.RUNNING
+    attempt = replace(attempt, phase=Phase.RUNNING, started_at_ms=started_at_ms, timeout_at_ms=timeout_at_ms)
+    attempt = table.note(attempt) if known else table.move(attempt)
+    commands: list[Command] = [Report(attempt.attempt_id)]
+    if attempt.stop is not None:
+        commands += endings.deliver_stop(table, attempt, now)
+    return commands
+
+
+def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
+    """End the attempt; what has ended before stays as it was."""
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.phase is Phase.DONE:
+        return [Remove(attempt.attempt_id, attempt.runtime)]
+    if attempt.phase is Phase.ENDED:
+        return []
+    return endings.end_exited(table, attempt, event, now)
+
+
+def on_never_learnt(table: Table, event: StartFailed | Vanished, now: Now) -> list[Command]:
+    """End an attempt that did not start, or left no trace."""
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.is_over:
+        return []
+    if isinstance(event, Vanished):
+        return endings.end_lost(table, attempt, event.reason, now)
+    return endings.end_failed(
+        table, attempt, event.reason, now, exit_code=event.exit_code, stopped_at_ms=event.stopped_at_ms
+    )
+
+
+def on_adopted(table: Table, event: Adopted, now: Now) -> list[Command]:
+    """Go on with an attempt whose runtime knows it, or certainly does not."""
+    attempt = table.attempts.get(event.attempt_id)
+    if attempt is None or attempt.is_over or attempt.attempt_id not in table.adopting:
+        return []
+    table.adopting.discard(attempt.attempt_id)
+    if event.adoption is Adoption.KNOWN:
+        if attempt.phase is Phase.ACCEPTED:
+            table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
+        if attempt.phase is Phase.RUNNING and attempt.stop is not None:
+            return endings.deliver_stop(table, attempt, now)
+        return []
+    match attempt.phase:
+        case Phase.ACCEPTED if attempt.stop is not None:
+            return endings.end_unstarted(table, attempt, now)
+        case Phase.ACCEPTED:
+            table.queue(attempt)
+            return []
+        case Phase.LAUNCHING:
+            error = table.launch_errors.get(attempt.attempt_id, "it was never launched")
+            return endings.end_failed(table, attempt, f"CannotStartContainerError: {error}", now)
+        case _:
+            return endings.end_lost(table, attempt, f"the {attempt.runtime} runtime has no trace of it", now)
+
+
+def on_command_failed(table: Table, event: CommandFailed, now: Now) -> list[Command]:
+    """Find out what a broken launch left behind; try adoption and removal again later."""
+    match event.command:
+        case Launch(spec):
+            commands: list[Command] = [Note(f"launch broke: {event.error}", spec.attempt_id)]
+            attempt = table.attempts.get(spec.attempt_id)
+            if attempt is not None and not attempt.is_over:
+                table.launch_errors[spec.attempt_id] = event.error
+                table.adopting.add(spec.attempt_id)
+                commands.append(Adopt(spec))
+            return commands
+        case Adopt(spec):
+            table.set_alarm(now.boot_ms + RETRY_MS, spec.attempt_id)
+            return [Note(f"adoption broke: {event.error}", spec.attempt_id)]
+        case Remove(attempt_id):
+            table.unremoved.add(attempt_id)
+            table.set_alarm(now.boot_ms + RETRY_MS, attempt_id)
+            return [Note(f"removal broke: {event.error}", attempt_id)]
+        case Signal(attempt_id, _, signal):
+            # SIGKILL follows SIGTERM, and is itself repeated.
+            return [Note(f"{signal.name} broke: {event.error}", attempt_id)]
+        case _:
+            assert_never(event.command)
+
+
+def _unknown(attempt_id: str) -> Note:
+    return Note("a runtime told of an attempt that is not in the journal", AttemptId(attempt_id))

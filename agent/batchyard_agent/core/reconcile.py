@@ -1,0 +1,335 @@
+"""
+What the agent does about events. Pure: table and event in, commands out.
+
+``take_turn`` takes all events that have come, in order, and answers with one
+``Turn``: what to write, and then what to do. Laws: an attempt is launched at
+most once; an attempt that ended stays ended and is reported until its end is
+acknowledged; a command of a lower epoch than the highest seen changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from batchyard.ids import AttemptId
+from batchyard_agent.core import endings, gpu, observations
+from batchyard_agent.core.attempts import (
+    TOMBSTONE_AGE_MS,
+    TOMBSTONES_MAX,
+    Attempt,
+    EndCause,
+    Meta,
+    Phase,
+    Stop,
+    Table,
+)
+from batchyard_agent.core.commands import (
+    Adopt,
+    CloseSession,
+    Command,
+    Forget,
+    Launch,
+    Note,
+    Remove,
+    Report,
+    RuntimeCommand,
+    Save,
+    SaveMeta,
+    Signal,
+)
+from batchyard_agent.core.events import (
+    Adopted,
+    CommandFailed,
+    EndAcknowledged,
+    Event,
+    Exited,
+    FromController,
+    HeartbeatAcknowledged,
+    HostChanged,
+    Now,
+    Recovered,
+    RevokeRequested,
+    SessionOpened,
+    Started,
+    StartFailed,
+    StartRequested,
+    StopRequested,
+    Ticked,
+    Vanished,
+)
+
+CONTACT_SAVE_MS = 5_000
+"""The journal's last contact is at most this much older than the true one, which is the safe side."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """
+    The outcome of one turn. First write, then do the rest.
+
+    Attributes:
+        rows: Attempts whose rows change, as they are at the end of the turn.
+        forgotten: Rows to delete.
+        meta: None when it need not be written.
+        reports: What to tell the controller, one report an attempt.
+        actions: What runtimes, session and log are to do, in order.
+    """
+
+    rows: list[Attempt] = field(default_factory=list)
+    forgotten: list[AttemptId] = field(default_factory=list)
+    meta: Meta | None = None
+    reports: list[Attempt] = field(default_factory=list)
+    actions: list[RuntimeCommand | CloseSession | Note] = field(default_factory=list)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the journal has anything to write."""
+        return bool(self.rows or self.forgotten or self.meta)
+
+
+def take_turn(table: Table, events: Iterable[Event], now: Now) -> Turn:
+    """Apply all events, launch what may be launched, and gather what follows."""
+    commands = [command for event in events for command in apply(table, event, now)]
+    commands += launch_waiting(table)
+    turn = Turn()
+    saved: set[AttemptId] = set()
+    reported: dict[AttemptId, None] = {}
+    for command in commands:
+        match command:
+            case Save(attempt_id):
+                saved.add(attempt_id)
+            case Report(attempt_id):
+                reported[attempt_id] = None
+            case SaveMeta():
+                turn.meta = table.meta
+            case Forget(attempt_id):
+                turn.forgotten.append(attempt_id)
+            case Launch() | Adopt() | Signal() | Remove() | CloseSession() | Note():
+                turn.actions.append(command)
+            case _:
+                assert_never(command)
+    # What was forgotten in this very turn has no state left to write or tell.
+    turn.rows = [attempt for attempt in map(table.get, saved) if attempt is not None]
+    turn.reports = [attempt for attempt in map(table.get, reported) if attempt is not None]
+    if turn.meta is not None:
+        table.contact_saved_ms = turn.meta.contact_ms
+    return turn
+
+
+def apply(table: Table, event: Event, now: Now) -> list[Command]:
+    """Change the table as the event demands, and say what is to be done."""
+    match event:
+        case Started():
+            return observations.on_started(table, event, now)
+        case Exited():
+            return observations.on_exited(table, event, now)
+        case StartFailed() | Vanished():
+            return observations.on_never_learnt(table, event, now)
+        case Ticked():
+            return on_ticked(table, now)
+        case Adopted():
+            return observations.on_adopted(table, event, now)
+        case CommandFailed():
+            return observations.on_command_failed(table, event, now)
+        case Recovered():
+            return on_recovered(table, event, now)
+        case HostChanged(runtimes=runtimes, gpu_uuids=gpu_uuids):
+            table.runtimes, table.gpu_uuids = runtimes, gpu_uuids
+            return []
+        case _:
+            return on_controller(table, event, now)
+
+
+# --- the controller's wishes ------------------------------------------------------------
+
+
+def on_controller(table: Table, event: FromController, now: Now) -> list[Command]:
+    """Refuse a deposed leader; else remember its epoch and do as it says."""
+    if event.epoch < table.meta.epoch:
+        return _refuse(table, event)
+    commands: list[Command] = []
+    if event.epoch > table.meta.epoch:
+        table.meta = replace(table.meta, epoch=event.epoch)
+        commands.append(SaveMeta())
+    match event:
+        case StartRequested():
+            commands += on_start_requested(table, event, now)
+        case EndAcknowledged(attempt_id=attempt_id):
+            commands += on_end_acknowledged(table, attempt_id, now)
+        case HeartbeatAcknowledged(sent_at_ms=sent_at_ms):
+            commands += on_contact(table, sent_at_ms, table.meta.fence_ms, now)
+        case SessionOpened(sent_at_ms=sent_at_ms, fence_ms=fence_ms):
+            commands += on_contact(table, sent_at_ms, fence_ms, now)
+        case StopRequested(attempt_id=attempt_id, grace_s=grace_s):
+            grace_ms = grace_s * 1000 if grace_s > 0 else endings.STOP_GRACE_MS
+            commands += on_stop_requested(table, attempt_id, Stop(cause=EndCause.STOPPED, grace_ms=grace_ms), now)
+        case RevokeRequested(attempt_id=attempt_id):
+            commands += on_stop_requested(table, attempt_id, Stop(cause=EndCause.STOPPED, grace_ms=0), now)
+        case _:
+            assert_never(event)
+    return commands
+
+
+def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Command]:
+    """Take in a new attempt; tell the truth again about a known one."""
+    spec = event.spec
+    attempt_id = spec.attempt_id
+    if table.get(attempt_id) is not None:
+        return [Report(attempt_id)]
+    attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
+    table.add(attempt)
+    refusal = spec.refusal or gpu.refusal(spec.gpus, table.gpu_uuids)
+    if not refusal and spec.runtime not in table.runtimes:
+        refusal = f"the {spec.runtime} runtime is not available on this host"
+    if refusal:
+        return endings.end_failed(table, attempt, f"CannotStartContainerError: {refusal}", now)
+    table.queue(attempt)
+    return [Save(attempt_id)]
+
+
+def on_stop_requested(table: Table, attempt_id: AttemptId, stop: Stop, now: Now) -> list[Command]:
+    """
+    Stop an attempt, also one that this host has never heard of.
+
+    The record made for an unknown one answers the controller, and makes a start
+    that was overtaken by the stop a duplicate.
+    """
+    attempt = table.get(attempt_id)
+    if attempt is None:
+        attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, stop=stop)
+        table.add(attempt)
+        return endings.end_unstarted(table, attempt, now)
+    if attempt.is_over:
+        return [Report(attempt_id)]
+    return endings.request_stop(table, attempt, stop, now)
+
+
+def on_end_acknowledged(table: Table, attempt_id: AttemptId, now: Now) -> list[Command]:
+    """Bury an attempt whose end is stored; the runtime may let go of it."""
+    attempt = table.attempts.get(attempt_id)
+    if attempt is None:
+        return []
+    if attempt.phase is not Phase.ENDED:
+        return [Note("the controller acknowledged the end of an attempt that has not ended", attempt_id)]
+    table.move(replace(attempt, phase=Phase.DONE, spec=None, done_at_ms=now.wall_ms))
+    commands: list[Command] = [Save(attempt_id)]
+    if attempt.launched:
+        commands.append(Remove(attempt_id, attempt.runtime))
+    if len(table.tombstones) > TOMBSTONES_MAX:
+        commands.append(_forget_oldest(table))
+    return commands
+
+
+def on_contact(table: Table, sent_at_ms: int, fence_ms: int, now: Now) -> list[Command]:
+    """Note that what was sent at *sent_at_ms* reached the leader, and when that came too late, fence."""
+    commands: list[Command] = []
+    if table.fence_at_ms is not None and table.fence_at_ms <= sent_at_ms:
+        commands += endings.raise_fence(table, now)
+    table.fenced = False
+    contact_ms = max(sent_at_ms, table.meta.contact_ms or 0)
+    changed = fence_ms != table.meta.fence_ms
+    table.meta = replace(table.meta, contact_ms=contact_ms, fence_ms=fence_ms)
+    if changed or table.contact_saved_ms is None or contact_ms - table.contact_saved_ms >= CONTACT_SAVE_MS:
+        commands.append(SaveMeta())
+    return commands
+
+
+def _refuse(table: Table, event: FromController) -> list[Command]:
+    reason = f"refused: epoch {event.epoch} is older than {table.meta.epoch}"
+    if isinstance(event, SessionOpened):
+        return [CloseSession(reason)]
+    attempt_id = None
+    match event:
+        case StartRequested(spec=spec):
+            attempt_id = spec.attempt_id
+        case StopRequested() | RevokeRequested() | EndAcknowledged():
+            attempt_id = event.attempt_id
+        case HeartbeatAcknowledged():
+            pass
+        case _:
+            assert_never(event)
+    return [Note(reason, attempt_id)]
+
+
+# --- time, restarts, launches -----------------------------------------------------------
+
+
+def on_ticked(table: Table, now: Now) -> list[Command]:
+    """Do all that has become due."""
+    commands: list[Command] = []
+    if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
+        commands += endings.raise_fence(table, now)
+    for attempt_id in list(table.pop_alarms(now.boot_ms)):
+        commands += _on_alarm(table, attempt_id, now)
+    while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.wall_ms:
+        commands.append(_forget_oldest(table))
+    return commands
+
+
+def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
+    """
+    Pick up what a former agent left.
+
+    Nothing survives a reboot. Otherwise the runtimes know more than the journal,
+    which holds no row for each step: they are asked about everything.
+    """
+    rebooted = table.meta.boot_id not in ("", event.boot_id)
+    contact_ms = None if rebooted else table.meta.contact_ms
+    table.meta = replace(table.meta, boot_id=event.boot_id, contact_ms=contact_ms)
+    commands: list[Command] = [SaveMeta()]
+    for attempt in table.living():
+        if rebooted:
+            reason = f"Host EC2 (instance {table.meta.host_id}) terminated."
+            commands += endings.end_lost(table, attempt, reason, now)
+        elif attempt.spec is not None:
+            table.adopting.add(attempt.attempt_id)
+            commands.append(Adopt(attempt.spec))
+    for runtime, attempt_id in event.held:
+        if attempt_id in table.tombstones:
+            commands.append(Remove(attempt_id, runtime))
+        elif attempt_id not in table.attempts:
+            commands.append(Note(f"the {runtime} runtime holds an attempt that is not in the journal", attempt_id))
+    return commands
+
+
+def launch_waiting(table: Table) -> list[Command]:
+    """Launch waiting attempts, first come first served, within each runtime's bound."""
+    commands: list[Command] = []
+    for runtime, waiting in table.waiting.items():
+        launching = table.launching.setdefault(runtime, set())
+        limit = table.launch_limits.get(runtime)
+        while waiting and (limit is None or len(launching) < limit):
+            attempt = table.attempts.get(waiting.popleft())
+            if attempt is None or attempt.phase is not Phase.ACCEPTED or attempt.spec is None:
+                continue
+            table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
+            launching.add(attempt.attempt_id)
+            commands.append(Launch(attempt.spec))
+    return commands
+
+
+def _on_alarm(table: Table, attempt_id: AttemptId, now: Now) -> list[Command]:
+    attempt = table.get(attempt_id)
+    if attempt is None:
+        return []
+    if attempt_id in table.unremoved:
+        table.unremoved.discard(attempt_id)
+        return [Remove(attempt_id, attempt.runtime)]
+    if attempt_id in table.adopting and attempt.spec is not None:
+        return [Adopt(attempt.spec)]
+    if attempt.phase is Phase.RUNNING:
+        return endings.on_alarm(table, attempt, now)
+    return []
+
+
+def _oldest(table: Table) -> Attempt:
+    return next(iter(table.tombstones.values()))
+
+
+def _forget_oldest(table: Table) -> Forget:
+    oldest = _oldest(table)
+    del table.tombstones[oldest.attempt_id]
+    table.unremoved.discard(oldest.attempt_id)
+    return Forget(oldest.attempt_id)

@@ -1,0 +1,184 @@
+"""
+The agent's loop: take what has come, decide, write, and only then act.
+
+It joins the pure core to journal, runtimes and session, and decides nothing
+itself. Law: nothing that follows from an event is done or told before the
+journal holds it. Everything that comes during one write goes into the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, assert_never
+
+import structlog
+
+from batchyard_agent.core.attempts import Attempt, Table
+from batchyard_agent.core.commands import (
+    Adopt,
+    CloseSession,
+    Launch,
+    Note,
+    Remove,
+    RuntimeCommand,
+    Signal,
+)
+from batchyard_agent.core.events import Adopted, CommandFailed, Event, Now, Ticked
+from batchyard_agent.core.reconcile import Turn, take_turn
+from batchyard_agent.journal import Journal
+from batchyard_agent.runtimes.protocol import Runtime
+
+EVENTS_MAX = 10_000
+"""Events that may wait before the session has to stop reading."""
+
+TICK_S = 1.0
+"""Longest pause between looks at the clock: timers stand still while the machine sleeps, CLOCK_BOOTTIME does not."""
+
+log = structlog.get_logger()
+
+
+class Session(Protocol):
+    """Where reports go while the controller listens."""
+
+    def send_reports(self, attempts: Sequence[Attempt]) -> None:
+        """Send the present truth about *attempts*."""
+
+    def leave(self, reason: str) -> None:
+        """End the session."""
+
+
+class Driver:
+    """
+    The only one that changes the attempt table.
+
+    Attributes:
+        table: For reading only.
+        runtimes: By name; filled by whoever opens them, at any time.
+    """
+
+    def __init__(self, *, table: Table, journal: Journal, read_now: Callable[[], Now]) -> None:
+        self.table = table
+        self.runtimes: dict[str, Runtime] = {}
+        self._journal = journal
+        self._read_now = read_now
+        self._events: list[Event] = []
+        self._waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]] = []
+        self._session: Session | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def observe(self, event: Event) -> None:
+        """Take an event, on the event loop's thread; events keep their order."""
+        self._events.append(event)
+        self._wake.set()
+        if len(self._events) >= EVENTS_MAX:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait until few enough events are waiting."""
+        await self._room.wait()
+
+    async def attach(self, session: Session) -> list[Attempt]:
+        """
+        Send reports to *session* from now on.
+
+        Returns:
+            All attempts that are kept, as the journal holds them. What changes
+            after that moment is reported to the session.
+        """
+        return await self._turned(session)
+
+    async def settle(self) -> None:
+        """Wait until all events taken so far have been written and carried out."""
+        await self._turned(None)
+
+    async def _turned(self, session: Session | None) -> list[Attempt]:
+        done: asyncio.Future[list[Attempt]] = asyncio.get_running_loop().create_future()
+        self._waiters.append((session, done))
+        self._wake.set()
+        return await done
+
+    def detach(self, session: Session) -> None:
+        """Send no more reports to *session*."""
+        if self._session is session:
+            self._session = None
+
+    async def run(self) -> None:
+        """Take turns for ever. Attempts go on when this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._something()
+                events, self._events = self._events, []
+                waiters, self._waiters = self._waiters, []
+                self._room.set()
+                turn = take_turn(self.table, [*events, Ticked()], self._read_now())
+                if turn.writes:
+                    await self._journal.commit(turn.rows, turn.forgotten, turn.meta)
+                self._carry_out(turn, group)
+                self._release(waiters)
+
+    def _release(self, waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]]) -> None:
+        for session, done in waiters:
+            if done.cancelled():
+                continue
+            if session is not None:
+                self._session = session
+            done.set_result(list(self.table.attempts.values()))
+
+    async def _something(self) -> None:
+        due_ms = self.table.next_due_ms
+        pause_s = TICK_S
+        if due_ms is not None:
+            pause_s = min(TICK_S, max(0.0, (due_ms - self._read_now().boot_ms) / 1000))
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
+
+    def _carry_out(self, turn: Turn, group: asyncio.TaskGroup) -> None:
+        if turn.reports and self._session is not None:
+            self._session.send_reports(turn.reports)
+        for action in turn.actions:
+            match action:
+                case Launch() | Adopt() | Signal() | Remove():
+                    group.create_task(self._command(action))
+                case Note(text, attempt_id):
+                    log.warning(text, attempt=attempt_id)
+                case CloseSession(reason):
+                    if self._session is not None:
+                        self._session.leave(reason)
+                case _:
+                    assert_never(action)
+
+    async def _command(self, command: RuntimeCommand) -> None:
+        """Carry out one command. Whatever a runtime breaks with becomes an event that the core answers."""
+        try:
+            await self._command_runtime(command)
+        except Exception as error:
+            log.debug("a runtime broke", command=command, exc_info=True)
+            self.observe(CommandFailed(command=command, error=f"{type(error).__name__}: {error}"))
+
+    async def _command_runtime(self, command: RuntimeCommand) -> None:
+        match command:
+            case Launch(spec):
+                await self._runtime(spec.runtime).launch(spec.launch)
+            case Adopt(spec):
+                adoption = await self._runtime(spec.runtime).adopt(spec.launch)
+                self.observe(Adopted(attempt_id=spec.attempt_id, adoption=adoption))
+            case Signal(attempt_id, runtime, signal):
+                await self._runtime(runtime).signal(attempt_id, signal)
+            case Remove(attempt_id, runtime):
+                await self._runtime(runtime).remove(attempt_id)
+            case _:
+                assert_never(command)
+
+    def _runtime(self, name: str) -> Runtime:
+        runtime = self.runtimes.get(name)
+        if runtime is None:
+            raise LookupError(f"the {name} runtime is not open")
+        return runtime

@@ -1,0 +1,157 @@
+"""
+This host as the controller sees it: facts and usage, as messages.
+
+It joins what the probes read with what the configuration says. It knows no
+attempts. Law: a probe that hangs holds up nobody; the last reading stands in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+import batchyard_agent
+from batchyard.resources import GPU_WHOLE
+from batchyard.v1 import host_pb2, resources_pb2
+from batchyard_agent.config import Config
+from batchyard_agent.core.events import HostChanged
+from batchyard_agent.probe import cpu_memory, nvml
+
+PROBE_TIMEOUT_S = 2.0
+MEMORY_RESERVE_SHARE = 20
+"""One part in so many of the memory is kept for the system and the agent, ..."""
+MEMORY_RESERVE_MIB_MIN = 128
+MEMORY_RESERVE_MIB_MAX = 1024
+"""... within these bounds."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the probes read at one moment."""
+
+    usage: cpu_memory.HostUsage
+    gpus: Sequence[nvml.Gpu]
+
+
+class LocalHost:
+    """
+    The machine that the agent runs on.
+
+    Args:
+        runtimes: Names of those that are open.
+        on_change: Told when runtimes or GPUs are others than before.
+    """
+
+    def __init__(self, config: Config, runtimes: Sequence[str], on_change: Callable[[HostChanged], None]) -> None:
+        self._config = config
+        self._runtimes = list(runtimes)
+        self._on_change = on_change
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe")
+        self._reading: asyncio.Future[Reading] | None = None
+        self._fixed = cpu_memory.read_facts(config.state_dir)
+        self._last = self._read()
+        self._facts = self._make_facts()
+        self._tell()
+
+    @property
+    def boot_id(self) -> str:
+        """The machine's present boot."""
+        return self._fixed.boot_id
+
+    def facts(self) -> host_pb2.HostFacts:
+        """Return what the host is; the same object until it has changed."""
+        return self._facts
+
+    def add_runtime(self, name: str) -> None:
+        """Offer one more runtime."""
+        self._runtimes.append(name)
+        self._facts = self._make_facts()
+        self._tell()
+
+    async def read_usage(self) -> host_pb2.HostUsage:
+        """Measure what the host is doing; after two seconds, take what was measured before."""
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+        await asyncio.wait([self._reading], timeout=PROBE_TIMEOUT_S)
+        if self._reading.done():
+            reading, self._reading = self._reading.result(), None
+            self._take(reading)
+        usage = self._last.usage
+        return host_pb2.HostUsage(
+            cpu_percent=usage.cpu_percent,
+            memory_used_mib=usage.memory_used_mib,
+            disk_free_mib=usage.disk_free_mib,
+            gpus=map(_gpu, self._last.gpus),
+        )
+
+    def close(self) -> None:
+        """Let go of the probes' thread; one that hangs is left behind."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, reading: Reading) -> None:
+        before, self._last = self._last, reading
+        if [_identity(gpu) for gpu in before.gpus] != [_identity(gpu) for gpu in reading.gpus]:
+            log.warning("the GPUs have changed", gpus=[_identity(gpu) for gpu in reading.gpus])
+            self._facts = self._make_facts()
+            self._tell()
+
+    def _read(self) -> Reading:
+        gpus = nvml.read_gpus()
+        limit = self._config.gpus
+        return Reading(
+            usage=cpu_memory.read_usage(self._config.state_dir), gpus=gpus if limit is None else gpus[:limit]
+        )
+
+    def _tell(self) -> None:
+        uuids = frozenset(gpu.uuid for gpu in self._last.gpus)
+        self._on_change(HostChanged(runtimes=frozenset(self._runtimes), gpu_uuids=uuids))
+
+    def _make_facts(self) -> host_pb2.HostFacts:
+        config, fixed, gpus = self._config, self._fixed, self._last.gpus
+        capacity = resources_pb2.Resources(
+            cpu_millis=config.cpu_millis or fixed.cpu_millis,
+            memory_mib=config.memory_mib or fixed.memory_mib - memory_reserve_mib(fixed.memory_mib),
+            gpu_millis=GPU_WHOLE * sum(not gpu.fault for gpu in gpus),
+            disk_mib=fixed.disk_mib,
+        )
+        return host_pb2.HostFacts(
+            name=config.name,
+            boot_id=fixed.boot_id,
+            agent_version=batchyard_agent.__version__,
+            capacity=capacity,
+            gpus=map(_gpu, gpus),
+            runtimes=sorted(self._runtimes),
+            host_type=config.host_type,
+            purchase_option=config.purchase_option,
+            zone=config.zone,
+            labels=config.labels,
+            operating_system=fixed.operating_system,
+            cpu_model=fixed.cpu_model,
+        )
+
+
+def memory_reserve_mib(total_mib: int) -> int:
+    """Return how much of the memory is not offered to jobs."""
+    share = min(MEMORY_RESERVE_MIB_MAX, max(MEMORY_RESERVE_MIB_MIN, total_mib // MEMORY_RESERVE_SHARE))
+    return min(share, total_mib // 2)
+
+
+def _gpu(gpu: nvml.Gpu) -> host_pb2.Gpu:
+    return host_pb2.Gpu(
+        uuid=gpu.uuid,
+        model=gpu.model,
+        memory_mib=gpu.memory_mib,
+        memory_used_mib=gpu.memory_used_mib,
+        utilization_percent=gpu.utilization_percent,
+        fault=gpu.fault,
+    )
+
+
+def _identity(gpu: nvml.Gpu) -> tuple[str, str]:
+    return gpu.uuid, gpu.fault

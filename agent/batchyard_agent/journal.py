@@ -1,0 +1,207 @@
+"""
+The agent's memory across its own death: one SQLite file and a lock.
+
+It stores what the core hands it and decides nothing. Law: when ``commit``
+returns, what it was given survives a power cut (WAL, synchronous=FULL). All
+writing happens in one thread, so that the event loop never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from batchyard.ids import AttemptId
+from batchyard_agent.core.attempts import Attempt, AttemptSpec, EndCause, Meta, Phase, Stop
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts (
+    attempt_id TEXT PRIMARY KEY,
+    phase TEXT NOT NULL,
+    runtime TEXT NOT NULL,
+    launched INTEGER NOT NULL,
+    started_at_ms INTEGER NOT NULL,
+    stopped_at_ms INTEGER NOT NULL,
+    exit_code INTEGER,
+    cause TEXT,
+    reason TEXT NOT NULL,
+    stop_cause TEXT,
+    stop_reason TEXT,
+    stop_grace_ms INTEGER,
+    stop_kill_at_ms INTEGER,
+    done_at_ms INTEGER NOT NULL,
+    spec BLOB
+) WITHOUT ROWID;
+"""
+_WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+DecodeSpec = Callable[[bytes], AttemptSpec]
+
+
+class StateDirectoryError(Exception):
+    """The state folder cannot be used; the text says why."""
+
+
+class Journal:
+    """The journal in one state folder, held by this process alone."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: IO[str]) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+
+    @classmethod
+    def open(cls, state_dir: Path, new_host_id: str) -> Journal:
+        """
+        Lock the folder and open the journal in it, making both if need be.
+
+        Args:
+            state_dir: The agent's folder.
+            new_host_id: The host's id, if the journal is new.
+
+        Raises:
+            StateDirectoryError: another agent uses the folder, or it cannot be written to.
+        """
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = _lock(state_dir / "lock")
+        except OSError as error:
+            raise StateDirectoryError(f"cannot use the state folder {state_dir}: {error}") from error
+        try:
+            connection = _connect(state_dir / "journal.db", new_host_id)
+        except sqlite3.Error as error:
+            lock.close()
+            raise StateDirectoryError(f"cannot use the journal in {state_dir}: {error}") from error
+        return cls(connection, lock)
+
+    def load_meta(self) -> Meta:
+        """Read what is not about single attempts. For use before the first commit."""
+        values = {row["key"]: row["value"] for row in self._connection.execute("SELECT key, value FROM meta")}
+        del values["schema_version"]
+        return Meta(**values)
+
+    def load_attempts(self, decode_spec: DecodeSpec) -> Iterator[Attempt]:
+        """Read all attempts, tombstones by age. For use before the first commit."""
+        for row in self._connection.execute("SELECT * FROM attempts ORDER BY done_at_ms"):
+            yield _attempt(row, decode_spec)
+
+    async def commit(
+        self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
+    ) -> None:
+        """
+        Write all of it in one transaction, durably.
+
+        Raises:
+            sqlite3.Error: nothing was written; the agent must not go on.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows, forgotten, meta)
+
+    def close(self) -> None:
+        """Finish what is being written and unlock the folder. Idempotent."""
+        self._thread.shutdown(wait=True)
+        self._connection.close()
+        self._lock.close()
+
+    def _write(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> None:
+        connection = self._connection
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_WRITE, map(_row, rows))
+            if forgotten:
+                connection.executemany("DELETE FROM attempts WHERE attempt_id = ?", [(a,) for a in forgotten])
+            if meta is not None:
+                _write_meta(connection, meta)
+
+
+def _lock(path: Path) -> IO[str]:
+    # Opened without truncating, as another agent's pid may stand in it.
+    lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise StateDirectoryError(f"another agent (pid {holder}) uses the state folder {path.parent}") from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
+    # Transactions are begun by hand; the one thread is the only user.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    path.chmod(0o600)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.executescript(_SCHEMA)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        if found is None:
+            connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,))
+            _write_meta(connection, Meta(host_id=new_host_id))
+        elif found[0] != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it has version {found[0]}; this agent reads version {SCHEMA_VERSION}")
+    return connection
+
+
+def _write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
+    values = {name: getattr(meta, name) for name in Meta.__slots__}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+def _row(attempt: Attempt) -> tuple[object, ...]:
+    stop = attempt.stop
+    return (
+        attempt.attempt_id,
+        attempt.phase.value,
+        attempt.runtime,
+        attempt.launched,
+        attempt.started_at_ms,
+        attempt.stopped_at_ms,
+        attempt.exit_code,
+        attempt.cause.value if attempt.cause is not None else None,
+        attempt.reason,
+        stop.cause.value if stop is not None else None,
+        stop.reason if stop is not None else None,
+        stop.grace_ms if stop is not None else None,
+        stop.kill_at_ms if stop is not None else None,
+        attempt.done_at_ms,
+        attempt.spec.wire if attempt.spec is not None else None,
+    )
+
+
+def _attempt(row: sqlite3.Row, decode_spec: DecodeSpec) -> Attempt:
+    stop = None
+    if row["stop_cause"] is not None:
+        stop = Stop(
+            cause=EndCause(row["stop_cause"]),
+            reason=row["stop_reason"],
+            grace_ms=row["stop_grace_ms"],
+            kill_at_ms=row["stop_kill_at_ms"],
+        )
+    return Attempt(
+        attempt_id=AttemptId(row["attempt_id"]),
+        phase=Phase(row["phase"]),
+        runtime=row["runtime"],
+        spec=decode_spec(row["spec"]) if row["spec"] is not None else None,
+        launched=bool(row["launched"]),
+        started_at_ms=row["started_at_ms"],
+        stopped_at_ms=row["stopped_at_ms"],
+        exit_code=row["exit_code"],
+        cause=EndCause(row["cause"]) if row["cause"] is not None else None,
+        reason=row["reason"],
+        stop=stop,
+        done_at_ms=row["done_at_ms"],
+    )

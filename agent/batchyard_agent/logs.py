@@ -1,0 +1,191 @@
+"""
+Logs of attempts: one file each, written by the runtimes, read and swept here.
+
+It knows files, not attempts: how far an attempt has come is asked of whoever
+knows. Logs outlive their attempt until they are too old or too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from batchyard.ids import AttemptId
+from batchyard_agent.core.attempts import OVER, Phase
+
+POLL_S = 0.05
+LIMIT_BYTES_DEFAULT = 64 << 10
+LIMIT_BYTES_MAX = 1 << 20
+WAIT_MS_MAX = 60_000
+AGE_MAX_S = 7 * 24 * 3600
+"""How long a log is kept after its last byte."""
+TOTAL_BYTES_MAX = 1 << 30
+"""Bytes of all logs of ended attempts and living ones together; the oldest ended ones go first."""
+
+_BLOCK = 64 << 10
+_SUFFIX = ".log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """
+    Part of a log.
+
+    Attributes:
+        end: No more will come: the attempt has ended and all was read.
+    """
+
+    data: bytes
+    next_offset: int
+    end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFile:
+    """One log on disk, as the sweep sees it; ``changed_at_s`` is wall-clock time."""
+
+    attempt_id: AttemptId
+    size_bytes: int
+    changed_at_s: float
+
+
+class LogNotFoundError(Exception):
+    """This host has no log of that attempt."""
+
+
+class Logs:
+    """The logs in one folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        phase_of: Callable[[AttemptId], Phase | None],
+        age_max_s: int = AGE_MAX_S,
+        total_bytes_max: int = TOTAL_BYTES_MAX,
+    ) -> None:
+        self._folder = folder
+        self._phase_of = phase_of
+        self._age_max_s = age_max_s
+        self._total_bytes_max = total_bytes_max
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, attempt_id: AttemptId) -> Path:
+        """Return the file of an attempt's log; any id gives a safe name."""
+        return self._folder / (quote(attempt_id, safe="") + _SUFFIX)
+
+    async def read(
+        self,
+        attempt_id: AttemptId,
+        *,
+        offset: int = 0,
+        tail_lines: int | None = None,
+        limit_bytes: int = 0,
+        wait_ms: int = 0,
+    ) -> Slice:
+        """
+        Read part of a log, waiting for the first byte if there is none yet.
+
+        Args:
+            attempt_id: Whose log.
+            offset: Where to start; beyond the end means at the end.
+            tail_lines: Start so many lines before the end instead.
+            limit_bytes: At most so many; 0 means 64 KiB; never more than 1 MiB.
+            wait_ms: Wait so long at most; a minute is the most. The attempt's end ends the wait.
+
+        Raises:
+            LogNotFoundError: the attempt is over and left no log.
+            OSError: the file cannot be read.
+        """
+        limit = min(limit_bytes or LIMIT_BYTES_DEFAULT, LIMIT_BYTES_MAX)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(wait_ms, WAIT_MS_MAX) / 1000
+        while True:
+            # Asked before reading: all output of an attempt that is over is in its file.
+            phase = self._phase_of(attempt_id)
+            over = self._is_over(attempt_id)
+            found = await asyncio.to_thread(_read, self.path(attempt_id), offset, tail_lines, limit)
+            if found is None and phase is None:
+                raise LogNotFoundError(f"this host has no log of attempt {attempt_id}")
+            data, start, size = found or (b"", 0, 0)
+            end = over and start + len(data) >= size
+            if data or end or loop.time() >= deadline:
+                return Slice(data=data, next_offset=start + len(data), end=end)
+            offset, tail_lines = start, None
+            await asyncio.sleep(POLL_S)
+
+    def sweep(self, now_s: float) -> list[AttemptId]:
+        """Delete old and surplus logs of attempts that are over; return whose. Blocks."""
+        files = _scan(self._folder)
+        total_bytes = sum(file.size_bytes for file in files)
+        ended = [file for file in files if self._is_over(file.attempt_id)]
+        doomed = doomed_logs(ended, total_bytes, now_s, self._age_max_s, self._total_bytes_max)
+        for attempt_id in doomed:
+            self.path(attempt_id).unlink(missing_ok=True)
+        return doomed
+
+    def _is_over(self, attempt_id: AttemptId) -> bool:
+        phase = self._phase_of(attempt_id)
+        return phase is None or phase in OVER
+
+
+def doomed_logs(
+    files: Iterable[LogFile], total_bytes: int, now_s: float, age_max_s: int, total_bytes_max: int
+) -> list[AttemptId]:
+    """Choose which of *files* to delete: the too old, then the oldest until the rest fits."""
+    doomed = []
+    for file in sorted(files, key=lambda f: f.changed_at_s):
+        if file.changed_at_s + age_max_s > now_s and total_bytes <= total_bytes_max:
+            break
+        doomed.append(file.attempt_id)
+        total_bytes -= file.size_bytes
+    return doomed
+
+
+def _scan(folder: Path) -> list[LogFile]:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(_SUFFIX):
+                stat = entry.stat()
+                attempt_id = AttemptId(unquote(entry.name.removesuffix(_SUFFIX)))
+                found.append(LogFile(attempt_id=attempt_id, size_bytes=stat.st_size, changed_at_s=stat.st_mtime))
+    return found
+
+
+def _read(path: Path, offset: int, tail_lines: int | None, limit: int) -> tuple[bytes, int, int] | None:
+    """Return data, where it starts, and the file's size; None when there is no file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(fd).st_size
+        start = min(max(offset, 0), size) if tail_lines is None else _tail_offset(fd, size, tail_lines)
+        return os.pread(fd, limit, start), start, size
+    finally:
+        os.close(fd)
+
+
+def _tail_offset(fd: int, size: int, lines: int) -> int:
+    """Find where the last *lines* lines start; an unfinished last line counts as one."""
+    if lines <= 0:
+        return size
+    position = size
+    wanted = lines
+    if size and os.pread(fd, 1, size - 1) == b"\n":
+        position = size - 1
+    while position > 0:
+        start = max(0, position - _BLOCK)
+        block = os.pread(fd, position - start, start)
+        newline = len(block)
+        while (newline := block.rfind(b"\n", 0, newline)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start + newline + 1
+        position = start
+    return 0

@@ -1,0 +1,194 @@
+"""
+The host's NVIDIA GPUs, through NVML.
+
+Asking the driver (``_ask``) and understanding its answers (``gpu_from``) are apart.
+It knows nothing of attempts. Laws: a host without a driver has no GPUs, which is no
+error; a GPU that does not answer hides no other; and a GPU that once was seen stays
+in the list, with its fault, so that nobody takes a broken one for one taken out.
+Only whole GPUs are told of, also those divided by MIG.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pynvml
+import structlog
+
+_MIB = 1 << 20
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """
+    One GPU, as last read.
+
+    Attributes:
+        uuid: The driver's, such as ``GPU-...``; stays the same across boots.
+        memory_mib: 0 where the driver does not tell (memory shared with the CPU).
+        utilization_percent: 0 where the driver does not tell.
+        fault: What the driver answered instead; empty when the GPU is fit for work.
+    """
+
+    uuid: str
+    model: str
+    memory_mib: int
+    memory_used_mib: int
+    utilization_percent: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """
+    What the driver answered for one GPU; None where it gave no answer.
+
+    Attributes:
+        fault: Its first error other than "I cannot tell".
+    """
+
+    uuid: str | None
+    model: str | None
+    memory_bytes: int | None
+    memory_used_bytes: int | None
+    utilization_percent: int | None
+    fault: str = ""
+
+
+def read_gpus() -> list[Gpu]:
+    """
+    Read all GPUs, in the driver's order; empty without a driver. Blocks, mostly for milliseconds.
+
+    NVML stays open for the process's life: opening it can take seconds where no
+    other program keeps the driver loaded.
+    """
+    return _process_nvml.read()
+
+
+def gpu_from(answers: Answers, last: Gpu | None) -> Gpu | None:
+    """
+    Understand *answers*; *last* is the same GPU as read before.
+
+    Returns:
+        None for a GPU that does not even tell its UUID and never did.
+    """
+    uuid = answers.uuid or (last.uuid if last else None)
+    if uuid is None:
+        return None
+    model, memory_mib = (last.model, last.memory_mib) if last else ("", 0)
+    return Gpu(
+        uuid=uuid,
+        model=answers.model or model,
+        memory_mib=memory_mib if answers.memory_bytes is None else answers.memory_bytes // _MIB,
+        memory_used_mib=(answers.memory_used_bytes or 0) // _MIB,
+        utilization_percent=answers.utilization_percent or 0,
+        fault=answers.fault,
+    )
+
+
+def merge(readings: list[Answers], last: dict[int, Gpu]) -> dict[int, Gpu]:
+    """
+    Put new answers and what was known together, by the driver's index.
+
+    Indices move when a driver is loaded again without a GPU that died, so a GPU
+    is the one that its UUID says. One that is no longer told of keeps a place
+    behind the others.
+    """
+    told = {answers.uuid for answers in readings}
+    untold = {index: gpu for index, gpu in last.items() if gpu.uuid not in told}
+    by_uuid = {gpu.uuid: gpu for gpu in last.values()}
+    merged = {}
+    for index, answers in enumerate(readings):
+        known = untold.pop(index, None) if answers.uuid is None else by_uuid.get(answers.uuid)
+        gpu = gpu_from(answers, known)
+        if gpu is not None:
+            merged[index] = gpu
+    for gpu in untold.values():
+        merged[max(len(readings) - 1, *merged, -1) + 1] = _faulty(gpu, "the driver does not tell of it any more")
+    return merged
+
+
+def _faulty(gpu: Gpu, fault: str) -> Gpu:
+    return replace(gpu, memory_used_mib=0, utilization_percent=0, fault=fault)
+
+
+class Nvml:
+    """The driver, opened at the first reading that finds it."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._last: dict[int, Gpu] = {}
+        # Readings may overlap when one of them hangs.
+        self._lock = threading.Lock()
+
+    def read(self) -> list[Gpu]:
+        """Read all GPUs."""
+        with self._lock:
+            try:
+                count = pynvml.nvmlDeviceGetCount() if self._open() else 0
+            except pynvml.NVMLError as error:
+                _log.warning("the NVIDIA driver does not answer", error=str(error))
+                self._is_open = False
+                self._last = {index: _faulty(gpu, str(error)) for index, gpu in self._last.items()}
+            else:
+                self._last = merge([_ask(index) for index in range(count)], self._last)
+            return list(self._last.values())
+
+    def _open(self) -> bool:
+        if not self._is_open:
+            try:
+                pynvml.nvmlInit()
+            except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+                return False
+            self._is_open = True
+        return True
+
+
+_process_nvml = Nvml()
+"""Opens nothing until it is read."""
+
+_CANNOT_TELL = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+)
+
+
+def _ask(index: int) -> Answers:
+    faults: list[str] = []
+
+    def ask(question: Callable[..., Any], *about: object) -> Any:
+        try:
+            return question(*about)
+        except pynvml.NVMLError as error:
+            if error.value not in _CANNOT_TELL:
+                faults.append(str(error))
+            return None
+
+    handle = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+    if handle is None:
+        return Answers(
+            uuid=None,
+            model=None,
+            memory_bytes=None,
+            memory_used_bytes=None,
+            utilization_percent=None,
+            fault=faults[0] if faults else "the driver gives no access to it",
+        )
+    uuid = ask(pynvml.nvmlDeviceGetUUID, handle)
+    model = ask(pynvml.nvmlDeviceGetName, handle)
+    memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    utilization = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    return Answers(
+        uuid=uuid,
+        model=model,
+        memory_bytes=memory and int(memory.total),
+        memory_used_bytes=memory and int(memory.used),
+        utilization_percent=utilization and int(utilization.gpu),
+        fault=faults[0] if faults else "",
+    )

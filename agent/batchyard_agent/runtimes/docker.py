@@ -1,0 +1,224 @@
+"""
+The Docker runtime: attempts as containers of a Docker Engine.
+
+Every container carries the labels ``batchyard.host``, ``batchyard.attempt`` and
+``batchyard.job``, and its name comes from the attempt's id. The engine gives a
+name to one container only, so an attempt is launched once at most, whoever asks
+how often. The ends of containers come by the engine's event stream; a look at
+the engine's list, after each connect and every 30 s, finds what that missed. The
+runtime writes nothing but logs: the engine remembers containers and exit codes.
+
+``signal``, ``adopt``, ``remove`` and ``launched`` raise ``RuntimeUnavailableError``
+if the engine does not answer; the caller asks again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+
+from batchyard_agent.runtimes.docker_attempt import LAUNCHES_MAX, VANISHED_REASON, ContainerAttempt, Yard
+from batchyard_agent.runtimes.docker_calls import Calls
+from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, EngineSilentError, MissingError
+from batchyard_agent.runtimes.docker_events import EventWatch
+from batchyard_agent.runtimes.docker_facts import ContainerEvent
+from batchyard_agent.runtimes.docker_images import Images
+from batchyard_agent.runtimes.docker_spec import container_name
+from batchyard_agent.runtimes.protocol import (
+    Adoption,
+    LaunchSpec,
+    Observe,
+    RuntimeUnavailableError,
+    StopSignal,
+    Vanished,
+)
+
+LOOK_EVERY_S = 30
+LOOK_AGAIN_S = 0.1
+
+_log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DockerRuntime:
+    """
+    Runs attempts in containers.
+
+    Args:
+        scope: Marks this agent's containers; the host's id. Two agents may use
+            one engine under different scopes.
+        address: The engine, such as ``unix:///run/docker.sock``; empty: as the
+            docker command finds it.
+        network: The engine's network mode for all containers.
+    """
+
+    name = "docker"
+
+    def __init__(self, scope: str, *, address: str = "", network: str = "bridge") -> None:
+        self._scope = scope
+        self._address = address
+        self._network = network
+        self._calls = Calls()
+        self._attempts: dict[str, ContainerAttempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._look_now = asyncio.Event()
+        self._events: EventWatch | None = None
+
+    async def open(self, observe: Observe) -> None:
+        """
+        Connect to the engine; *observe* is called from now on.
+
+        Raises:
+            RuntimeUnavailableError: no engine answered within 3 s.
+        """
+        try:
+            engine = await self._calls.once(Engine, self._address)
+        except EngineSilentError as error:
+            raise RuntimeUnavailableError(f"no Docker Engine answers: {error}") from error
+        self._engine = engine
+        self._images = Images(engine)
+        self._yard = Yard(
+            engine=engine,
+            calls=self._calls,
+            images=self._images,
+            launch_slots=asyncio.Semaphore(LAUNCHES_MAX),
+            scope=self._scope,
+            network=self._network,
+            observe=observe,
+        )
+        self._events = EventWatch(engine, self._scope, engine.info.clock_s, self._on_event, self._look_now.set)
+        self._spawn(self._run_looks())
+
+    async def launch(self, spec: LaunchSpec) -> None:
+        """Start an attempt that was never launched; all that follows is told by observations."""
+        assert spec.attempt_id not in self._attempts, spec.attempt_id
+        self._spawn(self._take(spec).launch())
+
+    async def adopt(self, spec: LaunchSpec) -> Adoption:
+        """
+        Find an attempt again that a former agent may have launched.
+
+        A container that was created but never started is removed, and the attempt
+        counts as not launched. Without a container the log file decides: it is
+        made just before the start, so with it the attempt may have run, and
+        ``Vanished`` is observed; without it the attempt certainly did not run.
+        """
+        if spec.attempt_id in self._attempts:
+            return Adoption.KNOWN
+        while True:
+            try:
+                facts = await self._answered(self._engine.inspect, container_name(spec.attempt_id))
+                if (facts.scope, facts.attempt_id) != (self._scope, spec.attempt_id):
+                    return self._adopt_without_container(spec)
+                if facts.started_at_ms is not None:
+                    self._spawn(self._take(spec).watch(facts.container_id))
+                    return Adoption.KNOWN
+                await self._answered(self._engine.remove, facts.container_id)
+            except MissingError:
+                return self._adopt_without_container(spec)
+            except ConflictError:
+                # The former agent's start is just taking effect: look again.
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                spec.log_path.unlink(missing_ok=True)
+                return Adoption.NOT_LAUNCHED
+
+    async def signal(self, attempt_id: str, signal: StopSignal) -> None:
+        """Signal the attempt's first process, or end the attempt before it starts."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            return
+        try:
+            await attempt.signal(signal)
+        except EngineSilentError as error:
+            raise RuntimeUnavailableError(str(error)) from error
+
+    async def remove(self, attempt_id: str) -> None:
+        """
+        Remove the container of an ended attempt; its log stays.
+
+        Raises:
+            ConflictError: it runs.
+        """
+        try:
+            await self._answered(self._engine.remove, container_name(attempt_id))
+        except MissingError:
+            _log.debug("nothing left to remove", attempt=attempt_id)
+        except ConflictError as error:
+            if "already in progress" not in error.message:
+                raise
+        self._attempts.pop(attempt_id, None)
+
+    async def launched(self) -> list[str]:
+        """Return ids of all attempts of this agent that have a container."""
+        listed = await self._answered(self._engine.listing, self._scope)
+        return [container.attempt_id for container in listed if container.attempt_id]
+
+    async def close(self) -> None:
+        """Stop observing. Containers go on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._events is not None:
+            await self._images.close()
+            await self._calls.once(self._events.close)
+            await asyncio.gather(*(attempt.release() for attempt in self._attempts.values()))
+            self._engine.close()
+        await self._calls.close()
+
+    def _take(self, spec: LaunchSpec) -> ContainerAttempt:
+        attempt = ContainerAttempt(spec, self._yard)
+        self._attempts[spec.attempt_id] = attempt
+        return attempt
+
+    def _adopt_without_container(self, spec: LaunchSpec) -> Adoption:
+        if not spec.log_path.exists():
+            return Adoption.NOT_LAUNCHED
+        vanished = Vanished(attempt_id=spec.attempt_id, reason=VANISHED_REASON)
+        asyncio.get_running_loop().call_soon(self._yard.observe, vanished)
+        return Adoption.KNOWN
+
+    def _on_event(self, event: ContainerEvent) -> None:
+        if attempt := self._attempts.get(event.attempt_id):
+            attempt.on_event(event)
+
+    async def _run_looks(self) -> None:
+        """Find ends that the event stream did not tell of."""
+        while True:
+            # Not wait_for: before Python 3.12 it can swallow a cancellation (bpo-37658).
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            running = {
+                container.attempt_id
+                for container in await self._calls.until_answered(self._engine.listing, self._scope)
+                if container.is_running
+            }
+            for attempt_id, attempt in self._attempts.items():
+                if attempt_id not in running:
+                    attempt.look_again()
+
+    async def _answered(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await self._calls.once(function, *args, **kwargs)
+        except EngineSilentError as error:
+            raise RuntimeUnavailableError(str(error)) from error
+
+    def _spawn(self, life: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(life)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # A bug. The loop's handler decides; the app ends the agent, whose next life adopts.
+            task.get_loop().call_exception_handler({"message": "the Docker runtime broke", "exception": error})

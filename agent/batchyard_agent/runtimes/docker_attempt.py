@@ -1,0 +1,380 @@
+"""
+The life of one attempt in a container: create, start, watch, end.
+
+One object and one task an attempt. It must never decide whether an attempt
+should run or stop. Laws: ``start`` is called once at most, after the log file
+was made, so that "log but no container" tells a later agent that the attempt
+may have run; and the end is told after all output is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+from dataclasses import dataclass
+
+import structlog
+
+from batchyard_agent.runtimes.docker_calls import Calls
+from batchyard_agent.runtimes.docker_engine import (
+    LAUNCH_TIMEOUT_S,
+    ConflictError,
+    Engine,
+    EngineError,
+    EngineSilentError,
+    EngineTimeoutError,
+    MissingError,
+)
+from batchyard_agent.runtimes.docker_facts import (
+    EXIT_KILLED,
+    ContainerDied,
+    ContainerEvent,
+    ContainerFacts,
+    ContainerOutOfMemory,
+    exit_code_of_start_failure,
+    init_failure,
+    reason,
+)
+from batchyard_agent.runtimes.docker_images import Images
+from batchyard_agent.runtimes.docker_logs import Pump, read_rest, read_tail
+from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.protocol import (
+    Exited,
+    LaunchSpec,
+    Observe,
+    Started,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
+
+STOPPED_EARLY_REASON = "Stopped before it started"
+VANISHED_REASON = "The container was removed by somebody else"
+
+CREATE_BACKOFF_S = (1, 2, 4, 8)
+"""Waits while the engine cannot be reached, as when it is being restarted."""
+
+FOLLOW_AFTER_S = 0.5
+"""A container that ends sooner is not worth a thread: its output is read at its end."""
+
+MEND_LOG_EVERY_S = 30
+OUT_OF_MEMORY_EVENT_WAIT_S = 0.5
+"""The kernel's word comes by another way than the exit, and may come after it (cgroup v1)."""
+
+LAUNCHES_MAX = 16
+"""Containers created and started at the same time."""
+
+_TAIL_BYTES = 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class NeverRanError(Exception):
+    """The attempt's command did not run and will not; the text is the reason."""
+
+    def __init__(self, reason_text: str, exit_code: int | None = None) -> None:
+        super().__init__(reason_text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yard:
+    """What the attempts of one runtime share."""
+
+    engine: Engine
+    calls: Calls
+    images: Images
+    launch_slots: asyncio.Semaphore
+    scope: str
+    network: str
+    observe: Observe
+
+
+class Phase(enum.Enum):
+    """How far an attempt is, as far as signals go."""
+
+    PREPARING = "preparing"
+    STARTING = "starting"
+    STARTED = "started"
+
+
+class ContainerAttempt:
+    """One attempt. ``launch`` or ``watch`` is its whole life, to be run as a task."""
+
+    def __init__(self, spec: LaunchSpec, yard: Yard) -> None:
+        self._spec = spec
+        self._yard = yard
+        self._phase = Phase.PREPARING
+        self._container = ""
+        self._pump: Pump | None = None
+        self._died: ContainerDied | None = None
+        self._may_have_ended = asyncio.Event()
+        self._out_of_memory = asyncio.Event()
+        self._early_stop = asyncio.Event()
+        self._last_signal: StopSignal | None = None
+
+    # What happens to it.
+
+    def on_event(self, event: ContainerEvent) -> None:
+        """Take an event of the engine."""
+        match event:
+            case ContainerDied():
+                self._died = event
+                self._may_have_ended.set()
+            case ContainerOutOfMemory():
+                self._out_of_memory.set()
+
+    def look_again(self) -> None:
+        """Its container does not run any more, says the engine's list."""
+        self._may_have_ended.set()
+
+    async def signal(self, signal: StopSignal) -> None:
+        """
+        Signal the container, or end the attempt before it starts.
+
+        Raises:
+            EngineSilentError: the engine does not answer.
+        """
+        self._last_signal = signal
+        match self._phase:
+            case Phase.PREPARING | Phase.STARTING:
+                self._early_stop.set()
+            case Phase.STARTED:
+                await self._kill(signal)
+
+    async def release(self) -> None:
+        """Stop following the log; the container goes on."""
+        if self._pump is not None:
+            await self._yard.calls.once(self._pump.stop)
+
+    # Its life.
+
+    async def launch(self) -> None:
+        """Create and start the container, then watch it to its end."""
+        try:
+            self._container, was_started = await self._create()
+            if not was_started:
+                await self._start()
+        except NeverRanError as failure:
+            self._yard.observe(
+                StartFailed(attempt_id=self._spec.attempt_id, reason=str(failure), exit_code=failure.exit_code)
+            )
+            return
+        await self._deliver_early_stop()
+        await self.watch(self._container)
+
+    async def watch(self, container: str) -> None:
+        """Tell of a container that was started, and of its end."""
+        self._container = container
+        self._phase = Phase.STARTED
+        facts = await self._look()
+        self._tell_started(facts)
+        while facts is not None and facts.is_running:
+            await self._wait_for_end()
+            facts = await self._look()
+        if facts is not None:
+            await self._finish_log()
+        await self._tell_end(facts)
+
+    # Create and start.
+
+    async def _create(self) -> tuple[str, bool]:
+        """Create the container; return its id, and whether it was already started once."""
+        yard = self._yard
+        name = container_name(self._spec.attempt_id)
+        body = container_body(self._spec, scope=yard.scope, cpu_count=yard.engine.info.cpu_count, network=yard.network)
+        is_pulled = False
+        waits_s = iter(CREATE_BACKOFF_S)
+        while True:
+            self._refuse_if_stopped()
+            try:
+                async with yard.launch_slots:
+                    return await yard.calls.once(yard.engine.create, name, body), False
+            except MissingError as error:
+                if is_pulled:
+                    raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
+                await self._pull()
+                is_pulled = True
+            except ConflictError:
+                if former := await self._clear_name(name):
+                    return former, True
+            except EngineTimeoutError as error:
+                raise NeverRanError(_timed_out("created")) from error
+            except EngineSilentError as error:
+                wait_s = next(waits_s, None)
+                if wait_s is None:
+                    raise NeverRanError(reason("CannotCreateContainerError", str(error))) from error
+                await asyncio.sleep(wait_s)
+            except EngineError as error:
+                raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
+
+    async def _pull(self) -> None:
+        pull = asyncio.ensure_future(self._yard.images.pull(self._spec.image))
+        stop = asyncio.ensure_future(self._early_stop.wait())
+        try:
+            await asyncio.wait({pull, stop}, return_when=asyncio.FIRST_COMPLETED)
+            self._refuse_if_stopped()
+            if failure := pull.result():
+                raise NeverRanError(failure)
+        finally:
+            pull.cancel()
+            stop.cancel()
+
+    async def _clear_name(self, name: str) -> str:
+        """Make room for our container; return the one that has the name if it is ours and was started."""
+        yard = self._yard
+        try:
+            facts = await yard.calls.until_answered(yard.engine.inspect, name)
+            if (facts.scope, facts.attempt_id) != (yard.scope, self._spec.attempt_id):
+                raise NeverRanError(reason("CannotCreateContainerError", f"another container is named {name}"))
+            if facts.started_at_ms is not None:
+                return facts.container_id
+            await yard.calls.until_answered(yard.engine.remove, facts.container_id)
+        except MissingError:
+            _log.debug("the name is free again", container=name)
+        except ConflictError:
+            # It has just been started, or is just being removed: look again.
+            await asyncio.sleep(0.1)
+        return ""
+
+    async def _start(self) -> None:
+        yard = self._yard
+        self._refuse_if_stopped()
+        self._phase = Phase.STARTING
+        try:
+            # The marker of the second law; adopt reads it.
+            self._spec.log_path.touch(mode=0o640)
+        except OSError as error:
+            raise NeverRanError(reason("CannotStartContainerError", f"its log cannot be written: {error}")) from error
+        try:
+            async with yard.launch_slots:
+                await yard.calls.once(yard.engine.start, self._container)
+        except EngineSilentError as error:
+            if not await self._has_started():
+                is_timeout = isinstance(error, EngineTimeoutError)
+                text = _timed_out("started") if is_timeout else reason("CannotStartContainerError", str(error))
+                raise NeverRanError(text) from error
+        except EngineError as error:
+            exit_code = exit_code_of_start_failure(error.message)
+            raise NeverRanError(reason("CannotStartContainerError", error.message), exit_code) from error
+        self._phase = Phase.STARTED
+
+    async def _has_started(self) -> bool:
+        """Find out what became of a start that was not answered; if nothing, make sure it stays so."""
+        yard = self._yard
+        while True:
+            try:
+                facts = await yard.calls.until_answered(yard.engine.inspect, self._container)
+                if facts.started_at_ms is not None:
+                    return True
+                await yard.calls.until_answered(yard.engine.remove, self._container)
+            except MissingError:
+                # We removed it, or somebody else did; then it may have run, and watch says so.
+                return False
+            except ConflictError:
+                await asyncio.sleep(0.1)
+
+    def _refuse_if_stopped(self) -> None:
+        if self._early_stop.is_set():
+            raise NeverRanError(STOPPED_EARLY_REASON)
+
+    async def _deliver_early_stop(self) -> None:
+        if not self._early_stop.is_set() or self._last_signal is None:
+            return
+        try:
+            await self._kill(self._last_signal)
+        except EngineSilentError as error:
+            # Whoever wants it stopped signals again.
+            _log.warning("a signal was not delivered", attempt=self._spec.attempt_id, error=str(error))
+
+    async def _kill(self, signal: StopSignal) -> None:
+        try:
+            await self._yard.calls.once(self._yard.engine.kill, self._container, signal.value)
+        except (MissingError, ConflictError) as error:
+            _log.debug("nothing left to signal", attempt=self._spec.attempt_id, error=str(error))
+
+    # Watch.
+
+    async def _look(self) -> ContainerFacts | None:
+        """Look at the container; None if it is gone."""
+        self._may_have_ended.clear()
+        try:
+            return await self._yard.calls.until_answered(self._yard.engine.inspect, self._container)
+        except MissingError:
+            return None
+
+    async def _wait_for_end(self) -> None:
+        """Wait until the container may have ended, keeping its log followed meanwhile."""
+        wait_s = FOLLOW_AFTER_S
+        while True:
+            try:
+                # An end was told, but the engine still said "running": ask soon.
+                async with asyncio.timeout(1 if self._died else wait_s):
+                    await self._may_have_ended.wait()
+            except TimeoutError:
+                if self._died:
+                    return
+            else:
+                return
+            if self._pump is None or self._pump.is_broken:
+                self._pump = Pump(self._yard.engine, self._container, self._spec.log_path, self._spec.log_bytes_max)
+            wait_s = MEND_LOG_EVERY_S
+
+    async def _finish_log(self) -> None:
+        """Bring what is missing into the log. A log that cannot be written does not hold up the end."""
+        yard, spec = self._yard, self._spec
+        try:
+            # After a lost connection a stream may have ended too soon, and cleanly.
+            if self._pump is not None and await yard.calls.once(self._pump.finish) and self._died is not None:
+                return
+            await yard.calls.until_answered(read_rest, yard.engine, self._container, spec.log_path, spec.log_bytes_max)
+        except (EngineError, OSError) as error:
+            _log.warning("a log is not whole", attempt=spec.attempt_id, error=str(error))
+
+    # Tell.
+
+    def _tell_started(self, facts: ContainerFacts | None) -> None:
+        started_at_ms = self._died.at_ms if self._died else None
+        if facts is not None:
+            started_at_ms = facts.started_at_ms
+        if started_at_ms is not None:
+            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
+
+    async def _tell_end(self, facts: ContainerFacts | None) -> None:
+        attempt_id, died = self._spec.attempt_id, self._died
+        if facts is not None:
+            exit_code = facts.exit_code
+            # The engine notes the start when it gets to it; a short command has ended by then.
+            stopped_at_ms = max(facts.finished_at_ms or 0, facts.started_at_ms or 0)
+        elif died is not None:
+            exit_code, stopped_at_ms = died.exit_code, died.at_ms
+        else:
+            self._yard.observe(Vanished(attempt_id=attempt_id, reason=VANISHED_REASON))
+            return
+        out_of_memory = await self._ran_out_of_memory(facts, exit_code)
+        text = init_failure(exit_code, read_tail(self._spec.log_path, _TAIL_BYTES))
+        self._yard.observe(
+            Exited(
+                attempt_id=attempt_id,
+                exit_code=exit_code,
+                stopped_at_ms=stopped_at_ms,
+                out_of_memory=out_of_memory,
+                reason=text,
+            )
+        )
+
+    async def _ran_out_of_memory(self, facts: ContainerFacts | None, exit_code: int) -> bool:
+        if exit_code == 0:
+            return False
+        if facts is not None and facts.out_of_memory:
+            return True
+        if exit_code == EXIT_KILLED and self._last_signal is None and not self._out_of_memory.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OUT_OF_MEMORY_EVENT_WAIT_S):
+                    await self._out_of_memory.wait()
+        return self._out_of_memory.is_set()
+
+
+def _timed_out(state: str) -> str:
+    return reason("DockerTimeoutError", f"Could not transition to {state}; timed out after waiting {LAUNCH_TIMEOUT_S}s")

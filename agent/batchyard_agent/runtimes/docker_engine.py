@@ -1,0 +1,272 @@
+"""
+The Docker Engine, as blocking calls with a time limit each.
+
+The one module that imports the ``docker`` SDK. It knows nothing of attempts'
+lives and of the event loop. Law: every failure leaves as one of the five errors
+below, so that callers tell "the engine said no" from "the engine did not answer".
+
+    EngineError                  the engine said no; see .status and .message
+    +-- MissingError                 no such container or image
+    +-- ConflictError                the name is taken, or the container is in another state
+    EngineSilentError            no answer: the outcome is unknown, asking again may help
+    +-- EngineTimeoutError           it took the call and let the time pass
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import docker
+import docker.errors
+import docker.types
+import docker.utils
+import requests
+import urllib3.exceptions
+
+from batchyard_agent.runtimes.docker_facts import (
+    ContainerEvent,
+    ContainerFacts,
+    ListedContainer,
+    events_from_chunks,
+    facts_from_inspect,
+    listed_from_list,
+    payloads,
+)
+from batchyard_agent.runtimes.docker_spec import HOST_LABEL
+
+OPEN_TIMEOUT_S = 3
+CALL_TIMEOUT_S = 30
+LAUNCH_TIMEOUT_S = 120
+"""For create and start, which wait for the engine's disk and network."""
+
+_READ_BYTES = 64 * 1024
+_POOLS = 100
+"""The SDK keeps connections by URL and breaks the oldest; one in use must never be the oldest."""
+
+T = TypeVar("T")
+
+
+class EngineError(Exception):
+    """The engine refused a call."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class MissingError(EngineError):
+    """No such container, or no such image."""
+
+
+class ConflictError(EngineError):
+    """The name is taken, or the container is not in a state for this."""
+
+
+class EngineSilentError(Exception):
+    """The engine cannot be reached or went away: whether the call took effect is unknown."""
+
+
+class EngineTimeoutError(EngineSilentError):
+    """The engine did not answer in time: whether the call took effect is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """
+    What the engine tells of itself.
+
+    Attributes:
+        clock_s: The engine's clock, in seconds since the epoch; it need not be ours.
+    """
+
+    cpu_count: int
+    clock_s: int
+
+
+class Stream(Generic[T]):
+    """
+    Something the engine goes on sending: iterate over it in one thread, close it in another.
+
+    Iteration raises ``EngineSilentError`` if the stream broke off, and just ends
+    if the engine ended it or it was closed.
+    """
+
+    def __init__(self, response: requests.Response, decode: Callable[[Iterator[bytes]], Iterator[T]]) -> None:
+        self._response = response
+        self._decode = decode
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            yield from self._decode(self._response.raw.stream(_READ_BYTES, decode_content=True))
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # A socket closed under a reader shows itself as any of the three.
+            if not self._is_closed:
+                raise EngineSilentError(str(error)) from error
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """End the stream; a reader in another thread comes back at once."""
+        self._is_closed = True
+        # The SDK finds the socket; it is gone if the stream has just ended by itself.
+        with contextlib.suppress(AttributeError, OSError):
+            docker.types.CancellableStream(iter(()), self._response).close()
+
+
+class Engine:
+    """
+    Blocking calls to one Docker Engine; usable from many threads.
+
+    Args:
+        address: Such as ``unix:///run/docker.sock``; empty: as the docker command
+            finds it (DOCKER_HOST, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY).
+
+    Raises:
+        EngineSilentError: no engine answered within 3 s.
+    """
+
+    def __init__(self, address: str = "") -> None:
+        where: dict[str, Any] = {"base_url": address} if address else {**docker.utils.kwargs_from_env()}
+        try:
+            probe = docker.APIClient(**where, version="auto", timeout=OPEN_TIMEOUT_S)
+            with contextlib.closing(probe), _translated():
+                info = probe.info()
+        except docker.errors.DockerException as error:
+            raise EngineSilentError(str(error)) from error
+        self.info = EngineInfo(
+            cpu_count=int(info["NCPU"]), clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp())
+        )
+        self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
+        self._launches = docker.APIClient(
+            **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
+        )
+
+    def create(self, name: str, body: dict[str, Any]) -> str:
+        """
+        Create a container and return its id.
+
+        Raises:
+            MissingError: the image is not on this machine.
+            ConflictError: a container bears that name.
+        """
+        with _translated():
+            answer = self._launches.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
+        return str(answer["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container; nothing happens if it runs."""
+        with _translated():
+            self._launches.start(container)
+
+    def inspect(self, container: str) -> ContainerFacts:
+        """Look at a container, by id or name."""
+        with _read():
+            return facts_from_inspect(self._calls.inspect_container(container))
+
+    def kill(self, container: str, signal: int) -> None:
+        """
+        Signal a container's first process.
+
+        Raises:
+            ConflictError: it does not run.
+        """
+        with _translated():
+            self._calls.kill(container, signal)
+
+    def remove(self, container: str) -> None:
+        """
+        Remove a container that does not run, and its anonymous volumes.
+
+        Raises:
+            ConflictError: it runs, or is just being removed.
+        """
+        with _translated():
+            self._calls.remove_container(container, v=True)
+
+    def listing(self, scope: str) -> list[ListedContainer]:
+        """Return all containers labelled with *scope*, ended ones too."""
+        with _read():
+            return listed_from_list(self._calls.containers(all=True, filters={"label": f"{HOST_LABEL}={scope}"}))
+
+    def pull(self, image: str, on_progress: Callable[[], None]) -> None:
+        """Pull *image*; no time limit, but *on_progress* is called whenever something moves."""
+        with _translated():
+            for message in self._launches.pull(image, stream=True, decode=True):
+                on_progress()
+                if "error" in message:
+                    raise EngineError(str(message["error"]))
+
+    def output(self, container: str, *, follow: bool) -> Stream[bytes]:
+        """
+        Read a container's output from its beginning, both streams in the order they came.
+
+        Not through the SDK's ``logs``: that asks for the terminal mode first, and
+        hides whether the stream ended or broke off.
+        """
+        wanted = {"stdout": "1", "stderr": "1", "follow": str(int(follow))}
+        response = self._get(f"containers/{container}/logs", wanted, None if follow else CALL_TIMEOUT_S)
+        return Stream(response, payloads)
+
+    def events(self, scope: str, since_s: int) -> Stream[ContainerEvent]:
+        """Follow the ends of containers labelled with *scope*, from *since_s* on (the engine's clock)."""
+        filters = {"type": "container", "event": ["die", "oom"], "label": f"{HOST_LABEL}={scope}"}
+        wanted = {"since": str(since_s), "filters": docker.utils.convert_filters(filters)}
+        return Stream(self._get("events", wanted, None), events_from_chunks)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._calls.close()
+        self._launches.close()
+
+    def _get(self, path: str, wanted: dict[str, str], timeout_s: int | None) -> requests.Response:
+        """Begin to read a stream, in which nothing may come for *timeout_s*."""
+        url = f"{self._calls.base_url}/v{self._calls.api_version}/{path}"
+        with _translated():
+            response = self._calls.get(url, params=wanted, stream=True, timeout=timeout_s)
+            if not response.ok:
+                with contextlib.closing(response):
+                    raise _refusal(response.status_code, response.text)
+        return response
+
+
+def _refusal(status: int, message: str) -> EngineError:
+    match status:
+        case 404:
+            return MissingError(message, status)
+        case 409:
+            return ConflictError(message, status)
+        case _:
+            return EngineError(message, status)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise _refusal(error.status_code or 0, str(error.explanation or error)) from error
+    except requests.Timeout as error:
+        raise EngineTimeoutError("the Docker Engine did not answer in time") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise EngineSilentError(f"the Docker Engine cannot be reached: {error}") from error
+    except docker.errors.DockerException as error:
+        # The SDK refuses by itself, for instance an image name it cannot parse.
+        raise EngineError(str(error), 400) from error
+
+
+@contextlib.contextmanager
+def _read() -> Iterator[None]:
+    """As ``_translated``, for questions: an engine in trouble (5xx) has not answered one."""
+    try:
+        with _translated():
+            yield
+    except EngineError as error:
+        if error.status >= 500:
+            raise EngineSilentError(error.message) from error
+        raise

@@ -1,0 +1,174 @@
+"""
+A container's output, brought into the attempt's log file.
+
+The engine can send a container's output again from its beginning, always the
+same bytes. So the file is its own bookmark: whoever takes up a log again reads
+from the beginning and skips what the file holds. Law: at most ``log_bytes_max``
+bytes and one marker line are written, no byte twice, and where output was lost
+the file says so. Knows the engine only as a stream of bytes.
+
+The engine stores output as text: bytes that are no UTF-8 reach us as U+FFFD.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Protocol, Self
+
+import structlog
+
+from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError, Stream
+from batchyard_agent.runtimes.log_limit import marker
+
+STOP_TIMEOUT_S = 5
+
+LOST_MARKER = b"\n[batchyard: some output was lost here]\n"
+
+_log = structlog.get_logger(__name__)
+
+
+class Output(Protocol):
+    """Where a container's output can be read from its beginning."""
+
+    def output(self, container: str, *, follow: bool) -> Stream[bytes]:
+        """Return the stream."""
+
+
+class LogFile:
+    """
+    Takes one container's output, offered from its beginning.
+
+    A context manager; one thread opens, fills and closes it.
+
+    Args:
+        path: The log; what it holds is taken for the output's beginning.
+        bytes_max: Bytes of output to keep.
+
+    Raises:
+        OSError: the file cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._held = os.fstat(self._fd).st_size
+        self._offered = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the limit and its marker are reached: more output changes nothing."""
+        return self._held > self._bytes_max
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes of output: skip what is held, append the rest."""
+        if self.is_full:
+            return
+        if known := min(len(data), self._held - self._offered):
+            if os.pread(self._fd, known, self._offered) == data[:known]:
+                self._offered += known
+                data = data[known:]
+            else:
+                # The engine has thrown the beginning away (docker_spec says when).
+                self._append(LOST_MARKER)
+                self._offered = self._held
+        if not data:
+            return
+        room = max(0, self._bytes_max - self._held)
+        self._append(data[:room])
+        self._offered = self._held
+        if len(data) > room:
+            self._append(marker(self._bytes_max))
+
+    def _append(self, data: bytes) -> None:
+        while data:
+            written = os.write(self._fd, data)
+            self._held += written
+            data = data[written:]
+
+
+class Pump:
+    """
+    Follows the output of one running container, in a thread of its own.
+
+    No other thread may write the log before ``stop`` or ``finish`` returned.
+    """
+
+    def __init__(self, engine: Output, container: str, path: Path, bytes_max: int) -> None:
+        self._engine = engine
+        self._container = container
+        self._path = path
+        self._bytes_max = bytes_max
+        self._stream: Stream[bytes] | None = None
+        self._is_stopped = False
+        self._is_whole = False
+        # A daemon: the agent's end must not wait for a job's.
+        self._thread = threading.Thread(target=self._run, name=f"log {container[:12]}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has ended without bringing all that there was."""
+        return not self._thread.is_alive() and not self._is_whole
+
+    def stop(self) -> None:
+        """Stop following. Blocks for a moment."""
+        self._is_stopped = True
+        if self._stream is not None:
+            self._stream.close()
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def finish(self) -> bool:
+        """Wait until the output of an ended container is in the file; False if it may not be whole."""
+        self._thread.join(STOP_TIMEOUT_S)
+        if self._thread.is_alive():
+            self.stop()
+        return self._is_whole
+
+    def _run(self) -> None:
+        try:
+            with LogFile(self._path, self._bytes_max) as log_file:
+                self._stream = self._engine.output(self._container, follow=True)
+                if self._is_stopped:
+                    self._stream.close()
+                _pour(self._stream, log_file)
+            self._is_whole = not self._is_stopped
+        except (EngineError, EngineSilentError, OSError) as error:
+            # Whoever awaits the container's end follows anew, and reads the rest then.
+            _log.warning("following a log broke off", container=self._container, error=str(error))
+
+
+def read_rest(engine: Output, container: str, path: Path, bytes_max: int) -> None:
+    """
+    Bring all output of an ended container into its log.
+
+    Raises:
+        EngineError: the engine has no output of it.
+        EngineSilentError: the engine does not answer.
+        OSError: the file cannot be written.
+    """
+    with LogFile(path, bytes_max) as log_file:
+        if not log_file.is_full:
+            _pour(engine.output(container, follow=False), log_file)
+
+
+def read_tail(path: Path, size: int) -> bytes:
+    """Return up to *size* bytes from the end of a log."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read(size)
+
+
+def _pour(stream: Stream[bytes], log_file: LogFile) -> None:
+    for data in stream:
+        log_file.take(data)
+        if log_file.is_full:
+            stream.close()
+            break

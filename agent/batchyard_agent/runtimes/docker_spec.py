@@ -1,0 +1,123 @@
+"""
+What is asked of the Docker Engine for one attempt, as the engine's own JSON.
+
+Pure: a ``LaunchSpec`` in, a body for ``POST /containers/create`` out (Docker
+Engine API 1.41). It must never talk to the engine. Law: a job gets no more of
+the host than it asked for, and its container never restarts by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from batchyard_agent.runtimes.protocol import LaunchSpec, Tmpfs
+
+HOST_LABEL = "batchyard.host"
+"""Names the agent that a container belongs to; two agents may share one engine."""
+ATTEMPT_LABEL = "batchyard.attempt"
+JOB_LABEL = "batchyard.job"
+
+MEMORY_MIB_MIN = 6
+"""The engine refuses less (Docker Engine: "Minimum memory limit allowed is 6MB")."""
+
+PIDS_MAX = 4096
+ENGINE_LOG_FILES = 2
+_CPU_SHARES_PER_CPU = 1024
+_MIB = 1 << 20
+_NANO_CPUS_PER_MILLI = 1_000_000
+_UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
+
+
+def container_name(attempt_id: str) -> str:
+    """
+    Name the container of an attempt: the same attempt always gets the same name.
+
+    The engine lets one container bear a name, which is what makes a second
+    launch of an attempt fail. ``:`` becomes ``.`` and ``#`` becomes ``_``.
+    """
+    return "batchyard-" + _UNSAFE_IN_NAME.sub("_", attempt_id.replace(":", "."))
+
+
+def container_body(spec: LaunchSpec, *, scope: str, cpu_count: int, network: str) -> dict[str, Any]:
+    """
+    Translate *spec* for the engine.
+
+    Args:
+        spec: The attempt.
+        scope: Value of the host label.
+        cpu_count: CPUs of the engine's machine; it refuses a quota above them.
+        network: The engine's network mode, such as ``bridge`` or ``none``.
+    """
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "Labels": {HOST_LABEL: scope, ATTEMPT_LABEL: spec.attempt_id, JOB_LABEL: spec.job_id},
+        "User": spec.user,
+        "WorkingDir": spec.working_directory,
+        "Tty": False,
+        "OpenStdin": False,
+        "HostConfig": _host_config(spec, cpu_count, network),
+    }
+    if spec.command:
+        body["Cmd"] = list(spec.command)
+    return body
+
+
+def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "Init": spec.init,
+        "RestartPolicy": {"Name": "no"},
+        "NetworkMode": network,
+        # Raw sockets let a container forge its neighbours' addresses (Nomad, CVE-2021-32575).
+        "CapDrop": ["NET_RAW"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": PIDS_MAX,
+        "ReadonlyRootfs": spec.readonly_root,
+        "LogConfig": {"Type": "json-file", "Config": _engine_log(spec.log_bytes_max)},
+        **_memory(spec),
+        **_cpu(spec.resources.cpu_millis, cpu_count),
+    }
+    if spec.shared_memory_mib:
+        config["ShmSize"] = spec.shared_memory_mib * _MIB
+    if spec.ulimits:
+        config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in spec.ulimits]
+    if spec.tmpfs:
+        config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in spec.tmpfs}
+    if spec.gpu_uuids:
+        config["DeviceRequests"] = [
+            {"Driver": "", "Count": 0, "DeviceIDs": list(spec.gpu_uuids), "Capabilities": [["gpu"]], "Options": {}}
+        ]
+    return config
+
+
+def _memory(spec: LaunchSpec) -> dict[str, int]:
+    if not spec.resources.memory_mib:
+        return {}
+    memory = max(spec.resources.memory_mib, MEMORY_MIB_MIN) * _MIB
+    # The engine's MemorySwap is memory and swap together: equal means no swap.
+    limits = {"Memory": memory, "MemorySwap": memory + (spec.max_swap_mib or 0) * _MIB}
+    # AWS ignores swappiness without maxSwap.
+    if spec.swappiness is not None and spec.max_swap_mib is not None:
+        limits["MemorySwappiness"] = spec.swappiness
+    return limits
+
+
+def _cpu(cpu_millis: int, cpu_count: int) -> dict[str, int]:
+    if not cpu_millis:
+        return {}
+    return {
+        "NanoCpus": min(cpu_millis, cpu_count * 1000) * _NANO_CPUS_PER_MILLI,
+        "CpuShares": max(2, cpu_millis * _CPU_SHARES_PER_CPU // 1000),
+    }
+
+
+def _engine_log(log_bytes_max: int) -> dict[str, str]:
+    # The engine keeps its own copy, as JSON: some 75 bytes more for each line. Two
+    # files of four times our bound drop nothing that we want of lines longer than
+    # about ten bytes; for shorter ones the log says that output was lost.
+    return {"max-size": f"{4 * log_bytes_max + _MIB}", "max-file": f"{ENGINE_LOG_FILES}"}
+
+
+def _tmpfs_options(mount: Tmpfs) -> str:
+    return ",".join((f"size={mount.size_mib}m", *mount.mount_options))

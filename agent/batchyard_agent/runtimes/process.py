@@ -1,0 +1,398 @@
+"""
+The process runtime: attempts as plain processes, no container engine and no root needed.
+
+Each attempt has a supervisor of its own (``supervisor``), which outlives the agent and
+writes the exit code down. This module launches supervisors, waits for them with one pidfd
+each on the event loop, and reads their records. It decides nothing about attempts.
+
+What is enforced, by ``enforcement`` (one log line at ``open`` says which):
+
+- ``cgroup-v1``, ``cgroup-v2``: memory is a hard limit of the kernel; CPU has quota and weight.
+- ``rlimit`` (no writable cgroups): memory is watched every half second and the attempt killed
+  beyond it; in between, no process gets more than the limit and 1 GiB. CPU is not enforced.
+
+Laws: a record is made before a supervisor, and only once; its lock says whether the
+attempt may still run. Nothing is told to have ended before all its processes have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import signal as signals
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from batchyard_agent.probe.cpu_memory import read_boot_id
+from batchyard_agent.runtimes import cgroup, log_limit, process_table, supervisor
+from batchyard_agent.runtimes.process_launch import Launcher, remove_empty, write_durably
+from batchyard_agent.runtimes.protocol import (
+    Adoption,
+    Exited,
+    LaunchSpec,
+    Observation,
+    Observe,
+    RuntimeUnavailableError,
+    Started,
+    StopSignal,
+    Vanished,
+)
+from batchyard_agent.runtimes.supervisor import CannotLaunchError, Record
+
+WATCH_INTERVAL_S = 0.5
+"""Time between looks at running attempts' logs and, without cgroups, memory."""
+
+OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
+"""AWS's text."""
+
+_RETRY_S_MIN = 0.005
+_RETRY_S_MAX = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Live:
+    """
+    An attempt whose end was not told yet.
+
+    Attributes:
+        pid: The supervisor's; None when it ended long ago, and the number may be another's.
+        pidfd: Readable when the supervisor has ended; below 0 from then on.
+    """
+
+    attempt_id: str
+    pid: int | None
+    record: Path
+    cgroup: tuple[str, ...]
+    log_path: Path
+    log_bytes_max: int
+    memory_mib: int
+    pidfd: int = -1
+    killed_for_memory: bool = False
+
+
+class ProcessRuntime:
+    """
+    Runs attempts as processes of the agent's own user.
+
+    Args:
+        state_dir: Folder of this runtime alone; must survive restarts of the agent.
+        now_ms: Wall clock.
+        enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
+    """
+
+    name = "process"
+
+    def __init__(
+        self, state_dir: Path, *, now_ms: Callable[[], int], enforcement: Literal["auto", "rlimit"] = "auto"
+    ) -> None:
+        self._records = state_dir / "attempts"
+        self._scratch = state_dir / "scratch"
+        self._boot_file = state_dir / "boot"
+        self._now_ms = now_ms
+        self._wanted_enforcement = enforcement
+        self._cgroups: cgroup.CgroupParent | None = None
+        self._boot_id = ""
+        self._launched_boot_id = ""
+        self._live: dict[str, _Live] = {}
+        self._watch: asyncio.TimerHandle | None = None
+
+    @property
+    def enforcement(self) -> str:
+        """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
+        return self._cgroups.enforcement if self._cgroups else "rlimit"
+
+    async def open(self, observe: Observe) -> None:
+        """See ``Runtime``."""
+        self._observe: Observe | None = observe
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._prepare()
+        except OSError as error:
+            raise RuntimeUnavailableError(f"the process runtime cannot be used: {error}") from error
+
+    def _prepare(self) -> None:
+        self._boot_id = read_boot_id()
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(exist_ok=True)
+        if self._boot_file.exists():
+            self._launched_boot_id = self._boot_file.read_text()
+        os.close(os.pidfd_open(os.getpid()))  # needs Linux 5.3
+        self._find_cgroups()
+        self._launcher = Launcher(boot_id=self._boot_id, scratch=self._scratch, cgroups=self._cgroups)
+
+    def _find_cgroups(self) -> None:
+        why_not = "chosen by configuration"
+        if self._wanted_enforcement == "auto":
+            mountinfo, own = Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+            try:
+                self._cgroups = cgroup.find_parent(mountinfo, own, os.getpid())
+            except cgroup.CgroupUnavailableError as error:
+                why_not = str(error)
+        if self._cgroups:
+            _log.info("process runtime ready", enforcement=self.enforcement)
+        else:
+            _log.info("process runtime ready", enforcement="rlimit", cpu="not enforced", why_no_cgroup=why_not)
+
+    async def launch(self, spec: LaunchSpec) -> None:
+        """
+        See ``Runtime``.
+
+        Takes about as long as starting one process, on the loop itself: the
+        interpreter waits for a new process while it holds its lock, so a thread would free nobody.
+
+        Raises:
+            FileExistsError: the attempt was launched before.
+        """
+        if self._launched_boot_id != self._boot_id:
+            # Records are not synced: a crash of the machine can take one away whose attempt
+            # ran, and then its absence proves nothing. So the boot of the last launch is
+            # kept. Adoption comes before the first launch after a boot.
+            write_durably(self._boot_file, self._boot_id)
+            self._launched_boot_id = self._boot_id
+        record = self._record(spec.attempt_id)
+        started_at_ms = self._now_ms()
+        try:
+            started = self._launcher.launch(spec, record, started_at_ms)
+        except CannotLaunchError as error:
+            self._tell(error.observed(spec.attempt_id, self._now_ms()))
+            return
+        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=started_at_ms))
+        self._follow(_live(spec, record, started.pid, started.cgroup), os.pidfd_open(started.pid))
+
+    async def adopt(self, spec: LaunchSpec) -> Adoption:
+        """See ``Runtime``."""
+        if spec.attempt_id in self._live:
+            return Adoption.KNOWN
+        path = self._record(spec.attempt_id)
+        try:
+            while supervisor.is_locked(path):
+                if self._adopt_running(spec, path):
+                    return Adoption.KNOWN
+                await asyncio.sleep(_RETRY_S_MIN)  # its supervisor starts, or ends, this very moment
+            record = supervisor.read_record(path)
+        except FileNotFoundError:
+            record = None
+        return self._adopt_ended(spec, path, record)
+
+    def _adopt_running(self, spec: LaunchSpec, path: Path) -> bool:
+        """Follow an attempt whose record is locked. False: it has not begun yet, or has just ended."""
+        record = supervisor.read_record(path)
+        if record is None or record.pid is None:
+            return False
+        try:
+            pidfd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            return False
+        if not supervisor.is_locked(path):  # so the pid may have been another's when it was opened
+            os.close(pidfd)
+            return False
+        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
+        self._follow(_live(spec, path, record.pid, record.cgroup), pidfd)
+        return True
+
+    def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
+        is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
+        if is_this_boot and (record is None or record.pid is None):
+            self._launcher.discard(path, record.cgroup if record else ())
+            return Adoption.NOT_LAUNCHED
+        if record is None or (record.exit_code is None and not is_this_boot):
+            reason = "the host was restarted while the attempt ran"
+            self._tell(Vanished(attempt_id=spec.attempt_id, reason=reason))
+            return Adoption.KNOWN
+        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
+        # A supervisor that got as far as the exit code has ended its group itself; and
+        # after a restart of the host its pid means nothing.
+        pid = record.pid if record.exit_code is None else None
+        live = _live(spec, path, pid, record.cgroup)
+        self._live[spec.attempt_id] = live
+        self._end(live, _RETRY_S_MIN)
+        return Adoption.KNOWN
+
+    async def signal(self, attempt_id: str, signal: StopSignal) -> None:
+        """See ``Runtime``. The supervisor is spared: it has the exit code to write."""
+        if live := self._live.get(attempt_id):
+            self._signal(live, signal, _RETRY_S_MIN)
+
+    def _signal(self, live: _Live, signal: StopSignal, retry_s: float) -> None:
+        if live.pid is None or live.pidfd < 0:
+            return  # it has ended, and all that is left of it is being killed
+        targets = self._members(live, live.pid)
+        for pid in targets:
+            _kill(pid, signal)
+        if signal is StopSignal.KILL:
+            _kill(live.pid, signals.SIGCONT)  # in case the attempt has stopped its whole group
+        if not targets:  # the supervisor has not called the command yet, or is just ending
+            self._loop.call_later(retry_s, self._signal, live, signal, min(2 * retry_s, _RETRY_S_MAX))
+
+    def _members(self, live: _Live, supervisor_pid: int) -> set[int]:
+        found = process_table.members(process_table.read_processes(), supervisor_pid)
+        return {*found, *(cgroup.pids(live.cgroup) if live.cgroup else ())}
+
+    async def remove(self, attempt_id: str) -> None:
+        """See ``Runtime``."""
+        assert attempt_id not in self._live, f"{attempt_id} has not ended"
+        path = self._record(attempt_id)
+        try:
+            record = supervisor.read_record(path)
+        except FileNotFoundError:
+            return
+        while record and not cgroup.remove(record.cgroup):  # noqa: ASYNC110  # the kernel tells nobody
+            await asyncio.sleep(_RETRY_S_MIN)
+        try:
+            remove_empty(self._scratch / path.name)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            await asyncio.to_thread(shutil.rmtree, self._scratch / path.name)
+        path.unlink(missing_ok=True)
+
+    async def launched(self) -> list[str]:
+        """See ``Runtime``."""
+        return [supervisor.attempt_id_of(path.name) for path in sorted(self._records.iterdir())]
+
+    async def close(self) -> None:
+        """See ``Runtime``."""
+        for live in self._live.values():
+            self._unfollow(live)
+        self._live.clear()
+        self._observe = None
+        if self._watch:
+            self._watch.cancel()
+            self._watch = None
+        if self._cgroups:
+            self._cgroups.remove_empty()
+
+    def _follow(self, live: _Live, pidfd: int) -> None:
+        live.pidfd = pidfd
+        self._live[live.attempt_id] = live
+        self._loop.add_reader(pidfd, self._on_supervisor_ended, live)
+        if self._watch is None:
+            self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
+
+    def _unfollow(self, live: _Live) -> None:
+        if live.pidfd >= 0:
+            self._loop.remove_reader(live.pidfd)
+            os.close(live.pidfd)
+            live.pidfd = -1
+
+    def _on_supervisor_ended(self, live: _Live) -> None:
+        self._unfollow(live)
+        self._end(live, _RETRY_S_MIN)
+
+    def _end(self, live: _Live, retry_s: float) -> None:
+        """Kill what is left of an attempt until nothing is; then tell how it ended."""
+        if self._live.get(live.attempt_id) is not live:
+            return
+        if left := self._leftovers(live):
+            for pid in left:
+                _kill(pid, signals.SIGKILL)
+            self._loop.call_later(retry_s, self._end, live, min(2 * retry_s, _RETRY_S_MAX))
+            return
+        if live.pid is not None:
+            _reap(live.pid)  # not before now: until then the number of its session cannot be reused
+        _bound_log(live, log_limit.finish)
+        del self._live[live.attempt_id]
+        self._tell(_ending(live))
+
+    def _leftovers(self, live: _Live) -> list[int]:
+        if live.cgroup:
+            return cgroup.pids(live.cgroup)
+        return [] if live.pid is None else process_table.leftovers(live.pid)
+
+    def _look(self) -> None:
+        """Hold running attempts to their limits of log size and, without cgroups, of memory."""
+        self._watch = None
+        running = [live for live in self._live.values() if live.pidfd >= 0]
+        for live in running:
+            _bound_log(live, log_limit.enforce)
+        watched = [(live, live.pid) for live in running if live.pid and live.memory_mib and not live.cgroup]
+        if watched:
+            processes = process_table.read_processes()
+            for live, pid in watched:
+                self._hold_to_memory(live, process_table.members(processes, pid))
+        if running:
+            self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
+
+    def _hold_to_memory(self, live: _Live, pids: list[int]) -> None:
+        limit_kib = live.memory_mib * 1024
+        if sum(map(process_table.resident_kib, pids)) <= limit_kib:
+            return
+        if process_table.unreclaimable_kib(pids) <= limit_kib:
+            return
+        if not live.killed_for_memory:
+            live.killed_for_memory = True
+            supervisor.note_out_of_memory(live.record)
+        for pid in pids:
+            _kill(pid, signals.SIGKILL)
+
+    def _record(self, attempt_id: str) -> Path:
+        return self._records / supervisor.plain_name(attempt_id)
+
+    def _tell(self, observation: Observation) -> None:
+        self._loop.call_soon(self._deliver, observation)
+
+    def _deliver(self, observation: Observation) -> None:
+        if self._observe:
+            self._observe(observation)
+
+
+def _live(spec: LaunchSpec, record: Path, pid: int | None, folders: tuple[str, ...]) -> _Live:
+    return _Live(
+        attempt_id=spec.attempt_id,
+        pid=pid,
+        record=record,
+        cgroup=folders,
+        log_path=spec.log_path,
+        log_bytes_max=spec.log_bytes_max,
+        memory_mib=spec.resources.memory_mib,
+    )
+
+
+def _bound_log(live: _Live, bound: Callable[[Path, int], None]) -> None:
+    """Hold a log to its limit; a full or broken disk must not keep the attempt from ending."""
+    try:
+        bound(live.log_path, live.log_bytes_max)
+    except OSError as error:
+        _log.warning("log limit not kept", attempt_id=live.attempt_id, error=str(error))
+
+
+def _ending(live: _Live) -> Exited | Vanished:
+    try:
+        record = supervisor.read_record(live.record)
+    except FileNotFoundError:
+        record = None
+    if record is None or record.exit_code is None:
+        reason = "the attempt's supervisor was killed, the exit code is lost"
+        return Vanished(attempt_id=live.attempt_id, reason=reason)
+    killed = record.out_of_memory or (bool(live.cgroup) and cgroup.oom_kills(live.cgroup) > 0)
+    out_of_memory = killed and record.exit_code != 0
+    reason = OUT_OF_MEMORY if out_of_memory else ""
+    if record.never_called:
+        reason = "CannotStartContainerError: the kernel refused the attempt's limits"
+    return Exited(
+        attempt_id=live.attempt_id,
+        exit_code=record.exit_code,
+        stopped_at_ms=record.stopped_at_ms,
+        out_of_memory=out_of_memory,
+        reason=reason,
+    )
+
+
+def _kill(pid: int, signal: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal)
+
+
+def _reap(pid: int) -> None:
+    """Take a child's end note, so that it is no zombie; adopted supervisors are not our children."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,186 @@
+"""
+Launching on the process runtime: from a spec to a supervisor that runs.
+
+Blocking, and done within a millisecond or two. It must not know what becomes of the
+attempt. Law: record first, then cgroup, then supervisor; whatever fails takes all of
+it back, under the record's lock, so that a failed launch has certainly run nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchyard_agent.runtimes import cgroup, supervisor
+from batchyard_agent.runtimes.cgroup import CgroupParent
+from batchyard_agent.runtimes.protocol import LaunchSpec
+from batchyard_agent.runtimes.supervisor import CannotLaunchError
+
+_BACKSTOP_KIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervised:
+    """A supervisor that was started."""
+
+    pid: int
+    cgroup: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """
+    Starts supervisors.
+
+    Attributes:
+        scratch: Where attempts get a working folder each.
+        cgroups: None: limits are kept without.
+    """
+
+    boot_id: str
+    scratch: Path
+    cgroups: CgroupParent | None
+
+    def launch(self, spec: LaunchSpec, record: Path, started_at_ms: int) -> Supervised:
+        """
+        Start the supervisor of an attempt.
+
+        Raises:
+            CannotLaunchError: nothing has run, nothing is left of it.
+            FileExistsError: the record exists: the attempt was launched before.
+        """
+        _refuse_what_needs_a_container(spec)
+        folders = self.cgroups.folders(record.name) if self.cgroups else ()
+        try:
+            stdin = supervisor.create_record(record, started_at_ms=started_at_ms, boot_id=self.boot_id, cgroup=folders)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise CannotLaunchError(str(error)) from error
+        try:
+            return Supervised(pid=self._start(spec, record.name, folders, stdin), cgroup=folders)
+        except (OSError, ValueError, CannotLaunchError) as error:
+            self.discard(record, folders)
+            if isinstance(error, CannotLaunchError):
+                raise
+            raise CannotLaunchError(str(error)) from error
+        finally:
+            os.close(stdin)
+
+    def _start(self, spec: LaunchSpec, name: str, folders: tuple[str, ...], stdin: int) -> int:
+        folder = self._working_directory(spec, name)
+        command, environment = supervisor.command_line(spec, folder)
+        if self.cgroups:
+            self.cgroups.create(name, _limits(spec))
+            script = [supervisor.SCRIPT_CGROUP, supervisor.NAME, *cgroup.join_files(folders)]
+        else:
+            script = [supervisor.SCRIPT_RLIMIT, supervisor.NAME, _backstop(spec.resources.memory_mib)]
+        return _start_process(["/bin/sh", "-c", *script, *command], environment, folder, stdin, spec.log_path)
+
+    def _working_directory(self, spec: LaunchSpec, name: str) -> Path:
+        if spec.working_directory:
+            return Path(spec.working_directory)
+        folder = self.scratch / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def discard(self, record: Path, folders: tuple[str, ...]) -> None:
+        """Take back what was prepared for an attempt that never ran."""
+        cgroup.remove(folders)
+        remove_empty(self.scratch / record.name)
+        record.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a file so that it is whole, old or new, after a crash of the machine."""
+    new = path.with_suffix(".new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_empty(folder: Path) -> None:
+    """
+    Remove a folder that may be gone already.
+
+    Raises:
+        OSError: ENOTEMPTY: it is not empty.
+    """
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+def _refuse_what_needs_a_container(spec: LaunchSpec) -> None:
+    if spec.user and spec.user not in _own_names():
+        raise CannotLaunchError(f"the process runtime runs as the agent's own user, not as {spec.user!r}")
+    if spec.readonly_root or spec.tmpfs:
+        raise CannotLaunchError("a read-only root and tmpfs need a container: give the job an image")
+
+
+def _own_names() -> set[str]:
+    uid, gid = os.getuid(), os.getgid()
+    names = {str(uid), f"{uid}:{gid}"}
+    with suppress(KeyError):  # a user without an entry has no name
+        names.add(pwd.getpwuid(uid).pw_name)
+    return names
+
+
+def _limits(spec: LaunchSpec) -> cgroup.Limits:
+    return cgroup.Limits(
+        cpu_millis=spec.resources.cpu_millis,
+        memory_mib=spec.resources.memory_mib,
+        swap_mib=spec.max_swap_mib or 0,
+        swappiness=spec.swappiness,
+    )
+
+
+def _backstop(memory_mib: int) -> str:
+    """
+    Return the KiB of private writable memory that no process of an attempt may pass between two looks.
+
+    Address space (``ulimit -v``) is not bounded: JVMs, Node and CUDA reserve far more than they use.
+    """
+    own = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    bounds = [own // 1024] if own != resource.RLIM_INFINITY else []
+    bounds += [memory_mib * 1024 + _BACKSTOP_KIB] if memory_mib else []
+    return str(min(bounds)) if bounds else "unlimited"
+
+
+def _start_process(arguments: list[str], environment: dict[str, str], folder: Path, stdin: int, log_path: Path) -> int:
+    """Start a supervisor in a session of its own; return its pid."""
+    log = _open_log(log_path)
+    try:
+        process = subprocess.Popen(
+            arguments,
+            env=environment,
+            cwd=folder,
+            stdin=stdin,
+            stdout=log,
+            stderr=subprocess.DEVNULL,  # what the shell itself says; the command's goes to the log
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    process.returncode = 0  # it is waited for by pidfd; keeps Popen from minding it
+    return process.pid
+
+
+def _open_log(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o640)

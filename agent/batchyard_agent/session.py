@@ -1,0 +1,318 @@
+"""
+The stream to the controller: open it, keep it, open it again, for ever.
+
+It carries messages and decides nothing: what the controller wants becomes
+events for the driver, what the driver reports goes out. Law: nothing has to be
+remembered over a broken stream, as each one begins with a hello that tells
+about all attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+
+from batchyard.ids import AttemptId
+from batchyard.v1 import agent_pb2, agent_pb2_grpc, host_pb2
+from batchyard_agent.convert import events_from, report_from
+from batchyard_agent.core.attempts import Attempt
+from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
+from batchyard_agent.driver import Driver
+from batchyard_agent.logs import LogNotFoundError, Logs
+
+BACKOFF_MIN_S = 0.2
+BACKOFF_MAX_S = 5.0
+WELCOME_TIMEOUT_S = 15.0
+SILENCE_BEATS = 3
+SILENCE_MIN_S = 5.0
+"""A stream is given up when a heartbeat has waited longer than three intervals, at least this long."""
+HEARTBEAT_INTERVAL_MS_MIN = 50
+REPORTS_PER_MESSAGE = 1_000
+LOG_READS_MAX = 64
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.max_receive_message_length", 64 << 20),
+    # Each try has its own channel, and no part in another one's backoff.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+log = structlog.get_logger()
+
+Call = Any
+"""A grpc.aio bidirectional call; its stubs know no type that fits both ends."""
+
+
+class Host(Protocol):
+    """What this host is and does, as messages."""
+
+    def facts(self) -> host_pb2.HostFacts:
+        """Return what the host is; the same object until it has changed."""
+
+    async def read_usage(self) -> host_pb2.HostUsage:
+        """Measure what the host is doing."""
+
+
+class SessionEndedError(Exception):
+    """The session is over; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timers:
+    """What a welcome fixes for one session."""
+
+    heartbeat_interval_s: float
+
+    @property
+    def silence_s(self) -> float:
+        """How long a heartbeat may stay without an answer."""
+        return max(SILENCE_MIN_S, SILENCE_BEATS * self.heartbeat_interval_s)
+
+
+class Sessions:
+    """
+    One session after the other with one controller.
+
+    Args:
+        target: Address of the controller.
+        read_now: The clock.
+        dice: Gives numbers from 0 to 1, to spread agents that reconnect.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        driver: Driver,
+        logs: Logs,
+        host: Host,
+        read_now: Callable[[], Now],
+        dice: Callable[[], float],
+    ) -> None:
+        self._target = target
+        self._driver = driver
+        self._logs = logs
+        self._host = host
+        self._read_now = read_now
+        self._dice = dice
+
+    async def run(self) -> NoReturn:
+        """Stay in touch. Only what is no fault of the network ends this."""
+        backoff_s = BACKOFF_MIN_S
+        told = False
+        while True:
+            session = Session(driver=self._driver, logs=self._logs, host=self._host, read_now=self._read_now)
+            reason = await self._once(session)
+            if session.welcomed:
+                backoff_s = BACKOFF_MIN_S
+                told = False
+            # One line an outage, however often its reason changes.
+            tell = log.debug if told else log.warning
+            tell("no controller; attempts go on", controller=self._target, reason=reason)
+            told = True
+            await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
+            backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+
+    async def _once(self, session: Session) -> str:
+        """Hold one session to its end and say why it ended."""
+        reason = ""
+        async with grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS) as channel:
+            call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[no-untyped-call,unused-ignore]  # the stub's channel type is the synchronous one
+            try:
+                await session.run(call)
+            except* SessionEndedError as group:
+                reason = str(group.exceptions[0])
+            except* grpc.aio.AioRpcError as group:
+                reason = reason or _why(group.exceptions[0])
+            finally:
+                self._driver.detach(session)
+                call.cancel()
+        return reason
+
+
+class Session:
+    """One stream, from its hello to its end."""
+
+    def __init__(self, *, driver: Driver, logs: Logs, host: Host, read_now: Callable[[], Now]) -> None:
+        self.welcomed = False
+        self._driver = driver
+        self._logs = logs
+        self._host = host
+        self._read_now = read_now
+        self._reports: dict[AttemptId, Attempt] = {}
+        self._messages: deque[agent_pb2.ConnectRequest] = deque()
+        self._outgoing = asyncio.Event()
+        self._sent_at_ms: dict[int, int] = {}
+        self._leaving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._log_reads = 0
+
+    # What the driver calls.
+
+    def send_reports(self, attempts: Sequence[Attempt]) -> None:
+        """Send these soon; of reports about one attempt only the last counts."""
+        for attempt in attempts:
+            self._reports[attempt.attempt_id] = attempt
+        self._outgoing.set()
+
+    def leave(self, reason: str) -> None:
+        """End the session."""
+        if not self._leaving.done():
+            self._leaving.set_result(reason)
+
+    # Its life.
+
+    async def run(self, call: Call) -> None:
+        """
+        Say hello, then serve the stream.
+
+        Raises:
+            ExceptionGroup: of SessionEndedError or grpc.aio.AioRpcError, always.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._leave())
+            timers = await self._open(call)
+            group.create_task(self._write(call))
+            group.create_task(self._beat(timers))
+            await self._read(call, group)
+
+    async def _open(self, call: Call) -> Timers:
+        attempts = await self._driver.attach(self)
+        facts = self._host.facts()
+        self._facts_sent = facts
+        sent_at_ms = self._read_now().boot_ms
+        hello = agent_pb2.Hello(
+            host_id=self._driver.table.meta.host_id,
+            facts=facts,
+            attempts=map(report_from, attempts),
+            epoch=self._driver.table.meta.epoch,
+        )
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                await _write(call, agent_pb2.ConnectRequest(hello=hello))
+                response = await _read(call)
+        except TimeoutError:
+            raise SessionEndedError(f"no welcome within {WELCOME_TIMEOUT_S:g} s") from None
+        if response.WhichOneof("message") != "welcome":
+            raise SessionEndedError("the controller did not answer the hello with a welcome")
+        welcome = response.welcome
+        self._driver.observe(SessionOpened(epoch=welcome.epoch, sent_at_ms=sent_at_ms, fence_ms=welcome.fence_ms))
+        self.welcomed = True
+        log.info("connected to the controller", epoch=welcome.epoch, attempts=len(attempts))
+        return Timers(heartbeat_interval_s=max(HEARTBEAT_INTERVAL_MS_MIN, welcome.heartbeat_interval_ms) / 1000)
+
+    async def _leave(self) -> NoReturn:
+        raise SessionEndedError(await self._leaving)
+
+    async def _read(self, call: Call, group: asyncio.TaskGroup) -> NoReturn:
+        while True:
+            response = await _read(call)
+            match response.WhichOneof("message"):
+                case "heartbeat_ack":
+                    self._on_heartbeat_ack(response)
+                case "log_read":
+                    group.create_task(self._answer_log_read(response.log_read))
+                case _:
+                    for event in events_from(response, self._logs.path):
+                        self._driver.observe(event)
+                    await self._driver.room()
+
+    def _on_heartbeat_ack(self, response: agent_pb2.ConnectResponse) -> None:
+        sequence = response.heartbeat_ack.sequence
+        sent_at_ms = self._sent_at_ms.get(sequence)
+        if sent_at_ms is None:
+            return
+        for answered in [s for s in self._sent_at_ms if s <= sequence]:
+            del self._sent_at_ms[answered]
+        self._driver.observe(HeartbeatAcknowledged(epoch=response.epoch, sent_at_ms=sent_at_ms))
+
+    async def _beat(self, timers: Timers) -> NoReturn:
+        sequence = 0
+        while True:
+            usage = await self._host.read_usage()
+            sequence += 1
+            now_ms = self._read_now().boot_ms
+            oldest_ms = next(iter(self._sent_at_ms.values()), now_ms)
+            if now_ms - oldest_ms > timers.silence_s * 1000:
+                raise SessionEndedError(f"no heartbeat was answered for {timers.silence_s:g} s")
+            heartbeat = agent_pb2.Heartbeat(sequence=sequence, usage=usage)
+            facts = self._host.facts()
+            if facts is not self._facts_sent:
+                heartbeat.facts.CopyFrom(facts)
+                self._facts_sent = facts
+            self._sent_at_ms[sequence] = now_ms
+            self._send(agent_pb2.ConnectRequest(heartbeat=heartbeat))
+            await asyncio.sleep(timers.heartbeat_interval_s)
+
+    async def _write(self, call: Call) -> NoReturn:
+        while True:
+            await self._outgoing.wait()
+            self._outgoing.clear()
+            while self._messages:
+                await _write(call, self._messages.popleft())
+            reports, self._reports = list(self._reports.values()), {}
+            for start in range(0, len(reports), REPORTS_PER_MESSAGE):
+                some = agent_pb2.AttemptReports(reports=map(report_from, reports[start : start + REPORTS_PER_MESSAGE]))
+                await _write(call, agent_pb2.ConnectRequest(reports=some))
+
+    async def _answer_log_read(self, asked: agent_pb2.LogRead) -> None:
+        answer = agent_pb2.LogSlice(read_id=asked.read_id, next_offset=asked.offset)
+        if self._log_reads >= LOG_READS_MAX:
+            answer.error = f"this host answers {LOG_READS_MAX} log reads at a time; try again"
+            self._send(agent_pb2.ConnectRequest(log_slice=answer))
+            return
+        self._log_reads += 1
+        try:
+            # The attempt's start may have come just before, and not be known yet.
+            await self._driver.settle()
+            found = await self._logs.read(
+                AttemptId(asked.attempt_id),
+                offset=asked.offset,
+                tail_lines=asked.tail_lines if asked.HasField("tail_lines") else None,
+                limit_bytes=asked.limit_bytes,
+                wait_ms=asked.wait_ms,
+            )
+        except (LogNotFoundError, OSError) as error:
+            answer.error = str(error)
+        else:
+            answer.data, answer.next_offset, answer.end = found.data, found.next_offset, found.end
+        finally:
+            self._log_reads -= 1
+        self._send(agent_pb2.ConnectRequest(log_slice=answer))
+
+    def _send(self, message: agent_pb2.ConnectRequest) -> None:
+        self._messages.append(message)
+        self._outgoing.set()
+
+
+async def _read(call: Call) -> agent_pb2.ConnectResponse:
+    response = await call.read()
+    if isinstance(response, agent_pb2.ConnectResponse):
+        return response
+    raise SessionEndedError(await _ending(call))
+
+
+async def _write(call: Call, message: agent_pb2.ConnectRequest) -> None:
+    try:
+        await call.write(message)
+    except asyncio.InvalidStateError as error:
+        raise SessionEndedError(await _ending(call)) from error
+
+
+async def _ending(call: Call) -> str:
+    """Say how the controller ended a call that is over."""
+    code, details = await call.code(), await call.details()
+    return f"the controller ended the stream: {code.name}{': ' if details else ''}{details or ''}"
+
+
+def _why(error: BaseException) -> str:
+    assert isinstance(error, grpc.aio.AioRpcError)
+    return f"{error.code().name}: {error.details()}"

@@ -1,0 +1,552 @@
+"""What the agent decides, told as stories: events in, turns out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batchyard_agent.core import endings
+from batchyard_agent.core.attempts import (
+    TRANSITIONS,
+    Attempt,
+    EndCause,
+    GpuClaim,
+    IllegalMoveError,
+    Meta,
+    Phase,
+    Stop,
+)
+from batchyard_agent.core.commands import Adopt, CloseSession, Launch, Note, Remove, Signal
+from batchyard_agent.core.events import (
+    Adopted,
+    CommandFailed,
+    HeartbeatAcknowledged,
+    HostChanged,
+    Recovered,
+    RevokeRequested,
+    SessionOpened,
+    StartFailed,
+    Ticked,
+    Vanished,
+)
+from batchyard_agent.core.reconcile import Turn
+from batchyard_agent.runtimes.protocol import Adoption, StopSignal
+
+from .builders import EPOCH, WALL_MS, A, B, C, acknowledged, exited, running, spec, start, started, stop, table, turn
+
+TERM, KILL = StopSignal.TERM, StopSignal.KILL
+
+
+def launching(attempt_id=A, **changes: Any) -> Attempt:
+    the_spec = spec(attempt_id, **changes)
+    return Attempt(attempt_id=attempt_id, phase=Phase.LAUNCHING, runtime=the_spec.runtime, spec=the_spec, launched=True)
+
+
+# --- the plain life of an attempt -------------------------------------------------------
+
+
+def test_an_attempt_is_written_before_it_is_launched():
+    """The row of an accepted attempt and its launch come in one turn: write, then act."""
+    assert turn(table(), 0, start()) == Turn(rows=[launching()], actions=[Launch(spec())])
+
+
+def test_running_is_reported_without_a_write():
+    t = table()
+    turn(t, 0, start())
+    attempt = replace(launching(), phase=Phase.RUNNING, started_at_ms=WALL_MS + 5)
+    assert turn(t, 5, started(ms=5)) == Turn(reports=[attempt])
+
+
+def test_start_and_end_of_one_turn_are_one_row_and_one_report():
+    t = table()
+    turn(t, 0, start())
+    ended = replace(
+        launching(),
+        phase=Phase.ENDED,
+        started_at_ms=WALL_MS + 5,
+        stopped_at_ms=WALL_MS + 9,
+        exit_code=7,
+        cause=EndCause.EXITED,
+    )
+    assert turn(t, 10, started(ms=5), exited(ms=9, exit_code=7)) == Turn(rows=[ended], reports=[ended])
+
+
+def test_an_acknowledged_end_leaves_a_tombstone_and_lets_the_runtime_go():
+    t = table()
+    running(t)
+    turn(t, 9, exited(ms=9))
+    done = turn(t, 20, acknowledged())
+    assert done == Turn(rows=[t.tombstones[A]], actions=[Remove(A, "process")])
+    assert (t.attempts, t.tombstones[A].spec, t.tombstones[A].done_at_ms) == ({}, None, WALL_MS + 20)
+
+
+def test_out_of_memory_has_the_text_of_aws():
+    t = table()
+    running(t)
+    ended = turn(t, 9, exited(ms=9, exit_code=1, out_of_memory=True)).reports[0]
+    assert (ended.cause, ended.exit_code) == (EndCause.OUT_OF_MEMORY, 137)
+    assert ended.reason == "OutOfMemoryError: Container killed due to memory usage"
+
+
+def test_a_failed_start_keeps_the_runtimes_words_within_255_characters():
+    t = table()
+    turn(t, 0, start())
+    ended = turn(t, 5, StartFailed(attempt_id=A, reason="CannotPullContainerError: " + "x" * 300, exit_code=127))
+    [report] = ended.reports
+    assert (report.cause, report.exit_code, report.started_at_ms) == (EndCause.START_FAILED, 127, 0)
+    assert report.reason.startswith("CannotPullContainerError: xxx")
+    assert len(report.reason) == 255
+
+
+def test_what_left_no_trace_is_lost():
+    t = table()
+    running(t)
+    [report] = turn(t, 5, Vanished(attempt_id=A, reason="somebody removed the container")).reports
+    assert (report.cause, report.reason, report.exit_code) == (EndCause.LOST, "somebody removed the container", None)
+
+
+def test_an_end_whose_start_was_not_seen_still_ran():
+    t = table()
+    turn(t, 0, start())
+    [report] = turn(t, 9, exited(ms=9)).reports
+    assert (report.started_at_ms, report.stopped_at_ms) == (WALL_MS + 9, WALL_MS + 9)
+
+
+# --- duplicates, tombstones, epochs -----------------------------------------------------
+
+
+def test_a_second_start_tells_the_truth_and_launches_nothing():
+    t = table()
+    attempt = running(t)
+    assert turn(t, 9, start()) == Turn(reports=[attempt])
+
+
+def test_a_late_start_of_a_buried_attempt_tells_how_it_ended():
+    t = table()
+    running(t)
+    turn(t, 9, exited(ms=9, exit_code=3))
+    turn(t, 10, acknowledged())
+    late = turn(t, 60_000, start())
+    assert late == Turn(reports=[t.tombstones[A]])
+    assert late.reports[0].exit_code == 3
+
+
+def test_tombstones_are_forgotten_after_a_day():
+    t = table()
+    running(t)
+    turn(t, 9, exited(ms=9))
+    turn(t, 10, acknowledged())
+    day_ms = 24 * 3600 * 1000
+    assert turn(t, day_ms + 9, Ticked()) == Turn()
+    assert turn(t, day_ms + 10, Ticked()) == Turn(forgotten=[A])
+    assert t.tombstones == {}
+
+
+def test_the_oldest_tombstone_makes_room(monkeypatch):
+    monkeypatch.setattr("batchyard_agent.core.reconcile.TOMBSTONES_MAX", 1)
+    t = table()
+    for attempt_id in (A, B):
+        running(t, attempt_id)
+        turn(t, 9, exited(attempt_id, ms=9))
+    turn(t, 10, acknowledged(A))
+    assert turn(t, 11, acknowledged(B)).forgotten == [A]
+    assert list(t.tombstones) == [B]
+
+
+def test_a_deposed_leader_changes_nothing():
+    t = table()
+    refusal = f"refused: epoch {EPOCH - 1} is older than {EPOCH}"
+    assert turn(t, 0, start(epoch=EPOCH - 1)) == Turn(actions=[Note(refusal, A)])
+    opened = SessionOpened(epoch=EPOCH - 1, sent_at_ms=0, fence_ms=1000)
+    assert turn(t, 0, opened) == Turn(actions=[CloseSession(refusal)])
+    assert turn(t, 0, HeartbeatAcknowledged(epoch=EPOCH - 1, sent_at_ms=0)) == Turn(actions=[Note(refusal)])
+    assert t == table()
+
+
+def test_a_higher_epoch_is_written_with_the_attempt_it_brought():
+    t = table()
+    first = turn(t, 0, start(epoch=EPOCH + 1))
+    assert first.meta == Meta(host_id="host-1", epoch=EPOCH + 1, boot_id="boot-1")
+    assert first.rows == [launching()]
+
+
+def test_an_acknowledgement_of_a_living_attempt_is_noted_only():
+    t = table()
+    running(t)
+    assert turn(t, 9, acknowledged()) == Turn(
+        actions=[Note("the controller acknowledged the end of an attempt that has not ended", A)]
+    )
+
+
+# --- launches ---------------------------------------------------------------------------
+
+
+def test_launches_in_flight_are_bounded_and_first_come_first_served():
+    t = table()
+    assert turn(t, 0, start(A), start(B), start(C)).actions == [Launch(spec(A)), Launch(spec(B))]
+    assert t.attempts[C].phase is Phase.ACCEPTED
+    assert turn(t, 5, started(B)).actions == [Launch(spec(C))]
+
+
+def test_a_runtime_without_a_limit_launches_all():
+    t = table()
+    ids = (A, B, C)
+    actions = turn(t, 0, *(start(i, runtime="fake") for i in ids)).actions
+    assert actions == [Launch(spec(i, runtime="fake")) for i in ids]
+
+
+def test_a_runtime_that_the_host_lacks_fails_the_start():
+    t = table()
+    [report] = turn(t, 0, start(runtime="docker")).reports
+    assert report.reason == "CannotStartContainerError: the docker runtime is not available on this host"
+    assert report.cause is EndCause.START_FAILED
+    turn(t, 1, HostChanged(runtimes=frozenset({"docker"}), gpu_uuids=frozenset()))
+    assert turn(t, 2, start(B, runtime="docker")).actions == [Launch(spec(B, runtime="docker"))]
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ([("GPU-9", 1000)], "GPU GPU-9 is not on this host; it has GPU-1, GPU-2"),
+        ([("GPU-1", 500), ("GPU-1", 500)], "GPU GPU-1 is claimed twice"),
+        ([("GPU-1", 1001)], "a claim of 1001 thousandths of GPU GPU-1 is not within 1 to 1000"),
+        ([("GPU-1", 0)], "a claim of 0 thousandths of GPU GPU-1 is not within 1 to 1000"),
+    ],
+)
+def test_gpu_claims_that_cannot_be_honoured_fail_the_start(claims, reason):
+    t = table(gpu_uuids=frozenset({"GPU-1", "GPU-2"}))
+    gpus = tuple(GpuClaim(uuid=uuid, millis=millis) for uuid, millis in claims)
+    [report] = turn(t, 0, start(gpus=gpus)).reports
+    assert (report.cause, report.reason) == (EndCause.START_FAILED, f"CannotStartContainerError: {reason}")
+
+
+def test_gpu_claims_that_fit_are_launched():
+    t = table(gpu_uuids=frozenset({"GPU-1", "GPU-2"}))
+    gpus = (GpuClaim(uuid="GPU-1", millis=1000), GpuClaim(uuid="GPU-2", millis=250))
+    assert turn(t, 0, start(gpus=gpus)).actions == [Launch(spec(gpus=gpus))]
+
+
+# --- stop, revoke, timeout --------------------------------------------------------------
+
+
+def test_stop_is_sigterm_and_after_the_grace_sigkill_until_it_ended():
+    t = table()
+    running(t)
+    first = turn(t, 1_000, stop(grace_s=5))
+    assert first.actions == [Signal(A, "process", TERM)]
+    assert first.rows[0].stop == Stop(cause=EndCause.STOPPED, grace_ms=5_000, kill_at_ms=6_000)
+    assert t.next_due_ms == 6_000
+    assert turn(t, 5_999, Ticked()).actions == []
+    assert turn(t, 6_000, Ticked()).actions == [Signal(A, "process", KILL)]
+    assert turn(t, 16_000, Ticked()).actions == [Signal(A, "process", KILL)]
+    [report] = turn(t, 16_001, exited(ms=16_001, exit_code=137)).reports
+    assert (report.cause, report.exit_code) == (EndCause.STOPPED, 137)
+    assert turn(t, 60_000, Ticked()).actions == []
+
+
+def test_stop_without_a_grace_gives_30_seconds():
+    t = table()
+    running(t)
+    assert turn(t, 0, stop()).rows[0].stop == Stop(cause=EndCause.STOPPED, grace_ms=30_000, kill_at_ms=30_000)
+
+
+def test_an_attempt_stopped_in_the_turn_it_came_never_starts():
+    t = table()
+    both = turn(t, 7, start(), stop())
+    assert both.actions == []
+    assert [(r.phase, r.cause, r.reason, r.started_at_ms, r.stopped_at_ms) for r in both.reports] == [
+        (Phase.ENDED, EndCause.STOPPED, "Stopped before it started", 0, WALL_MS + 7)
+    ]
+
+
+def test_an_attempt_stopped_while_it_waits_never_starts():
+    t = table()
+    turn(t, 0, start(A), start(B), start(C))
+    assert turn(t, 1, stop(C)).reports[0].cause is EndCause.STOPPED
+    assert turn(t, 2, started(A), started(B)).actions == []
+
+
+def test_a_stop_that_meets_a_launch_is_delivered_when_it_runs():
+    """A pull may take minutes: the runtime is told at once, but the grace counts from the start."""
+    t = table()
+    turn(t, 0, start())
+    assert turn(t, 1, stop(grace_s=5)).actions == [Signal(A, "process", TERM)]
+    assert turn(t, 60_000, Ticked()).actions == []
+    assert turn(t, 90_000, started(ms=90_000)).actions == [Signal(A, "process", TERM)]
+    assert t.next_due_ms == 95_000
+
+
+def test_revoke_kills_at_once_and_makes_a_gentle_stop_harsh():
+    t = table()
+    running(t)
+    turn(t, 0, stop(grace_s=60))
+    assert turn(t, 1, RevokeRequested(epoch=EPOCH, attempt_id=A)).actions == [Signal(A, "process", KILL)]
+    assert turn(t, 2, stop(grace_s=60)).actions == []
+
+
+def test_revoke_of_an_unknown_attempt_is_answered_and_refuses_its_late_start():
+    t = table()
+    [report] = turn(t, 5, RevokeRequested(epoch=EPOCH, attempt_id=A)).reports
+    assert (report.phase, report.cause) == (Phase.ENDED, EndCause.STOPPED)
+    assert turn(t, 6, start()) == Turn(reports=[report])
+    assert turn(t, 7, acknowledged()).actions == []
+    assert turn(t, 8, start()).actions == []
+
+
+def test_stop_of_an_ended_attempt_tells_its_end_again():
+    t = table()
+    running(t)
+    ended = turn(t, 5, exited(ms=5)).reports
+    assert turn(t, 6, stop()) == Turn(reports=ended)
+
+
+def test_a_timeout_counts_from_started_and_grants_30_seconds():
+    t = table()
+    turn(t, 0, start(timeout_s=60))
+    turn(t, 10_000, started(ms=10_000))
+    assert t.next_due_ms == 70_000
+    assert turn(t, 70_000, Ticked()).actions == [Signal(A, "process", TERM)]
+    assert turn(t, 99_999, Ticked()).actions == []
+    assert turn(t, 100_000, Ticked()).actions == [Signal(A, "process", KILL)]
+    [report] = turn(t, 100_001, exited(ms=100_001, exit_code=137)).reports
+    assert (report.cause, report.reason) == (EndCause.TIMED_OUT, "Job attempt duration exceeded timeout")
+
+
+def test_who_asked_first_is_the_cause():
+    t = table()
+    running(t, timeout_s=60)
+    turn(t, 60_000, Ticked())
+    turn(t, 60_001, stop(grace_s=1))
+    assert turn(t, 61_001, Ticked()).actions == [Signal(A, "process", KILL)]
+    assert turn(t, 61_002, exited(exit_code=137)).reports[0].cause is EndCause.TIMED_OUT
+
+
+# --- the fence --------------------------------------------------------------------------
+
+
+def opened(ms: int, fence_ms: int = 60_000) -> SessionOpened:
+    return SessionOpened(epoch=EPOCH, sent_at_ms=ms, fence_ms=fence_ms)
+
+
+def beat(sent_at_ms: int) -> HeartbeatAcknowledged:
+    return HeartbeatAcknowledged(epoch=EPOCH, sent_at_ms=sent_at_ms)
+
+
+def test_silence_kills_what_runs_counted_from_when_the_answered_heartbeat_was_sent():
+    t = table()
+    turn(t, 0, opened(0))
+    running(t)
+    turn(t, 9_000, beat(4_000))
+    assert t.next_due_ms == 64_000
+    assert turn(t, 63_999, Ticked()).actions == []
+    assert turn(t, 64_000, Ticked()).actions == [Signal(A, "process", KILL)]
+    [report] = turn(t, 64_001, exited(exit_code=137)).reports
+    assert (report.cause, report.reason) == (EndCause.FENCED, "Killed after 60 s without the controller")
+
+
+def test_the_fence_also_stops_what_waits_and_what_is_launching():
+    t = table()
+    turn(t, 0, opened(0), start(A), start(B), start(C))
+    fenced = turn(t, 60_000, Ticked())
+    assert [(r.attempt_id, r.cause) for r in fenced.reports] == [(C, EndCause.FENCED)]
+    assert turn(t, 60_001, started(A)).actions == [Signal(A, "process", KILL)]
+
+
+def test_a_fence_of_zero_never_kills():
+    t = table()
+    turn(t, 0, opened(0, fence_ms=0))
+    running(t)
+    assert turn(t, 10**9, Ticked()).actions == []
+
+
+def test_contact_after_the_fence_does_not_save_what_should_be_dead():
+    """However late the agent wakes: the controller has given these attempts away."""
+    t = table()
+    turn(t, 0, opened(0))
+    running(t)
+    assert turn(t, 70_000, opened(69_000)).actions == [Signal(A, "process", KILL)]
+    running(t, B, 70_000)
+    assert turn(t, 100_000, Ticked()).actions == [Signal(A, "process", KILL)]
+
+
+def test_the_last_contact_is_written_every_few_seconds_only():
+    t = table()
+    assert turn(t, 0, opened(0)).meta == Meta(
+        host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=0, fence_ms=60_000
+    )
+    assert turn(t, 4_999, beat(4_999)).meta is None
+    saved = turn(t, 5_001, beat(5_000)).meta
+    assert saved is not None
+    assert saved.contact_ms == 5_000
+    assert turn(t, 9_999, beat(9_999)).meta is None
+
+
+def test_an_old_answer_never_takes_the_contact_back():
+    t = table()
+    turn(t, 0, opened(50_000))
+    turn(t, 1, beat(20_000))
+    assert t.meta.contact_ms == 50_000
+
+
+# --- restarts ---------------------------------------------------------------------------
+
+
+def recovered_table(*attempts: Attempt, **changes: Any):
+    t = table(**changes)
+    for attempt in attempts:
+        t.restore(attempt)
+    return t
+
+
+def test_after_a_restart_runtimes_are_asked_about_everything_that_had_not_ended():
+    t = recovered_table(launching(A), replace(launching(B), phase=Phase.RUNNING))
+    assert turn(t, 0, Recovered(boot_id="boot-1")).actions == [Adopt(spec(A)), Adopt(spec(B))]
+    assert turn(t, 1, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).actions == [Launch(spec(A))]
+    known = Adopted(attempt_id=B, adoption=Adoption.KNOWN)
+    [report] = turn(t, 2, started(B, 1), exited(B, 2, exit_code=4), known).reports
+    assert (report.phase, report.exit_code) == (Phase.ENDED, 4)
+
+
+def test_a_runtime_may_tell_of_an_adopted_attempt_before_it_says_that_it_knows_it():
+    t = recovered_table(launching())
+    turn(t, 0, Recovered(boot_id="boot-1"))
+    told = turn(t, 1, started(ms=1), Adopted(attempt_id=A, adoption=Adoption.KNOWN))
+    assert [(r.phase, r.started_at_ms) for r in told.reports] == [(Phase.RUNNING, WALL_MS + 1)]
+    assert told.actions == []
+
+
+def test_a_timeout_goes_on_counting_over_a_restart():
+    t = recovered_table(launching(timeout_s=60))
+    turn(t, 100_000, Recovered(boot_id="boot-1"))
+    turn(t, 100_000, started(ms=50_000), Adopted(attempt_id=A, adoption=Adoption.KNOWN))
+    assert t.next_due_ms == 110_000
+
+
+def test_a_stop_goes_on_over_a_restart():
+    stopping = Stop(cause=EndCause.STOPPED, grace_ms=30_000, kill_at_ms=5_000)
+    t = recovered_table(replace(launching(), phase=Phase.RUNNING, stop=stopping))
+    turn(t, 6_000, Recovered(boot_id="boot-1"))
+    assert turn(t, 6_001, Ticked()).actions == []
+    assert turn(t, 6_002, started(ms=1)).actions == [Signal(A, "process", KILL)]
+
+
+def test_a_stop_during_adoption_waits_for_its_answer():
+    t = recovered_table(launching())
+    turn(t, 0, Recovered(boot_id="boot-1"))
+    assert turn(t, 1, stop()).reports == []
+    [report] = turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).reports
+    assert (report.phase, report.cause) == (Phase.ENDED, EndCause.STOPPED)
+
+
+def test_a_stop_between_started_and_the_answer_of_the_adoption_is_delivered():
+    t = recovered_table(launching())
+    turn(t, 0, Recovered(boot_id="boot-1"), started())
+    assert turn(t, 1, stop()).actions == []
+    assert turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.KNOWN)).actions == [Signal(A, "process", TERM)]
+
+
+def test_a_restarted_agent_counts_the_silence_from_the_journalled_contact():
+    meta = Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=10_000, fence_ms=60_000)
+    t = recovered_table(launching(), meta=meta)
+    turn(t, 80_000, Recovered(boot_id="boot-1"), Ticked())
+    assert turn(t, 80_001, started(ms=1)).actions == [Signal(A, "process", KILL)]
+    assert turn(t, 80_002, exited(exit_code=137)).reports[0].cause is EndCause.FENCED
+
+
+def test_a_reboot_loses_everything_that_had_not_ended():
+    meta = Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-0", contact_ms=10_000, fence_ms=60_000)
+    ended = replace(launching(B), phase=Phase.ENDED, cause=EndCause.EXITED, exit_code=0)
+    t = recovered_table(launching(), ended, meta=meta)
+    after = turn(t, 5, Recovered(boot_id="boot-1"))
+    assert [(r.attempt_id, r.cause, r.reason) for r in after.reports] == [
+        (A, EndCause.LOST, "Host EC2 (instance host-1) terminated.")
+    ]
+    assert after.actions == []
+    assert after.meta == Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=None, fence_ms=60_000)
+
+
+def test_left_over_traces_of_buried_attempts_are_removed_and_strangers_left_alone():
+    done = Attempt(attempt_id=A, phase=Phase.DONE, runtime="process", cause=EndCause.EXITED, done_at_ms=WALL_MS)
+    t = table(tombstones={A: done})
+    assert turn(t, 0, Recovered(boot_id="boot-1", held=(("process", A), ("process", B)))).actions == [
+        Remove(A, "process"),
+        Note("the process runtime holds an attempt that is not in the journal", B),
+    ]
+
+
+# --- broken runtimes --------------------------------------------------------------------
+
+
+def test_a_launch_that_broke_is_looked_into_and_never_repeated():
+    t = table()
+    turn(t, 0, start())
+    broke = turn(t, 1, CommandFailed(command=Launch(spec()), error="EngineError: went away"))
+    assert broke.actions == [Note("launch broke: EngineError: went away", A), Adopt(spec())]
+    [report] = turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).reports
+    assert (report.cause, report.reason) == (
+        EndCause.START_FAILED,
+        "CannotStartContainerError: EngineError: went away",
+    )
+
+
+def test_adoption_is_tried_again_until_the_runtime_answers():
+    t = recovered_table(launching())
+    turn(t, 0, Recovered(boot_id="boot-1"))
+    for ms in (0, 5_000, 10_000):
+        failed = turn(t, ms, CommandFailed(command=Adopt(spec()), error="EngineError: away"))
+        assert failed.actions == [Note("adoption broke: EngineError: away", A)]
+        assert turn(t, ms + 4_999, Ticked()).actions == []
+        assert turn(t, ms + 5_000, Ticked()).actions == [Adopt(spec())]
+
+
+def test_removal_is_tried_again():
+    t = table()
+    running(t, timeout_s=3)
+    turn(t, 9, exited(ms=9))
+    turn(t, 10, acknowledged())
+    turn(t, 10, CommandFailed(command=Remove(A, "process"), error="busy"))
+    assert turn(t, 5_010, Ticked()).actions == [Remove(A, "process")]
+    assert turn(t, 99_999, Ticked()).actions == []
+
+
+def test_what_starts_after_its_end_is_killed():
+    t = table()
+    turn(t, 0, start())
+    turn(t, 1, StartFailed(attempt_id=A, reason="no"))
+    assert turn(t, 2, started()).actions == [Signal(A, "process", KILL)]
+
+
+# --- tables -----------------------------------------------------------------------------
+
+
+def test_no_move_leaves_the_transition_table():
+    for source, targets in TRANSITIONS.items():
+        for target in Phase:
+            t = table()
+            attempt = Attempt(attempt_id=A, phase=source)
+            t.attempts[A] = attempt
+            moved = replace(attempt, phase=target)
+            if target in targets:
+                assert t.move(moved) is moved
+                assert t.get(A) is moved
+            else:
+                with pytest.raises(IllegalMoveError):
+                    t.move(moved)
+
+
+def test_alarms_of_ended_attempts_are_swept_out(monkeypatch):
+    monkeypatch.setattr("batchyard_agent.core.attempts.ALARMS_SLACK", 10)
+    t = table()
+    for index in range(100):
+        attempt_id = type(A)(f"job#{index}")
+        running(t, attempt_id, timeout_s=86_400)
+        turn(t, 0, exited(attempt_id), acknowledged(attempt_id))
+        turn(t, 0, acknowledged(attempt_id))
+    assert len(t._alarms) <= 13
+    assert t.attempts == {}
+
+
+def test_grace_is_that_of_aws():
+    assert endings.STOP_GRACE_MS == 30_000

@@ -1,0 +1,123 @@
+"""What the tests of the process runtime share: attempts, a runtime that remembers what it told, witnesses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from batchyard.resources import Resources
+from batchyard_agent.runtimes.process import ProcessRuntime
+from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, Observation, Started, StartFailed, Ulimit, Vanished
+
+DEADLINE_S = 20.0
+JOB_ID = "0190c7e0-0000-7000-8000-000000000001"
+
+Ending = Exited | StartFailed | Vanished
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def attempt(
+    folder: Path,
+    *command: str,
+    number: int = 1,
+    environment: Mapping[str, str] | None = None,
+    memory_mib: int = 256,
+    cpu_millis: int = 1000,
+    log_bytes_max: int = 1 << 20,
+    user: str = "",
+    working_directory: str = "",
+    readonly_root: bool = False,
+    ulimits: tuple[Ulimit, ...] = (),
+) -> LaunchSpec:
+    return LaunchSpec(
+        attempt_id=f"{JOB_ID}:5#{number}",
+        job_id=f"{JOB_ID}:5",
+        image="",
+        command=command,
+        environment=environment or {},
+        resources=Resources(cpu_millis=cpu_millis, memory_mib=memory_mib),
+        log_path=folder / "logs" / f"{number}.log",
+        log_bytes_max=log_bytes_max,
+        user=user,
+        working_directory=working_directory,
+        readonly_root=readonly_root,
+        ulimits=ulimits,
+    )
+
+
+def shell(folder: Path, script: str, **settings: object) -> LaunchSpec:
+    return attempt(folder, "sh", "-c", script, **settings)  # type: ignore[arg-type]  # passed on as they are
+
+
+class Host:
+    """A process runtime and all that it has told."""
+
+    def __init__(self, runtime: ProcessRuntime) -> None:
+        self.runtime = runtime
+        self.told: list[Observation] = []
+        self._heard = asyncio.Event()
+
+    async def open(self) -> Host:
+        await self.runtime.open(self._observe)
+        return self
+
+    def _observe(self, observation: Observation) -> None:
+        self.told.append(observation)
+        self._heard.set()
+
+    def of(self, spec: LaunchSpec) -> list[Observation]:
+        return [observation for observation in self.told if observation.attempt_id == spec.attempt_id]
+
+    async def end(self, spec: LaunchSpec) -> Ending:
+        """Wait for the attempt's end."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                for observation in self.of(spec):
+                    if not isinstance(observation, Started):
+                        return observation
+                self._heard.clear()
+                await self._heard.wait()
+
+    async def done(self, spec: LaunchSpec) -> Ending:
+        """Launch, and wait for the end."""
+        await self.runtime.launch(spec)
+        return await self.end(spec)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for the world outside: there is nothing to be told by."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def log_of(spec: LaunchSpec) -> str:
+    return spec.log_path.read_text() if spec.log_path.exists() else ""
+
+
+def lives(pid: int) -> bool:
+    """Say whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat[stat.rindex(")") + 2] not in "ZX"
+
+
+def zombie_children() -> list[str]:
+    found = []
+    for pid in (path.name for path in Path("/proc").iterdir() if path.name.isdigit()):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, parent = stat[stat.rindex(")") + 2 :].split()[:2]
+        if state == "Z" and int(parent) == os.getpid():
+            found.append(stat)
+    return found

@@ -1,0 +1,128 @@
+"""Cgroups: found below the agent's own, on the real kernel where it has them, else on a folder of plain files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from batchyard_agent.runtimes import cgroup
+from batchyard_agent.runtimes.cgroup import CgroupUnavailableError, CgroupV1, CgroupV2, Limits
+
+V1_MOUNTS = """\
+30 25 0:26 / {root}/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
+31 25 0:27 / {root}/memory rw,relatime - cgroup cgroup rw,memory
+32 25 0:28 / {root}/unified rw,relatime - cgroup2 cgroup2 rw
+33 25 0:29 / / rw,relatime - ext4 /dev/vda rw
+"""
+V2_MOUNT = "30 25 0:26 / {root} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_own_folders_are_found_per_controller() -> None:
+    """In version 1 each controller has its own place; in version 2 there is one."""
+    own = "4:memory:/slice/agent\n3:cpuacct,cpu:/\n0::/x\n"
+    assert cgroup.own_folders(V1_MOUNTS.format(root="/c"), own) == {
+        "cpu": Path("/c/cpu"),
+        "cpuacct": Path("/c/cpu"),
+        "memory": Path("/c/memory/slice/agent"),
+        "": Path("/c/unified/x"),
+    }
+
+
+def test_what_is_mounted_may_be_a_part() -> None:
+    """In a container the mount begins at the container's own cgroup."""
+    mount = "30 25 0:26 /docker/abc /c/memory ro - cgroup cgroup rw,memory\n"
+    assert cgroup.own_folders(mount, "4:memory:/docker/abc/x\n") == {"memory": Path("/c/memory/x")}
+    assert cgroup.own_folders(mount, "4:memory:/elsewhere\n") == {}
+
+
+def test_version_1_parents_are_made_below_the_agents_own(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "memory" / "own").mkdir(parents=True)
+    parent = cgroup.find_parent(V1_MOUNTS.format(root=tmp_path), "4:memory:/own\n3:cpu,cpuacct:/\n", 1)
+    assert parent == CgroupV1(tmp_path / "memory" / "own" / "batchyard", tmp_path / "cpu" / "batchyard")
+
+
+def unified(root: Path, *, controllers: str = "cpuset cpu io memory pids", procs: str = "") -> Path:
+    """A stand-in for a version 2 cgroup: plain files in place of the kernel's."""
+    root.mkdir(parents=True)
+    (root / "cgroup.controllers").write_text(controllers + "\n")
+    (root / "cgroup.subtree_control").write_text("")
+    (root / "cgroup.procs").write_text(procs)
+    return root
+
+
+@pytest.mark.parametrize("own", ["/service", "/service/agent"])
+def test_version_2_hands_memory_and_cpu_down_from_the_service(tmp_path: Path, own: str) -> None:
+    """Also when the agent sits in the leaf that keeps its service's cgroup free of processes."""
+    service = unified(tmp_path / "service")
+    unified(service / "batchyard")
+    parent = cgroup.find_parent(V2_MOUNT.format(root=tmp_path), f"0::{own}\n", 1)
+    assert parent == CgroupV2(service / "batchyard")
+    assert (service / "cgroup.subtree_control").read_text() == "+memory +cpu"
+
+
+def test_version_2_without_the_controllers_is_refused_by_name(tmp_path: Path) -> None:
+    unified(tmp_path / "service", controllers="memory pids")
+    with pytest.raises(CgroupUnavailableError, match="is not given the controllers cpu"):
+        cgroup.find_parent(V2_MOUNT.format(root=tmp_path), "0::/service\n", 1)
+
+
+def test_no_hierarchy_is_said_so() -> None:
+    with pytest.raises(CgroupUnavailableError, match="no cgroup hierarchy"):
+        cgroup.find_parent("", "", 1)
+
+
+def test_version_2_limits_are_the_kernels_files(tmp_path: Path) -> None:
+    """Memory hard, without swap and all at once; CPU by quota and weight."""
+    folder = tmp_path / "batchyard" / "a"
+    names = ("memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight")
+    parent = CgroupV2(unified(tmp_path / "batchyard"))
+    made = Path.mkdir
+
+    def mkdir_as_the_kernel(self: Path, *args: object, **kwargs: object) -> None:
+        if self.exists():
+            return
+        made(self)
+        for name in names:
+            (self / name).write_text("")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "mkdir", mkdir_as_the_kernel)
+        parent.create("a", Limits(cpu_millis=1500, memory_mib=64))
+    assert {name: (folder / name).read_text() for name in names} == {
+        "memory.max": str(64 << 20),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "cpu.max": "150000 100000",
+        "cpu.weight": "59",
+    }
+    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n")
+    assert cgroup.oom_kills(parent.folders("a")) == 1
+    assert cgroup.join_files(parent.folders("a")) == (f"{folder}/cgroup.procs", "/dev/null")
+
+
+def test_real_cgroup_is_made_limited_and_removed() -> None:
+    """On this machine's kernel, as far as it lets us."""
+    try:
+        parent = cgroup.find_parent(
+            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), os.getpid()
+        )
+    except CgroupUnavailableError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    name = f"test-{os.getpid()}"
+    folders = parent.folders(name)
+    parent.create(name, Limits(cpu_millis=500, memory_mib=32))
+    limit = "memory.max" if len(folders) == 1 else "memory.limit_in_bytes"
+    assert (Path(folders[0]) / limit).read_text() == f"{32 << 20}\n"
+    quota = Path(folders[-1]) / ("cpu.max" if len(folders) == 1 else "cpu.cfs_quota_us")
+    assert quota.read_text().split()[0] == "50000"
+    assert cgroup.pids(folders) == []
+    assert cgroup.oom_kills(folders) == 0
+    (Path(folders[0]) / "below").mkdir()  # a job may make cgroups of its own
+    assert cgroup.remove(folders)
+    assert cgroup.remove(folders)
+    assert cgroup.pids(folders) == []
+    parent.remove_empty()
+    assert not Path(folders[0]).exists()

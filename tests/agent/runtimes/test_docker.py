@@ -1,0 +1,545 @@
+"""The Docker runtime on a real Docker Engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import pytest
+
+from batchyard.resources import Resources
+from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.docker_attempt import STOPPED_EARLY_REASON, VANISHED_REASON
+from batchyard_agent.runtimes.docker_engine import Engine
+from batchyard_agent.runtimes.docker_images import Images
+from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.log_limit import marker
+from batchyard_agent.runtimes.protocol import (
+    Adoption,
+    Exited,
+    LaunchSpec,
+    RuntimeUnavailableError,
+    StartFailed,
+    StopSignal,
+    Tmpfs,
+    Ulimit,
+    Vanished,
+)
+
+from .docker_registry import Registry
+from .engine import IMAGE, Seen, Wire, busybox_tar, container_spec, scope, swept, usable_network
+
+pytestmark = pytest.mark.docker
+__all__ = ["scope", "swept"]
+
+sdk_leaks = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+"""The docker SDK leaves its socket open when it cannot connect."""
+
+REPOSITORY = Path(__file__).parents[3]
+
+Spec = Callable[..., LaunchSpec]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    """Build specs whose logs lie in this test's folder."""
+
+    def build(attempt_id: str, *command: str, **others: Any) -> LaunchSpec:
+        return container_spec(tmp_path, attempt_id, *command, **others)
+
+    return build
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+async def runtime(scope: str, seen: Seen) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(scope, network=usable_network())
+    await runtime.open(seen)
+    yield runtime
+    await runtime.close()
+
+
+@pytest.fixture
+def api() -> Iterator[docker.APIClient]:
+    """The engine by another way than ours."""
+    with contextlib.closing(docker.from_env().api) as api:
+        yield api
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    # Another root each time, so that the engine cannot have the layer already.
+    registry = Registry(busybox_tar(busybox) + time.time_ns().to_bytes(512, "big"))
+    yield registry
+    registry.close()
+    with contextlib.closing(docker.from_env().api) as api, contextlib.suppress(docker.errors.ImageNotFound):
+        api.remove_image(registry.image, force=True)
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    wire = Wire(tmp_path / "engine.sock")
+    yield wire
+    wire.close()
+
+
+# --- launch ---
+
+
+async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    one = spec("a#1", "sh", "-c", 'echo "out $WHO"; sleep 0.2; echo err >&2; exit 7', environment={"WHO": "you"})
+    await runtime.launch(one)
+    end = await seen.end_of("a#1")
+    after_ms = time.time_ns() // 1_000_000
+    started = await seen.start_of("a#1")
+    assert isinstance(end, Exited)
+    assert end == Exited(attempt_id="a#1", exit_code=7, stopped_at_ms=end.stopped_at_ms)
+    assert before_ms <= started.started_at_ms <= end.stopped_at_ms <= after_ms
+    assert seen.all == [started, end]
+    assert one.log_path.read_text() == "out you\nerr\n"
+
+
+@pytest.mark.parametrize(("command", "exit_code"), [(("true",), 0), (("false",), 1), (("sh", "-c", "exit 255"), 255)])
+async def test_exit_codes_are_passed_through(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, command: tuple[str, ...], exit_code: int
+) -> None:
+    await runtime.launch(spec("a#1", *command))
+    end = await seen.end_of("a#1")
+    assert isinstance(end, Exited)
+    assert end.exit_code == exit_code
+
+
+async def test_missing_command_has_a_reason_with_and_without_init(
+    runtime: DockerRuntime, seen: Seen, spec: Spec
+) -> None:
+    """With an init process the engine has started the container before the command is found missing."""
+    await runtime.launch(spec("init#1", "nosuch"))
+    await runtime.launch(spec("bare#1", "nosuch", init=False))
+    await runtime.launch(spec("folder#1", "/tmp", init=False))
+    with_init, without, folder = [await seen.end_of(name) for name in ("init#1", "bare#1", "folder#1")]
+    assert isinstance(with_init, Exited)
+    assert with_init.exit_code == 127
+    assert with_init.reason == "CannotStartContainerError: exec nosuch failed: No such file or directory"
+    assert isinstance(without, StartFailed)
+    assert without.exit_code == 127
+    assert without.reason.startswith("CannotStartContainerError: ")
+    assert "executable file not found" in without.reason
+    assert isinstance(folder, StartFailed)
+    assert folder.exit_code == 126
+
+
+async def test_limits_are_the_kernels(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    script = (
+        "cat /sys/fs/cgroup/cpu.max 2>/dev/null || echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us)"
+        " $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us);"
+        "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
+    )
+    one = spec("a#1", "sh", "-c", script, resources=Resources(cpu_millis=250, memory_mib=48))
+    await runtime.launch(one)
+    await seen.end_of("a#1")
+    assert one.log_path.read_text().split() == ["25000", "100000", str(48 << 20)]
+
+
+async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    script = (
+        "id -u; pwd; ulimit -n; (: > /x) 2>/dev/null || echo read-only; (: > /scratch/x) && echo scratch;"
+        "while read -r what where rest; do [ $where = /dev/shm ] && echo $rest; done < /proc/mounts"
+    )
+    one = spec(
+        "a#1",
+        *("sh", "-c", script),
+        user="1000:1000",
+        working_directory="/tmp",
+        readonly_root=True,
+        shared_memory_mib=3,
+        ulimits=(Ulimit(name="nofile", soft_limit=100, hard_limit=200),),
+        tmpfs=(Tmpfs(container_path="/scratch", size_mib=1, mount_options=("mode=1777",)),),
+    )
+    await runtime.launch(one)
+    await seen.end_of("a#1")
+    *lines, shared_memory = one.log_path.read_text().splitlines()
+    assert lines == ["1000", "/tmp", "100", "read-only", "scratch"]
+    assert "size=3072k" in shared_memory
+
+
+async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    await runtime.launch(spec("a#1", "true", working_directory="not/absolute"))
+    end = await seen.end_of("a#1")
+    assert isinstance(end, StartFailed)
+    assert end.reason.startswith("CannotCreateContainerError: ")
+    assert "not/absolute" in end.reason
+
+
+@pytest.mark.parametrize("init", [True, False])
+async def test_memory_limit_ends_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec, init: bool) -> None:
+    resources = Resources(cpu_millis=1000, memory_mib=16)
+    await runtime.launch(spec("a#1", "tail", "/dev/zero", init=init, resources=resources))
+    end = await seen.end_of("a#1")
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.out_of_memory) == (137, True)
+
+
+async def test_signals_end_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    for name, signal, exit_code in (("term#1", StopSignal.TERM, 143), ("kill#1", StopSignal.KILL, 137)):
+        await runtime.launch(spec(name, "sleep", "60"))
+        await seen.start_of(name)
+        await runtime.signal(name, signal)
+        end = await seen.end_of(name)
+        assert isinstance(end, Exited)
+        assert (end.exit_code, end.out_of_memory) == (exit_code, False)
+        await runtime.signal(name, signal)
+    await runtime.signal("never heard of#1", StopSignal.KILL)
+
+
+# --- images ---
+
+
+async def test_missing_image_is_pulled_once_for_all_who_wait(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
+) -> None:
+    registry.manifest_answers = [503]
+    for index in range(3):
+        await runtime.launch(spec(f"a:{index}#1", "true", image=registry.image))
+    ends = [await seen.end_of(f"a:{index}#1") for index in range(3)]
+    assert [end.exit_code for end in ends if isinstance(end, Exited)] == [0, 0, 0]
+    # The engine asks with HEAD, and after the 503 we once more; three pulls would ask more often.
+    assert registry.manifest_requests <= 3
+
+
+async def test_unknown_image_ends_the_attempt_at_once(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
+) -> None:
+    unknown = registry.image.replace("/box:", "/other:")
+    await runtime.launch(spec("a#1", "true", image=unknown))
+    end = await seen.end_of("a#1")
+    assert isinstance(end, StartFailed)
+    assert end.reason.startswith("CannotPullContainerError: ")
+    assert "manifest unknown" in end.reason
+    assert registry.manifest_requests <= 2
+
+
+async def test_registry_that_is_down_is_tried_five_times(scope: str) -> None:
+    engine = Engine()
+    tries: list[str] = []
+
+    class Counting:
+        def pull(self, image: str, on_progress: Callable[[], None]) -> None:
+            tries.append(image)
+            engine.pull(image, on_progress)
+
+    images = Images(Counting(), backoff_s=(0.01, 0.01, 0.01, 0.01))
+    failure = await images.pull("127.0.0.1:9/box:latest")
+    await images.close()
+    engine.close()
+    assert failure.startswith("CannotPullContainerError: ")
+    assert "connection refused" in failure
+    assert len(tries) == 5
+
+
+async def test_attempt_can_be_stopped_while_its_image_is_pulled(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
+) -> None:
+    registry.hold.clear()
+    await runtime.launch(spec("a#1", "true", image=registry.image))
+    assert await asyncio.to_thread(registry.asked.wait, 20)
+    await runtime.signal("a#1", StopSignal.TERM)
+    assert await seen.end_of("a#1") == StartFailed(attempt_id="a#1", reason=STOPPED_EARLY_REASON)
+
+
+# --- logs ---
+
+
+async def test_log_is_bounded(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    short = spec("short#1", "sh", "-c", "yes 0123456789 | head -n 20000", log_bytes_max=50_000)
+    long = spec("long#1", "sh", "-c", "sleep 1; yes 0123456789 | head -n 20000", log_bytes_max=50_000)
+    for one in (short, long):
+        await runtime.launch(one)
+    for one in (short, long):
+        await seen.end_of(one.attempt_id)
+        assert one.log_path.read_bytes() == (b"0123456789\n" * 20000)[:50_000] + marker(50_000)
+
+
+async def test_log_of_a_running_attempt_can_be_read(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    one = spec("a#1", "sh", "-c", "echo first; sleep 60")
+    await runtime.launch(one)
+    await seen.start_of("a#1")
+    async with asyncio.timeout(20):
+        while one.log_path.read_text() != "first\n":
+            await asyncio.sleep(0.05)
+    await runtime.signal("a#1", StopSignal.KILL)
+    await seen.end_of("a#1")
+
+
+# --- adopt ---
+
+
+async def test_killed_agents_attempts_are_adopted(
+    scope: str, seen: Seen, spec: Spec, tmp_path: Path, api: docker.APIClient
+) -> None:
+    """Same container, right exit code, a whole log with nothing twice; also for one that ended meanwhile."""
+    scripts = {
+        "long#1": "for i in $(seq 1 40); do echo line $i; sleep 0.1; done; exit 3",
+        "short#1": "sleep 0.7; echo only; exit 4",
+    }
+    arguments = [scope, usable_network(), str(tmp_path), *(f"{name}={script}" for name, script in scripts.items())]
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "tests.agent.runtimes.docker_launcher", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert agent.stdout is not None
+    with agent:
+        assert {agent.stdout.readline().partition("(")[0] for _ in scripts} == {"Started"}
+        log = tmp_path / "long#1.log"
+        async with asyncio.timeout(20):
+            while "line 3" not in log.read_text():
+                await asyncio.sleep(0.05)
+        agent.kill()
+    containers = {name: api.inspect_container(container_name(name))["Id"] for name in scripts}
+    api.wait(container_name("short#1"))
+
+    runtime = DockerRuntime(scope, network=usable_network())
+    await runtime.open(seen)
+    assert sorted(await runtime.launched()) == sorted(scripts)
+    for name in scripts:
+        assert await runtime.adopt(spec(name)) is Adoption.KNOWN
+    ends = [await seen.end_of(name) for name in scripts]
+    assert [end.exit_code for end in ends if isinstance(end, Exited)] == [3, 4]
+    assert [len(seen.of(name)) for name in scripts] == [2, 2]
+    assert log.read_text() == "".join(f"line {i}\n" for i in range(1, 41))
+    assert (tmp_path / "short#1.log").read_text() == "only\n"
+    assert {name: api.inspect_container(container_name(name))["Id"] for name in scripts} == containers
+    for name in scripts:
+        await runtime.remove(name)
+        await runtime.remove(name)
+    assert await runtime.launched() == []
+    await runtime.close()
+
+
+async def test_attempt_without_a_trace_was_never_launched(runtime: DockerRuntime, spec: Spec) -> None:
+    assert await runtime.adopt(spec("a#1", "true")) is Adoption.NOT_LAUNCHED
+
+
+async def test_container_that_was_never_started_is_removed(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, scope: str, api: docker.APIClient
+) -> None:
+    one = spec("a#1", "echo", "once")
+    body = container_body(one, scope=scope, cpu_count=1, network="none")
+    api.create_container_from_config(body, container_name("a#1"))  # type: ignore[no-untyped-call]
+    assert await runtime.adopt(one) is Adoption.NOT_LAUNCHED
+    assert await runtime.launched() == []
+    await runtime.launch(one)
+    assert isinstance(await seen.end_of("a#1"), Exited)
+    assert one.log_path.read_text() == "once\n"
+
+
+async def test_container_that_somebody_removed_has_vanished(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    one = spec("a#1", "true")
+    one.log_path.touch()
+    assert await runtime.adopt(one) is Adoption.KNOWN
+    assert await seen.end_of("a#1") == Vanished(attempt_id="a#1", reason=VANISHED_REASON)
+
+
+async def test_container_removed_while_it_runs_has_ended(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    await runtime.launch(spec("a#1", "sleep", "60"))
+    await seen.start_of("a#1")
+    api.remove_container(container_name("a#1"), force=True)
+    end = await seen.end_of("a#1")
+    assert isinstance(end, Exited)
+    assert end.exit_code == 137
+
+
+async def test_second_launch_starts_nothing(
+    scope: str, runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    """An agent that forgot its attempts asks again; the engine's names and labels know better."""
+    one = spec("a#1", "sh", "-c", "echo ran; exit 5")
+    await runtime.launch(one)
+    first = await seen.end_of("a#1")
+    container = api.inspect_container(container_name("a#1"))["Id"]
+    forgetful, again = DockerRuntime(scope, network=usable_network()), Seen()
+    await forgetful.open(again)
+    await forgetful.launch(one)
+    assert await again.end_of("a#1") == first
+    assert api.inspect_container(container_name("a#1"))["Id"] == container
+    assert one.log_path.read_text() == "ran\n"
+    await forgetful.close()
+
+
+async def test_other_agents_container_is_left_alone(runtime: DockerRuntime, seen: Seen, spec: Spec, scope: str) -> None:
+    other = DockerRuntime(f"{scope}-other", network=usable_network())
+    theirs = Seen()
+    await other.open(theirs)
+    await runtime.launch(spec("a#1", "sleep", "60"))
+    await seen.start_of("a#1")
+    await other.launch(spec("a#1", "true"))
+    end = await theirs.end_of("a#1")
+    assert isinstance(end, StartFailed)
+    assert "another container is named" in end.reason
+    assert await other.launched() == []
+    assert await runtime.launched() == ["a#1"]
+    await other.close()
+
+
+# --- an engine that fails ---
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+async def test_missing_engine_is_told_at_once(tmp_path: Path) -> None:
+    runtime = DockerRuntime("nobody", address=f"unix://{tmp_path}/none.sock")
+    with pytest.raises(RuntimeUnavailableError, match="no Docker Engine answers"):
+        await runtime.open(Seen())
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+async def test_engine_that_hangs_is_unavailable_after_three_seconds(scope: str, wire: Wire) -> None:
+    wire.freeze()
+    runtime = DockerRuntime(scope, address=wire.address)
+    begin = time.monotonic()
+    with pytest.raises(RuntimeUnavailableError):
+        await runtime.open(Seen())
+    assert time.monotonic() - begin < 5
+    wire.thaw()
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+async def test_end_while_the_engine_was_away_is_learnt_with_the_whole_log(
+    scope: str, seen: Seen, spec: Spec, wire: Wire, api: docker.APIClient
+) -> None:
+    """All connections break, the container ends unseen, the engine comes back."""
+    runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
+    await runtime.open(seen)
+    one = spec("a#1", "sh", "-c", "echo before; sleep 2; echo after; exit 6")
+    await runtime.launch(one)
+    await seen.start_of("a#1")
+    async with asyncio.timeout(20):
+        while one.log_path.read_text() != "before\n":
+            await asyncio.sleep(0.05)
+    wire.cut()
+    await asyncio.to_thread(api.wait, container_name("a#1"))
+    assert len(seen.all) == 1
+    with pytest.raises(RuntimeUnavailableError):
+        await runtime.launched()
+    wire.restore()
+    end = await seen.end_of("a#1")
+    assert isinstance(end, Exited)
+    assert end.exit_code == 6
+    assert one.log_path.read_text() == "before\nafter\n"
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+async def test_launch_waits_for_an_engine_that_restarts(scope: str, seen: Seen, spec: Spec, wire: Wire) -> None:
+    runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
+    await runtime.open(seen)
+    wire.cut()
+    await runtime.launch(spec("a#1", "true"))
+    with pytest.raises(RuntimeUnavailableError):
+        await runtime.launched()
+    wire.restore()
+    assert isinstance(await seen.end_of("a#1"), Exited)
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+@pytest.mark.parametrize("is_delivered", [True, False])
+async def test_start_that_is_not_answered_runs_once_or_never(
+    scope: str, seen: Seen, spec: Spec, wire: Wire, is_delivered: bool
+) -> None:
+    """The connection breaks while the engine is asked to start; only the engine knows what became of it."""
+    runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
+    await runtime.open(seen)
+    one = spec("a#1", "echo", "ran")
+    wire.lose_next(b"/start ", is_delivered=is_delivered)
+    await runtime.launch(one)
+    end = await seen.end_of("a#1")
+    if is_delivered:
+        assert isinstance(end, Exited)
+        assert one.log_path.read_text() == "ran\n"
+    else:
+        assert isinstance(end, StartFailed)
+        assert end.reason.startswith("CannotStartContainerError: the Docker Engine cannot be reached")
+        assert await runtime.launched() == []
+    await runtime.close()
+
+
+# --- cost ---
+
+
+def bare_rate(api: docker.APIClient, count: int, concurrency: int) -> float:
+    host = api.create_host_config(init=True, network_mode=usable_network())
+
+    def run(_: int) -> int:
+        container = api.create_container(IMAGE, ["true"], host_config=host)["Id"]
+        api.start(container)
+        code: int = api.wait(container)["StatusCode"]
+        api.remove_container(container)
+        return code
+
+    begin = time.monotonic()
+    with ThreadPoolExecutor(concurrency) as pool:
+        assert set(pool.map(run, range(count))) == {0}
+    return count / (time.monotonic() - begin)
+
+
+async def our_rate(runtime: DockerRuntime, seen: Seen, spec: Spec, label: str, count: int, concurrency: int) -> float:
+    slots = asyncio.Semaphore(concurrency)
+
+    async def run(index: int) -> None:
+        name = f"{label}:{index}#1"
+        async with slots:
+            await runtime.launch(spec(name, "true"))
+            end = await seen.end_of(name)
+            assert isinstance(end, Exited)
+            assert end.exit_code == 0
+        await runtime.remove(name)
+
+    begin = time.monotonic()
+    await asyncio.gather(*(run(index) for index in range(count)))
+    return count / (time.monotonic() - begin)
+
+
+@pytest.mark.timeout(240)
+async def test_rate_is_near_a_bare_loops(
+    runtime: DockerRuntime,
+    seen: Seen,
+    spec: Spec,
+    api: docker.APIClient,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The goal is 0.9; the bar is lower since other work shares the machine. The best of two counts."""
+    bare, ours = [], []
+    for round_number in range(2):
+        bare.append(await asyncio.to_thread(bare_rate, api, 20, 4))
+        ours.append(await our_rate(runtime, seen, spec, f"r{round_number}", 20, 4))
+    report = f"containers a second: bare {max(bare):.2f}, ours {max(ours):.2f}, ratio {max(ours) / max(bare):.2f}"
+    print(report)
+    record_property("rate", report)
+    assert max(ours) >= 0.6 * max(bare), report

@@ -1,0 +1,219 @@
+"""The Docker runtime's pure halves: what is asked of the engine, what its answers mean."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchyard.resources import Resources
+from batchyard_agent.runtimes import docker_facts as facts
+from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.protocol import LaunchSpec, Tmpfs, Ulimit
+
+MIB = 1 << 20
+
+
+def spec(**others: Any) -> LaunchSpec:
+    fields: dict[str, Any] = {
+        "attempt_id": "job:3#2",
+        "job_id": "job:3",
+        "image": "busybox:latest",
+        "command": ("echo", "a b", "$HOME"),
+        "environment": {"A": "1", "B": "x=y\nz"},
+        "resources": Resources(cpu_millis=1500, memory_mib=256),
+        "log_path": Path("log"),
+        "log_bytes_max": 1000,
+    }
+    return LaunchSpec(**fields | others)
+
+
+def body(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
+    return container_body(spec(**others), scope="host-1", cpu_count=cpu_count, network="bridge")
+
+
+def host_config(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
+    config: dict[str, Any] = body(cpu_count, **others)["HostConfig"]
+    return config
+
+
+def test_plain_attempt_is_translated_whole() -> None:
+    assert body() == {
+        "Image": "busybox:latest",
+        "Cmd": ["echo", "a b", "$HOME"],
+        "Env": ["A=1", "B=x=y\nz"],
+        "Labels": {"batchyard.host": "host-1", "batchyard.attempt": "job:3#2", "batchyard.job": "job:3"},
+        "User": "",
+        "WorkingDir": "",
+        "Tty": False,
+        "OpenStdin": False,
+        "HostConfig": {
+            "Init": True,
+            "RestartPolicy": {"Name": "no"},
+            "NetworkMode": "bridge",
+            "CapDrop": ["NET_RAW"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": 4096,
+            "ReadonlyRootfs": False,
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": str(4000 + MIB), "max-file": "2"}},
+            "Memory": 256 * MIB,
+            "MemorySwap": 256 * MIB,
+            "NanoCpus": 1_500_000_000,
+            "CpuShares": 1536,
+        },
+    }
+
+
+def test_every_option_reaches_the_engine() -> None:
+    full = body(
+        user="1000:1000",
+        working_directory="/data",
+        readonly_root=True,
+        init=False,
+        shared_memory_mib=128,
+        max_swap_mib=64,
+        swappiness=10,
+        ulimits=(Ulimit(name="nofile", soft_limit=10, hard_limit=20),),
+        tmpfs=(Tmpfs(container_path="/scratch", size_mib=32, mount_options=("rw", "noexec")),),
+        gpu_uuids=("GPU-1", "GPU-2"),
+    )
+    assert (full["User"], full["WorkingDir"]) == ("1000:1000", "/data")
+    expected = {
+        "ReadonlyRootfs": True,
+        "Init": False,
+        "ShmSize": 128 * MIB,
+        "MemorySwap": 320 * MIB,
+        "MemorySwappiness": 10,
+        "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
+        "Tmpfs": {"/scratch": "size=32m,rw,noexec"},
+        "DeviceRequests": [
+            {"Driver": "", "Count": 0, "DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": [["gpu"]], "Options": {}}
+        ],
+    }
+    assert {key: full["HostConfig"].get(key) for key in expected} == expected
+
+
+def test_empty_command_leaves_the_images_own() -> None:
+    assert "Cmd" not in body(command=())
+
+
+def test_swappiness_without_swap_is_ignored_as_in_aws() -> None:
+    assert "MemorySwappiness" not in host_config(swappiness=10)
+
+
+def test_quota_never_exceeds_the_machine() -> None:
+    """The engine refuses more CPUs than there are; a host may be declared larger than its engine."""
+    assert host_config(2, resources=Resources(cpu_millis=64_000))["NanoCpus"] == 2_000_000_000
+
+
+def test_memory_is_raised_to_the_engines_floor() -> None:
+    assert host_config(resources=Resources(memory_mib=4))["Memory"] == 6 * MIB
+
+
+def test_container_names_are_plain_and_differ() -> None:
+    ids = ["a#1", "a#11", "a:1#1", "a:11#1", "a:1#11", "b#1"]
+    names = [container_name(attempt_id) for attempt_id in ids]
+    assert names[2] == "batchyard-a.1_1"
+    assert len(set(names)) == len(ids)
+    assert all(set(name) <= set("batchyrd-.0123456789_") for name in names)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40))),
+    st.lists(st.integers(min_value=0, max_value=400), max_size=10),
+)
+def test_frames_survive_any_cutting(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    stream = b"".join(struct.pack(">BxxxL", kind, len(data)) + data for kind, data in frames)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    chunks = [stream[start:end] for start, end in itertools.pairwise(edges)]
+    assert b"".join(facts.payloads(chunks)) == b"".join(data for _, data in frames)
+
+
+def test_frame_cut_off_by_the_end_is_dropped() -> None:
+    assert list(facts.payloads([struct.pack(">BxxxL", 1, 5) + b"whole"[:3]])) == []
+
+
+def test_events_are_read_from_any_cutting() -> None:
+    die = (
+        b'{"Action":"die","Actor":{"Attributes":{"batchyard.attempt":"a#1","exitCode":"7"}},'
+        b'"timeNano":1700000000123456789}\n'
+    )
+    oom = b'{"Action":"oom","Actor":{"Attributes":{"batchyard.attempt":"a#2"}},"timeNano":1}\n'
+    other = b'{"Action":"exec_die","Actor":{"Attributes":{"batchyard.attempt":"a#3"}},"timeNano":1}\n'
+    stream = die + other + oom
+    for cut in range(len(stream)):
+        assert list(facts.events_from_chunks([stream[:cut], stream[cut:]])) == [
+            facts.ContainerDied(attempt_id="a#1", exit_code=7, at_ms=1_700_000_000_123),
+            facts.ContainerOutOfMemory(attempt_id="a#2"),
+        ]
+
+
+def inspected(**state: Any) -> dict[str, Any]:
+    never = "0001-01-01T00:00:00Z"
+    plain = {"Running": False, "StartedAt": never, "FinishedAt": never, "ExitCode": 0, "OOMKilled": False}
+    labels = {"batchyard.host": "h", "batchyard.attempt": "a#1"}
+    return {"Id": "c1", "Config": {"Labels": labels}, "State": plain | state}
+
+
+def test_container_that_was_never_started_has_no_times() -> None:
+    found = facts.facts_from_inspect(inspected())
+    assert (found.started_at_ms, found.finished_at_ms) == (None, None)
+    assert (found.container_id, found.scope, found.attempt_id) == ("c1", "h", "a#1")
+
+
+def test_times_are_read_to_the_millisecond_in_any_zone() -> None:
+    found = facts.facts_from_inspect(
+        inspected(StartedAt="2023-11-14T22:13:20.999999999Z", FinishedAt="2023-11-15T00:13:21+02:00", ExitCode=137)
+    )
+    assert (found.started_at_ms, found.finished_at_ms, found.exit_code) == (1_700_000_000_999, 1_700_000_001_000, 137)
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "is_final"),
+    [
+        ("pull access denied for x, repository does not exist or may require 'docker login'", 404, True),
+        ("manifest for busybox:nope not found: manifest unknown", 404, True),
+        ("unauthorized: authentication required", 500, True),
+        ('Get "https://r.example/v2/": dial tcp: lookup r.example: no such host', 500, True),
+        ("invalid reference format", 400, True),
+        ('Get "https://r.example/v2/": net/http: request canceled (Client.Timeout exceeded)', 500, False),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", 500, False),
+        ("dial tcp: lookup r.example: Temporary failure in name resolution", 500, False),
+        ("received unexpected HTTP status: 503 Service Unavailable", 500, False),
+        ("toomanyrequests: You have reached your pull rate limit", 429, False),
+    ],
+)
+def test_only_passing_pull_failures_are_tried_again(message: str, status: int, is_final: bool) -> None:
+    assert facts.is_final_pull_failure(message, status) is is_final
+
+
+@pytest.mark.parametrize(
+    ("message", "exit_code"),
+    [
+        ('exec: "nosuch": executable file not found in $PATH: unknown', 127),
+        ('exec: "/nosuch": stat /nosuch: no such file or directory: unknown', 127),
+        ('exec: "/etc/motd": permission denied: unknown', 126),
+        ("failed to create endpoint on network bridge", None),
+    ],
+)
+def test_start_failures_have_the_shells_exit_code(message: str, exit_code: int | None) -> None:
+    assert facts.exit_code_of_start_failure(message) == exit_code
+
+
+def test_init_process_tells_of_a_missing_command() -> None:
+    line = b"[FATAL tini (7)] exec nosuch failed: No such file or directory\n"
+    expected = "CannotStartContainerError: exec nosuch failed: No such file or directory"
+    assert facts.init_failure(127, line) == expected
+    assert facts.init_failure(127, b"some output\n" + line) == expected
+    assert facts.init_failure(1, line) == ""
+    assert facts.init_failure(127, b"sh: nosuch: not found\n") == ""
+
+
+def test_reasons_are_one_line_of_at_most_255_characters() -> None:
+    assert facts.reason("SomeError", "two\n lines") == "SomeError: two lines"
+    assert len(facts.reason("SomeError", "x" * 1000)) == 255

@@ -1,0 +1,385 @@
+"""Attempts as real processes: what they print, how they end, what they may use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from batchyard_agent.runtimes import cgroup, supervisor
+from batchyard_agent.runtimes.process import OUT_OF_MEMORY, ProcessRuntime
+from batchyard_agent.runtimes.protocol import Exited, Started, StartFailed, StopSignal, Ulimit, Vanished
+
+from .process_attempts import (
+    JOB_ID,
+    Host,
+    attempt,
+    lives,
+    log_of,
+    now_ms,
+    shell,
+    until,
+    zombie_children,
+)
+
+
+def why_no_cgroup() -> str:
+    try:
+        parent = cgroup.find_parent(
+            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), os.getpid()
+        )
+    except cgroup.CgroupUnavailableError as error:
+        return str(error)
+    parent.remove_empty()
+    return ""
+
+
+NO_CGROUP = why_no_cgroup()
+needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"no cgroup can be made here: {NO_CGROUP}")
+MODES = ["rlimit", pytest.param("auto", marks=needs_cgroup)]
+
+
+@pytest.fixture(params=MODES)
+async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
+    """A runtime in each way of keeping limits that this machine has."""
+    opened = await Host(ProcessRuntime(tmp_path / "state", now_ms=now_ms, enforcement=request.param)).open()
+    yield opened
+    for attempt_id in await opened.runtime.launched():
+        await opened.runtime.signal(attempt_id, StopSignal.KILL)
+    await until(lambda: not opened.runtime._live)
+    for attempt_id in await opened.runtime.launched():
+        await opened.runtime.remove(attempt_id)
+    await opened.runtime.close()
+
+
+async def test_output_reaches_the_log_in_order(host: Host, tmp_path: Path) -> None:
+    """Both streams end up in one file, as they come."""
+    spec = shell(tmp_path, "echo one; echo two >&2; echo three")
+    before_ms = now_ms()
+    end = await host.done(spec)
+    assert log_of(spec) == "one\ntwo\nthree\n"
+    started, stopped = host.of(spec)
+    assert isinstance(started, Started)
+    assert stopped is end
+    assert isinstance(end, Exited)
+    assert before_ms <= started.started_at_ms <= end.stopped_at_ms <= now_ms()
+    assert (end.exit_code, end.out_of_memory, end.reason) == (0, False, "")
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_code"),
+    [("exit 0", 0), ("exit 7", 7), ("exit 127", 127), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)],
+)
+async def test_exit_code_is_what_a_shell_gives(host: Host, tmp_path: Path, script: str, exit_code: int) -> None:
+    """128 + n after signal n, and nothing but the command's own words in the log."""
+    spec = shell(tmp_path, script)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == exit_code
+    assert log_of(spec) == ""
+
+
+async def test_arguments_are_never_interpreted(host: Host, tmp_path: Path) -> None:
+    """What looks like shell is only text; the command sees its own name as given."""
+    spec = attempt(tmp_path, "sh", "-c", 'printf "%s\\n" "$0" "$@"', "$(id)", "a b", "", "`x`;", "é")
+    await host.done(spec)
+    assert log_of(spec) == "$(id)\na b\n\n`x`;\né\n"
+
+
+async def test_a_command_named_as_a_shell_builtin_is_the_program(host: Host, tmp_path: Path) -> None:
+    """A job may be called ``kill`` or ``echo``: the supervisor does not take it for its own."""
+    end = await host.done(attempt(tmp_path, "echo", "-e", "a\\tb"))
+    assert isinstance(end, Exited)
+    program = subprocess.run(["echo", "-e", "a\\tb"], check=True, capture_output=True, text=True)
+    assert log_of(attempt(tmp_path)) == program.stdout
+
+
+async def test_environment_is_exactly_what_was_asked(host: Host, tmp_path: Path) -> None:
+    """Names that no shell can spell, and those it would change, arrive too; nothing of the agent's leaks."""
+    wanted = {
+        "PLAIN": "x y\nz",
+        "odd-name.1": "a=b",
+        "IFS": "q",
+        "OPTIND": "no number",
+        "PPID": "1",
+        "PATH": os.environ["PATH"],
+        "BASH_FUNC_f%%": "() { :; }",
+    }
+    spec = attempt(tmp_path, sys.executable, "-c", "import os; print(ascii(dict(os.environb)))", environment=wanted)
+    end = await host.done(spec)
+    assert isinstance(end, Exited), end
+    seen = {name.decode(): value.decode() for name, value in eval(log_of(spec)).items()}
+    assert {name: seen.get(name) for name in wanted} == wanted
+    assert set(seen) - set(wanted) <= {"PWD", "LC_CTYPE"}
+
+
+async def test_attempt_has_a_folder_no_stdin_and_default_signals(host: Host, tmp_path: Path) -> None:
+    """It starts in an empty folder of its own, in which it may write."""
+    script = "ls -A; cat; touch here; pwd; grep -E 'Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd | wc -l"
+    spec = shell(tmp_path, script)
+    await host.done(spec)
+    folder, ignored, blocked, descriptors = log_of(spec).split("\n")[:4]
+    assert folder == str(tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id))
+    assert int(blocked.split()[1], 16) == int(ignored.split()[1], 16) == 0
+    assert int(descriptors) == 4  # 0, 1, 2 and ls's own: neither the record nor anything of the agent's
+    await host.runtime.remove(spec.attempt_id)
+    assert not Path(folder).exists()
+    assert spec.log_path.exists()
+    assert await host.runtime.launched() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "text"),
+    [
+        (("no-such-command",), 127, 'exec: "no-such-command": executable file not found in $PATH'),
+        (("/no/such/file",), 127, 'exec: "/no/such/file": no such file or directory'),
+        (("/etc/passwd",), 126, 'exec: "/etc/passwd": permission denied'),
+        (("/etc",), 126, 'exec: "/etc": permission denied'),
+        (("",), 127, 'exec: "": executable file not found in $PATH'),
+        ((), None, "no command specified"),
+        (("true", "a\0b"), None, "embedded null byte"),
+        (("true", "x" * 200_000), None, "Argument list too long"),
+    ],
+)
+async def test_command_that_cannot_run_never_ran(
+    host: Host, tmp_path: Path, command: tuple[str, ...], exit_code: int | None, text: str
+) -> None:
+    """It is told as a failed start, with nothing left behind."""
+    spec = attempt(tmp_path, *command)
+    end = await host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert end.exit_code == exit_code
+    assert end.reason.startswith("CannotStartContainerError: ")
+    assert text in end.reason
+    assert host.of(spec) == [end]
+    assert await host.runtime.launched() == []
+    assert list((tmp_path / "state" / "scratch").iterdir()) == []
+
+
+async def test_what_needs_a_container_or_another_user_is_refused(host: Host, tmp_path: Path) -> None:
+    """The process runtime does not pretend."""
+    for number, spec in enumerate(
+        [
+            attempt(tmp_path, "true", user="nobody-at-all", number=1),
+            attempt(tmp_path, "true", readonly_root=True, number=2),
+            attempt(tmp_path, "true", working_directory="/no/such/folder", number=3),
+            attempt(tmp_path, "true", ulimits=(Ulimit(name="colour", soft_limit=1, hard_limit=1),), number=4),
+        ]
+    ):
+        assert isinstance(await host.done(spec), StartFailed), number
+    assert isinstance(await host.done(attempt(tmp_path, "true", user=str(os.getuid()), number=5)), Exited)
+
+
+async def test_ulimits_hold(host: Host, tmp_path: Path) -> None:
+    """Both values, by the names that AWS and Docker use."""
+    spec = shell(tmp_path, "ulimit -Sn; ulimit -Hn", ulimits=(Ulimit(name="nofile", soft_limit=100, hard_limit=200),))
+    assert isinstance(await host.done(spec), Exited)
+    assert log_of(spec) == "100\n200\n"
+
+
+async def test_an_attempt_is_launched_once(host: Host, tmp_path: Path) -> None:
+    """A second launch is refused, whatever became of the first."""
+    spec = shell(tmp_path, "echo once")
+    await host.done(spec)
+    with pytest.raises(FileExistsError):
+        await host.runtime.launch(spec)
+    assert log_of(spec) == "once\n"
+    assert await host.runtime.launched() == [spec.attempt_id]
+
+
+async def test_term_reaches_every_process_and_kill_ends_the_stubborn(host: Host, tmp_path: Path) -> None:
+    """A command that ignores SIGTERM is ended by SIGKILL, exit code 137."""
+    spec = shell(tmp_path, "trap 'echo ignored' TERM; echo ready; while :; do sleep 0.05; done")
+    await host.runtime.launch(spec)
+    await until(lambda: "ready" in log_of(spec))
+    await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
+    await until(lambda: "ignored" in log_of(spec))
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    end = await host.end(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.out_of_memory) == (137, False)
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)  # of an ended attempt: no error
+
+
+@pytest.mark.parametrize(("signal", "exit_code"), [(StopSignal.TERM, 143), (StopSignal.KILL, 137)])
+async def test_a_signal_right_after_launch_is_not_lost(
+    host: Host, tmp_path: Path, signal: StopSignal, exit_code: int
+) -> None:
+    """Even before the supervisor has called the command."""
+    for number in range(1, 11):
+        spec = attempt(tmp_path, "sleep", "600", number=number)
+        await host.runtime.launch(spec)
+        await host.runtime.signal(spec.attempt_id, signal)
+        end = await host.end(spec)
+        assert isinstance(end, Exited)
+        assert end.exit_code == exit_code
+
+
+async def test_stopped_group_can_be_killed(host: Host, tmp_path: Path) -> None:
+    """An attempt that stops its whole group, its supervisor included, still ends."""
+    spec = shell(tmp_path, "echo ready; kill -STOP 0; echo never")
+    await host.runtime.launch(spec)
+    await until(lambda: "ready" in log_of(spec))
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    end = await host.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 137
+    assert log_of(spec) == "ready\n"
+
+
+LEAVE = "import subprocess as s; print(s.Popen(['sleep', '600'], {}).pid, flush=True); raise SystemExit(3)"
+
+
+@pytest.mark.parametrize("how", ["stdin=None", "process_group=0"])
+async def test_leftovers_end_with_the_command(host: Host, tmp_path: Path, how: str) -> None:
+    """Nothing of an attempt lives on when its end is told, also out of its own process group."""
+    spec = attempt(tmp_path, sys.executable, "-c", LEAVE.format(how))
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 3
+    assert not lives(int(log_of(spec)))
+
+
+@needs_cgroup
+async def test_a_cgroup_holds_even_daemons(tmp_path: Path) -> None:
+    """A process that makes itself a session of its own ends with the attempt all the same."""
+    host = await Host(ProcessRuntime(tmp_path / "state", now_ms=now_ms)).open()
+    spec = attempt(tmp_path, sys.executable, "-c", LEAVE.format("start_new_session=True"))
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 3
+    assert not lives(int(log_of(spec)))
+    await host.runtime.remove(spec.attempt_id)
+    await host.runtime.close()
+
+
+@needs_cgroup
+async def test_cpu_quota_holds(tmp_path: Path) -> None:
+    """Two busy processes of an attempt with a fifth of a CPU get a fifth of a CPU."""
+    host = await Host(ProcessRuntime(tmp_path / "state", now_ms=now_ms)).open()
+    busy = "import os, time; os.fork(); t = time.monotonic() + 1\nwhile time.monotonic() < t: pass\nprint(time.process_time())"
+    spec = attempt(tmp_path, sys.executable, "-c", busy, cpu_millis=200)
+    await host.done(spec)
+    assert sum(map(float, log_of(spec).split())) < 0.5
+    await host.runtime.remove(spec.attempt_id)
+    await host.runtime.close()
+
+
+async def test_a_group_that_signals_itself_keeps_its_exit_code(host: Host, tmp_path: Path) -> None:
+    """``kill 0`` in a job's own script ends the job, not its supervisor."""
+    end = await host.done(shell(tmp_path, "kill -TERM 0; exit 9"))
+    assert isinstance(end, Exited)
+    assert end.exit_code == 143
+
+
+async def test_killed_supervisor_leaves_no_code_and_no_processes(host: Host, tmp_path: Path) -> None:
+    """Without the one who waits, the code is lost, and that is said; the command does not run on."""
+    spec = shell(tmp_path, "echo $$ $PPID; exec sleep 600")
+    await host.runtime.launch(spec)
+    await until(lambda: log_of(spec).endswith("\n"))
+    command, parent = map(int, log_of(spec).split())
+    os.kill(parent, 9)
+    assert await host.end(spec) == Vanished(
+        attempt_id=spec.attempt_id, reason="the attempt's supervisor was killed, the exit code is lost"
+    )
+    assert not lives(command)
+
+
+HOG = "x = bytearray(160 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nimport time; print('kept'); time.sleep(600)"
+
+
+async def test_too_much_memory_ends_the_attempt(host: Host, tmp_path: Path) -> None:
+    """With AWS's reason and code 137, whoever keeps the limit."""
+    spec = attempt(tmp_path, sys.executable, "-c", HOG, memory_mib=64)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.out_of_memory, end.reason) == (137, True, OUT_OF_MEMORY)
+
+
+async def test_memory_below_the_limit_is_left_alone(host: Host, tmp_path: Path) -> None:
+    """Reserved, untouched address space does not count."""
+    script = "import mmap; m = mmap.mmap(-1, 8 << 30, prot=0); x = bytearray(80 << 20); print('fine')"
+    spec = attempt(tmp_path, sys.executable, "-c", script, memory_mib=128)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(spec)) == (0, "fine\n")
+
+
+async def test_log_stops_at_its_limit(host: Host, tmp_path: Path) -> None:
+    """The first bytes and one marker line are kept, also while the attempt runs on."""
+    script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789; i=$((i+1)); done; echo done >flag; sleep 600"
+    spec = shell(tmp_path, script, log_bytes_max=1000)
+    await host.runtime.launch(spec)
+    await until(lambda: "dropped" in log_of(spec))
+    running = spec.log_path.read_bytes()
+    kept = ("0123456789\n" * 91)[:1000].encode()
+    line = b"\n[batchyard: the log reached its limit of 1000 bytes; the rest was dropped]\n"
+    assert running.startswith(kept + line)
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    await host.end(spec)
+    assert spec.log_path.read_bytes() == kept + line
+
+
+async def test_two_hundred_attempts_leave_nothing_behind(host: Host, tmp_path: Path) -> None:
+    """At concurrency 8: every exit code right, no zombie, no open file, no folder."""
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    slots = asyncio.Semaphore(8)
+
+    async def one(number: int) -> int:
+        async with slots:
+            spec = shell(tmp_path, f"exit {number % 100}", number=number)
+            end = await host.done(spec)
+            assert isinstance(end, Exited)
+            await host.runtime.remove(spec.attempt_id)
+            return end.exit_code
+
+    codes = await asyncio.gather(*(one(number) for number in range(1, 201)))
+    assert codes == [number % 100 for number in range(1, 201)]
+    assert zombie_children() == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert await host.runtime.launched() == []
+    assert list((tmp_path / "state" / "scratch").iterdir()) == []
+
+
+def test_plain_name_can_be_read_back() -> None:
+    """An attempt id becomes a name that is safe as a file's, and none other becomes the same."""
+    for attempt_id in (f"{JOB_ID}:5#1", "..", "a/b", "a_2fb", "é#%"):
+        name = supervisor.plain_name(attempt_id)
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+        assert supervisor.attempt_id_of(name) == attempt_id
+
+
+@pytest.fixture(autouse=True)
+def no_zombies() -> Iterator[None]:
+    yield
+    assert zombie_children() == []
+
+
+async def test_a_full_disk_is_a_failed_start_and_no_lost_end(tmp_path: Path) -> None:
+    """What cannot be recorded is not launched; and it can be, once there is space."""
+    state = tmp_path / "state"
+    host = await Host(ProcessRuntime(state, now_ms=now_ms, enforcement="rlimit")).open()
+    spec = attempt(tmp_path, "true")
+    await host.done(spec)
+    await host.runtime.remove(spec.attempt_id)
+    again = attempt(tmp_path, "true", number=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # stands in for a full disk: no file can grow
+    try:
+        await host.runtime.launch(again)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert isinstance(await host.end(again), StartFailed)
+    assert await host.runtime.launched() == []
+    host.told.clear()
+    assert isinstance(await host.done(again), Exited)
+    await host.runtime.close()

@@ -1,0 +1,222 @@
+"""The agent dies, by kill -9, and another takes over: what it learns of attempts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from batchyard_agent.runtimes import supervisor
+from batchyard_agent.runtimes.process import ProcessRuntime
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
+
+from .process_attempts import Host, attempt, lives, log_of, now_ms, shell, until
+
+FORMER_AGENT = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from process_attempts import Host, now_ms, shell
+from batchyard_agent.runtimes.process import ProcessRuntime
+
+async def main():
+    folder = Path(sys.argv[2])
+    host = await Host(ProcessRuntime(folder / "state", now_ms=now_ms, enforcement=sys.argv[3])).open()
+    for number, script in enumerate(sys.argv[4:], start=1):
+        await host.runtime.launch(shell(folder, script, number=number))
+    print("launched", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class Agents:
+    """A former agent in a process of its own, and its successor here."""
+
+    def __init__(self, folder: Path, enforcement: str) -> None:
+        self.folder = folder
+        self.enforcement = enforcement
+
+    def launch(self, *scripts: str) -> subprocess.Popen[str]:
+        """Start an agent that launches these and waits."""
+        arguments = [str(Path(__file__).parent), str(self.folder), self.enforcement, *scripts]
+        agent = subprocess.Popen([sys.executable, "-c", FORMER_AGENT, *arguments], stdout=subprocess.PIPE, text=True)
+        assert agent.stdout is not None
+        assert any(line == "launched\n" for line in agent.stdout)
+        return agent
+
+    def kill(self, agent: subprocess.Popen[str]) -> None:
+        agent.send_signal(signal.SIGKILL)
+        assert agent.wait() == -signal.SIGKILL
+        assert agent.stdout is not None
+        agent.stdout.close()
+
+    async def successor(self) -> Host:
+        runtime = ProcessRuntime(self.folder / "state", now_ms=now_ms, enforcement=self.enforcement)  # type: ignore[arg-type]
+        return await Host(runtime).open()
+
+
+@pytest.fixture(params=["rlimit", "auto"])
+def agents(request: pytest.FixtureRequest, tmp_path: Path) -> Agents:
+    return Agents(tmp_path, request.param)
+
+
+@pytest.fixture
+async def heir(agents: Agents) -> AsyncIterator[Host]:
+    """The successor, which cleans up."""
+    host = await agents.successor()
+    yield host
+    for attempt_id in await host.runtime.launched():
+        await host.runtime.remove(attempt_id)
+    await host.runtime.close()
+
+
+async def test_a_running_attempt_goes_on_and_its_code_is_learnt(agents: Agents, heir: Host, tmp_path: Path) -> None:
+    """Same process, right exit code, true start time; its limits' cgroup is found again."""
+    spec = shell(tmp_path, "")
+    agent = agents.launch("echo $$; while [ ! -e go ]; do sleep 0.02; done; exit 7")
+    await until(lambda: log_of(spec))
+    agents.kill(agent)
+    killed_at_ms = now_ms()
+    assert await heir.runtime.launched() == [spec.attempt_id]
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN  # asked twice, told once
+    pid = int(log_of(spec))
+    assert lives(pid)
+    (tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id) / "go").touch()
+    end = await heir.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 7
+    started = heir.of(spec)[0]
+    assert isinstance(started, Started)
+    assert started.started_at_ms <= killed_at_ms <= end.stopped_at_ms
+    assert len(heir.of(spec)) == 2
+    assert log_of(spec) == f"{pid}\n"
+
+
+async def test_an_attempt_that_ended_meanwhile_is_learnt(agents: Agents, heir: Host, tmp_path: Path) -> None:
+    """Exit code and stop time are as they were, however late one asks."""
+    specs = [shell(tmp_path, "", number=number) for number in (1, 2, 3)]
+    wait = "while kill -0 $(cat agent); do sleep 0.02; done 2>/dev/null;"
+    agent = agents.launch(
+        *(f"cd {tmp_path}; echo up; until [ -s agent ]; do sleep 0.02; done; {wait} exit {n}" for n in (0, 1, 42))
+    )
+    await until(lambda: all(log_of(spec) for spec in specs))
+    (tmp_path / "agent").write_text(str(agent.pid))
+    agents.kill(agent)
+    records = [tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id) for spec in specs]
+    await until(lambda: not any(map(supervisor.is_locked, records)))
+    ended_by_ms = now_ms()
+    for spec, code in zip(specs, (0, 1, 42), strict=True):
+        assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+        end = await heir.end(spec)
+        assert isinstance(end, Exited)
+        assert end.exit_code == code
+        assert end.stopped_at_ms <= ended_by_ms
+
+
+async def test_signals_reach_an_adopted_attempt(agents: Agents, heir: Host, tmp_path: Path) -> None:
+    """The successor can stop what it did not start."""
+    spec = shell(tmp_path, "")
+    agent = agents.launch("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    await until(lambda: log_of(spec))
+    agents.kill(agent)
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    await heir.runtime.signal(spec.attempt_id, StopSignal.TERM)
+    await heir.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    end = await heir.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 137
+
+
+@pytest.mark.parametrize("turn", range(4))
+async def test_an_agent_killed_while_it_launches_starts_nothing_twice(
+    agents: Agents, tmp_path: Path, turn: int
+) -> None:
+    """Killed at whatever moment: adopting and launching what was not, each attempt runs exactly once."""
+    scripts = [f"echo {number} >>{tmp_path}/witness; exit {number}" for number in range(1, 31)]
+    arguments = [str(Path(__file__).parent), str(tmp_path), agents.enforcement, *scripts]
+    agent = subprocess.Popen([sys.executable, "-c", FORMER_AGENT, *arguments], stdout=subprocess.PIPE, text=True)
+    witness = tmp_path / "witness"
+    await until(lambda: witness.exists() and len(witness.read_text().split()) > 2 * turn)
+    agents.kill(agent)
+    heir = await agents.successor()
+    for number, script in enumerate(scripts, start=1):
+        spec = shell(tmp_path, script, number=number)
+        if await heir.runtime.adopt(spec) is Adoption.NOT_LAUNCHED:
+            await heir.runtime.launch(spec)
+        end = await heir.end(spec)
+        assert isinstance(end, Exited)
+        assert end.exit_code == number
+        await heir.runtime.remove(spec.attempt_id)
+    assert sorted(map(int, witness.read_text().split())) == list(range(1, 31))
+    await heir.runtime.close()
+
+
+async def test_what_was_never_launched_is_said_so(agents: Agents, heir: Host, tmp_path: Path) -> None:
+    """Without a record; and with one whose supervisor never was."""
+    spec = attempt(tmp_path, "true")
+    assert await heir.runtime.adopt(spec) is Adoption.NOT_LAUNCHED
+    await heir.done(spec)
+    prepared = attempt(tmp_path, "true", number=2)
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(prepared.attempt_id)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    os.close(supervisor.create_record(record, started_at_ms=1, boot_id=boot_id, cgroup=()))
+    assert await heir.runtime.adopt(prepared) is Adoption.NOT_LAUNCHED
+    assert isinstance(await heir.done(prepared), Exited)
+
+
+@pytest.mark.parametrize(
+    ("content", "boot_noted"),
+    [(None, "an earlier boot"), ('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\n', None)],
+)
+async def test_after_a_reboot_nothing_is_launched_again(
+    agents: Agents, tmp_path: Path, content: str | None, boot_noted: str | None
+) -> None:
+    """A record may be lost with the machine, so its absence proves nothing then."""
+    state = tmp_path / "state"
+    (state / "attempts").mkdir(parents=True)
+    spec = attempt(tmp_path, "true")
+    if content:
+        (state / "attempts" / supervisor.plain_name(spec.attempt_id)).write_text(content)
+    if boot_noted:
+        (state / "boot").write_text(boot_noted)
+    heir = await agents.successor()
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    reason = "the host was restarted while the attempt ran"
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=reason)
+    await heir.runtime.remove(spec.attempt_id)
+    await heir.runtime.close()
+
+
+async def test_an_end_before_the_reboot_is_still_told(agents: Agents, heir: Host, tmp_path: Path) -> None:
+    """What is written whole counts."""
+    spec = attempt(tmp_path, "true")
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    record.write_text('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\nexit 4\n')
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    end = await heir.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 4
+
+
+def test_a_torn_last_line_does_not_count() -> None:
+    """A supervisor killed while it writes has not said how the command ended."""
+    header = b'{"started_at_ms": 5, "boot_id": "b", "cgroup": []}\n'
+    cases: dict[bytes, tuple[int | None, int | None] | None] = {
+        b"": None,
+        header[:-1]: None,
+        header: (None, None),
+        header + b"pid 12": (None, None),
+        header + b"pid 12\nexit 1": (12, None),
+        header + b"pid 12\nexit 13\n": (12, 13),
+    }
+    for content, expected in cases.items():
+        record = supervisor.parse_record(content, 9)
+        assert (record and (record.pid, record.exit_code)) == expected, content

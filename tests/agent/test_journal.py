@@ -1,0 +1,162 @@
+"""The journal keeps what it acknowledged, whatever kills its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from batchyard_agent.core.attempts import Attempt, EndCause, Meta, Phase, Stop
+from batchyard_agent.journal import Journal, StateDirectoryError
+
+from .core.builders import A, B, C, spec
+
+HOST = "0192f000-0000-7000-8000-000000000001"
+
+
+def wired(attempt_id):
+    return replace(spec(attempt_id), wire=attempt_id.encode())
+
+
+def decode(wire: bytes):
+    return wired(type(A)(wire.decode()))
+
+
+RUNNING = Attempt(
+    attempt_id=A,
+    phase=Phase.RUNNING,
+    runtime="process",
+    spec=wired(A),
+    launched=True,
+    started_at_ms=5,
+    stop=Stop(cause=EndCause.STOPPED, reason="why", grace_ms=9, kill_at_ms=7),
+)
+ENDED = Attempt(
+    attempt_id=B,
+    phase=Phase.ENDED,
+    runtime="docker",
+    spec=wired(B),
+    launched=True,
+    started_at_ms=5,
+    stopped_at_ms=9,
+    exit_code=137,
+    cause=EndCause.OUT_OF_MEMORY,
+    reason="OutOfMemoryError: Container killed due to memory usage",
+)
+DONE = Attempt(attempt_id=C, phase=Phase.DONE, stopped_at_ms=3, cause=EndCause.STOPPED, done_at_ms=4)
+META = Meta(host_id=HOST, epoch=12, boot_id="boot-1", contact_ms=99, fence_ms=900_000)
+
+
+async def test_what_was_committed_is_read_again(tmp_path):
+    journal = Journal.open(tmp_path, HOST)
+    assert journal.load_meta() == Meta(host_id=HOST)
+    await journal.commit([RUNNING, ENDED, DONE], (), META)
+    journal.close()
+
+    again = Journal.open(tmp_path, "another id, as the agent makes one at each start")
+    assert again.load_meta() == META
+    assert sorted(again.load_attempts(decode), key=lambda a: a.attempt_id) == [RUNNING, ENDED, DONE]
+    again.close()
+
+
+async def test_a_row_is_replaced_and_forgotten(tmp_path):
+    journal = Journal.open(tmp_path, HOST)
+    await journal.commit([RUNNING])
+    ended = replace(RUNNING, phase=Phase.ENDED, cause=EndCause.STOPPED, exit_code=143, stopped_at_ms=8)
+    await journal.commit([ended, DONE])
+    assert {a.attempt_id: a for a in journal.load_attempts(decode)} == {A: ended, C: DONE}
+    await journal.commit([], [C])
+    assert list(journal.load_attempts(decode)) == [ended]
+    journal.close()
+
+
+async def test_tombstones_come_by_age(tmp_path):
+    journal = Journal.open(tmp_path, HOST)
+    dones = [replace(DONE, attempt_id=i, done_at_ms=at) for i, at in ((A, 30), (B, 10), (C, 20))]
+    await journal.commit(dones)
+    assert [a.attempt_id for a in journal.load_attempts(decode)] == [B, C, A]
+    journal.close()
+
+
+async def test_a_commit_that_fails_writes_nothing(tmp_path):
+    journal = Journal.open(tmp_path, HOST)
+    with pytest.raises(sqlite3.Error):
+        await journal.commit([RUNNING, replace(ENDED, reason=object())])
+    assert list(journal.load_attempts(decode)) == []
+    await journal.commit([RUNNING])
+    assert list(journal.load_attempts(decode)) == [RUNNING]
+    journal.close()
+
+
+def test_two_agents_cannot_share_a_folder(tmp_path):
+    journal = Journal.open(tmp_path, HOST)
+    with pytest.raises(StateDirectoryError, match=rf"another agent \(pid {os.getpid()}\) uses the state folder"):
+        Journal.open(tmp_path, HOST)
+    journal.close()
+    Journal.open(tmp_path, HOST).close()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirectoryError, match=r"cannot use the state folder .*file/state"):
+        Journal.open(tmp_path / "file" / "state", HOST)
+
+
+def test_a_broken_or_foreign_journal_is_refused(tmp_path):
+    (tmp_path / "journal.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(StateDirectoryError, match="cannot use the journal"):
+        Journal.open(tmp_path, HOST)
+    (tmp_path / "journal.db").unlink()
+    Journal.open(tmp_path, HOST).close()
+    with sqlite3.connect(tmp_path / "journal.db") as connection:
+        connection.execute("UPDATE meta SET value = 99 WHERE key = 'schema_version'")
+    connection.close()
+    with pytest.raises(StateDirectoryError, match="it has version 99; this agent reads version 1"):
+        Journal.open(tmp_path, HOST)
+
+
+def test_others_may_not_read_the_folder(tmp_path):
+    Journal.open(tmp_path / "state", HOST).close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "journal.db").stat().st_mode & 0o777 == 0o600
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from batchyard.ids import AttemptId
+from batchyard_agent.core.attempts import Attempt, Phase
+from batchyard_agent.journal import Journal
+
+async def main():
+    journal = Journal.open(Path(sys.argv[1]), "host")
+    for number in range(100_000):
+        row = Attempt(attempt_id=AttemptId(f"job#{number}"), phase=Phase.ACCEPTED, runtime="process")
+        await journal.commit([row])
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_no_acknowledged_row_is_lost_to_kill_9(tmp_path):
+    """A process commits row after row and says so; it is killed; every row that it told of is there."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    told = [int(writer.stdout.readline()) for _ in range(50)]
+    writer.send_signal(signal.SIGKILL)
+    told += [int(line) for line in writer.stdout]
+    writer.wait()
+    writer.stdout.close()
+
+    journal = Journal.open(tmp_path, HOST)
+    assert journal.load_meta().host_id == "host"
+    kept = {int(a.attempt_id.partition("#")[2]) for a in journal.load_attempts(decode)}
+    assert set(told) <= kept
+    assert kept <= set(range(max(told) + 2))
+    journal.close()
