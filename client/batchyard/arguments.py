@@ -1,0 +1,216 @@
+"""
+Arguments: checks of what a caller passes to the SDK, before any call.
+
+Only what the wire cannot say is checked here: Python types, the width of
+integers, text that is no UTF-8. Rules of the service (lengths, names, limits)
+belong to the controller alone, so that there is one truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from batchyard import resources, wording
+from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit, RetryStrategy
+from batchyard.v1.job_pb2 import ContainerOverrides, Dependency, DependencyType
+from batchyard.v1.resources_pb2 import Resources
+
+M = TypeVar("M", bound=Message)
+
+
+def refuse(field: str, message: str) -> InvalidArgumentError:
+    """Return the error for one broken rule of one argument."""
+    return InvalidArgumentError.from_violations([Violation(field, message)])
+
+
+def text(field: str, value: object) -> str:
+    """Return *value* if it is text that can be sent."""
+    if not isinstance(value, str):
+        raise refuse(field, f"must be a str, not {_type(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refuse(field, f"is not valid UTF-8: {value!a}") from None
+    return value
+
+
+def texts(field: str, value: object) -> list[str]:
+    """Return *value* as a list of texts; one bare str is refused, as it is a sequence by accident."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise refuse(field, f"must be a list of str, not {_type(value)}")
+    return [text(f"{field}[{i}]", item) for i, item in enumerate(value)]
+
+
+def text_map(field: str, value: object) -> dict[str, str]:
+    """Return *value* as a dictionary of texts; None is empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise refuse(field, f"must be a mapping of str to str, not {_type(value)}")
+    return {text(f"{field} key", k): text(f"{field}[{k!r}]", v) for k, v in value.items()}
+
+
+def integer(field: str, value: object, *, bits: int = 64) -> int:
+    """Return *value* if it is a whole number (no bool) that fits a signed field of *bits*."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise refuse(field, f"must be an int, not {_type(value)}")
+    bound = 1 << bits - 1
+    if not -bound <= value < bound:
+        raise refuse(field, f"must be from {-bound} to {bound - 1}")
+    return value
+
+
+def seconds(field: str, value: object) -> float:
+    """Return *value* if it is a positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refuse(field, f"must be a number of seconds, not {_type(value)}")
+    if not 0 < value < float("inf"):
+        raise refuse(field, f"must be more than 0 and finite, not {value}")
+    return float(value)
+
+
+def flag(field: str, value: object) -> bool:
+    """Return *value* if it is a bool."""
+    if not isinstance(value, bool):
+        raise refuse(field, f"must be a bool, not {_type(value)}")
+    return value
+
+
+def message(field: str, value: object, kind: type[M]) -> M:
+    """Return *value* if it is a message of this kind."""
+    if not isinstance(value, kind):
+        raise refuse(field, f"must be a {kind.__name__}, not {_type(value)}")
+    return value
+
+
+def amount(field: str, value: float | str) -> int:
+    """Return a count such as ``2``, ``0.5`` or ``"0.25"`` as thousandths."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise refuse(field, f"must be a number or a str, not {_type(value)}")
+    try:
+        return integer(field, resources.parse_millis(str(value)))
+    except (ValueError, ArithmeticError) as err:
+        raise refuse(field, str(err)) from None
+
+
+def size(field: str, value: int | str) -> int:
+    """Return a size such as ``512`` (MiB), ``"512M"`` or ``"4G"`` as mebibytes."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise refuse(field, f"must be an int (MiB) or a str, not {_type(value)}")
+    if isinstance(value, int):
+        return integer(field, value)
+    try:
+        return integer(field, resources.parse_mib(value))
+    except (ValueError, ArithmeticError) as err:
+        raise refuse(field, str(err)) from None
+
+
+def container(
+    command: Sequence[str],
+    *,
+    image: str = "",
+    vcpus: float | str = 1,
+    memory: int | str = 256,
+    gpus: float | str = 0,
+    disk: int | str = 0,
+    environment: Mapping[str, str] | None = None,
+    user: str = "",
+    working_directory: str = "",
+) -> ContainerProperties:
+    """
+    Describe what a job runs and what it needs.
+
+    The result is the contract's own message: set rarer fields (volumes, ulimits,
+    devices, ...) on it.
+
+    Args:
+        command: The argument vector; no shell is involved.
+        image: Container image; empty runs a plain process on the host.
+        vcpus: vCPUs, in steps of 0.001.
+        memory: Memory, a hard limit: MiB as an int, or a str such as ``"4G"``.
+        gpus: GPUs; below 1 shares one GPU.
+        disk: Disk space, as *memory*.
+        environment: Environment variables.
+        user: User to run as; empty is the runtime's default.
+        working_directory: Where the command starts; empty is the runtime's default.
+
+    Raises:
+        InvalidArgumentError: an argument has the wrong type or is no amount.
+    """
+    return ContainerProperties(
+        image=text("container.image", image),
+        command=texts("container.command", command),
+        environment=text_map("container.environment", environment),
+        resources=Resources(
+            cpu_millis=amount("container.vcpus", vcpus),
+            memory_mib=size("container.memory", memory),
+            gpu_millis=amount("container.gpus", gpus),
+            disk_mib=size("container.disk", disk),
+        ),
+        user=text("container.user", user),
+        working_directory=text("container.working_directory", working_directory),
+    )
+
+
+def overrides(
+    command: Sequence[str] = (),
+    *,
+    vcpus: float | str | None = None,
+    memory: int | str | None = None,
+    gpus: float | str | None = None,
+    disk: int | str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ContainerOverrides:
+    """
+    Replace parts of a job definition's container for one job; None leaves it.
+
+    Units are those of :func:`container`.
+
+    Raises:
+        InvalidArgumentError: an argument has the wrong type or is no amount.
+    """
+    return ContainerOverrides(
+        command=texts("overrides.command", command),
+        environment=text_map("overrides.environment", environment),
+        cpu_millis=None if vcpus is None else amount("overrides.vcpus", vcpus),
+        memory_mib=None if memory is None else size("overrides.memory", memory),
+        gpu_millis=None if gpus is None else amount("overrides.gpus", gpus),
+        disk_mib=None if disk is None else size("overrides.disk", disk),
+    )
+
+
+def retry_strategy(attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit]) -> RetryStrategy | None:
+    """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
+    rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
+    if attempts is None and not rules:
+        return None
+    return RetryStrategy(
+        attempts=0 if attempts is None else integer("attempts", attempts, bits=32),
+        evaluate_on_exit=rules,
+    )
+
+
+def dependencies(value: object) -> list[Dependency]:
+    """Return dependencies: job ids (wait for the whole job) and ready messages."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise refuse("depends_on", f"must be a list of job ids or Dependency, not {_type(value)}")
+    return [
+        item if isinstance(item, Dependency) else Dependency(job_id=text(f"depends_on[{i}]", item))
+        for i, item in enumerate(value)
+    ]
+
+
+def dependency(job_id: str, kind: str) -> Dependency:
+    """Return a dependency of a kind, ``N_TO_N`` or ``SEQUENTIAL``."""
+    return Dependency(
+        job_id=text("depends_on", job_id),
+        type=DependencyType.ValueType(wording.number(DependencyType, "depends_on", kind)),
+    )
+
+
+def _type(value: object) -> str:
+    return type(value).__name__

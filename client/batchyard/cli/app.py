@@ -1,0 +1,171 @@
+"""
+The root of the command line: commands, global options, errors to exit codes.
+
+Its law: a person never sees a traceback (but with ``--debug``), a script always
+gets the exit code promised in ``--help``. gRPC and rich are loaded by the commands
+that need them, so that ``--help`` and completion stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+from collections.abc import Iterator, MutableMapping, Sequence
+
+import click
+
+from batchyard import errors, settings
+from batchyard.cli import exits, options, output
+
+COMMANDS = {
+    "up": ("up", "Start a whole yard on this machine."),
+    "controller": ("up", "Start a controller."),
+    "agent": ("up", "Start an agent."),
+    "submit": ("submit", "Submit a job."),
+    "jobs": ("jobs", "List jobs, newest first."),
+    "describe": ("jobs", "Show all about jobs."),
+    "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),
+    "logs": ("logs", "Write the log of a job."),
+    "explain": ("jobs", "Say why a job is where it is."),
+    "cancel": ("jobs", "Cancel jobs that have not started."),
+    "terminate": ("jobs", "Stop jobs in whatever state they are."),
+    "hosts": ("hosts", "List hosts, or show one."),
+    "drain": ("hosts", "Empty a host: no new work, what runs goes on."),
+    "cordon": ("hosts", "Give a host no new work."),
+    "uncordon": ("hosts", "Give a host work again."),
+    "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
+    "queue": ("queue", "Job queues: where jobs wait."),
+    "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
+    "completion": ("completion", "Write a shell's completion script."),
+}
+"""Every command: the module of ``batchyard.cli`` that holds it, and what it does."""
+
+_EPILOG = """
+\b
+Exit codes:
+  0    done; with submit --wait, submit --follow and wait: the job succeeded
+  N    with these: the job's own exit code, the highest of several;
+       1 when a job failed without one
+  2    wrong usage or settings
+  3    refused: not found, or a rule is broken
+  4    the controller cannot be reached
+  5    the controller failed
+  124  no answer, or no end, in time
+  130  interrupted
+
+\b
+Settings: flags, then BATCHYARD_* (ADDRESS, OUTPUT, QUEUE, TIMEOUT_S, RETRY_S,
+CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
+"""
+
+
+class _Loader(MutableMapping[str, click.Command]):
+    """Commands by name; one is loaded when it is looked up, so that ``--help`` loads none."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module = importlib.import_module(f"batchyard.cli.{COMMANDS[name][0]}")
+            self._loaded[name] = getattr(module, name.replace("-", "_"))
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Root(click.Group):
+    """Lists commands in the order of ``COMMANDS``, and with its texts."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of the commands, what one needs first first."""
+        return list(self.commands)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"batchyard {version('batchyard')}")
+    ctx.exit()
+
+
+@click.group(cls=_Root, commands=_Loader(), context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@options.shared
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@options.session
+def app(_session: options.Session) -> None:
+    """AWS Batch for your own machines."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return its exit code."""
+    session = options.Session()
+    try:
+        _settle(session)
+        result = app.main(args=arguments, prog_name="batchyard", obj=session, standalone_mode=False)
+    except click.ClickException as err:
+        err.show()
+        return err.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except errors.BatchyardError as err:
+        if session.debug:
+            traceback.print_exc()
+        return report(err)
+    except Exception as err:  # the last line of defence: a bug is told in one line too
+        if session.debug:
+            raise
+        click.echo(f"batchyard: internal error: {type(err).__name__}: {err} (--debug shows where)", err=True)
+        return exits.INTERNAL
+    return result if isinstance(result, int) else 0
+
+
+def report(error: errors.BatchyardError) -> int:
+    """Write an error, each broken rule on a line of its own, and return its exit code."""
+    match error:
+        case errors.InvalidArgumentError(violations=(violation,)):
+            click.echo(f"batchyard: {violation}", err=True)
+        case errors.InvalidArgumentError(violations=violations) if violations:
+            click.echo(f"batchyard: {len(violations)} rules are broken", err=True)
+            for violation in violations:
+                click.echo(f"  {violation}", err=True)
+        case _:
+            click.echo(f"batchyard: {error}", err=True)
+    match error:
+        case errors.UnavailableError():
+            return exits.UNREACHABLE
+        case errors.DeadlineExceededError():
+            return exits.TIMEOUT
+        case errors.RequestError():
+            return exits.REFUSED
+        case _:
+            return exits.INTERNAL
+
+
+def _settle(session: options.Session) -> None:
+    try:
+        values = settings.defaults("client", known=settings.CLIENT_KEYS)
+    except errors.InvalidArgumentError as err:
+        raise click.UsageError(str(err)) from err
+    session.output = os.environ.get("BATCHYARD_OUTPUT") or str(values.get("output", session.output))
+    session.queue = os.environ.get("BATCHYARD_QUEUE") or str(values.get("queue", session.queue))
+    if session.output not in output.FORMATS:
+        raise click.UsageError(f"output must be one of {', '.join(output.FORMATS)}, not {session.output!r}")

@@ -1,0 +1,227 @@
+"""Commands about compute environments: ``compute-environment create|list|describe|update|delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchyard.cli import options, spans
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
+
+if TYPE_CHECKING:
+    from batchyard.v1.compute_environment_pb2 import ComputeEnvironment, ComputeResources
+
+STRATEGIES = ["BEST_FIT", "BEST_FIT_PROGRESSIVE", "SPOT_CAPACITY_OPTIMIZED", "SPOT_PRICE_CAPACITY_OPTIMIZED"]
+RESOURCE_STATES = ["ENABLED", "DISABLED"]
+
+
+@click.group(name="compute-environment")
+def compute_environment() -> None:
+    """Compute environments: which hosts a queue may use."""
+
+
+def _resource_flags(function: options.F) -> options.F:
+    for flag in (
+        options.pairs("--label", "labels", "Only hosts with this label; all of several."),
+        click.option("--instance-type", "instance_types", multiple=True, help="Only hosts of this type or family."),
+        click.option("--desired-vcpus", type=int, help="vCPUs to hold ready."),
+        click.option("--max-vcpus", type=int, help="Most vCPUs in use at once; 0 is no bound."),
+        click.option("--min-vcpus", type=int, help="Fewest vCPUs."),
+        click.option(
+            "--strategy",
+            "allocation_strategy",
+            type=click.Choice(STRATEGIES, case_sensitive=False),
+            help="How a host is chosen.",
+        ),
+        click.option(
+            "--capacity",
+            "type",
+            type=click.Choice(["EC2", "SPOT"], case_sensitive=False),
+            help="EC2: on-demand hosts; SPOT: hosts that may be reclaimed.",
+        ),
+    ):
+        function = flag(function)
+    return function
+
+
+@compute_environment.command()
+@click.argument("name")
+@click.option("--type", "kind", type=click.Choice(["MANAGED", "UNMANAGED"], case_sensitive=False), default="MANAGED")
+@click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
+@click.option("--unmanaged-vcpus", type=int, default=0, help="vCPUs of an unmanaged one.")
+@options.pairs("--tag", "tags", "Tag.")
+@_resource_flags
+@options.shared
+@options.session
+def create(session: options.Session, /, name: str, kind: str, state: str, unmanaged_vcpus: int, **flags: Any) -> None:
+    """Create a compute environment. Default: all on-demand hosts, BEST_FIT_PROGRESSIVE."""
+    from batchyard.v1.compute_environment_pb2 import ComputeResources
+
+    tags = options.as_map(flags.pop("tags"))
+    chosen = {"type": "EC2", "allocation_strategy": "BEST_FIT_PROGRESSIVE", **_given(flags)}
+    with session.client() as client:
+        environment = client.create_compute_environment(
+            name,
+            kind=kind,
+            state=state,
+            compute_resources=_merged(ComputeResources(), chosen) if kind == "MANAGED" else None,
+            unmanaged_vcpus=unmanaged_vcpus,
+            tags=tags,
+        )
+    _show_one(session.output, environment, "created")
+
+
+@compute_environment.command("list")
+@options.shared
+@options.session
+def list_(session: options.Session) -> None:
+    """List compute environments."""
+    with session.client() as client:
+        rows = list(client.list_compute_environments(page_size=1000))
+    columns: list[out.Column[ComputeEnvironment]] = [
+        out.Column(title="NAME", cell=lambda row: row.name),
+        out.Column(title="STATE", cell=_state),
+        out.Column(title="STATUS", cell=_status),
+        out.Column(title="TYPE", cell=_type),
+        out.Column(title="STRATEGY", cell=_strategy),
+        out.Column(title="MAX VCPUS", cell=_max_vcpus, is_number=True),
+        out.Column(title="HOSTS", cell=lambda row: str(len(row.host_ids)), is_number=True),
+        out.Column(title="REASON", cell=lambda row: row.status_reason, is_wide=True, is_elastic=True),
+    ]
+    out.show_rows(session.output, rows, columns, lambda row: row.name)
+
+
+@compute_environment.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@options.shared
+@options.session
+def describe(session: options.Session, names: tuple[str, ...]) -> None:
+    """Show all about compute environments. JSON is always a list."""
+    with session.client() as client:
+        found = {row.name: row for row in client.describe_compute_environments(names)}
+    out.show_described(session.output, "compute environment", names, found, _fields)
+
+
+@compute_environment.command()
+@click.argument("name")
+@click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False))
+@click.option("--unmanaged-vcpus", type=int)
+@_resource_flags
+@options.shared
+@options.session
+def update(
+    session: options.Session, /, name: str, state: str | None, unmanaged_vcpus: int | None, **flags: Any
+) -> None:
+    """Change what is given; the rest stays."""
+    from batchyard.errors import NotFoundError
+
+    changes = _given(flags)
+    with session.client() as client:
+        resources = None
+        if changes:
+            present = client.describe_compute_environments([name])
+            if not present:
+                raise NotFoundError(f"no such compute environment: {name}")
+            resources = _merged(present[0].compute_resources, changes)
+        environment = client.update_compute_environment(
+            name, state=state, compute_resources=resources, unmanaged_vcpus=unmanaged_vcpus
+        )
+    _show_one(session.output, environment, "updated")
+
+
+@compute_environment.command()
+@click.argument("name")
+@options.shared
+@options.session
+def delete(session: options.Session, name: str) -> None:
+    """Delete a DISABLED compute environment that no queue uses."""
+    with session.client() as client:
+        client.delete_compute_environment(name)
+    out.note(f"deleted compute environment {name}")
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value not in (None, ())}
+
+
+def _merged(resources: ComputeResources, changes: Mapping[str, Any]) -> ComputeResources:
+    from batchyard import arguments, wording
+    from batchyard.v1 import compute_environment_pb2 as pb
+
+    merged = pb.ComputeResources()
+    merged.CopyFrom(resources)
+    for key, value in changes.items():
+        match key:
+            case "type":
+                merged.type = pb.CapacityType.ValueType(wording.number(pb.CapacityType, "capacity", value))
+            case "allocation_strategy":
+                strategy = wording.number(pb.AllocationStrategy, "strategy", value)
+                merged.allocation_strategy = pb.AllocationStrategy.ValueType(strategy)
+            case "instance_types":
+                merged.instance_types[:] = arguments.texts(key, value)
+            case "labels":
+                merged.labels.clear()
+                merged.labels.update(arguments.text_map(key, options.as_map(value)))
+            case _:
+                setattr(merged, key, arguments.integer(key, value))
+    return merged
+
+
+def _show_one(output: str, environment: ComputeEnvironment, done: str) -> None:
+    match output:
+        case "json":
+            out.write_json(out.to_plain(environment))
+        case "name":
+            out.show_names([environment.name])
+        case _:
+            out.note(f"{done} compute environment {environment.name} ({_state(environment)}, {_status(environment)})")
+
+
+def _fields(row: ComputeEnvironment) -> Sequence[tuple[str, str]]:
+    resources = row.compute_resources
+    return [
+        ("Name", row.name),
+        ("State", _state(row)),
+        ("Status", _status(row)),
+        ("Reason", row.status_reason),
+        ("Type", _type(row)),
+        ("Strategy", _strategy(row)),
+        ("vCPUs", f"min {resources.min_vcpus}, desired {resources.desired_vcpus}, max {_max_vcpus(row)}"),
+        ("Instance types", ", ".join(resources.instance_types) or "any"),
+        ("Labels", ", ".join(f"{k}={v}" for k, v in sorted(resources.labels.items()))),
+        ("Hosts", ", ".join(row.host_ids) or "none"),
+        ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
+        ("Created", spans.moment(row.created_at_ms, now_ms())),
+    ]
+
+
+def _enum(name: str) -> Callable[[int], str]:
+    from batchyard import wording
+    from batchyard.v1 import compute_environment_pb2 as pb
+
+    return lambda value: wording.word(getattr(pb, name), value)
+
+
+def _state(row: ComputeEnvironment) -> str:
+    return _enum("ResourceState")(row.state)
+
+
+def _status(row: ComputeEnvironment) -> str:
+    return _enum("ResourceStatus")(row.status)
+
+
+def _type(row: ComputeEnvironment) -> str:
+    kind = _enum("ComputeEnvironmentType")(row.type)
+    capacity = _enum("CapacityType")(row.compute_resources.type)
+    return f"{kind} {capacity}".strip()
+
+
+def _strategy(row: ComputeEnvironment) -> str:
+    return _enum("AllocationStrategy")(row.compute_resources.allocation_strategy) or "-"
+
+
+def _max_vcpus(row: ComputeEnvironment) -> str:
+    return str(row.compute_resources.max_vcpus or "unbounded")

@@ -1,0 +1,172 @@
+"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from batchyard.cli import options, spans
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchyard.v1.host_pb2 import DescribeHostResponse, Gpu, Host
+
+
+@click.command()
+@click.argument("host", required=False)
+@options.shared
+@options.session
+def hosts(session: options.Session, host: str | None) -> None:
+    """List hosts; or show all about HOST (its name or id). JSON of one is an object."""
+    with session.client() as client:
+        if host is None:
+            _show_hosts(session.output, list(client.list_hosts(page_size=1000)), now_ms())
+            return
+        answer = client.describe_host(host)
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(answer))
+        case "name":
+            out.show_names([answer.host.facts.name])
+        case _:
+            _show_host(answer, now_ms())
+
+
+@click.command()
+@click.argument("host")
+@options.shared
+@options.session
+def drain(session: options.Session, host: str) -> None:
+    """Give HOST no new work and count it drained when its last attempt has ended."""
+    with session.client() as client:
+        _show_change(session.output, client.drain_host(host))
+
+
+@click.command()
+@click.argument("host")
+@options.shared
+@options.session
+def cordon(session: options.Session, host: str) -> None:
+    """Give HOST no new work; what runs goes on."""
+    with session.client() as client:
+        _show_change(session.output, client.cordon_host(host))
+
+
+@click.command()
+@click.argument("host")
+@options.shared
+@options.session
+def uncordon(session: options.Session, host: str) -> None:
+    """Give a cordoned or drained HOST work again."""
+    with session.client() as client:
+        _show_change(session.output, client.uncordon_host(host))
+
+
+def _show_change(output: str, host: Host) -> None:
+    match output:
+        case "json":
+            out.write_json(out.to_plain(host))
+        case "name":
+            out.show_names([host.facts.name])
+        case _:
+            out.note(f"{host.facts.name} is {_state(host)}, {host.attempts} attempts on it")
+
+
+def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
+    columns: list[out.Column[Host]] = [
+        out.Column(title="HOST", cell=lambda host: host.facts.name),
+        out.Column(title="STATE", cell=_state),
+        out.Column(title="VCPUS", cell=_vcpus, is_number=True),
+        out.Column(title="MEMORY", cell=_memory, is_number=True),
+        out.Column(title="GPUS", cell=_gpus, is_number=True),
+        out.Column(title="ATTEMPTS", cell=lambda host: str(host.attempts), is_number=True),
+        out.Column(title="RUNTIMES", cell=lambda host: ",".join(host.facts.runtimes) or "-"),
+        out.Column(title="HEARD", cell=lambda host: spans.age(host.last_heard_at_ms, now)),
+        out.Column(title="LOAD", cell=lambda host: f"{host.usage.cpu_percent}%", is_wide=True, is_number=True),
+        out.Column(title="TYPE", cell=lambda host: host.facts.host_type or "-", is_wide=True),
+        out.Column(title="OPTION", cell=lambda host: host.facts.purchase_option or "-", is_wide=True),
+        out.Column(title="ZONE", cell=lambda host: host.facts.zone or "-", is_wide=True),
+        out.Column(title="LABELS", cell=_labels, is_wide=True, is_elastic=True),
+        out.Column(title="ID", cell=lambda host: host.id, is_wide=True),
+    ]
+    out.show_rows(output, rows, columns, lambda host: host.facts.name)
+
+
+def _show_host(answer: DescribeHostResponse, now: int) -> None:
+    host = answer.host
+    facts, capacity = host.facts, host.facts.capacity
+    disk_free = spans.mib(host.usage.disk_free_mib) if host.usage.disk_free_mib else ""
+    out.show_fields(
+        [
+            ("Host", facts.name),
+            ("Id", host.id),
+            ("State", _state(host)),
+            ("vCPUs", f"{_vcpus(host)} held by attempts, {host.usage.cpu_percent}% busy"),
+            ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
+            ("Disk", f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts"),
+            ("Disk free", disk_free),
+            ("Type", facts.host_type),
+            ("Option", facts.purchase_option),
+            ("Zone", facts.zone),
+            ("Labels", _labels(host) if facts.labels else ""),
+            ("Runtimes", ", ".join(facts.runtimes)),
+            ("System", facts.operating_system),
+            ("CPU", facts.cpu_model),
+            ("Agent", facts.agent_version),
+            ("Heard", spans.moment(host.last_heard_at_ms, now)),
+        ]
+    )
+    if facts.gpus:
+        click.echo()
+        _show_gpus(facts.gpus)
+    if answer.attempt_ids:
+        click.echo()
+        out.show_table(["ATTEMPT"], [[attempt] for attempt in answer.attempt_ids])
+
+
+def _show_gpus(gpus: Sequence[Gpu]) -> None:
+    out.show_table(
+        ["GPU", "MODEL", "HELD", "MEMORY", "LOAD", "FAULT"],
+        [
+            [
+                gpu.uuid,
+                gpu.model,
+                spans.millis(gpu.allocated_millis),
+                f"{spans.mib(gpu.memory_used_mib)}/{spans.mib(gpu.memory_mib)}",
+                f"{gpu.utilization_percent}%",
+                gpu.fault or "-",
+            ]
+            for gpu in gpus
+        ],
+        numbers=["HELD", "MEMORY", "LOAD"],
+        elastic=["MODEL", "FAULT"],
+    )
+
+
+def _state(host: Host) -> str:
+    from batchyard.v1.host_pb2 import HostState
+    from batchyard.wording import word
+
+    return word(HostState, host.state)
+
+
+def _vcpus(host: Host) -> str:
+    return f"{spans.millis(host.allocated.cpu_millis)}/{spans.millis(host.facts.capacity.cpu_millis)}"
+
+
+def _memory(host: Host) -> str:
+    return f"{spans.mib(host.allocated.memory_mib)}/{spans.mib(host.facts.capacity.memory_mib)}"
+
+
+def _gpus(host: Host) -> str:
+    if not host.facts.capacity.gpu_millis:
+        return "-"
+    return f"{spans.millis(host.allocated.gpu_millis)}/{spans.millis(host.facts.capacity.gpu_millis)}"
+
+
+def _labels(host: Host) -> str:
+    return ",".join(f"{k}={v}" for k, v in sorted(host.facts.labels.items())) or "-"

@@ -1,0 +1,189 @@
+"""Commands about job definitions: ``job-definition register|list|describe|deregister``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from batchyard.cli import options, spans
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
+from batchyard.cli.jobs import resources_line
+from batchyard.cli.submit import DEFAULT_MEMORY, DEFAULT_VCPUS
+
+if TYPE_CHECKING:
+    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition
+    from batchyard.v1.resources_pb2 import Resources
+
+_REGISTER_HELP = """
+Register the next revision of a job definition.
+
+\b
+  batchyard job-definition register train --image busybox:latest --vcpus 2 -- ./train Ref::epochs
+  batchyard job-definition register train --file container.json
+
+--file reads the container from JSON as the contract spells it
+(batchyard.v1.ContainerProperties: volumes, ulimits, devices, ...; as in
+describe -o json); flags and a command then replace its parts.
+"""
+
+
+@click.group("job-definition")
+def job_definition() -> None:
+    """Job definitions: numbered templates of jobs."""
+
+
+@job_definition.command(help=_REGISTER_HELP, short_help="Register the next revision.")
+@click.argument("name")
+@click.option("--file", type=click.File(), help="Container as JSON; - is stdin.")
+@click.option("--image", help="Container image. Default: none, a process.")
+@options.wanted_resources
+@options.pairs("--env", "env", "Environment variable.")
+@options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
+@options.pairs("--tag", "tags", "Tag.")
+@click.option("--attempts", type=int, metavar="N", help="Tries, not retries. Default 1.")
+@click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
+@click.option("--priority", "scheduling_priority", type=int, help="Order within a fair share.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@options.shared
+@options.session
+def register(
+    session: options.Session,
+    /,
+    name: str,
+    attempts: int | None,
+    timeout_s: int,
+    scheduling_priority: int | None,
+    **flags: Any,
+) -> None:
+    """Register the next revision (the text of --help is ``_REGISTER_HELP``)."""
+    wanted = _container(**flags)
+    with session.client() as client:
+        made = client.register_job_definition(
+            name,
+            container=wanted,
+            parameters=options.as_map(flags["parameters"]),
+            attempts=attempts,
+            timeout_s=timeout_s,
+            scheduling_priority=scheduling_priority,
+            tags=options.as_map(flags["tags"]),
+        )
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(made))
+        case "name":
+            out.show_names([_id(made)])
+        case _:
+            out.note(f"registered job definition {_id(made)}")
+
+
+def _container(*, file: IO[str] | None, command: tuple[str, ...], env: Any, **flags: Any) -> ContainerProperties:
+    from google.protobuf import json_format
+
+    from batchyard import arguments
+    from batchyard.v1.job_definition_pb2 import ContainerProperties
+
+    wanted = ContainerProperties()
+    if file is not None:
+        try:
+            json_format.Parse(file.read(), wanted)
+        except json_format.ParseError as err:
+            raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
+    wanted.image = wanted.image if flags["image"] is None else arguments.text("image", flags["image"])
+    wanted.command[:] = arguments.texts("command", command) or wanted.command
+    wanted.environment.update(arguments.text_map("env", options.as_map(env)))
+    _set_resources(wanted.resources, flags)
+    return wanted
+
+
+def _set_resources(resources: Resources, flags: Mapping[str, Any]) -> None:
+    from batchyard import arguments
+
+    if flags["vcpus"] is not None or not resources.cpu_millis:
+        resources.cpu_millis = arguments.amount("vcpus", flags["vcpus"] or DEFAULT_VCPUS)
+    if flags["memory"] is not None or not resources.memory_mib:
+        resources.memory_mib = arguments.size("memory", flags["memory"] or DEFAULT_MEMORY)
+    if flags["gpus"] is not None:
+        resources.gpu_millis = arguments.amount("gpus", flags["gpus"])
+    if flags["disk"] is not None:
+        resources.disk_mib = arguments.size("disk", flags["disk"])
+
+
+@job_definition.command("list")
+@click.option("--name", default="", help="Only revisions of this name.")
+@click.option("--status", type=click.Choice(["ACTIVE", "INACTIVE"], case_sensitive=False), default=None)
+@options.shared
+@options.session
+def list_(session: options.Session, name: str, status: str | None) -> None:
+    """List job definitions, newest revision first."""
+    now = now_ms()
+    with session.client() as client:
+        rows = list(client.list_job_definitions(name=name, status=status or "", page_size=1000))
+    columns: list[out.Column[JobDefinition]] = [
+        out.Column(title="DEFINITION", cell=_id),
+        out.Column(title="STATUS", cell=_status),
+        out.Column(title="IMAGE", cell=lambda row: row.container.image or "-", is_elastic=True),
+        out.Column(title="ASKS FOR", cell=_resources),
+        out.Column(title="COMMAND", cell=lambda row: shlex.join(row.container.command), is_elastic=True),
+        out.Column(title="AGE", cell=lambda row: spans.age(row.created_at_ms, now)),
+    ]
+    out.show_rows(session.output, rows, columns, _id)
+
+
+@job_definition.command()
+@click.argument("names", metavar="NAME[:REVISION]...", nargs=-1, required=True)
+@options.shared
+@options.session
+def describe(session: options.Session, names: tuple[str, ...]) -> None:
+    """Show all about job definitions; a bare name is all its revisions. JSON is always a list."""
+    with session.client() as client:
+        found = {_id(row): row for row in client.describe_job_definitions(names)}
+    known = {row.name for row in found.values()}
+    missing = [name for name in names if name not in found and name not in known]
+    out.show_described(session.output, "job definition", [*found, *missing], found, _fields)
+
+
+@job_definition.command()
+@click.argument("definition", metavar="NAME:REVISION")
+@options.shared
+@options.session
+def deregister(session: options.Session, definition: str) -> None:
+    """Make one revision INACTIVE; jobs submitted from it go on."""
+    with session.client() as client:
+        client.deregister_job_definition(definition)
+    out.note(f"deregistered job definition {definition}")
+
+
+def _id(row: JobDefinition) -> str:
+    return f"{row.name}:{row.revision}"
+
+
+def _status(row: JobDefinition) -> str:
+    from batchyard.v1.job_definition_pb2 import JobDefinitionStatus
+    from batchyard.wording import word
+
+    return word(JobDefinitionStatus, row.status)
+
+
+def _resources(row: JobDefinition) -> str:
+    asked = row.container.resources
+    return resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)
+
+
+def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
+    return [
+        ("Definition", _id(row)),
+        ("Status", _status(row)),
+        ("Image", row.container.image or "none (a process on the host)"),
+        ("Command", shlex.join(row.container.command)),
+        ("Asks for", _resources(row)),
+        ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
+        ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
+        ("Attempts", f"at most {row.retry_strategy.attempts}" if row.retry_strategy.attempts > 1 else ""),
+        ("Timeout", f"{row.timeout_s} s" if row.timeout_s else ""),
+        ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
+        ("Created", spans.moment(row.created_at_ms, now_ms())),
+    ]

@@ -1,0 +1,290 @@
+"""Commands about jobs: ``jobs``, ``describe``, ``wait``, ``explain``, ``cancel``, ``terminate``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+
+from batchyard.cli import options, spans
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
+from batchyard.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchyard.v1.job_pb2 import Attempt, ExplainJobResponse, Job, JobSummary
+
+STATES = [state.value for state in JobState]
+
+
+@click.command()
+@click.option("-q", "--queue", default="", help="Only jobs of this queue.")
+@click.option("-s", "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True)
+@click.option("--array", "array_job_id", default="", metavar="JOB", help="The children of this array job.")
+@click.option("--name", default="", help="Only jobs of this exact name.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@options.shared
+@options.session
+def jobs(
+    session: options.Session, queue: str, states: tuple[str, ...], array_job_id: str, name: str, limit: int
+) -> None:
+    """List jobs, newest first."""
+    with session.client() as client:
+        found = client.list_jobs(
+            queue=queue, states=states, array_job_id=array_job_id, name=name, page_size=min(limit + 1, 1000)
+        )
+        rows = list(islice(found, limit + 1))
+        found.close()
+    show_jobs(session.output, rows[:limit], now_ms())
+    if len(rows) > limit:
+        out.note(f"there are more than the newest {limit}: --limit N shows them")
+
+
+@click.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@options.shared
+@options.session
+def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
+    """Show all about jobs or array children (ID:INDEX). JSON is always a list."""
+    from batchyard.errors import NotFoundError
+
+    with session.client() as client:
+        found = {job.id: job for job in client.describe_jobs(job_ids)}
+    described = [found[job_id] for job_id in dict.fromkeys(job_ids) if job_id in found]
+    match session.output:
+        case "json":
+            out.write_json([out.to_plain(job) for job in described])
+        case "name":
+            out.show_names(job.id for job in described)
+        case _:
+            for position, job in enumerate(described):
+                if position:
+                    click.echo()
+                _show_job(job, now_ms())
+    missing = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in found]
+    if missing:
+        raise NotFoundError(f"no such job: {', '.join(missing)}")
+
+
+@click.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Give up after SECONDS.")
+@options.shared
+@options.session
+def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | None) -> int:
+    """
+    Wait until jobs have ended; exit with the highest exit code.
+
+    Nothing goes to stdout, but the jobs with -o json. Goes on over a restart of
+    the controller.
+    """
+    from batchyard.cli import progress
+
+    ids = list(dict.fromkeys(job_ids))
+    with session.client() as client:
+        with progress.Progress(ids) as shown:
+            ended = client.wait_all(ids, timeout_s=timeout_s, on_event=shown.on_event)
+        for job in ended:
+            out.note(progress.outcome(job))
+        code = progress.exit_code(client, ended)
+    if session.output == "json":
+        out.write_json([out.to_plain(job) for job in ended])
+    return code
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@options.shared
+@options.session
+def explain(session: options.Session, job_id: str) -> None:
+    """Say why a job is where it is. JSON is one object."""
+    with session.client() as client:
+        answer = client.explain_job(job_id)
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(answer))
+        case "name":
+            out.show_names([answer.job_id])
+        case _:
+            _show_explanation(answer)
+
+
+@click.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.option("--reason", default="Cancelled by the user", show_default=True, help="Becomes the status reason.")
+@options.shared
+@options.session
+def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> None:
+    """Cancel jobs that have not started; started ones go on (see terminate)."""
+    with session.client() as client:
+        for job_id in job_ids:
+            client.cancel_job(job_id, reason)
+            out.note(f"cancel asked for {job_id}")
+
+
+@click.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.option("--reason", default="Terminated by the user", show_default=True, help="Becomes the status reason.")
+@options.shared
+@options.session
+def terminate(session: options.Session, job_ids: tuple[str, ...], reason: str) -> None:
+    """Stop jobs in whatever state they are; they end FAILED and are not retried."""
+    with session.client() as client:
+        for job_id in job_ids:
+            client.terminate_job(job_id, reason)
+            out.note(f"termination asked for {job_id}")
+
+
+def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
+    """Write a list of jobs."""
+    columns: list[out.Column[JobSummary]] = [
+        out.Column(title="JOB", cell=lambda job: job.id),
+        out.Column(title="NAME", cell=lambda job: job.name, is_elastic=True),
+        out.Column(title="QUEUE", cell=lambda job: job.queue),
+        out.Column(title="STATE", cell=_state),
+        out.Column(title="DONE", cell=_array_done, is_number=True),
+        out.Column(title="EXIT", cell=_exit_code, is_number=True),
+        out.Column(title="RAN", cell=lambda job: spans.duration(job.started_at_ms, job.stopped_at_ms, now)),
+        out.Column(title="AGE", cell=lambda job: spans.age(job.created_at_ms, now)),
+        out.Column(title="HOST", cell=lambda job: job.host_name or "-"),
+        out.Column(title="TRIES", cell=lambda job: str(job.attempts), is_wide=True, is_number=True),
+        out.Column(title="DEFINITION", cell=lambda job: job.job_definition or "-", is_wide=True, is_elastic=True),
+        out.Column(title="REASON", cell=lambda job: job.status_reason, is_wide=True, is_elastic=True),
+    ]
+    if not any(job.array.size for job in rows):
+        columns = [column for column in columns if column.title != "DONE"]
+    out.show_rows(output, rows, columns, lambda job: job.id)
+
+
+def _state(job: JobSummary | Job | Attempt) -> str:
+    from batchyard.wording import job_state
+
+    return job_state(job).value
+
+
+def _exit_code(job: JobSummary | Job | Attempt) -> str:
+    return str(job.exit_code) if job.HasField("exit_code") else "-"
+
+
+def _array_done(job: JobSummary) -> str:
+    if not job.array.size or job.array.HasField("index"):
+        return ""
+    counts = job.array.status_summary
+    return f"{counts.get('SUCCEEDED', 0) + counts.get('FAILED', 0)}/{job.array.size}"
+
+
+def _show_job(job: Job, now: int) -> None:
+    import shlex
+
+    asked = job.container.resources
+    counts = job.array.status_summary
+    dependencies = [d.job_id or "its previous sibling" for d in job.depends_on]
+    out.show_fields(
+        [
+            ("Job", job.id),
+            ("Name", job.name),
+            ("State", _state(job)),
+            ("Reason", job.status_reason),
+            ("Waits", job.waiting_reason),
+            ("Exit code", _exit_code(job) if job.HasField("exit_code") else ""),
+            ("Queue", job.queue),
+            ("Definition", job.job_definition),
+            ("Array", _array(job)),
+            ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
+            ("Depends on", ", ".join(dependencies)),
+            ("Image", job.container.image or "none (a process on the host)"),
+            ("Command", shlex.join(job.container.command)),
+            ("Asks for", resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)),
+            ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
+            ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
+            ("Attempts", f"at most {job.retry_strategy.attempts}" if job.retry_strategy.attempts > 1 else ""),
+            ("Timeout", f"{job.timeout_s} s" if job.timeout_s else ""),
+            ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
+            ("Created", spans.moment(job.created_at_ms, now)),
+            ("Started", spans.moment(job.started_at_ms, now)),
+            ("Stopped", spans.moment(job.stopped_at_ms, now)),
+        ]
+    )
+    if job.attempts:
+        click.echo()
+        _show_attempts(job.attempts, now)
+
+
+def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:
+    out.show_table(
+        ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "REASON"],
+        [
+            [
+                str(attempt.number),
+                _state(attempt),
+                attempt.host_name or attempt.host_id,
+                _exit_code(attempt),
+                spans.duration(attempt.started_at_ms, attempt.stopped_at_ms, now),
+                attempt.reason or attempt.status_reason,
+            ]
+            for attempt in attempts
+        ],
+        numbers=["ATTEMPT", "EXIT"],
+        elastic=["REASON"],
+    )
+
+
+def _array(job: Job) -> str:
+    if job.array.HasField("index"):
+        return f"child {job.array.index}"
+    return f"{job.array.size} children" if job.array.size else ""
+
+
+def resources_line(cpu_millis: int, memory_mib: int, gpu_millis: int, disk_mib: int) -> str:
+    """Write amounts in one line, those that are 0 left out."""
+    amounts = [
+        (cpu_millis, f"{spans.millis(cpu_millis)} vCPU"),
+        (memory_mib, f"{spans.mib(memory_mib)} memory"),
+        (gpu_millis, f"{spans.millis(gpu_millis)} GPU"),
+        (disk_mib, f"{spans.mib(disk_mib)} disk"),
+    ]
+    return ", ".join(text for amount, text in amounts if amount)
+
+
+def _show_explanation(answer: ExplainJobResponse) -> None:
+    out.show_fields(
+        [
+            ("Job", answer.job_id),
+            ("State", _state_of(answer)),
+            ("Why", answer.summary),
+            ("Position", str(answer.position) if answer.position else ""),
+            ("Hosts", f"{answer.eligible_hosts} suit the job" if answer.refusals or answer.eligible_hosts else ""),
+        ]
+    )
+    if answer.refusals:
+        click.echo()
+        out.show_table(
+            ["RULE", "ASKED", "FREE", "MOST FREE", "LARGEST HOST", "MEANING"],
+            [
+                [
+                    r.kind,
+                    *(_amount(r.kind, n) for n in (r.asked, r.free, r.largest_free, r.largest_capacity)),
+                    r.message,
+                ]
+                for r in answer.refusals
+            ],
+            numbers=["ASKED", "FREE", "MOST FREE", "LARGEST HOST"],
+            elastic=["MEANING"],
+        )
+
+
+def _state_of(answer: ExplainJobResponse) -> str:
+    from batchyard.wording import job_state
+
+    return job_state(answer).value
+
+
+def _amount(kind: str, amount: int) -> str:
+    if kind.endswith("_millis"):
+        return spans.millis(amount)
+    if kind.endswith("_mib"):
+        return spans.mib(amount)
+    return "-"

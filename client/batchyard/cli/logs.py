@@ -1,0 +1,74 @@
+"""The command ``logs``, and following a job's attempts one after the other."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from batchyard.cli import options
+from batchyard.cli import output as out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batchyard.sync import Client
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("-n", "--tail", "tail_lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Which attempt, from 1. Default: the latest.")
+@options.shared
+@options.session
+def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | None, attempt: int | None) -> None:
+    """
+    Write the log of a job or array child (ID:INDEX), output and errors together.
+
+    With --follow and no --attempt, later attempts are followed too.
+    """
+    from batchyard.errors import FailedPreconditionError
+
+    with session.client() as client:
+        job = client.describe_job(job_id)
+        if job.array.size and not job.array.HasField("index"):
+            raise FailedPreconditionError(f"{job_id} is an array; its children have logs: {job_id}:0 and so on")
+        if follow and attempt is None:
+            follow_job(client, job_id, first=max(len(job.attempts), 1), tail_lines=tail_lines)
+        elif not job.attempts:
+            raise FailedPreconditionError(f"{job_id} has not started; `batchyard explain {job_id}` says why")
+        else:
+            _write(client.read_logs(job_id, attempt=attempt or 0, tail_lines=tail_lines, follow=follow))
+
+
+def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int | None = None) -> None:
+    """Write the logs of a job's attempts to stdout as they come, from attempt *first*, until the job has ended."""
+    from batchyard.errors import RequestError
+    from batchyard.states import JobState
+    from batchyard.wording import job_state
+
+    following = first
+    with closing(client.watch_jobs([job_id])) as events:
+        for event in events:
+            state = job_state(event.job)
+            # The log of an attempt begins when it runs.
+            begun = event.job.attempts - (state is JobState.STARTING)
+            for number in range(following, begun + 1):
+                try:
+                    _write(client.read_logs(job_id, attempt=number, tail_lines=tail_lines, follow=True))
+                except RequestError as err:
+                    out.note(f"no log of attempt {number}: {err}")
+                tail_lines = None
+            following = max(following, begun + 1)
+            if state.is_final:
+                return
+
+
+def _write(chunks: Iterable[bytes]) -> None:
+    stdout = sys.stdout.buffer
+    for chunk in chunks:
+        stdout.write(chunk)
+        stdout.flush()

@@ -1,0 +1,138 @@
+"""
+Options that many commands share, and what they add up to: the session.
+
+``-o`` and ``--address`` may stand before the command's name or after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from batchyard import resources
+from batchyard.cli import output as out
+
+if TYPE_CHECKING:
+    from batchyard.errors import WorldError
+    from batchyard.sync import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Session:
+    """
+    What the flags before and after a command's name say together.
+
+    Attributes:
+        address: Where the controller is; None leaves it to settings.
+        output: One of ``output.FORMATS``.
+        queue: Where jobs are submitted.
+        debug: Whether errors show where they come from.
+        has_told_retry: Whether the person knows that the controller is away.
+    """
+
+    address: str | None = None
+    output: str = "table"
+    queue: str = "default"
+    debug: bool = False
+    has_told_retry: bool = False
+
+    def client(self) -> Client:
+        """Return a client; loads gRPC, so only when a command is about to call."""
+        from batchyard.errors import InvalidArgumentError
+        from batchyard.sync import Client
+
+        try:
+            return Client(self.address, on_retry=self._tell_retry)
+        except InvalidArgumentError as err:
+            raise click.UsageError(str(err)) from err
+
+    def _tell_retry(self, error: WorldError) -> None:
+        if not self.has_told_retry:
+            self.has_told_retry = True
+            out.note(f"{error}; trying again")
+
+
+def _set(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None and value is not False:
+        setattr(ctx.ensure_object(Session), str(param.name), value)
+
+
+def shared(function: F) -> F:
+    """Add the options that every command that calls the controller takes."""
+    for option in (
+        click.option("--debug", is_flag=True, expose_value=False, callback=_set, help="Show tracebacks."),
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            expose_value=False,
+            callback=_set,
+            help="The controller (BATCHYARD_ADDRESS). Default 127.0.0.1:8470.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice(out.FORMATS),
+            expose_value=False,
+            callback=_set,
+            help="What to write to stdout. Default table.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def pair(value: str) -> tuple[str, str]:
+    """Read ``KEY=VALUE``; the value may be empty, the key not."""
+    key, equals, rest = value.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+    return key, rest
+
+
+def amount(value: str) -> str:
+    """Check a count such as ``2`` or ``0.5``; the SDK reads it again."""
+    try:
+        resources.parse_millis(value)
+    except (ValueError, ArithmeticError) as err:
+        raise click.BadParameter(str(err) or f"{value!r} is not a number") from err
+    return value
+
+
+def size(value: str) -> str:
+    """Check a size such as ``512M`` or ``4G``; the SDK reads it again."""
+    try:
+        resources.parse_mib(value)
+    except (ValueError, ArithmeticError) as err:
+        raise click.BadParameter(str(err) or f"{value!r} is not a size") from err
+    return value
+
+
+def pairs(flag: str, name: str, text: str) -> Callable[[F], F]:
+    """Add an option ``KEY=VALUE`` that may be given several times."""
+    return click.option(flag, name, type=pair, metavar="K=V", multiple=True, help=text)
+
+
+def wanted_resources(function: F) -> F:
+    """Add the options that say what a job needs."""
+    for option in (
+        click.option("--disk", type=size, metavar="SIZE", help="Disk space. Default 0."),
+        click.option("-g", "--gpus", type=amount, metavar="N", help="Below 1 shares a GPU. Default 0."),
+        click.option("-m", "--memory", type=size, metavar="SIZE", help="A hard limit, such as 4G. Default 256M."),
+        click.option("-c", "--vcpus", type=amount, metavar="N", help="In steps of 0.001. Default 1."),
+    ):
+        function = option(function)
+    return function
+
+
+def as_map(values: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """Return pairs as a mapping; the last of equal keys counts."""
+    return dict(values)
+
+
+session = click.make_pass_decorator(Session, ensure=True)
+"""Pass the session to a command."""

@@ -1,0 +1,182 @@
+"""Commands about job queues: ``queue create|list|describe|update|delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from batchyard.cli import options, spans
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
+from batchyard.cli.compute_environment import RESOURCE_STATES
+from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
+
+if TYPE_CHECKING:
+    from batchyard.v1.job_queue_pb2 import JobQueue
+
+_ENVIRONMENT_HELP = "Where its jobs run; give several in the order to try them."
+
+
+@click.group()
+def queue() -> None:
+    """Job queues: where jobs wait."""
+
+
+@queue.command()
+@click.argument("name")
+@click.option("--priority", type=int, default=1, show_default=True, help="Higher is served first.")
+@click.option(
+    "--compute-environment",
+    "environments",
+    multiple=True,
+    default=["default"],
+    show_default=True,
+    help=_ENVIRONMENT_HELP,
+)
+@click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
+@click.option("--scheduling-policy", default="", help="Fair share policy.")
+@options.pairs("--tag", "tags", "Tag.")
+@options.shared
+@options.session
+def create(
+    session: options.Session,
+    name: str,
+    priority: int,
+    environments: tuple[str, ...],
+    state: str,
+    scheduling_policy: str,
+    tags: tuple[tuple[str, str], ...],
+) -> None:
+    """Create a job queue."""
+    with session.client() as client:
+        made = client.create_job_queue(
+            name,
+            priority=priority,
+            compute_environments=environments,
+            state=state,
+            scheduling_policy=scheduling_policy,
+            tags=options.as_map(tags),
+        )
+    _show_one(session.output, made, "created")
+
+
+@queue.command("list")
+@options.shared
+@options.session
+def list_(session: options.Session) -> None:
+    """List job queues."""
+    with session.client() as client:
+        rows = list(client.list_job_queues(page_size=1000))
+    columns: list[out.Column[JobQueue]] = [
+        out.Column(title="NAME", cell=lambda row: row.name),
+        out.Column(title="STATE", cell=_state),
+        out.Column(title="STATUS", cell=_status),
+        out.Column(title="PRIORITY", cell=lambda row: str(row.priority), is_number=True),
+        out.Column(title="WAITING", cell=lambda row: _count(row, WAITING_STATES), is_number=True),
+        out.Column(title="ACTIVE", cell=lambda row: _count(row, ACTIVE_STATES), is_number=True),
+        out.Column(title="SUCCEEDED", cell=lambda row: str(row.job_counts.get("SUCCEEDED", 0)), is_number=True),
+        out.Column(title="FAILED", cell=lambda row: str(row.job_counts.get("FAILED", 0)), is_number=True),
+        out.Column(title="ENVIRONMENTS", cell=_environments, is_elastic=True),
+        out.Column(title="REASON", cell=lambda row: row.status_reason, is_wide=True, is_elastic=True),
+    ]
+    out.show_rows(session.output, rows, columns, lambda row: row.name)
+
+
+@queue.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@options.shared
+@options.session
+def describe(session: options.Session, names: tuple[str, ...]) -> None:
+    """Show all about job queues. JSON is always a list."""
+    with session.client() as client:
+        found = {row.name: row for row in client.describe_job_queues(names)}
+    out.show_described(session.output, "queue", names, found, _fields)
+
+
+@queue.command()
+@click.argument("name")
+@click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False))
+@click.option("--priority", type=int, help="Higher is served first.")
+@click.option("--compute-environment", "environments", multiple=True, help=_ENVIRONMENT_HELP)
+@click.option("--scheduling-policy", help="Fair share policy.")
+@options.shared
+@options.session
+def update(
+    session: options.Session,
+    name: str,
+    state: str | None,
+    priority: int | None,
+    environments: tuple[str, ...],
+    scheduling_policy: str | None,
+) -> None:
+    """Change what is given; the rest stays."""
+    with session.client() as client:
+        changed = client.update_job_queue(
+            name,
+            state=state,
+            priority=priority,
+            compute_environments=environments,
+            scheduling_policy=scheduling_policy,
+        )
+    _show_one(session.output, changed, "updated")
+
+
+@queue.command()
+@click.argument("name")
+@options.shared
+@options.session
+def delete(session: options.Session, name: str) -> None:
+    """Delete a DISABLED job queue; jobs left in it end FAILED."""
+    with session.client() as client:
+        client.delete_job_queue(name)
+    out.note(f"deleted queue {name}")
+
+
+def _show_one(output: str, row: JobQueue, done: str) -> None:
+    match output:
+        case "json":
+            out.write_json(out.to_plain(row))
+        case "name":
+            out.show_names([row.name])
+        case _:
+            out.note(f"{done} queue {row.name} ({_state(row)}, {_status(row)}, priority {row.priority})")
+
+
+def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
+    return [
+        ("Name", row.name),
+        ("State", _state(row)),
+        ("Status", _status(row)),
+        ("Reason", row.status_reason),
+        ("Priority", str(row.priority)),
+        ("Environments", _environments(row)),
+        ("Policy", row.scheduling_policy),
+        ("Jobs", ", ".join(f"{row.job_counts[s]} {s}" for s in JobState if row.job_counts.get(s)) or "none"),
+        ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
+        ("Created", spans.moment(row.created_at_ms, now_ms())),
+    ]
+
+
+def _state(row: JobQueue) -> str:
+    from batchyard.v1.compute_environment_pb2 import ResourceState
+    from batchyard.wording import word
+
+    return word(ResourceState, row.state)
+
+
+def _status(row: JobQueue) -> str:
+    from batchyard.v1.compute_environment_pb2 import ResourceStatus
+    from batchyard.wording import word
+
+    return word(ResourceStatus, row.status)
+
+
+def _environments(row: JobQueue) -> str:
+    ordered = sorted(row.compute_environment_order, key=lambda entry: entry.order)
+    return ",".join(entry.compute_environment for entry in ordered)
+
+
+def _count(row: JobQueue, states: Iterable[JobState]) -> str:
+    return str(sum(row.job_counts.get(state, 0) for state in states))

@@ -1,0 +1,157 @@
+"""The command ``submit``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchyard.cli import exits, logs, options
+from batchyard.cli import output as out
+from batchyard.ids import NAME_LENGTH_MAX
+
+if TYPE_CHECKING:
+    from batchyard.sync import Client
+    from batchyard.v1.job_pb2 import Dependency
+
+DEFAULT_VCPUS = "1"
+DEFAULT_MEMORY = "256M"
+
+_HELP = """
+Submit a job: what follows the options is its command, word by word, no shell.
+
+\b
+  batchyard submit -- echo hello
+  batchyard submit --wait --image busybox:latest -- sh -c 'exit 7'
+  batchyard submit --array 20 --vcpus 0.5 --memory 1G -- ./part.sh
+  batchyard submit --definition train:3 --param epochs=5
+
+Without --image the command is a plain process on the host. Writes the job's id.
+With --wait or --follow the exit code is the job's own; an interrupt leaves the
+job running.
+"""
+
+
+@click.command(context_settings={"allow_interspersed_args": False}, help=_HELP, short_help="Submit a job.")
+@click.option("-q", "--queue", help="Where it waits (BATCHYARD_QUEUE). Default default.")
+@click.option("-d", "--definition", default="", metavar="NAME[:REVISION]", help="Job definition to start from.")
+@click.option("--name", help="Default: made from the command's or definition's name.")
+@click.option("--image", help="Container image. Default: none, a process.")
+@options.wanted_resources
+@click.option("--array", "array_size", type=int, default=0, metavar="N", help="Children of an array job, from 2.")
+@click.option(
+    "--depends-on",
+    "depends_on",
+    multiple=True,
+    metavar="JOB[,N_TO_N]|SEQUENTIAL",
+    help="Wait for JOB; for its child of the same index; for the previous child.",
+)
+@click.option("--attempts", type=int, metavar="N", help="Tries, not retries: 3 is at most 3. Default 1.")
+@click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
+@options.pairs("--env", "env", "Environment variable.")
+@options.pairs("--param", "parameters", "Value for a Ref::K of the definition.")
+@options.pairs("--tag", "tags", "Tag of the job.")
+@click.option("--share", "share_identifier", default="", help="Fair share it counts towards.")
+@click.option("--priority", "scheduling_priority", type=int, help="Order within its share.")
+@click.option("--request-id", help="A repeated submit with the same id returns the first job.")
+@click.option("-w", "--wait", is_flag=True, help="Wait for the end.")
+@click.option("-f", "--follow", is_flag=True, help="Write the job's log as it comes, then as --wait.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND...]")
+@options.shared
+@options.session
+def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) -> int:
+    """Submit a job (the text of --help is ``_HELP``)."""
+    _check(flags, follow=follow)
+    with session.client() as client:
+        answer = client.submit_job(**_request(session, flags))
+        match session.output:
+            case "json":
+                out.write_json(out.to_plain(answer))
+            case _:
+                out.show_names([answer.job_id])
+        if not wait and not follow:
+            return 0
+        return _until_end(client, answer.job_id, follow=follow)
+
+
+def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
+    if not flags["command"] and not flags["definition"]:
+        raise click.UsageError("say what to run: batchyard submit [OPTIONS] -- COMMAND..., or --definition NAME")
+    if flags["definition"] and flags["image"] is not None:
+        raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
+    if follow and flags["array_size"]:
+        raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
+
+
+def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, Any]:
+    from batchyard import container, overrides
+
+    request: dict[str, Any] = {
+        "name": flags["name"] or derived_name(flags["command"], flags["definition"]),
+        "queue": flags["queue"] or session.queue,
+        "job_definition": flags["definition"],
+        "depends_on": [_dependency(text) for text in flags["depends_on"]],
+        "parameters": options.as_map(flags["parameters"]),
+        "tags": options.as_map(flags["tags"]),
+    }
+    same = ("array_size", "attempts", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
+    request.update({key: flags[key] for key in same})
+    environment = options.as_map(flags["env"])
+    if flags["definition"]:
+        request["overrides"] = overrides(
+            flags["command"],
+            vcpus=flags["vcpus"],
+            memory=flags["memory"],
+            gpus=flags["gpus"],
+            disk=flags["disk"],
+            environment=environment,
+        )
+    else:
+        request["container"] = container(
+            flags["command"],
+            image=flags["image"] or "",
+            vcpus=flags["vcpus"] or DEFAULT_VCPUS,
+            memory=flags["memory"] or DEFAULT_MEMORY,
+            gpus=flags["gpus"] or "0",
+            disk=flags["disk"] or "0",
+            environment=environment,
+        )
+    return request
+
+
+def derived_name(command: tuple[str, ...], definition: str) -> str:
+    """Make a job's name from what it runs: letters, digits, ``-`` and ``_``, first a letter or digit."""
+    source = definition.partition(":")[0] or PurePath(command[0] if command else "").name
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", source).lstrip("-_").rstrip("-")
+    return name[:NAME_LENGTH_MAX] or "job"
+
+
+def _dependency(text: str) -> Dependency:
+    from batchyard import arguments
+
+    job_id, comma, kind = text.rpartition(",")
+    if text.upper() == "SEQUENTIAL":
+        return arguments.dependency("", text)
+    if comma:
+        return arguments.dependency(job_id, kind)
+    return arguments.dependencies([text])[0]
+
+
+def _until_end(client: Client, job_id: str, *, follow: bool) -> int:
+    from batchyard.cli import progress
+
+    try:
+        if follow:
+            logs.follow_job(client, job_id)
+            ended = client.wait(job_id)
+        else:
+            with progress.Progress([job_id]) as shown:
+                (ended,) = client.wait_all([job_id], on_event=shown.on_event)
+    except KeyboardInterrupt:
+        out.note(f"the job goes on; stop it with: batchyard terminate {job_id}")
+        return exits.INTERRUPTED
+    out.note(progress.outcome(ended))
+    return progress.exit_code(client, [ended])

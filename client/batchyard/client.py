@@ -1,0 +1,70 @@
+"""
+The SDK's client for asyncio. :class:`batchyard.sync.Client` is the same without ``await``.
+
+Reads return the contract's own messages (``batchyard.v1``). Wrong Python types are
+refused before any call; rules of the service are the controller's to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from batchyard import arguments, settings
+from batchyard.connection import Connection
+from batchyard.errors import WorldError
+from batchyard.job_calls import JobCalls
+from batchyard.yard_calls import YardCalls
+
+
+class AsyncClient(JobCalls, YardCalls):
+    """
+    A client of one controller, for asyncio.
+
+    It connects with its first call and belongs to the event loop of that call.
+
+    Args:
+        address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
+            the settings file, else ``127.0.0.1:8470``.
+        timeout_s: Deadline of each call. Default: settings, else 30.
+        retry_s: How long ``submit_job`` is repeated while the controller is away.
+            Default: settings, else 30.
+        on_retry: Called with the error each time a call is about to be repeated.
+
+    Raises:
+        InvalidArgumentError: an argument or a setting is broken.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        retry_s: float | None = None,
+        on_retry: Callable[[WorldError], None] = lambda _: None,
+    ) -> None:
+        found = settings.client_settings()
+        self._connection = Connection(
+            address=found.address if address is None else settings.parse_address(arguments.text("address", address)),
+            timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
+            retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
+            on_retry=on_retry,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the controller is expected."""
+        return self._connection.address
+
+    async def close(self) -> None:
+        """Close the connection. The client cannot be used afterwards."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,256 @@
+"""
+Connection: one channel to a controller; a deadline on every call; errors as ours.
+
+The only module of the client that knows gRPC status codes. It knows nothing of
+jobs or queues. Its law: no gRPC error leaves it, and only what is safe to repeat
+is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
+
+from batchyard import errors
+from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
+from batchyard.v1.host_pb2_grpc import HostServiceStub
+from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
+from batchyard.v1.job_pb2_grpc import JobServiceStub
+from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+
+if TYPE_CHECKING:
+    from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceAsyncStub
+    from batchyard.v1.host_pb2_grpc import HostServiceAsyncStub
+    from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceAsyncStub
+    from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
+    from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceAsyncStub
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+STREAM_DEADLINE_S = 60.0
+"""A stream is opened anew after so long, so that a dead connection is noticed."""
+
+RECONNECT_S = 300.0
+"""How long a stream goes on trying to reach a controller that is away."""
+
+MESSAGE_BYTES_MAX = 64 << 20
+"""Longest answer taken. A page of 1000 jobs of 30 KiB each stays below it."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # A controller that restarts is found again within a second, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # The yard is one's own: a proxy for the web is not for it, least of all for loopback.
+    ("grpc.enable_http_proxy", 0),
+]
+
+_CLASSES: dict[grpc.StatusCode, type[errors.BatchyardError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidArgumentError,
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhaustedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.RequestError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.RequestError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.RequestError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    # The server's doing: our own cancelling raises asyncio.CancelledError.
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
+}
+
+_BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "GOAWAY")
+
+
+class Connection:
+    """
+    One channel to a controller. It is opened by the first call, in that call's loop.
+
+    Attributes:
+        address: ``host:port`` or ``unix:/path``.
+        timeout_s: Deadline of each call.
+        retry_s: How long a call that is safe to repeat is repeated while the
+            controller is away.
+        on_retry: Called with the error before each new try.
+    """
+
+    def __init__(
+        self, *, address: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+    ) -> None:
+        self.address = address
+        self.timeout_s = timeout_s
+        self.retry_s = retry_s
+        self.on_retry = on_retry
+        self._is_closed = False
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        if self._is_closed:
+            raise RuntimeError("this client is closed")
+        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    @cached_property
+    def jobs(self) -> JobServiceAsyncStub:
+        """The calls about jobs."""
+        return JobServiceStub(self._channel)
+
+    @cached_property
+    def queues(self) -> JobQueueServiceAsyncStub:
+        """The calls about job queues."""
+        return JobQueueServiceStub(self._channel)
+
+    @cached_property
+    def environments(self) -> ComputeEnvironmentServiceAsyncStub:
+        """The calls about compute environments."""
+        return ComputeEnvironmentServiceStub(self._channel)
+
+    @cached_property
+    def definitions(self) -> JobDefinitionServiceAsyncStub:
+        """The calls about job definitions."""
+        return JobDefinitionServiceStub(self._channel)
+
+    @cached_property
+    def hosts(self) -> HostServiceAsyncStub:
+        """The calls about hosts."""
+        return HostServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        self._is_closed = True
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
+        """
+        Make one call.
+
+        Args:
+            method: A method of one of the stubs.
+            request: Its request.
+            retry: Repeat it for ``retry_s`` while the controller is away. Only for
+                requests that may be carried out twice without harm.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + (self.retry_s if retry else 0.0)
+        pauses = _pauses()
+        while True:
+            try:
+                return await method(request, timeout=self.timeout_s)
+            except grpc.aio.AioRpcError as err:
+                error = error_from_rpc(err, self.address)
+                pause_s = next(pauses)
+                if not isinstance(error, errors.UnavailableError) or loop.time() + pause_s >= give_up_at:
+                    raise error from err
+                self.on_retry(error)
+            await asyncio.sleep(pause_s)
+
+    async def stream(self, start: Callable[[float], grpc.aio.UnaryStreamCall[Q, R]]) -> AsyncGenerator[R, None]:
+        """
+        Yield the messages of a stream, which is started again where it breaks off.
+
+        It ends when the server ends it well.
+
+        Args:
+            start: Starts the stream, with this deadline in seconds, after what has
+                been seen so far.
+
+        Raises:
+            UnavailableError: the controller was away for ``RECONNECT_S``.
+            BatchyardError: the server refused.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+        while True:
+            call = start(STREAM_DEADLINE_S)
+            try:
+                async for message in call:
+                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                    yield message
+            except grpc.aio.AioRpcError as err:
+                error = error_from_rpc(err, self.address)
+                if isinstance(error, errors.DeadlineExceededError):
+                    # Our own deadline: nothing to say for a minute, or a dead connection.
+                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                elif isinstance(error, errors.UnavailableError) and loop.time() < give_up_at:
+                    self.on_retry(error)
+                else:
+                    raise error from err
+            else:
+                return
+            finally:
+                call.cancel()
+            await asyncio.sleep(next(pauses))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this client is closed")
+
+
+def error_from_rpc(err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
+    """Build our error from a gRPC one, its ``google.rpc`` details included."""
+    text = err.details() or err.code().name
+    if any(sign in text for sign in _BROKEN_STREAM) and not err.trailing_metadata():
+        return errors.UnavailableError(f"the connection to the controller at {address} broke")
+    kind = _CLASSES.get(err.code(), errors.InternalError)
+    if kind is errors.InvalidArgumentError:
+        error: errors.BatchyardError = errors.InvalidArgumentError(text, _violations(err))
+    elif kind is errors.UnavailableError:
+        error = errors.UnavailableError(_unavailable(text, address))
+    elif kind is errors.DeadlineExceededError:
+        error = errors.DeadlineExceededError(f"the controller at {address} did not answer in time ({text})")
+    else:
+        error = kind(text)
+    for info in _details(err, error_details_pb2.ErrorInfo):
+        error.add_note(" ".join([info.reason, *(f"{k}={v}" for k, v in sorted(info.metadata.items()))]))
+    return error
+
+
+def _unavailable(text: str, address: str) -> str:
+    if "failed to connect" in text.lower() or "connections to all backends" in text.lower():
+        cause = text.rpartition(": ")[2]
+        return f"cannot reach the controller at {address} ({cause})"
+    if "resolution failed" in text.lower() or "errors resolving" in text:
+        return f"cannot reach the controller at {address} (the name does not resolve)"
+    return f"the controller at {address} is not available: {text}"
+
+
+def _violations(err: grpc.aio.AioRpcError) -> tuple[errors.Violation, ...]:
+    return tuple(
+        errors.Violation(violation.field, violation.description)
+        for bad in _details(err, error_details_pb2.BadRequest)
+        for violation in bad.field_violations
+    )
+
+
+D = TypeVar("D", error_details_pb2.BadRequest, error_details_pb2.ErrorInfo)
+
+
+def _details(err: grpc.aio.AioRpcError, kind: type[D]) -> Iterator[D]:
+    for key, value in err.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for packed in status_pb2.Status.FromString(value).details:
+                detail = kind()
+                if packed.Unpack(detail):
+                    yield detail
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = 0.1
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, 2.0)

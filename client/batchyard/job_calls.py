@@ -1,0 +1,334 @@
+"""
+Calls about jobs: submit, read, stop, watch, wait, logs.
+
+Thin: arguments are checked, one request is sent, its answer returned. Only
+:meth:`JobCalls.wait_all` puts calls together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+
+import grpc.aio
+
+from batchyard import arguments, wording
+from batchyard.connection import Connection
+from batchyard.errors import DeadlineExceededError, NotFoundError
+from batchyard.v1 import job_pb2 as pb
+from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit
+
+DESCRIBE_MAX = 1000
+"""Jobs described by one call (the contract's limit)."""
+
+
+class JobCalls:
+    """The part of the client that is about jobs."""
+
+    _connection: Connection
+
+    async def submit_job(
+        self,
+        *,
+        name: str,
+        queue: str = "default",
+        job_definition: str = "",
+        container: ContainerProperties | None = None,
+        overrides: pb.ContainerOverrides | None = None,
+        parameters: Mapping[str, str] | None = None,
+        array_size: int = 0,
+        depends_on: Sequence[str | pb.Dependency] = (),
+        attempts: int | None = None,
+        evaluate_on_exit: Sequence[EvaluateOnExit] = (),
+        timeout_s: int = 0,
+        share_identifier: str = "",
+        scheduling_priority: int | None = None,
+        propagate_tags: bool | None = None,
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> pb.SubmitJobResponse:
+        """
+        Submit one job or array job; it is stored when this returns.
+
+        Every submit carries a request id, so it is safe to repeat and is repeated
+        for ``retry_s`` while the controller is away.
+
+        Args:
+            name: Up to 128 letters, digits, ``-`` and ``_``.
+            queue: Where it waits.
+            job_definition: ``name`` (latest active revision) or ``name:revision``.
+            container: What to run, without a definition; see :func:`batchyard.container`.
+            overrides: What to replace of a definition's container.
+            parameters: Values for the definition's ``Ref::name`` placeholders.
+            array_size: Children of an array job, at least 2; 0 is a single job.
+            depends_on: Ids of jobs to wait for, or ``Dependency`` messages.
+            attempts: Tries, not retries: 3 means at most 3. None: the definition's, else 1.
+            evaluate_on_exit: Rules that say when to try again.
+            timeout_s: Seconds an attempt may run; 0 is the definition's.
+            share_identifier: Fair share it counts towards.
+            scheduling_priority: Order within its share.
+            propagate_tags: Whether tags go on to the containers.
+            tags: Tags of the job.
+            request_id: A repeated submit with the same id returns the first job.
+                None makes a new one.
+
+        Raises:
+            InvalidArgumentError: a field breaks a rule; see ``violations``.
+            NotFoundError: no such queue or definition.
+            FailedPreconditionError: the queue takes no jobs.
+        """
+        request = pb.SubmitJobRequest(
+            name=arguments.text("name", name),
+            queue=arguments.text("queue", queue),
+            job_definition=arguments.text("job_definition", job_definition),
+            container=container and arguments.message("container", container, ContainerProperties),
+            overrides=overrides and arguments.message("overrides", overrides, pb.ContainerOverrides),
+            parameters=arguments.text_map("parameters", parameters),
+            array_size=arguments.integer("array_size", array_size),
+            depends_on=arguments.dependencies(depends_on),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit),
+            timeout_s=arguments.integer("timeout_s", timeout_s),
+            share_identifier=arguments.text("share_identifier", share_identifier),
+            scheduling_priority=_optional_integer("scheduling_priority", scheduling_priority),
+            propagate_tags=None if propagate_tags is None else arguments.flag("propagate_tags", propagate_tags),
+            tags=arguments.text_map("tags", tags),
+            request_id=new_request_id() if request_id is None else arguments.text("request_id", request_id),
+        )
+        return await self._connection.call(self._connection.jobs.SubmitJob, request, retry=True)
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> list[pb.Job]:
+        """Describe jobs and array children (``<id>:<index>``), in no order; unknown ids are left out."""
+        return await self._describe(arguments.texts("job_ids", job_ids), retry=False)
+
+    async def describe_job(self, job_id: str) -> pb.Job:
+        """
+        Describe one job or array child.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        return (await self._describe_all([arguments.text("job_id", job_id)], retry=False))[0]
+
+    async def list_jobs(
+        self,
+        *,
+        queue: str = "",
+        array_job_id: str = "",
+        states: Sequence[str] = (),
+        name: str = "",
+        page_size: int = 100,
+    ) -> AsyncGenerator[pb.JobSummary, None]:
+        """
+        Iterate over jobs, newest first; pages are fetched as they are needed.
+
+        Args:
+            queue: One queue's jobs; empty is all queues. Not with *array_job_id*.
+            array_job_id: One array's children.
+            states: Only these, such as ``JobState.RUNNING`` or ``"RUNNING"``.
+            name: Only jobs of this exact name.
+            page_size: Jobs a call, at most 1000.
+        """
+        request = pb.ListJobsRequest(
+            queue=arguments.text("queue", queue),
+            array_job_id=arguments.text("array_job_id", array_job_id),
+            states=[_state("states", state) for state in arguments.texts("states", states)],
+            name=arguments.text("name", name),
+            page_size=arguments.integer("page_size", page_size, bits=32),
+        )
+        while True:
+            page = await self._connection.call(self._connection.jobs.ListJobs, request)
+            for job in page.jobs:
+                yield job
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def cancel_job(self, job_id: str, reason: str) -> None:
+        """
+        Cancel a job that has not started; a started one goes on.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        request = pb.CancelJobRequest(job_id=arguments.text("job_id", job_id), reason=arguments.text("reason", reason))
+        await self._connection.call(self._connection.jobs.CancelJob, request)
+
+    async def terminate_job(self, job_id: str, reason: str) -> None:
+        """
+        Stop a job in whatever state it is; it ends FAILED and is not retried.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        request = pb.TerminateJobRequest(
+            job_id=arguments.text("job_id", job_id), reason=arguments.text("reason", reason)
+        )
+        await self._connection.call(self._connection.jobs.TerminateJob, request)
+
+    async def explain_job(self, job_id: str) -> pb.ExplainJobResponse:
+        """
+        Say why a job is where it is.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        request = pb.ExplainJobRequest(job_id=arguments.text("job_id", job_id))
+        return await self._connection.call(self._connection.jobs.ExplainJob, request)
+
+    async def watch_jobs(
+        self, job_ids: Sequence[str] = (), *, queue: str = "", cursor: str = ""
+    ) -> AsyncGenerator[pb.JobEvent, None]:
+        """
+        Iterate over state changes, for ever.
+
+        First come the present states of the watched jobs, then changes. It goes on
+        over a controller's restart, after which present states may come again.
+
+        Args:
+            job_ids: Jobs, arrays (their children included) or children; empty is all.
+            queue: Only jobs of this queue.
+            cursor: Where to resume.
+
+        Raises:
+            UnavailableError: the controller was away for five minutes.
+        """
+        request = pb.WatchJobsRequest(
+            job_ids=arguments.texts("job_ids", job_ids),
+            queue=arguments.text("queue", queue),
+            cursor=arguments.text("cursor", cursor),
+        )
+
+        def start(deadline_s: float) -> grpc.aio.UnaryStreamCall[pb.WatchJobsRequest, pb.WatchJobsResponse]:
+            return self._connection.jobs.WatchJobs(request, timeout=deadline_s)
+
+        while True:
+            async with aclosing(self._connection.stream(start)) as responses:
+                async for response in responses:
+                    request.cursor = response.cursor
+                    for event in response.events:
+                        yield event
+            # A controller that shuts down may end the stream in good order: the jobs go on.
+            await asyncio.sleep(1)
+
+    async def wait(self, job_id: str, *, timeout_s: float | None = None) -> pb.Job:
+        """
+        Wait until a job has ended, over controller restarts too, and return it.
+
+        Raises:
+            NotFoundError: no such job.
+            DeadlineExceededError: it has not ended within *timeout_s* (None: no limit).
+        """
+        return (await self.wait_all([job_id], timeout_s=timeout_s))[0]
+
+    async def wait_all(
+        self,
+        job_ids: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        on_event: Callable[[pb.JobEvent], None] = lambda _: None,
+    ) -> list[pb.Job]:
+        """
+        Wait until all jobs have ended and return them in the order asked.
+
+        Args:
+            job_ids: Jobs, arrays or children.
+            timeout_s: Most seconds to wait; None is no limit.
+            on_event: Called with every change meanwhile; with the sync client, in
+                another thread.
+
+        Raises:
+            NotFoundError: one of them does not exist.
+            DeadlineExceededError: not all have ended within *timeout_s*.
+        """
+        ids = arguments.texts("job_ids", job_ids)
+        limit_s = None if timeout_s is None else arguments.seconds("timeout_s", timeout_s)
+        jobs = await self._describe_all(ids, retry=True)
+        waiting = {job.id for job in jobs if not wording.job_state(job).is_final}
+        if not waiting:
+            return jobs
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._until_final(ids, waiting, on_event)
+        except TimeoutError:
+            raise DeadlineExceededError(f"{len(waiting)} of {len(ids)} jobs not ended in {limit_s:g} s") from None
+        return await self._describe_all(ids, retry=True)
+
+    async def read_logs(
+        self,
+        job_id: str,
+        *,
+        attempt: int = 0,
+        offset: int = 0,
+        tail_lines: int | None = None,
+        follow: bool = False,
+    ) -> AsyncGenerator[bytes, None]:
+        """
+        Iterate over the bytes of an attempt's log, output and errors together.
+
+        It goes on where it was over a controller's restart.
+
+        Args:
+            job_id: A job or an array child.
+            attempt: Its number, from 1; 0 is the latest.
+            offset: First byte.
+            tail_lines: Start so many lines before the end instead.
+            follow: Go on until the attempt has ended.
+
+        Raises:
+            NotFoundError: no such job or attempt.
+        """
+        request = pb.ReadLogsRequest(
+            job_id=arguments.text("job_id", job_id),
+            attempt=arguments.integer("attempt", attempt, bits=32),
+            offset=arguments.integer("offset", offset),
+            tail_lines=_optional_integer("tail_lines", tail_lines),
+            follow=arguments.flag("follow", follow),
+        )
+
+        def start(deadline_s: float) -> grpc.aio.UnaryStreamCall[pb.ReadLogsRequest, pb.ReadLogsResponse]:
+            return self._connection.jobs.ReadLogs(request, timeout=deadline_s)
+
+        async with aclosing(self._connection.stream(start)) as responses:
+            async for response in responses:
+                request.offset = response.next_offset
+                request.ClearField("tail_lines")
+                if response.data:
+                    yield response.data
+
+    async def _describe(self, ids: list[str], *, retry: bool) -> list[pb.Job]:
+        jobs: list[pb.Job] = []
+        for start in range(0, len(ids), DESCRIBE_MAX):
+            request = pb.DescribeJobsRequest(job_ids=ids[start : start + DESCRIBE_MAX])
+            jobs += (await self._connection.call(self._connection.jobs.DescribeJobs, request, retry=retry)).jobs
+        return jobs
+
+    async def _describe_all(self, ids: list[str], *, retry: bool) -> list[pb.Job]:
+        jobs = {job.id: job for job in await self._describe(ids, retry=retry)}
+        missing = [job_id for job_id in ids if job_id not in jobs]
+        if missing:
+            raise NotFoundError(f"no such job: {', '.join(missing)}")
+        return [jobs[job_id] for job_id in ids]
+
+    async def _until_final(self, ids: list[str], waiting: set[str], on_event: Callable[[pb.JobEvent], None]) -> None:
+        async with aclosing(self.watch_jobs(ids)) as events:
+            async for event in events:
+                on_event(event)
+                if wording.job_state(event.job).is_final:
+                    waiting.discard(event.job.id)
+                if not waiting:
+                    return
+
+
+def new_request_id() -> str:
+    """Make an id that no other submit has."""
+    return str(uuid.uuid4())  # noqa: TID251  # the caller's dice: no decision hangs on it
+
+
+def _state(field: str, text: str) -> pb.JobState.ValueType:
+    return pb.JobState.ValueType(wording.number(pb.JobState, field, text))
+
+
+def _optional_integer(field: str, value: int | None) -> int | None:
+    return None if value is None else arguments.integer(field, value, bits=32)

@@ -1,0 +1,172 @@
+"""
+Settings: where a value comes from when no flag gives it.
+
+    flags  >  BATCHYARD_* environment  >  TOML file  >  defaults
+
+The file is ``$BATCHYARD_CONFIG``, else ``~/.config/batchyard/config.toml``, else
+``/etc/batchyard/config.toml``; the first that exists is read, alone. Its sections
+are ``[client]``, ``[controller]`` and ``[agent]``; keys are the long flags'
+names, with ``_`` or ``-``. The client's one door to the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchyard.errors import InvalidArgumentError, Violation
+
+DEFAULT_ADDRESS = "127.0.0.1:8470"
+DEFAULT_PORT = 8470
+
+SECTIONS = ("client", "controller", "agent")
+CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """
+    What the SDK needs to know.
+
+    Attributes:
+        address: ``host:port``, or ``unix:/path``.
+        timeout_s: Deadline of each call.
+        retry_s: How long a submit is repeated while the controller is away.
+    """
+
+    address: str = DEFAULT_ADDRESS
+    timeout_s: float = 30.0
+    retry_s: float = 30.0
+
+
+def client_settings(environment: Mapping[str, str] | None = None) -> ClientSettings:
+    """
+    Return the client's settings by environment, file and defaults.
+
+    Raises:
+        InvalidArgumentError: a value or the file is broken; the violation names it.
+    """
+    env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
+    values = defaults("client", environment=env, known=CLIENT_KEYS)
+    for key in ("address", "timeout_s", "retry_s"):
+        if env.get(f"BATCHYARD_{key.upper()}"):
+            values[key] = env[f"BATCHYARD_{key.upper()}"]
+    fallback = ClientSettings()
+    return ClientSettings(
+        address=parse_address(str(values.get("address", fallback.address))),
+        timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
+        retry_s=_seconds("retry_s", values.get("retry_s", fallback.retry_s)),
+    )
+
+
+def defaults(
+    section: str, *, environment: Mapping[str, str] | None = None, known: Collection[str] | None = None
+) -> dict[str, object]:
+    """
+    Return one section of the file, as click's ``default_map`` takes it.
+
+    A table of plain values becomes a list of ``key=value``.
+
+    Args:
+        section: ``client``, ``controller`` or ``agent``.
+        environment: Instead of the process's own.
+        known: The keys allowed; None allows any.
+
+    Raises:
+        InvalidArgumentError: the file cannot be read, is no TOML, or has an unknown
+            section, an unknown key or a value of the wrong kind.
+    """
+    env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
+    path = config_path(env)
+    if path is None:
+        return {}
+    tables = _read(path)
+    for name, table in tables.items():
+        if name not in SECTIONS or not isinstance(table, dict):
+            raise _broken(path, name, f"no such section; there are {', '.join(f'[{s}]' for s in SECTIONS)}")
+    values = {key.replace("-", "_"): _value(path, section, key, v) for key, v in tables.get(section, {}).items()}
+    for key in values:
+        if known is not None and key not in known:
+            raise _broken(path, f"{section}.{key}", f"no such key; there are {', '.join(sorted(known))}")
+    return values
+
+
+def config_path(environment: Mapping[str, str]) -> Path | None:
+    """Return the file that is read; None when there is none."""
+    named = environment.get("BATCHYARD_CONFIG")
+    if named:
+        return Path(named)
+    home = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
+    places = [Path(home) / "batchyard" / "config.toml", Path("/etc/batchyard/config.toml")]
+    return next((place for place in places if place.is_file()), None)
+
+
+def state_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """Return where ``batchyard up`` keeps its state: below the user's home, for root in /var/lib."""
+    env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
+    if env.get("XDG_STATE_HOME"):
+        return Path(env["XDG_STATE_HOME"]) / "batchyard"
+    if os.geteuid() == 0:
+        return Path("/var/lib/batchyard")
+    return Path(env.get("HOME", "/")) / ".local" / "state" / "batchyard"
+
+
+def parse_address(address: str) -> str:
+    """
+    Return *address* as ``host:port`` or ``unix:/path``; a bare host gets port 8470.
+
+    Raises:
+        InvalidArgumentError: if it is neither.
+    """
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address
+    host, colon, port = address.rpartition(":")
+    if not colon or address.endswith("]"):
+        host, port = address, str(DEFAULT_PORT)
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    is_host = bool(host) and host.isascii() and host.isprintable() and not set(host) & set(" /?#@,")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if not is_port or not is_host or (":" in host and not is_bracketed):
+        violation = Violation("address", f"must be host:port or unix:/path, not {address!r}")
+        raise InvalidArgumentError.from_violations([violation])
+    return f"{host}:{port}"
+
+
+def _read(path: Path) -> dict[str, dict[str, object]]:
+    import tomllib  # noqa: PLC0415  # 40 ms that only those with a file pay
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise _broken(path, "", f"cannot be read: {err.strerror}") from err
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise _broken(path, "", f"is no TOML: {err}") from err
+
+
+def _value(path: Path, section: str, key: str, value: object) -> object:
+    match value:
+        case str() | bool() | int() | float():
+            return value
+        case list() if all(isinstance(item, str | int | float) for item in value):
+            return [str(item) for item in value]
+        case dict() if all(isinstance(item, str | int | float) for item in value.values()):
+            return [f"{name}={item}" for name, item in value.items()]
+        case _:
+            raise _broken(path, f"{section}.{key}", f"must be a plain value or a list of them, not {value!r}")
+
+
+def _seconds(key: str, value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidArgumentError.from_violations([Violation(key, f"must be a number of seconds, not {value!r}")])
+    return seconds
+
+
+def _broken(path: Path, where: str, message: str) -> InvalidArgumentError:
+    place = f"{path}: {where}" if where else str(path)
+    return InvalidArgumentError.from_violations([Violation(place, message)])

@@ -1,0 +1,152 @@
+"""
+The SDK's client without ``await``: the same methods over a loop in a background thread.
+
+It knows no gRPC. Its law: every method is the asynchronous one of the same name, so
+that there is one behaviour to learn and to test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from batchyard.client import AsyncClient
+from batchyard.errors import WorldError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _sync(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    @wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(method(self.client, *args, **kwargs))
+
+    return call
+
+
+def _sync_iterator(
+    method: Callable[Concatenate[AsyncClient, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
+    @wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return self.iterate(method(self.client, *args, **kwargs))
+
+    return call
+
+
+class Client:
+    """
+    A client of one controller, for plain threads; safe to share between them.
+
+    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* is called
+    in the background thread. Use it as a context manager, or call :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        retry_s: float | None = None,
+        on_retry: Callable[[WorldError], None] = lambda _: None,
+    ) -> None:
+        self.client = AsyncClient(address, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="batchyard-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Where the controller is expected."""
+        return self.client.address
+
+    submit_job = _sync(AsyncClient.submit_job)
+    describe_job = _sync(AsyncClient.describe_job)
+    describe_jobs = _sync(AsyncClient.describe_jobs)
+    list_jobs = _sync_iterator(AsyncClient.list_jobs)
+    cancel_job = _sync(AsyncClient.cancel_job)
+    terminate_job = _sync(AsyncClient.terminate_job)
+    explain_job = _sync(AsyncClient.explain_job)
+    watch_jobs = _sync_iterator(AsyncClient.watch_jobs)
+    wait = _sync(AsyncClient.wait)
+    wait_all = _sync(AsyncClient.wait_all)
+    read_logs = _sync_iterator(AsyncClient.read_logs)
+
+    create_compute_environment = _sync(AsyncClient.create_compute_environment)
+    describe_compute_environments = _sync(AsyncClient.describe_compute_environments)
+    list_compute_environments = _sync_iterator(AsyncClient.list_compute_environments)
+    update_compute_environment = _sync(AsyncClient.update_compute_environment)
+    delete_compute_environment = _sync(AsyncClient.delete_compute_environment)
+    create_job_queue = _sync(AsyncClient.create_job_queue)
+    describe_job_queues = _sync(AsyncClient.describe_job_queues)
+    list_job_queues = _sync_iterator(AsyncClient.list_job_queues)
+    update_job_queue = _sync(AsyncClient.update_job_queue)
+    delete_job_queue = _sync(AsyncClient.delete_job_queue)
+    register_job_definition = _sync(AsyncClient.register_job_definition)
+    describe_job_definitions = _sync(AsyncClient.describe_job_definitions)
+    list_job_definitions = _sync_iterator(AsyncClient.list_job_definitions)
+    deregister_job_definition = _sync(AsyncClient.deregister_job_definition)
+    list_hosts = _sync_iterator(AsyncClient.list_hosts)
+    describe_host = _sync(AsyncClient.describe_host)
+    cordon_host = _sync(AsyncClient.cordon_host)
+    uncordon_host = _sync(AsyncClient.uncordon_host)
+    drain_host = _sync(AsyncClient.drain_host)
+
+    def close(self) -> None:
+        """Close the connection and end the thread. The client cannot be used afterwards."""
+        if self._loop.is_closed():
+            return
+        self.run(self.client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry out *work* in the background loop; an interrupt of this thread cancels it."""
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("this client is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def iterate(self, source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """Iterate over *source* in the background loop."""
+        step = asyncio.Lock()
+        try:
+            while True:
+                try:
+                    yield self.run(_next(source, step))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if not self._loop.is_closed():
+                self.run(_close(source, step))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next(source: AsyncGenerator[T, None], step: asyncio.Lock) -> T:
+    async with step:
+        return await anext(source)
+
+
+async def _close(source: AsyncGenerator[T, None], step: asyncio.Lock) -> None:
+    # After an interrupt the step under way is still being cancelled; it must end first.
+    async with step:
+        await source.aclose()

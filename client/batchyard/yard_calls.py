@@ -1,0 +1,317 @@
+"""
+Calls about the yard: compute environments, job queues, job definitions, hosts.
+
+Thin: arguments are checked, one request is sent, its answer returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from batchyard import arguments, wording
+from batchyard.connection import Connection
+from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import host_pb2 as host_pb
+from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_queue_pb2 as queue_pb
+
+
+class YardCalls:
+    """The part of the client that is about everything but jobs."""
+
+    _connection: Connection
+
+    async def create_compute_environment(
+        self,
+        name: str,
+        *,
+        kind: str = "MANAGED",
+        state: str = "ENABLED",
+        compute_resources: environment_pb.ComputeResources | None = None,
+        unmanaged_vcpus: int = 0,
+        service_role: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> environment_pb.ComputeEnvironment:
+        """
+        Create a compute environment.
+
+        Args:
+            name: Up to 128 letters, digits, ``-`` and ``_``.
+            kind: ``MANAGED`` or ``UNMANAGED``.
+            state: ``ENABLED`` or ``DISABLED``.
+            compute_resources: Which hosts it selects, and its bounds in vCPUs.
+            unmanaged_vcpus: vCPUs of an unmanaged one, for fair share.
+            service_role: Kept for AWS's sake.
+            tags: Its tags.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        request = environment_pb.CreateComputeEnvironmentRequest(
+            name=arguments.text("name", name),
+            type=_environment_type("type", kind),
+            state=_resource_state(state),
+            compute_resources=compute_resources
+            and arguments.message("compute_resources", compute_resources, environment_pb.ComputeResources),
+            unmanaged_vcpus=arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
+            service_role=arguments.text("service_role", service_role),
+            tags=arguments.text_map("tags", tags),
+        )
+        answer = await self._connection.call(self._connection.environments.CreateComputeEnvironment, request)
+        return answer.compute_environment
+
+    async def describe_compute_environments(self, names: Sequence[str]) -> list[environment_pb.ComputeEnvironment]:
+        """Describe compute environments; unknown names are left out."""
+        request = environment_pb.DescribeComputeEnvironmentsRequest(names=arguments.texts("names", names))
+        answer = await self._connection.call(self._connection.environments.DescribeComputeEnvironments, request)
+        return list(answer.compute_environments)
+
+    async def list_compute_environments(
+        self, *, page_size: int = 100
+    ) -> AsyncGenerator[environment_pb.ComputeEnvironment, None]:
+        """Iterate over compute environments in name order."""
+        request = environment_pb.ListComputeEnvironmentsRequest(
+            page_size=arguments.integer("page_size", page_size, bits=32)
+        )
+        while True:
+            page = await self._connection.call(self._connection.environments.ListComputeEnvironments, request)
+            for environment in page.compute_environments:
+                yield environment
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update_compute_environment(
+        self,
+        name: str,
+        *,
+        state: str | None = None,
+        compute_resources: environment_pb.ComputeResources | None = None,
+        unmanaged_vcpus: int | None = None,
+        service_role: str | None = None,
+    ) -> environment_pb.ComputeEnvironment:
+        """Change what is not None; *compute_resources* is replaced as a whole."""
+        request = environment_pb.UpdateComputeEnvironmentRequest(
+            name=arguments.text("name", name),
+            state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
+            compute_resources=compute_resources
+            and arguments.message("compute_resources", compute_resources, environment_pb.ComputeResources),
+            unmanaged_vcpus=None if unmanaged_vcpus is None else arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
+            service_role=None if service_role is None else arguments.text("service_role", service_role),
+        )
+        answer = await self._connection.call(self._connection.environments.UpdateComputeEnvironment, request)
+        return answer.compute_environment
+
+    async def delete_compute_environment(self, name: str) -> None:
+        """Delete a DISABLED compute environment that no queue uses."""
+        request = environment_pb.DeleteComputeEnvironmentRequest(name=arguments.text("name", name))
+        await self._connection.call(self._connection.environments.DeleteComputeEnvironment, request)
+
+    async def create_job_queue(
+        self,
+        name: str,
+        *,
+        priority: int = 1,
+        compute_environments: Sequence[str] = ("default",),
+        state: str = "ENABLED",
+        scheduling_policy: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> queue_pb.JobQueue:
+        """
+        Create a job queue.
+
+        Args:
+            name: Up to 128 letters, digits, ``-`` and ``_``.
+            priority: Higher is served first.
+            compute_environments: One to three, the first is tried first.
+            state: ``ENABLED`` or ``DISABLED``.
+            scheduling_policy: Fair share policy; empty is first in, first out.
+            tags: Its tags.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        request = queue_pb.CreateJobQueueRequest(
+            name=arguments.text("name", name),
+            priority=arguments.integer("priority", priority, bits=32),
+            compute_environment_order=_order(compute_environments),
+            state=_resource_state(state),
+            scheduling_policy=arguments.text("scheduling_policy", scheduling_policy),
+            tags=arguments.text_map("tags", tags),
+        )
+        return (await self._connection.call(self._connection.queues.CreateJobQueue, request)).job_queue
+
+    async def describe_job_queues(self, names: Sequence[str]) -> list[queue_pb.JobQueue]:
+        """Describe job queues; unknown names are left out."""
+        request = queue_pb.DescribeJobQueuesRequest(names=arguments.texts("names", names))
+        return list((await self._connection.call(self._connection.queues.DescribeJobQueues, request)).job_queues)
+
+    async def list_job_queues(self, *, page_size: int = 100) -> AsyncGenerator[queue_pb.JobQueue, None]:
+        """Iterate over job queues in name order."""
+        request = queue_pb.ListJobQueuesRequest(page_size=arguments.integer("page_size", page_size, bits=32))
+        while True:
+            page = await self._connection.call(self._connection.queues.ListJobQueues, request)
+            for queue in page.job_queues:
+                yield queue
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update_job_queue(
+        self,
+        name: str,
+        *,
+        state: str | None = None,
+        priority: int | None = None,
+        compute_environments: Sequence[str] = (),
+        scheduling_policy: str | None = None,
+    ) -> queue_pb.JobQueue:
+        """Change what is not None; *compute_environments* is replaced as a whole when not empty."""
+        request = queue_pb.UpdateJobQueueRequest(
+            name=arguments.text("name", name),
+            state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
+            priority=None if priority is None else arguments.integer("priority", priority, bits=32),
+            compute_environment_order=_order(compute_environments),
+            scheduling_policy=None
+            if scheduling_policy is None
+            else arguments.text("scheduling_policy", scheduling_policy),
+        )
+        return (await self._connection.call(self._connection.queues.UpdateJobQueue, request)).job_queue
+
+    async def delete_job_queue(self, name: str) -> None:
+        """Delete a DISABLED job queue; jobs left in it end FAILED."""
+        request = queue_pb.DeleteJobQueueRequest(name=arguments.text("name", name))
+        await self._connection.call(self._connection.queues.DeleteJobQueue, request)
+
+    async def register_job_definition(
+        self,
+        name: str,
+        *,
+        container: definition_pb.ContainerProperties,
+        parameters: Mapping[str, str] | None = None,
+        attempts: int | None = None,
+        evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
+        timeout_s: int = 0,
+        scheduling_priority: int | None = None,
+        propagate_tags: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> definition_pb.JobDefinition:
+        """
+        Register the next revision of a job definition.
+
+        Args:
+            name: Up to 128 letters, digits, ``-`` and ``_``.
+            container: What to run; see :func:`batchyard.container`.
+            parameters: Defaults for ``Ref::name`` placeholders of the command.
+            attempts: Tries, not retries. None is 1.
+            evaluate_on_exit: Rules that say when to try again.
+            timeout_s: Seconds an attempt may run; 0 is no limit.
+            scheduling_priority: Order within a fair share.
+            propagate_tags: Whether tags go on to the containers.
+            tags: Its tags.
+        """
+        request = definition_pb.RegisterJobDefinitionRequest(
+            name=arguments.text("name", name),
+            type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
+            container=arguments.message("container", container, definition_pb.ContainerProperties),
+            parameters=arguments.text_map("parameters", parameters),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit),
+            timeout_s=arguments.integer("timeout_s", timeout_s),
+            scheduling_priority=None
+            if scheduling_priority is None
+            else arguments.integer("scheduling_priority", scheduling_priority, bits=32),
+            propagate_tags=arguments.flag("propagate_tags", propagate_tags),
+            tags=arguments.text_map("tags", tags),
+        )
+        answer = await self._connection.call(self._connection.definitions.RegisterJobDefinition, request)
+        return answer.job_definition
+
+    async def describe_job_definitions(self, job_definitions: Sequence[str]) -> list[definition_pb.JobDefinition]:
+        """Describe definitions by ``name`` (all revisions) or ``name:revision``; unknown ones are left out."""
+        request = definition_pb.DescribeJobDefinitionsRequest(
+            job_definitions=arguments.texts("job_definitions", job_definitions)
+        )
+        answer = await self._connection.call(self._connection.definitions.DescribeJobDefinitions, request)
+        return list(answer.job_definitions)
+
+    async def list_job_definitions(
+        self, *, name: str = "", status: str = "", page_size: int = 100
+    ) -> AsyncGenerator[definition_pb.JobDefinition, None]:
+        """Iterate over definitions in name order, newest revision first; *status* is ``ACTIVE`` or ``INACTIVE``."""
+        request = definition_pb.ListJobDefinitionsRequest(
+            name=arguments.text("name", name),
+            status=_definition_status(status) if status else definition_pb.JOB_DEFINITION_STATUS_UNSPECIFIED,
+            page_size=arguments.integer("page_size", page_size, bits=32),
+        )
+        while True:
+            page = await self._connection.call(self._connection.definitions.ListJobDefinitions, request)
+            for definition in page.job_definitions:
+                yield definition
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def deregister_job_definition(self, job_definition: str) -> None:
+        """Make one revision (``name:revision``) INACTIVE; jobs submitted from it go on."""
+        request = definition_pb.DeregisterJobDefinitionRequest(
+            job_definition=arguments.text("job_definition", job_definition)
+        )
+        await self._connection.call(self._connection.definitions.DeregisterJobDefinition, request)
+
+    async def list_hosts(self, *, page_size: int = 100) -> AsyncGenerator[host_pb.Host, None]:
+        """Iterate over hosts in name order."""
+        request = host_pb.ListHostsRequest(page_size=arguments.integer("page_size", page_size, bits=32))
+        while True:
+            page = await self._connection.call(self._connection.hosts.ListHosts, request)
+            for host in page.hosts:
+                yield host
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def describe_host(self, host: str) -> host_pb.DescribeHostResponse:
+        """
+        Describe a host, by id or name, and the attempts on it.
+
+        Raises:
+            NotFoundError: no such host.
+        """
+        request = host_pb.DescribeHostRequest(host=arguments.text("host", host))
+        return await self._connection.call(self._connection.hosts.DescribeHost, request)
+
+    async def cordon_host(self, host: str) -> host_pb.Host:
+        """Give a host no new work; what runs goes on."""
+        request = host_pb.CordonHostRequest(host=arguments.text("host", host))
+        return (await self._connection.call(self._connection.hosts.CordonHost, request)).host
+
+    async def uncordon_host(self, host: str) -> host_pb.Host:
+        """Give a cordoned or drained host work again."""
+        request = host_pb.CordonHostRequest(host=arguments.text("host", host), undo=True)
+        return (await self._connection.call(self._connection.hosts.CordonHost, request)).host
+
+    async def drain_host(self, host: str) -> host_pb.Host:
+        """Cordon a host; it counts as drained when its last attempt has ended."""
+        request = host_pb.DrainHostRequest(host=arguments.text("host", host))
+        return (await self._connection.call(self._connection.hosts.DrainHost, request)).host
+
+
+def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:
+    kind = environment_pb.ComputeEnvironmentType
+    return kind.ValueType(wording.number(kind, field, text))
+
+
+def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:
+    kind = environment_pb.ResourceState
+    return kind.ValueType(wording.number(kind, "state", text))
+
+
+def _definition_status(text: str) -> definition_pb.JobDefinitionStatus.ValueType:
+    kind = definition_pb.JobDefinitionStatus
+    return kind.ValueType(wording.number(kind, "status", text))
+
+
+def _order(names: Sequence[str]) -> list[queue_pb.ComputeEnvironmentOrder]:
+    return [
+        queue_pb.ComputeEnvironmentOrder(order=i, compute_environment=name)
+        for i, name in enumerate(arguments.texts("compute_environments", names), start=1)
+    ]

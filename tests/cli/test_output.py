@@ -1,0 +1,410 @@
+"""What the reading commands write: tables for people, JSON and names for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from google.protobuf import json_format
+from tests.cli.conftest import Run
+from tests.sdk.yard import Yard, now_ms
+
+from batchyard.cli import output, spans
+from batchyard.cli.jobs import show_jobs
+from batchyard.cli.progress import Tally
+from batchyard.v1 import job_pb2 as pb
+
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+
+ROWS = [
+    pb.JobSummary(
+        id="0199c7a2-0000-7000-8000-000000000002",
+        name="train",
+        queue="default",
+        state=pb.JOB_STATE_RUNNING,
+        created_at_ms=NOW - 26 * HOUR,
+        started_at_ms=NOW - 90_000,
+        array=pb.ArrayProperties(size=20, status_summary={"SUCCEEDED": 11, "FAILED": 1, "RUNNING": 8}),
+    ),
+    pb.JobSummary(
+        id="0199c7a2-0000-7000-8000-000000000001",
+        name="hello",
+        queue="fast",
+        state=pb.JOB_STATE_FAILED,
+        created_at_ms=NOW - 5_000,
+        started_at_ms=NOW - 4_000,
+        stopped_at_ms=NOW - 3_700,
+        exit_code=7,
+        host_name="alpha",
+        attempts=2,
+        status_reason="Essential container in task exited",
+    ),
+]
+
+
+def golden(text: str) -> str:
+    return dedent(text).removeprefix("\n")
+
+
+def test_the_table_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs("table", ROWS, NOW)
+    assert capsys.readouterr().out == golden("""
+        JOB                                   NAME   QUEUE    STATE     DONE  EXIT  RAN     AGE    HOST
+        0199c7a2-0000-7000-8000-000000000002  train  default  RUNNING  12/20     -  1m 30s  1d 2h  -
+        0199c7a2-0000-7000-8000-000000000001  hello  fast     FAILED             7  0.3s    5s     alpha
+    """)
+
+
+def test_the_wide_table_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs("wide", ROWS[1:], NOW)
+    assert capsys.readouterr().out == golden("""
+        JOB                                   NAME   QUEUE  STATE   EXIT  RAN   AGE  HOST   TRIES  DEFINITION  REASON
+        0199c7a2-0000-7000-8000-000000000001  hello  fast   FAILED     7  0.3s  5s   alpha      2  -           Essential container in task exited
+    """)
+
+
+@pytest.mark.parametrize(
+    ("width", "widths"),
+    [(200, [36, 100, 30, 9]), (150, [36, 69, 30, 9]), (100, [36, 19, 30, 9]), (20, [36, 12, 12, 9])],
+)
+def test_only_elastic_columns_are_cut_and_the_widest_first(width: int, widths: list[int]) -> None:
+    assert output.fitted([36, 100, 30, 9], [False, True, True, False], width) == widths
+
+
+def test_an_empty_table_has_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    show_jobs("table", [], NOW)
+    assert capsys.readouterr().out == "JOB  NAME  QUEUE  STATE  EXIT  RAN  AGE  HOST\n"
+    show_jobs("json", [], NOW)
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_what_a_terminal_would_obey_is_made_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_fields([("Reason", "red \x1b[31m[bold]bell\x07\nnext")])
+    assert (
+        capsys.readouterr().out == "Reason  red \N{REPLACEMENT CHARACTER}[31m[bold]bell\N{REPLACEMENT CHARACTER} next\n"
+    )
+
+
+def test_json_is_the_contracts_with_numbers_for_numbers() -> None:
+    plain = output.to_plain(ROWS[0])
+    assert plain["state"] == "JOB_STATE_RUNNING"
+    assert plain["created_at_ms"] == NOW - 26 * HOUR
+    assert plain["array"] == {"size": 20, "status_summary": {"SUCCEEDED": 11, "FAILED": 1, "RUNNING": 8}}
+    assert (plain["stopped_at_ms"], plain["host_name"], "exit_code" in plain) == (0, "", False)
+    assert json_format.ParseDict(plain, pb.JobSummary()) == ROWS[0]
+
+
+def test_jobs_limits_and_says_so(run: Run, yard: Yard) -> None:
+    made = [yard.do(lambda world: world.add_job()) for _ in range(5)]
+    result = run("jobs", "--limit", "2", "-o", "name")
+    assert result.out.split() == made[:2:-1]
+    assert result.err == "batchyard: there are more than the newest 2: --limit N shows them\n"
+    assert run("jobs", "--limit", "5", "-o", "name").err == ""
+
+
+def test_jobs_of_an_array(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job(array=pb.ArrayProperties(size=2)))
+    assert run("jobs", "--array", job_id, "-o", "name").out.split() == [f"{job_id}:1", f"{job_id}:0"]
+    assert len(json.loads(run("jobs", "-o", "json", "-s", "runnable").out)) == 1
+
+
+def test_describe_tells_all(run: Run, yard: Yard) -> None:
+    created = now_ms() - 50 * HOUR
+    job_id = yard.do(
+        lambda world: world.add_job(
+            created_at_ms=created,
+            container={
+                "command": ["sh", "-c", "exit 7"],
+                "environment": {"A": "b c"},
+                "resources": {"cpu_millis": 500, "memory_mib": 4096, "gpu_millis": 1000},
+            },
+            tags={"team": "yard"},
+        )
+    )
+    at = spans.moment(created, now_ms()).partition(" (")[0]
+    assert run("describe", job_id).out == golden(f"""
+        Job          {job_id}
+        Name         hello
+        State        RUNNABLE
+        Queue        default
+        Image        none (a process on the host)
+        Command      sh -c 'exit 7'
+        Asks for     0.5 vCPU, 4G memory, 1 GPU
+        Environment  A=b c
+        Tags         team=yard
+        Created      {at} (2d 2h ago)
+    """)
+
+
+def test_describe_shows_attempts(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id, exit_code=7))
+    lines = run("describe", job_id).out.splitlines()
+    assert lines[-2].split() == ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "REASON"]
+    assert lines[-1].split()[:4] == ["1", "FAILED", "alpha", "7"]
+
+
+def test_describe_is_always_a_list_in_the_order_asked(run: Run, yard: Yard) -> None:
+    first, second = (yard.do(lambda world: world.add_job()) for _ in range(2))
+    assert [job["id"] for job in json.loads(run("describe", "-o", "json", first).out)] == [first]
+    assert run("describe", "-o", "name", second, first).out.split() == [second, first]
+
+
+def test_describe_shows_what_it_finds_and_names_the_rest(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    result = run("describe", "-o", "name", job_id, "nothing")
+    assert (result.code, result.out, result.err) == (3, f"{job_id}\n", "batchyard: no such job: nothing\n")
+
+
+def test_explain(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    assert run("explain", job_id).out == golden(f"""
+        Job       {job_id}
+        State     RUNNABLE
+        Why       No host is large enough.
+        Position  3
+        Hosts     0 suit the job
+
+        RULE        ASKED  FREE  MOST FREE  LARGEST HOST  MEANING
+        memory_mib    64G    6G         4G            8G  asks too much
+    """)
+    assert json.loads(run("explain", "-o", "json", job_id).out)["refusals"][0]["asked"] == 65536
+
+
+def test_hosts(run: Run, yard: Yard) -> None:
+    heard = now_ms() - 50 * HOUR
+    yard.do(
+        lambda world: world.add_host(
+            "alpha", attempts=2, allocated={"cpu_millis": 1500, "memory_mib": 512}, last_heard_at_ms=heard
+        )
+    )
+    assert run("hosts").out == golden("""
+        HOST   STATE  VCPUS   MEMORY  GPUS  ATTEMPTS  RUNTIMES        HEARD
+        alpha  READY  1.5/4  512M/8G     -         2  docker,process  2d 2h
+    """)
+    assert run("hosts", "alpha").out.splitlines()[:3] == ["Host      alpha", "Id        id-of-alpha", "State     READY"]
+    assert json.loads(run("hosts", "alpha", "-o", "json").out)["host"]["id"] == "id-of-alpha"
+    assert run("hosts", "beta").code == 3
+
+
+def test_cordon_drain_uncordon(run: Run, yard: Yard) -> None:
+    yard.do(lambda world: world.add_host("alpha"))
+    assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED, 0 attempts on it\n"
+    assert run("drain", "alpha").err == "batchyard: alpha is DRAINING, 0 attempts on it\n"
+    assert run("uncordon", "alpha").err == "batchyard: alpha is READY, 0 attempts on it\n"
+    assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "HOST_STATE_CORDONED"
+
+
+def test_cancel_and_terminate(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    assert run("cancel", job_id, "--reason", "wrong input").code == 0
+    assert run("terminate", job_id).code == 0
+    assert yard.do(lambda world: world.stopped) == [
+        ("cancel", job_id, "wrong input"),
+        ("terminate", job_id, "Terminated by the user"),
+    ]
+    assert run("cancel", "nothing").code == 3
+
+
+def test_logs(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    waiting = run("logs", job_id)
+    assert (waiting.code, waiting.err) == (
+        3,
+        f"batchyard: {job_id} has not started; `batchyard explain {job_id}` says why\n",
+    )
+    yard.do(lambda world: world.run(job_id, log=b"one\ntwo\nthree\n"))
+    assert run("logs", job_id).out == "one\ntwo\nthree\n"
+    assert run("logs", "--tail", "2", job_id).out == "two\nthree\n"
+    assert run("logs", "-f", job_id).out == "one\ntwo\nthree\n"
+    assert run("logs", "-f", "-n", "1", job_id).out == "three\n"
+    missing = run("logs", "--attempt", "2", job_id)
+    assert (missing.code, missing.err) == (3, f"batchyard: {job_id} has no log of attempt 2\n")
+
+
+def test_an_array_has_no_log_but_its_children_have(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job(array=pb.ArrayProperties(size=2)))
+    yard.do(lambda world: world.run(f"{job_id}:1", log=b"child\n"))
+    assert run("logs", job_id).code == 3
+    assert run("logs", f"{job_id}:1").out == "child\n"
+
+
+def test_queues(run: Run) -> None:
+    run("compute-environment", "create", "ce")
+    assert run("queue", "create", "fast", "--priority", "9", "--compute-environment", "ce", "--tag", "a=b").err == (
+        "batchyard: created queue fast (ENABLED, VALID, priority 9)\n"
+    )
+    assert run("queue", "list").out == golden("""
+        NAME     STATE    STATUS  PRIORITY  WAITING  ACTIVE  SUCCEEDED  FAILED  ENVIRONMENTS
+        default  ENABLED  VALID          0        0       0          0       0
+        fast     ENABLED  VALID          9        0       0          0       0  ce
+    """)
+    assert run("queue", "describe", "fast").out == golden("""
+        Name          fast
+        State         ENABLED
+        Status        VALID
+        Priority      9
+        Environments  ce
+        Jobs          none
+        Tags          a=b
+    """)
+    assert run("queue", "delete", "fast").code == 3
+    assert run("queue", "update", "fast", "--state", "DISABLED").code == 0
+    assert run("queue", "delete", "fast").err == "batchyard: deleted queue fast\n"
+    missing = run("queue", "describe", "fast", "-o", "json")
+    assert (missing.code, missing.out, missing.err) == (3, "[]\n", "batchyard: no such queue: fast\n")
+
+
+def test_compute_environments(run: Run, yard: Yard) -> None:
+    created = run(
+        "compute-environment", "create", "ce", "--max-vcpus", "8", "--label", "rack=4", "--instance-type", "m5"
+    )
+    assert created.err == "batchyard: created compute environment ce (ENABLED, VALID)\n"
+    assert run("compute-environment", "list").out == golden("""
+        NAME  STATE    STATUS  TYPE         STRATEGY              MAX VCPUS  HOSTS
+        ce    ENABLED  VALID   MANAGED EC2  BEST_FIT_PROGRESSIVE          8      1
+    """)
+    assert run("compute-environment", "update", "ce", "--strategy", "BEST_FIT", "--state", "DISABLED").code == 0
+    resources = yard.do(lambda world: world.environments["ce"].compute_resources)
+    assert (resources.max_vcpus, list(resources.instance_types), dict(resources.labels)) == (8, ["m5"], {"rack": "4"})
+    assert run("compute-environment", "describe", "ce").out == golden("""
+        Name            ce
+        State           DISABLED
+        Status          VALID
+        Type            MANAGED EC2
+        Strategy        BEST_FIT
+        vCPUs           min 0, desired 0, max 8
+        Instance types  m5
+        Labels          rack=4
+        Hosts           id-of-alpha
+    """)
+    assert run("compute-environment", "create", "ce").code == 3
+    assert run("compute-environment", "update", "nothing", "--max-vcpus", "1").code == 3
+    assert run("compute-environment", "delete", "ce").code == 0
+
+
+def test_job_definitions(run: Run) -> None:
+    flags = "--image busybox:latest -c 2 -m 1G --env A=b --param epochs=1 --attempts 2 --timeout 60"
+    assert run("job-definition", "register", "train", *flags.split(), "--", "train", "Ref::epochs").err == (
+        "batchyard: registered job definition train:1\n"
+    )
+    assert run("job-definition", "register", "train", "-o", "name", "true").out == "train:2\n"
+    rows = [line.split()[:2] for line in run("job-definition", "list").out.splitlines()]
+    assert rows == [["DEFINITION", "STATUS"], ["train:2", "ACTIVE"], ["train:1", "ACTIVE"]]
+    assert run("job-definition", "deregister", "train:1").code == 0
+    assert run("job-definition", "list", "--status", "active", "-o", "name").out == "train:2\n"
+    assert run("job-definition", "describe", "train:1").out.splitlines()[:5] == [
+        "Definition   train:1",
+        "Status       INACTIVE",
+        "Image        busybox:latest",
+        "Command      train Ref::epochs",
+        "Asks for     2 vCPU, 1G memory",
+    ]
+    assert [row["revision"] for row in json.loads(run("job-definition", "describe", "train", "-o", "json").out)] == [
+        2,
+        1,
+    ]
+    assert run("job-definition", "describe", "train", "nothing").code == 3
+
+
+def test_a_definition_may_come_from_a_file(run: Run, yard: Yard, tmp_path: Path) -> None:
+    file = tmp_path / "container.json"
+    file.write_text('{"image": "a:1", "command": ["x"], "resources": {"memory_mib": 64}, "privileged": true}')
+    assert run("job-definition", "register", "d", "--file", str(file), "--image", "b:2").code == 0
+    (made,) = yard.do(lambda world: world.definitions)
+    container = made.container
+    assert (container.image, list(container.command), container.privileged) == ("b:2", ["x"], True)
+    assert (container.resources.cpu_millis, container.resources.memory_mib) == (1000, 64)
+    file.write_text('{"nothing": 1}')
+    wrong = run("job-definition", "register", "d", "--file", str(file))
+    assert wrong.code == 2
+    assert "is no ContainerProperties" in wrong.err
+
+
+def in_terminal(*arguments: str) -> str:
+    """Run the command on a terminal of 100 columns and return what it wrote there."""
+    here, there = pty.openpty()
+    env = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchyard", *arguments],
+        stdout=there,
+        stderr=there,
+        stdin=there,
+        env={**env, "TERM": "xterm-256color", "COLUMNS": "100"},
+    )
+    os.close(there)
+    written = b""
+    try:
+        while data := os.read(here, 4096):
+            written += data
+    except OSError:  # a terminal whose other side is closed
+        pass
+    finally:
+        os.close(here)
+    assert process.wait(timeout=30) == 0
+    return written.decode()
+
+
+def test_states_are_coloured_on_a_terminal_and_ids_are_whole(yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job(name="a" * 100))
+    written = in_terminal("--address", yard.address, "jobs")
+    assert "\x1b[33mRUNNABLE" in written
+    assert job_id in written
+    assert "\N{HORIZONTAL ELLIPSIS}" in written
+    assert "\x1b" not in in_terminal("--address", yard.address, "jobs", "-o", "json")
+
+
+def test_waiting_on_a_terminal_ends_with_the_outcome(yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id))
+    assert f"batchyard: {job_id} SUCCEEDED (exit code 0)" in in_terminal("--address", yard.address, "wait", job_id)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(-5, "0s"), (0, "0s"), (49, "0s"), (50, "0.1s"), (999, "1.0s"), (1000, "1s"), (61_000, "1m 1s"), (3_600_000, "1h"),
+     (3_601_000, "1h"), (93_784_000, "1d 2h"), (864_000_000, "10d")],
+)  # fmt: skip
+def test_spans(ms: int, text: str) -> None:
+    assert spans.span(ms) == text
+
+
+@pytest.mark.parametrize(("mib", "text"), [(0, "0M"), (512, "512M"), (1024, "1G"), (1536, "1.5G"), (2 << 20, "2T")])
+def test_sizes(mib: int, text: str) -> None:
+    assert spans.mib(mib) == text
+
+
+def test_a_tally_is_silent_until_all_are_known() -> None:
+    tally = Tally(watched=frozenset({"a", "b"}))
+    tally.see(pb.JobEvent(job=pb.JobSummary(id="a", state=pb.JOB_STATE_RUNNING)))
+    assert tally.line() == ""
+    tally.see(pb.JobEvent(job=pb.JobSummary(id="b", state=pb.JOB_STATE_SUCCEEDED)))
+    assert tally.line() == "1 SUCCEEDED, 1 RUNNING"
+
+
+def test_a_tally_counts_the_children_of_an_array() -> None:
+    """It starts from the array's own counts and goes on with each child's move."""
+    states = {"RUNNABLE": pb.JOB_STATE_RUNNABLE, "RUNNING": pb.JOB_STATE_RUNNING, "FAILED": pb.JOB_STATE_FAILED}
+    array = pb.JobSummary(
+        id="a", state=pb.JOB_STATE_PENDING, array=pb.ArrayProperties(size=3, status_summary={"RUNNABLE": 3})
+    )
+    tally = Tally(watched=frozenset({"a"}))
+    tally.see(pb.JobEvent(job=array))
+    lines = [tally.line()]
+    for index, before, after in ((0, "RUNNABLE", "RUNNING"), (1, "RUNNABLE", "RUNNING"), (0, "RUNNING", "FAILED")):
+        child = pb.JobSummary(id=f"a:{index}", state=states[after])
+        tally.see(pb.JobEvent(job=child, previous_state=states[before]))
+        lines.append(tally.line())
+    assert lines == [
+        "3 RUNNABLE",
+        "1 RUNNING, 2 RUNNABLE",
+        "2 RUNNING, 1 RUNNABLE",
+        "1 FAILED, 1 RUNNING, 1 RUNNABLE",
+    ]

@@ -1,0 +1,358 @@
+"""``submit``: what is sent, what is written, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+from tests.cli.conftest import Run
+from tests.sdk.yard import World, Yard
+
+from batchyard.cli.submit import derived_name
+from batchyard.v1 import job_pb2 as pb
+
+
+def later(yard: Yard, action: Callable[[World, str], Any]) -> threading.Thread:
+    """Do something to the submitted job once it is watched."""
+
+    def act() -> None:
+        job_id = yard.until(lambda world: world.watches and next(iter(world.jobs)))
+        yard.do(lambda world: action(world, job_id))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def test_submit_writes_the_id_and_nothing_else(run: Run, yard: Yard) -> None:
+    result = run("submit", "--", "echo", "hello")
+    (job_id,) = yard.do(lambda world: list(world.jobs))
+    assert (result.code, result.out, result.err) == (0, f"{job_id}\n", "")
+
+
+def test_defaults_of_a_submit(run: Run, yard: Yard) -> None:
+    run("submit", "/usr/bin/env", "-i", "true")
+    (sent,) = yard.do(lambda world: world.submits)
+    assert (sent.name, sent.queue, list(sent.container.command)) == ("env", "default", ["/usr/bin/env", "-i", "true"])
+    resources = sent.container.resources
+    assert (resources.cpu_millis, resources.memory_mib, resources.gpu_millis) == (1000, 256, 0)
+    assert sent.container.image == ""
+
+
+def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
+    yard.do(lambda world: world.add_queue("fast"))
+    flags = (
+        "-q fast --name n --image busybox:latest -c 0.5 -m 4G -g 0.25 --disk 10G --array 20 --attempts 3 --timeout 60"
+    )
+    more = "--env A=b=c --env E= --param p=1 --tag t=u --share s --priority 7 --request-id r"
+    depends = "--depends-on j1 --depends-on j2,n_to_n --depends-on sequential"
+    assert run("submit", *flags.split(), *more.split(), *depends.split(), "--", "run", "--wait").code == 0
+    (sent,) = yard.do(lambda world: world.submits)
+    assert MessageToDict(sent, preserving_proto_field_name=True) == {
+        "name": "n",
+        "queue": "fast",
+        "container": {
+            "image": "busybox:latest",
+            "command": ["run", "--wait"],
+            "environment": {"A": "b=c", "E": ""},
+            "resources": {"cpu_millis": "500", "memory_mib": "4096", "gpu_millis": "250", "disk_mib": "10240"},
+        },
+        "parameters": {"p": "1"},
+        "array_size": "20",
+        "depends_on": [
+            {"job_id": "j1"},
+            {"job_id": "j2", "type": "DEPENDENCY_TYPE_N_TO_N"},
+            {"type": "DEPENDENCY_TYPE_SEQUENTIAL"},
+        ],
+        "retry_strategy": {"attempts": 3},
+        "timeout_s": "60",
+        "share_identifier": "s",
+        "scheduling_priority": 7,
+        "tags": {"t": "u"},
+        "request_id": "r",
+    }
+
+
+def test_with_a_definition_flags_become_overrides(run: Run, yard: Yard) -> None:
+    assert run("submit", "-d", "train:3", "-c", "2", "--env", "A=b", "--", "other").code == 0
+    (sent,) = yard.do(lambda world: world.submits)
+    assert (sent.name, sent.job_definition, sent.HasField("container")) == ("train", "train:3", False)
+    assert sent.overrides == pb.ContainerOverrides(command=["other"], cpu_millis=2000, environment={"A": "b"})
+
+
+def test_the_queue_comes_from_the_environment(run: Run, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard.do(lambda world: world.add_queue("fast"))
+    monkeypatch.setenv("BATCHYARD_QUEUE", "fast")
+    assert run("submit", "true").code == 0
+    assert run("submit", "-q", "default", "true").code == 0
+    assert yard.do(lambda world: [sent.queue for sent in world.submits]) == ["fast", "default"]
+
+
+def test_submit_as_json_is_one_object(run: Run, yard: Yard) -> None:
+    result = run("-o", "json", "submit", "--name", "n", "true")
+    assert json.loads(result.out) == {"job_id": yard.do(lambda world: next(iter(world.jobs))), "name": "n"}
+
+
+@pytest.mark.parametrize(
+    ("command", "definition", "name"),
+    [
+        (("echo", "x"), "", "echo"),
+        (("/opt/my tool.sh",), "", "my-tool-sh"),
+        (("./_x",), "", "x"),
+        (("é",), "", "job"),
+        (("/",), "", "job"),
+        (("",), "", "job"),
+        (("a" * 200,), "", "a" * 128),
+        ((), "train:3", "train"),
+        (("sh",), "train", "train"),
+    ],
+)
+def test_a_name_is_made_from_what_runs(command: tuple[str, ...], definition: str, name: str) -> None:
+    assert derived_name(command, definition) == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["submit"], "say what to run"),
+        (["submit", "--"], "say what to run"),
+        (["submit", "-d", "train", "--image", "x", "true"], "--image cannot be given with --definition"),
+        (["submit", "--follow", "--array", "2", "true"], "--follow cannot be given with --array"),
+        (["submit", "-c", "two", "true"], "'two' is not a number"),
+        (["submit", "-c", "0.0001", "true"], "'0.0001' is not a multiple of 0.001"),
+        (["submit", "-c", "1e999999999", "true"], "Invalid value for '-c' / '--vcpus'"),
+        (["submit", "-m", "-1", "true"], "'-1' is not a size"),
+        (["submit", "--env", "A", "true"], "'A' is not KEY=VALUE"),
+        (["submit", "--env", "=A", "true"], "'=A' is not KEY=VALUE"),
+        (["submit", "--array", "x", "true"], "'x' is not a valid integer"),
+        (["submit", "--nothing", "true"], "No such option"),
+        (["nothing"], "No such command"),
+        (["jobs", "--state", "DONE"], "'DONE' is not one of"),
+        (["jobs", "-o", "xml"], "'xml' is not one of"),
+        (["wait"], "Missing argument"),
+        (["completion", "tcsh"], "'tcsh' is not one of"),
+    ],
+)
+def test_wrong_usage_exits_2(run: Run, yard: Yard, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert yard.do(lambda world: world.submits) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["submit", "-q", "nowhere", "true"], ["batchyard: no such queue: nowhere"]),
+        (["submit", "--name", "a b", "true"], ["batchyard: name: must be up to 128 letters, not 'a b'"]),
+        (
+            ["submit", "--name", "a b", "-d", "x"],
+            [
+                "batchyard: 2 rules are broken",
+                "  name: must be up to 128 letters, not 'a b'",
+                "  container.command: must not be empty",
+            ],
+        ),
+        (
+            ["submit", "-c", "1" + "0" * 18, "x"],
+            [f"batchyard: container.vcpus: must be from {-(1 << 63)} to {(1 << 63) - 1}"],
+        ),
+        (
+            ["submit", "--depends-on", "j,twice", "x"],
+            ["batchyard: depends_on: must be one of N_TO_N, SEQUENTIAL, not 'twice'"],
+        ),
+        (["submit", "\udcff"], [r"batchyard: container.command[0]: is not valid UTF-8: '\udcff'"]),
+    ],
+)
+def test_a_refusal_exits_3_with_a_line_for_each_rule(run: Run, arguments: list[str], lines: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out, result.err.splitlines()) == (3, "", lines)
+
+
+def test_a_disabled_queue_is_refused(run: Run) -> None:
+    assert run("queue", "update", "default", "--state", "DISABLED").code == 0
+    result = run("submit", "true")
+    assert (result.code, result.err) == (3, "batchyard: queue default is DISABLED\n")
+
+
+def test_an_unreachable_controller_exits_4(yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHYARD_RETRY_S", "0.3")
+    yard.stop()
+    jobs, submitted = run("jobs"), run("submit", "true")
+    assert (jobs.code, submitted.code) == (4, 4)
+    assert jobs.err.startswith(f"batchyard: cannot reach the controller at {yard.address} (")
+    assert submitted.err.splitlines()[0].endswith("; trying again")
+
+
+def test_a_controller_that_does_not_answer_exits_124(yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHYARD_TIMEOUT_S", "0.2")
+    yard.do(lambda world: setattr(world, "delay_s", 30.0))
+    assert run("jobs").code == 124
+
+
+def test_a_controller_that_fails_exits_5(yard: Yard, run: Run) -> None:
+    yard.do(lambda world: world.failures.update(ListJobs=[grpc.StatusCode.INTERNAL] * 2))
+    result = run("jobs")
+    assert (result.code, result.err) == (5, "batchyard: ListJobs fails as planned\n")
+    assert "Traceback" in run("--debug", "jobs").err
+
+
+def test_broken_settings_exit_2(run: Run, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.toml").write_text("[client]\nadress = 'x'\n")
+    monkeypatch.setenv("BATCHYARD_CONFIG", str(tmp_path / "c.toml"))
+    result = run("jobs")
+    assert result.code == 2
+    assert "client.adress: no such key" in result.err
+
+
+def test_a_broken_address_exits_2(run: Run) -> None:
+    result = run("--address", "a:b", "jobs")
+    assert result.code == 2
+    assert "must be host:port or unix:/path, not 'a:b'" in result.err
+
+
+@pytest.mark.parametrize(("exit_code", "code"), [(0, 0), (7, 7), (137, 137), (-9, 1), (256, 1)])
+def test_submit_wait_exits_as_the_job(run: Run, yard: Yard, exit_code: int, code: int) -> None:
+    thread = later(yard, lambda world, job_id: world.run(job_id, exit_code=exit_code))
+    result = run("submit", "--wait", "--", "sh", "-c", f"exit {exit_code}")
+    thread.join()
+    assert result.code == code
+    (job_id,) = result.out.splitlines()
+    steps = [line.removeprefix(f"batchyard: {job_id}: ") for line in result.err.splitlines()]
+    assert steps[:3] == ["RUNNABLE", "STARTING", "RUNNING"]
+    state = "SUCCEEDED" if exit_code == 0 else "FAILED"
+    assert steps[-1] == f"batchyard: {job_id} {state} (exit code {exit_code})"
+
+
+def test_a_job_that_failed_without_an_exit_code_exits_1(run: Run, yard: Yard) -> None:
+    thread = later(yard, lambda world, job_id: world.move(job_id, "FAILED", reason="Host EC2 terminated"))
+    result = run("submit", "--wait", "true")
+    thread.join()
+    assert result.code == 1
+    assert result.err.endswith("FAILED (Host EC2 terminated)\n")
+
+
+@pytest.mark.parametrize(("codes", "expected"), [([0, 0, 0], 0), ([0, 3, 9], 9), ([0, None, 0], 1), ([2, None, 0], 2)])
+def test_an_array_exits_as_its_worst_child(run: Run, yard: Yard, codes: list[int | None], expected: int) -> None:
+    def end(world: World, job_id: str) -> None:
+        for index, code in enumerate(codes):
+            if code is None:
+                world.move(f"{job_id}:{index}", "FAILED")
+            else:
+                world.run(f"{job_id}:{index}", exit_code=code)
+        world.move(job_id, "FAILED" if any(code != 0 for code in codes) else "SUCCEEDED")
+
+    thread = later(yard, end)
+    result = run("submit", "--wait", "--array", "3", "true")
+    thread.join()
+    assert result.code == expected
+
+
+def test_an_array_shows_how_many_children_are_where(run: Run, yard: Yard) -> None:
+    def end(world: World, job_id: str) -> None:
+        world.run(f"{job_id}:0")
+        world.run(f"{job_id}:1", exit_code=2)
+        world.move(job_id, "FAILED")
+
+    thread = later(yard, end)
+    result = run("submit", "--wait", "--array", "2", "true")
+    thread.join()
+    job_id = result.out.strip()
+    first, *_, last = result.err.splitlines()
+    assert first == f"batchyard: {job_id}: 2 RUNNABLE"
+    assert last == f"batchyard: {job_id} FAILED (1 FAILED, 1 SUCCEEDED)"
+
+
+def test_follow_writes_the_logs_of_all_attempts(run: Run, yard: Yard) -> None:
+    def end(world: World, job_id: str) -> None:
+        for state in ("STARTING", "RUNNING"):
+            world.move(job_id, state)
+        world.logs[job_id, 1] = b"first try\n"
+        world.move(job_id, "RUNNABLE", exit_code=1)
+        world.run(job_id, exit_code=4, log=b"second try\n")
+
+    thread = later(yard, end)
+    result = run("submit", "--follow", "true")
+    thread.join()
+    job_id, *log = result.out.splitlines()
+    assert (result.code, log) == (4, ["first try", "second try"])
+    assert result.err == f"batchyard: {job_id} FAILED (exit code 4)\n"
+
+
+def test_follow_goes_on_without_a_log(run: Run, yard: Yard) -> None:
+    """An attempt that never ran (no such image) has no log; the job's end still counts."""
+
+    def end(world: World, job_id: str) -> None:
+        world.move(job_id, "STARTING")
+        world.move(job_id, "FAILED", reason="Task failed to start")
+
+    thread = later(yard, end)
+    result = run("submit", "--follow", "true")
+    thread.join()
+    assert result.code == 1
+    assert "no log of attempt 1" in result.err
+
+
+def test_wait_gives_the_highest_exit_code(run: Run, yard: Yard) -> None:
+    made = [yard.do(lambda world: world.add_job()) for _ in range(3)]
+    for job_id, code in zip(made, (2, 5, 0), strict=True):
+        yard.run_job(job_id, code)
+    result = run("wait", *made)
+    assert (result.code, result.out) == (5, "")
+    assert run("wait", made[2]).code == 0
+    assert [job["id"] for job in json.loads(run("wait", "-o", "json", *made).out)] == made
+
+
+def test_wait_gives_up_with_124(run: Run, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    assert run("wait", "--timeout", "0.2", job_id).code == 124
+
+
+def test_wait_for_an_unknown_job_exits_3(run: Run) -> None:
+    result = run("wait", "nothing")
+    assert (result.code, result.err) == (3, "batchyard: no such job: nothing\n")
+
+
+def test_an_interrupt_leaves_the_job_running(yard: Yard) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "batchyard", "--address", yard.address, "submit", "--wait", "--", "sleep", "9"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    ) as process:
+        yard.until(lambda world: world.watches)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    job_id = out.strip()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"batchyard: the job goes on; stop it with: batchyard terminate {job_id}"
+    assert "Traceback" not in err
+    assert yard.do(lambda world: world.stopped) == []
+
+
+def test_logs_are_the_jobs_bytes(yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id, log=b"\xff\x00\r\n"))
+    command = [sys.executable, "-m", "batchyard", "--address", yard.address, "logs", job_id]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=60).stdout == b"\xff\x00\r\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(yard: Yard) -> None:
+    """``batchyard logs JOB | head -1`` ends without a word."""
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id, log=b"line\n" * 20_000))
+    command = f"{sys.executable} -m batchyard --address {yard.address} logs {job_id} | head -1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (1, "line\n", "")

@@ -1,0 +1,23 @@
+"""A yard in memory for each test, and no settings of the machine's user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.sdk.yard import Yard
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ADDRESS", "CONFIG", "OUTPUT", "QUEUE", "TIMEOUT_S", "RETRY_S"):
+        monkeypatch.delenv(f"BATCHYARD_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+@pytest.fixture
+def yard() -> Iterator[Yard]:
+    with Yard() as running:
+        yield running
