@@ -6,9 +6,12 @@ Knows the kernel's control files and nothing of attempts' lives. An attempt's cg
 service hold for all it runs, and nothing outside of it is ever touched.
 
 Version 1 needs the memory and cpu hierarchies writable. Version 2 needs both
-controllers delegated; as a cgroup that hands controllers down may hold no processes, the
-agent then sits in the leaf ``agent`` (systemd: ``Delegate=yes``, ``DelegateSubgroup=agent``),
-and moves itself there when it is alone in its cgroup.
+controllers delegated, and a cgroup that hands controllers down may hold no processes.
+So the agent sits in the leaf ``agent`` (systemd 254 and newer: ``Delegate=yes``,
+``DelegateSubgroup=agent``). Older systemd could not restart an agent whose cgroup has
+handed controllers down; there attempts' cgroups are made at the top of the hierarchy,
+which needs root. An agent that is alone in a top cgroup (a container) moves itself
+into the leaf.
 """
 
 from __future__ import annotations
@@ -165,7 +168,7 @@ def find_parent(mountinfo: str, own: str, own_pid: int) -> CgroupParent:
             parent.cpu.mkdir(exist_ok=True)
             return parent
         if "" in folders:
-            return _find_v2(folders[""], own_pid)
+            return _find_v2(folders[""], _top(mountinfo), own_pid)
     except OSError as error:
         raise CgroupUnavailableError(str(error)) from error
     raise CgroupUnavailableError("no cgroup hierarchy with memory and cpu is mounted")
@@ -193,8 +196,15 @@ def own_folders(mountinfo: str, own: str) -> dict[str, Path]:
     return folders
 
 
-def _find_v2(own: Path, own_pid: int) -> CgroupV2:
+def _top(mountinfo: str) -> Path:
+    """Return where the version 2 hierarchy is mounted."""
+    return next(Path(line.split()[4]) for line in mountinfo.splitlines() if " - cgroup2 " in line)
+
+
+def _find_v2(own: Path, top: Path, own_pid: int) -> CgroupV2:
     base = own.parent if own.name == LEAF else own
+    if base != top and (base / "cgroup.procs").read_text().split():
+        base = top
     offered = (base / "cgroup.controllers").read_text().split()
     missing = {"memory", "cpu"} - set(offered)
     if missing:

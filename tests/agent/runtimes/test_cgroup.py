@@ -63,6 +63,17 @@ def test_version_2_hands_memory_and_cpu_down_from_the_service(tmp_path: Path, ow
     assert (service / "cgroup.subtree_control").read_text() == "+memory +cpu"
 
 
+def test_version_2_of_a_service_that_holds_the_agent_goes_to_the_top(tmp_path: Path) -> None:
+    """Else systemd before 254 could not start the agent again: its cgroup would have handed controllers down."""
+    unified(tmp_path / "top" / "service", procs="1\n")
+    (tmp_path / "top" / "cgroup.controllers").write_text("cpu memory\n")
+    (tmp_path / "top" / "cgroup.subtree_control").write_text("")
+    unified(tmp_path / "top" / "batchyard")
+    parent = cgroup.find_parent(V2_MOUNT.format(root=tmp_path / "top"), "0::/service\n", 1)
+    assert parent == CgroupV2(tmp_path / "top" / "batchyard")
+    assert (tmp_path / "top" / "service" / "cgroup.subtree_control").read_text() == ""
+
+
 def test_version_2_without_the_controllers_is_refused_by_name(tmp_path: Path) -> None:
     unified(tmp_path / "service", controllers="memory pids")
     with pytest.raises(CgroupUnavailableError, match="is not given the controllers cpu"):
