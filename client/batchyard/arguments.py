@@ -186,12 +186,11 @@ def overrides(
 def retry_strategy(attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit]) -> RetryStrategy | None:
     """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
     rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
-    if attempts is None and not rules:
-        return None
-    return RetryStrategy(
-        attempts=0 if attempts is None else integer("attempts", attempts, bits=32),
-        evaluate_on_exit=rules,
-    )
+    if attempts is None:
+        return RetryStrategy(evaluate_on_exit=rules) if rules else None
+    if integer("attempts", attempts, bits=32) == 0:
+        raise refuse("attempts", "must be at least 1: on the wire, 0 is no number of attempts at all")
+    return RetryStrategy(attempts=attempts, evaluate_on_exit=rules)
 
 
 def dependencies(value: object) -> list[Dependency]:

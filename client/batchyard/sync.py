@@ -2,12 +2,16 @@
 The SDK's client without ``await``: the same methods over a loop in a background thread.
 
 It knows no gRPC. Its law: every method is the asynchronous one of the same name, so
-that there is one behaviour to learn and to test.
+that there is one behaviour to learn and to test. All clients of a process share one
+loop: with several, grpc.aio can miss events, and it breaks when one of them is closed
+while another polls.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import wraps
@@ -19,6 +23,9 @@ from batchyard.errors import WorldError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+STOP_LIMIT_S = 2.0
+"""How long the end of the process waits for the loop to come to rest."""
 
 
 def _sync(
@@ -41,6 +48,35 @@ def _sync_iterator(
     return call
 
 
+class _Background:
+    """The loop that all clients of a process share, in its thread."""
+
+    _lock = threading.Lock()
+    _present: _Background | None = None
+
+    def __init__(self) -> None:
+        self.process_id = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="batchyard-client", daemon=True)
+        self._thread.start()
+        atexit.register(self._stop)
+
+    @classmethod
+    def loop_of_this_process(cls) -> asyncio.AbstractEventLoop:
+        """Return the loop; started with the first client, and anew in a forked process, which has no threads."""
+        with cls._lock:
+            if cls._present is None or cls._present.process_id != os.getpid():
+                cls._present = cls()
+            return cls._present.loop
+
+    def _stop(self) -> None:
+        # Tasks cut short by the end of the process would complain on stderr.
+        if self.process_id == os.getpid():
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(STOP_LIMIT_S)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(STOP_LIMIT_S)
+
+
 class Client:
     """
     A client of one controller, for plain threads; safe to share between them.
@@ -58,9 +94,8 @@ class Client:
         on_retry: Callable[[WorldError], None] = lambda _: None,
     ) -> None:
         self.client = AsyncClient(address, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="batchyard-client", daemon=True)
-        self._thread.start()
+        self._loop = _Background.loop_of_this_process()
+        self._is_closed = False
 
     @property
     def address(self) -> str:
@@ -100,17 +135,14 @@ class Client:
     drain_host = _sync(AsyncClient.drain_host)
 
     def close(self) -> None:
-        """Close the connection and end the thread. The client cannot be used afterwards."""
-        if self._loop.is_closed():
-            return
-        self.run(self.client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Close the connection. The client cannot be used afterwards."""
+        if not self._is_closed:
+            self.run(self.client.close())
+            self._is_closed = True
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry out *work* in the background loop; an interrupt of this thread cancels it."""
-        if self._loop.is_closed():
+        if self._is_closed:
             work.close()
             raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -129,7 +161,7 @@ class Client:
                 except StopAsyncIteration:
                     return
         finally:
-            if not self._loop.is_closed():
+            if not self._is_closed:
                 self.run(_close(source, step))
 
     def __enter__(self) -> Self:
@@ -139,6 +171,13 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _next(source: AsyncGenerator[T, None], step: asyncio.Lock) -> T:

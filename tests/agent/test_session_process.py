@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import uuid
 
 import pytest
 
@@ -43,58 +44,68 @@ def job(attempt_id: str, script: str) -> agent_pb2.AttemptSpec:
     )
 
 
-async def test_an_agent_runs_a_process_and_stops_cleanly(tmp_path, controller):
+@pytest.fixture
+def ids():
+    """Two attempts that were never heard of on this machine: cgroups are named after attempts."""
+    return [f"{uuid.uuid4()}#1" for _ in range(2)]
+
+
+async def bury(stream, ids, state_dir) -> None:
+    """Acknowledge the attempts' ends and wait until the process runtime has let go of them."""
+    await stream.send(ack=agent_pb2.AckAttempts(attempt_ids=ids))
+    while list((state_dir / "process" / "attempts").iterdir()):
+        await asyncio.sleep(0.01)
+
+
+async def test_an_agent_runs_a_process_and_stops_cleanly(tmp_path, controller, ids):
+    attempt_id = ids[0]
     async with agent_program(tmp_path, controller, "--name", "here", "--cpus", "2.5", "--label", "a=b") as program:
         stream = await controller.streams.get()
         facts = (await stream.welcome()).facts
         assert (facts.name, facts.capacity.cpu_millis, dict(facts.labels)) == ("here", 2500, {"a": "b"})
         assert (list(facts.runtimes), facts.capacity.memory_mib > 0, bool(facts.boot_id)) == (["process"], True, True)
         script = 'echo $GREETING; echo "gpus:$CUDA_VISIBLE_DEVICES:$NVIDIA_VISIBLE_DEVICES" >&2; exit 7'
-        await stream.start(job("job-a#1", script))
-        report = await stream.until("job-a#1", ENDED)
+        await stream.start(job(attempt_id, script))
+        report = await stream.until(attempt_id, ENDED)
         assert (report.exit_code, report.cause) == (7, agent_pb2.END_CAUSE_EXITED)
-        await stream.send(log_read=agent_pb2.LogRead(read_id=1, attempt_id="job-a#1"))
+        await stream.send(log_read=agent_pb2.LogRead(read_id=1, attempt_id=attempt_id))
         read = await stream.log_slice()
         assert (sorted(read.data.splitlines()), read.end) == ([b"gpus::none", b"hello"], True)
+        await bury(stream, ids, tmp_path)
         program.send_signal(signal.SIGTERM)
         assert await program.wait() == 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-async def test_attempts_outlive_their_agent(tmp_path, controller, ending):
+async def test_attempts_outlive_their_agent(tmp_path, controller, ids, ending):
     """One attempt ends while there is no agent, one after the next has come; both keep their exit codes."""
-    gate = tmp_path / "gate"
-    wait = f"while [ ! -e {gate}$0 ]; do sleep 0.02; done"
+    first, second = ids
+    gates = [tmp_path / "gate1", tmp_path / "gate2"]
+    waits = [f"while [ ! -e {gate} ]; do sleep 0.02; done; exit" for gate in gates]
     async with agent_program(tmp_path / "state", controller) as program:
         stream = await controller.streams.get()
         host_id = (await stream.welcome()).host_id
-        await stream.start(
-            job("job-a#1", wait.replace("$0", "1") + "; echo over; exit 3"),
-            job("job-b#1", wait.replace("$0", "2") + "; exit 4"),
-        )
-        await stream.until("job-a#1", RUNNING)
-        while not await _runs(controller, stream, "job-b#1"):
-            pass
+        await stream.start(job(first, f"{waits[0]} 3"))
+        await stream.until(first, RUNNING)
+        await stream.start(job(second, f"{waits[1]} 4"))
+        await stream.until(second, RUNNING)
         program.send_signal(ending)
-        await program.wait()
-    (tmp_path / "gate1").touch()
+        assert await program.wait() == (0 if ending is signal.SIGTERM else -signal.SIGKILL)
+    gates[0].touch()
     async with agent_program(tmp_path / "state", controller):
         stream = await controller.streams.get()
         hello = await stream.welcome()
         assert hello.host_id == host_id
-        (tmp_path / "gate2").touch()
         codes = {r.attempt_id: r.exit_code for r in hello.attempts if r.phase == ENDED}
-        while len(codes) < 2:
+        while first not in codes:
             message = await stream.inbox.get()
             codes |= {r.attempt_id: r.exit_code for r in message.reports.reports if r.phase == ENDED}
-        assert codes == {"job-a#1": 3, "job-b#1": 4}
-
-
-async def _runs(controller, stream, attempt_id) -> bool:
-    """Ask for the attempt's truth by starting it again, which never launches it twice."""
-    await stream.start(job(attempt_id, "exit 99"))
-    message = await stream.inbox.get()
-    return any(r.attempt_id == attempt_id and r.phase == RUNNING for r in message.reports.reports)
+        gates[1].touch()
+        while second not in codes:
+            message = await stream.inbox.get()
+            codes |= {r.attempt_id: r.exit_code for r in message.reports.reports if r.phase == ENDED}
+        assert codes == {first: 3, second: 4}
+        await bury(stream, ids, tmp_path / "state")
 
 
 async def test_a_second_agent_on_the_same_folder_is_refused(tmp_path, controller):

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from textwrap import dedent
 
@@ -196,9 +197,9 @@ def test_hosts(run: Run, yard: Yard) -> None:
 
 def test_cordon_drain_uncordon(run: Run, yard: Yard) -> None:
     yard.do(lambda world: world.add_host("alpha"))
-    assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED, 0 attempts on it\n"
-    assert run("drain", "alpha").err == "batchyard: alpha is DRAINING, 0 attempts on it\n"
-    assert run("uncordon", "alpha").err == "batchyard: alpha is READY, 0 attempts on it\n"
+    assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED; attempts on it: 0\n"
+    assert run("drain", "alpha").err == "batchyard: alpha is DRAINING; attempts on it: 0\n"
+    assert run("uncordon", "alpha").err == "batchyard: alpha is READY; attempts on it: 0\n"
     assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "HOST_STATE_CORDONED"
 
 
@@ -361,10 +362,19 @@ def test_states_are_coloured_on_a_terminal_and_ids_are_whole(yard: Yard) -> None
     assert "\x1b" not in in_terminal("--address", yard.address, "jobs", "-o", "json")
 
 
-def test_waiting_on_a_terminal_ends_with_the_outcome(yard: Yard) -> None:
+def test_waiting_on_a_terminal_shows_the_state_and_ends_with_the_outcome(yard: Yard) -> None:
     job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id))
-    assert f"batchyard: {job_id} SUCCEEDED (exit code 0)" in in_terminal("--address", yard.address, "wait", job_id)
+
+    def run_once_watched() -> None:
+        yard.until(lambda world: world.watches)
+        yard.run_job(job_id)
+
+    thread = threading.Thread(target=run_once_watched)
+    thread.start()
+    written = in_terminal("--address", yard.address, "wait", job_id)
+    thread.join()
+    assert f"{job_id}: ..." in written
+    assert written.splitlines()[-1].endswith(f"batchyard: {job_id} SUCCEEDED (exit code 0)")
 
 
 @pytest.mark.parametrize(

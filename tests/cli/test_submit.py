@@ -134,6 +134,8 @@ def test_a_name_is_made_from_what_runs(command: tuple[str, ...], definition: str
         (["submit", "--env", "A", "true"], "'A' is not KEY=VALUE"),
         (["submit", "--env", "=A", "true"], "'=A' is not KEY=VALUE"),
         (["submit", "--array", "x", "true"], "'x' is not a valid integer"),
+        (["submit", "--array", "0", "true"], "0 is not in the range x>=2"),
+        (["submit", "--attempts", "0", "true"], "0 is not in the range x>=1"),
         (["submit", "--nothing", "true"], "No such option"),
         (["nothing"], "No such command"),
         (["jobs", "--state", "DONE"], "'DONE' is not one of"),

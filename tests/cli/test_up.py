@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from batchyard import Client, JobState, job_state
+from batchyard import Client
 from batchyard.cli import main
 from batchyard.cli.children import Children, ChildSpec
 from batchyard.cli.up import YardPlan, yard_plan
@@ -39,8 +39,10 @@ class Up:
         self.seen = self.log.stat().st_size
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "batchyard", "up", "--listen", self.address, "--state-dir", str(state_dir)]
-                + ["--runtimes", "process", *flags],
+                [
+                    *(sys.executable, "-m", "batchyard", "up", "--listen", self.address),
+                    *("--state-dir", str(state_dir), "--runtimes", "process", *flags),
+                ],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -101,11 +103,10 @@ def test_running_attempts_go_on_and_are_found_again(tmp_path: Path, ups: list[Up
     ups.append(first)
     first.until_ready()
     job_id = first.run("submit", "--", "sh", "-c", f"cat {shlex.quote(str(gate))}; exit 9").stdout.strip()
-    with Client(first.address) as client, gate.open("w") as held:  # opens once the job reads
+    with gate.open("w") as held:  # opens once the job reads
         assert first.stop() == 0
-        assert "1 attempts go on; the next `batchyard up` finds them again" in first.text()
+        assert "attempts still running: 1; they go on, and the next `batchyard up` finds them again" in first.text()
         held.write("go\n")
-        del client
     second = Up(tmp_path / "state", "-v")
     ups.append(second)
     second.until_ready()
@@ -214,8 +215,10 @@ def test_what_several_agents_are_told(tmp_path: Path) -> None:
         memory_mib=100,
     )
     assert [agent.arguments[-10:] for agent in plan.agents()] == [
-        ("--state-dir", f"{tmp_path}/agent-{i}", "--name", f"a-{i}", "--runtimes", "process")
-        + ("--cpus", "0.5", "--memory", "100M")
+        (
+            *("--state-dir", f"{tmp_path}/agent-{i}", "--name", f"a-{i}"),
+            *("--runtimes", "process", "--cpus", "0.5", "--memory", "100M"),
+        )
         for i in (1, 2)
     ]
 

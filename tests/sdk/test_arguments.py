@@ -40,6 +40,7 @@ def submit(**fields: Any) -> Callable[[Client], object]:
         (submit(depends_on="abc"), "depends_on: must be a list of job ids or Dependency, not str"),
         (submit(depends_on=[1]), "depends_on[0]: must be a str, not int"),
         (submit(attempts=1.5), "attempts: must be an int, not float"),
+        (submit(attempts=0), "attempts: must be at least 1: on the wire, 0 is no number of attempts at all"),
         (submit(attempts=1 << 31), f"attempts: must be from {-(1 << 31)} to {(1 << 31) - 1}"),
         (submit(evaluate_on_exit=[{}]), "evaluate_on_exit[0]: must be a EvaluateOnExit, not dict"),
         (submit(timeout_s=1.5), "timeout_s: must be an int, not float"),

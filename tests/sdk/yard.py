@@ -2,21 +2,21 @@
 A small controller in memory, over a real gRPC server, for tests of the SDK and the CLI.
 
 It keeps the contract as far as the client can see it; tests move its jobs by hand.
-It schedules nothing. Everything happens in its own thread: tests use ``Yard.do``.
+It schedules nothing. It serves with threads, so that the client under test has the
+process's only event loop. Everything happens under one lock: tests use ``Yard.do``.
 """
 
 # ruff: noqa: N802  # methods are named by the contract
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, Self
 
 import grpc
-import grpc.aio
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -33,12 +33,12 @@ from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import job_queue_pb2_grpc as queue_grpc
 from batchyard.v1.resources_pb2 import Resources
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.ServicerContext
 
 FINAL = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED)
 
 
-async def refuse(context: Context, code: grpc.StatusCode, message: str, **violations: str) -> Any:
+def refuse(context: Context, code: grpc.StatusCode, message: str, **violations: str) -> NoReturn:
     """End a call as the controller does, each violation in a detail of google.rpc."""
     bad = error_details_pb2.BadRequest(
         field_violations=[
@@ -54,7 +54,7 @@ async def refuse(context: Context, code: grpc.StatusCode, message: str, **violat
         details.append(packed)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message, details=details)
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    await context.abort(code, message)
+    context.abort(code, message)
 
 
 class World:
@@ -65,7 +65,7 @@ class World:
         self.requests: dict[str, str] = {}
         self.submits: list[pb.SubmitJobRequest] = []
         self.events: list[pb.JobEvent] = []
-        self.changed = asyncio.Condition()
+        self.changed = threading.Condition()
         self.logs: dict[tuple[str, int], bytes] = {}
         self.queues: dict[str, queue_pb.JobQueue] = {}
         self.environments: dict[str, environment_pb.ComputeEnvironment] = {}
@@ -81,12 +81,19 @@ class World:
         self.break_after_bytes = 0
         """Log streams break with UNAVAILABLE after so many bytes, once."""
         self.delay_s = 0.0
+        self.released = threading.Event()
+        """Set at the end, for calls that are delayed."""
 
-    async def fail(self, method: str, context: Context) -> None:
+    def fail(self, method: str, context: Context) -> None:
         """End the call if a failure is planned for this method."""
-        await asyncio.sleep(self.delay_s)
+        self.released.wait(self.delay_s)
         if self.failures.get(method):
-            await refuse(context, self.failures[method].pop(0), f"{method} fails as planned")
+            refuse(context, self.failures[method].pop(0), f"{method} fails as planned")
+
+    def wait(self, context: Context) -> bool:
+        """Wait for a change, or a little; say whether the client of the stream is still there."""
+        self.changed.wait(0.05)
+        return bool(context.is_active())
 
     def add_queue(self, name: str = "default", **fields: Any) -> None:
         filled: dict[str, Any] = {
@@ -148,11 +155,7 @@ class World:
             summary[pb.JobState.Name(before).removeprefix("JOB_STATE_")] -= 1
             summary[state] += 1
         self.events.append(pb.JobEvent(job=summarise(job), previous_state=before, at_ms=now_ms()))
-        asyncio.get_running_loop().create_task(self.wake())
-
-    async def wake(self) -> None:
-        async with self.changed:
-            self.changed.notify_all()
+        self.changed.notify_all()
 
     def run(self, job_id: str, exit_code: int = 0, log: bytes = b"") -> None:
         """Take a job through a whole attempt."""
@@ -183,33 +186,34 @@ class Jobs(job_grpc.JobServiceServicer):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def SubmitJob(self, request: pb.SubmitJobRequest, context: Context) -> pb.SubmitJobResponse:
+    def SubmitJob(self, request: pb.SubmitJobRequest, context: Context) -> pb.SubmitJobResponse:
         world = self.world
         world.submits.append(request)
         if not ids.is_job_name(request.name):
             wrong = {"name": f"must be up to 128 letters, not {request.name!r}"}
             if not request.container.command:
                 wrong["container.command"] = "must not be empty"
-            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "; ".join(map(": ".join, wrong.items())), **wrong)
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "; ".join(map(": ".join, wrong.items())), **wrong)
         if request.queue not in world.queues:
-            await refuse(context, grpc.StatusCode.NOT_FOUND, f"no such queue: {request.queue}")
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no such queue: {request.queue}")
         if world.queues[request.queue].state == environment_pb.RESOURCE_STATE_DISABLED:
-            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"queue {request.queue} is DISABLED")
-        if request.request_id not in world.requests:
-            fields: dict[str, Any] = {"name": request.name, "queue": request.queue, "container": request.container}
-            if request.array_size:
-                fields["array"] = pb.ArrayProperties(size=request.array_size)
-            world.requests[request.request_id] = world.add_job(**fields)
-        await world.fail("SubmitJob", context)
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"queue {request.queue} is DISABLED")
+        with world.changed:
+            if request.request_id not in world.requests:
+                fields: dict[str, Any] = {"name": request.name, "queue": request.queue, "container": request.container}
+                if request.array_size:
+                    fields["array"] = pb.ArrayProperties(size=request.array_size)
+                world.requests[request.request_id] = world.add_job(**fields)
+        world.fail("SubmitJob", context)
         return pb.SubmitJobResponse(job_id=world.requests[request.request_id], name=request.name)
 
-    async def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Context) -> pb.DescribeJobsResponse:
-        await self.world.fail("DescribeJobs", context)
+    def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Context) -> pb.DescribeJobsResponse:
+        self.world.fail("DescribeJobs", context)
         found = [self.world.jobs[i] for i in reversed(request.job_ids) if i in self.world.jobs]
         return pb.DescribeJobsResponse(jobs=found)
 
-    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        await self.world.fail("ListJobs", context)
+    def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        self.world.fail("ListJobs", context)
         rows = [
             summarise(job)
             for job in reversed(self.world.jobs.values())
@@ -222,28 +226,29 @@ class Jobs(job_grpc.JobServiceServicer):
         more = str(start + size) if len(rows) > start + size else ""
         return pb.ListJobsResponse(jobs=rows[start : start + size], next_page_token=more)
 
-    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        await self.known(request.job_id, context)
+    def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        self.known(request.job_id, context)
         self.world.stopped.append(("cancel", request.job_id, request.reason))
         return pb.CancelJobResponse()
 
-    async def TerminateJob(self, request: pb.TerminateJobRequest, context: Context) -> pb.TerminateJobResponse:
-        await self.known(request.job_id, context)
+    def TerminateJob(self, request: pb.TerminateJobRequest, context: Context) -> pb.TerminateJobResponse:
+        self.known(request.job_id, context)
         self.world.stopped.append(("terminate", request.job_id, request.reason))
         return pb.TerminateJobResponse()
 
-    async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> AsyncIterator[pb.WatchJobsResponse]:
+    def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> Iterator[pb.WatchJobsResponse]:
         world = self.world
         world.watches.append(request)
-        await world.fail("WatchJobs", context)
+        world.fail("WatchJobs", context)
         seen = int(request.cursor) if request.cursor else len(world.events)
         if not request.cursor:
             present = [pb.JobEvent(job=summarise(world.jobs[i])) for i in request.job_ids if i in world.jobs]
             yield pb.WatchJobsResponse(events=present, cursor=str(seen), snapshot=True)
         while True:
-            async with world.changed:
+            with world.changed:
                 while len(world.events) <= seen:
-                    await world.changed.wait()
+                    if not world.wait(context):
+                        return
             event = world.events[seen]
             seen += 1
             if not request.job_ids or {event.job.id, ids.split_job_id(event.job.id)[0]} & set(request.job_ids):
@@ -251,15 +256,15 @@ class Jobs(job_grpc.JobServiceServicer):
             if world.break_after_events:
                 world.break_after_events -= 1
                 if not world.break_after_events:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "broken as planned")
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "broken as planned")
 
-    async def ReadLogs(self, request: pb.ReadLogsRequest, context: Context) -> AsyncIterator[pb.ReadLogsResponse]:
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: Context) -> Iterator[pb.ReadLogsResponse]:
         world = self.world
         world.log_reads.append(request)
-        job = world.jobs[await self.known(request.job_id, context)]
+        job = world.jobs[self.known(request.job_id, context)]
         number = request.attempt or len(job.attempts)
         if (job.id, number) not in world.logs:
-            await refuse(context, grpc.StatusCode.NOT_FOUND, f"{job.id} has no log of attempt {number}")
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"{job.id} has no log of attempt {number}")
         offset = request.offset
         if request.HasField("tail_lines"):
             lines = world.logs[job.id, number].splitlines(keepends=True)
@@ -271,15 +276,16 @@ class Jobs(job_grpc.JobServiceServicer):
                 yield pb.ReadLogsResponse(data=data, next_offset=offset)
             if world.break_after_bytes and offset >= world.break_after_bytes:
                 world.break_after_bytes = 0
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "broken as planned")
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken as planned")
             if not data:
                 if not request.follow or job.attempts[number - 1].stopped_at_ms:
                     return
-                async with world.changed:
-                    await world.changed.wait()
+                with world.changed:
+                    if not world.wait(context):
+                        return
 
-    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
-        job = self.world.jobs[await self.known(request.job_id, context)]
+    def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
+        job = self.world.jobs[self.known(request.job_id, context)]
         refusal = pb.Refusal(
             kind="memory_mib", asked=65536, free=6144, largest_free=4096, largest_capacity=8192, message="asks too much"
         )
@@ -287,9 +293,9 @@ class Jobs(job_grpc.JobServiceServicer):
             job_id=job.id, state=job.state, summary="No host is large enough.", refusals=[refusal], position=3
         )
 
-    async def known(self, job_id: str, context: Context) -> str:
+    def known(self, job_id: str, context: Context) -> str:
         if job_id not in self.world.jobs:
-            await refuse(context, grpc.StatusCode.NOT_FOUND, f"no such job: {job_id}")
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no such job: {job_id}")
         return job_id
 
 
@@ -297,9 +303,9 @@ class Queues(queue_grpc.JobQueueServiceServicer):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def CreateJobQueue(self, request: Any, context: Context) -> queue_pb.CreateJobQueueResponse:
+    def CreateJobQueue(self, request: Any, context: Context) -> queue_pb.CreateJobQueueResponse:
         if request.name in self.world.queues:
-            await refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"queue {request.name} exists")
+            refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"queue {request.name} exists")
         self.world.add_queue(
             request.name,
             priority=request.priority,
@@ -309,24 +315,24 @@ class Queues(queue_grpc.JobQueueServiceServicer):
         )
         return queue_pb.CreateJobQueueResponse(job_queue=self.world.queues[request.name])
 
-    async def DescribeJobQueues(self, request: Any, context: Context) -> queue_pb.DescribeJobQueuesResponse:
+    def DescribeJobQueues(self, request: Any, context: Context) -> queue_pb.DescribeJobQueuesResponse:
         found = [self.world.queues[name] for name in request.names if name in self.world.queues]
         return queue_pb.DescribeJobQueuesResponse(job_queues=found)
 
-    async def ListJobQueues(self, request: Any, context: Context) -> queue_pb.ListJobQueuesResponse:
+    def ListJobQueues(self, request: Any, context: Context) -> queue_pb.ListJobQueuesResponse:
         return queue_pb.ListJobQueuesResponse(job_queues=self.world.queues.values())
 
-    async def UpdateJobQueue(self, request: Any, context: Context) -> queue_pb.UpdateJobQueueResponse:
+    def UpdateJobQueue(self, request: Any, context: Context) -> queue_pb.UpdateJobQueueResponse:
         if request.name not in self.world.queues:
-            await refuse(context, grpc.StatusCode.NOT_FOUND, f"no such queue: {request.name}")
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no such queue: {request.name}")
         queue = self.world.queues[request.name]
         queue.state = request.state or queue.state
         queue.priority = request.priority if request.HasField("priority") else queue.priority
         return queue_pb.UpdateJobQueueResponse(job_queue=queue)
 
-    async def DeleteJobQueue(self, request: Any, context: Context) -> queue_pb.DeleteJobQueueResponse:
+    def DeleteJobQueue(self, request: Any, context: Context) -> queue_pb.DeleteJobQueueResponse:
         if self.world.queues[request.name].state != environment_pb.RESOURCE_STATE_DISABLED:
-            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"queue {request.name} is ENABLED")
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"queue {request.name} is ENABLED")
         del self.world.queues[request.name]
         return queue_pb.DeleteJobQueueResponse()
 
@@ -335,9 +341,9 @@ class Environments(environment_grpc.ComputeEnvironmentServiceServicer):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def CreateComputeEnvironment(self, request: Any, context: Context) -> Any:
+    def CreateComputeEnvironment(self, request: Any, context: Context) -> Any:
         if request.name in self.world.environments:
-            await refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"compute environment {request.name} exists")
+            refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"compute environment {request.name} exists")
         made = environment_pb.ComputeEnvironment(
             name=request.name,
             type=request.type,
@@ -350,21 +356,21 @@ class Environments(environment_grpc.ComputeEnvironmentServiceServicer):
         self.world.environments[request.name] = made
         return environment_pb.CreateComputeEnvironmentResponse(compute_environment=made)
 
-    async def DescribeComputeEnvironments(self, request: Any, context: Context) -> Any:
+    def DescribeComputeEnvironments(self, request: Any, context: Context) -> Any:
         found = [self.world.environments[name] for name in request.names if name in self.world.environments]
         return environment_pb.DescribeComputeEnvironmentsResponse(compute_environments=found)
 
-    async def ListComputeEnvironments(self, request: Any, context: Context) -> Any:
+    def ListComputeEnvironments(self, request: Any, context: Context) -> Any:
         return environment_pb.ListComputeEnvironmentsResponse(compute_environments=self.world.environments.values())
 
-    async def UpdateComputeEnvironment(self, request: Any, context: Context) -> Any:
+    def UpdateComputeEnvironment(self, request: Any, context: Context) -> Any:
         changed = self.world.environments[request.name]
         changed.state = request.state or changed.state
         if request.HasField("compute_resources"):
             changed.compute_resources.CopyFrom(request.compute_resources)
         return environment_pb.UpdateComputeEnvironmentResponse(compute_environment=changed)
 
-    async def DeleteComputeEnvironment(self, request: Any, context: Context) -> Any:
+    def DeleteComputeEnvironment(self, request: Any, context: Context) -> Any:
         del self.world.environments[request.name]
         return environment_pb.DeleteComputeEnvironmentResponse()
 
@@ -373,7 +379,7 @@ class Definitions(definition_grpc.JobDefinitionServiceServicer):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def RegisterJobDefinition(self, request: Any, context: Context) -> Any:
+    def RegisterJobDefinition(self, request: Any, context: Context) -> Any:
         made = definition_pb.JobDefinition(
             name=request.name,
             revision=1 + sum(row.name == request.name for row in self.world.definitions),
@@ -387,12 +393,12 @@ class Definitions(definition_grpc.JobDefinitionServiceServicer):
         self.world.definitions.insert(0, made)
         return definition_pb.RegisterJobDefinitionResponse(job_definition=made)
 
-    async def DescribeJobDefinitions(self, request: Any, context: Context) -> Any:
+    def DescribeJobDefinitions(self, request: Any, context: Context) -> Any:
         wanted = set(request.job_definitions)
         found = [row for row in self.world.definitions if {row.name, f"{row.name}:{row.revision}"} & wanted]
         return definition_pb.DescribeJobDefinitionsResponse(job_definitions=found)
 
-    async def ListJobDefinitions(self, request: Any, context: Context) -> Any:
+    def ListJobDefinitions(self, request: Any, context: Context) -> Any:
         rows = [
             row
             for row in self.world.definitions
@@ -400,85 +406,70 @@ class Definitions(definition_grpc.JobDefinitionServiceServicer):
         ]
         return definition_pb.ListJobDefinitionsResponse(job_definitions=rows)
 
-    async def DeregisterJobDefinition(self, request: Any, context: Context) -> Any:
+    def DeregisterJobDefinition(self, request: Any, context: Context) -> Any:
         for row in self.world.definitions:
             if f"{row.name}:{row.revision}" == request.job_definition:
                 row.status = definition_pb.JOB_DEFINITION_STATUS_INACTIVE
                 return definition_pb.DeregisterJobDefinitionResponse()
-        return await refuse(context, grpc.StatusCode.NOT_FOUND, f"no such job definition: {request.job_definition}")
+        refuse(context, grpc.StatusCode.NOT_FOUND, f"no such job definition: {request.job_definition}")
 
 
 class Hosts(host_grpc.HostServiceServicer):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def ListHosts(self, request: Any, context: Context) -> host_pb.ListHostsResponse:
-        await self.world.fail("ListHosts", context)
+    def ListHosts(self, request: Any, context: Context) -> host_pb.ListHostsResponse:
+        self.world.fail("ListHosts", context)
         return host_pb.ListHostsResponse(hosts=self.world.hosts.values())
 
-    async def DescribeHost(self, request: Any, context: Context) -> host_pb.DescribeHostResponse:
-        host = await self.known(request.host, context)
+    def DescribeHost(self, request: Any, context: Context) -> host_pb.DescribeHostResponse:
+        host = self.known(request.host, context)
         running = [(a.id, job.id) for job in self.world.jobs.values() for a in job.attempts if not a.stopped_at_ms]
         return host_pb.DescribeHostResponse(
             host=host, attempt_ids=[a for a, _ in running], job_ids=[j for _, j in running]
         )
 
-    async def CordonHost(self, request: Any, context: Context) -> host_pb.CordonHostResponse:
-        host = await self.known(request.host, context)
+    def CordonHost(self, request: Any, context: Context) -> host_pb.CordonHostResponse:
+        host = self.known(request.host, context)
         host.state = host_pb.HOST_STATE_READY if request.undo else host_pb.HOST_STATE_CORDONED
         return host_pb.CordonHostResponse(host=host)
 
-    async def DrainHost(self, request: Any, context: Context) -> host_pb.DrainHostResponse:
-        host = await self.known(request.host, context)
+    def DrainHost(self, request: Any, context: Context) -> host_pb.DrainHostResponse:
+        host = self.known(request.host, context)
         host.state = host_pb.HOST_STATE_DRAINING
         return host_pb.DrainHostResponse(host=host)
 
-    async def known(self, name: str, context: Context) -> host_pb.Host:
+    def known(self, name: str, context: Context) -> host_pb.Host:
         if name not in self.world.hosts:
-            await refuse(context, grpc.StatusCode.NOT_FOUND, f"no such host: {name}")
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"no such host: {name}")
         return self.world.hosts[name]
 
 
 class Yard:
-    """The server in its thread; a context manager."""
+    """The server; a context manager."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.port = 0
-        self.server: grpc.aio.Server | None = None
+        self.server: grpc.Server | None = None
+        self.world = World()
+        self.world.add_queue()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self.thread.start()
-        self.world = self.wait_for(self._make_world())
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.world.released.set()
         self.stop()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
-
-    async def _make_world(self) -> World:
-        world = World()
-        world.add_queue()
-        return world
 
     def do(self, action: Callable[[World], Any]) -> Any:
-        """Carry out *action* on the world in the server's thread."""
-
-        async def act() -> Any:
+        """Carry out *action* on the world."""
+        with self.world.changed:
             return action(self.world)
-
-        return self.wait_for(act())
-
-    def wait_for(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=20)
 
     def run_job(self, job_id: str, exit_code: int = 0, log: bytes = b"") -> None:
         """Take a job through a whole attempt."""
@@ -496,24 +487,21 @@ class Yard:
 
     def start(self) -> None:
         """Start to serve, on the port of before if there was one."""
-        self.wait_for(self._start())
-
-    def stop(self) -> None:
-        """Stop as a controller that is killed: connections break."""
-        if self.server is not None:
-            self.wait_for(self.server.stop(None))
-            self.server = None
-
-    async def _start(self) -> None:
-        server = grpc.aio.server()
+        server = grpc.server(ThreadPoolExecutor(32))
         job_grpc.add_JobServiceServicer_to_server(Jobs(self.world), server)
         queue_grpc.add_JobQueueServiceServicer_to_server(Queues(self.world), server)
         environment_grpc.add_ComputeEnvironmentServiceServicer_to_server(Environments(self.world), server)
         definition_grpc.add_JobDefinitionServiceServicer_to_server(Definitions(self.world), server)
         host_grpc.add_HostServiceServicer_to_server(Hosts(self.world), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
-        await server.start()
+        server.start()
         self.server = server
+
+    def stop(self) -> None:
+        """Stop as a controller that is killed: connections break."""
+        if self.server is not None:
+            self.server.stop(None).wait(20)
+            self.server = None
 
 
 def now_ms() -> int:

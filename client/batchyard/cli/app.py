@@ -55,6 +55,10 @@ Exit codes:
   130  interrupted
 
 \b
+JSON has the fields of protos/batchyard/v1 by their names there, 64-bit numbers
+as numbers. Commands that list or describe by name give a list, others an object.
+
+\b
 Settings: flags, then BATCHYARD_* (ADDRESS, OUTPUT, QUEUE, TIMEOUT_S, RETRY_S,
 CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
 """

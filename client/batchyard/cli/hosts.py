@@ -73,7 +73,7 @@ def _show_change(output: str, host: Host) -> None:
         case "name":
             out.show_names([host.facts.name])
         case _:
-            out.note(f"{host.facts.name} is {_state(host)}, {host.attempts} attempts on it")
+            out.note(f"{host.facts.name} is {_state(host)}; attempts on it: {host.attempts}")
 
 
 def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:

@@ -44,7 +44,7 @@ def job_definition() -> None:
 @options.pairs("--env", "env", "Environment variable.")
 @options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
 @options.pairs("--tag", "tags", "Tag.")
-@click.option("--attempts", type=int, metavar="N", help="Tries, not retries. Default 1.")
+@click.option("--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries. Default 1.")
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @click.option("--priority", "scheduling_priority", type=int, help="Order within a fair share.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")

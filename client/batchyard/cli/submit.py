@@ -41,7 +41,7 @@ job running.
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @click.option("--image", help="Container image. Default: none, a process.")
 @options.wanted_resources
-@click.option("--array", "array_size", type=int, default=0, metavar="N", help="Children of an array job, from 2.")
+@click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
 @click.option(
     "--depends-on",
     "depends_on",
@@ -49,7 +49,9 @@ job running.
     metavar="JOB[,N_TO_N]|SEQUENTIAL",
     help="Wait for JOB; for its child of the same index; for the previous child.",
 )
-@click.option("--attempts", type=int, metavar="N", help="Tries, not retries: 3 is at most 3. Default 1.")
+@click.option(
+    "--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries: 3 is at most 3. Default 1."
+)
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @options.pairs("--env", "env", "Environment variable.")
 @options.pairs("--param", "parameters", "Value for a Ref::K of the definition.")
@@ -92,12 +94,13 @@ def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, An
     request: dict[str, Any] = {
         "name": flags["name"] or derived_name(flags["command"], flags["definition"]),
         "queue": flags["queue"] or session.queue,
+        "array_size": flags["array_size"] or 0,
         "job_definition": flags["definition"],
         "depends_on": [_dependency(text) for text in flags["depends_on"]],
         "parameters": options.as_map(flags["parameters"]),
         "tags": options.as_map(flags["tags"]),
     }
-    same = ("array_size", "attempts", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
+    same = ("attempts", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
     request.update({key: flags[key] for key in same})
     environment = options.as_map(flags["env"])
     if flags["definition"]:

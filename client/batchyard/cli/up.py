@@ -234,7 +234,7 @@ def _tell_ready(client: Client, plan: YardPlan) -> None:
         amounts = resources_line(capacity.cpu_millis, capacity.memory_mib, capacity.gpu_millis, 0)
         out.note(f"  host {host.facts.name}: {amounts}; runs {', '.join(host.facts.runtimes)}")
     if running:
-        out.note(f"{running} attempts that were running are found again")
+        out.note(f"attempts found running: {running}")
     prefix = "" if plan.listen == settings.DEFAULT_ADDRESS else f"BATCHYARD_ADDRESS={plan.listen} "
     out.note(f"in another terminal: {prefix}batchyard submit --follow -- echo hello")
     out.note("Ctrl-C stops it")
@@ -260,7 +260,7 @@ def _stop(children: Children, plan: YardPlan) -> None:
     for name in children.stop():
         out.note(f"{name} did not stop in time and was killed")
     if running:
-        out.note(f"{running} attempts go on; the next `batchyard up` finds them again")
+        out.note(f"attempts still running: {running}; they go on, and the next `batchyard up` finds them again")
 
 
 def _attempts(plan: YardPlan) -> int:
