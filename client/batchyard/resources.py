@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 GPU_WHOLE = 1000
 """Thousandths in one GPU."""
@@ -58,7 +58,7 @@ def parse_millis(text: str) -> int:
     """
     try:
         millis = Decimal(text) * 1000
-    except InvalidOperation:
+    except ArithmeticError:
         raise ValueError(f"{text!r} is not a number") from None
     if not millis.is_finite() or millis != millis.to_integral_value():
         raise ValueError(f"{text!r} is not a multiple of 0.001")

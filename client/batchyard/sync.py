@@ -74,7 +74,8 @@ class _Background:
         if self.process_id == os.getpid():
             asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(STOP_LIMIT_S)
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(STOP_LIMIT_S)
+            self._thread.join()
+            self.loop.close()
 
 
 class Client:
@@ -136,13 +137,13 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""
-        if not self._is_closed:
+        if self._is_open:
             self.run(self.client.close())
             self._is_closed = True
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry out *work* in the background loop; an interrupt of this thread cancels it."""
-        if self._is_closed:
+        if not self._is_open:
             work.close()
             raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -161,8 +162,12 @@ class Client:
                 except StopAsyncIteration:
                     return
         finally:
-            if not self._is_closed:
+            if self._is_open:
                 self.run(_close(source, step))
+
+    @property
+    def _is_open(self) -> bool:
+        return not self._is_closed and not self._loop.is_closed()
 
     def __enter__(self) -> Self:
         return self

@@ -373,7 +373,8 @@ def test_waiting_on_a_terminal_shows_the_state_and_ends_with_the_outcome(yard: Y
     thread.start()
     written = in_terminal("--address", yard.address, "wait", job_id)
     thread.join()
-    assert f"{job_id}: ..." in written
+    assert "\x1b[?25l" in written  # the cursor is hidden while the status line turns
+    assert f" {job_id}: " in written
     assert written.splitlines()[-1].endswith(f"batchyard: {job_id} SUCCEEDED (exit code 0)")
 
 

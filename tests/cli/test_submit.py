@@ -314,6 +314,24 @@ def test_wait_gives_the_highest_exit_code(run: Run, yard: Yard) -> None:
     assert [job["id"] for job in json.loads(run("wait", "-o", "json", *made).out)] == made
 
 
+def test_wait_goes_on_over_a_restart_and_says_so_once(yard: Yard) -> None:
+    """Nothing but our own lines is on stderr, whatever gRPC thinks of a server that goes away."""
+    job_id = yard.do(lambda world: world.add_job())
+    command = [sys.executable, "-m", "batchyard", "--address", yard.address, "wait", job_id]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yard.until(lambda world: world.watches)
+        yard.stop()
+        yard.run_job(job_id, exit_code=6)
+        yard.start()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 6
+    steps = [line.removeprefix("batchyard: ") for line in err.splitlines()]
+    assert steps[0] == f"{job_id}: RUNNABLE"
+    assert steps[-1] == f"{job_id} FAILED (exit code 6)"
+    assert len([step for step in steps if step.endswith("; trying again")]) == 1
+    assert all(line.startswith("batchyard: ") for line in err.splitlines())
+
+
 def test_wait_gives_up_with_124(run: Run, yard: Yard) -> None:
     job_id = yard.do(lambda world: world.add_job())
     assert run("wait", "--timeout", "0.2", job_id).code == 124

@@ -22,6 +22,8 @@ from batchyard.cli.up import YardPlan, yard_plan
 
 START_LIMIT_S = 60.0
 
+pytestmark = pytest.mark.timeout(180)  # a yard takes seconds to start, on a busy machine many
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -91,6 +93,7 @@ def test_a_job_runs_at_once_and_ctrl_c_stops_all(tmp_path: Path, ups: list[Up]) 
     assert (followed.returncode, followed.stdout.splitlines()[1:]) == (0, ["hello"])
     assert up.stop() == 0
     assert "batchyard: stopping" in up.text()
+    assert "did not stop in time" not in up.text()
     assert up.run("jobs").returncode == 4
     assert {path.name for path in (tmp_path / "state").glob("*.log")} == {"controller.log", "agent-1.log"}
 

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from tests.sdk.yard import Yard
 
+import batchyard
 from batchyard import (
     AlreadyExistsError,
     AsyncClient,
@@ -304,6 +305,38 @@ def test_the_sync_client_serves_many_threads(yard: Yard) -> None:
     assert len({answer.job_id for answer in answers}) == 40
 
 
+def test_many_sync_clients_come_and_go_in_many_threads(yard: Yard) -> None:
+    def submit(i: int) -> str:
+        with Client(yard.address) as client:
+            return client.submit_job(name=f"job{i}", container=HELLO).job_id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(submit, range(40)))) == 40
+
+
+def test_an_unclosed_client_leaves_nothing_to_say_at_exit(yard: Yard) -> None:
+    """A script that forgets close(), even in the middle of a stream, ends quietly."""
+    job_id = yard.do(lambda world: world.add_job())
+    script = (
+        "import sys; from batchyard import Client; c = Client(sys.argv[1]); w = c.watch_jobs([sys.argv[2]]); next(w)"
+    )
+    command = [sys.executable, "-c", script, yard.address, job_id]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+def test_a_forked_process_gets_a_loop_of_its_own(yard: Yard) -> None:
+    """A process that has not called yet may fork, and both sides may then call."""
+    script = (
+        "import os, sys; from batchyard.sync import Client; parent = Client(sys.argv[1]); pid = os.fork()\n"
+        "with Client(sys.argv[1]) as client: client.describe_jobs(['a'])\n"
+        "if pid: sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    command = [sys.executable, "-c", script, yard.address]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
 def test_a_closed_sync_client_says_so(yard: Yard) -> None:
     client = Client(yard.address)
     client.close()
@@ -360,8 +393,6 @@ def test_importing_batchyard_loads_no_grpc() -> None:
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    import batchyard
-
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = batchyard.nothing
     assert set(batchyard.__all__) <= set(dir(batchyard))

@@ -6,6 +6,7 @@ Options that many commands share, and what they add up to: the session.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +44,7 @@ class Session:
 
     def client(self) -> Client:
         """Return a client; loads gRPC, so only when a command is about to call."""
+        quiet_grpc()
         from batchyard.errors import InvalidArgumentError
         from batchyard.sync import Client
 
@@ -55,6 +57,11 @@ class Session:
         if not self.has_told_retry:
             self.has_told_retry = True
             out.note(f"{error}; trying again")
+
+
+def quiet_grpc() -> None:
+    """Keep gRPC's own remarks, as on a controller that goes away, from stderr. Before gRPC is loaded."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # noqa: TID251  # gRPC has no other switch
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: object) -> None:

@@ -26,6 +26,7 @@ from batchyard.cli import exits, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.jobs import resources_line
+from batchyard.cli.options import quiet_grpc
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -155,6 +156,7 @@ def yard_plan(listen: str, state_dir: Path, agents: int, runtimes: str, store: s
 
 def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: bool) -> int:
     """Start everything, make it ready, and look after it until a signal comes or a child dies."""
+    quiet_grpc()
     from batchyard.sync import Client
 
     out.note(f"state and logs are in {plan.state_dir}")
