@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from batchyard.errors import RequestError, UnavailableError
+from batchyard.errors import UnavailableError
 
 from .core.commands import Command
 from .core.events import Event, Planned, Ticked
@@ -95,7 +95,7 @@ class Driver:
         Let *decide* look at the world, apply its event, and answer once that is stored.
 
         Raises:
-            RequestError: what *decide* raised.
+            Exception: what *decide* raised; nothing happened then.
             UnavailableError: the term ended; whether the event was stored is unknown.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -170,7 +170,7 @@ class Driver:
             return
         try:
             event, value = item.decide(self._world, now)
-        except RequestError as err:
+        except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
             if not item.answer.done():
                 item.answer.set_exception(err)
             return
@@ -198,7 +198,7 @@ class Driver:
                 continue
             try:
                 read.answer.set_result(read.look(self._world))
-            except RequestError as err:
+            except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
                 read.answer.set_exception(err)
 
     def _end(self) -> None:

@@ -87,16 +87,21 @@ async def hold_office(
         UnsupportedServerError: the store's server loses acknowledged writes.
     """
     log = structlog.get_logger()
+    told = ""
     while True:
         try:
             epoch = await store.campaign(candidate)
             world = await _load(store, clock)
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            told = ""
             await _serve_term(store, epoch, world, office, open_outlet(epoch), clock, metrics)
         except UnsupportedServerError:
             raise
         except StoreError as err:
-            log.warning("term ended", reason=str(err) or type(err).__name__)
+            reason = str(err) or type(err).__name__
+            if reason != told:
+                log.warning("does not lead", reason=reason)
+                told = reason
         await asyncio.sleep(PAUSE_S)
 
 

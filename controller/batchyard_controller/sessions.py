@@ -129,6 +129,8 @@ class Sessions(rpc.AgentServiceServicer):
         driver = self._office.driver
         first = await anext(request_iterator, None)
         hello = await _check_hello(driver, first)
+        if self._office.driver is not driver:
+            raise UnavailableError("another term began meanwhile; try again")
         session = self._begin(driver, hello)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))

@@ -352,16 +352,15 @@ class ContainerAttempt:
         else:
             self._yard.observe(Vanished(attempt_id=attempt_id, reason=VANISHED_REASON))
             return
-        out_of_memory = await self._ran_out_of_memory(facts, exit_code)
-        text = init_failure(exit_code, read_tail(self._spec.log_path, _TAIL_BYTES))
-        self._yard.observe(
-            Exited(
-                attempt_id=attempt_id,
-                exit_code=exit_code,
-                stopped_at_ms=stopped_at_ms,
-                out_of_memory=out_of_memory,
-                reason=text,
+        if text := init_failure(exit_code, read_tail(self._spec.log_path, _TAIL_BYTES)):
+            # The init ran, the command never did.
+            self._yard.observe(
+                StartFailed(attempt_id=attempt_id, reason=text, exit_code=exit_code, stopped_at_ms=stopped_at_ms)
             )
+            return
+        out_of_memory = await self._ran_out_of_memory(facts, exit_code)
+        self._yard.observe(
+            Exited(attempt_id=attempt_id, exit_code=exit_code, stopped_at_ms=stopped_at_ms, out_of_memory=out_of_memory)
         )
 
     async def _ran_out_of_memory(self, facts: ContainerFacts | None, exit_code: int) -> bool:

@@ -112,13 +112,13 @@ def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
                     model.ExitAction,
                     rule.action,
                     None,
-                    "retry_strategy.evaluate_on_exit.action",
+                    f"retry_strategy.evaluate_on_exit[{i}].action",
                 ),
                 on_status_reason=rule.on_status_reason,
                 on_reason=rule.on_reason,
                 on_exit_code=rule.on_exit_code,
             )
-            for rule in message.evaluate_on_exit
+            for i, rule in enumerate(message.evaluate_on_exit)
         ),
     )
 
@@ -142,9 +142,11 @@ def retry_message(value: model.RetryStrategy) -> job_definition_pb2.RetryStrateg
 
 def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms: int) -> model.JobDefinition:
     """Turn a registration into a definition whose revision is not chosen yet."""
-    type_ = message.type or job_definition_pb2.JOB_DEFINITION_TYPE_CONTAINER
-    if type_ != job_definition_pb2.JOB_DEFINITION_TYPE_CONTAINER:
-        raise InvalidArgumentError.from_violations([Violation("type", "only CONTAINER is supported so far")])
+    wrapper, default = job_definition_pb2.JobDefinitionType, model.DefinitionType.CONTAINER
+    type_ = enum_value(wrapper, "JOB_DEFINITION_TYPE_", model.DefinitionType, message.type, default, "type")
+    if type_ is not model.DefinitionType.CONTAINER:
+        text = f"{type_.name} is not supported yet, only CONTAINER is"
+        raise InvalidArgumentError.from_violations([Violation("type", text)])
     return model.JobDefinition(
         name=message.name,
         revision=0,

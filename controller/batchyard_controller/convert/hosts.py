@@ -9,15 +9,21 @@ from batchyard.v1 import (
     agent_pb2,
     host_pb2,
 )
-from batchyard_controller.core import model
+from batchyard_controller.core import limits, model
 from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.validation import check_host_facts, refuse
 
 from .values import pairs, resources, resources_message
 
 
 def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
-    """Turn an agent's words about its host into the core's."""
-    return model.HostFacts(
+    """
+    Turn an agent's words about its host into the core's.
+
+    Raises:
+        InvalidArgumentError: they say more than is kept of a host, or nonsense.
+    """
+    facts = model.HostFacts(
         name=message.name,
         boot_id=message.boot_id,
         agent_version=message.agent_version,
@@ -33,6 +39,8 @@ def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
         operating_system=message.operating_system,
         cpu_model=message.cpu_model,
     )
+    refuse(check_host_facts(facts))
+    return facts
 
 
 def host_facts_message(value: model.HostFacts) -> host_pb2.HostFacts:
@@ -73,7 +81,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             cause=_CAUSES.get(message.cause, model.EndCause.EXITED),
             started_at_ms=message.started_at_ms,
             stopped_at_ms=message.stopped_at_ms,
-            exit_code=message.exit_code if message.HasField("exit_code") else None,
+            exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
             reason=message.reason,
         )
     return Report(
@@ -82,3 +90,8 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         started_at_ms=message.started_at_ms,
         end=end,
     )
+
+
+def _exit_code(said: int) -> int:
+    """Return an exit code that a process can have; any other counts as the highest."""
+    return said if 0 <= said <= limits.EXIT_CODE_MAX else limits.EXIT_CODE_MAX

@@ -40,7 +40,8 @@ def enum_value(wrapper: Any, prefix: str, type_: type[E], value: int, default: E
     names = {number: name for name, number in wrapper.items() if number}
     if value not in names:
         allowed = ", ".join(n.removeprefix(prefix) for n in names.values())
-        raise InvalidArgumentError.from_violations([Violation(field, f"{value} is not one of {allowed}")])
+        text = f"{value} is not one of {allowed}" if value else f"is required, one of {allowed}"
+        raise InvalidArgumentError.from_violations([Violation(field, text)])
     return type_[names[value].removeprefix(prefix)]
 
 

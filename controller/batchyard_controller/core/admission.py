@@ -133,15 +133,25 @@ def update_environment(
 ) -> EnvironmentChanged:
     """Admit a change of the parts that are given."""
     found = find_environment(world, name)
-    return EnvironmentChanged(
-        environment=replace(
-            found,
-            state=state or found.state,
-            compute_resources=compute_resources or found.compute_resources,
-            unmanaged_vcpus=found.unmanaged_vcpus if unmanaged_vcpus is None else unmanaged_vcpus,
-            service_role=found.service_role if service_role is None else service_role,
-        )
+    changed = replace(
+        found,
+        state=state or found.state,
+        compute_resources=compute_resources or found.compute_resources,
+        unmanaged_vcpus=found.unmanaged_vcpus if unmanaged_vcpus is None else unmanaged_vcpus,
+        service_role=found.service_role if service_role is None else service_role,
     )
+    if changed.compute_resources.type is not found.compute_resources.type:
+        _check_type_change(world, changed)
+    return EnvironmentChanged(environment=changed)
+
+
+def _check_type_change(world: World, changed: ComputeEnvironment) -> None:
+    """Refuse a type that a queue's other environments do not have."""
+    for queue in world.queues.values():
+        names = {step.compute_environment for step in queue.environment_order}
+        if changed.name in names and len(names) > 1:
+            text = f"job queue {queue.name} has other compute environments, and all of a queue must be of one type"
+            raise InvalidArgumentError.from_violations([Violation("compute_resources.type", text)])
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:
@@ -181,7 +191,7 @@ def _check_environments(world: World, queue: JobQueue) -> None:
     }
     if len(types) > 1:
         text = "all compute environments of a queue must be of one type, EC2 or SPOT"
-        raise InvalidArgumentError(text, (Violation("compute_environment_order", text),))
+        raise InvalidArgumentError.from_violations([Violation("compute_environment_order", text)])
 
 
 def update_queue(
@@ -232,7 +242,7 @@ def deregister_definition(world: World, key: str) -> DefinitionChanged | None:
     """Admit that a revision becomes INACTIVE; None when it is already."""
     found = world.find_definition(key) if ":" in key else None
     if found is None:
-        raise NotFoundError(f"job definition {quote(key)} not found; give it as name:revision")
+        raise NotFoundError(f"job definition {quote(key)} not found")
     if found.status is DefinitionStatus.INACTIVE:
         return None
     return DefinitionChanged(definition=replace(found, status=DefinitionStatus.INACTIVE))

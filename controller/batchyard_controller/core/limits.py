@@ -38,6 +38,30 @@ CONTAINER_REASON_LENGTH_MAX = 255
 """AWS: AttemptContainerDetail.reason."""
 REQUEST_ID_LENGTH_MAX = 128
 """Ours."""
+JOB_ID_LENGTH_MAX = 64
+"""Ours: a UUID, a colon and an index take fewer; without a bound a long index is no number to Python."""
+DEFINITION_KEY_LENGTH_MAX = 140
+"""Ours: a name, a colon and a revision take fewer; as JOB_ID_LENGTH_MAX."""
+CURSOR_LENGTH_MAX = 64
+"""Ours: as JOB_ID_LENGTH_MAX."""
+WATCH_MAX = 10_000
+"""Ours: jobs that one stream watches by id."""
+ROLE_LENGTH_MAX = 2048
+"""AWS: length of an ARN."""
+INSTANCE_TYPES_MAX = 100
+INSTANCE_TYPE_LENGTH_MAX = 128
+"""Ours: so that a record of an environment stays small."""
+USER_LENGTH_MAX = 255
+PATH_LENGTH_MAX = 4096
+"""Linux: PATH_MAX."""
+HOST_TEXT_LENGTH_MAX = 255
+HOST_RUNTIMES_MAX = 16
+HOST_GPUS_MAX = 1000
+"""Ours: so that a record of a host stays small."""
+EXIT_CODE_MAX = 255
+"""Linux: what a process can end with."""
+SWAPPINESS_MAX = 100
+"""AWS: LinuxParameters.swappiness."""
 SHARE_IDENTIFIER_LENGTH_MAX = 255
 """AWS: shareIdentifier."""
 SCHEDULING_PRIORITY_MAX = 9999
@@ -56,6 +80,7 @@ PAGE_SIZE_MAX = 1000
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600
 """Ours: ten years, so that sums of times stay far from 64 bits."""
 INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
 
 CPU_MILLIS_MIN = 1
 CPU_MILLIS_MAX = 100_000_000

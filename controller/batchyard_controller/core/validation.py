@@ -16,13 +16,25 @@ from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, runtime_of
 
 from . import limits
-from .model import ComputeResources, Container, DependencyType, JobQueue, Pairs, RetryStrategy
-from .resolution import Submission
+from .model import (
+    ComputeResources,
+    Container,
+    DependencyType,
+    HostFacts,
+    JobQueue,
+    LinuxParameters,
+    Pairs,
+    RetryStrategy,
+)
+from .resolution import Overrides, Submission
 
 Violations = list[Violation]
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
+_RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
 _EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
 _TEXT_PATTERN = re.compile(r"[\w.:\s]*\*?", re.ASCII)
 _AMOUNT_LIMITS = {
@@ -77,20 +89,46 @@ def check_range(out: Violations, field: str, value: int, low: int, high: int, un
 
 
 def check_text(out: Violations, field: str, value: str, length_max: int) -> None:
-    """Check a free text's length."""
+    """Check a free text: its length, and that it holds lines and tabs but no other control characters."""
     if len(value) > length_max:
         out.append(Violation(field, f"{len(value)} characters; at most {length_max} are allowed"))
+    elif control := _CONTROL.search(value):
+        out.append(Violation(field, f"{quote(value)} holds the control character {control[0]!r}"))
 
 
-def check_tags(out: Violations, tags: Pairs) -> None:
+def check_lengths(field: str, values: Iterable[str], length_max: int) -> Violations:
+    """Return which texts of a list are too long to name anything."""
+    out: Violations = []
+    for i, value in enumerate(values):
+        check_text(out, f"{field}[{i}]", value[: length_max + 1], length_max)
+    return out
+
+
+def check_job_id(out: Violations, field: str, value: str) -> None:
+    """Check that a text may be the id of a job or child; whether there is one is not asked."""
+    if not value:
+        out.append(Violation(field, "a job id is required"))
+    check_text(out, field, value, limits.JOB_ID_LENGTH_MAX)
+
+
+def check_definition_key(out: Violations, field: str, value: str, *, needs_revision: bool) -> None:
+    """Check that a text is ``name:revision``, or ``name`` where that is enough."""
+    match = _DEFINITION_KEY.fullmatch(value)
+    if match is None or (needs_revision and not match[1]):
+        form = "name:revision" if needs_revision else "name or name:revision"
+        out.append(Violation(field, f"{quote(value)} does not have the form {form}"))
+
+
+def check_tags(out: Violations, tags: Pairs, field: str = "tags") -> None:
     """Check tags (AWS: TagResource)."""
     if len(tags) > limits.TAGS_MAX:
-        out.append(Violation("tags", f"{len(tags)} tags; at most {limits.TAGS_MAX} are allowed"))
+        noun = field.rpartition(".")[2]
+        out.append(Violation(field, f"{len(tags)} {noun}; at most {limits.TAGS_MAX} are allowed"))
     for key, value in tags:
         if not key:
-            out.append(Violation("tags", "a tag's key must not be empty"))
-        check_text(out, f"tags[{quote(key)}].key", key, limits.TAG_KEY_LENGTH_MAX)
-        check_text(out, f"tags[{quote(key)}]", value, limits.TAG_VALUE_LENGTH_MAX)
+            out.append(Violation(field, "a key must not be empty"))
+        check_text(out, f"{field}[{quote(key)}].key", key, limits.TAG_KEY_LENGTH_MAX)
+        check_text(out, f"{field}[{quote(key)}]", value, limits.TAG_VALUE_LENGTH_MAX)
 
 
 def check_environment_variables(out: Violations, field: str, environment: Pairs) -> None:
@@ -98,8 +136,9 @@ def check_environment_variables(out: Violations, field: str, environment: Pairs)
     for name, value in environment:
         if not _VARIABLE.fullmatch(name) or "\0" in value:
             out.append(Violation(field, f"{quote(name)} is no name of a variable, or its value holds a NUL"))
-        elif name.startswith(("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")):
-            out.append(Violation(field, f"{quote(name)}: names beginning with AWS_BATCH are reserved"))
+        elif name.startswith(_RESERVED_VARIABLES):
+            reserved = ", ".join(_RESERVED_VARIABLES)
+            out.append(Violation(field, f"{quote(name)}: names beginning with {reserved} are reserved"))
 
 
 def check_command(out: Violations, field: str, command: Iterable[str]) -> None:
@@ -118,11 +157,15 @@ def check_command(out: Violations, field: str, command: Iterable[str]) -> None:
 
 def check_resources(out: Violations, field: str, resources: Resources) -> None:
     """Check a job's amounts."""
-    for kind, (low, high, unit) in _AMOUNT_LIMITS.items():
-        check_range(out, f"{field}.{kind}", getattr(resources, kind), low, high, unit)
-    gpu = resources.gpu_millis
-    if gpu > GPU_WHOLE and gpu % GPU_WHOLE:
-        out.append(Violation(f"{field}.gpu_millis", f"{gpu} is more than one GPU and no multiple of {GPU_WHOLE}"))
+    for kind in _AMOUNT_LIMITS:
+        _check_amount(out, field, kind, getattr(resources, kind))
+
+
+def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
+    low, high, unit = _AMOUNT_LIMITS[kind]
+    check_range(out, f"{field}.{kind}", value, low, high, unit)
+    if kind == "gpu_millis" and GPU_WHOLE < value <= high and value % GPU_WHOLE:
+        out.append(Violation(f"{field}.{kind}", f"{value} is more than one GPU and no multiple of {GPU_WHOLE}"))
 
 
 def check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
@@ -142,14 +185,51 @@ def check_container(out: Violations, field: str, container: Container, *, comple
         check_resources(out, f"{field}.resources", container.resources)
     else:
         _check_given_resources(out, f"{field}.resources", container.resources)
+    _check_surroundings(out, field, container)
+    _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _refuse_unsupported(out, field, container)
 
 
 def _check_given_resources(out: Violations, field: str, resources: Resources) -> None:
     """Check a definition's amounts; those left out may still be given at submission."""
-    for kind, (low, high, unit) in _AMOUNT_LIMITS.items():
+    for kind in _AMOUNT_LIMITS:
         if getattr(resources, kind):
-            check_range(out, f"{field}.{kind}", getattr(resources, kind), low, high, unit)
+            _check_amount(out, field, kind, getattr(resources, kind))
+
+
+def _check_surroundings(out: Violations, field: str, container: Container) -> None:
+    """Check as whom, where and within which process limits a container runs."""
+    check_text(out, f"{field}.user", container.user, limits.USER_LENGTH_MAX)
+    if container.working_directory:
+        _check_path(out, f"{field}.working_directory", container.working_directory)
+    for i, ulimit in enumerate(container.ulimits):
+        at = f"{field}.ulimits[{i}]"
+        if not ulimit.name:
+            out.append(Violation(f"{at}.name", "a name is required"))
+        check_text(out, f"{at}.name", ulimit.name, limits.USER_LENGTH_MAX)
+        check_range(out, f"{at}.soft_limit", ulimit.soft_limit, -1, limits.INT64_MAX)
+        check_range(out, f"{at}.hard_limit", ulimit.hard_limit, -1, limits.INT64_MAX)
+        if ulimit.hard_limit >= 0 and not 0 <= ulimit.soft_limit <= ulimit.hard_limit:
+            text = f"{ulimit.soft_limit} is not between 0 and the hard limit {ulimit.hard_limit}"
+            out.append(Violation(f"{at}.soft_limit", text))
+
+
+def _check_linux(out: Violations, field: str, linux: LinuxParameters) -> None:
+    """Check amounts and paths (AWS: LinuxParameters)."""
+    check_range(out, f"{field}.shared_memory_size_mib", linux.shared_memory_size_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
+    if linux.max_swap_mib is not None:
+        check_range(out, f"{field}.max_swap_mib", linux.max_swap_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
+    if linux.swappiness is not None:
+        check_range(out, f"{field}.swappiness", linux.swappiness, 0, limits.SWAPPINESS_MAX)
+    for i, tmpfs in enumerate(linux.tmpfs):
+        _check_path(out, f"{field}.tmpfs[{i}].container_path", tmpfs.container_path)
+        check_range(out, f"{field}.tmpfs[{i}].size_mib", tmpfs.size_mib, 1, limits.MEMORY_MIB_MAX, "MiB")
+
+
+def _check_path(out: Violations, field: str, path: str) -> None:
+    if not path.startswith("/"):
+        out.append(Violation(field, f"{quote(path)} is no absolute path"))
+    check_text(out, field, path, limits.PATH_LENGTH_MAX)
 
 
 def _refuse_unsupported(out: Violations, field: str, container: Container) -> None:
@@ -206,8 +286,9 @@ def check_submission(submission: Submission) -> Violations:
         out.append(Violation("job_definition", "a job definition or a container is required"))
     if submission.container is not None:
         check_container(out, "container", submission.container, complete=False)
-    check_command(out, "overrides.command", submission.overrides.command)
-    check_environment_variables(out, "overrides.environment", submission.overrides.environment)
+    if submission.definition:
+        check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
+    _check_overrides(out, submission.overrides)
     if submission.array_size != 0:
         check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
     _check_dependencies(out, submission)
@@ -220,6 +301,15 @@ def check_submission(submission: Submission) -> Violations:
     check_tags(out, submission.tags)
     check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
     return out
+
+
+def _check_overrides(out: Violations, overrides: Overrides) -> None:
+    check_command(out, "overrides.command", overrides.command)
+    check_environment_variables(out, "overrides.environment", overrides.environment)
+    for kind in _AMOUNT_LIMITS:
+        value = getattr(overrides, kind)
+        if value is not None:
+            _check_amount(out, "overrides", kind, value)
 
 
 def _check_dependencies(out: Violations, submission: Submission) -> None:
@@ -240,8 +330,17 @@ def check_compute_resources(out: Violations, resources: ComputeResources) -> Non
     at = "compute_resources"
     for name in ("min_vcpus", "max_vcpus", "desired_vcpus"):
         check_range(out, f"{at}.{name}", getattr(resources, name), 0, limits.MAX_VCPUS_MAX)
-    if resources.max_vcpus and resources.min_vcpus > resources.max_vcpus:
-        out.append(Violation(f"{at}.min_vcpus", f"{resources.min_vcpus} is more than max_vcpus {resources.max_vcpus}"))
+    for name in ("min_vcpus", "desired_vcpus"):
+        if resources.max_vcpus and getattr(resources, name) > resources.max_vcpus:
+            text = f"{getattr(resources, name)} is more than max_vcpus {resources.max_vcpus}"
+            out.append(Violation(f"{at}.{name}", text))
+    if len(resources.instance_types) > limits.INSTANCE_TYPES_MAX:
+        text = f"{len(resources.instance_types)} given; at most {limits.INSTANCE_TYPES_MAX} are allowed"
+        out.append(Violation(f"{at}.instance_types", text))
+    for i, instance_type in enumerate(resources.instance_types[: limits.INSTANCE_TYPES_MAX]):
+        if not instance_type:
+            out.append(Violation(f"{at}.instance_types[{i}]", "a type must not be empty"))
+        check_text(out, f"{at}.instance_types[{i}]", instance_type, limits.INSTANCE_TYPE_LENGTH_MAX)
     if resources.allocation_strategy.startswith("SPOT_") and resources.type != "SPOT":
         out.append(
             Violation(
@@ -249,7 +348,7 @@ def check_compute_resources(out: Violations, resources: ComputeResources) -> Non
                 f"{resources.allocation_strategy} is only for type SPOT, not {resources.type}",
             )
         )
-    check_tags(out, resources.labels)
+    check_tags(out, resources.labels, f"{at}.labels")
 
 
 def check_queue(queue: JobQueue) -> Violations:
@@ -272,4 +371,28 @@ def check_queue(queue: JobQueue) -> Violations:
     if queue.state_time_limits:
         out.append(Violation("job_state_time_limit_actions", "is not supported yet"))
     check_tags(out, queue.tags)
+    return out
+
+
+def check_host_facts(facts: HostFacts) -> Violations:
+    """Return everything that is wrong with what an agent says of its host."""
+    out: Violations = []
+    texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
+    for name in ("name", *texts):
+        check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
+    for kind, (_, high, unit) in _AMOUNT_LIMITS.items():
+        check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
+    for field, values, most in (
+        ("facts.runtimes", facts.runtimes, limits.HOST_RUNTIMES_MAX),
+        ("facts.gpus", tuple(gpu.uuid for gpu in facts.gpus), limits.HOST_GPUS_MAX),
+    ):
+        if len(values) > most:
+            out.append(Violation(field, f"{len(values)} given; at most {most} are allowed"))
+        if "" in values or len(set(values)) < len(values):
+            out.append(Violation(field, "none may be empty, and none may stand twice"))
+        out += check_lengths(field, values[:most], limits.HOST_TEXT_LENGTH_MAX)
+    for i, gpu in enumerate(facts.gpus[: limits.HOST_GPUS_MAX]):
+        check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
+        check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
+    check_tags(out, facts.labels, "facts.labels")
     return out

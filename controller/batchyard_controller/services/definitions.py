@@ -14,6 +14,8 @@ from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.validation import (
     Violations,
     check_container,
+    check_definition_key,
+    check_lengths,
     check_name,
     check_range,
     check_retry,
@@ -24,7 +26,7 @@ from batchyard_controller.core.validation import (
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 
-from .paging import decode_token, encode_token, page_size
+from .paging import as_number, decode_token, encode_token, page_size
 
 
 def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violations:
@@ -69,6 +71,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
     ) -> pb.DescribeJobDefinitionsResponse:
         keys = list(request.job_definitions)
         check_describe("job_definitions", keys)
+        refuse(check_lengths("job_definitions", keys, limits.DEFINITION_KEY_LENGTH_MAX))
 
         def look(world: World) -> list[pb.JobDefinition]:
             found: list[model.JobDefinition] = []
@@ -86,9 +89,9 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         self, request: pb.ListJobDefinitionsRequest, context: Any
     ) -> pb.ListJobDefinitionsResponse:
         size = page_size(request.page_size)
-        token = decode_token(request.page_token)
-        name, _, revision = (token or "").rpartition(":")
-        after = (name, -int(revision or 0))
+        listed = f"definitions/{request.name}"
+        name, _, revision = decode_token(listed, request.page_token).rpartition(":")
+        after = (name, -as_number(revision) if revision else 0)
         status = definition_status(request.status)
 
         def look(world: World) -> pb.ListJobDefinitionsResponse:
@@ -102,7 +105,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
             ]
             return pb.ListJobDefinitionsResponse(
                 job_definitions=[definition_message(d) for d in found[:size]],
-                next_page_token=encode_token(found[size - 1].key) if len(found) > size else "",
+                next_page_token=encode_token(listed, found[size - 1].key) if len(found) > size else "",
             )
 
         return await self._office.driver.read(look)
@@ -110,6 +113,10 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
     async def DeregisterJobDefinition(
         self, request: pb.DeregisterJobDefinitionRequest, context: Any
     ) -> pb.DeregisterJobDefinitionResponse:
+        out: Violations = []
+        check_definition_key(out, "job_definition", request.job_definition, needs_revision=True)
+        refuse(out)
+
         def decide(world: World, now: model.Instant) -> tuple[Any, None]:
             return admission.deregister_definition(world, request.job_definition), None
 

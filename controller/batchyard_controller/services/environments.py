@@ -21,12 +21,15 @@ from batchyard_controller.core.validation import (
     check_name,
     check_range,
     check_tags,
+    check_text,
     refuse,
 )
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 
 from .paging import decode_token, encode_token, page_size
+
+LISTED = "environments"
 
 
 def view(world: World, environment: model.ComputeEnvironment) -> pb.ComputeEnvironment:
@@ -57,6 +60,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         check_name(out, "name", record.name)
         check_compute_resources(out, record.compute_resources)
         check_range(out, "unmanaged_vcpus", record.unmanaged_vcpus, 0, limits.MAX_VCPUS_MAX)
+        check_text(out, "service_role", record.service_role, limits.ROLE_LENGTH_MAX)
         check_tags(out, record.tags)
         refuse(out)
 
@@ -81,13 +85,13 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     async def ListComputeEnvironments(
         self, request: pb.ListComputeEnvironmentsRequest, context: Any
     ) -> pb.ListComputeEnvironmentsResponse:
-        size, after = page_size(request.page_size), decode_token(request.page_token) or ""
+        size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
 
         def look(world: World) -> pb.ListComputeEnvironmentsResponse:
             names = sorted(name for name in world.environments if name > after)
             return pb.ListComputeEnvironmentsResponse(
                 compute_environments=[view(world, world.environments[name]) for name in names[:size]],
-                next_page_token=encode_token(names[size - 1]) if len(names) > size else "",
+                next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
             )
 
         return await self._office.driver.read(look)
@@ -101,6 +105,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         if selection is not None:
             check_compute_resources(out, selection)
         check_range(out, "unmanaged_vcpus", request.unmanaged_vcpus, 0, limits.MAX_VCPUS_MAX)
+        check_text(out, "service_role", request.service_role, limits.ROLE_LENGTH_MAX)
         refuse(out)
 
         def decide(world: World, now: model.Instant) -> tuple[Any, None]:

@@ -2,7 +2,8 @@
 Errors on the wire: one interceptor turns ours into status codes and google.rpc details.
 
 Anything that is not ours is a bug: it is logged with its story and shown to the
-caller as INTERNAL without it.
+caller as INTERNAL without it. A status is kept so short that it arrives: gRPC
+takes 8 KiB of metadata, and a longer one hides the error behind another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from batchyard.errors import (
@@ -24,9 +26,16 @@ from batchyard.errors import (
     NotFoundError,
     ResourceExhaustedError,
     UnavailableError,
+    Violation,
 )
 
 DOMAIN = "batchyard"
+TEXT_BYTES_MAX = 1024
+"""Of a status' text, which travels twice, once with three bytes for each that is not ASCII."""
+VIOLATIONS_MAX = 20
+VIOLATION_BYTES_MAX = 512
+VIOLATIONS_BYTES_MAX = 2048
+"""Of all violations of a status."""
 
 _CODES: dict[type[BatchyardError], grpc.StatusCode] = {
     InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,11 +55,28 @@ def status_of(error: BatchyardError) -> status_pb2.Status:
     details = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
     packed = [_pack(detail) for detail in details]
     if isinstance(error, InvalidArgumentError) and error.violations:
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.message) for v in error.violations
-        ]
-        packed.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
-    return status_pb2.Status(code=code.value[0], message=str(error), details=packed)
+        packed.append(_pack(error_details_pb2.BadRequest(field_violations=_violations(error.violations))))
+    return status_pb2.Status(code=code.value[0], message=_cut(str(error), TEXT_BYTES_MAX), details=packed)
+
+
+def _violations(violations: tuple[Violation, ...]) -> list[error_details_pb2.BadRequest.FieldViolation]:
+    """Return as many violations as may travel, and a last one that counts the others."""
+    told: list[error_details_pb2.BadRequest.FieldViolation] = []
+    size = 0
+    for violation in violations:
+        field, text = (_cut(part, VIOLATION_BYTES_MAX) for part in (violation.field, violation.message))
+        size += len(field.encode()) + len(text.encode())
+        if size > VIOLATIONS_BYTES_MAX or len(told) == VIOLATIONS_MAX:
+            text = f"{len(violations) - len(told)} more rules are broken"
+            told.append(error_details_pb2.BadRequest.FieldViolation(field="request", description=text))
+            break
+        told.append(error_details_pb2.BadRequest.FieldViolation(field=field, description=text))
+    return told
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= bytes_max else encoded[: bytes_max - 3].decode(errors="ignore") + "..."
 
 
 def _code_of(error: BatchyardError) -> grpc.StatusCode:
@@ -76,18 +102,42 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith("/batchyard."):
             return handler
-        codecs = (handler.request_deserializer, handler.response_serializer)
+        codecs = (_reader(handler.request_deserializer), handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary, method), *codecs)
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream, method), *codecs)
-        return grpc.stream_stream_rpc_method_handler(_guard_stream(handler.stream_stream, method), *codecs)
+        return grpc.stream_stream_rpc_method_handler(_guard_streams(handler.stream_stream, method), *codecs)
+
+
+class _Unreadable:
+    """Stands for bytes that are no request, until a handler can refuse them."""
+
+
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Read requests without raising: gRPC would answer UNKNOWN, the fault of nobody."""
+    assert deserialize is not None, "generated services have one"
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    if isinstance(request, _Unreadable):
+        text = "cannot be read: it is no message of this call, or a text in it is no UTF-8"
+        raise InvalidArgumentError.from_violations([Violation("request", text)])
+    return request
 
 
 def _guard_unary(handler: Any, method: str) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await handler(request, context)
+            return await handler(_readable(request), context)
         except Exception as err:  # noqa: BLE001  # every error is answered, none swallowed
             return await _answer(context, err, method)
 
@@ -97,12 +147,20 @@ def _guard_unary(handler: Any, method: str) -> Any:
 def _guard_stream(handler: Any, method: str) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for response in handler(request, context):
+            async for response in handler(_readable(request), context):
                 yield response
         except Exception as err:  # noqa: BLE001  # every error is answered, none swallowed
             await _answer(context, err, method)
 
     return guarded
+
+
+def _guard_streams(handler: Any, method: str) -> Any:
+    async def read(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield _readable(request)
+
+    return _guard_stream(lambda requests, context: handler(read(requests), context), method)
 
 
 async def _answer(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:

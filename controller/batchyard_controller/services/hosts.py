@@ -16,6 +16,7 @@ from batchyard_controller.sessions import Sessions
 
 from .paging import decode_token, encode_token, page_size
 
+LISTED = "hosts"
 Clock = Callable[[], model.Instant]
 
 
@@ -28,14 +29,14 @@ class Hosts(rpc.HostServiceServicer):
         self._clock = clock
 
     async def ListHosts(self, request: pb.ListHostsRequest, context: Any) -> pb.ListHostsResponse:
-        size, after = page_size(request.page_size), decode_token(request.page_token) or ""
+        size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
 
         def look(world: World) -> pb.ListHostsResponse:
             places = sorted((f"{h.record.facts.name}/{h.record.id}", h) for h in world.hosts.values())
             rest = [(place, host) for place, host in places if place > after]
             return pb.ListHostsResponse(
                 hosts=[self._view(world, host) for _, host in rest[:size]],
-                next_page_token=encode_token(rest[size - 1][0]) if len(rest) > size else "",
+                next_page_token=encode_token(LISTED, rest[size - 1][0]) if len(rest) > size else "",
             )
 
         return await self._office.driver.read(look)

@@ -15,13 +15,22 @@ from batchyard_controller.convert.jobs import job_state_number, job_states, subm
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.commands import PublishMove
-from batchyard_controller.core.validation import Violations, check_submission, check_text, quote, refuse
+from batchyard_controller.core.validation import (
+    Violations,
+    check_job_id,
+    check_lengths,
+    check_range,
+    check_submission,
+    check_text,
+    quote,
+    refuse,
+)
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions
 
 from .job_view import explain_message, job_message, summary_message
-from .paging import decode_token, encode_token, page_size
+from .paging import decode_number, encode_token, page_size
 
 EVENTS_PER_MESSAGE = 500
 NO_STATES: frozenset[JobState] = frozenset()
@@ -49,6 +58,7 @@ class Jobs(rpc.JobServiceServicer):
     async def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Any) -> pb.DescribeJobsResponse:
         ids = list(request.job_ids)
         check_describe("job_ids", ids)
+        refuse(check_lengths("job_ids", ids, limits.JOB_ID_LENGTH_MAX))
 
         def look(world: World) -> list[pb.Job]:
             return [job_message(world, job, index) for job, index in _find_units(world, ids)]
@@ -56,7 +66,7 @@ class Jobs(rpc.JobServiceServicer):
         return pb.DescribeJobsResponse(jobs=await self._office.driver.read(look))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        size, after = page_size(request.page_size), _number(decode_token(request.page_token))
+        size, after = page_size(request.page_size), decode_number(_listed(request), request.page_token)
         states = job_states(request.states)
         if request.queue and request.array_job_id:
             raise InvalidArgumentError.from_violations(
@@ -65,29 +75,30 @@ class Jobs(rpc.JobServiceServicer):
 
         def look(world: World) -> pb.ListJobsResponse:
             if request.array_job_id:
-                return _list_children(world, request.array_job_id, states, size, after)
-            return _list_jobs(world, request.queue, request.name, states, size, after)
+                return _list_children(world, request, states, size, after)
+            return _list_jobs(world, request, states, size, after)
 
         return await self._office.driver.read(look)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
-        _check_reason(request.reason)
+        _check_stop(request)
         await self._office.driver.request(
             lambda world, now: (admission.cancel_job(world, request.job_id, request.reason), None)
         )
         return pb.CancelJobResponse()
 
     async def TerminateJob(self, request: pb.TerminateJobRequest, context: Any) -> pb.TerminateJobResponse:
-        _check_reason(request.reason)
+        _check_stop(request)
         await self._office.driver.request(
             lambda world, now: (admission.terminate_job(world, request.job_id, request.reason), None)
         )
         return pb.TerminateJobResponse()
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
+        _check_watch(request)
         watch = _Watch(request)
         driver, feed = self._office.driver, self._sessions.feed
-        place = feed.resume(request.cursor) if request.cursor else None
+        place = feed.resume(request.cursor) if 0 < len(request.cursor) <= limits.CURSOR_LENGTH_MAX else None
         while True:
             if place is None:
                 place = feed.end
@@ -106,8 +117,7 @@ class Jobs(rpc.JobServiceServicer):
                 yield pb.WatchJobsResponse(events=events, cursor=feed.cursor(place))
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
-        if request.offset < 0 or request.tail_lines < 0:
-            raise InvalidArgumentError.from_violations([Violation("offset", "must not be negative")])
+        _check_read(request)
         host_id, name = await self._await_attempt(request)
         offset = request.offset
         tail = request.tail_lines if request.HasField("tail_lines") else None
@@ -132,6 +142,10 @@ class Jobs(rpc.JobServiceServicer):
             await feed.wait(place)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
+        out: Violations = []
+        check_job_id(out, "job_id", request.job_id)
+        refuse(out)
+
         def look(world: World) -> pb.ExplainJobResponse:
             for job, index in _find_units(world, [request.job_id]):
                 return explain_message(world, job, index)
@@ -150,38 +164,41 @@ def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int |
     return found
 
 
-def _number(place: str | None) -> int | None:
-    return int(place) if place is not None and place.isdigit() else None
+def _listed(request: pb.ListJobsRequest) -> str:
+    """Return which list a request is about; its page tokens fit no other."""
+    return f"children/{request.array_job_id}" if request.array_job_id else f"jobs/{request.queue}"
 
 
-def _list_jobs(  # filters are independent of each other
-    world: World, queue: str, name: str, states: frozenset[JobState], size: int, after: int | None
+def _list_jobs(
+    world: World, request: pb.ListJobsRequest, states: frozenset[JobState], size: int, after: int | None
 ) -> pb.ListJobsResponse:
-    if queue:
-        admission.find_queue(world, queue)
-        feed = world.by_queue.get(queue)
+    if request.queue:
+        admission.find_queue(world, request.queue)
+        feed = world.by_queue.get(request.queue)
     else:
         feed = world.all_jobs
     found: list[model.Job] = []
     for job in feed.before(after) if feed is not None else ():
-        if (not states or job.state in states) and (not name or job.name == name):
+        if (not states or job.state in states) and request.name in ("", job.name):
             found.append(job)
             if len(found) > size:
                 break
     return pb.ListJobsResponse(
         jobs=[summary_message(world, job, None) for job in found[:size]],
-        next_page_token=encode_token(str(found[size - 1].seq)) if len(found) > size else "",
+        next_page_token=encode_token(_listed(request), str(found[size - 1].seq)) if len(found) > size else "",
     )
 
 
 def _list_children(
-    world: World, array_job_id: str, states: frozenset[JobState], size: int, after: int | None
+    world: World, request: pb.ListJobsRequest, states: frozenset[JobState], size: int, after: int | None
 ) -> pb.ListJobsResponse:
-    job = world.jobs.get(JobId(array_job_id))
+    job = world.jobs.get(JobId(request.array_job_id))
     if job is None or not job.array_size:
-        raise NotFoundError(f"array job {quote(array_job_id)} not found")
+        raise NotFoundError(f"array job {quote(request.array_job_id)} not found")
     first = -1 if after is None else after
     found: list[int] = []
+    if request.name not in ("", job.name):
+        return pb.ListJobsResponse()
     for index in world.children[job.id].indices(states or frozenset(JobState)):
         if index > first:
             found.append(index)
@@ -189,15 +206,32 @@ def _list_children(
                 break
     return pb.ListJobsResponse(
         jobs=[summary_message(world, job, index) for index in found[:size]],
-        next_page_token=encode_token(str(found[size - 1])) if len(found) > size else "",
+        next_page_token=encode_token(_listed(request), str(found[size - 1])) if len(found) > size else "",
     )
 
 
-def _check_reason(reason: str) -> None:
+def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:
     out: Violations = []
-    if not reason:
+    check_job_id(out, "job_id", request.job_id)
+    if not request.reason:
         out.append(Violation("reason", "a reason is required"))
-    check_text(out, "reason", reason, limits.REASON_LENGTH_MAX)
+    check_text(out, "reason", request.reason, limits.REASON_LENGTH_MAX)
+    refuse(out)
+
+
+def _check_watch(request: pb.WatchJobsRequest) -> None:
+    if len(request.job_ids) > limits.WATCH_MAX:
+        text = f"{len(request.job_ids)} given; at most {limits.WATCH_MAX} are allowed"
+        raise InvalidArgumentError.from_violations([Violation("job_ids", text)])
+    refuse(check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX))
+
+
+def _check_read(request: pb.ReadLogsRequest) -> None:
+    out: Violations = []
+    check_job_id(out, "job_id", request.job_id)
+    check_range(out, "attempt", request.attempt, 0, limits.INT32_MAX)
+    check_range(out, "offset", request.offset, 0, limits.INT64_MAX)
+    check_range(out, "tail_lines", request.tail_lines, 0, limits.INT32_MAX)
     refuse(out)
 
 
@@ -250,7 +284,14 @@ class _Watch:
         ]
 
     def snapshot(self, world: World) -> list[pb.JobEvent]:
-        """Return present states: of the watched ids, else of all jobs that have not ended."""
+        """
+        Return present states: of the watched ids, else of all jobs that have not ended.
+
+        Raises:
+            NotFoundError: there is no such queue, nor any job that was in it.
+        """
+        if self._queue and self._queue not in world.by_queue:
+            admission.find_queue(world, self._queue)
         units: Iterable[tuple[model.Job, int | None]]
         if self._units:
             units = _find_units(world, self._ids)

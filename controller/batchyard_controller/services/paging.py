@@ -1,4 +1,4 @@
-"""Paging: opaque tokens that survive a restart, and page sizes with a limit."""
+"""Paging: opaque tokens that survive a restart and fit one list alone, and page sizes with a limit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import binascii
 
 from batchyard.errors import InvalidArgumentError, Violation
 from batchyard_controller.core import limits
+
+NUMBER_LENGTH_MAX = 18
+"""Longest number in a token; it fits 64 bits."""
 
 
 def page_size(asked: int) -> int:
@@ -23,25 +26,52 @@ def page_size(asked: int) -> int:
     return asked or limits.PAGE_SIZE_DEFAULT
 
 
-def encode_token(place: str) -> str:
-    """Return a token for the place after which the next page begins."""
-    return base64.urlsafe_b64encode(f"1:{place}".encode()).decode()
+def encode_token(listed: str, place: str) -> str:
+    """Return a token for the place of a list after which its next page begins."""
+    return base64.urlsafe_b64encode(f"1:{listed}:{place}".encode()).decode()
 
 
-def decode_token(token: str) -> str | None:
+def decode_token(listed: str, token: str) -> str:
     """
-    Return the place that a token names; None for no token.
+    Return the place that a token names; nothing for no token.
 
     Raises:
-        InvalidArgumentError: it is no token of ours.
+        InvalidArgumentError: it is no token of this list.
     """
     if not token:
-        return None
+        return ""
     try:
-        text = base64.urlsafe_b64decode(token.encode()).decode()
+        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         text = ""
-    version, _, place = text.partition(":")
-    if version != "1":
-        raise InvalidArgumentError.from_violations([Violation("page_token", "is not a token this controller gave out")])
-    return place
+    mark = f"1:{listed}:"
+    if not text.startswith(mark) or text == mark:
+        raise _bad_token()
+    return text.removeprefix(mark)
+
+
+def decode_number(listed: str, token: str) -> int | None:
+    """
+    Return the number that a token names; None for no token.
+
+    Raises:
+        InvalidArgumentError: it is no token of this list.
+    """
+    place = decode_token(listed, token)
+    return as_number(place) if place else None
+
+
+def as_number(text: str) -> int:
+    """
+    Return a number out of a token.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_LENGTH_MAX):
+        raise _bad_token()
+    return int(text)
+
+
+def _bad_token() -> InvalidArgumentError:
+    return InvalidArgumentError.from_violations([Violation("page_token", "is not a token that this list gave out")])

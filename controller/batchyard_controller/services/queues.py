@@ -15,6 +15,8 @@ from batchyard_controller.leadership import Office
 
 from .paging import decode_token, encode_token, page_size
 
+LISTED = "queues"
+
 
 def view(world: World, queue: model.JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
@@ -57,13 +59,13 @@ class JobQueues(rpc.JobQueueServiceServicer):
         return pb.DescribeJobQueuesResponse(job_queues=await self._office.driver.read(look))
 
     async def ListJobQueues(self, request: pb.ListJobQueuesRequest, context: Any) -> pb.ListJobQueuesResponse:
-        size, after = page_size(request.page_size), decode_token(request.page_token) or ""
+        size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
 
         def look(world: World) -> pb.ListJobQueuesResponse:
             names = sorted(name for name in world.queues if name > after)
             return pb.ListJobQueuesResponse(
                 job_queues=[view(world, world.queues[name]) for name in names[:size]],
-                next_page_token=encode_token(names[size - 1]) if len(names) > size else "",
+                next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
             )
 
         return await self._office.driver.read(look)

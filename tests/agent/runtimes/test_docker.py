@@ -134,7 +134,7 @@ async def test_missing_command_has_a_reason_with_and_without_init(
     await runtime.launch(spec("bare#1", "nosuch", init=False))
     await runtime.launch(spec("folder#1", "/tmp", init=False))
     with_init, without, folder = [await seen.end_of(name) for name in ("init#1", "bare#1", "folder#1")]
-    assert isinstance(with_init, Exited)
+    assert isinstance(with_init, StartFailed)
     assert with_init.exit_code == 127
     assert with_init.reason == "CannotStartContainerError: exec nosuch failed: No such file or directory"
     assert isinstance(without, StartFailed)

@@ -1,0 +1,353 @@
+"""Requests that must be refused, by name: what `refusals.txt` gives the answers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from batchyard.v1 import compute_environment_pb2 as ce
+from batchyard.v1 import host_pb2 as host
+from batchyard.v1 import job_definition_pb2 as jd
+from batchyard.v1 import job_pb2 as job
+from batchyard.v1 import job_queue_pb2 as jq
+
+from .controller import amounts, container, definition, environment, order, queue, submission
+
+INT64_MAX = 2**63 - 1
+INT32_MAX = 2**31 - 1
+NOBODY = "00000000-0000-7000-8000-000000000000"
+DIGITS = "9" * 5000
+"""More than Python turns into a number."""
+
+DISABLED = ce.RESOURCE_STATE_DISABLED
+
+Case = tuple[str, str, Message]
+"""Name, RPC, request."""
+
+BAD_NAMES = {
+    "empty": "",
+    "129 characters": "n" * 129,
+    "space": "a b",
+    "dot": "a.b",
+    "slash": "a/b",
+    "colon": "a:1",
+    "umlaut": "größe",
+    "other digits": "job-\u0661",
+    "NUL": "a\0b",
+    "newline at the end": "a\n",
+    "emoji": "\N{PILE OF POO}",
+}
+
+
+def cases(waiting: str, array: str) -> Iterator[Case]:
+    """Yield every bad request; *waiting* and *array* are jobs of the yard."""
+    yield from _environments()
+    yield from _queues()
+    yield from _definitions()
+    yield from _submissions(waiting)
+    yield from _jobs(waiting, array)
+    yield from _lists()
+    yield from _hosts()
+
+
+def _environments() -> Iterator[Case]:
+    rpc = "CreateComputeEnvironment"
+    for what, name in BAD_NAMES.items():
+        yield f"environment name: {what}", rpc, environment(name)
+    yield "environment of no type", rpc, environment("e", type=0)
+    yield "environment of an unknown type", rpc, environment("e", type=99)
+    yield "environment in an unknown state", rpc, environment("e", state=-1)
+    yield "environment that exists", rpc, environment("default")
+    yield "environment with huge unmanaged vCPUs", rpc, environment("e", unmanaged_vcpus=INT64_MAX)
+    yield "environment with a long role", rpc, environment("e", service_role="r" * 2_000_000)
+    yield "environment with a NUL in its role", rpc, environment("e", service_role="a\0")
+    yield "environment with 51 tags", rpc, environment("e", tags={str(i): "" for i in range(51)})
+    yield "environment with bad tags", rpc, environment("e", tags={"": "x", "k" * 129: "", "v": "v" * 257, "n": "\0"})
+    selections: dict[str, dict[str, Any]] = {
+        "unknown capacity": {"type": 99},
+        "unknown strategy": {"allocation_strategy": 99},
+        "spot strategy for EC2": {"allocation_strategy": ce.ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED},
+        "negative vCPUs": {"min_vcpus": -1, "max_vcpus": -1, "desired_vcpus": -1},
+        "huge vCPUs": {"max_vcpus": INT64_MAX},
+        "min above max": {"min_vcpus": 5, "max_vcpus": 4},
+        "desired above max": {"desired_vcpus": 5, "max_vcpus": 4},
+        "an empty instance type": {"instance_types": ["m5", ""]},
+        "a long instance type": {"instance_types": ["x" * 2_000_000]},
+        "101 instance types": {"instance_types": [f"t{i}" for i in range(101)]},
+        "51 labels": {"labels": {str(i): "" for i in range(51)}},
+    }
+    for what, fields in selections.items():
+        resources = ce.ComputeResources(**fields)
+        yield f"environment with {what}", rpc, environment("e", compute_resources=resources)
+        if "labels" not in fields:
+            update = ce.UpdateComputeEnvironmentRequest(name="default", compute_resources=resources)
+            yield f"update of an environment to {what}", "UpdateComputeEnvironment", update
+    rpc = "UpdateComputeEnvironment"
+    yield "update of no environment", rpc, ce.UpdateComputeEnvironmentRequest(name="nobody", state=DISABLED)
+    yield (
+        "update of an environment to an unknown state",
+        rpc,
+        ce.UpdateComputeEnvironmentRequest(name="default", state=9),  # type: ignore[arg-type]
+    )
+    yield (
+        "update of an environment to a long role",
+        rpc,
+        ce.UpdateComputeEnvironmentRequest(name="default", service_role="r" * 2_000_000),
+    )
+    yield (
+        "update of an environment to negative unmanaged vCPUs",
+        rpc,
+        ce.UpdateComputeEnvironmentRequest(name="default", unmanaged_vcpus=-1),
+    )
+    yield (
+        "update of an environment away from its queue's other one",
+        rpc,
+        ce.UpdateComputeEnvironmentRequest(
+            name="second", compute_resources=ce.ComputeResources(type=ce.CAPACITY_TYPE_SPOT)
+        ),
+    )
+    yield "description of no environments", "DescribeComputeEnvironments", ce.DescribeComputeEnvironmentsRequest()
+    rpc = "DeleteComputeEnvironment"
+    yield "deletion of no environment", rpc, ce.DeleteComputeEnvironmentRequest(name="nobody")
+    yield "deletion of an environment in use", rpc, ce.DeleteComputeEnvironmentRequest(name="default")
+    yield "deletion of a DISABLED environment in use", rpc, ce.DeleteComputeEnvironmentRequest(name="second")
+    yield "deletion of an ENABLED environment", rpc, ce.DeleteComputeEnvironmentRequest(name="idle")
+
+
+def _queues() -> Iterator[Case]:
+    rpc = "CreateJobQueue"
+    for what, name in BAD_NAMES.items():
+        yield f"queue name: {what}", rpc, queue(name)
+    yield "queue in an unknown state", rpc, queue("q", state=77)
+    yield "queue that exists", rpc, queue("default")
+    yield "queue over nothing", rpc, jq.CreateJobQueueRequest(name="q")
+    yield "queue over four", rpc, queue("q", "default", "second", "idle", "spot")
+    yield "queue over one twice", rpc, queue("q", "default", "default")
+    same = [jq.ComputeEnvironmentOrder(order=1, compute_environment=name) for name in ("default", "idle")]
+    yield "queue with one order twice", rpc, jq.CreateJobQueueRequest(name="q", compute_environment_order=same)
+    yield "queue over nobody", rpc, queue("q", "nobody")
+    yield "queue over a long nobody", rpc, queue("q", "n" * 100_000)
+    yield "queue over EC2 and SPOT", rpc, queue("q", "default", "spot")
+    yield "queue of the least priority", rpc, queue("q", priority=-INT32_MAX - 1)
+    yield "queue with a policy", rpc, queue("q", scheduling_policy="fair")
+    limit = jq.JobStateTimeLimitAction(reason="r", state="RUNNABLE", max_time_s=600, action="CANCEL")
+    yield "queue with a state limit", rpc, queue("q", job_state_time_limit_actions=[limit])
+    yield "queue with 51 tags", rpc, queue("q", tags={str(i): "" for i in range(51)})
+    rpc = "UpdateJobQueue"
+    yield "update of no queue", rpc, jq.UpdateJobQueueRequest(name="nobody", priority=1)
+    yield "update of a queue to an unknown state", rpc, jq.UpdateJobQueueRequest(name="default", state=-7)  # type: ignore[arg-type]
+    for what, names in {
+        "nobody": ["nobody"],
+        "SPOT as well": ["default", "spot"],
+        "one twice": ["idle", "idle"],
+    }.items():
+        update = jq.UpdateJobQueueRequest(name="default", compute_environment_order=order(*names))
+        yield f"update of a queue to {what}", rpc, update
+    yield "description of no queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest()
+    yield "description of 1001 queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest(names=["q"] * 1001)
+    rpc = "DeleteJobQueue"
+    yield "deletion of no queue", rpc, jq.DeleteJobQueueRequest(name="nobody")
+    yield "deletion of an ENABLED queue", rpc, jq.DeleteJobQueueRequest(name="default")
+
+
+CONTAINERS: dict[str, dict[str, Any]] = {
+    "an image of 256 characters": {"image": "i" * 256},
+    "an image with a space": {"image": "busy box"},
+    "an image with a NUL": {"image": "busybox\0"},
+    "a NUL in an argument": {"command": ["echo", "a\0b"]},
+    "an empty first argument": {"command": ["", "x"]},
+    "a command of 8193 bytes": {"command": ["echo", "x" * 8189]},
+    "a variable without a name": {"environment": {"": "x"}},
+    "a variable with = in its name": {"environment": {"A=B": "x"}},
+    "a variable with a NUL": {"environment": {"A": "\0"}},
+    "a reserved variable": {"environment": {"AWS_BATCH_JOB_ID": "x"}},
+    "a variable reserved by us": {"environment": {"BATCHYARD_ATTEMPT": "x"}},
+    "negative amounts": {"resources": {"cpu_millis": -1, "memory_mib": -1, "gpu_millis": -1, "disk_mib": -1}},
+    "huge amounts": {"resources": dict.fromkeys(("cpu_millis", "memory_mib", "gpu_millis", "disk_mib"), INT64_MAX)},
+    "1.5 GPUs": {"resources": {"cpu_millis": 1, "memory_mib": 4, "gpu_millis": 1500}},
+    "3 MiB": {"resources": {"cpu_millis": 1, "memory_mib": 3}},
+    "a NUL in the user": {"user": "root\0"},
+    "a long user": {"user": "u" * 256},
+    "a relative working directory": {"working_directory": "srv"},
+    "a NUL in the working directory": {"working_directory": "/srv\0"},
+    "privileged": {"privileged": True},
+    "a volume": {"volumes": [{"name": "v", "host_source_path": "/"}]},
+    "a mount point": {"mount_points": [{"source_volume": "v", "container_path": "/v"}]},
+    "a secret": {"secrets": [{"name": "S", "value_from": "arn"}]},
+    "a device": {"linux_parameters": {"devices": [{"host_path": "/dev/null"}]}},
+    "negative shared memory": {"linux_parameters": {"shared_memory_size_mib": -1}},
+    "huge shared memory": {"linux_parameters": {"shared_memory_size_mib": INT64_MAX}},
+    "swappiness 101": {"linux_parameters": {"swappiness": 101}},
+    "negative swap": {"linux_parameters": {"max_swap_mib": -1}},
+    "a tmpfs of no size": {"linux_parameters": {"tmpfs": [{"container_path": "/t"}]}},
+    "a tmpfs at no place": {"linux_parameters": {"tmpfs": [{"size_mib": 1}]}},
+    "a ulimit without a name": {"ulimits": [{"soft_limit": 1, "hard_limit": 1}]},
+    "a soft limit above the hard one": {"ulimits": [{"name": "nofile", "soft_limit": 2, "hard_limit": 1}]},
+    "a negative ulimit": {"ulimits": [{"name": "nofile", "soft_limit": -2, "hard_limit": -2}]},
+}
+
+RETRIES: dict[str, dict[str, Any]] = {
+    "11 attempts": {"attempts": 11},
+    "negative attempts": {"attempts": -1},
+    "six rules": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}] * 6},
+    "a rule without an action": {"evaluate_on_exit": [{"on_exit_code": "1"}]},
+    "a rule of an unknown action": {"evaluate_on_exit": [{"action": 99, "on_exit_code": "1"}]},
+    "a rule without a pattern": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT}]},
+    "a star in the middle": {
+        "evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1*3", "on_reason": "a*b"}]
+    },
+    "a long pattern": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_reason": "x" * 513}]},
+}
+
+
+def _container(fields: dict[str, Any]) -> jd.ContainerProperties:
+    filled: dict[str, Any] = {"command": ["true"], "resources": amounts()} | fields
+    return jd.ContainerProperties(**filled)
+
+
+def _definitions() -> Iterator[Case]:
+    rpc = "RegisterJobDefinition"
+    for what, name in BAD_NAMES.items():
+        yield f"definition name: {what}", rpc, definition(name)
+    yield "definition of MULTINODE", rpc, definition("d", type=jd.JOB_DEFINITION_TYPE_MULTINODE)
+    yield "definition of an unknown type", rpc, definition("d", type=99)
+    yield "definition of more than 24 KiB", rpc, definition("d", parameters={"p": "x" * 24 * 1024})
+    yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
+    yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
+    yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
+    yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
+    for what, fields in CONTAINERS.items():
+        yield f"definition with {what}", rpc, definition("d", container=_container(fields))
+    for what, fields in RETRIES.items():
+        yield f"definition with {what}", rpc, definition("d", retry_strategy=jd.RetryStrategy(**fields))
+    yield "description of no definitions", "DescribeJobDefinitions", jd.DescribeJobDefinitionsRequest()
+    rpc = "DeregisterJobDefinition"
+    for key in ("", "train", "train:", "train:0", "train:9", "nobody:1", f"train:{DIGITS}", "train:\u0661", "n" * 9000):
+        what = key if len(key) < 50 else f"{key[:8]}... of {len(key)}"
+        yield f"deregistration of {what!a}", rpc, jd.DeregisterJobDefinitionRequest(job_definition=key)
+
+
+def _submissions(waiting: str) -> Iterator[Case]:
+    rpc = "SubmitJob"
+    for what, name in (BAD_NAMES | {"first a dash": "-x"}).items():
+        yield f"job name: {what}", rpc, submission(name)
+    yield "job for no queue", rpc, submission(queue="")
+    yield "job for an unknown queue", rpc, submission(queue="nobody")
+    yield "job for a queue of a bad name", rpc, submission(queue="a b")
+    yield "job for a DISABLED queue", rpc, submission(queue="closed")
+    yield "job of nothing", rpc, job.SubmitJobRequest(name="j", queue="default")
+    both = submission(job_definition="train", container=container())
+    yield "job of a definition and a container", rpc, both
+    for key in ("nobody", "train:2", "train:0", "train:9", "train:", ":1", "a b", f"train:{DIGITS}", "n" * 20_000):
+        what = key if len(key) < 50 else f"{key[:8]}... of {len(key)}"
+        yield f"job of definition {what!r}", rpc, submission(job_definition=key)
+    yield "job without a command", rpc, submission(container=jd.ContainerProperties(resources=amounts()))
+    yield "job without amounts", rpc, submission(container=jd.ContainerProperties(command=["true"]))
+    for what, fields in CONTAINERS.items():
+        yield f"job with {what}", rpc, submission(container=_container(fields))
+    for what, fields in RETRIES.items():
+        yield f"job with {what}", rpc, submission(retry_strategy=jd.RetryStrategy(**fields))
+    over = job.ContainerOverrides
+    yield "job of a definition lacking a parameter", rpc, submission(job_definition="template")
+    yield "override to no vCPUs", rpc, submission(job_definition="train", overrides=over(cpu_millis=0))
+    yield "override to negative memory", rpc, submission(job_definition="train", overrides=over(memory_mib=-1))
+    yield "override to huge GPUs", rpc, submission(job_definition="train", overrides=over(gpu_millis=INT64_MAX))
+    yield "override to 1.5 GPUs", rpc, submission(job_definition="train", overrides=over(gpu_millis=1500))
+    yield "override to a NUL", rpc, submission(job_definition="train", overrides=over(command=["\0"]))
+    yield (
+        "override of a reserved variable",
+        rpc,
+        submission(job_definition="train", overrides=over(environment={"AWS_BATCH_X": "y"})),
+    )
+    yield (
+        "a command that parameters make too long",
+        rpc,
+        submission(container=container(*["Ref::p"] * 1000), parameters={"p": "x" * 1000}),
+    )
+    for size in (-1, 1, 1_000_001, INT64_MAX):
+        yield f"array of {size}", rpc, submission(array_size=size)
+    yield "timeout of -1 s", rpc, submission(timeout_s=-1)
+    yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
+    yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)
+    yield "share with a NUL", rpc, submission(share_identifier="s\0")
+    yield "priority -1", rpc, submission(scheduling_priority=-1)
+    yield "priority of the largest int32", rpc, submission(scheduling_priority=INT32_MAX)
+    yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
+    yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
+    yield "request id with a NUL", rpc, submission(request_id="\0")
+    yield "30 KiB of parameters", rpc, submission(parameters={"p": "x" * 30 * 1024})
+    yield "4 MiB of command", rpc, submission(container=container(*[""] * 1_000_000))
+    depends = job.Dependency
+    yield "dependency on nobody", rpc, submission(depends_on=[depends(job_id=NOBODY)])
+    yield "dependency on no id", rpc, submission(depends_on=[depends()])
+    yield "dependency on a child", rpc, submission(depends_on=[depends(job_id=f"{waiting}:0")])
+    yield "dependency of an unknown type", rpc, submission(depends_on=[depends(job_id=waiting, type=9)])  # type: ignore[arg-type]
+    yield "dependency on 1001", rpc, submission(depends_on=[depends(job_id="x")] * 1001)
+    yield "dependency on 800 bad ids", rpc, submission(depends_on=[depends(job_id="\N{BLACK STAR}" * 9)] * 800)
+
+
+def _jobs(waiting: str, array: str) -> Iterator[Case]:
+    ids = {
+        "no job": "",
+        "nobody": NOBODY,
+        "nonsense": "x\0y",
+        "a child of no array": f"{waiting}:0",
+        "a child beyond the array": f"{array}:2",
+        "a child of many digits": f"{array}:{DIGITS}",
+        "100 KB": "x" * 100_000,
+        "capitals": waiting.upper(),
+    }
+    for what, job_id in ids.items():
+        yield f"cancellation of {what}", "CancelJob", job.CancelJobRequest(job_id=job_id, reason="r")
+        yield f"termination of {what}", "TerminateJob", job.TerminateJobRequest(job_id=job_id, reason="r")
+        yield f"explanation of {what}", "ExplainJob", job.ExplainJobRequest(job_id=job_id)
+        yield f"log of {what}", "ReadLogs", job.ReadLogsRequest(job_id=job_id)
+    for what, reason in {"no reason": "", "1025 characters": "r" * 1025, "a NUL": "a\0b"}.items():
+        yield f"cancellation for {what}", "CancelJob", job.CancelJobRequest(job_id=waiting, reason=reason)
+        yield f"termination for {what}", "TerminateJob", job.TerminateJobRequest(job_id=waiting, reason=reason)
+    yield "description of no jobs", "DescribeJobs", job.DescribeJobsRequest()
+    yield "description of 1001 jobs", "DescribeJobs", job.DescribeJobsRequest(job_ids=[waiting] * 1001)
+    yield "description of 100,001 jobs", "DescribeJobs", job.DescribeJobsRequest(job_ids=[waiting] * 100_001)
+    yield "watch of 100,001 jobs", "WatchJobs", job.WatchJobsRequest(job_ids=[waiting] * 100_001)
+    yield "watch of an unknown queue", "WatchJobs", job.WatchJobsRequest(queue="nobody")
+    yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
+    yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
+    yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
+    yield "log of -1 lines", "ReadLogs", job.ReadLogsRequest(job_id=waiting, tail_lines=-1)
+    yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
+    yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
+    rpc = "ListJobs"
+    yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queue="default", array_job_id=array)
+    yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queue="nobody")
+    yield "list of jobs of an unknown array", rpc, job.ListJobsRequest(array_job_id=NOBODY)
+    yield "list of jobs of a job that is no array", rpc, job.ListJobsRequest(array_job_id=waiting)
+    yield "list of jobs in no state", rpc, job.ListJobsRequest(states=[0])  # type: ignore[list-item]
+    yield "list of jobs in unknown states", rpc, job.ListJobsRequest(states=[99, -1])  # type: ignore[list-item]
+
+
+LISTS = {
+    "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,
+    "ListJobQueues": jq.ListJobQueuesRequest,
+    "ListJobDefinitions": jd.ListJobDefinitionsRequest,
+    "ListJobs": job.ListJobsRequest,
+    "ListHosts": host.ListHostsRequest,
+}
+
+
+def _lists() -> Iterator[Case]:
+    for rpc, request in LISTS.items():
+        for size in (-1, 1001, -INT32_MAX - 1, INT32_MAX):
+            yield f"page of {size}", rpc, request(page_size=size)
+        for token in ("x", "\N{PILE OF POO}", "MTo=", "====", "A" * 5_000):
+            what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
+            yield f"page token {what!a}", rpc, request(page_token=token)
+    yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _hosts() -> Iterator[Case]:
+    for what, name in {"no name": "", "nobody": "nobody", "100 KB": "h" * 100_000, "NUL": "\0"}.items():
+        yield f"description of host {what}", "DescribeHost", host.DescribeHostRequest(host=name)
+        yield f"cordon of host {what}", "CordonHost", host.CordonHostRequest(host=name)
+        yield f"drain of host {what}", "DrainHost", host.DrainHostRequest(host=name)

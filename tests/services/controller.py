@@ -1,0 +1,207 @@
+"""
+A real controller in this process: the services, the driver and a store, on a free port of loopback.
+
+Nothing of ours is replaced. What it keeps lies in a ``MemoryData`` (or a file), so a
+test can compare all of it before and after, or start a second controller over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_pb2, resources_pb2
+from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1.agent_pb2_grpc import AgentServiceStub
+from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
+from batchyard.v1.host_pb2_grpc import HostServiceStub
+from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
+from batchyard.v1.job_pb2_grpc import JobServiceStub
+from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard_controller.app import build_server, clock
+from batchyard_controller.leadership import Office, hold_office
+from batchyard_controller.metrics import Metrics
+from batchyard_controller.sessions import Sessions
+from batchyard_controller.store.memory import MemoryData, MemoryStore
+from batchyard_controller.store.protocol import Store
+
+PATIENCE_S = 10.0
+"""For what must happen soon; a test that waits for so long has failed."""
+
+
+class Controller:
+    """One controller over *store*; an asynchronous context manager."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.office = Office()
+        self.sessions = Sessions(self.office)
+        self._server = build_server(self.office, self.sessions)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    async def __aenter__(self) -> Self:
+        self._terms = asyncio.create_task(
+            hold_office(self._store, "test", self.office, self.sessions.open_term, clock, Metrics())
+        )
+        await self._server.start()
+        self.channel = grpc.aio.insecure_channel(self.address)
+        self.jobs: Any = JobServiceStub(self.channel)
+        self.queues: Any = JobQueueServiceStub(self.channel)
+        self.environments: Any = ComputeEnvironmentServiceStub(self.channel)
+        self.definitions: Any = JobDefinitionServiceStub(self.channel)
+        self.hosts: Any = HostServiceStub(self.channel)
+        self.agents: Any = AgentServiceStub(self.channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close()
+        await self._server.stop(None)
+        has_died = self._terms.done()
+        self._terms.cancel()
+        await asyncio.wait({self._terms})
+        await self._store.close()
+        if has_died:
+            self._terms.result()
+            raise AssertionError("a controller leads for ever")
+
+    async def until_leads(self) -> None:
+        """Wait for a term; a controller that has died says why."""
+        await self._until(leads=True)
+
+    async def until_deposed(self) -> None:
+        await self._until(leads=False)
+
+    async def _until(self, *, leads: bool) -> None:
+        async def change() -> None:
+            while self.office.leads is not leads:
+                await self.office.changed()
+
+        changing = asyncio.create_task(change())
+        await asyncio.wait({changing, self._terms}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        if self._terms.done():
+            self._terms.result()
+        assert changing.done(), f"after {PATIENCE_S} s it still {'does not lead' if leads else 'leads'}"
+
+    async def furnish(self) -> None:
+        """Make a compute environment and a queue, both of the name ``default``."""
+        await self.environments.CreateComputeEnvironment(environment("default"))
+        await self.queues.CreateJobQueue(queue("default"))
+
+    async def submit(self, name: str = "hello", **fields: Any) -> str:
+        """Submit a job that runs ``true`` and return its id."""
+        return str((await self.jobs.SubmitJob(submission(name, **fields))).job_id)
+
+    async def describe(self, job_id: str) -> job_pb2.Job:
+        answer = await self.jobs.DescribeJobs(job_pb2.DescribeJobsRequest(job_ids=[job_id]))
+        (job,) = answer.jobs
+        assert isinstance(job, job_pb2.Job)
+        return job
+
+    async def state(self, job_id: str) -> str:
+        return job_pb2.JobState.Name((await self.describe(job_id)).state).removeprefix("JOB_STATE_")
+
+
+class MemoryController(Controller):
+    """A controller over *data*, all of which a test may look at."""
+
+    def __init__(self, data: MemoryData | None = None) -> None:
+        self.data = MemoryData() if data is None else data
+        super().__init__(MemoryStore(self.data))
+
+    def stored(self) -> dict[str, bytes]:
+        """Return all that is stored now."""
+        return dict(self.data.pairs)
+
+
+# Requests that are right ------------------------------------------------------
+
+
+def environment(name: str, **fields: Any) -> environment_pb.CreateComputeEnvironmentRequest:
+    filled: dict[str, Any] = {"type": environment_pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED} | fields
+    return environment_pb.CreateComputeEnvironmentRequest(name=name, **filled)
+
+
+def order(*names: str) -> list[queue_pb.ComputeEnvironmentOrder]:
+    return [queue_pb.ComputeEnvironmentOrder(order=i, compute_environment=n) for i, n in enumerate(names)]
+
+
+def queue(name: str, *environments: str, **fields: Any) -> queue_pb.CreateJobQueueRequest:
+    steps = order(*(environments or ("default",)))
+    return queue_pb.CreateJobQueueRequest(name=name, compute_environment_order=steps, **fields)
+
+
+def amounts(cpu_millis: int = 1000, memory_mib: int = 128, **more: int) -> resources_pb2.Resources:
+    return resources_pb2.Resources(cpu_millis=cpu_millis, memory_mib=memory_mib, **more)
+
+
+def container(*command: str, **fields: Any) -> definition_pb.ContainerProperties:
+    filled: dict[str, Any] = {"resources": amounts()} | fields
+    return definition_pb.ContainerProperties(command=command or ("true",), **filled)
+
+
+def definition(name: str, **fields: Any) -> definition_pb.RegisterJobDefinitionRequest:
+    filled: dict[str, Any] = {"container": container()} | fields
+    return definition_pb.RegisterJobDefinitionRequest(name=name, **filled)
+
+
+def submission(name: str = "hello", **fields: Any) -> job_pb2.SubmitJobRequest:
+    filled: dict[str, Any] = {"queue": "default"} | fields
+    if not filled.get("job_definition"):
+        filled.setdefault("container", container())
+    return job_pb2.SubmitJobRequest(name=name, **filled)
+
+
+# Requests that are refused ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a call was refused: status, text, and the google.rpc details."""
+
+    code: str
+    text: str
+    reason: str
+    violations: tuple[tuple[str, str], ...]
+
+
+def refusal_of(err: grpc.aio.AioRpcError) -> Refusal:
+    """Read the details of a refusal; those that are no ``google.rpc`` ones fail the test."""
+    reason, violations = "", []
+    for key, value in err.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        status = status_pb2.Status.FromString(value)
+        assert status.message == err.details()
+        assert status.code == err.code().value[0]
+        for packed in status.details:
+            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            if packed.Unpack(info):
+                reason = info.reason
+                assert info.domain == "batchyard"
+            else:
+                assert packed.Unpack(bad), packed.type_url
+                violations += [(v.field, v.description) for v in bad.field_violations]
+    return Refusal(err.code().name, err.details() or "", reason, tuple(violations))
+
+
+def code_of(end: BaseException) -> str:
+    """Return the status of a call that failed, one of several that were waited for together."""
+    assert isinstance(end, grpc.aio.AioRpcError), end
+    return end.code().name
+
+
+async def refusal(call: Awaitable[Message]) -> Refusal:
+    """Wait for a call that must be refused."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as err:
+        return refusal_of(err)
+    raise AssertionError(f"it was not refused: {answer}")

@@ -1,0 +1,225 @@
+"""
+The sweep of bad input over raw stubs: each request is refused with its own clear text, and changes nothing.
+
+``refusals.txt`` holds the answers to ``bad_requests.py``. After a change of texts,
+write it anew with ``BATCHYARD_BLESS=1`` and read every line that changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from batchyard.v1 import compute_environment_pb2 as ce
+from batchyard.v1 import job_definition_pb2 as jd
+from batchyard.v1 import job_pb2
+from batchyard.v1 import job_queue_pb2 as jq
+
+from . import bad_requests
+from .controller import (
+    PATIENCE_S,
+    MemoryController,
+    Refusal,
+    container,
+    definition,
+    environment,
+    queue,
+    refusal,
+    refusal_of,
+    submission,
+)
+from .hand_agent import HandAgent
+from .rpcs import find_method
+
+GOLDEN = Path(__file__).with_name("refusals.txt")
+OURS = {
+    "INVALID_ARGUMENT": "InvalidArgument",
+    "NOT_FOUND": "NotFound",
+    "ALREADY_EXISTS": "AlreadyExists",
+    "FAILED_PRECONDITION": "FailedPrecondition",
+    "RESOURCE_EXHAUSTED": "ResourceExhausted",
+}
+ANSWER_BYTES_MAX = 8 * 1024
+"""gRPC takes no more metadata than this by default."""
+
+
+@pytest.fixture
+async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
+    """Return a yard with something of everything, and a host that is full."""
+    spot = ce.ComputeResources(type=ce.CAPACITY_TYPE_SPOT)
+    for request in (environment("second", state=ce.RESOURCE_STATE_DISABLED), environment("idle")):
+        await yard.environments.CreateComputeEnvironment(request)
+    await yard.environments.CreateComputeEnvironment(environment("spot", compute_resources=spot))
+    await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
+    for _ in range(2):
+        await yard.definitions.RegisterJobDefinition(definition("train"))
+    gone = jd.DeregisterJobDefinitionRequest(job_definition="train:2")
+    await yard.definitions.DeregisterJobDefinition(gone)
+    await yard.definitions.RegisterJobDefinition(definition("template", container=container("Ref::what")))
+    agent = HandAgent(yard, capacity={"cpu_millis": 1, "memory_mib": 1})
+    await agent.join()
+    yield yard
+    agent.drop()
+
+
+async def call(yard: MemoryController, rpc: str, request: Message) -> Refusal | None:
+    """Call any RPC; None when it was not refused."""
+    method = find_method(yard, rpc)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            if isinstance(method, grpc.aio.UnaryStreamMultiCallable):
+                stream = method(request)
+                await stream.read()
+                stream.cancel()
+            else:
+                await method(request)
+    except grpc.aio.AioRpcError as err:
+        return refusal_of(err)
+    return None
+
+
+def _check_form(rpc: str, refused: Refusal) -> None:
+    """Check what holds of every refusal: the right family, details that agree, and short enough to arrive."""
+    assert refused.code in OURS, (rpc, refused)
+    assert refused.reason == OURS[refused.code], (rpc, refused)
+    assert refused.text, rpc
+    assert refused.text.isprintable(), (rpc, refused)
+    if refused.code == "INVALID_ARGUMENT":
+        assert refused.violations, (rpc, "no field is named")
+        assert all(field and text for field, text in refused.violations), refused
+    size = 2 * len(refused.text.encode()) + sum(len(f.encode()) + len(t.encode()) for f, t in refused.violations)
+    assert size < ANSWER_BYTES_MAX, (rpc, size)
+
+
+async def test_every_bad_request_is_refused_and_changes_nothing(full: MemoryController) -> None:
+    waiting, array = await full.submit(), await full.submit(array_size=2)
+    before = full.stored()
+    lines: list[str] = []
+    for name, rpc, request in bad_requests.cases(waiting, array):
+        refused = await call(full, rpc, request)
+        assert refused is not None, f"{name} ({rpc}) was not refused"
+        assert full.stored() == before, f"{name} ({rpc}) changed something"
+        _check_form(rpc, refused)
+        told = [f"    {field}: {text}" for field, text in refused.violations] or [f"    {refused.text}"]
+        lines += [f"{rpc}, {name}", f"  {refused.code}", *told, ""]
+    text = "\n".join(lines).replace(waiting, "<waiting>").replace(waiting.upper(), "<WAITING>")
+    text = text.replace(array, "<array>")
+    if os.environ.get("BATCHYARD_BLESS"):
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text.splitlines() == GOLDEN.read_text(encoding="utf-8").splitlines()
+
+
+async def test_token_of_another_list_is_refused(full: MemoryController) -> None:
+    for i in range(2):
+        await full.submit(f"job-{i}")
+    arrays = [await full.submit(array_size=3), await full.submit(array_size=3)]
+    await HandAgent(full, "00000000-0000-4000-8000-000000000009", "omega").join()
+    lists: dict[str, Message] = {rpc: kind(page_size=1) for rpc, kind in bad_requests.LISTS.items()}
+    of_queue = job_pb2.ListJobsRequest(page_size=1, queue="default")
+    of_arrays = [job_pb2.ListJobsRequest(page_size=1, array_job_id=array) for array in arrays]
+    of_name = jd.ListJobDefinitionsRequest(page_size=1, name="train")
+    every: list[tuple[str, Any]] = [
+        *lists.items(),
+        ("ListJobs", of_queue),
+        *(("ListJobs", each) for each in of_arrays),
+        ("ListJobDefinitions", of_name),
+    ]
+    tokens = [(await find_method(full, rpc)(request)).next_page_token for rpc, request in every]
+    assert all(tokens)
+    for i, (rpc, request) in enumerate(every):
+        for j, token in enumerate(tokens):
+            request.page_token = token
+            refused = await call(full, rpc, request)
+            if i == j:
+                assert refused is None, (rpc, refused)
+            else:
+                assert refused is not None, (rpc, every[j])
+                assert refused.violations == (("page_token", "is not a token that this list gave out"),)
+
+
+async def test_thousand_and_first_queue_is_refused(yard: MemoryController) -> None:
+    calls = [yard.queues.CreateJobQueue(queue(f"q{i}")) for i in range(999)]
+    await asyncio.gather(*calls)
+    before = yard.stored()
+    told = await refusal(yard.queues.CreateJobQueue(queue("one-more")))
+    assert (told.code, told.text) == ("RESOURCE_EXHAUSTED", "there are 1000 job queues, the most allowed")
+    assert yard.stored() == before
+    page = await yard.queues.ListJobQueues(jq.ListJobQueuesRequest(page_size=1000))
+    assert len(page.job_queues) == 1000
+    assert page.next_page_token == ""
+
+
+# Bytes that are no request ------------------------------------------------------
+
+
+def _raw(yard: MemoryController, path: str) -> Callable[[bytes], Awaitable[bytes]]:
+    return cast("Callable[[bytes], Awaitable[bytes]]", yard.channel.unary_unary(f"/batchyard.v1.{path}"))
+
+
+SURROGATE = b"\xed\xa0\x80"
+UNDECODABLE = {
+    "invalid UTF-8": b"\x0a\x02\xff\xfe",
+    "a lone surrogate": b"\x0a\x03" + SURROGATE,
+    "a cut message": b"\x0a\x7f",
+    "no message": b"\xff\xff\xff\xff",
+    "a deep group": b"\x0b" * 200,
+}
+
+
+@pytest.mark.parametrize("name", UNDECODABLE)
+@pytest.mark.parametrize("path", ["JobService/SubmitJob", "JobQueueService/CreateJobQueue", "JobService/ExplainJob"])
+async def test_bytes_that_are_no_request_are_refused(yard: MemoryController, name: str, path: str) -> None:
+    before = yard.stored()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _raw(yard, path)(UNDECODABLE[name])
+    told = refusal_of(caught.value)
+    assert told.code == "INVALID_ARGUMENT", told
+    assert told.violations == (
+        ("request", "cannot be read: it is no message of this call, or a text in it is no UTF-8"),
+    )
+    assert yard.stored() == before
+
+
+@pytest.mark.parametrize("name", UNDECODABLE)
+async def test_bytes_that_are_no_request_end_a_stream_alone(yard: MemoryController, name: str) -> None:
+    channel: Any = yard.channel
+    stream = channel.unary_stream("/batchyard.v1.JobService/WatchJobs")(UNDECODABLE[name])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    agent = HandAgent(yard)
+    await agent.join()
+    garbled = channel.stream_stream("/batchyard.v1.AgentService/Connect")()
+    await garbled.write(UNDECODABLE[name])
+    assert (await garbled.code()) is grpc.StatusCode.INVALID_ARGUMENT
+    await agent.hear_nothing()
+
+
+async def test_request_of_10_mib_is_refused(yard: MemoryController) -> None:
+    before = yard.stored()
+    request = submission(parameters={"p": "x" * (10 << 20)})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await yard.jobs.SubmitJob(request)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in (caught.value.details() or "")
+    assert yard.stored() == before
+    await yard.submit()
+
+
+async def test_unknown_call_is_unimplemented(yard: MemoryController) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _raw(yard, "JobService/Nothing")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_fields_that_a_later_version_may_add_are_ignored(yard: MemoryController) -> None:
+    later = submission(request_id="later").SerializeToString() + b"\xfa\x3f\x03new"
+    await _raw(yard, "JobService/SubmitJob")(later)
+    assert len((await yard.jobs.ListJobs(job_pb2.ListJobsRequest())).jobs) == 1

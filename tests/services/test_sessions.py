@@ -1,0 +1,405 @@
+"""The agent session: an agent driven by hand, and what the controller makes of its words."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from batchyard.v1 import agent_pb2 as pb
+from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1 import job_definition_pb2 as definition_pb
+
+from .controller import PATIENCE_S, MemoryController, amounts, container
+from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
+
+
+async def _host(yard: MemoryController, name: str = "alpha") -> host_pb2.DescribeHostResponse:
+    answer = await yard.hosts.DescribeHost(host_pb2.DescribeHostRequest(host=name))
+    assert isinstance(answer, host_pb2.DescribeHostResponse)
+    return answer
+
+
+async def test_welcome_tells_epoch_and_timers(yard: MemoryController) -> None:
+    welcome = await HandAgent(yard).join()
+    assert (welcome.epoch, welcome.heartbeat_interval_ms, welcome.fence_ms) == (1, 3_000, 900_000)
+
+
+async def test_attempt_is_told_to_the_host_with_all_it_needs(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job = container("echo", "hi", environment={"A": "b"}, resources=amounts(1000, 128))
+    job_id = await yard.submit("greet", container=job, timeout_s=60)
+    (spec,) = await agent.hear_starts()
+    assert (spec.attempt_id, spec.job_id, spec.number, spec.timeout_s) == (f"{job_id}#1", job_id, 1, 60)
+    assert spec.container == job
+    assert dict(spec.environment) == {
+        "AWS_BATCH_CE_NAME": "default",
+        "AWS_BATCH_JQ_NAME": "default",
+        "AWS_BATCH_JOB_ID": job_id,
+        "AWS_BATCH_JOB_ATTEMPT": "1",
+        "BATCHYARD_ATTEMPT": spec.attempt_id,
+        "BATCHYARD_FENCE_TOKEN": "1",
+    }
+    assert spec.log_stream_name == f"greet/default/{spec.attempt_id}"
+    assert f"attempt/{spec.attempt_id}" in yard.stored(), "it was stored before it was told"
+
+
+async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:
+    gpus = [host_pb2.Gpu(uuid=f"GPU-{i}", model="A") for i in range(2)]
+    agent = HandAgent(yard, gpus=gpus, capacity=amounts(8000, 1024, gpu_millis=2000))
+    await agent.join()
+    array = await yard.submit(array_size=2, container=container(resources=amounts(gpu_millis=1000)))
+    specs = await agent.hear_starts(2)
+    assert [s.job_id for s in specs] == [f"{array}:0", f"{array}:1"]
+    assert [s.environment["AWS_BATCH_JOB_ARRAY_INDEX"] for s in specs] == ["0", "1"]
+    assert {s.environment["AWS_BATCH_JOB_ARRAY_SIZE"] for s in specs} == {"2"}
+    assert sorted((g.uuid, g.millis) for s in specs for g in s.gpus) == [("GPU-0", 1000), ("GPU-1", 1000)]
+
+
+async def test_reports_carry_a_job_through_its_states(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    assert await yard.state(job_id) == "STARTING"
+    await agent.report(running(spec.attempt_id))
+    await agent.hear_nothing()
+    assert await yard.state(job_id) == "RUNNING"
+    await agent.report(ended(spec.attempt_id, 7, reason="it said so"))
+    assert list((await agent.hear("ack")).attempt_ids) == [spec.attempt_id]
+    job = await yard.describe(job_id)
+    assert (job.state, job.status_reason) == (job_pb2.JOB_STATE_FAILED, "Essential container in task exited")
+    assert (job.exit_code, job.started_at_ms, job.stopped_at_ms) == (7, 1_000, 2_000)
+    (attempt,) = job.attempts
+    assert (attempt.host_name, attempt.reason, attempt.exit_code, attempt.epoch) == ("alpha", "it said so", 7, 1)
+
+
+async def test_repeated_reports_change_nothing_and_are_acknowledged_again(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit(retry_strategy=definition_pb.RetryStrategy(attempts=3))
+    (spec,) = await agent.hear_starts()
+    end = ended(spec.attempt_id, 1)
+    await agent.report(running(spec.attempt_id), running(spec.attempt_id), end, end)
+    assert list((await agent.hear("ack")).attempt_ids) == [spec.attempt_id] * 2
+    (second,) = await agent.hear_starts()
+    before = yard.stored()
+    await agent.report(end)
+    assert list((await agent.hear("ack")).attempt_ids) == [spec.attempt_id]
+    assert yard.stored() == before
+    assert [a.number for a in (await yard.describe(job_id)).attempts] == [1, 2]
+    assert second.attempt_id == f"{job_id}#2"
+
+
+async def test_report_of_an_attempt_that_is_not_the_hosts_own_is_revoked(yard: MemoryController) -> None:
+    alpha, beta = HandAgent(yard), HandAgent(yard, OTHER_ID, "beta", capacity=amounts(100, 100))
+    await alpha.join()
+    await beta.join()
+    job_id = await yard.submit()
+    (spec,) = await alpha.hear_starts()
+    await beta.report(running(spec.attempt_id))
+    assert (await beta.hear("revoke")).attempt_id == spec.attempt_id
+    await beta.report(ended(spec.attempt_id, 0))
+    assert list((await beta.hear("ack")).attempt_ids) == [spec.attempt_id], "it may forget it"
+    assert await yard.state(job_id) == "STARTING", "and nobody believes it"
+    await beta.report(running("nonsense"), pb.AttemptReport(attempt_id="x", phase=99))  # type: ignore[arg-type]
+    assert (await beta.hear("revoke")).attempt_id == "nonsense"
+    await beta.hear_nothing()
+
+
+async def test_end_is_acknowledged_only_after_it_is_stored(yard: MemoryController) -> None:
+    """A commit that fails ends the term: no acknowledgement, and the agent says it again."""
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    yard.data.cut_next_commit(0)
+    end = ended(spec.attempt_id, 0)
+    await agent.report(end)
+    assert await agent.read() is None, "the stream ended without an acknowledgement"
+    await yard.until_leads()
+    assert await yard.state(job_id) == "STARTING"
+    again = HandAgent(yard)
+    assert (await again.join([end], epoch=1)).epoch == 2
+    assert list((await again.hear("ack")).attempt_ids) == [spec.attempt_id]
+    job = await yard.describe(job_id)
+    assert (job.state, len(job.attempts)) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
+
+
+async def test_start_that_was_lost_is_sent_again(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    await yard.submit()
+    (spec,) = await agent.hear_starts()
+    agent.drop()
+    again = HandAgent(yard)
+    await again.join()
+    assert await again.hear_starts() == [spec]
+    third = HandAgent(yard)
+    await third.join([pb.AttemptReport(attempt_id=spec.attempt_id, phase=pb.ATTEMPT_PHASE_STARTING)])
+    await third.hear_nothing()
+
+
+async def test_running_attempt_that_the_host_no_longer_knows_is_lost(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    await agent.report(running(spec.attempt_id))
+    await agent.hear_nothing()
+    await HandAgent(yard).join()
+    job = await yard.describe(job_id)
+    assert (job.state, job.status_reason) == (
+        job_pb2.JOB_STATE_FAILED,
+        f"Host EC2 (instance {HOST_ID}) terminated.",
+    )
+
+
+async def test_stop_that_was_lost_is_sent_again(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    await agent.report(running(spec.attempt_id))
+    await agent.hear_nothing()
+    agent.drop()
+    await yard.jobs.TerminateJob(job_pb2.TerminateJobRequest(job_id=job_id, reason="enough"))
+    again = HandAgent(yard)
+    await again.join([running(spec.attempt_id)])
+    assert (await again.hear("stop")).attempt_id == spec.attempt_id
+
+
+async def test_second_session_of_a_host_replaces_the_first(yard: MemoryController) -> None:
+    first, second = HandAgent(yard), HandAgent(yard)
+    await first.join()
+    await second.join()
+    assert await first.read() is None
+    assert await first.code() == "OK"
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY, "the end of the first is not the host's"
+    await yard.submit()
+    await second.hear_starts()
+
+
+async def test_host_that_left_is_unreachable_and_gets_no_work(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    await agent.leave()
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_UNREACHABLE
+    assert await yard.state(await yard.submit()) == "RUNNABLE"
+
+
+async def test_name_of_another_connected_host_is_refused(yard: MemoryController) -> None:
+    first = HandAgent(yard)
+    await first.join()
+    before = yard.stored()
+    clash = HandAgent(yard, OTHER_ID, "alpha")
+    await clash.open(pb.ConnectRequest(hello=pb.Hello(host_id=OTHER_ID, facts=clash.facts)))
+    assert await clash.code() == "ALREADY_EXISTS"
+    assert await clash.error() == "another host named alpha is connected; give this one another --name"
+    assert yard.stored() == before
+    await first.leave()
+    await clash.join()
+    assert (await _host(yard, "alpha")).host.id == OTHER_ID, "the connected one of two with one name"
+
+
+GARBAGE = {
+    "nothing": (None, "the first message of a session must be a hello"),
+    "empty": (pb.ConnectRequest(), "the first message of a session must be a hello"),
+    "heartbeat": (
+        pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=1)),
+        "the first message of a session must be a hello",
+    ),
+    "no id": (pb.ConnectRequest(hello=pb.Hello(facts=facts())), "hello.host_id: '' is no UUID"),
+    "bad id": (
+        pb.ConnectRequest(hello=pb.Hello(host_id="A" * 36, facts=facts())),
+        f"hello.host_id: '{'A' * 36}' is no UUID",
+    ),
+    "no name": (pb.ConnectRequest(hello=pb.Hello(host_id=HOST_ID)), "hello.facts.name: '' is no host name"),
+    "NUL": (
+        pb.ConnectRequest(hello=pb.Hello(host_id=HOST_ID, facts=facts("a\0"))),
+        "hello.facts.name: 'a\\x00' is no host name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_session_that_begins_with_garbage_is_refused(yard: MemoryController, name: str) -> None:
+    first, text = GARBAGE[name]
+    before = yard.stored()
+    agent = HandAgent(yard)
+    await agent.open(first)
+    assert await agent.code() == "INVALID_ARGUMENT"
+    assert await agent.error() == text
+    assert yard.stored() == before
+
+
+BAD_FACTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a huge label": (
+        {"labels": {"k": "v" * 2_000_000}},
+        "facts.labels['k']: 2000000 characters; at most 256 are allowed",
+    ),
+    "a huge model": ({"cpu_model": "m" * 2_000_000}, "facts.cpu_model: 2000000 characters; at most 255 are allowed"),
+    "negative capacity": (
+        {"capacity": {"cpu_millis": -1}},
+        "facts.capacity.cpu_millis: -1 thousandths of a vCPU is not between 0 and 100000000",
+    ),
+    "huge capacity": (
+        {"capacity": {"memory_mib": 2**63 - 1}},
+        f"facts.capacity.memory_mib: {2**63 - 1} MiB is not between 0 and 1073741824",
+    ),
+    "one GPU twice": (
+        {"gpus": [{"uuid": "G"}, {"uuid": "G"}]},
+        "facts.gpus: none may be empty, and none may stand twice",
+    ),
+    "17 runtimes": ({"runtimes": [str(i) for i in range(17)]}, "facts.runtimes: 17 given; at most 16 are allowed"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FACTS)
+async def test_host_that_says_nonsense_of_itself_is_refused(yard: MemoryController, name: str) -> None:
+    fields, text = BAD_FACTS[name]
+    before = yard.stored()
+    agent = HandAgent(yard, **fields)
+    await agent.open(pb.ConnectRequest(hello=pb.Hello(host_id=HOST_ID, facts=agent.facts)))
+    assert await agent.code() == "INVALID_ARGUMENT"
+    assert await agent.error() == text
+    assert yard.stored() == before
+    await HandAgent(yard).join()
+
+
+async def test_exit_code_that_no_process_has_counts_as_the_highest(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    array = await yard.submit(array_size=2)
+    for spec, code in zip(await agent.hear_starts(2), (2**31 - 1, -(2**31)), strict=True):
+        await agent.finish(spec.attempt_id, code)
+    for i in range(2):
+        child = await yard.describe(f"{array}:{i}")
+        assert (child.state, child.exit_code) == (job_pb2.JOB_STATE_FAILED, 255)
+
+
+async def test_garbage_later_on_is_ignored(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    before = yard.stored()
+    await agent._call.write(pb.ConnectRequest())
+    await agent._call.write(pb.ConnectRequest(hello=pb.Hello(host_id=OTHER_ID)))
+    await agent.report()
+    await agent.report(pb.AttemptReport())
+    await agent.hear_nothing()
+    assert yard.stored() == before
+
+
+async def test_heartbeat_brings_usage_and_new_facts(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7)
+    before = yard.stored()
+    await agent.beat(usage=usage)
+    assert (await agent.hear("heartbeat_ack")).sequence == 1
+    host = (await _host(yard)).host
+    assert host.usage == usage
+    assert host.last_heard_at_ms > 0
+    assert yard.stored() == before, "what a host is doing is not stored"
+    await agent.beat(facts=facts(zone="east"))
+    await agent.hear("heartbeat_ack")
+    assert (await _host(yard)).host.facts.zone == "east"
+
+
+# Hosts ----------------------------------------------------------------------------
+
+
+async def test_hosts_are_listed_in_name_order_and_pages(yard: MemoryController) -> None:
+    names = ("delta", "alpha", "charlie", "bravo")
+    for i, name in enumerate(names):
+        await HandAgent(yard, f"00000000-0000-4000-8000-00000000000{i}", name).join()
+    request, seen = host_pb2.ListHostsRequest(page_size=3), []
+    while True:
+        page = await yard.hosts.ListHosts(request)
+        seen += [host.facts.name for host in page.hosts]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == sorted(names)
+
+
+async def test_host_is_described_by_id_and_by_name_with_its_attempts(yard: MemoryController) -> None:
+    agent = HandAgent(yard, labels={"rack": "7"}, host_type="m5.large", purchase_option="on-demand", zone="z")
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    by_name, by_id = await _host(yard), await _host(yard, HOST_ID)
+    assert by_name == by_id
+    assert (list(by_id.attempt_ids), list(by_id.job_ids)) == ([spec.attempt_id], [job_id])
+    host = by_id.host
+    assert (host.id, host.state, host.attempts) == (HOST_ID, host_pb2.HOST_STATE_READY, 1)
+    assert (host.allocated.cpu_millis, host.allocated.memory_mib) == (1000, 128)
+    assert host.facts == agent.facts
+
+
+async def test_cordon_gives_no_new_work_and_is_taken_back(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    host = (await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha"))).host
+    assert (host.state, host.cordoned, host.draining) == (host_pb2.HOST_STATE_CORDONED, True, False)
+    job_id = await yard.submit()
+    await agent.hear_nothing()
+    told = (await yard.describe(job_id)).waiting_reason
+    assert told == "waits for a host: none of the 1 hosts of default with runtime process takes work now"
+    host = (await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host=HOST_ID, undo=True))).host
+    assert host.state == host_pb2.HOST_STATE_READY
+    await agent.hear_starts()
+
+
+async def test_drained_host_is_empty_and_stays_so_over_a_new_term(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    await yard.submit()
+    (spec,) = await agent.hear_starts()
+    host = (await yard.hosts.DrainHost(host_pb2.DrainHostRequest(host="alpha"))).host
+    assert (host.state, host.attempts, host.draining) == (host_pb2.HOST_STATE_DRAINING, 1, True)
+    await agent.finish(spec.attempt_id)
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_DRAINED
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_UNREACHABLE, "until it says hello"
+    again = HandAgent(yard)
+    await again.join()
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_DRAINED
+    await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha", undo=True))
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
+
+
+async def test_many_hosts_share_an_array_without_over_commitment(yard: MemoryController) -> None:
+    agents = [HandAgent(yard, f"00000000-0000-4000-8000-00000000000{i}", f"h{i}") for i in range(3)]
+    for agent in agents:
+        await agent.join()
+    array = await yard.submit(array_size=20)
+
+    async def work(agent: HandAgent) -> int:
+        done = 0
+        while await yard.state(array) == "PENDING":
+            message = await agent.read()
+            assert message is not None
+            if message.WhichOneof("message") != "start":
+                continue
+            host = (await _host(yard, agent.host_id)).host
+            assert host.attempts <= 4, "four vCPUs"
+            for spec in message.start.attempts:
+                await agent.report(running(spec.attempt_id), ended(spec.attempt_id, 0))
+                done += 1
+        return done
+
+    workers = [asyncio.create_task(work(agent)) for agent in agents]
+    async with asyncio.timeout(PATIENCE_S):
+        while await yard.state(array) == "PENDING":
+            await asyncio.wait(workers, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+    assert await yard.state(array) == "SUCCEEDED"
+    for agent in agents:
+        await agent.beat()
+    done = await asyncio.gather(*workers)
+    assert sum(done) == 20
+    assert min(done) > 0

@@ -1,0 +1,149 @@
+"""Leadership that ends in the middle: callers hear UNAVAILABLE, the next term believes the store alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from batchyard.v1 import job_pb2 as pb
+from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard_controller.store.memory import MemoryStore
+
+from .controller import PATIENCE_S, MemoryController, code_of, queue, refusal, submission
+from .hand_agent import HandAgent, running
+
+
+async def test_controller_that_does_not_lead_says_so() -> None:
+    async with MemoryController() as first:
+        await first.until_leads()
+        await first.furnish()
+        async with MemoryController(first.data) as standby:
+            told = await refusal(standby.jobs.SubmitJob(submission()))
+            assert told.code == "UNAVAILABLE"
+            assert told.text == "this controller does not lead now; try again"
+            told = await refusal(standby.queues.ListJobQueues(queue_pb.ListJobQueuesRequest()))
+            assert told.code == "UNAVAILABLE"
+            agent = HandAgent(standby)
+            await agent.open(None)
+            assert await agent.code() == "UNAVAILABLE"
+            job_id = await first.submit()
+            first.data.depose()
+            await standby.until_leads()
+            assert await standby.state(job_id) == "RUNNABLE"
+
+
+@pytest.mark.parametrize("atoms", [0, 1])
+async def test_submit_whose_commit_is_cut_is_unknown_and_safe_to_repeat(yard: MemoryController, atoms: int) -> None:
+    yard.data.cut_next_commit(atoms)
+    told = await refusal(yard.jobs.SubmitJob(submission(request_id="once")))
+    assert (told.code, told.text) == ("UNAVAILABLE", "this controller stopped leading; try again")
+    await yard.until_leads()
+    kept = [key for key in yard.stored() if key.startswith("job/")]
+    assert len(kept) == atoms
+    job_id = await yard.submit(request_id="once")
+    listed = (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert [job.id for job in listed] == [job_id]
+    assert not kept or kept == [f"job/{job_id}"]
+
+
+async def test_next_term_has_exactly_what_was_committed(yard: MemoryController) -> None:
+    """Of many submits at once, those and only those whose commit was not cut are there afterwards."""
+    yard.data.cut_next_commit(5)
+    calls = [yard.jobs.SubmitJob(submission(f"job-{i}")) for i in range(12)]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    acknowledged = {end.job_id for end in ends if isinstance(end, pb.SubmitJobResponse)}
+    codes = {code_of(end) for end in ends if isinstance(end, BaseException)}
+    assert codes <= {"UNAVAILABLE"}
+    await yard.until_leads()
+    stored = {key.removeprefix("job/") for key in yard.stored() if key.startswith("job/")}
+    listed = {job.id for job in (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs}
+    assert listed == stored
+    assert acknowledged <= stored
+
+
+async def test_readers_never_see_what_was_not_stored(yard: MemoryController) -> None:
+    yard.data.cut_next_commit(0)
+    submit = asyncio.ensure_future(refusal(yard.jobs.SubmitJob(submission("ghost"))))
+    reads = [yard.jobs.ListJobs(pb.ListJobsRequest()) for _ in range(20)]
+    ends = await asyncio.gather(*reads, return_exceptions=True)
+    await submit
+    await yard.until_leads()
+    for end in ends:
+        if isinstance(end, pb.ListJobsResponse):
+            assert not end.jobs
+    assert not (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+
+
+async def test_everything_comes_back_as_it_was_in_the_next_term(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    done = await yard.submit("done")
+    (spec,) = await agent.hear_starts()
+    await agent.finish(spec.attempt_id, exit_code=3)
+    array = await yard.submit(array_size=6)
+    specs = await agent.hear_starts(4)
+    await agent.report(*(running(s.attempt_id) for s in specs))
+    await agent.hear_nothing()
+    await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=f"{array}:5", reason="no"))
+    after_array = await yard.submit("after", depends_on=[pb.Dependency(job_id=array)])
+    ids = [done, array, after_array, *(f"{array}:{i}" for i in range(6))]
+    told = [await yard.describe(job_id) for job_id in ids]
+    counts = (await yard.queues.ListJobQueues(queue_pb.ListJobQueuesRequest())).job_queues
+    before = yard.stored()
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    again = [await yard.describe(job_id) for job_id in ids]
+    for old, new in zip(told, again, strict=True):
+        new.waiting_reason = old.waiting_reason  # it names hosts, and none is connected yet
+        assert new == old
+    assert (await yard.queues.ListJobQueues(queue_pb.ListJobQueuesRequest())).job_queues == counts
+    assert yard.stored() == before
+
+
+async def test_agent_goes_on_with_what_runs_in_the_next_term(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    yard.data.depose()
+    assert await agent.read() is None
+    await yard.until_leads()
+    again = HandAgent(yard)
+    welcome = await again.join([running(spec.attempt_id)], epoch=1)
+    assert welcome.epoch == 2
+    await again.hear_nothing()
+    assert await yard.state(job_id) == "RUNNING"
+    await again.finish(spec.attempt_id)
+    (attempt,) = (await yard.describe(job_id)).attempts
+    assert attempt.epoch == 1, "the leader that claimed it"
+
+
+async def test_callers_who_wait_when_the_term_ends_are_answered(yard: MemoryController) -> None:
+    calls = [yard.queues.CreateJobQueue(queue(f"q{i}")) for i in range(20)]
+    yard.data.depose()
+    async with asyncio.timeout(PATIENCE_S):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    await yard.until_leads()
+    listed = (await yard.queues.ListJobQueues(queue_pb.ListJobQueuesRequest())).job_queues
+    names = {row.name for row in listed}
+    for i, end in enumerate(ends):
+        if isinstance(end, BaseException):
+            assert code_of(end) == "UNAVAILABLE"
+        else:
+            assert f"q{i}" in names
+
+
+async def test_leader_that_steps_down_makes_room_for_another(yard: MemoryController) -> None:
+    other = MemoryStore(yard.data)
+    taking = asyncio.create_task(other.campaign("other"))
+    await asyncio.sleep(0)
+    yard.data.depose()
+    assert await taking == 2
+    await yard.until_deposed()
+    told = await refusal(yard.jobs.SubmitJob(submission()))
+    assert told.code == "UNAVAILABLE"
+    await other.close()
+    await yard.until_leads()
+    assert await yard.state(await yard.submit()) == "RUNNABLE"
