@@ -42,6 +42,7 @@ missing_packages() {
     has etcd || echo etcd-server
     has gcc || echo gcc libc6-dev
     [ -x /bin/busybox ] || echo busybox-static
+    has openssl || echo openssl
     has systemd-analyze || echo systemd
     if ! engine_answers; then
         has dockerd || echo docker.io

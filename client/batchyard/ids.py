@@ -23,6 +23,7 @@ NAME_LENGTH_MAX = 128
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -64,7 +65,7 @@ def child_id(parent: str, index: int) -> JobId:
 def split_job_id(job_id: str) -> tuple[JobId, int | None]:
     """Split a job id into the job's own id and the child's index, if any."""
     parent, colon, index = job_id.partition(":")
-    if colon and index.isascii() and index.isdigit() and str(int(index)) == index:
+    if colon and _INDEX.fullmatch(index):
         return JobId(parent), int(index)
     return JobId(job_id), None
 

@@ -139,10 +139,11 @@ async def _first_done(stop: asyncio.Event, terms: asyncio.Task[None]) -> None:
 async def _report_health(office: Office, healthy: health.aio.HealthServicer) -> None:
     """Answer SERVING while this controller leads."""
     while True:
+        change = office.change
         status = health_pb2.HealthCheckResponse.SERVING if office.leads else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", *SERVICES):
             await healthy.set(service, status)
-        await office.changed()
+        await change.wait()
 
 
 def _listen(server: grpc.aio.Server, address: str) -> None:

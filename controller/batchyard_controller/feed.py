@@ -48,7 +48,7 @@ class Feed:
     def resume(self, cursor: str) -> int | None:
         """Return the number that a cursor names, or None if it cannot be resumed."""
         epoch, _, number = cursor.partition("-")
-        if epoch != str(self._epoch) or not (number.isascii() and number.isdigit()):
+        if epoch != str(self._epoch) or not (number.isascii() and number.isdigit() and len(number) < 19):
             return None
         place = int(number)
         return place if self._last - len(self._moves) <= place <= self._last else None

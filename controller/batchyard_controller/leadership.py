@@ -54,9 +54,10 @@ class Office:
         """Whether there is a term now."""
         return self._driver is not None
 
-    async def changed(self) -> None:
-        """Return when a term has begun or ended."""
-        await self._change.wait()
+    @property
+    def change(self) -> asyncio.Event:
+        """Set when the next term begins or this one ends; take it before looking, so that none is missed."""
+        return self._change
 
     def enter(self, driver: Driver) -> None:
         """Begin a term."""

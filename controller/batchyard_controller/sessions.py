@@ -138,6 +138,8 @@ class Sessions(rpc.AgentServiceServicer):
         try:
             async for message in session.messages():
                 yield message
+            if reader.done():
+                reader.result()  # raises what was wrong with the agent's message
         finally:
             reader.cancel()
             session.fail_reads()
@@ -147,7 +149,7 @@ class Sessions(rpc.AgentServiceServicer):
             log.info("host left", session=session.number)
 
     def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
-        host_id = HostId(hello.host_id)
+        host_id, facts = HostId(hello.host_id), host_facts(hello.facts)
         session = _Session(host_id, next(self._numbers), self._epoch)
         former = self._sessions.get(host_id)
         if former is not None:
@@ -163,7 +165,7 @@ class Sessions(rpc.AgentServiceServicer):
         driver.post(
             HostJoined(
                 host_id=host_id,
-                facts=host_facts(hello.facts),
+                facts=facts,
                 session=session.number,
                 reports=reports(hello.attempts),
             )

@@ -82,7 +82,7 @@ class Controller:
     async def _until(self, *, leads: bool) -> None:
         async def change() -> None:
             while self.office.leads is not leads:
-                await self.office.changed()
+                await self.office.change.wait()
 
         changing = asyncio.create_task(change())
         await asyncio.wait({changing, self._terms}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)

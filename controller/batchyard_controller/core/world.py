@@ -191,7 +191,7 @@ class World:
         revisions = self.definitions.get(name, [])
         if not colon:
             return next((d for d in reversed(revisions) if d.status == "ACTIVE"), None)
-        if number.isascii() and number.isdigit() and 1 <= int(number) <= len(revisions):
+        if number.isascii() and number.isdigit() and len(number) < 10 and 1 <= int(number) <= len(revisions):
             return revisions[int(number) - 1]
         return None
 

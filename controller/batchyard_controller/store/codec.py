@@ -57,7 +57,7 @@ class _StoredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredChunk:
-    """A chunk of children: columns in base 85, the rest sparse."""
+    """A chunk of children: columns in base 64, the rest sparse."""
 
     states: str
     attempts: str
@@ -194,12 +194,17 @@ def _default(f: Field[Any]) -> object:
 
 
 def _text(column: bytes) -> str:
-    return base64.b85encode(column).decode()
+    # Not base 85, which Python encodes in Python: a chunk is written at every child's end.
+    return base64.b64encode(column).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def _column(type_code: str, text: str) -> array[int]:
     column = array(type_code)
-    column.frombytes(base64.b85decode(text))
+    column.frombytes(_bytes(text))
     return column
 
 
@@ -284,8 +289,8 @@ class _Decoder:
     def _chunk(self, value: bytes) -> Chunk:
         stored = self._decode(_StoredChunk, value)
         return Chunk(
-            states=bytearray(base64.b85decode(stored.states)),
-            attempts=bytearray(base64.b85decode(stored.attempts)),
+            states=bytearray(_bytes(stored.states)),
+            attempts=bytearray(_bytes(stored.attempts)),
             exit_codes=_column("h", stored.exit_codes),
             claimed=_column("q", stored.claimed),
             started=_column("q", stored.started),
