@@ -35,6 +35,8 @@ SILENCE_MIN_S = 5.0
 """A stream is given up when a heartbeat has waited longer than three intervals, at least this long."""
 HEARTBEAT_INTERVAL_MS_MIN = 50
 REPORTS_PER_MESSAGE = 1_000
+REPORTS_PAUSE_S = 0.005
+"""Between messages of reports: each costs the controller a commit, and reports that wait share one."""
 LOG_READS_MAX = 64
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -262,6 +264,8 @@ class Session:
             for start in range(0, len(reports), REPORTS_PER_MESSAGE):
                 some = agent_pb2.AttemptReports(reports=map(report_from, reports[start : start + REPORTS_PER_MESSAGE]))
                 await _write(call, agent_pb2.ConnectRequest(reports=some))
+            if reports:
+                await asyncio.sleep(REPORTS_PAUSE_S)
 
     async def _answer_log_read(self, asked: agent_pb2.LogRead) -> None:
         answer = agent_pb2.LogSlice(read_id=asked.read_id, next_offset=asked.offset)
