@@ -17,6 +17,30 @@ from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
 
+def set_up_logging(level: str) -> None:
+    """
+    Have structlog write to stderr: for a person on a terminal, as key=value elsewhere.
+
+    Tracebacks are plain: the values of variables, which structlog shows by default,
+    may hold users' secrets, and cost seconds to print.
+    """
+    renderer: structlog.typing.Processor = structlog.processors.LogfmtRenderer(
+        key_order=["timestamp", "level", "event"]
+    )
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 @click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_CONTROLLER", "show_default": True})
 @click.option("--listen", default=DEFAULT_LISTEN, help="host:port of the gRPC listener.")
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
@@ -24,10 +48,7 @@ from .store.protocol import StoreError
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(listen: str, store: str, metrics: str, log_level: str) -> None:
     """Run the Batchyard controller."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    set_up_logging(log_level)
     try:
         asyncio.run(serve(Config(listen=listen, store=store, metrics=metrics, log_level=log_level)))
     except* (OSError, ValueError, StoreError, CorruptRecordError) as errors:

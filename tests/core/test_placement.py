@@ -62,7 +62,7 @@ def test_a_job_that_does_not_fit_lets_others_pass_and_says_why(empty: Yard):
     empty.plan()
     assert (big.state, small.state) == (JobState.RUNNABLE, JobState.STARTING)
     (reason,) = refusals(empty)
-    assert reason.startswith("8000m CPU asked, at most 2000m CPU free on one host (largest host: 2000m CPU); no host")
+    assert reason.startswith("8 vCPU asked, at most 2 free on one host (largest host: 2); no host")
 
 
 def test_amounts_free_on_different_hosts_do_not_add_up(empty: Yard):

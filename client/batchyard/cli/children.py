@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,15 @@ STOP_GRACE_S = 10.0
 """From SIGTERM to SIGKILL."""
 
 _TAIL_BYTES = 2000
+
+# The kernel sends SIGTERM (15) to a child whose parent has died, however it died; this
+# (prctl, PR_SET_PDEATHSIG = 1) outlives exec. A parent that died before is seen by its pid.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +67,9 @@ class Children:
         """
         Start a process in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
+        It is told to stop if this process dies without doing so; call from the main thread,
+        whose end counts as this process's.
+
         Raises:
             OSError: it cannot be started or its log not be written.
         """
@@ -64,7 +77,7 @@ class Children:
         with spec.log.open("ab") as log:
             # Buffered output of a child that dies would be lost, and it is what says why.
             process = subprocess.Popen(
-                spec.arguments,
+                [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *spec.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -30,7 +30,12 @@ from .strategies import STRATEGIES, Amounts
 Mask = npt.NDArray[np.bool_]
 
 _CPU, _MEMORY, _GPU, _DISK = range(4)
-_UNIT_TEXT = {"cpu_millis": "m CPU", "memory_mib": " MiB memory", "gpu_millis": "m GPU", "disk_mib": " MiB disk"}
+_UNITS = {
+    "cpu_millis": (1000, "vCPU"),
+    "memory_mib": (1, "MiB memory"),
+    "gpu_millis": (1000, "GPU"),
+    "disk_mib": (1, "MiB disk"),
+}
 
 
 def _row(resources: Resources) -> Amounts:
@@ -359,10 +364,11 @@ def _no_single_host(resources: Resources, hosts: int) -> Refusal:
 
 
 def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
-    unit = _UNIT_TEXT[kind]
-    largest = int(capacity.max())
+    per_unit, unit = _UNITS[kind]
+    largest, most_free = int(capacity.max()), max(0, int(free.max()))
     text = (
-        f"{asked}{unit} asked, at most {max(0, int(free.max()))}{unit} free on one host (largest host: {largest}{unit})"
+        f"{asked / per_unit:.10g} {unit} asked, at most {most_free / per_unit:.10g} free on one host "
+        f"(largest host: {largest / per_unit:.10g})"
     )
     if asked > largest:
         text += "; no host known now could ever fit it"
@@ -371,6 +377,6 @@ def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> 
         message=text,
         asked=asked,
         free=int(np.maximum(free, 0).sum()),
-        largest_free=max(0, int(free.max())),
+        largest_free=most_free,
         largest_capacity=largest,
     )
