@@ -13,9 +13,10 @@ from pathlib import Path
 from batchyard.ids import AttemptId
 from batchyard.resources import Resources
 from batchyard.runtimes import DOCKER, runtime_of
+from batchyard.states import EndCause
 from batchyard.v1 import agent_pb2, job_definition_pb2
 from batchyard_agent.core import gpu
-from batchyard_agent.core.attempts import Attempt, AttemptSpec, EndCause, GpuClaim, Phase
+from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
 from batchyard_agent.core.events import (
     EndAcknowledged,
     FromController,

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from batchyard.ids import AttemptId
-from batchyard_agent.core.attempts import Attempt, AttemptSpec, EndCause, Meta, Phase, Stop
+from batchyard.states import EndCause
+from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
 
 SCHEMA_VERSION = 1
 

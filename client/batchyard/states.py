@@ -35,3 +35,15 @@ class JobState(StrEnum):
 FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 WAITING_STATES = frozenset({JobState.SUBMITTED, JobState.PENDING, JobState.RUNNABLE})
 ACTIVE_STATES = frozenset({JobState.STARTING, JobState.RUNNING})
+
+
+class EndCause(StrEnum):
+    """Why an attempt ended, beyond its exit code; names as in ``agent.proto``."""
+
+    EXITED = "EXITED"
+    START_FAILED = "START_FAILED"
+    STOPPED = "STOPPED"
+    TIMED_OUT = "TIMED_OUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    FENCED = "FENCED"
+    LOST = "LOST"

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from batchyard_agent.core.attempts import Attempt, EndCause, Meta, Phase, Stop
+from batchyard.states import EndCause
+from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
 from batchyard_agent.journal import Journal, StateDirectoryError
 
 from .core.builders import A, B, C, spec

@@ -10,10 +10,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from tests.core.yard import Yard, container
 
 from batchyard.ids import HostId
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core import invariants
 from batchyard_controller.core.events import HostLeft
-from batchyard_controller.core.model import Dependency, EndCause, RetryStrategy
+from batchyard_controller.core.model import Dependency, RetryStrategy
 from batchyard_controller.core.recovery import restore
 from batchyard_controller.core.world import World
 from batchyard_controller.store.codec import encode_touched, load_records

@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.core.yard import Yard, ended_report
 
 from batchyard.ids import AttemptId, HostId
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import HostLeft, Phase, QueueDeleted, Report, Ticked
-from batchyard_controller.core.model import Dependency, EndCause, ExitAction, ExitRule, Instant, RetryStrategy
+from batchyard_controller.core.model import Dependency, ExitAction, ExitRule, Instant, RetryStrategy
 
 
 def test_a_job_is_claimed_started_and_acknowledged(yard: Yard):

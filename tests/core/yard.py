@@ -7,7 +7,7 @@ from typing import Any
 
 from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
 from batchyard.resources import Resources
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core import admission, invariants
 from batchyard_controller.core.commands import Command, PublishMove
 from batchyard_controller.core.events import (
@@ -26,7 +26,6 @@ from batchyard_controller.core.model import (
     AttemptEnd,
     ComputeEnvironment,
     Container,
-    EndCause,
     EnvironmentOrder,
     GpuFacts,
     HostFacts,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchyard.ids import AttemptId
+from batchyard.states import EndCause
 from batchyard_agent.runtimes.protocol import LaunchSpec
 
 TOMBSTONES_MAX = 100_000
@@ -50,18 +51,6 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
 }
 
 OVER = frozenset({Phase.ENDED, Phase.DONE})
-
-
-class EndCause(enum.StrEnum):
-    """Why an attempt ended; names as in ``agent.proto``."""
-
-    EXITED = "EXITED"
-    START_FAILED = "START_FAILED"
-    STOPPED = "STOPPED"
-    TIMED_OUT = "TIMED_OUT"
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    FENCED = "FENCED"
-    LOST = "LOST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard_agent.core.attempts import Attempt, EndCause, Phase, Stop, Table
+from batchyard.states import EndCause
+from batchyard_agent.core.attempts import Attempt, Phase, Stop, Table
 from batchyard_agent.core.commands import Command, Report, Save, Signal
 from batchyard_agent.core.events import Exited, Now
 from batchyard_agent.runtimes.protocol import StopSignal

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId
+from batchyard.states import EndCause
 from batchyard_agent.core import endings, gpu, observations
 from batchyard_agent.core.attempts import (
     TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX,
     Attempt,
-    EndCause,
     Meta,
     Phase,
     Stop,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batchyard.ids import AttemptId
+from batchyard.states import EndCause
 from batchyard.v1 import (
     agent_pb2,
     host_pb2,
@@ -66,7 +67,7 @@ _PHASES = {
     agent_pb2.ATTEMPT_PHASE_RUNNING: Phase.RUNNING,
     agent_pb2.ATTEMPT_PHASE_ENDED: Phase.ENDED,
 }
-_CAUSES = {agent_pb2.EndCause.Value(f"END_CAUSE_{cause}"): cause for cause in model.EndCause}
+_CAUSES = {agent_pb2.EndCause.Value(f"END_CAUSE_{cause}"): cause for cause in EndCause}
 
 
 def reports(messages: Iterable[agent_pb2.AttemptReport]) -> tuple[Report, ...]:
@@ -78,7 +79,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
     end = None
     if message.phase == agent_pb2.ATTEMPT_PHASE_ENDED:
         end = model.AttemptEnd(
-            cause=_CAUSES.get(message.cause, model.EndCause.EXITED),
+            cause=_CAUSES.get(message.cause, EndCause.EXITED),
             started_at_ms=message.started_at_ms,
             stopped_at_ms=message.stopped_at_ms,
             exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id, child_id
 from batchyard.resources import Resources
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 
 NOTHING = Resources()
 
@@ -95,18 +95,6 @@ class ExitAction(StrEnum):
 
     RETRY = "RETRY"
     EXIT = "EXIT"
-
-
-class EndCause(StrEnum):
-    """Why an attempt ended, beyond its exit code."""
-
-    EXITED = "EXITED"
-    START_FAILED = "START_FAILED"
-    STOPPED = "STOPPED"
-    TIMED_OUT = "TIMED_OUT"
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    FENCED = "FENCED"
-    LOST = "LOST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

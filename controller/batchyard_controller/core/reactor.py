@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from batchyard.ids import AttemptId, HostId, JobId
-from batchyard.states import FINAL_STATES, JobState
+from batchyard.states import FINAL_STATES, EndCause, JobState
 
 from . import dependencies, limits, reasons, retry
 from .commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
@@ -36,7 +36,7 @@ from .events import (
     Ticked,
 )
 from .lifecycle import Trigger, allows, move_all_children, move_child, move_job
-from .model import Attempt, AttemptEnd, EndCause, EndedAttempt, Host, HostRecord, Instant, Job
+from .model import Attempt, AttemptEnd, EndedAttempt, Host, HostRecord, Instant, Job
 from .world import World, unit_group
 
 Out = list[Command]

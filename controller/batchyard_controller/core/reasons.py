@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .model import AttemptEnd, EndCause
+from batchyard.states import EndCause
+
+from .model import AttemptEnd
 
 CONTAINER_EXITED = "Essential container in task exited"
 START_FAILED = "Task failed to start"

@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .model import EndCause, EndedAttempt, ExitAction, ExitRule, RetryStrategy
+from batchyard.states import EndCause
+
+from .model import EndedAttempt, ExitAction, ExitRule, RetryStrategy
 
 
 class RetryDecision(StrEnum):

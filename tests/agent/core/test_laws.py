@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchyard_agent.core.attempts import EndCause, Phase
+from batchyard.states import EndCause
+from batchyard_agent.core.attempts import Phase
 from batchyard_agent.core.commands import Adopt, Launch, Remove, Signal
 from batchyard_agent.core.events import (
     Adopted,

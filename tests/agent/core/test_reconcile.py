@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from batchyard.states import EndCause
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import (
     TRANSITIONS,
     Attempt,
-    EndCause,
     GpuClaim,
     IllegalMoveError,
     Meta,
