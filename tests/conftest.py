@@ -10,16 +10,17 @@ themselves, a Docker Engine by ``make test``.
 from __future__ import annotations
 
 import functools
+import http
+import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
+import urllib.parse
 from collections.abc import Generator
 
-import docker
-import docker.errors
 import pytest
-import requests
 
 REQUIRED_IN_CI = ("etcd", "docker")
 """Services that .ci/run can install itself. A GPU it cannot."""
@@ -46,18 +47,26 @@ def why_no_etcd() -> str:
 
 
 def why_no_docker() -> str:
-    """Return why no Docker Engine can be used here; empty when one answers."""
+    """
+    Return why no Docker Engine can be used here; empty when one answers.
+
+    It asks without the SDK, which leaves its socket open where nobody answers.
+    """
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    url = urllib.parse.urlsplit(address)
+    connection = http.client.HTTPConnection(url.hostname or "localhost", url.port or 2375, timeout=10)
     try:
-        client = docker.from_env(timeout=10)
-    except docker.errors.DockerException as error:
-        return f"no Docker Engine answers ({error})"
-    try:
-        client.ping()
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        return f"no Docker Engine answers ({error})"
+        if url.scheme == "unix":
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(10)
+            connection.sock.connect(url.path)
+        connection.request("GET", "/_ping")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"no Docker Engine answers at {address} ({error})"
     finally:
-        client.close()
-    return ""
+        connection.close()
+    return "" if status == http.HTTPStatus.OK else f"the Docker Engine at {address} answers {status}"
 
 
 def why_no_gpu() -> str:
