@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import io
+import os
 import shutil
 import socket
 import tarfile
@@ -26,6 +27,7 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, Started
 IMAGE = "busybox:latest"
 APPLETS = ("cat", "echo", "env", "false", "head", "id", "kill", "printf", "seq", "sh", "sleep", "tail", "true", "yes")
 DEADLINE_S = 40
+ENGINE_ADDRESS = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 def busybox_tar(busybox: str) -> bytes:
@@ -138,9 +140,9 @@ class Wire:
     One thread a direction of a connection; all end when the test closes it.
     """
 
-    def __init__(self, path: Path, engine_path: str = "/var/run/docker.sock") -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._engine_path = engine_path
+        self._engine_path = ENGINE_ADDRESS.removeprefix("unix://")
         self._open: set[socket.socket] = set()
         self._flows = threading.Event()
         self._flows.set()
