@@ -49,11 +49,14 @@ def set_up_logging(level: str) -> None:
 def main(listen: str, store: str, metrics: str, log_level: str) -> None:
     """Run the Batchyard controller."""
     set_up_logging(log_level)
+    failed = False
     try:
         asyncio.run(serve(Config(listen=listen, store=store, metrics=metrics, log_level=log_level)))
     except* (OSError, ValueError, StoreError, CorruptRecordError) as errors:
         for error in errors.exceptions:
             click.echo(f"batchyard controller: {error}", err=True)
+        failed = True
+    if failed:  # not above: Python before 3.11.4 would wrap the exit into a group
         sys.exit(1)
 
 

@@ -123,11 +123,14 @@ async def _serve_term(
     driver = Driver(store, epoch, world, outlet, clock, metrics)
     office.enter(driver)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(driver.run())
-            group.create_task(_watch_lease(store))
-    except* StoreError as errors:
-        raise _first(errors) from errors
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(driver.run())
+            tasks.create_task(_watch_lease(store))
+    except BaseExceptionGroup as group:
+        # Not except*: Python before 3.11.4 wraps what is raised in one into a group again.
+        if group.split(StoreError)[1] is not None:
+            raise
+        raise _first(group) from group
     finally:
         office.leave()
         outlet.close()
@@ -138,8 +141,8 @@ async def _watch_lease(store: Store) -> None:
     raise DeposedError("leadership was lost or can no longer be proved")
 
 
-def _first(errors: BaseExceptionGroup[StoreError]) -> StoreError:
-    error: BaseException = errors
+def _first(group: BaseExceptionGroup[BaseException]) -> StoreError:
+    error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, StoreError)
