@@ -49,7 +49,8 @@ def test_what_takes_too_much_memory_is_killed(yard: Yard, runtime: str) -> None:
     """137, and AWS's reason to the letter; a neighbour that keeps within its own limit goes on."""
     image = image_for(runtime)
     # One line without an end, which tail keeps in memory: far more than 32 MiB, far less than the host has.
-    glutton = ["sh", "-c", "head -c 300000000 /dev/zero | tail -n 1 >/dev/null"]
+    # It keeps it long enough to be seen where there is no cgroup and memory is looked at twice a second.
+    glutton = ["sh", "-c", "(head -c 300000000 /dev/zero; sleep 5) | tail -n 1 >/dev/null"]
     yard.start("a", runtimes=runtime)
     with yard.client() as client:
         neighbour = client.submit_job(name="neighbour", container=container(["sleep", "600"], image=image, memory=32))
