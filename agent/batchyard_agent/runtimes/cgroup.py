@@ -164,8 +164,10 @@ def find_parent(mountinfo: str, own: str, own_pid: int) -> CgroupParent:
     try:
         if "memory" in folders and "cpu" in folders:
             parent = CgroupV1(folders["memory"] / PARENT, folders["cpu"] / PARENT)
-            parent.memory.mkdir(exist_ok=True)
-            parent.cpu.mkdir(exist_ok=True)
+            for folder in (parent.memory, parent.cpu):
+                folder.mkdir(exist_ok=True)
+                if not os.access(folder, os.W_OK):  # another user's agent has made it
+                    raise CgroupUnavailableError(f"{folder} is not writable")
             return parent
         if "" in folders:
             return _find_v2(folders[""], _top(mountinfo), own_pid)

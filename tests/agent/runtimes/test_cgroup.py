@@ -44,6 +44,18 @@ def test_version_1_parents_are_made_below_the_agents_own(tmp_path: Path) -> None
     assert parent == CgroupV1(tmp_path / "memory" / "own" / "batchyard", tmp_path / "cpu" / "batchyard")
 
 
+def test_version_1_parents_of_another_user_are_not_ours(tmp_path: Path) -> None:
+    """A folder that an agent of root has left behind is there, and of no use to others."""
+    for controller in ("memory", "cpu"):
+        (tmp_path / controller / "batchyard").mkdir(parents=True)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(CgroupUnavailableError, match="memory/batchyard is not writable"),
+    ):
+        patch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+        cgroup.find_parent(V1_MOUNTS.format(root=tmp_path), "4:memory:/\n3:cpu,cpuacct:/\n", 1)
+
+
 def unified(root: Path, *, controllers: str = "cpuset cpu io memory pids", procs: str = "") -> Path:
     """A stand-in for a version 2 cgroup: plain files in place of the kernel's."""
     root.mkdir(parents=True)
