@@ -44,15 +44,12 @@ def test_version_1_parents_are_made_below_the_agents_own(tmp_path: Path) -> None
     assert parent == CgroupV1(tmp_path / "memory" / "own" / "batchyard", tmp_path / "cpu" / "batchyard")
 
 
-def test_version_1_parents_of_another_user_are_not_ours(tmp_path: Path) -> None:
+def test_version_1_parents_of_another_user_are_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that an agent of root has left behind is there, and of no use to others."""
     for controller in ("memory", "cpu"):
         (tmp_path / controller / "batchyard").mkdir(parents=True)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(CgroupUnavailableError, match="memory/batchyard is not writable"),
-    ):
-        patch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(CgroupUnavailableError, match="memory/batchyard is not writable"):
         cgroup.find_parent(V1_MOUNTS.format(root=tmp_path), "4:memory:/\n3:cpu,cpuacct:/\n", 1)
 
 
