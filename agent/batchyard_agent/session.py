@@ -38,6 +38,8 @@ REPORTS_PER_MESSAGE = 1_000
 REPORTS_PAUSE_S = 0.005
 """Between messages of reports: each costs the controller a commit, and reports that wait share one."""
 LOG_READS_MAX = 64
+UNTOLD = "INTERNAL: Internal error from Core"
+"""What grpc.aio makes of a stream that the controller ended just as something was written; why is lost."""
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 30_000),

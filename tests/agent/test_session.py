@@ -26,7 +26,7 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Adoption, LaunchSpec, StopSignal
-from batchyard_agent.session import Session, Sessions
+from batchyard_agent.session import UNTOLD, Session, Sessions
 
 from .core.builders import start
 from .session_controller import ENDED, EPOCH, RUNNING, serving
@@ -250,11 +250,13 @@ async def test_an_outage_is_one_line(tmp_path, controller):
             while all_lines[-1]["log_level"] != "info":
                 await asyncio.sleep(0.01)
     lines = [line for line in all_lines if line["log_level"] != "debug"]
-    assert [(line["log_level"], line["event"]) for line in lines] == [
-        ("warning", "no controller; attempts go on"),
-        ("info", "connected to the controller"),
-    ]
-    assert "not the leader" in lines[0]["reason"]
+    *warnings, last = lines
+    assert (last["log_level"], last["event"]) == ("info", "connected to the controller")
+    assert {(line["log_level"], line["event"]) for line in warnings} == {("warning", "no controller; attempts go on")}
+    # Each reason once; where a write met the end of the stream, grpc.aio has lost the reason.
+    told = [line["reason"].replace(UNTOLD, "untold") for line in warnings]
+    assert len(told) == len(set(told)) <= 2
+    assert all(reason == "untold" or "not the leader" in reason for reason in told)
 
 
 async def test_logs_are_read_over_the_session(agent, controller):
