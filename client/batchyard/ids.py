@@ -73,15 +73,3 @@ def split_job_id(job_id: str) -> tuple[JobId, int | None]:
 def attempt_id(job_id: str, number: int) -> AttemptId:
     """Return the id of try *number* (from 1) of a job or child."""
     return AttemptId(f"{job_id}#{number}")
-
-
-def split_attempt_id(attempt: str) -> tuple[JobId, int | None, int]:
-    """
-    Split an attempt id into job id, child index and number.
-
-    Raises:
-        ValueError: if *attempt* is not an attempt id.
-    """
-    job_id, _, number = attempt.rpartition("#")
-    parent, index = split_job_id(job_id)
-    return parent, index, int(number)

@@ -26,7 +26,6 @@ def test_each_job_sees_the_gpus_claimed_for_it_and_no_others(
         host = client.describe_host("a").host
         known = [gpu.uuid for gpu in host.facts.gpus]
         assert known == [f"GPU-00000000-0000-0000-0000-{i:012}" for i in range(2)]
-        assert host.facts.capacity.gpu_millis in (0, 2000)
 
         held = container(["sh", "-c", f"{SAY_GPUS[2]}; sleep 60"], gpus=1)
         holders = [client.submit_job(name="holder", container=held).job_id for _ in range(2)]

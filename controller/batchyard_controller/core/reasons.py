@@ -61,8 +61,3 @@ class Refusal:
     free: int = 0
     largest_free: int = 0
     largest_capacity: int = 0
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether no host that is known now could ever satisfy it."""
-        return self.asked > self.largest_capacity

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from batchyard_agent.runtimes.protocol import (
 )
 
 from .docker_registry import Registry
-from .engine import IMAGE, Seen, Wire, busybox_tar, container_spec, scope, swept, usable_network
+from .engine import Seen, Wire, busybox_tar, container_spec, scope, swept, usable_network
 
 pytestmark = pytest.mark.docker
 __all__ = ["scope", "swept"]
@@ -490,56 +489,21 @@ async def test_start_that_is_not_answered_runs_once_or_never(
     await runtime.close()
 
 
-# --- cost ---
+# --- many at once (how fast: bench/docker_jobs.py) ---
 
 
-def bare_rate(api: docker.APIClient, count: int, concurrency: int) -> float:
-    host = api.create_host_config(init=True, network_mode=usable_network())
+async def test_many_at_once_each_end_well(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    """Twenty containers, four at a time."""
+    slots = asyncio.Semaphore(4)
 
-    def run(_: int) -> int:
-        container = api.create_container(IMAGE, ["true"], host_config=host)["Id"]
-        api.start(container)
-        code: int = api.wait(container)["StatusCode"]
-        api.remove_container(container)
-        return code
-
-    begin = time.monotonic()
-    with ThreadPoolExecutor(concurrency) as pool:
-        assert set(pool.map(run, range(count))) == {0}
-    return count / (time.monotonic() - begin)
-
-
-async def our_rate(runtime: DockerRuntime, seen: Seen, spec: Spec, label: str, count: int, concurrency: int) -> float:
-    slots = asyncio.Semaphore(concurrency)
-
-    async def run(index: int) -> None:
-        name = f"{label}:{index}#1"
+    async def run(index: int) -> int:
+        name = f"many:{index}#1"
         async with slots:
             await runtime.launch(spec(name, "true"))
             end = await seen.end_of(name)
-            assert isinstance(end, Exited)
-            assert end.exit_code == 0
         await runtime.remove(name)
+        assert isinstance(end, Exited)
+        return end.exit_code
 
-    begin = time.monotonic()
-    await asyncio.gather(*(run(index) for index in range(count)))
-    return count / (time.monotonic() - begin)
-
-
-@pytest.mark.timeout(240)
-async def test_rate_is_near_a_bare_loops(
-    runtime: DockerRuntime,
-    seen: Seen,
-    spec: Spec,
-    api: docker.APIClient,
-    record_property: Callable[[str, object], None],
-) -> None:
-    """The goal is 0.9; the bar is lower since other work shares the machine. The best of two counts."""
-    bare, ours = [], []
-    for round_number in range(2):
-        bare.append(await asyncio.to_thread(bare_rate, api, 20, 4))
-        ours.append(await our_rate(runtime, seen, spec, f"r{round_number}", 20, 4))
-    report = f"containers a second: bare {max(bare):.2f}, ours {max(ours):.2f}, ratio {max(ours) / max(bare):.2f}"
-    print(report)
-    record_property("rate", report)
-    assert max(ours) >= 0.6 * max(bare), report
+    assert await asyncio.gather(*(run(index) for index in range(20))) == [0] * 20
+    assert await runtime.launched() == []
