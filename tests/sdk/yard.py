@@ -207,6 +207,13 @@ class Jobs(job_grpc.JobServiceServicer):
         world.fail("SubmitJob", context)
         return pb.SubmitJobResponse(job_id=world.requests[request.request_id], name=request.name)
 
+    def SubmitJobs(self, requests: Iterator[pb.SubmitJobsRequest], context: Context) -> Iterator[pb.SubmitJobsResponse]:
+        for request in requests:
+            results = [
+                pb.SubmitResult(request_id=job.request_id, job=self.SubmitJob(job, context)) for job in request.jobs
+            ]
+            yield pb.SubmitJobsResponse(results=results)
+
     def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Context) -> pb.DescribeJobsResponse:
         self.world.fail("DescribeJobs", context)
         found = [self.world.jobs[i] for i in reversed(request.job_ids) if i in self.world.jobs]

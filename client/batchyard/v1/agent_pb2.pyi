@@ -307,6 +307,25 @@ class LogSlice(google.protobuf.message.Message):
 Global___LogSlice: typing_extensions.TypeAlias = LogSlice
 
 @typing.final
+class SecretsRequest(google.protobuf.message.Message):
+    """Asks for the secrets of an attempt of this host, just before it is launched;
+    they are never written down on the host.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id"]) -> None: ...
+
+Global___SecretsRequest: typing_extensions.TypeAlias = SecretsRequest
+
+@typing.final
 class ConnectRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -314,6 +333,7 @@ class ConnectRequest(google.protobuf.message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     REPORTS_FIELD_NUMBER: builtins.int
     LOG_SLICE_FIELD_NUMBER: builtins.int
+    SECRETS_REQUEST_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> Global___Hello: ...
     @property
@@ -322,6 +342,8 @@ class ConnectRequest(google.protobuf.message.Message):
     def reports(self) -> Global___AttemptReports: ...
     @property
     def log_slice(self) -> Global___LogSlice: ...
+    @property
+    def secrets_request(self) -> Global___SecretsRequest: ...
     def __init__(
         self,
         *,
@@ -329,10 +351,11 @@ class ConnectRequest(google.protobuf.message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         reports: Global___AttemptReports | None = ...,
         log_slice: Global___LogSlice | None = ...,
+        secrets_request: Global___SecretsRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log_slice", b"log_slice", "message", b"message", "reports", b"reports"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log_slice", b"log_slice", "message", b"message", "reports", b"reports"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reports", "log_slice"] | None: ...
+    def HasField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log_slice", b"log_slice", "message", b"message", "reports", b"reports", "secrets_request", b"secrets_request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log_slice", b"log_slice", "message", b"message", "reports", b"reports", "secrets_request", b"secrets_request"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reports", "log_slice", "secrets_request"] | None: ...
 
 Global___ConnectRequest: typing_extensions.TypeAlias = ConnectRequest
 
@@ -481,6 +504,49 @@ class LogRead(google.protobuf.message.Message):
 Global___LogRead: typing_extensions.TypeAlias = LogRead
 
 @typing.final
+class SecretValues(google.protobuf.message.Message):
+    """Answer to one SecretsRequest."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ValuesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    error: builtins.str
+    """Not empty when they cannot be had: the attempt cannot start."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """By the name of the variable."""
+
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+        values: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        error: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "error", b"error", "values", b"values"]) -> None: ...
+
+Global___SecretValues: typing_extensions.TypeAlias = SecretValues
+
+@typing.final
 class ConnectResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -492,6 +558,7 @@ class ConnectResponse(google.protobuf.message.Message):
     REVOKE_FIELD_NUMBER: builtins.int
     ACK_FIELD_NUMBER: builtins.int
     LOG_READ_FIELD_NUMBER: builtins.int
+    SECRET_VALUES_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     @property
     def welcome(self) -> Global___Welcome: ...
@@ -507,6 +574,8 @@ class ConnectResponse(google.protobuf.message.Message):
     def ack(self) -> Global___AckAttempts: ...
     @property
     def log_read(self) -> Global___LogRead: ...
+    @property
+    def secret_values(self) -> Global___SecretValues: ...
     def __init__(
         self,
         *,
@@ -518,9 +587,10 @@ class ConnectResponse(google.protobuf.message.Message):
         revoke: Global___RevokeAttempt | None = ...,
         ack: Global___AckAttempts | None = ...,
         log_read: Global___LogRead | None = ...,
+        secret_values: Global___SecretValues | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ack", b"ack", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ack", b"ack", "epoch", b"epoch", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "start", "stop", "revoke", "ack", "log_read"] | None: ...
+    def HasField(self, field_name: typing.Literal["ack", b"ack", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ack", b"ack", "epoch", b"epoch", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "start", "stop", "revoke", "ack", "log_read", "secret_values"] | None: ...
 
 Global___ConnectResponse: typing_extensions.TypeAlias = ConnectResponse

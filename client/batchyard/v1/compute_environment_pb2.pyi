@@ -200,6 +200,22 @@ class ComputeEnvironment(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
@@ -211,6 +227,7 @@ class ComputeEnvironment(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     HOST_IDS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___ComputeEnvironmentType.ValueType
     state: Global___ResourceState.ValueType
@@ -227,6 +244,8 @@ class ComputeEnvironment(google.protobuf.message.Message):
     def host_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Hosts that belong to it now."""
 
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
@@ -241,9 +260,10 @@ class ComputeEnvironment(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         created_at_ms: builtins.int = ...,
         host_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "name", b"name", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "name", b"name", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
 
 Global___ComputeEnvironment: typing_extensions.TypeAlias = ComputeEnvironment
 
@@ -267,6 +287,22 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
@@ -274,6 +310,7 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
     UNMANAGED_VCPUS_FIELD_NUMBER: builtins.int
     SERVICE_ROLE_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___ComputeEnvironmentType.ValueType
     state: Global___ResourceState.ValueType
@@ -284,6 +321,10 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
     def compute_resources(self) -> Global___ComputeResources: ...
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Kept and given back, never interpreted. At most 32 KiB."""
+
     def __init__(
         self,
         *,
@@ -294,9 +335,10 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
         unmanaged_vcpus: builtins.int = ...,
         service_role: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "name", b"name", "service_role", b"service_role", "state", b"state", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "name", b"name", "service_role", b"service_role", "state", b"state", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
 
 Global___CreateComputeEnvironmentRequest: typing_extensions.TypeAlias = CreateComputeEnvironmentRequest
 
@@ -391,11 +433,28 @@ Global___ListComputeEnvironmentsResponse: typing_extensions.TypeAlias = ListComp
 class UpdateComputeEnvironmentRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     COMPUTE_RESOURCES_FIELD_NUMBER: builtins.int
     UNMANAGED_VCPUS_FIELD_NUMBER: builtins.int
     SERVICE_ROLE_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: Global___ResourceState.ValueType
     unmanaged_vcpus: builtins.int
@@ -403,6 +462,10 @@ class UpdateComputeEnvironmentRequest(google.protobuf.message.Message):
     @property
     def compute_resources(self) -> Global___ComputeResources:
         """Replaces the whole of compute_resources when set."""
+
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Merged by key; these win, and an empty value removes its key."""
 
     def __init__(
         self,
@@ -412,9 +475,10 @@ class UpdateComputeEnvironmentRequest(google.protobuf.message.Message):
         compute_resources: Global___ComputeResources | None = ...,
         unmanaged_vcpus: builtins.int | None = ...,
         service_role: builtins.str | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_service_role", b"_service_role", "_unmanaged_vcpus", b"_unmanaged_vcpus", "compute_resources", b"compute_resources", "service_role", b"service_role", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_service_role", b"_service_role", "_unmanaged_vcpus", b"_unmanaged_vcpus", "compute_resources", b"compute_resources", "name", b"name", "service_role", b"service_role", "state", b"state", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_service_role", b"_service_role", "_unmanaged_vcpus", b"_unmanaged_vcpus", "annotations", b"annotations", "compute_resources", b"compute_resources", "name", b"name", "service_role", b"service_role", "state", b"state", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_service_role", b"_service_role"]) -> typing.Literal["service_role"] | None: ...
     @typing.overload

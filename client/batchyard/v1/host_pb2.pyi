@@ -115,6 +115,9 @@ class HostFacts(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     OPERATING_SYSTEM_FIELD_NUMBER: builtins.int
     CPU_MODEL_FIELD_NUMBER: builtins.int
+    ALLOWS_PRIVILEGED_FIELD_NUMBER: builtins.int
+    VOLUME_PATHS_FIELD_NUMBER: builtins.int
+    DEVICE_PATHS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -127,6 +130,8 @@ class HostFacts(google.protobuf.message.Message):
     zone: builtins.str
     operating_system: builtins.str
     cpu_model: builtins.str
+    allows_privileged: builtins.bool
+    """Whether its operator allows privileged containers."""
     @property
     def capacity(self) -> batchyard.v1.resources_pb2.Resources:
         """What may be given to jobs."""
@@ -139,6 +144,14 @@ class HostFacts(google.protobuf.message.Message):
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def volume_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Folders of the host that jobs may mount, with all below them."""
+
+    @property
+    def device_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Devices of the host that jobs may ask for; a trailing "*" matches any rest."""
+
     def __init__(
         self,
         *,
@@ -154,9 +167,12 @@ class HostFacts(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         operating_system: builtins.str = ...,
         cpu_model: builtins.str = ...,
+        allows_privileged: builtins.bool = ...,
+        volume_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        device_paths: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

@@ -262,7 +262,9 @@ class Secret(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VALUE_FROM_FIELD_NUMBER: builtins.int
     name: builtins.str
+    """The variable."""
     value_from: builtins.str
+    """The secret's name in the secret store (SecretService)."""
     def __init__(
         self,
         *,
@@ -394,8 +396,13 @@ class RetryStrategy(google.protobuf.message.Message):
 
     ATTEMPTS_FIELD_NUMBER: builtins.int
     EVALUATE_ON_EXIT_FIELD_NUMBER: builtins.int
+    INFRASTRUCTURE_RETRIES_FIELD_NUMBER: builtins.int
     attempts: builtins.int
     """Tries, not retries: 1 (the default) to 10."""
+    infrastructure_retries: builtins.int
+    """Attempts lost to faults of hosts that are made up for and not counted as
+    attempts: 0 (the default, as on AWS: all are counted) to 100.
+    """
     @property
     def evaluate_on_exit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EvaluateOnExit]:
         """At most five, tried in order; no match means retry."""
@@ -405,8 +412,9 @@ class RetryStrategy(google.protobuf.message.Message):
         *,
         attempts: builtins.int = ...,
         evaluate_on_exit: collections.abc.Iterable[Global___EvaluateOnExit] | None = ...,
+        infrastructure_retries: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries"]) -> None: ...
 
 Global___RetryStrategy: typing_extensions.TypeAlias = RetryStrategy
 
@@ -446,6 +454,22 @@ class JobDefinition(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
@@ -459,6 +483,7 @@ class JobDefinition(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     PLATFORM_CAPABILITIES_FIELD_NUMBER: builtins.int
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
     type: Global___JobDefinitionType.ValueType
@@ -478,6 +503,8 @@ class JobDefinition(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def platform_capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
@@ -494,9 +521,10 @@ class JobDefinition(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         platform_capabilities: collections.abc.Iterable[builtins.str] | None = ...,
         created_at_ms: builtins.int = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -537,6 +565,22 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     CONTAINER_FIELD_NUMBER: builtins.int
@@ -547,6 +591,7 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     PROPAGATE_TAGS_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     PLATFORM_CAPABILITIES_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
     """Default CONTAINER, the only type built so far."""
@@ -563,6 +608,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def platform_capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Kept and given back, never interpreted; jobs inherit them. At most 32 KiB."""
+
     def __init__(
         self,
         *,
@@ -576,9 +625,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         propagate_tags: builtins.bool = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         platform_capabilities: collections.abc.Iterable[builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "container", b"container", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

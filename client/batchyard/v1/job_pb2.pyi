@@ -59,6 +59,10 @@ class _DependencyTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """Child i waits for child i of the other array."""
     DEPENDENCY_TYPE_SEQUENTIAL: _DependencyType.ValueType  # 2
     """Child i+1 waits for child i of the same array; job_id is empty."""
+    DEPENDENCY_TYPE_AFTER_ANY: _DependencyType.ValueType  # 3
+    """Wait for the other job's end, whatever it is."""
+    DEPENDENCY_TYPE_AFTER_FAILURE: _DependencyType.ValueType  # 4
+    """Wait for the other job to end FAILED; this job fails if it succeeds."""
 
 class DependencyType(_DependencyType, metaclass=_DependencyTypeEnumTypeWrapper): ...
 
@@ -68,6 +72,10 @@ DEPENDENCY_TYPE_N_TO_N: DependencyType.ValueType  # 1
 """Child i waits for child i of the other array."""
 DEPENDENCY_TYPE_SEQUENTIAL: DependencyType.ValueType  # 2
 """Child i+1 waits for child i of the same array; job_id is empty."""
+DEPENDENCY_TYPE_AFTER_ANY: DependencyType.ValueType  # 3
+"""Wait for the other job's end, whatever it is."""
+DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
+"""Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
 @typing.final
@@ -188,6 +196,22 @@ class SubmitJobRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
     JOB_DEFINITION_FIELD_NUMBER: builtins.int
@@ -203,6 +227,8 @@ class SubmitJobRequest(google.protobuf.message.Message):
     PROPAGATE_TAGS_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ARRAY_CONCURRENCY_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -219,6 +245,8 @@ class SubmitJobRequest(google.protobuf.message.Message):
     """A repeated submit with the same id returns the first job. At most 128
     characters; remembered for as long as that job is kept.
     """
+    array_concurrency: builtins.int
+    """Most children of an array that are STARTING or RUNNING at once; 0 means no bound."""
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties:
         """A job without a definition; not together with job_definition."""
@@ -233,6 +261,12 @@ class SubmitJobRequest(google.protobuf.message.Message):
     def retry_strategy(self) -> batchyard.v1.job_definition_pb2.RetryStrategy: ...
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Kept with the job and given back, never interpreted; added to the
+        definition's, these win. At most 32 KiB in all.
+        """
+
     def __init__(
         self,
         *,
@@ -251,9 +285,11 @@ class SubmitJobRequest(google.protobuf.message.Message):
         propagate_tags: builtins.bool | None = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         request_id: builtins.str = ...,
+        array_concurrency: builtins.int = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "array_size", b"array_size", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -278,6 +314,112 @@ class SubmitJobResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "name", b"name"]) -> None: ...
 
 Global___SubmitJobResponse: typing_extensions.TypeAlias = SubmitJobResponse
+
+@typing.final
+class SubmitJobsRequest(google.protobuf.message.Message):
+    """Some of the jobs of a SubmitJobs call, at most 1000."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: builtins.int
+    @property
+    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SubmitJobRequest]: ...
+    def __init__(
+        self,
+        *,
+        jobs: collections.abc.Iterable[Global___SubmitJobRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs"]) -> None: ...
+
+Global___SubmitJobsRequest: typing_extensions.TypeAlias = SubmitJobsRequest
+
+@typing.final
+class SubmitViolation(google.protobuf.message.Message):
+    """A rule that one field of one job breaks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    message: builtins.str
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "message", b"message"]) -> None: ...
+
+Global___SubmitViolation: typing_extensions.TypeAlias = SubmitViolation
+
+@typing.final
+class SubmitRefusal(google.protobuf.message.Message):
+    """Why one job of many was refused."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    VIOLATIONS_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """"InvalidArgument", "NotFound", "FailedPrecondition", ..."""
+    message: builtins.str
+    @property
+    def violations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SubmitViolation]: ...
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        message: builtins.str = ...,
+        violations: collections.abc.Iterable[Global___SubmitViolation] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "violations", b"violations"]) -> None: ...
+
+Global___SubmitRefusal: typing_extensions.TypeAlias = SubmitRefusal
+
+@typing.final
+class SubmitResult(google.protobuf.message.Message):
+    """What became of one job of many."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    JOB_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    @property
+    def job(self) -> Global___SubmitJobResponse: ...
+    @property
+    def refusal(self) -> Global___SubmitRefusal: ...
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        job: Global___SubmitJobResponse | None = ...,
+        refusal: Global___SubmitRefusal | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job", "outcome", b"outcome", "refusal", b"refusal"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job", "outcome", b"outcome", "refusal", b"refusal", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["job", "refusal"] | None: ...
+
+Global___SubmitResult: typing_extensions.TypeAlias = SubmitResult
+
+@typing.final
+class SubmitJobsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SubmitResult]: ...
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___SubmitResult] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+
+Global___SubmitJobsResponse: typing_extensions.TypeAlias = SubmitJobsResponse
 
 @typing.final
 class Attempt(google.protobuf.message.Message):
@@ -364,9 +506,15 @@ class ArrayProperties(google.protobuf.message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     INDEX_FIELD_NUMBER: builtins.int
     STATUS_SUMMARY_FIELD_NUMBER: builtins.int
+    STATUS_SUMMARY_UPDATED_AT_MS_FIELD_NUMBER: builtins.int
+    CONCURRENCY_FIELD_NUMBER: builtins.int
     size: builtins.int
     index: builtins.int
     """Set on a child."""
+    status_summary_updated_at_ms: builtins.int
+    """When a child last changed its state; set on a parent."""
+    concurrency: builtins.int
+    """Most children at once; 0 means no bound."""
     @property
     def status_summary(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Children in each state, by state name; set on a parent."""
@@ -377,9 +525,11 @@ class ArrayProperties(google.protobuf.message.Message):
         size: builtins.int = ...,
         index: builtins.int | None = ...,
         status_summary: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        status_summary_updated_at_ms: builtins.int = ...,
+        concurrency: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_index", b"_index", "index", b"index"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_index", b"_index", "index", b"index", "size", b"size", "status_summary", b"status_summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_index", b"_index", "concurrency", b"concurrency", "index", b"index", "size", b"size", "status_summary", b"status_summary", "status_summary_updated_at_ms", b"status_summary_updated_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_index", b"_index"]) -> typing.Literal["index"] | None: ...
 
 Global___ArrayProperties: typing_extensions.TypeAlias = ArrayProperties
@@ -420,6 +570,22 @@ class Job(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
@@ -444,6 +610,7 @@ class Job(google.protobuf.message.Message):
     IS_TERMINATED_FIELD_NUMBER: builtins.int
     EXIT_CODE_FIELD_NUMBER: builtins.int
     WAITING_REASON_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -478,6 +645,8 @@ class Job(google.protobuf.message.Message):
     def retry_strategy(self) -> batchyard.v1.job_definition_pb2.RetryStrategy: ...
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
@@ -505,9 +674,10 @@ class Job(google.protobuf.message.Message):
         is_terminated: builtins.bool = ...,
         exit_code: builtins.int | None = ...,
         waiting_reason: builtins.str = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "attempts", b"attempts", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -566,6 +736,7 @@ class JobSummary(google.protobuf.message.Message):
     JOB_DEFINITION_FIELD_NUMBER: builtins.int
     HOST_NAME_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -578,6 +749,8 @@ class JobSummary(google.protobuf.message.Message):
     job_definition: builtins.str
     host_name: builtins.str
     attempts: builtins.int
+    reason: builtins.str
+    """The last attempt's, as Attempt.reason."""
     @property
     def array(self) -> Global___ArrayProperties: ...
     def __init__(
@@ -596,9 +769,10 @@ class JobSummary(google.protobuf.message.Message):
         job_definition: builtins.str = ...,
         host_name: builtins.str = ...,
         attempts: builtins.int = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -613,15 +787,30 @@ class ListJobsRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    JOB_DEFINITION_FIELD_NUMBER: builtins.int
+    CREATED_BEFORE_MS_FIELD_NUMBER: builtins.int
+    CREATED_AFTER_MS_FIELD_NUMBER: builtins.int
+    SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """One queue's jobs; empty for all queues. Not together with array_job_id."""
     array_job_id: builtins.str
     """One array's children."""
     name: builtins.str
-    """Only jobs of this exact name, when set."""
+    """Only jobs of this name, when set; a trailing "*" matches any rest. Letter
+    case does not matter. Not for an array's children.
+    """
     page_size: builtins.int
     """Default 100, at most 1000."""
     page_token: builtins.str
+    job_definition: builtins.str
+    """Only jobs of this definition: "name" (any revision), "name:revision", or a
+    beginning with a trailing "*". Not for an array's children.
+    """
+    created_before_ms: builtins.int
+    """Only jobs created before or after a moment, when set. Not for children."""
+    created_after_ms: builtins.int
+    share_identifier: builtins.str
+    """Only jobs of this share, when set. Not for children."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all."""
@@ -635,8 +824,12 @@ class ListJobsRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        job_definition: builtins.str = ...,
+        created_before_ms: builtins.int = ...,
+        created_after_ms: builtins.int = ...,
+        share_identifier: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
@@ -727,9 +920,12 @@ class WatchJobsRequest(google.protobuf.message.Message):
     queue: builtins.str
     """Only jobs of this queue, when set."""
     cursor: builtins.str
-    """The last cursor seen. Empty, or no longer known: the stream starts with
-    the present state of every watched job (not of an array's children), then
-    goes on with changes.
+    """The last cursor seen. Empty: the stream starts with the present state of
+    every watched job that is kept and has not ended, and of those asked for by
+    id (not of an array's children), then goes on with changes. A cursor whose
+    changes are no longer known, as after a controller's restart, starts with
+    that and with the present state of all jobs and children that may have ended
+    since: no end is missed, though some may come twice.
     """
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

@@ -39,6 +39,11 @@ class JobServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_job__pb2.SubmitJobRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_job__pb2.SubmitJobResponse.FromString,
                 _registered_method=True)
+        self.SubmitJobs = channel.stream_stream(
+                '/batchyard.v1.JobService/SubmitJobs',
+                request_serializer=batchyard_dot_v1_dot_job__pb2.SubmitJobsRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_job__pb2.SubmitJobsResponse.FromString,
+                _registered_method=True)
         self.DescribeJobs = channel.unary_unary(
                 '/batchyard.v1.JobService/DescribeJobs',
                 request_serializer=batchyard_dot_v1_dot_job__pb2.DescribeJobsRequest.SerializeToString,
@@ -81,6 +86,15 @@ class JobServiceServicer(object):
 
     def SubmitJob(self, request, context):
         """Submits one job; answered only after it is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitJobs(self, request_iterator, context):
+        """Submits many jobs, each with a request id and an answer of its own. Answers
+        come in the order of the jobs, each after its job is stored; one that is
+        refused leaves the others be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +156,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.SubmitJob,
                     request_deserializer=batchyard_dot_v1_dot_job__pb2.SubmitJobRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_job__pb2.SubmitJobResponse.SerializeToString,
+            ),
+            'SubmitJobs': grpc.stream_stream_rpc_method_handler(
+                    servicer.SubmitJobs,
+                    request_deserializer=batchyard_dot_v1_dot_job__pb2.SubmitJobsRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_job__pb2.SubmitJobsResponse.SerializeToString,
             ),
             'DescribeJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeJobs,
@@ -206,6 +225,33 @@ class JobService(object):
             '/batchyard.v1.JobService/SubmitJob',
             batchyard_dot_v1_dot_job__pb2.SubmitJobRequest.SerializeToString,
             batchyard_dot_v1_dot_job__pb2.SubmitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitJobs(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/batchyard.v1.JobService/SubmitJobs',
+            batchyard_dot_v1_dot_job__pb2.SubmitJobsRequest.SerializeToString,
+            batchyard_dot_v1_dot_job__pb2.SubmitJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ _JobServiceSubmitJobType = typing_extensions.TypeVar(
     ],
 )
 
+_JobServiceSubmitJobsType = typing_extensions.TypeVar(
+    '_JobServiceSubmitJobsType',
+    grpc.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.SubmitJobsRequest,
+        batchyard.v1.job_pb2.SubmitJobsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.SubmitJobsRequest,
+        batchyard.v1.job_pb2.SubmitJobsResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.SubmitJobsRequest,
+        batchyard.v1.job_pb2.SubmitJobsResponse,
+    ],
+)
+
 _JobServiceDescribeJobsType = typing_extensions.TypeVar(
     '_JobServiceDescribeJobsType',
     grpc.UnaryUnaryMultiCallable[
@@ -153,12 +169,16 @@ _JobServiceExplainJobType = typing_extensions.TypeVar(
     ],
 )
 
-class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceCancelJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
+class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceCancelJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
     @typing.overload
     def __init__(self: JobServiceStub[
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.SubmitJobRequest,
             batchyard.v1.job_pb2.SubmitJobResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            batchyard.v1.job_pb2.SubmitJobsRequest,
+            batchyard.v1.job_pb2.SubmitJobsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.DescribeJobsRequest,
@@ -196,6 +216,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceDescrib
             batchyard.v1.job_pb2.SubmitJobRequest,
             batchyard.v1.job_pb2.SubmitJobResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            batchyard.v1.job_pb2.SubmitJobsRequest,
+            batchyard.v1.job_pb2.SubmitJobsResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.DescribeJobsRequest,
             batchyard.v1.job_pb2.DescribeJobsResponse,
@@ -229,6 +253,12 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceDescrib
     SubmitJob: _JobServiceSubmitJobType
     """Submits one job; answered only after it is stored."""
 
+    SubmitJobs: _JobServiceSubmitJobsType
+    """Submits many jobs, each with a request id and an answer of its own. Answers
+    come in the order of the jobs, each after its job is stored; one that is
+    refused leaves the others be.
+    """
+
     DescribeJobs: _JobServiceDescribeJobsType
     """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
 
@@ -254,6 +284,10 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.SubmitJobRequest,
         batchyard.v1.job_pb2.SubmitJobResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.SubmitJobsRequest,
+        batchyard.v1.job_pb2.SubmitJobsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.DescribeJobsRequest,
@@ -293,6 +327,17 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.SubmitJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.SubmitJobResponse]]:
         """Submits one job; answered only after it is stored."""
+
+    @abc.abstractmethod
+    def SubmitJobs(
+        self,
+        request_iterator: _MaybeAsyncIterator[batchyard.v1.job_pb2.SubmitJobsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[batchyard.v1.job_pb2.SubmitJobsResponse], collections.abc.AsyncIterator[batchyard.v1.job_pb2.SubmitJobsResponse]]:
+        """Submits many jobs, each with a request id and an answer of its own. Answers
+        come in the order of the jobs, each after its job is stored; one that is
+        refused leaves the others be.
+        """
 
     @abc.abstractmethod
     def DescribeJobs(

@@ -49,9 +49,15 @@ class JobStateTimeLimitAction(google.protobuf.message.Message):
     MAX_TIME_S_FIELD_NUMBER: builtins.int
     ACTION_FIELD_NUMBER: builtins.int
     reason: builtins.str
+    """Beginning of the status reason that it is for, such as
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT".
+    """
     state: builtins.str
+    """RUNNABLE."""
     max_time_s: builtins.int
+    """600 to 86400."""
     action: builtins.str
+    """CANCEL."""
     def __init__(
         self,
         *,
@@ -100,6 +106,22 @@ class JobQueue(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     STATUS_FIELD_NUMBER: builtins.int
@@ -111,6 +133,7 @@ class JobQueue(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     JOB_COUNTS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -129,6 +152,8 @@ class JobQueue(google.protobuf.message.Message):
     def job_counts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Jobs (array children counted singly) in each state, by state name."""
 
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
@@ -143,8 +168,9 @@ class JobQueue(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         created_at_ms: builtins.int = ...,
         job_counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -168,6 +194,22 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
@@ -175,6 +217,7 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     SCHEDULING_POLICY_FIELD_NUMBER: builtins.int
     JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
@@ -186,6 +229,10 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     def job_state_time_limit_actions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JobStateTimeLimitAction]: ...
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Kept and given back, never interpreted. At most 32 KiB."""
+
     def __init__(
         self,
         *,
@@ -196,10 +243,27 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         scheduling_policy: builtins.str = ...,
         job_state_time_limit_actions: collections.abc.Iterable[Global___JobStateTimeLimitAction] | None = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
+
+@typing.final
+class JobStateTimeLimitActions(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def actions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JobStateTimeLimitAction]: ...
+    def __init__(
+        self,
+        *,
+        actions: collections.abc.Iterable[Global___JobStateTimeLimitAction] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actions", b"actions"]) -> None: ...
+
+Global___JobStateTimeLimitActions: typing_extensions.TypeAlias = JobStateTimeLimitActions
 
 @typing.final
 class CreateJobQueueResponse(google.protobuf.message.Message):
@@ -292,11 +356,29 @@ Global___ListJobQueuesResponse: typing_extensions.TypeAlias = ListJobQueuesRespo
 class UpdateJobQueueRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
     COMPUTE_ENVIRONMENT_ORDER_FIELD_NUMBER: builtins.int
     SCHEDULING_POLICY_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
+    JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
@@ -304,6 +386,14 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
+
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Merged by key; these win, and an empty value removes its key."""
+
+    @property
+    def job_state_time_limit_actions(self) -> Global___JobStateTimeLimitActions:
+        """Replaces all of them when set."""
 
     def __init__(
         self,
@@ -313,9 +403,11 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         priority: builtins.int | None = ...,
         compute_environment_order: collections.abc.Iterable[Global___ComputeEnvironmentOrder] | None = ...,
         scheduling_policy: builtins.str | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        job_state_time_limit_actions: Global___JobStateTimeLimitActions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "compute_environment_order", b"compute_environment_order", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload

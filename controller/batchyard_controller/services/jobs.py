@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Violation
+from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, RequestError, Violation
 from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
@@ -45,6 +46,17 @@ class Jobs(rpc.JobServiceServicer):
         self._new_job_id = new_job_id
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
+        return await self._submit(request)
+
+    async def SubmitJobs(
+        self, request_iterator: AsyncIterator[pb.SubmitJobsRequest], context: Any
+    ) -> AsyncIterator[pb.SubmitJobsResponse]:
+        async for request in request_iterator:
+            outcomes = await asyncio.gather(*map(self._submit, request.jobs), return_exceptions=True)
+            results = [_result(job, outcome) for job, outcome in zip(request.jobs, outcomes, strict=True)]
+            yield pb.SubmitJobsResponse(results=results)
+
+    async def _submit(self, request: pb.SubmitJobRequest) -> pb.SubmitJobResponse:
         wanted = submission(request)
         violations = check_submission(wanted)
         if request.ByteSize() > limits.SUBMIT_BYTES_MAX:
@@ -152,6 +164,21 @@ class Jobs(rpc.JobServiceServicer):
             raise NotFoundError(f"job {quote(request.job_id)} not found")
 
         return await self._office.driver.read(look)
+
+
+def _result(job: pb.SubmitJobRequest, outcome: pb.SubmitJobResponse | BaseException) -> pb.SubmitResult:
+    """Say what became of one job of many; what is no refusal of that job ends the stream."""
+    if isinstance(outcome, pb.SubmitJobResponse):
+        return pb.SubmitResult(request_id=job.request_id, job=outcome)
+    if not isinstance(outcome, RequestError):
+        raise outcome
+    violations = outcome.violations if isinstance(outcome, InvalidArgumentError) else ()
+    refusal = pb.SubmitRefusal(
+        code=type(outcome).__name__.removesuffix("Error"),
+        message=str(outcome),
+        violations=[pb.SubmitViolation(field=v.field, message=v.message) for v in violations],
+    )
+    return pb.SubmitResult(request_id=job.request_id, refusal=refusal)
 
 
 def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int | None]]:
