@@ -183,14 +183,18 @@ def overrides(
     )
 
 
-def retry_strategy(attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit]) -> RetryStrategy | None:
+def retry_strategy(
+    attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit], infrastructure_retries: int = 0
+) -> RetryStrategy | None:
     """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
     rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
+    made_up = integer("infrastructure_retries", infrastructure_retries, bits=32)
     if attempts is None:
-        return RetryStrategy(evaluate_on_exit=rules) if rules else None
+        asked = rules or made_up
+        return RetryStrategy(evaluate_on_exit=rules, infrastructure_retries=made_up) if asked else None
     if integer("attempts", attempts, bits=32) == 0:
         raise refuse("attempts", "must be at least 1: on the wire, 0 is no number of attempts at all")
-    return RetryStrategy(attempts=attempts, evaluate_on_exit=rules)
+    return RetryStrategy(attempts=attempts, evaluate_on_exit=rules, infrastructure_retries=made_up)
 
 
 def dependencies(value: object) -> list[Dependency]:
@@ -204,7 +208,7 @@ def dependencies(value: object) -> list[Dependency]:
 
 
 def dependency(job_id: str, kind: str) -> Dependency:
-    """Return a dependency of a kind, ``N_TO_N`` or ``SEQUENTIAL``."""
+    """Return a dependency of a kind: ``N_TO_N``, ``SEQUENTIAL``, ``AFTER_ANY`` or ``AFTER_FAILURE``."""
     return Dependency(
         job_id=text("depends_on", job_id),
         type=DependencyType.ValueType(wording.number(DependencyType, "depends_on", kind)),

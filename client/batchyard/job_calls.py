@@ -39,8 +39,10 @@ class JobCalls:
         overrides: pb.ContainerOverrides | None = None,
         parameters: Mapping[str, str] | None = None,
         array_size: int = 0,
+        array_concurrency: int = 0,
         depends_on: Sequence[str | pb.Dependency] = (),
         attempts: int | None = None,
+        infrastructure_retries: int = 0,
         evaluate_on_exit: Sequence[EvaluateOnExit] = (),
         timeout_s: int = 0,
         share_identifier: str = "",
@@ -63,8 +65,11 @@ class JobCalls:
             overrides: What to replace of a definition's container.
             parameters: Values for the definition's ``Ref::name`` placeholders.
             array_size: Children of an array job, at least 2; 0 is a single job.
+            array_concurrency: Most children at once; 0 is no bound.
             depends_on: Ids of jobs to wait for, or ``Dependency`` messages.
             attempts: Tries, not retries: 3 means at most 3. None: the definition's, else 1.
+            infrastructure_retries: Tries lost with their host that do not count; with
+                *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
             evaluate_on_exit: Rules that say when to try again.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards.
@@ -88,7 +93,8 @@ class JobCalls:
             parameters=arguments.text_map("parameters", parameters),
             array_size=arguments.integer("array_size", array_size),
             depends_on=arguments.dependencies(depends_on),
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit),
+            array_concurrency=arguments.integer("array_concurrency", array_concurrency),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
             timeout_s=arguments.integer("timeout_s", timeout_s),
             share_identifier=arguments.text("share_identifier", share_identifier),
             scheduling_priority=_optional_integer("scheduling_priority", scheduling_priority),

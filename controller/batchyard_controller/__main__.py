@@ -13,6 +13,7 @@ from batchyard.settings import defaults
 
 from .app import serve
 from .config import DEFAULT_LISTEN, Config, default_store
+from .core.retention import DAY_MS, Retention
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -45,13 +46,22 @@ def set_up_logging(level: str) -> None:
 @click.option("--listen", default=DEFAULT_LISTEN, help="host:port of the gRPC listener.")
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
+@click.option(
+    "--keep-jobs-days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Retention().age_ms / DAY_MS,
+    help="How long ended jobs are kept.",
+)
+@click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-def main(listen: str, store: str, metrics: str, log_level: str) -> None:
+def main(listen: str, store: str, metrics: str, keep_jobs_days: float, keep_jobs: int, log_level: str) -> None:
     """Run the Batchyard controller."""
     set_up_logging(log_level)
     failed = False
     try:
-        asyncio.run(serve(Config(listen=listen, store=store, metrics=metrics, log_level=log_level)))
+        retention = Retention(age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs)
+        config = Config(listen=listen, store=store, metrics=metrics, log_level=log_level, retention=retention)
+        asyncio.run(serve(config))
     except* (OSError, ValueError, StoreError, CorruptRecordError) as errors:
         for error in errors.exceptions:
             click.echo(f"batchyard controller: {error}", err=True)

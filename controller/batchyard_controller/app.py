@@ -119,7 +119,9 @@ async def serve(config: Config) -> None:
     candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
-        terms = group.create_task(hold_office(store, candidate, office, sessions.open_term, clock, metrics))
+        terms = group.create_task(
+            hold_office(store, candidate, office, sessions.open_term, clock, metrics, config.retention)
+        )
         reporter = group.create_task(_report_health(office, healthy))
         await _first_done(stop, terms)
         terms.cancel()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from .core.retention import Retention
 
 DEFAULT_LISTEN = "127.0.0.1:8470"
 
@@ -21,12 +23,14 @@ class Config:
         store: Store URL, see ``store.open``.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        retention: What history of ended jobs is kept.
     """
 
     listen: str = DEFAULT_LISTEN
     store: str
     metrics: str = ""
     log_level: str = "info"
+    retention: Retention = field(default_factory=Retention)
 
 
 def default_store() -> str:

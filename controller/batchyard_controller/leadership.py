@@ -17,6 +17,7 @@ from batchyard.errors import UnavailableError
 
 from .core.model import Instant
 from .core.recovery import restore
+from .core.retention import Retention
 from .core.world import World
 from .driver import Driver, Outlet
 from .metrics import Metrics
@@ -80,6 +81,7 @@ async def hold_office(
     open_outlet: OpenOutlet,
     clock: Callable[[], Instant],
     metrics: Metrics,
+    retention: Retention,
 ) -> None:
     """
     Lead whenever possible, for ever.
@@ -92,7 +94,7 @@ async def hold_office(
     while True:
         try:
             epoch = await store.campaign(candidate)
-            world = await _load(store, clock)
+            world = restore(await load_records(store), clock(), retention)
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
             await _serve_term(store, epoch, world, office, open_outlet(epoch), clock, metrics)
@@ -104,10 +106,6 @@ async def hold_office(
                 log.warning("does not lead", reason=reason)
                 told = reason
         await asyncio.sleep(PAUSE_S)
-
-
-async def _load(store: Store, clock: Callable[[], Instant]) -> World:
-    return restore(await load_records(store), clock())
 
 
 async def _serve_term(

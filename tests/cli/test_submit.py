@@ -170,7 +170,7 @@ def test_wrong_usage_exits_2(run: Run, yard: Yard, arguments: list[str], message
         ),
         (
             ["submit", "--depends-on", "j,twice", "x"],
-            ["batchyard: depends_on: must be one of N_TO_N, SEQUENTIAL, not 'twice'"],
+            ["batchyard: depends_on: must be one of N_TO_N, SEQUENTIAL, AFTER_ANY, AFTER_FAILURE, not 'twice'"],
         ),
         (["submit", "\udcff"], [r"batchyard: container.command[0]: is not valid UTF-8: '\udcff'"]),
     ],

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from tests.core.yard import Yard, container
 
-from batchyard.ids import HostId
+from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import invariants
 from batchyard_controller.core.events import HostLeft
-from batchyard_controller.core.model import Dependency, RetryStrategy
+from batchyard_controller.core.model import Dependency, DependencyType, RetryStrategy
 from batchyard_controller.core.recovery import restore
+from batchyard_controller.core.retention import Retention
 from batchyard_controller.core.world import World
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
+
+SEQUENTIAL = Dependency(type=DependencyType.SEQUENTIAL)
+WHOLE_KINDS = (DependencyType.WHOLE, DependencyType.AFTER_ANY, DependencyType.AFTER_FAILURE)
 
 
 class YardMachine(RuleBasedStateMachine):
@@ -43,15 +47,35 @@ class YardMachine(RuleBasedStateMachine):
         cpu=st.sampled_from([1000, 2000, 9000]),
         gpu=st.sampled_from([0, 0, 500, 1000]),
         attempts=st.integers(1, 3),
+        infrastructure=st.sampled_from([0, 0, 2]),
+        concurrency=st.sampled_from([0, 0, 1, 3]),
+        sequential=st.booleans(),
     )
-    def submit(self, size: int, cpu: int, gpu: int, attempts: int) -> str:
+    def submit(
+        self, size: int, cpu: int, gpu: int, attempts: int, infrastructure: int, concurrency: int, sequential: bool
+    ) -> str:
         return self.yard.submit(
-            array_size=size, container=container(cpu=cpu, gpu=gpu), retry=RetryStrategy(attempts=attempts)
+            array_size=size,
+            array_concurrency=concurrency if size else 0,
+            depends_on=(SEQUENTIAL,) if size and sequential else (),
+            container=container(cpu=cpu, gpu=gpu),
+            retry=RetryStrategy(attempts=attempts, infrastructure_retries=infrastructure),
         ).id
 
-    @rule(target=jobs, first=jobs, second=jobs)
-    def submit_dependent(self, first: str, second: str) -> str:
-        return self.yard.submit(depends_on=(Dependency(job_id=first), Dependency(job_id=second))).id
+    @rule(target=jobs, first=jobs, second=jobs, kind=st.sampled_from(WHOLE_KINDS), sequential=st.booleans())
+    def submit_dependent(self, first: str, second: str, kind: DependencyType, sequential: bool) -> str:
+        depends_on = (Dependency(job_id=first, type=kind), Dependency(job_id=second))
+        return self.yard.submit(
+            depends_on=(*depends_on, SEQUENTIAL) if sequential else depends_on, array_size=70 if sequential else 0
+        ).id
+
+    @rule(target=jobs, other=jobs, concurrency=st.sampled_from([0, 1, 2]), sequential=st.booleans(), whole=jobs)
+    def submit_n_to_n(self, other: str, concurrency: int, sequential: bool, whole: str) -> str:
+        size = self.yard.world.jobs[JobId(other)].array_size
+        depends_on = (Dependency(job_id=other, type=DependencyType.N_TO_N if size else DependencyType.WHOLE),)
+        if sequential and size:
+            depends_on = (*depends_on, SEQUENTIAL, Dependency(job_id=whole))
+        return self.yard.submit(array_size=size, array_concurrency=concurrency if size else 0, depends_on=depends_on).id
 
     @rule()
     def plan(self) -> None:
@@ -77,6 +101,11 @@ class YardMachine(RuleBasedStateMachine):
     def cancel(self, job: str) -> None:
         self.yard.cancel(job)
 
+    @rule(job=jobs, index=st.integers(0, 69))
+    def cancel_child(self, job: str, index: int) -> None:
+        if index < self.yard.world.jobs[JobId(job)].array_size:
+            self.yard.cancel(f"{job}:{index}")
+
     @rule(job=jobs)
     def terminate(self, job: str) -> None:
         self.yard.terminate(job)
@@ -90,7 +119,7 @@ class YardMachine(RuleBasedStateMachine):
         """The world that is loaded again is the world that was stored."""
         world = self.yard.world
         asyncio.run(self.store.commit(encode_touched(world, world.take_touched()), self.epoch))
-        again = restore(asyncio.run(load_records(self.store)), self.yard.now)
+        again = restore(asyncio.run(load_records(self.store)), self.yard.now, Retention())
         invariants.check(again)
         assert describe(again) == describe(world)
         self.yard.world = again
@@ -120,7 +149,17 @@ class YardMachine(RuleBasedStateMachine):
     def attempts_never_exceed_their_limit(self) -> None:
         if hasattr(self, "yard"):
             for attempt in self.yard.world.attempts.values():
-                assert attempt.number <= self.yard.world.jobs[attempt.job_id].spec.retry.attempts
+                retry = self.yard.world.jobs[attempt.job_id].spec.retry
+                assert attempt.number <= retry.attempts + retry.infrastructure_retries
+
+    @invariant()
+    def arrays_keep_to_their_bound(self) -> None:
+        if hasattr(self, "yard"):
+            for job in self.yard.world.jobs.values():
+                if job.array_concurrency:
+                    children = self.yard.world.children[job.id]
+                    busy = sum(children.count(s) for s in (JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING))
+                    assert busy <= job.array_concurrency
 
 
 def states(world: World) -> dict[str, JobState]:

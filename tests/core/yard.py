@@ -36,6 +36,7 @@ from batchyard_controller.core.model import (
 from batchyard_controller.core.placement import make_plan
 from batchyard_controller.core.reactor import apply
 from batchyard_controller.core.resolution import Submission
+from batchyard_controller.core.retention import Retention
 from batchyard_controller.core.world import World
 
 EPOCH = 7
@@ -63,7 +64,7 @@ class Yard:
     """Holds a world; every verb checks the invariants behind itself."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(Retention())
         self.now = Instant(wall_ms=1_000, boot_ms=1_000)
         self._serial = itertools.count(1)
 

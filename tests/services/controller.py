@@ -27,6 +27,7 @@ from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
 from batchyard_controller.app import build_server, clock
+from batchyard_controller.core.retention import Retention
 from batchyard_controller.leadership import Office, hold_office
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.sessions import Sessions
@@ -49,7 +50,7 @@ class Controller:
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
-            hold_office(self._store, "test", self.office, self.sessions.open_term, clock, Metrics())
+            hold_office(self._store, "test", self.office, self.sessions.open_term, clock, Metrics(), Retention())
         )
         await self._server.start()
         self.channel = grpc.aio.insecure_channel(self.address)

@@ -43,14 +43,29 @@ job running.
 @options.wanted_resources
 @click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
 @click.option(
+    "--concurrency",
+    "array_concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most children of the array at once. Default: no bound.",
+)
+@click.option(
     "--depends-on",
     "depends_on",
     multiple=True,
-    metavar="JOB[,N_TO_N]|SEQUENTIAL",
-    help="Wait for JOB; for its child of the same index; for the previous child.",
+    metavar="JOB[,KIND]|SEQUENTIAL",
+    help="Wait for JOB's success. KIND N_TO_N: for its child of the same index; AFTER_ANY: for any end; "
+    "AFTER_FAILURE: for its failure. SEQUENTIAL: for the previous child.",
 )
 @click.option(
     "--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries: 3 is at most 3. Default 1."
+)
+@click.option(
+    "--infrastructure-retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    metavar="N",
+    help="Tries lost with their host that do not count. Default 0.",
 )
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @options.pairs("--env", "env", "Environment variable.")
@@ -95,12 +110,13 @@ def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, An
         "name": flags["name"] or derived_name(flags["command"], flags["definition"]),
         "queue": flags["queue"] or session.queue,
         "array_size": flags["array_size"] or 0,
+        "array_concurrency": flags["array_concurrency"] or 0,
         "job_definition": flags["definition"],
         "depends_on": [_dependency(text) for text in flags["depends_on"]],
         "parameters": options.as_map(flags["parameters"]),
         "tags": options.as_map(flags["tags"]),
     }
-    same = ("attempts", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
+    same = ("attempts", "infrastructure_retries", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
     request.update({key: flags[key] for key in same})
     environment = options.as_map(flags["env"])
     if flags["definition"]:

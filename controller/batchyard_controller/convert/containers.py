@@ -104,6 +104,7 @@ def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
     """Turn a retry strategy into the core's; no number of attempts means one."""
     return model.RetryStrategy(
         attempts=message.attempts or 1,
+        infrastructure_retries=message.infrastructure_retries,
         rules=tuple(
             model.ExitRule(
                 action=enum_value(
@@ -128,6 +129,7 @@ def retry_message(value: model.RetryStrategy) -> job_definition_pb2.RetryStrateg
     pb = job_definition_pb2
     return pb.RetryStrategy(
         attempts=value.attempts,
+        infrastructure_retries=value.infrastructure_retries,
         evaluate_on_exit=[
             pb.EvaluateOnExit(
                 action=pb.EvaluateOnExitAction.Value(f"EVALUATE_ON_EXIT_ACTION_{rule.action}"),

@@ -17,7 +17,13 @@ from batchyard_controller.core.resolution import Overrides, Submission
 from .containers import container, retry
 from .values import pairs
 
-_DEPENDENCY_TYPES = {0: model.DependencyType.WHOLE, 1: model.DependencyType.N_TO_N, 2: model.DependencyType.SEQUENTIAL}
+_DEPENDENCY_TYPES = {
+    job_pb2.DEPENDENCY_TYPE_UNSPECIFIED: model.DependencyType.WHOLE,
+    job_pb2.DEPENDENCY_TYPE_N_TO_N: model.DependencyType.N_TO_N,
+    job_pb2.DEPENDENCY_TYPE_SEQUENTIAL: model.DependencyType.SEQUENTIAL,
+    job_pb2.DEPENDENCY_TYPE_AFTER_ANY: model.DependencyType.AFTER_ANY,
+    job_pb2.DEPENDENCY_TYPE_AFTER_FAILURE: model.DependencyType.AFTER_FAILURE,
+}
 _STATE_NUMBERS = {state: job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in JobState}
 _STATES: dict[int, JobState] = {number: state for state, number in _STATE_NUMBERS.items()}
 
@@ -56,6 +62,7 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
         overrides=Overrides(command=tuple(overrides.command), environment=pairs(overrides.environment), **amounts),
         parameters=pairs(message.parameters),
         array_size=message.array_size,
+        array_concurrency=message.array_concurrency,
         depends_on=tuple(dependencies),
         retry=retry(message.retry_strategy) if message.HasField("retry_strategy") else None,
         timeout_s=message.timeout_s,

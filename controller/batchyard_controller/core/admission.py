@@ -36,6 +36,7 @@ from .model import (
     ComputeEnvironment,
     ComputeResources,
     DefinitionStatus,
+    DependencyType,
     EnvironmentOrder,
     Host,
     Instant,
@@ -68,9 +69,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     spec, violations = resolve(submission, _definition_of(world, submission))
     check_container(violations, "container", spec.container, complete=True)
     refuse(violations)
-    for dependency in submission.depends_on:
-        if dependency.job_id not in world.jobs:
-            raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
+    _check_dependencies(world, submission)
     job = Job(
         id=job_id,
         name=submission.name,
@@ -78,10 +77,25 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         seq=0,
         created_at_ms=now.wall_ms,
         array_size=submission.array_size,
+        array_concurrency=submission.array_concurrency,
         depends_on=submission.depends_on,
         request_id=submission.request_id,
     )
     return JobSubmitted(job=job), job
+
+
+def _check_dependencies(world: World, submission: Submission) -> None:
+    """Refuse ids that name no job, and arrays that do not match (ours: AWS says nothing of unequal sizes)."""
+    for i, dependency in enumerate(submission.depends_on):
+        if dependency.type is DependencyType.SEQUENTIAL:
+            continue
+        other = world.jobs.get(JobId(dependency.job_id))
+        if other is None:
+            raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
+        if dependency.type is DependencyType.N_TO_N and other.array_size != submission.array_size:
+            size = f"an array of {other.array_size}" if other.array_size else "no array"
+            text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
+            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text)])
 
 
 def _definition_of(world: World, submission: Submission) -> JobDefinition | None:

@@ -1,16 +1,17 @@
 """
 Children of an array job, packed: a few bytes a child, and none at first.
 
-Children that are still in the state in which the array began take no space.
-The others live in chunks of `CHUNK` children with one column per fact; what
-does not fit a column (earlier attempts, unusual reasons) is kept sparsely.
+Children that are still in the state in which the array began take no space, nor
+do those of which nothing was noted when all the rest of the array was ended at
+once. The others live in chunks of `CHUNK` children with one column per fact;
+what does not fit a column (earlier attempts, unusual reasons) is kept sparsely.
 A chunk is the unit of storing.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,6 +45,8 @@ class Chunk:
     """Index into host_ids of the last ended try."""
     host_ids: list[str] = field(default_factory=list)
     epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    ended: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    """When each child came to its final state, by the controller's clock."""
     status_reasons: dict[int, str] = field(default_factory=dict)
     """Of the last ended try."""
     end_reasons: dict[int, str] = field(default_factory=dict)
@@ -56,22 +59,47 @@ class Chunk:
     terminate_reasons: dict[int, str] = field(default_factory=dict)
 
 
-class Children:
-    """States and tries of all children of one array."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestEnd:
+    """How all children ended of which nothing had been noted."""
 
-    __slots__ = ("base", "chunks", "counts", "size")
+    reason: str
+    at_ms: int
+
+
+class Children:
+    """
+    States and tries of all children of one array.
+
+    Attributes:
+        base: State of every child without a chunk, until the rest has ended.
+        rest_end: Set when every child without a chunk has FAILED.
+        ready: Heap of children that only wait for their turn in the array; derived.
+        cursor: Children below it have had their turn, where all wait for that alone; derived.
+        updated_at_ms: When a child last changed its state; not stored.
+    """
+
+    __slots__ = ("base", "chunks", "counts", "cursor", "ready", "rest_end", "size", "updated_at_ms")
 
     def __init__(self, size: int, base: JobState = JobState.PENDING) -> None:
         self.size = size
         self.base = base
-        """State of every child without a chunk."""
+        self.rest_end: RestEnd | None = None
         self.chunks: dict[int, Chunk] = {}
         self.counts: dict[JobState, int] = {base: size}
+        self.ready: list[int] = []
+        self.cursor = 0
+        self.updated_at_ms = 0
+
+    @property
+    def rest(self) -> JobState:
+        """State of every child without a chunk."""
+        return self.base if self.rest_end is None else JobState.FAILED
 
     def state(self, index: int) -> JobState:
         """Return the state of child *index*."""
         chunk = self.chunks.get(index // CHUNK)
-        return self.base if chunk is None else STATES[chunk.states[index % CHUNK]]
+        return self.rest if chunk is None else STATES[chunk.states[index % CHUNK]]
 
     def set_state(self, index: int, state: JobState) -> None:
         """Store a state; for ``lifecycle`` alone."""
@@ -89,10 +117,46 @@ class Children:
             chunk.states = chunk.states.translate(moved)
         self.counts[state] = self.counts.get(state, 0) + self.counts.pop(before)
 
+    def set_rest_end(self, end: RestEnd) -> None:
+        """Let every child without a chunk be FAILED; for ``lifecycle`` alone."""
+        assert self.rest_end is None, "the rest ends once"
+        number = sum(stop - start for start, stop in self.rest_runs())
+        self.counts[self.base] -= number
+        self.counts[JobState.FAILED] = self.counts.get(JobState.FAILED, 0) + number
+        self.rest_end = end
+
+    def rest_runs(self) -> list[tuple[int, int]]:
+        """Return [first, stop) of each unbroken run of children without a chunk."""
+        runs, start = [], 0
+        for number in sorted(self.chunks):
+            if start < number * CHUNK:
+                runs.append((start, number * CHUNK))
+            start = (number + 1) * CHUNK
+        return [*runs, (start, self.size)] if start < self.size else runs
+
+    def note(self, numbers: Iterable[int]) -> list[int]:
+        """Make the chunks of these numbers, if the rest has not ended, and return the new ones."""
+        if self.rest_end is not None:
+            return []
+        new = [number for number in numbers if number not in self.chunks and number * CHUNK < self.size]
+        for number in new:
+            self.chunk(number * CHUNK)
+        return new
+
+    def noted(self, states: frozenset[JobState]) -> list[int]:
+        """Return the indices of children with a chunk in any of *states*, in order."""
+        return [
+            index
+            for number in sorted(self.chunks)
+            for index in range(number * CHUNK, min((number + 1) * CHUNK, self.size))
+            if self.state(index) in states
+        ]
+
     def chunk(self, index: int) -> Chunk:
         """Return the chunk of child *index*, made on first use."""
         chunk = self.chunks.get(index // CHUNK)
         if chunk is None:
+            assert self.rest_end is None, "what has ended does not change"
             chunk = Chunk(states=bytearray([_CODE[self.base]]) * CHUNK)
             self.chunks[index // CHUNK] = chunk
         return chunk
@@ -126,7 +190,7 @@ class Children:
             first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
             chunk = self.chunks.get(number)
             if chunk is None:
-                if self.base in states:
+                if self.rest in states:
                     yield from range(first, last)
             else:
                 yield from (i for i in range(first, last) if STATES[chunk.states[i % CHUNK]] in states)
@@ -215,7 +279,20 @@ class Children:
     def status_reason(self, index: int) -> str:
         """Return why child *index* is in its state, or nothing."""
         chunk = self.chunks.get(index // CHUNK)
-        return "" if chunk is None else chunk.end_reasons.get(index % CHUNK, "")
+        if chunk is not None:
+            return chunk.end_reasons.get(index % CHUNK, "")
+        return "" if self.rest_end is None else self.rest_end.reason
+
+    def ended_at_ms(self, index: int) -> int:
+        """Return when child *index* came to its final state, by the controller's clock; 0 if it has not."""
+        chunk = self.chunks.get(index // CHUNK)
+        if chunk is not None:
+            return chunk.ended[index % CHUNK]
+        return 0 if self.rest_end is None else self.rest_end.at_ms
+
+    def set_ended_at_ms(self, index: int, at_ms: int) -> None:
+        """Keep when child *index* came to its final state."""
+        self.chunk(index).ended[index % CHUNK] = at_ms
 
     def set_status_reason(self, index: int, reason: str) -> None:
         """Keep why child *index* is in its state."""

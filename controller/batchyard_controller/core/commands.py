@@ -7,7 +7,8 @@ is said again when the host's next session begins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.states import JobState
@@ -49,13 +50,28 @@ class SendAck:
 
 @dataclass(frozen=True, slots=True)
 class PublishMove:
-    """Tell watchers that a job or child has a new state."""
+    """
+    Tell watchers that a job, a child, or a run of children has a new state.
+
+    Attributes:
+        index: Of a child, or of the first of a run; None for a job.
+        stop: The index after the last of a run; 0 when it is one child or a job.
+    """
 
     job_id: JobId
     index: int | None
     before: JobState
     after: JobState
     at_ms: int
+    stop: int = 0
+
+    def single(self) -> Iterator[PublishMove]:
+        """Yield the moves of the children of a run one by one; itself if it is none."""
+        if self.index is None or not self.stop:
+            yield self
+            return
+        for index in range(self.index, self.stop):
+            yield replace(self, index=index, stop=0)
 
 
 Command = SendStart | SendStop | SendRevoke | SendAck | PublishMove

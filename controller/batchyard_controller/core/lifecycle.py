@@ -15,16 +15,16 @@ from enum import StrEnum
 
 from batchyard.states import JobState
 
-from .children import Children
+from .children import Children, RestEnd
 from .model import Job
 
 
 class Trigger(StrEnum):
     """What moves a job."""
 
-    DEPENDENCIES_UNMET = "it has dependencies that have not succeeded"
-    DEPENDENCIES_MET = "all its dependencies succeeded, or it has none"
-    DEPENDENCY_FAILED = "a job it depends on failed"
+    HELD = "it waits for other jobs, or for its turn in its array"
+    RELEASED = "it waits for nothing but a host"
+    DEPENDENCY_FAILED = "what it waits for can no longer come"
     CHILD_RUNNABLE = "a child became runnable"
     CLAIMED = "it was placed on a host"
     STARTED = "its container is up"
@@ -46,12 +46,12 @@ _STOPPED_EARLY = {
 
 TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
     JobState.SUBMITTED: {
-        Trigger.DEPENDENCIES_UNMET: JobState.PENDING,
-        Trigger.DEPENDENCIES_MET: JobState.RUNNABLE,
+        Trigger.HELD: JobState.PENDING,
+        Trigger.RELEASED: JobState.RUNNABLE,
         **_STOPPED_EARLY,
     },
     JobState.PENDING: {
-        Trigger.DEPENDENCIES_MET: JobState.RUNNABLE,
+        Trigger.RELEASED: JobState.RUNNABLE,
         Trigger.DEPENDENCY_FAILED: JobState.FAILED,
         **_STOPPED_EARLY,
     },
@@ -79,7 +79,7 @@ TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
 
 ARRAY_TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
     JobState.SUBMITTED: {
-        Trigger.DEPENDENCIES_UNMET: JobState.PENDING,
+        Trigger.HELD: JobState.PENDING,
         Trigger.CHILD_RUNNABLE: JobState.PENDING,
     },
     JobState.PENDING: {
@@ -145,11 +145,29 @@ def move_all_children(job: Job, children: Children, trigger: Trigger) -> JobStat
         InvalidTransitionError: the table does not list the move.
     """
     before = children.base
+    children.set_base(_after(job, before, trigger))
+    return before
+
+
+def end_rest(job: Job, children: Children, trigger: Trigger, end: RestEnd) -> JobState:
+    """
+    End every child that nothing was ever noted of; return the state they left.
+
+    Raises:
+        InvalidTransitionError: the table does not list the move, or it leads to no FAILED.
+    """
+    before = children.base
+    if _after(job, before, trigger) is not JobState.FAILED:
+        raise InvalidTransitionError(f"children of {job.id} ({job.name})", before, trigger)
+    children.set_rest_end(end)
+    return before
+
+
+def _after(job: Job, before: JobState, trigger: Trigger) -> JobState:
     after = TRANSITIONS[before].get(trigger)
     if after is None:
         raise InvalidTransitionError(f"children of {job.id} ({job.name})", before, trigger)
-    children.set_base(after)
-    return before
+    return after
 
 
 def restore_job(job: Job, state: JobState) -> None:

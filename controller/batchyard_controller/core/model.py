@@ -88,6 +88,8 @@ class DependencyType(StrEnum):
     WHOLE = "WHOLE"
     N_TO_N = "N_TO_N"
     SEQUENTIAL = "SEQUENTIAL"
+    AFTER_ANY = "AFTER_ANY"
+    AFTER_FAILURE = "AFTER_FAILURE"
 
 
 class ExitAction(StrEnum):
@@ -262,10 +264,17 @@ class ExitRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryStrategy:
-    """``attempts`` counts tries, not retries: 3 means at most 3 containers."""
+    """
+    When a job is tried again.
+
+    Attributes:
+        attempts: Counts tries, not retries: 3 means at most 3 containers.
+        infrastructure_retries: Tries lost with their host that do not count.
+    """
 
     attempts: int = 1
     rules: tuple[ExitRule, ...] = ()
+    infrastructure_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +301,7 @@ class JobDefinition:
         return f"{self.name}:{self.revision}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class JobSpec:
     """What all jobs of one kind share, resolved at submission; kept once in memory."""
 
@@ -340,9 +349,11 @@ class Job:
     Attributes:
         seq: Place in the order of all submissions; a retry keeps it.
         array_size: 0 for a single job.
+        array_concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
+        ended_at_ms: When it came to its final state, by the controller's clock; 0 until then.
         terminate_reason: Intent, not fact: set when someone asked to stop it.
         attempts: Ended tries of a single job; children keep theirs themselves.
-        unmet: Jobs it still waits for; derived, not stored.
+        unmet: Whole jobs it still waits for; derived, not stored.
     """
 
     id: JobId
@@ -351,12 +362,14 @@ class Job:
     seq: int
     created_at_ms: int
     array_size: int = 0
+    array_concurrency: int = 0
     depends_on: tuple[Dependency, ...] = ()
     request_id: str = ""
     state: JobState = JobState.SUBMITTED
     status_reason: str = ""
     started_at_ms: int = 0
     stopped_at_ms: int = 0
+    ended_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()

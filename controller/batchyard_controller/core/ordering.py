@@ -9,7 +9,7 @@ they waited are skipped when their turn comes; nobody searches a line for them.
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -49,7 +49,7 @@ class Line:
     The jobs of one shape.
 
     Attributes:
-        runs: By ascending ``job.seq``, so that a retried job stands in front.
+        runs: By ascending ``job.seq``, then index, so that a retried job stands in front.
         refusals: Why the first in line could not be placed; empty before a try.
         refused_at: Version of the fleet's growth at that try: there is no use in
             another before it has grown.
@@ -57,18 +57,17 @@ class Line:
 
     shape: Shape
     is_waiting: IsWaiting
-    runs: deque[Run] = field(default_factory=deque)
+    runs: list[Run] = field(default_factory=list)
     refusals: tuple[Refusal, ...] = ()
     refused_at: int = -1
 
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
-        run = Run(job, start, stop)
-        if not self.runs or self.runs[-1].job.seq < job.seq:
-            self.runs.append(run)
-            return
-        place = next(i for i, other in enumerate(self.runs) if other.job.seq >= job.seq)
-        self.runs.insert(place, run)
+        bisect.insort(self.runs, Run(job, start, stop), key=_place)
+
+    def remove(self, job: Job) -> None:
+        """Take a job and all its children out of the line."""
+        self.runs = [run for run in self.runs if run.job is not job]
 
     def units(self) -> Iterator[Unit]:
         """Yield those who wait, first in line first, leaving the line as it is."""
@@ -80,16 +79,20 @@ class Line:
 
     def drop(self, count: int) -> None:
         """Take the first *count* of those who wait out of the line."""
-        while self.runs:
-            run = self.runs[0]
+        for place, run in enumerate(self.runs):
             while run.next < run.stop:
                 waits = self.is_waiting(run.job, run.next if run.job.array_size else None)
                 if waits and count == 0:
+                    del self.runs[:place]
                     return
                 count -= waits
                 run.next += 1
-            self.runs.popleft()
+        self.runs.clear()
         assert count == 0, f"{count} more dropped than waited"
+
+
+def _place(run: Run) -> tuple[int, int]:
+    return run.job.seq, run.next
 
 
 class Lines:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batchyard.ids import AttemptId, HostId, JobId
-from batchyard.states import FINAL_STATES, EndCause, JobState
+from batchyard.ids import AttemptId, HostId
+from batchyard.states import ACTIVE_STATES, FINAL_STATES, EndCause, JobState
 
-from . import dependencies, limits, reasons, retry
-from .commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from . import limits, reasons, retry
+from .commands import SendAck, SendRevoke, SendStart, SendStop
 from .events import (
     AttemptsReported,
     DefinitionChanged,
@@ -35,11 +35,11 @@ from .events import (
     Report,
     Ticked,
 )
-from .lifecycle import Trigger, allows, move_all_children, move_child, move_job
+from .lifecycle import Trigger
 from .model import Attempt, AttemptEnd, EndedAttempt, Host, HostRecord, Instant, Job
+from .progress import Out, Progress
+from .retention import forgettable
 from .world import World, unit_group
-
-Out = list[Command]
 
 
 def apply(world: World, event: Event, now: Instant) -> Out:
@@ -75,7 +75,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:
     return out
 
 
-# Jobs come in ---------------------------------------------------------------
+# Jobs -------------------------------------------------------------------------
 
 
 def on_job_submitted(world: World, job: Job, now: Instant, out: Out) -> None:
@@ -84,114 +84,7 @@ def on_job_submitted(world: World, job: Job, now: Instant, out: Out) -> None:
     world.index_job(job)
     world.count(job.spec.queue, None, JobState.SUBMITTED, job.array_size or 1)
     world.touch(job.id, "job", job.id)
-    settle(world, job, now, out)
-
-
-def settle(world: World, job: Job, now: Instant, out: Out) -> None:
-    """Move a SUBMITTED job on, by what its dependencies say."""
-    state = dependencies.standing(job.depends_on, world.jobs)
-    if state.failed or state.unmet:
-        _move_whole(world, job, Trigger.DEPENDENCIES_UNMET, now, out)
-    if state.failed:
-        _fail_waiting(world, job, Trigger.DEPENDENCY_FAILED, reasons.DEPENDENCY_FAILED, now, out)
-        return
-    job.unmet = len(state.unmet)
-    for other in state.unmet:
-        world.dependents.setdefault(other, []).append(job.id)
-    if not state.unmet:
-        _release(world, job, now, out)
-
-
-def _release(world: World, job: Job, now: Instant, out: Out) -> None:
-    """Let a job whose dependencies are met wait for a host."""
-    _move_whole(world, job, Trigger.DEPENDENCIES_MET, now, out)
-    world.await_hosts(job)
-
-
-def _move_whole(world: World, job: Job, trigger: Trigger, now: Instant, out: Out) -> None:
-    """Move a single job, or an array's parent and all its children at once."""
-    if not job.array_size:
-        _move(world, job, None, trigger, "", now, out)
-        return
-    children = world.children[job.id]
-    waiting = children.count(children.base)
-    before = move_all_children(job, children, trigger)
-    world.count(job.spec.queue, before, children.base, waiting)
-    if job.state is JobState.SUBMITTED:
-        parent_trigger = Trigger.CHILD_RUNNABLE if trigger is Trigger.DEPENDENCIES_MET else trigger
-        parent_before = move_job(job, parent_trigger)
-        out.append(PublishMove(job.id, None, parent_before, job.state, now.wall_ms))
-
-
-def _move(world: World, job: Job, index: int | None, trigger: Trigger, reason: str, now: Instant, out: Out) -> None:
-    """Move one unit and tell everybody who counts or watches."""
-    if index is None:
-        before = move_job(job, trigger, reason)
-        after = job.state
-    else:
-        before = move_child(job, world.children[job.id], index, trigger, reason)
-        after = world.children[job.id].state(index)
-    world.count(job.spec.queue, before, after)
-    out.append(PublishMove(job.id, index, before, after, now.wall_ms))
-
-
-# Jobs end -------------------------------------------------------------------
-
-
-def _touch_unit(world: World, job: Job, index: int | None) -> None:
-    """Note that what is stored of a unit, its attempts apart, has changed."""
-    group = unit_group(job.id, index)
-    if index is None:
-        world.touch(group, "state", job.id)
-    else:
-        world.touch(group, "children", group)
-
-
-def _end_unit(world: World, job: Job, index: int | None, trigger: Trigger, reason: str, now: Instant, out: Out) -> None:
-    """Move a unit to its final state and let the consequences follow."""
-    _move(world, job, index, trigger, reason, now, out)
-    _touch_unit(world, job, index)
-    if index is None:
-        _release_dependents(world, job, now, out)
-    elif world.children[job.id].all_final:
-        _end_array(world, job, now, out)
-
-
-def _end_array(world: World, job: Job, now: Instant, out: Out) -> None:
-    """End an array whose children have all ended."""
-    failed = world.children[job.id].count(JobState.FAILED)
-    trigger = Trigger.CHILDREN_ENDED if failed else Trigger.CHILDREN_SUCCEEDED
-    before = move_job(job, trigger, reasons.CHILD_FAILED if failed else "")
-    job.stopped_at_ms = now.wall_ms
-    world.touch(job.id, "state", job.id)
-    out.append(PublishMove(job.id, None, before, job.state, now.wall_ms))
-    _release_dependents(world, job, now, out)
-
-
-def _release_dependents(world: World, job: Job, now: Instant, out: Out) -> None:
-    """Tell the jobs that waited for this one."""
-    failed = job.state is JobState.FAILED
-    for dependent_id in world.dependents.pop(job.id, ()):
-        dependent = world.jobs[dependent_id]
-        if dependent.state is not JobState.PENDING:
-            continue
-        dependent.unmet -= 1
-        if failed:
-            _fail_waiting(world, dependent, Trigger.DEPENDENCY_FAILED, reasons.DEPENDENCY_FAILED, now, out)
-        elif dependent.unmet == 0:
-            _release(world, dependent, now, out)
-
-
-def _fail_waiting(world: World, job: Job, trigger: Trigger, reason: str, now: Instant, out: Out) -> None:
-    """End all units of a job that have not started and that *trigger* may end."""
-    if not job.array_size:
-        if job.state.is_waiting:
-            _end_unit(world, job, None, trigger, reason, now, out)
-        return
-    children = world.children[job.id]
-    for index in list(children.indices(frozenset({JobState.PENDING, JobState.RUNNABLE}))):
-        if allows(children.state(index), trigger):
-            _end_unit(world, job, index, trigger, reason, now, out)
+    Progress(world, now, out).settle(job)
 
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:
@@ -201,10 +94,10 @@ def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) 
         if not job.state.is_final and not job.state.is_active:
             job.is_cancelled = True
             world.touch(job.id, "state", job.id)
-        _fail_waiting(world, job, Trigger.CANCELLED, event.reason, now, out)
+        Progress(world, now, out).fail_waiting(job, Trigger.CANCELLED, event.reason)
     elif world.state_of(job, event.index).is_waiting:
         world.children[job.id].set_cancelled(event.index)
-        _end_unit(world, job, event.index, Trigger.CANCELLED, event.reason, now, out)
+        Progress(world, now, out).end_unit(job, event.index, Trigger.CANCELLED, event.reason)
 
 
 def on_job_terminated(world: World, event: JobTerminated, now: Instant, out: Out) -> None:
@@ -218,23 +111,22 @@ def on_job_terminated(world: World, event: JobTerminated, now: Instant, out: Out
     job.terminate_reason = job.terminate_reason or event.reason
     world.touch(job.id, "state", job.id)
     if job.array_size:
-        children = world.children[job.id]
-        for index in list(children.indices(frozenset({JobState.STARTING, JobState.RUNNING}))):
+        for index in world.children[job.id].noted(ACTIVE_STATES):
             _terminate_unit(world, job, index, event.reason, now, out)
-        _fail_waiting(world, job, Trigger.TERMINATED, event.reason, now, out)
+        Progress(world, now, out).fail_waiting(job, Trigger.TERMINATED, event.reason)
     else:
         _terminate_unit(world, job, None, event.reason, now, out)
 
 
 def _terminate_unit(world: World, job: Job, index: int | None, reason: str, now: Instant, out: Out) -> None:
-    state = world.state_of(job, index)
+    state, progress = world.state_of(job, index), Progress(world, now, out)
     if state.is_final:
         return
     if index is not None:
         world.children[job.id].set_terminate_reason(index, reason)
-        _touch_unit(world, job, index)
+        progress.touch_unit(job, index)
     if state.is_waiting:
-        _end_unit(world, job, index, Trigger.TERMINATED, reason, now, out)
+        progress.end_unit(job, index, Trigger.TERMINATED, reason)
         return
     attempt = world.live_attempt(job, index)
     assert attempt is not None, f"{job.id}:{index} is {state} without an attempt"
@@ -268,8 +160,9 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         starts.setdefault(placement.host_id, []).append(attempt)
     for line, count in event.plan.taken:
         line.drop(count)
+    progress = Progress(world, now, out)
     for placement in event.plan.placements:
-        _move(world, placement.job, placement.index, Trigger.CLAIMED, "", now, out)
+        progress.move(placement.job, placement.index, Trigger.CLAIMED)
     for line, refusals in event.plan.refusals:
         line.refusals = refusals
         line.refused_at = world.fleet.grown
@@ -278,11 +171,14 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
 
 def reclaim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:
     """Put a stored claim back in force."""
-    job = world.jobs[attempt.job_id]
+    job, progress = world.jobs[attempt.job_id], Progress(world, now, out)
     world.add_attempt(attempt)
-    _move(world, job, attempt.index, Trigger.CLAIMED, "", now, out)
+    if attempt.index is not None and world.state_of(job, attempt.index) is JobState.PENDING:
+        # Its turn in a bounded array came before the restart.
+        progress.release_child(job, attempt.index)
+    progress.move(job, attempt.index, Trigger.CLAIMED)
     if attempt.started_at_ms:
-        _move(world, job, attempt.index, Trigger.STARTED, "", now, out)
+        progress.move(job, attempt.index, Trigger.STARTED)
 
 
 # Attempts -------------------------------------------------------------------
@@ -320,7 +216,7 @@ def _start_attempt(world: World, attempt: Attempt, started_at_ms: int, now: Inst
         job.started_at_ms = started_at_ms
         world.touch(job.id, "state", job.id)
     world.touch(unit_group(job.id, attempt.index), "attempt", attempt.id)
-    _move(world, job, attempt.index, Trigger.STARTED, "", now, out)
+    Progress(world, now, out).move(job, attempt.index, Trigger.STARTED)
 
 
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
@@ -343,24 +239,27 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         epoch=attempt.epoch,
     )
     if index is None:
-        job.attempts = (*job.attempts, ended)
+        job.attempts = attempts = (*job.attempts, ended)
         job.stopped_at_ms = ended.stopped_at_ms
     else:
         world.children[job.id].record_end(index, ended)
+        attempts = world.children[job.id].attempts(index)
+    progress = Progress(world, now, out)
     if end.cause is EndCause.EXITED and end.exit_code == 0:
-        _end_unit(world, job, index, Trigger.SUCCEEDED, ended.status_reason, now, out)
+        progress.end_unit(job, index, Trigger.SUCCEEDED, ended.status_reason)
     elif attempt.terminate_reason:
-        _end_unit(world, job, index, Trigger.TERMINATED, attempt.terminate_reason, now, out)
-    elif retry.evaluate(job.spec.retry, end.cause, ended).is_retry:
+        progress.end_unit(job, index, Trigger.TERMINATED, attempt.terminate_reason)
+    elif retry.evaluate(job.spec.retry, end.cause, attempts).is_retry:
         _retry(world, job, index, now, out)
     else:
-        _end_unit(world, job, index, Trigger.FAILED, ended.status_reason, now, out)
+        progress.end_unit(job, index, Trigger.FAILED, ended.status_reason)
 
 
 def _retry(world: World, job: Job, index: int | None, now: Instant, out: Out) -> None:
     """Send a unit back to the front of its line."""
-    _move(world, job, index, Trigger.RETRIED, "", now, out)
-    _touch_unit(world, job, index)
+    progress = Progress(world, now, out)
+    progress.move(job, index, Trigger.RETRIED)
+    progress.touch_unit(job, index)
     if index is None:
         job.stopped_at_ms = 0
         world.await_host(job, 0, 1)
@@ -435,11 +334,13 @@ def on_host_marked(world: World, event: HostMarked) -> None:
 
 
 def on_ticked(world: World, now: Instant, out: Out) -> None:
-    """Give up the attempts of hosts that were silent until their fence has surely passed."""
+    """Give up the attempts of hosts that were silent until their fence has surely passed; forget old history."""
     for host in world.hosts.values():
         if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    for job in forgettable(world.ended, world.children, world.retention, now.wall_ms):
+        world.forget_job(job)
 
 
 # Settings -------------------------------------------------------------------
@@ -475,12 +376,10 @@ def on_setting_changed(
 
 def on_queue_deleted(world: World, name: str, now: Instant, out: Out) -> None:
     """End the jobs of a deleted queue (AWS: DeleteJobQueue)."""
-    live: list[JobId] = [job.id for job in world.all_jobs.jobs if job.spec.queue == name and not job.state.is_final]
-    for job_id in live:
-        job = world.jobs[job_id]
-        _fail_waiting(world, job, Trigger.QUEUE_DELETED, reasons.QUEUE_DELETED, now, out)
+    for job in world.live_jobs(name):
+        Progress(world, now, out).fail_waiting(job, Trigger.QUEUE_DELETED, reasons.QUEUE_DELETED)
         if not job.state.is_final:
-            on_job_terminated(world, JobTerminated(job_id=job_id, index=None, reason=reasons.QUEUE_DELETED), now, out)
+            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=reasons.QUEUE_DELETED), now, out)
     del world.queues[name]
     world.lines.drop_queue(name)
     world.touch(name, "queue", name)

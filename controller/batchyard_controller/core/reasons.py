@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batchyard.states import EndCause
 
-from .model import AttemptEnd
+from .model import AttemptEnd, DependencyType, EndedAttempt
 
 CONTAINER_EXITED = "Essential container in task exited"
 START_FAILED = "Task failed to start"
@@ -26,6 +26,18 @@ QUEUE_HEALTHY = "JobQueue Healthy"
 def host_terminated(host_id: str) -> str:
     """Return the status reason of an attempt whose host was lost."""
     return f"Host EC2 (instance {host_id}) terminated."
+
+
+def is_host_loss(ended: EndedAttempt) -> bool:
+    """Say whether an attempt was lost with its host, which is no fault of the job."""
+    return ended.status_reason == host_terminated(ended.host_id)
+
+
+def dependency_failed(kind: DependencyType, job_id: str) -> str:
+    """Return why a job fails that waited for what another can no longer do."""
+    if kind is DependencyType.AFTER_FAILURE:
+        return f"Dependent Job succeeded: {job_id} was waited for to fail"
+    return DEPENDENCY_FAILED
 
 
 def status_reason(end: AttemptEnd, host_id: str, terminate_reason: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from batchyard.ids import JobId
 from batchyard.states import JobState
 
-from .children import Chunk
+from .children import CHUNK, Children, Chunk, RestEnd
 from .lifecycle import restore_job
 from .model import (
     Attempt,
@@ -26,8 +26,10 @@ from .model import (
     JobDefinition,
     JobQueue,
 )
-from .reactor import Out, reclaim, settle
-from .world import World
+from .progress import Out, Progress
+from .reactor import reclaim
+from .retention import Retention
+from .world import World, unit_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +40,25 @@ class StoredState:
     status_reason: str = ""
     started_at_ms: int = 0
     stopped_at_ms: int = 0
+    ended_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()
+    rest_end: RestEnd | None = None
 
     @classmethod
-    def of(cls, job: Job) -> StoredState:
-        """Take the parts of a job that are stored."""
+    def of(cls, job: Job, children: Children | None) -> StoredState:
+        """Take the parts of a job, and of an array's *children*, that are stored."""
         return cls(
             state=job.state,
             status_reason=job.status_reason,
             started_at_ms=job.started_at_ms,
             stopped_at_ms=job.stopped_at_ms,
+            ended_at_ms=job.ended_at_ms,
             is_cancelled=job.is_cancelled,
             terminate_reason=job.terminate_reason,
             attempts=job.attempts,
+            rest_end=None if children is None else children.rest_end,
         )
 
 
@@ -70,16 +76,18 @@ class Records:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def restore(records: Records, now: Instant) -> World:
+def restore(records: Records, now: Instant, retention: Retention) -> World:
     """Build the world from stored records."""
-    world = World()
+    world = World(retention)
     _restore_settings(world, records, now)
     unsettled = _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet
     for job in unsettled:
-        settle(world, job, now, forgotten)
+        Progress(world, now, forgotten, admits=False).settle(job)
     for attempt in records.attempts:
         reclaim(world, attempt, now, forgotten)
+    for job in unsettled:
+        Progress(world, now, forgotten).admit(job)
     world.form_lines()  # settling let also those stand in line who are claimed
     return world
 
@@ -99,20 +107,37 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
     for job in sorted(records.jobs, key=lambda j: j.seq):
         world.index_job(job)
     for job_id, number, chunk in records.chunks:
-        world.children[job_id].adopt_chunk(number, chunk)
-    unsettled: list[Job] = []
-    for job in world.all_jobs.jobs:
-        stored = records.states.get(job.id)
-        if stored is not None:
-            job.status_reason = stored.status_reason
-            job.started_at_ms, job.stopped_at_ms = stored.started_at_ms, stored.stopped_at_ms
-            job.is_cancelled, job.terminate_reason = stored.is_cancelled, stored.terminate_reason
-            job.attempts = stored.attempts
-        if stored is not None and stored.state.is_final:
-            restore_job(job, stored.state)
-        else:
-            unsettled.append(job)
+        if job_id in world.children:
+            world.children[job_id].adopt_chunk(number, chunk)
+    for job_id, stored in records.states.items():
+        if job_id in world.jobs:
+            _restore_state(world, world.jobs[job_id], stored)
+    for job in world.all_jobs:
         counts = world.children[job.id].counts if job.array_size else {job.state: 1}
         for state, number in counts.items():
             world.count(job.spec.queue, None, state, number)
-    return unsettled
+    world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
+    _sweep(world, records)
+    return [job for job in world.all_jobs if not job.state.is_final]
+
+
+def _restore_state(world: World, job: Job, stored: StoredState) -> None:
+    job.status_reason = stored.status_reason
+    job.started_at_ms, job.stopped_at_ms = stored.started_at_ms, stored.stopped_at_ms
+    job.ended_at_ms = stored.ended_at_ms
+    job.is_cancelled, job.terminate_reason = stored.is_cancelled, stored.terminate_reason
+    job.attempts = stored.attempts
+    if stored.rest_end is not None:
+        world.children[job.id].set_rest_end(stored.rest_end)
+    if stored.state.is_final:
+        restore_job(job, stored.state)
+
+
+def _sweep(world: World, records: Records) -> None:
+    """Have records deleted that a job left behind which was only half forgotten."""
+    for job_id in records.states.keys() - world.jobs.keys():
+        world.touch(job_id, "state", job_id)
+    for job_id, number, _ in records.chunks:
+        if job_id not in world.children:
+            group = unit_group(job_id, number * CHUNK)
+            world.touch(group, "children", group)

@@ -41,6 +41,7 @@ class Submission:
     overrides: Overrides = Overrides()
     parameters: Pairs = ()
     array_size: int = 0
+    array_concurrency: int = 0
     depends_on: tuple[Dependency, ...] = ()
     retry: RetryStrategy | None = None
     timeout_s: int = 0

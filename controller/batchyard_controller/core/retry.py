@@ -3,7 +3,8 @@ Retry: may a failed attempt be followed by another?
 
 Order of checks (AWS Batch User Guide, "Automated job retries"): a job that was
 cancelled, terminated or timed out is never retried; then the limit of
-attempts, which counts tries and not retries; then the evaluate-on-exit rules,
+attempts, which counts tries and not retries, and of those lost with their host
+only such as are not made up for (``infrastructure_retries``, ours); then the evaluate-on-exit rules,
 of which the first match decides; no match means retry.
 """
 
@@ -15,6 +16,7 @@ from enum import StrEnum
 from batchyard.states import EndCause
 
 from .model import EndedAttempt, ExitAction, ExitRule, RetryStrategy
+from .reasons import is_host_loss
 
 
 class RetryDecision(StrEnum):
@@ -39,18 +41,20 @@ class Verdict:
         return self.decision is RetryDecision.RETRY
 
 
-def evaluate(strategy: RetryStrategy, cause: EndCause, ended: EndedAttempt) -> Verdict:
-    """Decide what follows a failed attempt."""
+def evaluate(strategy: RetryStrategy, cause: EndCause, attempts: tuple[EndedAttempt, ...]) -> Verdict:
+    """Decide what follows the last of *attempts*, which failed of *cause*."""
+    ended = attempts[-1]
     if cause in (EndCause.STOPPED, EndCause.TIMED_OUT):
         return Verdict(RetryDecision.NEVER, f"{cause} attempts are never retried")
-    if ended.number >= strategy.attempts:
-        return Verdict(RetryDecision.EXHAUSTED, f"attempt {ended.number} of {strategy.attempts}")
+    counted = ended.number - min(strategy.infrastructure_retries, sum(map(is_host_loss, attempts)))
+    if counted >= strategy.attempts:
+        return Verdict(RetryDecision.EXHAUSTED, f"attempt {counted} of {strategy.attempts}")
     for place, rule in enumerate(strategy.rules, start=1):
         if matches(rule, ended):
             if rule.action is ExitAction.EXIT:
                 return Verdict(RetryDecision.RULE_EXIT, f"evaluateOnExit rule {place} says EXIT")
             return Verdict(RetryDecision.RETRY, f"evaluateOnExit rule {place} says RETRY")
-    return Verdict(RetryDecision.RETRY, f"attempt {ended.number} of {strategy.attempts}")
+    return Verdict(RetryDecision.RETRY, f"attempt {counted} of {strategy.attempts}")
 
 
 def matches(rule: ExitRule, ended: EndedAttempt) -> bool:

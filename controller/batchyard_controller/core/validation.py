@@ -16,6 +16,7 @@ from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, runtime_of
 
 from . import limits
+from .dependencies import CHILD_TYPES
 from .model import (
     ComputeResources,
     Container,
@@ -291,6 +292,10 @@ def check_submission(submission: Submission) -> Violations:
     _check_overrides(out, submission.overrides)
     if submission.array_size != 0:
         check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
+    if submission.array_concurrency != 0:
+        check_range(out, "array_concurrency", submission.array_concurrency, 1, limits.ARRAY_SIZE_MAX, "children")
+        if not submission.array_size:
+            out.append(Violation("array_concurrency", "is only for an array job"))
     _check_dependencies(out, submission)
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
@@ -319,8 +324,12 @@ def _check_dependencies(out: Violations, submission: Submission) -> None:
             Violation("depends_on", f"Job cannot have more than {limits.DEPENDENCIES_MAX} dependencies ({count} given)")
         )
     for i, dependency in enumerate(submission.depends_on[: limits.DEPENDENCIES_MAX]):
-        if dependency.type is not DependencyType.WHOLE:
-            out.append(Violation(f"depends_on[{i}].type", f"{dependency.type} is not supported yet"))
+        if dependency.type in CHILD_TYPES and not submission.array_size:
+            out.append(Violation(f"depends_on[{i}].type", f"{dependency.type} is only for an array job"))
+        if dependency.type is DependencyType.SEQUENTIAL:
+            if dependency.job_id:
+                text = f"{quote(dependency.job_id)}: SEQUENTIAL is about the job's own children and takes no job id"
+                out.append(Violation(f"depends_on[{i}].job_id", text))
         elif not is_uuid(dependency.job_id):
             out.append(Violation(f"depends_on[{i}].job_id", f"{quote(dependency.job_id)} is no job id"))
 

@@ -9,9 +9,10 @@ what to write; records of one group are written together.
 from __future__ import annotations
 
 import bisect
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary, ref
 
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.runtimes import runtime_of
@@ -30,6 +31,7 @@ from .model import (
 )
 from .ordering import Lines, Shape
 from .placement import Fleet
+from .retention import Retention
 
 Touch = tuple[str, str]
 """Kind of record (a field of `World`, see codec) and its key."""
@@ -37,27 +39,40 @@ Touch = tuple[str, str]
 
 @dataclass(slots=True)
 class Feed:
-    """Order of submission of some jobs, for listing."""
+    """Order of submission of some jobs, for listing; forgotten jobs leave a gap until it is worth closing."""
 
     seqs: list[int] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
+    _jobs: list[Job | None] = field(default_factory=list)
+    _gaps: int = 0
 
     def add(self, job: Job) -> None:
         """Append the newest job."""
         assert not self.seqs or self.seqs[-1] < job.seq, "jobs are added in order of submission"
         self.seqs.append(job.seq)
-        self.jobs.append(job)
+        self._jobs.append(job)
+
+    def remove(self, job: Job) -> None:
+        """Forget a job."""
+        self._jobs[bisect.bisect_left(self.seqs, job.seq)] = None
+        self._gaps += 1
+        if self._gaps > len(self.seqs) // 2:
+            kept = list(self)
+            self.seqs, self._jobs, self._gaps = [j.seq for j in kept], [*kept], 0
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for job in self._jobs if job is not None)
 
     def before(self, seq: int | None) -> Iterable[Job]:
         """Yield jobs that were submitted before *seq* (all for None), newest first."""
         end = len(self.seqs) if seq is None else bisect.bisect_left(self.seqs, seq)
-        return (self.jobs[i] for i in range(end - 1, -1, -1))
+        return (job for i in range(end - 1, -1, -1) if (job := self._jobs[i]) is not None)
 
 
 class World:
     """The controller's memory. One instance a term of leadership."""
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention) -> None:
+        self.retention = retention
         self.environments: dict[str, ComputeEnvironment] = {}
         self.queues: dict[str, JobQueue] = {}
         self.definitions: dict[str, list[JobDefinition]] = {}
@@ -70,6 +85,10 @@ class World:
         """First job of each request id."""
         self.dependents: dict[JobId, list[JobId]] = {}
         """Jobs that wait for the end of another."""
+        self.followers: dict[JobId, list[JobId]] = {}
+        """Arrays whose children wait for the ends of another array's children."""
+        self.ended: deque[Job] = deque()
+        """Jobs that have ended and are kept, in the order of their ends."""
         self.last_seq = 0
         self.lines = Lines(self.is_runnable)
         self.fleet = Fleet()
@@ -81,7 +100,7 @@ class World:
         """Stored records that changed since the last commit, by group, in order."""
         self.wants_plan = False
         """Whether something happened that a plan should look at."""
-        self._specs: dict[JobSpec, JobSpec] = {}
+        self._specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = WeakKeyDictionary()
 
     def touch(self, group: str, kind: str, key: str) -> None:
         """Note that a stored record changed."""
@@ -93,8 +112,8 @@ class World:
         return touched
 
     def intern(self, spec: JobSpec) -> JobSpec:
-        """Return the one copy of a spec that is kept in memory."""
-        return self._specs.setdefault(spec, spec)
+        """Return the one copy of a spec that is kept in memory for as long as a job has it."""
+        return self._specs.setdefault(spec, ref(spec))() or spec
 
     def index_job(self, job: Job) -> None:
         """Add a job to all indexes."""
@@ -130,6 +149,34 @@ class World:
             return None
         return job
 
+    def live_jobs(self, queue: str) -> list[Job]:
+        """Return the jobs of a queue that have not ended, in order of submission."""
+        return [job for job in self.by_queue.get(queue, ()) if not job.state.is_final]
+
+    def forget_job(self, job: Job) -> None:
+        """Drop all that is known of a job that has ended; its records are deleted after it, one group a chunk."""
+        assert job.state.is_final, "live jobs are never forgotten"
+        del self.jobs[job.id]
+        self.requests.pop(job.request_id, None)
+        self.all_jobs.remove(job)
+        self.by_queue[job.spec.queue].remove(job)
+        counts = {job.state: 1}
+        self.touch(job.id, "job", job.id)
+        self.touch(job.id, "state", job.id)
+        if job.array_size:
+            children = self.children.pop(job.id)
+            counts = children.counts
+            for number in children.chunks:
+                group = unit_group(job.id, number * CHUNK)
+                self.touch(group, "children", group)
+        self.counts[job.spec.queue].subtract(counts)
+
+    def leave_line(self, job: Job) -> None:
+        """Let no unit of a job stand in line, as none of them waits any longer."""
+        line = self.lines.find(shape_of(job))
+        if line is not None:
+            line.remove(job)
+
     def await_host(self, job: Job, start: int, stop: int) -> None:
         """Let runnable children [start, stop), or a single job (0, 1), take their place in line."""
         self.lines.push(shape_of(job), job, start, stop)
@@ -146,7 +193,7 @@ class World:
     def form_lines(self) -> None:
         """Let everybody runnable stand in line once, in order of submission."""
         self.lines = Lines(self.is_runnable)
-        for job in self.all_jobs.jobs:
+        for job in self.all_jobs:
             if not job.state.is_final:
                 self.await_hosts(job)
 

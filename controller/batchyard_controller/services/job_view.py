@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from batchyard.ids import HostId, child_id
+from batchyard.ids import HostId, JobId, child_id, split_job_id
 from batchyard.runtimes import runtime_of
 from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
 from batchyard_controller.convert.containers import container_message, retry_message
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number
 from batchyard_controller.core.children import Children
+from batchyard_controller.core.dependencies import counterparts, is_sequential
 from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
 from batchyard_controller.core.placement import explain
 from batchyard_controller.core.reasons import Refusal
@@ -88,6 +89,7 @@ def summary_message(world: World, job: Job, index: int | None, state: JobState |
         job_definition=job.spec.definition,
         host_name=_host_name(world, host_id),
         attempts=len(ended) + (live is not None),
+        reason=last.reason if last is not None and live is None else "",
     )
 
 
@@ -97,7 +99,12 @@ def _array(world: World, job: Job, index: int | None) -> job_pb2.ArrayProperties
     if index is not None:
         return job_pb2.ArrayProperties(size=job.array_size, index=index)
     counts = world.children[job.id].counts
-    return job_pb2.ArrayProperties(size=job.array_size, status_summary={str(s): counts.get(s, 0) for s in JobState})
+    return job_pb2.ArrayProperties(
+        size=job.array_size,
+        concurrency=job.array_concurrency,
+        status_summary={str(s): counts.get(s, 0) for s in JobState},
+        status_summary_updated_at_ms=world.children[job.id].updated_at_ms or job.created_at_ms,
+    )
 
 
 def _children(world: World, job: Job) -> Children:
@@ -188,8 +195,21 @@ def waiting_reason(world: World, job: Job, index: int | None) -> str:
             return f"waits for {job.unmet} of its {len(job.depends_on)} dependencies"
         case JobState.PENDING if index is None and job.array_size:
             return _array_reason(world, job)
+        case JobState.PENDING if index is not None:
+            return _child_reason(world, job, index)
         case _:
             return ""
+
+
+def _child_reason(world: World, job: Job, index: int) -> str:
+    others = [JobId(child_id(o, index)) for o in counterparts(job) if o in world.children]
+    if index > 0 and is_sequential(job):
+        others.append(child_id(job.id, index - 1))
+    states = {other: world.children[split_job_id(other)[0]].state(split_job_id(other)[1] or 0) for other in others}
+    waited = [f"{other} ({state})" for other, state in states.items() if not state.is_final]
+    if waited:
+        return f"waits for {', '.join(waited)}"
+    return f"waits for its turn: at most {job.array_concurrency} children of the array at once"
 
 
 def _array_reason(world: World, job: Job) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, RequestError, Violation
@@ -124,9 +125,11 @@ class Jobs(rpc.JobServiceServicer):
                 place = None
                 continue
             place += len(moves)
-            events = await driver.read(partial(watch.events, moves=[m for m in moves if watch.matches_id(m)]))
-            if events:
-                yield pb.WatchJobsResponse(events=events, cursor=feed.cursor(place))
+            singles = (single for move in moves for single in move.single() if watch.matches_id(single))
+            while some := list(islice(singles, EVENTS_PER_MESSAGE)):
+                events = await driver.read(partial(watch.events, moves=some))
+                if events:
+                    yield pb.WatchJobsResponse(events=events, cursor=feed.cursor(place))
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
         _check_read(request)
@@ -299,15 +302,15 @@ class _Watch:
         return not self._units or (move.job_id, None) in self._units or (move.job_id, move.index) in self._units
 
     def events(self, world: World, moves: list[PublishMove]) -> list[pb.JobEvent]:
-        """Turn changes into events."""
+        """Turn changes into events, those of jobs that are no longer kept left out."""
         return [
             pb.JobEvent(
-                job=summary_message(world, world.jobs[move.job_id], move.index, move.after),
+                job=summary_message(world, job, move.index, move.after),
                 previous_state=job_state_number(move.before),
                 at_ms=move.at_ms,
             )
             for move in moves
-            if self._queue in ("", world.jobs[move.job_id].spec.queue)
+            if (job := world.jobs.get(move.job_id)) is not None and self._queue in ("", job.spec.queue)
         ]
 
     def snapshot(self, world: World) -> list[pb.JobEvent]:
@@ -323,7 +326,7 @@ class _Watch:
         if self._units:
             units = _find_units(world, self._ids)
         else:
-            units = ((job, None) for job in world.all_jobs.jobs if not job.state.is_final)
+            units = ((job, None) for job in world.all_jobs if not job.state.is_final)
         return [
             pb.JobEvent(job=summary_message(world, job, index))
             for job, index in units

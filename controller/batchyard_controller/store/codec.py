@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from batchyard.ids import AttemptId, HostId, JobId
-from batchyard_controller.core.children import Chunk
+from batchyard_controller.core.children import CHUNK, Chunk
 from batchyard_controller.core.model import (
     Attempt,
     ComputeEnvironment,
@@ -51,6 +51,7 @@ class _StoredJob:
     created_at_ms: int
     spec: msgspec.Raw
     array_size: int = 0
+    array_concurrency: int = 0
     depends_on: tuple[Dependency, ...] = ()
     request_id: str = ""
 
@@ -75,6 +76,7 @@ class _StoredChunk:
     earlier: dict[int, tuple[EndedAttempt, ...]]
     cancelled: list[int]
     terminate_reasons: dict[int, str]
+    ended: str = ""
 
 
 class CorruptRecordError(Exception):
@@ -92,8 +94,10 @@ def _change(world: World, kind: str, name: str) -> Change:
     return Delete(key) if value is None else Put(key, value)
 
 
-def _encode_job(world: World, name: str) -> bytes:
-    job = world.jobs[JobId(name)]
+def _encode_job(world: World, name: str) -> bytes | None:
+    job = world.jobs.get(JobId(name))
+    if job is None:
+        return None
     return _encode(
         _StoredJob(
             name=job.name,
@@ -101,6 +105,7 @@ def _encode_job(world: World, name: str) -> bytes:
             created_at_ms=job.created_at_ms,
             spec=msgspec.Raw(_encode_spec(job.spec)),
             array_size=job.array_size,
+            array_concurrency=job.array_concurrency,
             depends_on=job.depends_on,
             request_id=job.request_id,
         )
@@ -112,8 +117,9 @@ def _encode_spec(spec: JobSpec) -> bytes:
     return _encode_sparse(spec)
 
 
-def _encode_state(world: World, name: str) -> bytes:
-    return _encode_sparse(StoredState.of(world.jobs[JobId(name)]))
+def _encode_state(world: World, name: str) -> bytes | None:
+    job = world.jobs.get(JobId(name))
+    return None if job is None else _encode_sparse(StoredState.of(job, world.children.get(job.id)))
 
 
 def _encode_attempt(world: World, name: str) -> bytes | None:
@@ -126,9 +132,12 @@ def _encode_definition(world: World, name: str) -> bytes | None:
     return None if definition is None else _encode_sparse(definition)
 
 
-def _encode_children(world: World, name: str) -> bytes:
+def _encode_children(world: World, name: str) -> bytes | None:
     job_id, _, number = name.partition("/")
-    chunk = world.children[JobId(job_id)].chunks[int(number)]
+    children = world.children.get(JobId(job_id))
+    if children is None:
+        return None
+    chunk = children.chunks[int(number)]
     return _encode(
         _StoredChunk(
             states=_text(bytes(chunk.states)),
@@ -139,6 +148,7 @@ def _encode_children(world: World, name: str) -> bytes:
             stopped=_text(chunk.stopped.tobytes()),
             hosts=_text(chunk.hosts.tobytes()),
             epochs=_text(chunk.epochs.tobytes()),
+            ended=_text(chunk.ended.tobytes()),
             host_ids=chunk.host_ids,
             status_reasons=chunk.status_reasons,
             end_reasons=chunk.end_reasons,
@@ -282,6 +292,7 @@ class _Decoder:
             seq=stored.seq,
             created_at_ms=stored.created_at_ms,
             array_size=stored.array_size,
+            array_concurrency=stored.array_concurrency,
             depends_on=stored.depends_on,
             request_id=stored.request_id,
         )
@@ -297,6 +308,7 @@ class _Decoder:
             stopped=_column("q", stored.stopped),
             hosts=_column("h", stored.hosts),
             epochs=_column("q", stored.epochs),
+            ended=_column("q", stored.ended) if stored.ended else array("q", bytes(8 * CHUNK)),
             host_ids=stored.host_ids,
             status_reasons=stored.status_reasons,
             end_reasons=stored.end_reasons,
