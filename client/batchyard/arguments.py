@@ -15,11 +15,18 @@ from google.protobuf.message import Message
 
 from batchyard import resources, wording
 from batchyard.errors import InvalidArgumentError, Violation
-from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit, RetryStrategy
+from batchyard.v1.job_definition_pb2 import (
+    ContainerProperties,
+    EvaluateOnExit,
+    EvaluateOnExitAction,
+    RetryStrategy,
+)
 from batchyard.v1.job_pb2 import ContainerOverrides, Dependency, DependencyType
 from batchyard.v1.resources_pb2 import Resources
 
 M = TypeVar("M", bound=Message)
+
+_EXIT_CONDITIONS = {"exit-code": "on_exit_code", "reason": "on_reason", "status-reason": "on_status_reason"}
 
 
 def refuse(field: str, message: str) -> InvalidArgumentError:
@@ -195,6 +202,21 @@ def retry_strategy(
     if integer("attempts", attempts, bits=32) == 0:
         raise refuse("attempts", "must be at least 1: on the wire, 0 is no number of attempts at all")
     return RetryStrategy(attempts=attempts, evaluate_on_exit=rules, infrastructure_retries=made_up)
+
+
+def exit_rule(field: str, value: str) -> EvaluateOnExit:
+    """Return a rule written as ``EXIT:exit-code=4*`` or ``RETRY:reason=...,status-reason=...``."""
+    action, _, rest = text(field, value).partition(":")
+    rule = EvaluateOnExit(
+        action=EvaluateOnExitAction.ValueType(wording.number(EvaluateOnExitAction, field, action)),
+    )
+    for condition in rest.split(","):
+        kind, _, pattern = condition.partition("=")
+        if kind not in _EXIT_CONDITIONS or not pattern:
+            allowed = ", ".join(_EXIT_CONDITIONS)
+            raise refuse(field, f"{condition!r} is not KIND=PATTERN, with a kind of {allowed}")
+        setattr(rule, _EXIT_CONDITIONS[kind], pattern)
+    return rule
 
 
 def dependencies(value: object) -> list[Dependency]:

@@ -190,6 +190,7 @@ class YardCalls:
         container: definition_pb.ContainerProperties,
         parameters: Mapping[str, str] | None = None,
         attempts: int | None = None,
+        infrastructure_retries: int = 0,
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
         scheduling_priority: int | None = None,
@@ -204,6 +205,7 @@ class YardCalls:
             container: What to run; see :func:`batchyard.container`.
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
+            infrastructure_retries: Tries lost with their host that do not count.
             evaluate_on_exit: Rules that say when to try again.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
@@ -215,7 +217,7 @@ class YardCalls:
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
             container=arguments.message("container", container, definition_pb.ContainerProperties),
             parameters=arguments.text_map("parameters", parameters),
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
             timeout_s=arguments.integer("timeout_s", timeout_s),
             scheduling_priority=None
             if scheduling_priority is None

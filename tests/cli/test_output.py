@@ -97,7 +97,12 @@ def test_json_is_the_contracts_with_numbers_for_numbers() -> None:
     plain = output.to_plain(ROWS[0])
     assert plain["state"] == "JOB_STATE_RUNNING"
     assert plain["created_at_ms"] == NOW - 26 * HOUR
-    assert plain["array"] == {"size": 20, "status_summary": {"SUCCEEDED": 11, "FAILED": 1, "RUNNING": 8}}
+    assert plain["array"] == {
+        "size": 20,
+        "status_summary": {"SUCCEEDED": 11, "FAILED": 1, "RUNNING": 8},
+        "status_summary_updated_at_ms": 0,
+        "concurrency": 0,
+    }
     assert (plain["stopped_at_ms"], plain["host_name"], "exit_code" in plain) == (0, "", False)
     assert json_format.ParseDict(plain, pb.JobSummary()) == ROWS[0]
 

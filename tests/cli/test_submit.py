@@ -54,8 +54,10 @@ def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
         "-q fast --name n --image busybox:latest -c 0.5 -m 4G -g 0.25 --disk 10G --array 20 --attempts 3 --timeout 60"
     )
     more = "--env A=b=c --env E= --param p=1 --tag t=u --share s --priority 7 --request-id r"
-    depends = "--depends-on j1 --depends-on j2,n_to_n --depends-on sequential"
-    assert run("submit", *flags.split(), *more.split(), *depends.split(), "--", "run", "--wait").code == 0
+    depends = "--depends-on j1 --depends-on j2,n_to_n --depends-on sequential --depends-on j3,after_any"
+    retries = ["--infrastructure-retries", "5", "--on-exit", "exit:exit-code=4*,reason=Out*"]
+    retries += ["--on-exit", "RETRY:status-reason=Host EC2*", "--concurrency", "4"]
+    assert run("submit", *flags.split(), *more.split(), *depends.split(), *retries, "--", "run", "--wait").code == 0
     (sent,) = yard.do(lambda world: world.submits)
     assert MessageToDict(sent, preserving_proto_field_name=True) == {
         "name": "n",
@@ -68,12 +70,21 @@ def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
         },
         "parameters": {"p": "1"},
         "array_size": "20",
+        "array_concurrency": "4",
         "depends_on": [
             {"job_id": "j1"},
             {"job_id": "j2", "type": "DEPENDENCY_TYPE_N_TO_N"},
             {"type": "DEPENDENCY_TYPE_SEQUENTIAL"},
+            {"job_id": "j3", "type": "DEPENDENCY_TYPE_AFTER_ANY"},
         ],
-        "retry_strategy": {"attempts": 3},
+        "retry_strategy": {
+            "attempts": 3,
+            "evaluate_on_exit": [
+                {"action": "EVALUATE_ON_EXIT_ACTION_EXIT", "on_exit_code": "4*", "on_reason": "Out*"},
+                {"action": "EVALUATE_ON_EXIT_ACTION_RETRY", "on_status_reason": "Host EC2*"},
+            ],
+            "infrastructure_retries": 5,
+        },
         "timeout_s": "60",
         "share_identifier": "s",
         "scheduling_priority": 7,
@@ -171,6 +182,10 @@ def test_wrong_usage_exits_2(run: Run, yard: Yard, arguments: list[str], message
         (
             ["submit", "--depends-on", "j,twice", "x"],
             ["batchyard: depends_on: must be one of N_TO_N, SEQUENTIAL, AFTER_ANY, AFTER_FAILURE, not 'twice'"],
+        ),
+        (
+            ["submit", "--on-exit", "EXIT:code=4", "x"],
+            ["batchyard: on_exit: 'code=4' is not KIND=PATTERN, with a kind of exit-code, reason, status-reason"],
         ),
         (["submit", "\udcff"], [r"batchyard: container.command[0]: is not valid UTF-8: '\udcff'"]),
     ],

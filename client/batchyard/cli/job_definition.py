@@ -44,7 +44,7 @@ def job_definition() -> None:
 @options.pairs("--env", "env", "Environment variable.")
 @options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
 @options.pairs("--tag", "tags", "Tag.")
-@click.option("--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries. Default 1.")
+@options.retries
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @click.option("--priority", "scheduling_priority", type=int, help="Order within a fair share.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
@@ -55,6 +55,8 @@ def register(
     /,
     name: str,
     attempts: int | None,
+    on_exit: tuple[str, ...],
+    infrastructure_retries: int,
     timeout_s: int,
     scheduling_priority: int | None,
     **flags: Any,
@@ -67,6 +69,8 @@ def register(
             container=wanted,
             parameters=options.as_map(flags["parameters"]),
             attempts=attempts,
+            evaluate_on_exit=options.exit_rules(on_exit),
+            infrastructure_retries=infrastructure_retries,
             timeout_s=timeout_s,
             scheduling_priority=scheduling_priority,
             tags=options.as_map(flags["tags"]),

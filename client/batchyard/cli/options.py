@@ -19,6 +19,7 @@ from batchyard.cli import output as out
 if TYPE_CHECKING:
     from batchyard.errors import WorldError
     from batchyard.sync import Client
+    from batchyard.v1.job_definition_pb2 import EvaluateOnExit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,6 +135,37 @@ def wanted_resources(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def retries(function: F) -> F:
+    """Add the options that say when a job is tried again."""
+    for option in (
+        click.option(
+            "--infrastructure-retries",
+            type=click.IntRange(0, 100),
+            default=0,
+            metavar="N",
+            help="Tries lost with their host that do not count. Default 0.",
+        ),
+        click.option(
+            "--on-exit",
+            multiple=True,
+            metavar="ACTION:KIND=PATTERN[,...]",
+            help="RETRY or EXIT by exit-code, reason or status-reason; the first rule that matches decides.",
+        ),
+        click.option(
+            "--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries: 3 is at most 3. Default 1."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def exit_rules(texts: tuple[str, ...]) -> list[EvaluateOnExit]:
+    """Return the rules that ``--on-exit`` gives."""
+    from batchyard import arguments
+
+    return [arguments.exit_rule("on_exit", text) for text in texts]
 
 
 def as_map(values: tuple[tuple[str, str], ...]) -> Mapping[str, str]:

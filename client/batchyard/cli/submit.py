@@ -57,16 +57,7 @@ job running.
     help="Wait for JOB's success. KIND N_TO_N: for its child of the same index; AFTER_ANY: for any end; "
     "AFTER_FAILURE: for its failure. SEQUENTIAL: for the previous child.",
 )
-@click.option(
-    "--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries: 3 is at most 3. Default 1."
-)
-@click.option(
-    "--infrastructure-retries",
-    type=click.IntRange(0, 100),
-    default=0,
-    metavar="N",
-    help="Tries lost with their host that do not count. Default 0.",
-)
+@options.retries
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @options.pairs("--env", "env", "Environment variable.")
 @options.pairs("--param", "parameters", "Value for a Ref::K of the definition.")
@@ -113,6 +104,7 @@ def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, An
         "array_concurrency": flags["array_concurrency"] or 0,
         "job_definition": flags["definition"],
         "depends_on": [_dependency(text) for text in flags["depends_on"]],
+        "evaluate_on_exit": options.exit_rules(flags["on_exit"]),
         "parameters": options.as_map(flags["parameters"]),
         "tags": options.as_map(flags["tags"]),
     }
