@@ -158,7 +158,6 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "an image with a NUL": {"image": "busybox\0"},
     "a NUL in an argument": {"command": ["echo", "a\0b"]},
     "an empty first argument": {"command": ["", "x"]},
-    "a command of 8193 bytes": {"command": ["echo", "x" * 8189]},
     "a variable without a name": {"environment": {"": "x"}},
     "a variable with = in its name": {"environment": {"A=B": "x"}},
     "a variable with a NUL": {"environment": {"A": "\0"}},
@@ -170,6 +169,8 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "3 MiB": {"resources": {"cpu_millis": 1, "memory_mib": 3}},
     "a NUL in the user": {"user": "root\0"},
     "a long user": {"user": "u" * 256},
+    "a user of capitals": {"user": "Root"},
+    "a user of three parts": {"user": "1:2:3"},
     "a relative working directory": {"working_directory": "srv"},
     "a NUL in the working directory": {"working_directory": "/srv\0"},
     "privileged": {"privileged": True},
@@ -191,12 +192,28 @@ CONTAINERS: dict[str, dict[str, Any]] = {
 RETRIES: dict[str, dict[str, Any]] = {
     "11 attempts": {"attempts": 11},
     "negative attempts": {"attempts": -1},
+    "rules without attempts": {
+        "attempts": 0,
+        "evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}],
+    },
+    "negative infrastructure retries": {"infrastructure_retries": -1},
+    "101 infrastructure retries": {"infrastructure_retries": 101},
     "six rules": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}] * 6},
     "a rule without an action": {"evaluate_on_exit": [{"on_exit_code": "1"}]},
     "a rule of an unknown action": {"evaluate_on_exit": [{"action": 99, "on_exit_code": "1"}]},
     "a rule without a pattern": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT}]},
     "a star in the middle": {
         "evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1*3", "on_reason": "a*b"}]
+    },
+    "brackets and dashes in patterns": {
+        "evaluate_on_exit": [
+            {
+                "action": jd.EVALUATE_ON_EXIT_ACTION_RETRY,
+                "on_status_reason": "Host EC2 (instance i-1)*",
+                "on_reason": "a_b",
+                "on_exit_code": "-1",
+            }
+        ]
     },
     "a long pattern": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_reason": "x" * 513}]},
 }
@@ -205,6 +222,11 @@ RETRIES: dict[str, dict[str, Any]] = {
 def _container(fields: dict[str, Any]) -> jd.ContainerProperties:
     filled: dict[str, Any] = {"command": ["true"], "resources": amounts()} | fields
     return jd.ContainerProperties(**filled)
+
+
+def _retry(fields: dict[str, Any]) -> jd.RetryStrategy:
+    filled: dict[str, Any] = {"attempts": 3} | fields
+    return jd.RetryStrategy(**filled)
 
 
 def _definitions() -> Iterator[Case]:
@@ -218,10 +240,11 @@ def _definitions() -> Iterator[Case]:
     yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
     yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
+    yield "definition for an unknown platform", rpc, definition("d", platform_capabilities=["EC2", "LAMBDA"])
     for what, fields in CONTAINERS.items():
         yield f"definition with {what}", rpc, definition("d", container=_container(fields))
     for what, fields in RETRIES.items():
-        yield f"definition with {what}", rpc, definition("d", retry_strategy=jd.RetryStrategy(**fields))
+        yield f"definition with {what}", rpc, definition("d", retry_strategy=_retry(fields))
     yield "description of no definitions", "DescribeJobDefinitions", jd.DescribeJobDefinitionsRequest()
     rpc = "DeregisterJobDefinition"
     for key in ("", "train", "train:", "train:0", "train:9", "nobody:1", f"train:{DIGITS}", "train:\u0661", "n" * 9000):
@@ -248,13 +271,16 @@ def _submissions(waiting: str) -> Iterator[Case]:
     for what, fields in CONTAINERS.items():
         yield f"job with {what}", rpc, submission(container=_container(fields))
     for what, fields in RETRIES.items():
-        yield f"job with {what}", rpc, submission(retry_strategy=jd.RetryStrategy(**fields))
+        yield f"job with {what}", rpc, submission(retry_strategy=_retry(fields))
     over = job.ContainerOverrides
     yield "job of a definition lacking a parameter", rpc, submission(job_definition="template")
     yield "override to no vCPUs", rpc, submission(job_definition="train", overrides=over(cpu_millis=0))
     yield "override to negative memory", rpc, submission(job_definition="train", overrides=over(memory_mib=-1))
     yield "override to huge GPUs", rpc, submission(job_definition="train", overrides=over(gpu_millis=INT64_MAX))
     yield "override to 1.5 GPUs", rpc, submission(job_definition="train", overrides=over(gpu_millis=1500))
+    yield "override with an empty argument", rpc, submission(job_definition="train", overrides=over(command=["x", ""]))
+    long = over(command=["x" * 4096], environment={"A": "y" * 4096})
+    yield "overrides of 8193 bytes", rpc, submission(job_definition="train", overrides=long)
     yield "override to a NUL", rpc, submission(job_definition="train", overrides=over(command=["\0"]))
     yield (
         "override of a reserved variable",
@@ -272,8 +298,16 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
     yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)
     yield "share with a NUL", rpc, submission(share_identifier="s\0")
+    yield "share with a dash", rpc, submission(share_identifier="team-a")
+    yield (
+        "share and priority in a queue without a policy",
+        rpc,
+        submission(share_identifier="a*", scheduling_priority=1),
+    )
     yield "priority -1", rpc, submission(scheduling_priority=-1)
     yield "priority of the largest int32", rpc, submission(scheduling_priority=INT32_MAX)
+    tags = {f"job{i}": "" for i in range(30)}
+    yield "51 tags to propagate", rpc, submission(job_definition="tagged", tags=tags, propagate_tags=True)
     yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
     yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
     yield "request id with a NUL", rpc, submission(request_id="\0")

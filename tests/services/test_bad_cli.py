@@ -16,7 +16,11 @@ REFUSED, USAGE = 3, 2
 
 SUBMIT = {
     "no command": ((), USAGE, "say what to run"),
-    "a bad name": (("--name", "a.b", "--", "true"), REFUSED, "name: 'a.b' may hold only letters, digits, '-' and '_'"),
+    "a bad name": (
+        ("--name", "a.b", "--", "true"),
+        REFUSED,
+        "name: Job name should match valid pattern: 'a.b' may hold only letters, digits, '-' and '_'",
+    ),
     "a long name": (("--name", "n" * 129, "--", "true"), REFUSED, "has 129 characters; at most 128 are allowed"),
     "an unknown queue": (("-q", "nobody", "--", "true"), REFUSED, "batchyard: JobQueue nobody not found."),
     "a disabled queue": (("-q", "closed", "--", "true"), REFUSED, "JobQueue closed is DISABLED and takes no new jobs"),
@@ -26,7 +30,7 @@ SUBMIT = {
     "a NUL in the environment": (("--env", "A=\0", "--", "true"), REFUSED, "container.environment: 'A' is no name"),
     "a reserved variable": (("--env", "AWS_BATCH_X=1", "--", "true"), REFUSED, "are reserved"),
     "a long image": (("--image", "i" * 256, "--", "true"), REFUSED, "image: 256 characters; at most 255 are allowed"),
-    "no vCPUs": (("--vcpus", "0", "--", "true"), REFUSED, "cpu_millis: 0 thousandths of a vCPU is not between"),
+    "no vCPUs": (("--vcpus", "0", "--", "true"), REFUSED, "cpu_millis: vCPU is not provided."),
     "negative vCPUs": (
         ("--vcpus", "-1", "--", "true"),
         REFUSED,

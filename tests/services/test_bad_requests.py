@@ -63,6 +63,7 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     gone = jd.DeregisterJobDefinitionRequest(job_definition="train:2")
     await yard.definitions.DeregisterJobDefinition(gone)
     await yard.definitions.RegisterJobDefinition(definition("template", container=container("Ref::what")))
+    await yard.definitions.RegisterJobDefinition(definition("tagged", tags={str(i): "" for i in range(21)}))
     agent = HandAgent(yard, capacity={"cpu_millis": 1, "memory_mib": 1})
     await agent.join()
     yield yard

@@ -117,14 +117,22 @@ CASES: dict[str, tuple[Call, type[errors.RequestError], str]] = {
     "name of 129": (
         _submit(name="n" * 129),
         INVALID,
-        "name: 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' has 129 characters; at most 128 are allowed",
+        "name: Job name should match valid pattern: 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' has 129 characters; at most 128 are allowed",
     ),
-    "name with a dot": (_submit(name="a.b"), INVALID, "name: 'a.b' may hold only letters, digits, '-' and '_'"),
-    "name with a NUL": (_submit(name="a\0"), INVALID, "name: 'a\\x00' may hold only letters, digits, '-' and '_'"),
+    "name with a dot": (
+        _submit(name="a.b"),
+        INVALID,
+        "name: Job name should match valid pattern: 'a.b' may hold only letters, digits, '-' and '_'",
+    ),
+    "name with a NUL": (
+        _submit(name="a\0"),
+        INVALID,
+        "name: Job name should match valid pattern: 'a\\x00' may hold only letters, digits, '-' and '_'",
+    ),
     "no vCPUs": (
         _make(batchyard.container, ["x"], vcpus=0),
         INVALID,
-        "container.resources.cpu_millis: 0 thousandths of a vCPU is not between 1 and 100000000",
+        "container.resources.cpu_millis: vCPU is not provided. At least 1 thousandth of a vCPU is required",
     ),
     "negative memory": (
         _make(batchyard.container, ["x"], memory=-5),
@@ -158,12 +166,12 @@ CASES: dict[str, tuple[Call, type[errors.RequestError], str]] = {
     "definition over 24 KiB": (
         lambda c: c.register_job_definition("d", container=TRUE, parameters={"p": "x" * 24 * 1024}),
         INVALID,
-        "job_definition: the definition has 24608 bytes; at most 24576 are allowed",
+        "job_definition: the payload has 24608 bytes; at most 24576 are allowed",
     ),
     "submit over 30 KiB": (
         _submit(parameters={"p": "x" * 30 * 1024}, request_id="r"),
         INVALID,
-        "request: the request has 30762 bytes; at most 30720 are allowed",
+        "request: the payload has 30762 bytes; at most 30720 are allowed",
     ),
     "environment twice": (
         lambda c: c.create_compute_environment("default"),

@@ -40,10 +40,8 @@ async def test_job_with_its_own_container_is_kept_whole(yard: MemoryController) 
     request = submission(
         "whole",
         container=container("echo", "a b", environment={"A": "b"}, image="busybox:latest", resources=amounts(500, 64)),
-        retry_strategy=definition_pb.RetryStrategy(attempts=3),
+        retry_strategy=definition_pb.RetryStrategy(attempts=3, infrastructure_retries=7),
         timeout_s=60,
-        share_identifier="team",
-        scheduling_priority=5,
         propagate_tags=True,
         tags={"t": "u"},
         parameters={"unused": "x"},
@@ -51,15 +49,23 @@ async def test_job_with_its_own_container_is_kept_whole(yard: MemoryController) 
     answer = await yard.jobs.SubmitJob(request)
     assert answer.name == "whole"
     job = await yard.describe(answer.job_id)
-    for field in ("name", "queue", "container", "retry_strategy", "timeout_s", "share_identifier"):
+    for field in ("name", "queue", "container", "retry_strategy", "timeout_s"):
         assert getattr(job, field) == getattr(request, field), field
-    for field in ("scheduling_priority", "propagate_tags", "tags", "parameters"):
+    for field in ("propagate_tags", "tags", "parameters"):
         assert getattr(job, field) == getattr(request, field), field
     assert (job.state, job.job_definition, len(job.attempts)) == (pb.JOB_STATE_RUNNABLE, "", 0)
     assert job.created_at_ms > 0
     assert not job.HasField("array")
     assert not job.HasField("exit_code")
     assert job.waiting_reason == "waits for a host: no host belongs to default and offers runtime docker"
+
+
+async def test_dependencies_are_no_part_of_the_payload(yard: MemoryController) -> None:
+    """1,000 of them are allowed, and alone are longer than the 30 KiB that AWS allows for the rest."""
+    first = await yard.submit()
+    request = submission("last", depends_on=[pb.Dependency(job_id=first)] * 1000)
+    assert request.ByteSize() > 30 * 1024
+    assert (await yard.state((await yard.jobs.SubmitJob(request)).job_id)) == "PENDING"
 
 
 async def test_job_of_a_definition_takes_what_is_overridden_and_keeps_the_rest(yard: MemoryController) -> None:

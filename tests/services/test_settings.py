@@ -235,7 +235,7 @@ async def test_definition_of_24_kib_is_taken_and_one_byte_more_is_not(bare: Memo
     before = bare.stored()
     request.parameters["p"] += "x"
     too_long = await refusal(bare.definitions.RegisterJobDefinition(request))
-    assert too_long.violations == (("job_definition", "the definition has 24577 bytes; at most 24576 are allowed"),)
+    assert too_long.violations == (("job_definition", "the payload has 24577 bytes; at most 24576 are allowed"),)
     assert bare.stored() == before
 
 

@@ -101,9 +101,9 @@ def container_message(value: model.Container) -> job_definition_pb2.ContainerPro
 
 
 def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
-    """Turn a retry strategy into the core's; no number of attempts means one."""
+    """Turn a retry strategy into the core's; no number of attempts means one, but rules need a number."""
     return model.RetryStrategy(
-        attempts=message.attempts or 1,
+        attempts=message.attempts or (0 if message.evaluate_on_exit else 1),
         infrastructure_retries=message.infrastructure_retries,
         rules=tuple(
             model.ExitRule(

@@ -66,6 +66,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         raise NotFoundError(f"JobQueue {submission.queue} not found.")
     if queue.state is not ResourceState.ENABLED:
         raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
+    _refuse_fair_share(queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
     check_container(violations, "container", spec.container, complete=True)
     refuse(violations)
@@ -96,6 +97,20 @@ def _check_dependencies(world: World, submission: Submission) -> None:
             size = f"an array of {other.array_size}" if other.array_size else "no array"
             text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
             raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text)])
+
+
+def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
+    """Refuse what only a queue with a fair share policy gives a meaning (the typing error is AWS's)."""
+    given = {
+        "share_identifier": bool(submission.share_identifier),
+        "scheduling_priority": submission.scheduling_priority is not None,
+    }
+    text = (
+        "Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue "
+        f"with fair share scheduling policy. JobQueue {queue.name} has none"
+    )
+    if not queue.scheduling_policy:
+        refuse([Violation(field, text) for field, is_given in given.items() if is_given])
 
 
 def _definition_of(world: World, submission: Submission) -> JobDefinition | None:

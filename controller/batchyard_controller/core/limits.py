@@ -9,12 +9,12 @@ from __future__ import annotations
 
 KIB = 1024
 
-COMMAND_BYTES_MAX = 8192
-"""AWS: container overrides."""
+OVERRIDES_BYTES_MAX = 8192
+"""AWS: container overrides; texts of the command and of the environment. Parameters make a command one, too."""
 DEFINITION_BYTES_MAX = 24 * KIB
-"""AWS."""
+"""AWS; bytes of the message RegisterJobDefinitionRequest without its annotations."""
 SUBMIT_BYTES_MAX = 30 * KIB
-"""AWS."""
+"""AWS; bytes of the message SubmitJobRequest without its annotations and dependencies, which have limits of their own."""
 IMAGE_LENGTH_MAX = 255
 """AWS: ContainerProperties.image."""
 ARRAY_SIZE_MIN = 2
@@ -24,6 +24,8 @@ DEPENDENCIES_MAX = 1000
 """AWS allows 20; the native limit is ours."""
 ATTEMPTS_MAX = 10
 """AWS: RetryStrategy.attempts."""
+INFRASTRUCTURE_RETRIES_MAX = 100
+"""Ours."""
 EXIT_RULES_MAX = 5
 """AWS: evaluateOnExit."""
 PATTERN_LENGTH_MAX = 512

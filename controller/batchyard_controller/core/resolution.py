@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from batchyard.errors import Violation
 from batchyard.resources import Resources
 
+from . import limits
 from .model import Container, Dependency, JobDefinition, JobSpec, Pairs, RetryStrategy
 
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
@@ -84,6 +85,11 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         propagate_tags=template.propagate_tags if propagate is None else propagate,
         tags=submission.tags,
     )
+    both = len(merge(template.tags, submission.tags))
+    if spec.propagate_tags and both > limits.TAGS_MAX:
+        # AWS takes such a job and fails it at once.
+        text = f"{both} tags of the job and its definition together; at most {limits.TAGS_MAX} can be propagated"
+        violations.append(Violation("propagate_tags", text))
     return spec, violations
 
 
@@ -100,4 +106,8 @@ def _substitute(command: tuple[str, ...], parameters: dict[str, str]) -> tuple[t
         for name in missing
     ]
     put = tuple(_REFERENCE.sub(lambda m: parameters.get(m[1], m[0]), part) for part in command)
+    size = sum(len(part.encode()) for part in put)
+    if put != command and size > limits.OVERRIDES_BYTES_MAX:
+        text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; they make the command {size} bytes"
+        violations.append(Violation("parameters", text))
     return put, violations

@@ -36,8 +36,14 @@ _VARIABLE = re.compile(r"[^=\0]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
+_USER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,30}(:[a-z0-9_][a-z0-9_-]{0,30})?", re.ASCII)
+_SHARE = re.compile(r"[A-Za-z0-9]*\*?", re.ASCII)
 _EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
-_TEXT_PATTERN = re.compile(r"[\w.:\s]*\*?", re.ASCII)
+_TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
+_PATTERN_CHARACTERS = {
+    _EXIT_CODE_PATTERN: "digits",
+    _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
+}
 _AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
@@ -75,11 +81,12 @@ def check_name(out: Violations, field: str, value: str) -> None:
 
 
 def check_job_name(out: Violations, field: str, value: str) -> None:
-    """Check a job's name: as other names, first a letter or digit."""
-    before = len(out)
-    check_name(out, field, value)
-    if len(out) == before and not is_job_name(value):
-        out.append(Violation(field, f"{quote(value)} must begin with a letter or a digit"))
+    """Check a job's name: as other names, first a letter or digit (AWS: SubmitJob)."""
+    wrong: Violations = []
+    check_name(wrong, field, value)
+    if not wrong and not is_job_name(value):
+        wrong.append(Violation(field, f"{quote(value)} must begin with a letter or a digit"))
+    out.extend(Violation(v.field, f"Job name should match valid pattern: {v.message}") for v in wrong)
 
 
 def check_range(out: Violations, field: str, value: int, low: int, high: int, unit: str = "") -> None:
@@ -142,24 +149,22 @@ def check_environment_variables(out: Violations, field: str, environment: Pairs)
             out.append(Violation(field, f"{quote(name)}: names beginning with {reserved} are reserved"))
 
 
-def check_command(out: Violations, field: str, command: Iterable[str]) -> None:
-    """Check an argument vector."""
-    parts = tuple(command)
-    size = sum(len(part.encode()) for part in parts)
-    if size > limits.COMMAND_BYTES_MAX:
-        out.append(
-            Violation(field, f"{size} bytes; Container Overrides length must be at most {limits.COMMAND_BYTES_MAX}")
-        )
-    if any("\0" in part for part in parts):
+def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None:
+    """Check an argument vector; its length is bounded by what it is part of."""
+    if any("\0" in part for part in command):
         out.append(Violation(field, "an argument holds a NUL character"))
-    if parts and not parts[0]:
+    if command and not command[0]:
         out.append(Violation(field, "the first argument, the command itself, is empty"))
 
 
 def check_resources(out: Violations, field: str, resources: Resources) -> None:
-    """Check a job's amounts."""
+    """Check a job's amounts; AWS knows a text for vCPUs that are missing."""
     for kind in _AMOUNT_LIMITS:
-        _check_amount(out, field, kind, getattr(resources, kind))
+        if kind == "cpu_millis" and not resources.cpu_millis:
+            text = f"vCPU is not provided. At least {limits.CPU_MILLIS_MIN} thousandth of a vCPU is required"
+            out.append(Violation(f"{field}.{kind}", text))
+        else:
+            _check_amount(out, field, kind, getattr(resources, kind))
 
 
 def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
@@ -200,7 +205,12 @@ def _check_given_resources(out: Violations, field: str, resources: Resources) ->
 
 def _check_surroundings(out: Violations, field: str, container: Container) -> None:
     """Check as whom, where and within which process limits a container runs."""
-    check_text(out, f"{field}.user", container.user, limits.USER_LENGTH_MAX)
+    if container.user and not _USER.fullmatch(container.user):
+        # AWS knows no ":group"; natively it is allowed, as Docker takes it.
+        text = (
+            f"User {quote(container.user)} does not match regex ^([a-z0-9_][a-z0-9_-]{{0,30}})$, nor two such with ':'"
+        )
+        out.append(Violation(f"{field}.user", text))
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
@@ -247,7 +257,13 @@ def _refuse_unsupported(out: Violations, field: str, container: Container) -> No
 
 def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
     """Check a retry strategy (AWS: RetryStrategy, EvaluateOnExit)."""
-    check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
+    if retry.rules and not retry.attempts:
+        out.append(Violation(f"{field}.attempts", "RetryAttempts must be provided with retry strategy"))
+    else:
+        check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
+    check_range(
+        out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
+    )
     if len(retry.rules) > limits.EXIT_RULES_MAX:
         out.append(
             Violation(
@@ -266,9 +282,9 @@ def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
         for name, (pattern, grammar) in patterns.items():
             check_text(out, f"{at}.{name}", pattern, limits.PATTERN_LENGTH_MAX)
             if not grammar.fullmatch(pattern):
-                out.append(
-                    Violation(f"{at}.{name}", f"{quote(pattern)} is no pattern; a '*' may stand only at its end")
-                )
+                allowed = _PATTERN_CHARACTERS[grammar]
+                text = f"{quote(pattern)} is no pattern: only {allowed} are allowed, and a '*' at the end"
+                out.append(Violation(f"{at}.{name}", text))
 
 
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
@@ -300,7 +316,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
     check_timeout(out, "timeout_s", submission.timeout_s)
-    check_text(out, "share_identifier", submission.share_identifier, limits.SHARE_IDENTIFIER_LENGTH_MAX)
+    _check_share(out, submission.share_identifier)
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_tags(out, submission.tags)
@@ -308,8 +324,25 @@ def check_submission(submission: Submission) -> Violations:
     return out
 
 
+def _check_share(out: Violations, value: str) -> None:
+    check_text(out, "share_identifier", value, limits.SHARE_IDENTIFIER_LENGTH_MAX)
+    if not _SHARE.fullmatch(value):
+        text = f"{quote(value)} may hold only letters and digits, and a '*' at its end"
+        out.append(Violation("share_identifier", text))
+
+
 def _check_overrides(out: Violations, overrides: Overrides) -> None:
-    check_command(out, "overrides.command", overrides.command)
+    """Check what replaces parts of a definition (AWS: ContainerOverrides)."""
+    texts = (*overrides.command, *(text for pair in overrides.environment for text in pair))
+    size = sum(len(text.encode()) for text in texts)
+    if size > limits.OVERRIDES_BYTES_MAX:
+        text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; {size} bytes are given"
+        out.append(Violation("overrides", text))
+    if "\0" in "".join(overrides.command):
+        out.append(Violation("overrides.command", "an argument holds a NUL character"))
+    if "" in overrides.command:
+        text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
+        out.append(Violation("overrides.command", text))
     check_environment_variables(out, "overrides.environment", overrides.environment)
     for kind in _AMOUNT_LIMITS:
         value = getattr(overrides, kind)

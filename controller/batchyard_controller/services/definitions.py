@@ -21,6 +21,7 @@ from batchyard_controller.core.validation import (
     check_retry,
     check_tags,
     check_timeout,
+    quote,
     refuse,
 )
 from batchyard_controller.core.world import World
@@ -28,13 +29,16 @@ from batchyard_controller.leadership import Office
 
 from .paging import as_number, decode_token, encode_token, page_size
 
+PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
+"""AWS: platformCapabilities."""
+
 
 def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violations:
     """Return everything that is wrong with a registration."""
     out: Violations = []
     check_name(out, "name", definition.name)
     if size_bytes > limits.DEFINITION_BYTES_MAX:
-        text = f"the definition has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
+        text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text))
     check_container(out, "container", definition.container, complete=False)
     if definition.retry is not None:
@@ -43,7 +47,20 @@ def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violat
     if definition.scheduling_priority is not None:
         check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_tags(out, definition.tags)
+    for i, capability in enumerate(definition.platform_capabilities):
+        if capability not in PLATFORM_CAPABILITIES:
+            text = f"{quote(capability)} is not one of {', '.join(PLATFORM_CAPABILITIES)}"
+            out.append(Violation(f"platform_capabilities[{i}]", text))
+            break
     return out
+
+
+def payload_bytes(request: pb.RegisterJobDefinitionRequest) -> int:
+    """Return how long a registration is, without the annotations, which have a limit of their own."""
+    payload = pb.RegisterJobDefinitionRequest()
+    payload.CopyFrom(request)
+    payload.ClearField("annotations")
+    return payload.ByteSize()
 
 
 class JobDefinitions(rpc.JobDefinitionServiceServicer):
@@ -57,7 +74,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         self, request: pb.RegisterJobDefinitionRequest, context: Any
     ) -> pb.RegisterJobDefinitionResponse:
         record = definition(request, self._now_ms())
-        refuse(check_definition(record, request.ByteSize()))
+        refuse(check_definition(record, payload_bytes(request)))
 
         def decide(world: World, now: model.Instant) -> tuple[Any, model.JobDefinition]:
             event = admission.register_definition(world, record)
