@@ -32,14 +32,14 @@ def ended(status_reason: str = "", reason: str = "", exit_code: int | None = Non
 def test_the_catch_all_matches_also_without_a_reason(attempt: EndedAttempt, is_retry: bool):
     """``onReason: "*"`` as the last rule decides whatever no rule before it did."""
     strategy = RetryStrategy(attempts=3, rules=RETRY_HOST_LOSS)
-    assert retry.evaluate(strategy, EndCause.EXITED, attempt).is_retry is is_retry
+    assert retry.evaluate(strategy, EndCause.EXITED, (attempt,)).is_retry is is_retry
 
 
 @pytest.mark.parametrize("cause", [EndCause.STOPPED, EndCause.TIMED_OUT])
 def test_stopped_and_timed_out_attempts_are_never_retried(cause: EndCause):
     """Not even where a rule says RETRY."""
     strategy = RetryStrategy(attempts=10, rules=(ExitRule(action=ExitAction.RETRY, on_reason="*"),))
-    assert not retry.evaluate(strategy, cause, ended(exit_code=137)).is_retry
+    assert not retry.evaluate(strategy, cause, (ended(exit_code=137),)).is_retry
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,12 @@ def queue_message(value: model.JobQueue, status_reason: str, counts: Mapping[Job
             for s in value.environment_order
         ],
         scheduling_policy=value.scheduling_policy,
+        job_state_time_limit_actions=[
+            job_queue_pb2.JobStateTimeLimitAction(
+                reason=t.reason, state=t.state, max_time_s=t.max_time_s, action=t.action
+            )
+            for t in value.state_time_limits
+        ],
         tags=dict(value.tags),
         created_at_ms=value.created_at_ms,
         job_counts={str(state): number for state, number in counts.items() if number},

@@ -44,6 +44,7 @@ from .model import (
     JobDefinition,
     JobQueue,
     ResourceState,
+    StateTimeLimit,
 )
 from .resolution import Submission, resolve
 from .validation import check_container, check_queue, quote, refuse
@@ -231,6 +232,7 @@ def update_queue(
     priority: int | None,
     order: tuple[EnvironmentOrder, ...],
     scheduling_policy: str | None,
+    time_limits: tuple[StateTimeLimit, ...] | None,
 ) -> QueueChanged:
     """Admit a change of the parts that are given; an empty *order* keeps the steps."""
     found = find_queue(world, name)
@@ -240,6 +242,7 @@ def update_queue(
         priority=found.priority if priority is None else priority,
         environment_order=order or found.environment_order,
         scheduling_policy=found.scheduling_policy if scheduling_policy is None else scheduling_policy,
+        state_time_limits=found.state_time_limits if time_limits is None else time_limits,
     )
     refuse(check_queue(changed))
     _check_environments(world, changed)

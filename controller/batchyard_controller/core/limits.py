@@ -70,6 +70,9 @@ SCHEDULING_PRIORITY_MAX = 9999
 """AWS: schedulingPriority."""
 ENVIRONMENTS_PER_QUEUE_MAX = 3
 """AWS."""
+STATE_TIME_S_MIN = 600
+STATE_TIME_S_MAX = 86_400
+"""AWS: jobStateTimeLimitActions.maxTimeSeconds."""
 QUEUES_MAX = 1000
 """AWS allows 50; ours is higher as a yard has no account to protect."""
 COMPUTE_ENVIRONMENTS_MAX = 1000

@@ -159,6 +159,22 @@ class JobQueue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedHead:
+    """
+    Who could not be placed at the head of a queue; never stored.
+
+    Attributes:
+        code: Why, as AWS's code.
+        since_boot_ms: When that was first seen, on our clock.
+    """
+
+    job_id: JobId
+    index: int | None
+    code: str
+    since_boot_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ulimit:
     """One process limit inside the container."""
 

@@ -77,6 +77,11 @@ class Line:
                 if self.is_waiting(run.job, unit):
                     yield run.job, unit
 
+    def head(self) -> Unit | None:
+        """Return who is first in line, forgetting those in front who have ended."""
+        self.drop(0)
+        return next(self.units(), None)
+
     def drop(self, count: int) -> None:
         """Take the first *count* of those who wait out of the line."""
         for place, run in enumerate(self.runs):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
 
+from . import reasons
 from .feasibility import belongs
 from .model import ComputeEnvironment, GpuClaim, HostFacts, Job, JobQueue, ResourceState
 from .ordering import Line, Lines, Shape, Unit
@@ -128,11 +129,12 @@ class Fleet:
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
 
     def members(self, environment: ComputeEnvironment, runtime: str) -> Mask:
-        """Return which hosts belong to an environment and allow a runtime."""
+        """Return which hosts belong to an environment and allow a runtime; empty for any runtime."""
         key = (environment, runtime)
         mask = self._members.get(key)
         if mask is None:
-            mask = np.array([belongs(f, environment) and runtime in f.runtimes for f in self.facts], dtype=np.bool_)
+            allowed = (belongs(f, environment) and (not runtime or runtime in f.runtimes) for f in self.facts)
+            mask = np.fromiter(allowed, dtype=np.bool_, count=len(self.facts))
             self._members[key] = mask
         return mask
 
@@ -319,17 +321,52 @@ def explain(
     enabled = [e for e in environments if e.state is ResourceState.ENABLED]
     if not enabled:
         names = ", ".join(e.name for e in environments)
-        return (Refusal(kind="environments", message=f"every compute environment of the queue is DISABLED ({names})"),)
+        text = f"every compute environment of the queue is DISABLED ({names})"
+        blocked = reasons.blocked(reasons.ENVIRONMENTS_DISABLED)
+        return (Refusal(kind="environments", message=text, blocked=blocked),)
     sketch = sketch or _Sketch(fleet, fleet.free, fleet.environment_cpu)
+    member = _members(fleet, enabled, shape.runtime)
+    blocked = _blocked(_row(shape.resources), enabled, fleet, member)
+    return tuple(replace(refusal, blocked=blocked) for refusal in _refusals(shape, enabled, sketch, member))
+
+
+def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str) -> Mask:
+    """Return which hosts belong to any of the environments and allow a runtime; empty for any runtime."""
     member: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
-    for environment in enabled:
-        member |= fleet.members(environment, shape.runtime)
+    for environment in environments:
+        member |= fleet.members(environment, runtime)
+    return member
+
+
+def _blocked(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
+    """
+    Say in AWS's words why a job that asks for so much is not placed.
+
+    Tools kill a job on sight of JOB_RESOURCE_REQUIREMENT, so it is said only when no
+    registered host could take the job if it were here, empty and sound.
+    """
+    if all(0 < e.compute_resources.max_vcpus * 1000 < asked[_CPU] for e in enabled):
+        return reasons.blocked(reasons.BEYOND_ENVIRONMENTS)
+    if fleet.ids and not member.any():
+        is_selected = _members(fleet, enabled, "").any()
+        return reasons.blocked(reasons.UNDETERMINED if is_selected else reasons.NO_HOST_SELECTED)
+    capacity = fleet.capacity[member]
+    if asked[_GPU]:
+        capacity[:, _GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
+    if fleet.ids and not (capacity >= asked).all(axis=1).any():
+        return reasons.blocked(reasons.BEYOND_HOSTS)
+    types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
+    return reasons.blocked(reasons.NO_CAPACITY, tuple(types))
+
+
+def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: _Sketch, member: Mask) -> tuple[Refusal, ...]:
+    fleet = sketch.fleet
     ready = member & fleet.usable
     if not ready.any():
         return (_no_host(shape, enabled, int(member.sum())),)
     asked = _row(shape.resources)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[ready][:, i])
+        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
         for i, kind in enumerate(RESOURCE_KINDS)
         if asked[i] > max(0, int(sketch.free[ready][:, i].max()))
     ]

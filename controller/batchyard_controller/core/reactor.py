@@ -13,7 +13,7 @@ from typing import assert_never
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import ACTIVE_STATES, FINAL_STATES, EndCause, JobState
 
-from . import limits, reasons, retry
+from . import blocked, limits, reasons, retry
 from .commands import SendAck, SendRevoke, SendStart, SendStop
 from .events import (
     AttemptsReported,
@@ -334,11 +334,13 @@ def on_host_marked(world: World, event: HostMarked) -> None:
 
 
 def on_ticked(world: World, now: Instant, out: Out) -> None:
-    """Give up the attempts of hosts that were silent until their fence has surely passed; forget old history."""
+    """Give up attempts whose hosts' fences have surely passed; cancel who blocks a queue; forget old history."""
     for host in world.hosts.values():
         if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    for cancelled in blocked.overdue(world, now):
+        on_job_cancelled(world, cancelled, now, out)
     for job in forgettable(world.ended, world.children, world.retention, now.wall_ms):
         world.forget_job(job)
 

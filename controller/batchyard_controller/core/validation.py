@@ -14,6 +14,7 @@ from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name, is_uuid
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, runtime_of
+from batchyard.states import JobState
 
 from . import limits
 from .dependencies import CHILD_TYPES
@@ -26,7 +27,9 @@ from .model import (
     LinuxParameters,
     Pairs,
     RetryStrategy,
+    StateTimeLimit,
 )
+from .reasons import LIMITED_REASONS
 from .resolution import Overrides, Submission
 
 Violations = list[Violation]
@@ -410,10 +413,28 @@ def check_queue(queue: JobQueue) -> Violations:
         out.append(Violation("compute_environment_order", "orders and compute environments must not repeat"))
     if queue.scheduling_policy:
         out.append(Violation("scheduling_policy", "is not supported yet"))
-    if queue.state_time_limits:
-        out.append(Violation("job_state_time_limit_actions", "is not supported yet"))
+    _check_time_limits(out, queue.state_time_limits)
     check_tags(out, queue.tags)
     return out
+
+
+def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...]) -> None:
+    """Check what bounds the time at the head of a queue (AWS: jobStateTimeLimitActions)."""
+    field = "job_state_time_limit_actions"
+    if len({limit.reason for limit in time_limits}) < len(time_limits):
+        out.append(Violation(field, "no reason may stand twice"))
+    for i, limit in enumerate(time_limits[: len(LIMITED_REASONS) + 1]):
+        at = f"{field}[{i}]"
+        for name, value, allowed in (
+            ("reason", limit.reason, LIMITED_REASONS),
+            ("state", limit.state, (JobState.RUNNABLE,)),
+            ("action", limit.action, ("CANCEL",)),
+        ):
+            if value not in allowed:
+                out.append(Violation(f"{at}.{name}", f"{quote(value)} is not one of {', '.join(allowed)}"))
+        check_range(
+            out, f"{at}.max_time_s", limit.max_time_s, limits.STATE_TIME_S_MIN, limits.STATE_TIME_S_MAX, "seconds"
+        )
 
 
 def check_host_facts(facts: HostFacts) -> Violations:

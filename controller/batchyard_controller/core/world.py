@@ -21,6 +21,7 @@ from batchyard.states import JobState
 from .children import CHUNK, Children
 from .model import (
     Attempt,
+    BlockedHead,
     ComputeEnvironment,
     Host,
     Instant,
@@ -98,6 +99,8 @@ class World:
         self.all_jobs = Feed()
         self.touched: dict[str, dict[Touch, None]] = {}
         """Stored records that changed since the last commit, by group, in order."""
+        self.blocked: dict[str, BlockedHead] = {}
+        """Who blocked the head of each queue that bounds it, at the last tick."""
         self.wants_plan = False
         """Whether something happened that a plan should look at."""
         self._specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
 from batchyard_controller.convert.containers import container_message, retry_message
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number
+from batchyard_controller.core import blocked
 from batchyard_controller.core.children import Children
 from batchyard_controller.core.dependencies import counterparts, is_sequential
 from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
@@ -75,6 +76,8 @@ def summary_message(world: World, job: Job, index: int | None, state: JobState |
     else:
         host_id = ""
     reason = job.status_reason if index is None else world.children[job.id].status_reason(index)
+    if world.is_runnable(job, index):
+        reason = blocked.status_reason(world, job, index)
     return job_pb2.JobSummary(
         id=job.id if index is None else child_id(job.id, index),
         name=job.name,

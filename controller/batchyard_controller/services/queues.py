@@ -73,6 +73,8 @@ class JobQueues(rpc.JobQueueServiceServicer):
     async def UpdateJobQueue(self, request: pb.UpdateJobQueueRequest, context: Any) -> pb.UpdateJobQueueResponse:
         state = resource_state(request.state, None) if request.state else None
         order = environment_order(request.compute_environment_order)
+        replaces = request.HasField("job_state_time_limit_actions")
+        time_limits = state_time_limits(request.job_state_time_limit_actions.actions) if replaces else None
 
         def decide(world: World, now: model.Instant) -> tuple[Any, None]:
             event = admission.update_queue(
@@ -82,6 +84,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
                 priority=request.priority if request.HasField("priority") else None,
                 order=order,
                 scheduling_policy=request.scheduling_policy if request.HasField("scheduling_policy") else None,
+                time_limits=time_limits,
             )
             return event, None
 
