@@ -61,6 +61,13 @@ def text_map(field: str, value: object) -> dict[str, str]:
     return {text(f"{field} key", k): text(f"{field}[{k!r}]", v) for k, v in value.items()}
 
 
+def integer_map(field: str, value: object, *, bits: int = 64) -> dict[str, int]:
+    """Return *value* as a dictionary from texts to whole numbers."""
+    if not isinstance(value, Mapping):
+        raise refuse(field, f"must be a mapping of str to int, not {_type(value)}")
+    return {text(f"{field} key", k): integer(f"{field}[{k!r}]", v, bits=bits) for k, v in value.items()}
+
+
 def integer(field: str, value: object, *, bits: int = 64) -> int:
     """Return *value* if it is a whole number (no bool) that fits a signed field of *bits*."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -115,6 +115,7 @@ class YardCalls:
         compute_environments: Sequence[str] = ("default",),
         state: str = "ENABLED",
         scheduling_policy: str = "",
+        time_limits: Mapping[str, int] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
@@ -126,6 +127,9 @@ class YardCalls:
             compute_environments: One to three, the first is tried first.
             state: ``ENABLED`` or ``DISABLED``.
             scheduling_policy: Fair share policy; empty is first in, first out.
+            time_limits: Seconds, 600 to 86400, after which a job that cannot be placed and
+                stands first in line is cancelled, by reason, such as
+                ``MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT``.
             tags: Its tags.
 
         Raises:
@@ -137,6 +141,7 @@ class YardCalls:
             compute_environment_order=_order(compute_environments),
             state=_resource_state(state),
             scheduling_policy=arguments.text("scheduling_policy", scheduling_policy),
+            job_state_time_limit_actions=_time_limits({} if time_limits is None else time_limits),
             tags=arguments.text_map("tags", tags),
         )
         return (await self._connection.call(self._connection.queues.CreateJobQueue, request)).job_queue
@@ -165,8 +170,13 @@ class YardCalls:
         priority: int | None = None,
         compute_environments: Sequence[str] = (),
         scheduling_policy: str | None = None,
+        time_limits: Mapping[str, int] | None = None,
     ) -> queue_pb.JobQueue:
-        """Change what is not None; *compute_environments* is replaced as a whole when not empty."""
+        """
+        Change what is not None; *compute_environments* is replaced as a whole when not empty.
+
+        *time_limits* are replaced as a whole, too; an empty mapping removes them.
+        """
         request = queue_pb.UpdateJobQueueRequest(
             name=arguments.text("name", name),
             state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
@@ -175,6 +185,9 @@ class YardCalls:
             scheduling_policy=None
             if scheduling_policy is None
             else arguments.text("scheduling_policy", scheduling_policy),
+            job_state_time_limit_actions=None
+            if time_limits is None
+            else queue_pb.JobStateTimeLimitActions(actions=_time_limits(time_limits)),
         )
         return (await self._connection.call(self._connection.queues.UpdateJobQueue, request)).job_queue
 
@@ -310,6 +323,13 @@ def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:
 def _definition_status(text: str) -> definition_pb.JobDefinitionStatus.ValueType:
     kind = definition_pb.JobDefinitionStatus
     return kind.ValueType(wording.number(kind, "status", text))
+
+
+def _time_limits(limits: Mapping[str, int]) -> list[queue_pb.JobStateTimeLimitAction]:
+    return [
+        queue_pb.JobStateTimeLimitAction(reason=reason, state="RUNNABLE", max_time_s=max_time_s, action="CANCEL")
+        for reason, max_time_s in arguments.integer_map("time_limits", limits, bits=32).items()
+    ]
 
 
 def _order(names: Sequence[str]) -> list[queue_pb.ComputeEnvironmentOrder]:

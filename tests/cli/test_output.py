@@ -261,6 +261,17 @@ def test_queues(run: Run) -> None:
         Jobs          none
         Tags          a=b
     """)
+    wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=600"
+    assert run("queue", "update", "fast", "--time-limit", wait).code == 0
+    assert f"Time limits   {wait}\n" in run("queue", "describe", "fast").out
+    assert run("queue", "update", "fast", "--priority", "8").code == 0
+    assert wait in run("queue", "describe", "fast").out
+    assert run("queue", "update", "fast", "--no-time-limits").code == 0
+    assert "Time limits" not in run("queue", "describe", "fast").out
+    assert run("queue", "create", "slow", "--time-limit", wait).code == 0
+    assert wait in run("queue", "describe", "slow").out
+    assert run("queue", "update", "slow", "--time-limit", wait, "--no-time-limits").code == 2
+    assert "'soon' is not a number of seconds" in run("queue", "update", "fast", "--time-limit", "CAPACITY:X=soon").err
     assert run("queue", "delete", "fast").code == 3
     assert run("queue", "update", "fast", "--state", "DISABLED").code == 0
     assert run("queue", "delete", "fast").err == "batchyard: deleted queue fast\n"

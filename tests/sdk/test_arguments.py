@@ -62,6 +62,14 @@ def submit(**fields: Any) -> Callable[[Client], object]:
             lambda c: c.create_job_queue("q", compute_environments="ce"),
             "compute_environments: must be a list of str, not str",
         ),
+        (
+            lambda c: c.create_job_queue("q", time_limits={"CAPACITY": "soon"}),
+            "time_limits['CAPACITY']: must be an int, not str",
+        ),
+        (
+            lambda c: c.update_job_queue("q", time_limits=["CAPACITY"]),
+            "time_limits: must be a mapping of str to int, not list",
+        ),
         (lambda c: c.create_job_queue("q", state="ON"), "state: must be one of ENABLED, DISABLED, not 'ON'"),
         (lambda c: c.create_compute_environment("ce", kind="X"), "type: must be one of MANAGED, UNMANAGED, not 'X'"),
         (

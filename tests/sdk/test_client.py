@@ -364,6 +364,16 @@ async def test_queues_environments_definitions_and_hosts(client: AsyncClient, ya
     queue = await client.create_job_queue("fast", priority=9, compute_environments=["ce", "other"])
     assert [entry.compute_environment for entry in queue.compute_environment_order] == ["ce", "other"]
     assert (await client.update_job_queue("fast", priority=0)).priority == 0
+    bound = await client.update_job_queue("fast", time_limits={"CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": 600})
+    (limit,) = bound.job_state_time_limit_actions
+    assert (limit.reason, limit.state, limit.max_time_s, limit.action) == (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
+        "RUNNABLE",
+        600,
+        "CANCEL",
+    )
+    assert len((await client.update_job_queue("fast", priority=0)).job_state_time_limit_actions) == 1
+    assert not (await client.update_job_queue("fast", time_limits={})).job_state_time_limit_actions
     with pytest.raises(AlreadyExistsError):
         await client.create_job_queue("fast", compute_environments=["ce"])
     with pytest.raises(FailedPreconditionError):

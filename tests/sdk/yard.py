@@ -318,6 +318,7 @@ class Queues(queue_grpc.JobQueueServiceServicer):
             priority=request.priority,
             state=request.state,
             compute_environment_order=request.compute_environment_order,
+            job_state_time_limit_actions=request.job_state_time_limit_actions,
             tags=request.tags,
         )
         return queue_pb.CreateJobQueueResponse(job_queue=self.world.queues[request.name])
@@ -335,6 +336,9 @@ class Queues(queue_grpc.JobQueueServiceServicer):
         queue = self.world.queues[request.name]
         queue.state = request.state or queue.state
         queue.priority = request.priority if request.HasField("priority") else queue.priority
+        if request.HasField("job_state_time_limit_actions"):
+            del queue.job_state_time_limit_actions[:]
+            queue.job_state_time_limit_actions.extend(request.job_state_time_limit_actions.actions)
         return queue_pb.UpdateJobQueueResponse(job_queue=queue)
 
     def DeleteJobQueue(self, request: Any, context: Context) -> queue_pb.DeleteJobQueueResponse:

@@ -132,8 +132,8 @@ def _queues() -> Iterator[Case]:
     yield "queue over EC2 and SPOT", rpc, queue("q", "default", "spot")
     yield "queue of the least priority", rpc, queue("q", priority=-INT32_MAX - 1)
     yield "queue with a policy", rpc, queue("q", scheduling_policy="fair")
-    limit = jq.JobStateTimeLimitAction(reason="r", state="RUNNABLE", max_time_s=600, action="CANCEL")
-    yield "queue with a state limit", rpc, queue("q", job_state_time_limit_actions=[limit])
+    for what, bad in TIME_LIMITS.items():
+        yield f"queue with a time limit {what}", rpc, queue("q", job_state_time_limit_actions=_time_limits(*bad))
     yield "queue with 51 tags", rpc, queue("q", tags={str(i): "" for i in range(51)})
     rpc = "UpdateJobQueue"
     yield "update of no queue", rpc, jq.UpdateJobQueueRequest(name="nobody", priority=1)
@@ -145,11 +145,37 @@ def _queues() -> Iterator[Case]:
     }.items():
         update = jq.UpdateJobQueueRequest(name="default", compute_environment_order=order(*names))
         yield f"update of a queue to {what}", rpc, update
+    none = jq.JobStateTimeLimitActions(actions=_time_limits({"max_time_s": 0}))
+    update = jq.UpdateJobQueueRequest(name="default", job_state_time_limit_actions=none)
+    yield "update of a queue to a time limit of no time", rpc, update
     yield "description of no queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest()
     yield "description of 1001 queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest(names=["q"] * 1001)
     rpc = "DeleteJobQueue"
     yield "deletion of no queue", rpc, jq.DeleteJobQueueRequest(name="nobody")
     yield "deletion of an ENABLED queue", rpc, jq.DeleteJobQueueRequest(name="default")
+
+
+TIME_LIMITS: dict[str, list[dict[str, Any]]] = {
+    "for an unknown reason": [{"reason": "r"}],
+    "for a reason that is not supported": [{"reason": "UNDETERMINED"}],
+    "in state RUNNING": [{"state": "RUNNING"}],
+    "that terminates": [{"action": "TERMINATE"}],
+    "of 599 s": [{"max_time_s": 599}],
+    "of 86,401 s": [{"max_time_s": 86_401}],
+    "of nothing": [{"reason": "", "state": "", "action": "", "max_time_s": 0}],
+    "for one reason twice": [{}, {"max_time_s": 700}],
+    "1000 times": [{"reason": str(i)} for i in range(1000)],
+}
+
+
+def _time_limits(*fields: dict[str, Any]) -> list[jq.JobStateTimeLimitAction]:
+    right: dict[str, Any] = {
+        "reason": "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
+        "state": "RUNNABLE",
+        "max_time_s": 600,
+        "action": "CANCEL",
+    }
+    return [jq.JobStateTimeLimitAction(**(right | f)) for f in fields]
 
 
 CONTAINERS: dict[str, dict[str, Any]] = {

@@ -354,6 +354,22 @@ async def test_explain_says_that_no_host_could_ever_fit_a_job(yard: MemoryContro
     assert (await yard.describe(job_id)).waiting_reason == explained.summary
 
 
+async def test_first_in_line_of_a_blocked_queue_is_told_why_in_the_words_of_aws(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    never, later = [await yard.submit(container=container(resources=amounts(64_000))) for _ in range(2)]
+    text = (
+        "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is higher "
+        "than that can be met by the CE(s) attached to the job queue."
+    )
+    assert (await yard.describe(never)).status_reason == text
+    assert (await yard.describe(later)).status_reason == ""
+    listed = (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert {job.id: job.status_reason for job in listed} == {never: text, later: ""}
+    before = yard.stored()
+    assert not any(b"MISCONFIGURATION" in value for value in before.values()), "it is derived, not stored"
+
+
 async def test_explain_of_a_child_and_of_its_array(yard: MemoryController) -> None:
     array = await yard.submit(array_size=3)
     assert (await _explain(yard, array)).summary.startswith("children: 3 RUNNABLE; the next waits for a host: ")

@@ -117,6 +117,26 @@ async def test_update_of_a_queue_changes_what_is_set_alone(yard: MemoryControlle
     assert (await yard.queues.UpdateJobQueue(update)).job_queue.state == ENABLED
 
 
+async def test_time_limits_of_a_queue_are_kept_and_replaced_as_a_whole(yard: MemoryController) -> None:
+    limits = [
+        queue_pb.JobStateTimeLimitAction(reason=reason, state="RUNNABLE", max_time_s=max_time_s, action="CANCEL")
+        for reason, max_time_s in (
+            ("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", 86_400),
+            ("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", 600),
+        )
+    ]
+    made = (await yard.queues.CreateJobQueue(queue("q", job_state_time_limit_actions=limits))).job_queue
+    assert list(made.job_state_time_limit_actions) == limits
+    update = queue_pb.UpdateJobQueueRequest(name="q", priority=7)
+    made.priority = 7
+    assert (await yard.queues.UpdateJobQueue(update)).job_queue == made
+    for left in (limits[1:], []):
+        actions = queue_pb.JobStateTimeLimitActions(actions=left)
+        update = queue_pb.UpdateJobQueueRequest(name="q", job_state_time_limit_actions=actions)
+        changed = (await yard.queues.UpdateJobQueue(update)).job_queue
+        assert list(changed.job_state_time_limit_actions) == left
+
+
 async def test_queue_counts_its_jobs_by_state_and_children_singly(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()

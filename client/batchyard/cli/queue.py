@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 _ENVIRONMENT_HELP = "Where its jobs run; give several in the order to try them."
 
 
+_TIME_LIMIT_HELP = "Cancel a job that cannot be placed for this reason and was first in line for so long."
+
+
+def _time_limit(value: str) -> tuple[str, int]:
+    """Read ``REASON=SECONDS``."""
+    reason, text = options.pair(value)
+    if not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(f"{text!r} is not a number of seconds")
+    return reason, int(text)
+
+
 @click.group()
 def queue() -> None:
     """Job queues: where jobs wait."""
@@ -37,6 +48,7 @@ def queue() -> None:
 )
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
 @click.option("--scheduling-policy", default="", help="Fair share policy.")
+@click.option("--time-limit", "time_limits", type=_time_limit, metavar="REASON=S", multiple=True, help=_TIME_LIMIT_HELP)
 @options.pairs("--tag", "tags", "Tag.")
 @options.shared
 @options.session
@@ -47,6 +59,7 @@ def create(
     environments: tuple[str, ...],
     state: str,
     scheduling_policy: str,
+    time_limits: tuple[tuple[str, int], ...],
     tags: tuple[tuple[str, str], ...],
 ) -> None:
     """Create a job queue."""
@@ -57,6 +70,7 @@ def create(
             compute_environments=environments,
             state=state,
             scheduling_policy=scheduling_policy,
+            time_limits=dict(time_limits),
             tags=options.as_map(tags),
         )
     _show_one(session.output, made, "created")
@@ -101,6 +115,15 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 @click.option("--priority", type=int, help="Higher is served first.")
 @click.option("--compute-environment", "environments", multiple=True, help=_ENVIRONMENT_HELP)
 @click.option("--scheduling-policy", help="Fair share policy.")
+@click.option(
+    "--time-limit",
+    "time_limits",
+    type=_time_limit,
+    metavar="REASON=S",
+    multiple=True,
+    help=f"{_TIME_LIMIT_HELP} Replaces all there are.",
+)
+@click.option("--no-time-limits", is_flag=True, help="Let jobs wait for ever.")
 @options.shared
 @options.session
 def update(
@@ -110,8 +133,12 @@ def update(
     priority: int | None,
     environments: tuple[str, ...],
     scheduling_policy: str | None,
+    time_limits: tuple[tuple[str, int], ...],
+    no_time_limits: bool,
 ) -> None:
     """Change what is given; the rest stays."""
+    if time_limits and no_time_limits:
+        raise click.UsageError("--no-time-limits does not go with --time-limit")
     with session.client() as client:
         changed = client.update_job_queue(
             name,
@@ -119,6 +146,7 @@ def update(
             priority=priority,
             compute_environments=environments,
             scheduling_policy=scheduling_policy,
+            time_limits=dict(time_limits) if time_limits or no_time_limits else None,
         )
     _show_one(session.output, changed, "updated")
 
@@ -153,6 +181,7 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Priority", str(row.priority)),
         ("Environments", _environments(row)),
         ("Policy", row.scheduling_policy),
+        ("Time limits", " ".join(f"{t.reason}={t.max_time_s}" for t in row.job_state_time_limit_actions)),
         ("Jobs", ", ".join(f"{row.job_counts[s]} {s}" for s in JobState if row.job_counts.get(s)) or "none"),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),

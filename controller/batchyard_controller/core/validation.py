@@ -423,7 +423,9 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
     field = "job_state_time_limit_actions"
     if len({limit.reason for limit in time_limits}) < len(time_limits):
         out.append(Violation(field, "no reason may stand twice"))
-    for i, limit in enumerate(time_limits[: len(LIMITED_REASONS) + 1]):
+    if len(time_limits) > len(LIMITED_REASONS):
+        out.append(Violation(field, f"{len(time_limits)} given; at most {len(LIMITED_REASONS)} are allowed"))
+    for i, limit in enumerate(time_limits[: len(LIMITED_REASONS)]):
         at = f"{field}[{i}]"
         for name, value, allowed in (
             ("reason", limit.reason, LIMITED_REASONS),
