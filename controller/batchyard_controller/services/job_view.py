@@ -10,7 +10,7 @@ from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
 from batchyard_controller.convert.containers import container_message, retry_message
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number
-from batchyard_controller.core import blocked
+from batchyard_controller.core import blocked, history
 from batchyard_controller.core.children import Children
 from batchyard_controller.core.dependencies import counterparts, is_sequential
 from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
@@ -28,8 +28,8 @@ def _container(container: Container) -> job_definition_pb2.ContainerProperties:
 def job_message(world: World, job: Job, index: int | None) -> job_pb2.Job:
     """Describe a job, an array parent or one child."""
     summary = summary_message(world, job, index)
-    live = _live(world, job, index)
-    attempts = [_ended_message(world, job, index, ended) for ended in _ended(world, job, index)]
+    live = history.live_attempt(world, job, index)
+    attempts = [_ended_message(world, job, index, ended) for ended in history.ended_attempts(world, job, index)]
     if live is not None:
         attempts.append(_live_message(world, live))
     spec = job.spec
@@ -54,8 +54,8 @@ def job_message(world: World, job: Job, index: int | None) -> job_pb2.Job:
         scheduling_priority=spec.scheduling_priority,
         propagate_tags=spec.propagate_tags,
         tags=dict(spec.tags),
-        is_cancelled=_is_cancelled(world, job, index),
-        is_terminated=_is_terminated(world, job, index),
+        is_cancelled=history.is_cancelled(world, job, index),
+        is_terminated=history.is_terminated(world, job, index),
         exit_code=summary.exit_code if summary.HasField("exit_code") else None,
         waiting_reason=waiting_reason(world, job, index),
     )
@@ -63,18 +63,11 @@ def job_message(world: World, job: Job, index: int | None) -> job_pb2.Job:
 
 def summary_message(world: World, job: Job, index: int | None, state: JobState | None = None) -> job_pb2.JobSummary:
     """Describe a job in short; *state* stands in for the present one (for past moves)."""
-    ended = _ended(world, job, index)
-    live = _live(world, job, index)
-    started, stopped, exit_code = job.started_at_ms, job.stopped_at_ms, None
+    ended = history.ended_attempts(world, job, index)
+    live = history.live_attempt(world, job, index)
     last = ended[-1] if ended else None
-    if index is not None or not job.array_size:
-        host_id = live.host_id if live is not None else last.host_id if last is not None else ""
-        started = live.started_at_ms if live is not None else last.started_at_ms if last is not None else 0
-        final = world.state_of(job, index).is_final
-        stopped = last.stopped_at_ms if last is not None and final else 0
-        exit_code = last.exit_code if last is not None and live is None else None
-    else:
-        host_id = ""
+    host_id = live.host_id if live is not None else last.host_id if last is not None else ""
+    started, stopped = history.span(world, job, index)
     reason = job.status_reason if index is None else world.children[job.id].status_reason(index)
     if world.is_runnable(job, index):
         reason = blocked.status_reason(world, job, index)
@@ -87,7 +80,7 @@ def summary_message(world: World, job: Job, index: int | None, state: JobState |
         created_at_ms=job.created_at_ms,
         started_at_ms=started,
         stopped_at_ms=stopped,
-        exit_code=exit_code,
+        exit_code=last.exit_code if last is not None and live is None else None,
         array=_array(world, job, index),
         job_definition=job.spec.definition,
         host_name=_host_name(world, host_id),
@@ -114,24 +107,6 @@ def _children(world: World, job: Job) -> Children:
     return world.children[job.id]
 
 
-def _ended(world: World, job: Job, index: int | None) -> tuple[EndedAttempt, ...]:
-    return job.attempts if index is None else _children(world, job).attempts(index)
-
-
-def _live(world: World, job: Job, index: int | None) -> Attempt | None:
-    if not world.state_of(job, index).is_active:
-        return None
-    return world.live_attempt(job, index)
-
-
-def _is_cancelled(world: World, job: Job, index: int | None) -> bool:
-    return job.is_cancelled or (index is not None and _children(world, job).is_cancelled(index))
-
-
-def _is_terminated(world: World, job: Job, index: int | None) -> bool:
-    return bool(job.terminate_reason) or (index is not None and _children(world, job).is_terminated(index))
-
-
 def _host_name(world: World, host_id: str) -> str:
     host = world.hosts.get(HostId(host_id))
     return host.record.facts.name if host is not None else host_id
@@ -139,11 +114,10 @@ def _host_name(world: World, host_id: str) -> str:
 
 def _ended_message(world: World, job: Job, index: int | None, ended: EndedAttempt) -> job_pb2.Attempt:
     attempt_id = f"{job.id if index is None else child_id(job.id, index)}#{ended.number}"
-    succeeded = ended.exit_code == 0
     return job_pb2.Attempt(
         id=attempt_id,
         number=ended.number,
-        state=job_pb2.JOB_STATE_SUCCEEDED if succeeded else job_pb2.JOB_STATE_FAILED,
+        state=job_pb2.JOB_STATE_SUCCEEDED if history.has_succeeded(ended) else job_pb2.JOB_STATE_FAILED,
         host_id=ended.host_id,
         host_name=_host_name(world, ended.host_id),
         claimed_at_ms=ended.claimed_at_ms,
@@ -252,7 +226,7 @@ def explain_message(world: World, job: Job, index: int | None) -> job_pb2.Explai
 
 
 def _summary(world: World, job: Job, index: int | None, state: JobState) -> str:
-    live = _live(world, job, index)
+    live = history.live_attempt(world, job, index)
     if live is not None:
         return f"{state.lower()} on host {_host_name(world, live.host_id)}, attempt {live.number}"
     if state.is_final:
