@@ -70,7 +70,7 @@ class JobCalls:
             attempts: Tries, not retries: 3 means at most 3. None: the definition's, else 1.
             infrastructure_retries: Tries lost with their host that do not count; with
                 *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
-            evaluate_on_exit: Rules that say when to try again.
+            evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards.
             scheduling_priority: Order within its share.

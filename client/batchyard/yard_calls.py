@@ -219,7 +219,7 @@ class YardCalls:
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
             infrastructure_retries: Tries lost with their host that do not count.
-            evaluate_on_exit: Rules that say when to try again.
+            evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
             propagate_tags: Whether tags go on to the containers.
