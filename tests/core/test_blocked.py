@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.core.yard import Yard, container, facts
 
 from batchyard.ids import HostId, split_job_id
@@ -162,6 +164,32 @@ def test_all_environments_are_disabled(yard: Yard):
     """Somebody has to act."""
     yard.environment("ce", state=ResourceState.DISABLED)
     assert plan_one(yard, container()) == DISABLED
+
+
+HOSTS = st.lists(st.tuples(st.sampled_from([1000, 4000, 16_000]), st.sampled_from([100, 1000, 9000]), st.booleans()))
+ASKED = st.lists(st.tuples(st.sampled_from([500, 4000, 20_000]), st.sampled_from([50, 1000, 9000])), min_size=1)
+
+
+@given(hosts=HOSTS, asked=ASKED)
+def test_never_is_said_only_of_what_no_registered_host_could_hold(
+    hosts: list[tuple[int, int, bool]], asked: list[tuple[int, int]]
+):
+    """A slow and obvious model: one unit at most is told, the first that waits, and what holds of it."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    for i, (cpu, memory, is_away) in enumerate(hosts):
+        yard.host(f"h{i}", cpu=cpu, memory=memory)
+        if is_away:
+            yard.apply(HostLeft(host_id=HostId(f"h{i}"), session=1))
+    jobs = [yard.submit(container=container(cpu=cpu, memory=memory)) for cpu, memory in asked]
+    yard.plan()
+    waiting = [job for job in jobs if job.state is JobState.RUNNABLE]
+    assert [told(yard, job.id) != "" for job in waiting] == [job is waiting[0] for job in waiting]
+    if waiting:
+        amounts = waiting[0].spec.container.resources
+        could = any(cpu >= amounts.cpu_millis and memory >= amounts.memory_mib for cpu, memory, _ in hosts)
+        assert told(yard, waiting[0].id) == (FULL if could or not hosts else NEVER)
 
 
 def test_every_text_has_its_code():

@@ -197,6 +197,7 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "a long user": {"user": "u" * 256},
     "a user of capitals": {"user": "Root"},
     "a user of three parts": {"user": "1:2:3"},
+    "an unknown log driver": {"log_configuration": {"log_driver": "paper"}},
     "a relative working directory": {"working_directory": "srv"},
     "a NUL in the working directory": {"working_directory": "/srv\0"},
     "privileged": {"privileged": True},

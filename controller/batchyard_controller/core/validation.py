@@ -47,6 +47,8 @@ _PATTERN_CHARACTERS = {
     _EXIT_CODE_PATTERN: "digits",
     _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
 }
+_LOG_DRIVERS = ("json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "awsfirelens")
+"""AWS: LogConfiguration; stored, since logs are always kept by the agent."""
 _AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
@@ -207,13 +209,17 @@ def _check_given_resources(out: Violations, field: str, resources: Resources) ->
 
 
 def _check_surroundings(out: Violations, field: str, container: Container) -> None:
-    """Check as whom, where and within which process limits a container runs."""
+    """Check as whom, where and within which process limits a container runs, and where it logs."""
     if container.user and not _USER.fullmatch(container.user):
         # AWS knows no ":group"; natively it is allowed, as Docker takes it.
         text = (
             f"User {quote(container.user)} does not match regex ^([a-z0-9_][a-z0-9_-]{{0,30}})$, nor two such with ':'"
         )
         out.append(Violation(f"{field}.user", text))
+    driver = container.log_configuration.log_driver
+    if driver and driver not in _LOG_DRIVERS:
+        text = f"{quote(driver)} is not one of {', '.join(_LOG_DRIVERS)}"
+        out.append(Violation(f"{field}.log_configuration.log_driver", text))
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
