@@ -226,6 +226,12 @@ def exit_rule(field: str, value: str) -> EvaluateOnExit:
     return rule
 
 
+def exit_rule_text(rule: EvaluateOnExit) -> str:
+    """Write a rule as :func:`exit_rule` reads it."""
+    conditions = [f"{kind}={getattr(rule, name)}" for kind, name in _EXIT_CONDITIONS.items() if getattr(rule, name)]
+    return f"{wording.word(EvaluateOnExitAction, rule.action)}:{','.join(conditions)}"
+
+
 def dependencies(value: object) -> list[Dependency]:
     """Return dependencies: job ids (wait for the whole job) and ready messages."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):

@@ -19,6 +19,7 @@ from tests.sdk.yard import Yard, now_ms
 from batchyard.cli import output, spans
 from batchyard.cli.jobs import show_jobs
 from batchyard.cli.progress import Tally
+from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
 NOW = 1_800_000_000_000
@@ -147,6 +148,21 @@ def test_describe_tells_all(run: Run, yard: Yard) -> None:
         Tags         team=yard
         Created      {at} (2d 2h ago)
     """)
+
+
+def test_describe_shows_what_a_job_waits_for_and_when_it_is_retried(run: Run, yard: Yard) -> None:
+    exit_on = definition_pb.EVALUATE_ON_EXIT_ACTION_EXIT
+    rule = definition_pb.EvaluateOnExit(action=exit_on, on_exit_code="4*", on_reason="Out*")
+    fields = {
+        "array": pb.ArrayProperties(size=6, concurrency=2),
+        "depends_on": [pb.Dependency(job_id="j", type=pb.DEPENDENCY_TYPE_N_TO_N), pb.Dependency(job_id="k")],
+        "retry_strategy": definition_pb.RetryStrategy(attempts=3, infrastructure_retries=5, evaluate_on_exit=[rule]),
+    }
+    job_id = yard.do(lambda world: world.add_job(**fields))
+    lines = [line.split(None, 1) for line in run("describe", job_id).out.splitlines()]
+    assert ["Array", "6 children, at most 2 at once"] in lines
+    assert ["Depends", "on  j,N_TO_N k"] in lines
+    assert ["Attempts", "at most 3, 5 more if lost with their host, EXIT:exit-code=4*,reason=Out*"] in lines
 
 
 def test_describe_shows_attempts(run: Run, yard: Yard) -> None:

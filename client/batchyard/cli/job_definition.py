@@ -11,7 +11,7 @@ import click
 from batchyard.cli import options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import resources_line
+from batchyard.cli.jobs import resources_line, retries_line
 from batchyard.cli.submit import DEFAULT_MEMORY, DEFAULT_VCPUS
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Asks for", _resources(row)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
-        ("Attempts", f"at most {row.retry_strategy.attempts}" if row.retry_strategy.attempts > 1 else ""),
+        ("Attempts", retries_line(row.retry_strategy)),
         ("Timeout", f"{row.timeout_s} s" if row.timeout_s else ""),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),

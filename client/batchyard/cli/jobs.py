@@ -15,7 +15,8 @@ from batchyard.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchyard.v1.job_pb2 import Attempt, ExplainJobResponse, Job, JobSummary
+    from batchyard.v1.job_definition_pb2 import RetryStrategy
+    from batchyard.v1.job_pb2 import Attempt, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
 
@@ -181,7 +182,6 @@ def _show_job(job: Job, now: int) -> None:
 
     asked = job.container.resources
     counts = job.array.status_summary
-    dependencies = [d.job_id or "its previous sibling" for d in job.depends_on]
     out.show_fields(
         [
             ("Job", job.id),
@@ -194,13 +194,13 @@ def _show_job(job: Job, now: int) -> None:
             ("Definition", job.job_definition),
             ("Array", _array(job)),
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
-            ("Depends on", ", ".join(dependencies)),
+            ("Depends on", " ".join(map(_dependency, job.depends_on))),
             ("Image", job.container.image or "none (a process on the host)"),
             ("Command", shlex.join(job.container.command)),
             ("Asks for", resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)),
             ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
-            ("Attempts", f"at most {job.retry_strategy.attempts}" if job.retry_strategy.attempts > 1 else ""),
+            ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", f"{job.timeout_s} s" if job.timeout_s else ""),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
             ("Created", spans.moment(job.created_at_ms, now)),
@@ -235,7 +235,27 @@ def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:
 def _array(job: Job) -> str:
     if job.array.HasField("index"):
         return f"child {job.array.index}"
-    return f"{job.array.size} children" if job.array.size else ""
+    bound = f", at most {job.array.concurrency} at once" if job.array.concurrency else ""
+    return f"{job.array.size} children{bound}" if job.array.size else ""
+
+
+def _dependency(dependency: Dependency) -> str:
+    """Write a dependency as ``submit --depends-on`` takes it."""
+    from batchyard import wording
+    from batchyard.v1.job_pb2 import DependencyType
+
+    kind = wording.word(DependencyType, dependency.type)
+    return ",".join(part for part in (dependency.job_id, kind) if part)
+
+
+def retries_line(retry: RetryStrategy) -> str:
+    """Write when a job is tried again, the rules as ``--on-exit`` takes them; nothing if it is not."""
+    from batchyard import arguments
+
+    parts = [f"at most {retry.attempts}"] if retry.attempts > 1 else []
+    if retry.infrastructure_retries:
+        parts.append(f"{retry.infrastructure_retries} more if lost with their host")
+    return ", ".join(parts + [arguments.exit_rule_text(rule) for rule in retry.evaluate_on_exit])
 
 
 def resources_line(cpu_millis: int, memory_mib: int, gpu_millis: int, disk_mib: int) -> str:
