@@ -15,10 +15,11 @@ from batchyard import arguments, settings
 from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
+from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
 
 
-class AsyncClient(JobCalls, YardCalls):
+class AsyncClient(JobCalls, YardCalls, TagCalls):
     """
     A client of one controller, for asyncio.
 

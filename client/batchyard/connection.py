@@ -23,6 +23,7 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.tag_pb2_grpc import TagServiceStub
 
 if TYPE_CHECKING:
     from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceAsyncStub
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceAsyncStub
     from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
     from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceAsyncStub
+    from batchyard.v1.tag_pb2_grpc import TagServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -123,6 +125,11 @@ class Connection:
     def hosts(self) -> HostServiceAsyncStub:
         """The calls about hosts."""
         return HostServiceStub(self._channel)
+
+    @cached_property
+    def tags(self) -> TagServiceAsyncStub:
+        """The calls about tags."""
+        return TagServiceStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""

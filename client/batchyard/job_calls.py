@@ -49,6 +49,7 @@ class JobCalls:
         scheduling_priority: int | None = None,
         propagate_tags: bool | None = None,
         tags: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> pb.SubmitJobResponse:
         """
@@ -74,8 +75,10 @@ class JobCalls:
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards.
             scheduling_priority: Order within its share.
-            propagate_tags: Whether tags go on to the containers.
+            propagate_tags: Whether the definition's tags become the job's too.
             tags: Tags of the job.
+            annotations: Kept with the job and given back, never interpreted; added to
+                the definition's.
             request_id: A repeated submit with the same id returns the first job.
                 None makes a new one.
 
@@ -100,6 +103,7 @@ class JobCalls:
             scheduling_priority=_optional_integer("scheduling_priority", scheduling_priority),
             propagate_tags=None if propagate_tags is None else arguments.flag("propagate_tags", propagate_tags),
             tags=arguments.text_map("tags", tags),
+            annotations=arguments.text_map("annotations", annotations),
             request_id=new_request_id() if request_id is None else arguments.text("request_id", request_id),
         )
         return await self._connection.call(self._connection.jobs.SubmitJob, request, retry=True)
@@ -124,6 +128,10 @@ class JobCalls:
         array_job_id: str = "",
         states: Sequence[str] = (),
         name: str = "",
+        job_definition: str = "",
+        created_after_ms: int = 0,
+        created_before_ms: int = 0,
+        share_identifier: str = "",
         page_size: int = 100,
     ) -> AsyncGenerator[pb.JobSummary, None]:
         """
@@ -133,7 +141,13 @@ class JobCalls:
             queue: One queue's jobs; empty is all queues. Not with *array_job_id*.
             array_job_id: One array's children.
             states: Only these, such as ``JobState.RUNNING`` or ``"RUNNING"``.
-            name: Only jobs of this exact name.
+            name: Only jobs of this name; a trailing ``*`` matches any rest, letter case
+                does not matter. This and what follows is not for an array's children.
+            job_definition: Only jobs of ``name`` (any revision), ``name:revision``, or a
+                beginning with a trailing ``*``.
+            created_after_ms: Only jobs created after this moment, since the epoch.
+            created_before_ms: Only jobs created before it.
+            share_identifier: Only jobs of this share.
             page_size: Jobs a call, at most 1000.
         """
         request = pb.ListJobsRequest(
@@ -141,6 +155,10 @@ class JobCalls:
             array_job_id=arguments.text("array_job_id", array_job_id),
             states=[_state("states", state) for state in arguments.texts("states", states)],
             name=arguments.text("name", name),
+            job_definition=arguments.text("job_definition", job_definition),
+            created_after_ms=arguments.integer("created_after_ms", created_after_ms),
+            created_before_ms=arguments.integer("created_before_ms", created_before_ms),
+            share_identifier=arguments.text("share_identifier", share_identifier),
             page_size=arguments.integer("page_size", page_size, bits=32),
         )
         while True:

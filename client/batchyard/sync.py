@@ -135,6 +135,10 @@ class Client:
     uncordon_host = _sync(AsyncClient.uncordon_host)
     drain_host = _sync(AsyncClient.drain_host)
 
+    tag_resource = _sync(AsyncClient.tag_resource)
+    untag_resource = _sync(AsyncClient.untag_resource)
+    list_tags = _sync(AsyncClient.list_tags)
+
     def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""
         if self._is_open:

@@ -31,6 +31,7 @@ class YardCalls:
         unmanaged_vcpus: int = 0,
         service_role: str = "",
         tags: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> environment_pb.ComputeEnvironment:
         """
         Create a compute environment.
@@ -43,6 +44,7 @@ class YardCalls:
             unmanaged_vcpus: vCPUs of an unmanaged one, for fair share.
             service_role: Kept for AWS's sake.
             tags: Its tags.
+            annotations: Kept and given back, never interpreted.
 
         Raises:
             AlreadyExistsError: the name is taken.
@@ -56,6 +58,7 @@ class YardCalls:
             unmanaged_vcpus=arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
             service_role=arguments.text("service_role", service_role),
             tags=arguments.text_map("tags", tags),
+            annotations=arguments.text_map("annotations", annotations),
         )
         answer = await self._connection.call(self._connection.environments.CreateComputeEnvironment, request)
         return answer.compute_environment
@@ -89,8 +92,13 @@ class YardCalls:
         compute_resources: environment_pb.ComputeResources | None = None,
         unmanaged_vcpus: int | None = None,
         service_role: str | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> environment_pb.ComputeEnvironment:
-        """Change what is not None; *compute_resources* is replaced as a whole."""
+        """
+        Change what is not None; *compute_resources* is replaced as a whole.
+
+        *annotations* are merged by key; an empty value removes its key.
+        """
         request = environment_pb.UpdateComputeEnvironmentRequest(
             name=arguments.text("name", name),
             state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
@@ -98,6 +106,7 @@ class YardCalls:
             and arguments.message("compute_resources", compute_resources, environment_pb.ComputeResources),
             unmanaged_vcpus=None if unmanaged_vcpus is None else arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
             service_role=None if service_role is None else arguments.text("service_role", service_role),
+            annotations=arguments.text_map("annotations", annotations),
         )
         answer = await self._connection.call(self._connection.environments.UpdateComputeEnvironment, request)
         return answer.compute_environment
@@ -117,6 +126,7 @@ class YardCalls:
         scheduling_policy: str = "",
         time_limits: Mapping[str, int] | None = None,
         tags: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
         Create a job queue.
@@ -131,6 +141,7 @@ class YardCalls:
                 stands first in line is cancelled, by reason, such as
                 ``MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT``.
             tags: Its tags.
+            annotations: Kept and given back, never interpreted.
 
         Raises:
             AlreadyExistsError: the name is taken.
@@ -143,6 +154,7 @@ class YardCalls:
             scheduling_policy=arguments.text("scheduling_policy", scheduling_policy),
             job_state_time_limit_actions=_time_limits({} if time_limits is None else time_limits),
             tags=arguments.text_map("tags", tags),
+            annotations=arguments.text_map("annotations", annotations),
         )
         return (await self._connection.call(self._connection.queues.CreateJobQueue, request)).job_queue
 
@@ -171,11 +183,14 @@ class YardCalls:
         compute_environments: Sequence[str] = (),
         scheduling_policy: str | None = None,
         time_limits: Mapping[str, int] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
         Change what is not None; *compute_environments* is replaced as a whole when not empty.
 
         *time_limits* are replaced as a whole, too; an empty mapping removes them.
+
+        *annotations* are merged by key; an empty value removes its key.
         """
         request = queue_pb.UpdateJobQueueRequest(
             name=arguments.text("name", name),
@@ -188,6 +203,7 @@ class YardCalls:
             job_state_time_limit_actions=None
             if time_limits is None
             else queue_pb.JobStateTimeLimitActions(actions=_time_limits(time_limits)),
+            annotations=arguments.text_map("annotations", annotations),
         )
         return (await self._connection.call(self._connection.queues.UpdateJobQueue, request)).job_queue
 
@@ -209,6 +225,7 @@ class YardCalls:
         scheduling_priority: int | None = None,
         propagate_tags: bool = False,
         tags: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> definition_pb.JobDefinition:
         """
         Register the next revision of a job definition.
@@ -222,8 +239,9 @@ class YardCalls:
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
-            propagate_tags: Whether tags go on to the containers.
+            propagate_tags: Whether its tags become its jobs' too.
             tags: Its tags.
+            annotations: Kept and given back, never interpreted.
         """
         request = definition_pb.RegisterJobDefinitionRequest(
             name=arguments.text("name", name),
@@ -237,6 +255,7 @@ class YardCalls:
             else arguments.integer("scheduling_priority", scheduling_priority, bits=32),
             propagate_tags=arguments.flag("propagate_tags", propagate_tags),
             tags=arguments.text_map("tags", tags),
+            annotations=arguments.text_map("annotations", annotations),
         )
         answer = await self._connection.call(self._connection.definitions.RegisterJobDefinition, request)
         return answer.job_definition

@@ -29,6 +29,8 @@ from batchyard.v1 import (
     job_pb2_grpc,
     job_queue_pb2,
     job_queue_pb2_grpc,
+    tag_pb2,
+    tag_pb2_grpc,
 )
 
 from .config import Config, is_loopback, without_login
@@ -41,6 +43,7 @@ from .services.errors import ErrorInterceptor
 from .services.hosts import Hosts
 from .services.jobs import Jobs
 from .services.queues import JobQueues
+from .services.tags import Tags
 from .sessions import Sessions
 from .store.open import open_store
 
@@ -52,6 +55,7 @@ SERVICES = tuple(
         (job_definition_pb2, "JobDefinitionService"),
         (job_pb2, "JobService"),
         (host_pb2, "HostService"),
+        (tag_pb2, "TagService"),
         (agent_pb2, "AgentService"),
     )
 )
@@ -89,6 +93,7 @@ def build_server(office: Office, sessions: Sessions) -> grpc.aio.Server:
     )
     job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id), server)
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(office, sessions, clock), server)
+    tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(office), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server

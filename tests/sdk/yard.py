@@ -31,6 +31,8 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as job_grpc
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import job_queue_pb2_grpc as queue_grpc
+from batchyard.v1 import tag_pb2 as tag_pb
+from batchyard.v1 import tag_pb2_grpc as tag_grpc
 from batchyard.v1.resources_pb2 import Resources
 
 Context = grpc.ServicerContext
@@ -71,6 +73,8 @@ class World:
         self.environments: dict[str, environment_pb.ComputeEnvironment] = {}
         self.definitions: list[definition_pb.JobDefinition] = []
         self.hosts: dict[str, host_pb.Host] = {}
+        self.tags: dict[tuple[str, str], dict[str, str]] = {}
+        """By kind and name of the resource."""
         self.failures: dict[str, list[grpc.StatusCode]] = {}
         """Codes with which the next calls of a method end; a submit is carried out first."""
         self.watches: list[pb.WatchJobsRequest] = []
@@ -456,6 +460,29 @@ class Hosts(host_grpc.HostServiceServicer):
         return self.world.hosts[name]
 
 
+class Tags(tag_grpc.TagServiceServicer):
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def TagResource(self, request: tag_pb.TagResourceRequest, context: Context) -> tag_pb.TagResourceResponse:
+        self.of(request).update(request.tags)
+        self.world.fail("TagResource", context)
+        return tag_pb.TagResourceResponse()
+
+    def UntagResource(self, request: tag_pb.UntagResourceRequest, context: Context) -> tag_pb.UntagResourceResponse:
+        for key in request.keys:
+            self.of(request).pop(key, None)
+        return tag_pb.UntagResourceResponse()
+
+    def ListTags(self, request: tag_pb.ListTagsRequest, context: Context) -> tag_pb.ListTagsResponse:
+        return tag_pb.ListTagsResponse(tags=self.of(request))
+
+    def of(
+        self, request: tag_pb.TagResourceRequest | tag_pb.UntagResourceRequest | tag_pb.ListTagsRequest
+    ) -> dict[str, str]:
+        return self.world.tags.setdefault((tag_pb.ResourceKind.Name(request.kind), request.name), {})
+
+
 class Yard:
     """The server; a context manager."""
 
@@ -504,6 +531,7 @@ class Yard:
         environment_grpc.add_ComputeEnvironmentServiceServicer_to_server(Environments(self.world), server)
         definition_grpc.add_JobDefinitionServiceServicer_to_server(Definitions(self.world), server)
         host_grpc.add_HostServiceServicer_to_server(Hosts(self.world), server)
+        tag_grpc.add_TagServiceServicer_to_server(Tags(self.world), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         server.start()
         self.server = server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -12,6 +12,7 @@ from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
 
@@ -50,6 +51,52 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()
+    yield from _tags(array)
+
+
+ANNOTATIONS = {
+    "an annotation without a key": {"": "v"},
+    "an annotation of a long key": {"k" * 129: "v"},
+    "101 annotations": {str(i): "" for i in range(101)},
+    "33 KiB of annotations": {"k": "v" * 33 * 1024},
+}
+
+
+def _annotated(rpc: str, make: Callable[..., Message], noun: str) -> Iterator[Case]:
+    for what, given in ANNOTATIONS.items():
+        yield f"{noun} with {what}", rpc, make("annotated", annotations=given)
+
+
+TAGGED = {
+    tag.RESOURCE_KIND_JOB: ("<no job>", "nobody", "x\0y", "x" * 100_000),
+    tag.RESOURCE_KIND_JOB_QUEUE: ("nobody", "", "a b"),
+    tag.RESOURCE_KIND_JOB_DEFINITION: ("train", "nobody:1", "train:9", "train:" + DIGITS),
+    tag.RESOURCE_KIND_COMPUTE_ENVIRONMENT: ("nobody", ""),
+    0: ("default",),
+    99: ("default",),
+}
+"""Kinds, and names that none of the kind has."""
+
+
+def _tags(array: str) -> Iterator[Case]:
+    names = [(kind, name) for kind, bad in TAGGED.items() for name in bad]
+    for kind, name in (*names, (tag.RESOURCE_KIND_JOB, f"{array}:0")):
+        what = name if len(name) < 100 else f"{name[:8]}... of {len(name)}"
+        resource: dict[str, Any] = {"kind": kind, "name": name}
+        yield f"tagging of {kind} {what!a}", "TagResource", tag.TagResourceRequest(tags={"a": "b"}, **resource)
+        yield f"untagging of {kind} {what!a}", "UntagResource", tag.UntagResourceRequest(keys=["a"], **resource)
+        yield f"tags of {kind} {what!a}", "ListTags", tag.ListTagsRequest(**resource)
+    tags = {
+        "no tags": {},
+        "51 tags": {str(i): "" for i in range(51)},
+        "a tag too many": {"one": "more"},
+        "bad tags": {"": "x", "k" * 129: "", "v": "v" * 257, "n": "\0"},
+    }
+    kind = tag.RESOURCE_KIND_JOB_QUEUE
+    for what, given in tags.items():
+        yield f"tagging with {what}", "TagResource", tag.TagResourceRequest(kind=kind, name="tagged", tags=given)
+    for what, keys in {"no keys": [], "51 keys": ["k"] * 51, "a long key": ["k" * 129], "a NUL": ["\0"]}.items():
+        yield f"untagging of {what}", "UntagResource", tag.UntagResourceRequest(kind=kind, name="tagged", keys=keys)
 
 
 def _environments() -> Iterator[Case]:
@@ -63,6 +110,7 @@ def _environments() -> Iterator[Case]:
     yield "environment with huge unmanaged vCPUs", rpc, environment("e", unmanaged_vcpus=INT64_MAX)
     yield "environment with a long role", rpc, environment("e", service_role="r" * 2_000_000)
     yield "environment with a NUL in its role", rpc, environment("e", service_role="a\0")
+    yield from _annotated(rpc, environment, "environment")
     yield "environment with 51 tags", rpc, environment("e", tags={str(i): "" for i in range(51)})
     yield "environment with bad tags", rpc, environment("e", tags={"": "x", "k" * 129: "", "v": "v" * 257, "n": "\0"})
     selections: dict[str, dict[str, Any]] = {
@@ -134,6 +182,7 @@ def _queues() -> Iterator[Case]:
     yield "queue with a policy", rpc, queue("q", scheduling_policy="fair")
     for what, bad in TIME_LIMITS.items():
         yield f"queue with a time limit {what}", rpc, queue("q", job_state_time_limit_actions=_time_limits(*bad))
+    yield from _annotated(rpc, queue, "queue")
     yield "queue with 51 tags", rpc, queue("q", tags={str(i): "" for i in range(51)})
     rpc = "UpdateJobQueue"
     yield "update of no queue", rpc, jq.UpdateJobQueueRequest(name="nobody", priority=1)
@@ -266,6 +315,7 @@ def _definitions() -> Iterator[Case]:
     yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
     yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
     yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
+    yield from _annotated(rpc, definition, "definition")
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
     yield "definition for an unknown platform", rpc, definition("d", platform_capabilities=["EC2", "LAMBDA"])
     for what, fields in CONTAINERS.items():
@@ -333,8 +383,7 @@ def _submissions(waiting: str) -> Iterator[Case]:
     )
     yield "priority -1", rpc, submission(scheduling_priority=-1)
     yield "priority of the largest int32", rpc, submission(scheduling_priority=INT32_MAX)
-    tags = {f"job{i}": "" for i in range(30)}
-    yield "51 tags to propagate", rpc, submission(job_definition="tagged", tags=tags, propagate_tags=True)
+    yield from _annotated(rpc, submission, "submission")
     yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
     yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
     yield "request id with a NUL", rpc, submission(request_id="\0")
@@ -381,12 +430,30 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
     rpc = "ListJobs"
     yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queue="default", array_job_id=array)
+    for field, value in FILTERS.items():
+        fields: dict[str, Any] = {field: value}
+        yield f"list of an array's children by {field}", rpc, job.ListJobsRequest(array_job_id=array, **fields)
+    yield "list of jobs of a long name", rpc, job.ListJobsRequest(name="n" * 130)
+    yield "list of jobs of a name with a NUL", rpc, job.ListJobsRequest(name="a\0")
+    yield "list of jobs of a long definition", rpc, job.ListJobsRequest(job_definition="d" * 200)
+    yield "list of jobs of a long share", rpc, job.ListJobsRequest(share_identifier="s" * 256)
+    yield "list of jobs created before -1", rpc, job.ListJobsRequest(created_before_ms=-1)
+    yield "list of jobs created after -1", rpc, job.ListJobsRequest(created_after_ms=-1)
     yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queue="nobody")
     yield "list of jobs of an unknown array", rpc, job.ListJobsRequest(array_job_id=NOBODY)
     yield "list of jobs of a job that is no array", rpc, job.ListJobsRequest(array_job_id=waiting)
     yield "list of jobs in no state", rpc, job.ListJobsRequest(states=[0])  # type: ignore[list-item]
     yield "list of jobs in unknown states", rpc, job.ListJobsRequest(states=[99, -1])  # type: ignore[list-item]
 
+
+FILTERS = {
+    "name": "n",
+    "job_definition": "d",
+    "created_before_ms": 1,
+    "created_after_ms": 1,
+    "share_identifier": "s",
+}
+"""Fields of ListJobs that are not for an array's children."""
 
 LISTS = {
     "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,

@@ -26,6 +26,7 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
 from batchyard_controller.core.retention import Retention
 from batchyard_controller.leadership import Office, hold_office
@@ -59,6 +60,7 @@ class Controller:
         self.environments: Any = ComputeEnvironmentServiceStub(self.channel)
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)
+        self.tags: Any = TagServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 

@@ -58,12 +58,12 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
         await yard.environments.CreateComputeEnvironment(request)
     await yard.environments.CreateComputeEnvironment(environment("spot", compute_resources=spot))
     await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
+    await yard.queues.CreateJobQueue(queue("tagged", tags={str(i): "" for i in range(50)}))
     for _ in range(2):
         await yard.definitions.RegisterJobDefinition(definition("train"))
     gone = jd.DeregisterJobDefinitionRequest(job_definition="train:2")
     await yard.definitions.DeregisterJobDefinition(gone)
     await yard.definitions.RegisterJobDefinition(definition("template", container=container("Ref::what")))
-    await yard.definitions.RegisterJobDefinition(definition("tagged", tags={str(i): "" for i in range(21)}))
     agent = HandAgent(yard, capacity={"cpu_millis": 1, "memory_mib": 1})
     await agent.join()
     yield yard

@@ -44,6 +44,7 @@ async def test_job_with_its_own_container_is_kept_whole(yard: MemoryController) 
         timeout_s=60,
         propagate_tags=True,
         tags={"t": "u"},
+        annotations={"tool": "\x1b[1m"},
         parameters={"unused": "x"},
     )
     answer = await yard.jobs.SubmitJob(request)
@@ -51,7 +52,7 @@ async def test_job_with_its_own_container_is_kept_whole(yard: MemoryController) 
     job = await yard.describe(answer.job_id)
     for field in ("name", "queue", "container", "retry_strategy", "timeout_s"):
         assert getattr(job, field) == getattr(request, field), field
-    for field in ("propagate_tags", "tags", "parameters"):
+    for field in ("propagate_tags", "tags", "annotations", "parameters"):
         assert getattr(job, field) == getattr(request, field), field
     assert (job.state, job.job_definition, len(job.attempts)) == (pb.JOB_STATE_RUNNABLE, "", 0)
     assert job.created_at_ms > 0
@@ -193,6 +194,9 @@ async def test_submit_of_30_kib_is_taken_and_one_byte_more_is_not(yard: MemoryCo
     assert too_long.violations[0][0] == "request"
     assert "at most 30720 are allowed" in too_long.violations[0][1]
     assert yard.stored() == before
+    request.parameters["p"] = request.parameters["p"][:-2]
+    request.annotations["apart"] = "x" * 32_000
+    await yard.jobs.SubmitJob(request)
 
 
 # List ---------------------------------------------------------------------------
@@ -213,8 +217,24 @@ async def test_list_filters_by_queue_state_and_name_newest_first(yard: MemoryCon
     assert await _ids(yard, states=[pb.JOB_STATE_FAILED]) == [b]
     assert await _ids(yard, states=[pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNABLE], queue="default") == [b, a]
     assert await _ids(yard, queue="other", name="two") == []
+    assert await _ids(yard, name="T*") == [b]
     summary = (await yard.jobs.ListJobs(pb.ListJobsRequest(name="two"))).jobs[0]
     assert (summary.name, summary.queue, summary.status_reason) == ("two", "default", "no")
+
+
+async def test_list_filters_by_definition_moment_and_share(yard: MemoryController) -> None:
+    for _ in range(2):
+        await yard.definitions.RegisterJobDefinition(definition("train"))
+    a, b = await yard.submit(job_definition="train:1"), await yard.submit(job_definition="train:2")
+    c = await yard.submit()
+    assert await _ids(yard, job_definition="train") == [b, a]
+    assert await _ids(yard, job_definition="train:1") == [a]
+    assert await _ids(yard, job_definition="tr*", queue="default") == [b, a]
+    at_ms = (await yard.describe(c)).created_at_ms
+    assert c not in await _ids(yard, created_before_ms=at_ms)
+    assert await _ids(yard, created_after_ms=at_ms) == []
+    assert await _ids(yard, created_after_ms=1, created_before_ms=at_ms + 1) == [c, b, a]
+    assert await _ids(yard, share_identifier="team") == []
 
 
 async def test_children_are_listed_by_index_and_state(yard: MemoryController) -> None:
@@ -231,7 +251,6 @@ async def test_children_are_listed_by_index_and_state(yard: MemoryController) ->
     assert seen == [f"{array}:{i}" for i in range(150)]
     assert await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_FAILED]) == [f"{array}:70"]
     assert len(await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_RUNNABLE], page_size=1000)) == 149
-    assert await _ids(yard, array_job_id=array, name="other-name") == []
 
 
 async def test_pages_neither_repeat_nor_skip_while_jobs_are_added(yard: MemoryController) -> None:

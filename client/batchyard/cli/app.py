@@ -37,6 +37,7 @@ COMMANDS = {
     "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
     "queue": ("queue", "Job queues: where jobs wait."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
+    "tag": ("tag", "Tags of jobs, queues, definitions and environments."),
     "completion": ("completion", "Write a shell's completion script."),
 }
 """Every command: the module of ``batchyard.cli`` that holds it, and what it does."""

@@ -161,6 +161,7 @@ def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms:
         tags=pairs(message.tags),
         platform_capabilities=tuple(message.platform_capabilities),
         created_at_ms=now_ms,
+        annotations=pairs(message.annotations),
     )
 
 
@@ -181,6 +182,7 @@ def definition_message(value: model.JobDefinition) -> job_definition_pb2.JobDefi
         tags=dict(value.tags),
         platform_capabilities=value.platform_capabilities,
         created_at_ms=value.created_at_ms,
+        annotations=dict(value.annotations),
     )
 
 

@@ -70,6 +70,7 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
         scheduling_priority=message.scheduling_priority if message.HasField("scheduling_priority") else None,
         propagate_tags=message.propagate_tags if message.HasField("propagate_tags") else None,
         tags=pairs(message.tags),
+        annotations=pairs(message.annotations),
         request_id=message.request_id,
     )
 

@@ -79,6 +79,7 @@ def environment_message(
         service_role=value.service_role,
         tags=dict(value.tags),
         created_at_ms=value.created_at_ms,
+        annotations=dict(value.annotations),
         host_ids=host_ids,
     )
 
@@ -120,5 +121,6 @@ def queue_message(value: model.JobQueue, status_reason: str, counts: Mapping[Job
         ],
         tags=dict(value.tags),
         created_at_ms=value.created_at_ms,
+        annotations=dict(value.annotations),
         job_counts={str(state): number for state, number in counts.items() if number},
     )

@@ -43,11 +43,12 @@ from .model import (
     Job,
     JobDefinition,
     JobQueue,
+    Pairs,
     ResourceState,
     StateTimeLimit,
 )
-from .resolution import Submission, resolve
-from .validation import check_container, check_queue, quote, refuse
+from .resolution import Submission, merge, resolve
+from .validation import Violations, check_annotations, check_container, check_queue, quote, refuse
 from .world import World
 
 
@@ -70,8 +71,12 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     _refuse_fair_share(queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
     check_container(violations, "container", spec.container, complete=True)
+    check_annotations(violations, spec.annotations)
     refuse(violations)
     _check_dependencies(world, submission)
+    has_too_many_tags = len(spec.tags) > limits.TAGS_MAX
+    if has_too_many_tags:
+        spec = replace(spec, tags=submission.tags)
     job = Job(
         id=job_id,
         name=submission.name,
@@ -83,7 +88,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         depends_on=submission.depends_on,
         request_id=submission.request_id,
     )
-    return JobSubmitted(job=job), job
+    return JobSubmitted(job=job, has_too_many_tags=has_too_many_tags), job
 
 
 def _check_dependencies(world: World, submission: Submission) -> None:
@@ -160,6 +165,7 @@ def update_environment(
     compute_resources: ComputeResources | None,
     unmanaged_vcpus: int | None,
     service_role: str | None,
+    annotations: Pairs = (),
 ) -> EnvironmentChanged:
     """Admit a change of the parts that are given."""
     found = find_environment(world, name)
@@ -169,10 +175,23 @@ def update_environment(
         compute_resources=compute_resources or found.compute_resources,
         unmanaged_vcpus=found.unmanaged_vcpus if unmanaged_vcpus is None else unmanaged_vcpus,
         service_role=found.service_role if service_role is None else service_role,
+        annotations=_annotate(found.annotations, annotations),
     )
     if changed.compute_resources.type is not found.compute_resources.type:
         _check_type_change(world, changed)
     return EnvironmentChanged(environment=changed)
+
+
+def _annotate(kept: Pairs, given: Pairs) -> Pairs:
+    """Merge annotations by key: *given* win, and an empty value removes its key."""
+    if not given:
+        return kept
+    removed = {key for key, value in given if not value}
+    annotations = tuple((key, value) for key, value in merge(kept, given) if key not in removed)
+    out: Violations = []
+    check_annotations(out, annotations)
+    refuse(out)
+    return annotations
 
 
 def _check_type_change(world: World, changed: ComputeEnvironment) -> None:
@@ -233,6 +252,7 @@ def update_queue(
     order: tuple[EnvironmentOrder, ...],
     scheduling_policy: str | None,
     time_limits: tuple[StateTimeLimit, ...] | None,
+    annotations: Pairs = (),
 ) -> QueueChanged:
     """Admit a change of the parts that are given; an empty *order* keeps the steps."""
     found = find_queue(world, name)
@@ -243,6 +263,7 @@ def update_queue(
         environment_order=order or found.environment_order,
         scheduling_policy=found.scheduling_policy if scheduling_policy is None else scheduling_policy,
         state_time_limits=found.state_time_limits if time_limits is None else time_limits,
+        annotations=_annotate(found.annotations, annotations),
     )
     refuse(check_queue(changed))
     _check_environments(world, changed)

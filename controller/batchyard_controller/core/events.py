@@ -12,15 +12,29 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId
 
-from .model import AttemptEnd, ComputeEnvironment, HostFacts, Job, JobDefinition, JobQueue
+from .model import AttemptEnd, ComputeEnvironment, HostFacts, Job, JobDefinition, JobQueue, Pairs
 from .placement import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted:
-    """A job was accepted. Its ``seq`` is set when the event is applied."""
+    """
+    A job was accepted. Its ``seq`` is set when the event is applied.
+
+    Attributes:
+        has_too_many_tags: It was accepted only to end FAILED at once, as in AWS.
+    """
 
     job: Job
+    has_too_many_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTagged:
+    """Someone changed a job's tags; these are all it has now."""
+
+    job_id: JobId
+    tags: Pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +166,7 @@ class Ticked:
 
 Event = (
     JobSubmitted
+    | JobTagged
     | JobCancelled
     | JobTerminated
     | HostJoined

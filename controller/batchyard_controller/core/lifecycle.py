@@ -36,6 +36,7 @@ class Trigger(StrEnum):
     CANCELLED = "it was cancelled before it started"
     TERMINATED = "it was terminated"
     QUEUE_DELETED = "its queue was deleted"
+    TOO_MANY_TAGS = "it and its definition have too many tags to propagate"
 
 
 _STOPPED_EARLY = {
@@ -48,6 +49,7 @@ TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
     JobState.SUBMITTED: {
         Trigger.HELD: JobState.PENDING,
         Trigger.RELEASED: JobState.RUNNABLE,
+        Trigger.TOO_MANY_TAGS: JobState.FAILED,
         **_STOPPED_EARLY,
     },
     JobState.PENDING: {
@@ -81,6 +83,7 @@ ARRAY_TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
     JobState.SUBMITTED: {
         Trigger.HELD: JobState.PENDING,
         Trigger.CHILD_RUNNABLE: JobState.PENDING,
+        Trigger.CHILDREN_ENDED: JobState.FAILED,
     },
     JobState.PENDING: {
         Trigger.CHILDREN_SUCCEEDED: JobState.SUCCEEDED,

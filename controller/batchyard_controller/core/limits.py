@@ -34,6 +34,10 @@ TAGS_MAX = 50
 TAG_KEY_LENGTH_MAX = 128
 TAG_VALUE_LENGTH_MAX = 256
 """AWS: tags."""
+ANNOTATIONS_MAX = 100
+ANNOTATIONS_BYTES_MAX = 32 * KIB
+ANNOTATION_KEY_LENGTH_MAX = 128
+"""Ours: so that a record of a job stays small, whatever is kept with it."""
 REASON_LENGTH_MAX = 1024
 """AWS: CancelJob, TerminateJob."""
 CONTAINER_REASON_LENGTH_MAX = 255

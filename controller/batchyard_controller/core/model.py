@@ -92,6 +92,15 @@ class DependencyType(StrEnum):
     AFTER_FAILURE = "AFTER_FAILURE"
 
 
+class ResourceKind(StrEnum):
+    """What can be tagged."""
+
+    JOB = "JOB"
+    JOB_QUEUE = "JOB_QUEUE"
+    JOB_DEFINITION = "JOB_DEFINITION"
+    COMPUTE_ENVIRONMENT = "COMPUTE_ENVIRONMENT"
+
+
 class ExitAction(StrEnum):
     """What a matching evaluate-on-exit rule says."""
 
@@ -123,6 +132,7 @@ class ComputeEnvironment:
     unmanaged_vcpus: int = 0
     service_role: str = ""
     tags: Pairs = ()
+    annotations: Pairs = ()
     created_at_ms: int = 0
 
 
@@ -155,6 +165,7 @@ class JobQueue:
     scheduling_policy: str = ""
     state_time_limits: tuple[StateTimeLimit, ...] = ()
     tags: Pairs = ()
+    annotations: Pairs = ()
     created_at_ms: int = 0
 
 
@@ -309,6 +320,7 @@ class JobDefinition:
     propagate_tags: bool = False
     tags: Pairs = ()
     platform_capabilities: tuple[str, ...] = ()
+    annotations: Pairs = ()
     created_at_ms: int = 0
 
     @property
@@ -331,6 +343,7 @@ class JobSpec:
     scheduling_priority: int | None = None
     propagate_tags: bool = False
     tags: Pairs = ()
+    annotations: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ handler is idempotent where the outside may repeat itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId, HostId
@@ -27,6 +28,7 @@ from .events import (
     HostMarked,
     JobCancelled,
     JobSubmitted,
+    JobTagged,
     JobTerminated,
     Phase,
     Planned,
@@ -47,7 +49,9 @@ def apply(world: World, event: Event, now: Instant) -> Out:
     out: Out = []
     match event:
         case JobSubmitted():
-            on_job_submitted(world, event.job, now, out)
+            on_job_submitted(world, event, now, out)
+        case JobTagged():
+            on_job_tagged(world, event)
         case JobCancelled():
             on_job_cancelled(world, event, now, out)
         case JobTerminated():
@@ -78,13 +82,25 @@ def apply(world: World, event: Event, now: Instant) -> Out:
 # Jobs -------------------------------------------------------------------------
 
 
-def on_job_submitted(world: World, job: Job, now: Instant, out: Out) -> None:
+def on_job_submitted(world: World, event: JobSubmitted, now: Instant, out: Out) -> None:
     """Keep a new job and let it wait for its dependencies or for a host."""
+    job = event.job
     job.seq = world.last_seq + 1
     world.index_job(job)
     world.count(job.spec.queue, None, JobState.SUBMITTED, job.array_size or 1)
     world.touch(job.id, "job", job.id)
-    Progress(world, now, out).settle(job)
+    progress = Progress(world, now, out)
+    if event.has_too_many_tags:
+        progress.fail_waiting(job, Trigger.TOO_MANY_TAGS, reasons.TOO_MANY_TAGS)
+    else:
+        progress.settle(job)
+
+
+def on_job_tagged(world: World, event: JobTagged) -> None:
+    """Keep a job's changed tags; they are part of what is stored at its submission."""
+    job = world.jobs[event.job_id]
+    job.spec = world.intern(replace(job.spec, tags=event.tags))
+    world.touch(job.id, "job", job.id)
 
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:

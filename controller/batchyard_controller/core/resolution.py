@@ -50,6 +50,7 @@ class Submission:
     scheduling_priority: int | None = None
     propagate_tags: bool | None = None
     tags: Pairs = ()
+    annotations: Pairs = ()
     request_id: str = ""
 
 
@@ -72,7 +73,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     )
     template = definition or JobDefinition(name="", revision=0)
     priority = submission.scheduling_priority
-    propagate = submission.propagate_tags
+    propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
     spec = JobSpec(
         queue=submission.queue,
         container=container,
@@ -82,14 +83,10 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         timeout_s=submission.timeout_s or template.timeout_s,
         share_identifier=submission.share_identifier,
         scheduling_priority=template.scheduling_priority if priority is None else priority,
-        propagate_tags=template.propagate_tags if propagate is None else propagate,
-        tags=submission.tags,
+        propagate_tags=propagates,
+        tags=merge(template.tags, submission.tags) if propagates else submission.tags,
+        annotations=merge(template.annotations, submission.annotations),
     )
-    both = len(merge(template.tags, submission.tags))
-    if spec.propagate_tags and both > limits.TAGS_MAX:
-        # AWS takes such a job and fails it at once.
-        text = f"{both} tags of the job and its definition together; at most {limits.TAGS_MAX} can be propagated"
-        violations.append(Violation("propagate_tags", text))
     return spec, violations
 
 

@@ -8,7 +8,8 @@ Rules and numbers: `limits`; AWS Batch API reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name, is_uuid
@@ -26,6 +27,7 @@ from .model import (
     JobQueue,
     LinuxParameters,
     Pairs,
+    ResourceKind,
     RetryStrategy,
     StateTimeLimit,
 )
@@ -142,6 +144,40 @@ def check_tags(out: Violations, tags: Pairs, field: str = "tags") -> None:
             out.append(Violation(field, "a key must not be empty"))
         check_text(out, f"{field}[{quote(key)}].key", key, limits.TAG_KEY_LENGTH_MAX)
         check_text(out, f"{field}[{quote(key)}]", value, limits.TAG_VALUE_LENGTH_MAX)
+
+
+def check_tag_keys(out: Violations, keys: Sequence[str]) -> None:
+    """Check keys of tags to remove (AWS: UntagResource)."""
+    check_range(out, "keys", len(keys), 1, limits.TAGS_MAX, "keys")
+    out += check_lengths("keys", keys[: limits.TAGS_MAX], limits.TAG_KEY_LENGTH_MAX)
+
+
+def check_resource_name(out: Violations, kind: ResourceKind, name: str) -> None:
+    """Check that a text may name a resource of this kind; whether there is one is not asked."""
+    match kind:
+        case ResourceKind.JOB:
+            check_job_id(out, "name", name)
+        case ResourceKind.JOB_DEFINITION:
+            check_definition_key(out, "name", name, needs_revision=True)
+        case ResourceKind.JOB_QUEUE | ResourceKind.COMPUTE_ENVIRONMENT:
+            check_name(out, "name", name)
+        case _:
+            assert_never(kind)
+
+
+def check_annotations(out: Violations, annotations: Pairs) -> None:
+    """Check what is kept with a thing and never interpreted: how many, their keys, and their size in all."""
+    if len(annotations) > limits.ANNOTATIONS_MAX:
+        text = f"{len(annotations)} annotations; at most {limits.ANNOTATIONS_MAX} are allowed"
+        out.append(Violation("annotations", text))
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations)
+    if size > limits.ANNOTATIONS_BYTES_MAX:
+        text = f"keys and values have {size} bytes; at most {limits.ANNOTATIONS_BYTES_MAX} are allowed"
+        out.append(Violation("annotations", text))
+    for key, _ in annotations[: limits.ANNOTATIONS_MAX]:
+        if not key:
+            out.append(Violation("annotations", "a key must not be empty"))
+        check_text(out, f"annotations[{quote(key)}].key", key, limits.ANNOTATION_KEY_LENGTH_MAX)
 
 
 def check_environment_variables(out: Violations, field: str, environment: Pairs) -> None:
@@ -329,6 +365,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_tags(out, submission.tags)
+    check_annotations(out, submission.annotations)
     check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
     return out
 
@@ -421,6 +458,7 @@ def check_queue(queue: JobQueue) -> Violations:
         out.append(Violation("scheduling_policy", "is not supported yet"))
     _check_time_limits(out, queue.state_time_limits)
     check_tags(out, queue.tags)
+    check_annotations(out, queue.annotations)
     return out
 
 

@@ -13,6 +13,7 @@ from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.validation import (
     Violations,
+    check_annotations,
     check_container,
     check_definition_key,
     check_lengths,
@@ -52,6 +53,7 @@ def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violat
             text = f"{quote(capability)} is not one of {', '.join(PLATFORM_CAPABILITIES)}"
             out.append(Violation(f"platform_capabilities[{i}]", text))
             break
+    check_annotations(out, definition.annotations)
     return out
 
 

@@ -17,6 +17,7 @@ from batchyard_controller.core import admission, limits, model, reasons
 from batchyard_controller.core.feasibility import belongs
 from batchyard_controller.core.validation import (
     Violations,
+    check_annotations,
     check_compute_resources,
     check_name,
     check_range,
@@ -55,6 +56,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
             unmanaged_vcpus=request.unmanaged_vcpus,
             service_role=request.service_role,
             tags=pairs(request.tags),
+            annotations=pairs(request.annotations),
         )
         out: Violations = []
         check_name(out, "name", record.name)
@@ -62,6 +64,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         check_range(out, "unmanaged_vcpus", record.unmanaged_vcpus, 0, limits.MAX_VCPUS_MAX)
         check_text(out, "service_role", record.service_role, limits.ROLE_LENGTH_MAX)
         check_tags(out, record.tags)
+        check_annotations(out, record.annotations)
         refuse(out)
 
         def decide(world: World, now: model.Instant) -> tuple[Any, model.ComputeEnvironment]:
@@ -111,7 +114,12 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         def decide(world: World, now: model.Instant) -> tuple[Any, None]:
             unmanaged = request.unmanaged_vcpus if request.HasField("unmanaged_vcpus") else None
             role = request.service_role if request.HasField("service_role") else None
-            return admission.update_environment(world, request.name, state, selection, unmanaged, role), None
+            return (
+                admission.update_environment(
+                    world, request.name, state, selection, unmanaged, role, pairs(request.annotations)
+                ),
+                None,
+            )
 
         await self._office.driver.request(decide)
         return pb.UpdateComputeEnvironmentResponse(compute_environment=await self._view(request.name))

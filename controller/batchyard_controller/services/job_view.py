@@ -58,6 +58,7 @@ def job_message(world: World, job: Job, index: int | None) -> job_pb2.Job:
         is_terminated=history.is_terminated(world, job, index),
         exit_code=summary.exit_code if summary.HasField("exit_code") else None,
         waiting_reason=waiting_reason(world, job, index),
+        annotations=dict(spec.annotations),
     )
 
 

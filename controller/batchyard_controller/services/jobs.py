@@ -10,10 +10,9 @@ from typing import Any
 
 from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, RequestError, Violation
 from batchyard.ids import JobId, attempt_id, split_job_id
-from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
-from batchyard_controller.convert.jobs import job_state_number, job_states, submission
+from batchyard_controller.convert.jobs import job_state_number, submission
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.commands import PublishMove
@@ -32,10 +31,9 @@ from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions
 
 from .job_view import explain_message, job_message, summary_message
-from .paging import decode_number, encode_token, page_size
+from .listing import Listing
 
 EVENTS_PER_MESSAGE = 500
-NO_STATES: frozenset[JobState] = frozenset()
 
 
 class Jobs(rpc.JobServiceServicer):
@@ -79,19 +77,7 @@ class Jobs(rpc.JobServiceServicer):
         return pb.DescribeJobsResponse(jobs=await self._office.driver.read(look))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        size, after = page_size(request.page_size), decode_number(_listed(request), request.page_token)
-        states = job_states(request.states)
-        if request.queue and request.array_job_id:
-            raise InvalidArgumentError.from_violations(
-                [Violation("array_job_id", "give either a queue or an array job")]
-            )
-
-        def look(world: World) -> pb.ListJobsResponse:
-            if request.array_job_id:
-                return _list_children(world, request, states, size, after)
-            return _list_jobs(world, request, states, size, after)
-
-        return await self._office.driver.read(look)
+        return await self._office.driver.read(Listing(request).look)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         _check_stop(request)
@@ -204,52 +190,6 @@ def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int |
         if job is not None:
             found.append((job, index))
     return found
-
-
-def _listed(request: pb.ListJobsRequest) -> str:
-    """Return which list a request is about; its page tokens fit no other."""
-    return f"children/{request.array_job_id}" if request.array_job_id else f"jobs/{request.queue}"
-
-
-def _list_jobs(
-    world: World, request: pb.ListJobsRequest, states: frozenset[JobState], size: int, after: int | None
-) -> pb.ListJobsResponse:
-    if request.queue:
-        admission.find_queue(world, request.queue)
-        feed = world.by_queue.get(request.queue)
-    else:
-        feed = world.all_jobs
-    found: list[model.Job] = []
-    for job in feed.before(after) if feed is not None else ():
-        if (not states or job.state in states) and request.name in ("", job.name):
-            found.append(job)
-            if len(found) > size:
-                break
-    return pb.ListJobsResponse(
-        jobs=[summary_message(world, job, None) for job in found[:size]],
-        next_page_token=encode_token(_listed(request), str(found[size - 1].seq)) if len(found) > size else "",
-    )
-
-
-def _list_children(
-    world: World, request: pb.ListJobsRequest, states: frozenset[JobState], size: int, after: int | None
-) -> pb.ListJobsResponse:
-    job = world.jobs.get(JobId(request.array_job_id))
-    if job is None or not job.array_size:
-        raise NotFoundError(f"array job {quote(request.array_job_id)} not found")
-    first = -1 if after is None else after
-    found: list[int] = []
-    if request.name not in ("", job.name):
-        return pb.ListJobsResponse()
-    for index in world.children[job.id].indices(states or frozenset(JobState)):
-        if index > first:
-            found.append(index)
-            if len(found) > size:
-                break
-    return pb.ListJobsResponse(
-        jobs=[summary_message(world, job, index) for index in found[:size]],
-        next_page_token=encode_token(_listed(request), str(found[size - 1])) if len(found) > size else "",
-    )
 
 
 def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:

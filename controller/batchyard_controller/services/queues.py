@@ -38,6 +38,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
             scheduling_policy=request.scheduling_policy,
             state_time_limits=state_time_limits(request.job_state_time_limit_actions),
             tags=pairs(request.tags),
+            annotations=pairs(request.annotations),
         )
         refuse(check_queue(record))
 
@@ -85,6 +86,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
                 order=order,
                 scheduling_policy=request.scheduling_policy if request.HasField("scheduling_policy") else None,
                 time_limits=time_limits,
+                annotations=pairs(request.annotations),
             )
             return event, None
 

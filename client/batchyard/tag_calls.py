@@ -1,0 +1,62 @@
+"""
+Calls about tags of jobs, queues, definitions and environments, after they were made.
+
+Thin: arguments are checked, one request is sent, its answer returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from batchyard import arguments, wording
+from batchyard.connection import Connection
+from batchyard.v1 import tag_pb2 as pb
+
+
+class TagCalls:
+    """The part of the client that is about tags."""
+
+    _connection: Connection
+
+    async def tag_resource(self, kind: str, name: str, tags: Mapping[str, str]) -> None:
+        """
+        Add tags; those of the same key are replaced.
+
+        Args:
+            kind: ``JOB``, ``JOB_QUEUE``, ``JOB_DEFINITION`` or ``COMPUTE_ENVIRONMENT``.
+            name: Its name; a job's id, a definition's ``name:revision``.
+            tags: 1 to 50; it may have 50 in all.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        request = pb.TagResourceRequest(
+            kind=_kind(kind), name=arguments.text("name", name), tags=arguments.text_map("tags", tags)
+        )
+        await self._connection.call(self._connection.tags.TagResource, request, retry=True)
+
+    async def untag_resource(self, kind: str, name: str, keys: Sequence[str]) -> None:
+        """
+        Remove tags by key; keys that are not there are ignored. Arguments as :meth:`tag_resource`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        request = pb.UntagResourceRequest(
+            kind=_kind(kind), name=arguments.text("name", name), keys=arguments.texts("keys", keys)
+        )
+        await self._connection.call(self._connection.tags.UntagResource, request, retry=True)
+
+    async def list_tags(self, kind: str, name: str) -> dict[str, str]:
+        """
+        Return the tags of one resource. Arguments as :meth:`tag_resource`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        request = pb.ListTagsRequest(kind=_kind(kind), name=arguments.text("name", name))
+        return dict((await self._connection.call(self._connection.tags.ListTags, request)).tags)
+
+
+def _kind(text: str) -> pb.ResourceKind.ValueType:
+    return pb.ResourceKind.ValueType(wording.number(pb.ResourceKind, "kind", text))

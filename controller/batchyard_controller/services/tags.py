@@ -1,0 +1,73 @@
+"""TagService: wire to tagging and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchyard.errors import Violation
+from batchyard.v1 import tag_pb2 as pb
+from batchyard.v1 import tag_pb2_grpc as rpc
+from batchyard_controller.convert.values import enum_value, pairs
+from batchyard_controller.core import model, tagging
+from batchyard_controller.core.validation import (
+    Violations,
+    check_resource_name,
+    check_tag_keys,
+    check_tags,
+    refuse,
+)
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+
+
+class Tags(rpc.TagServiceServicer):
+    """Thin: checks fields, lets the core decide."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def TagResource(self, request: pb.TagResourceRequest, context: Any) -> pb.TagResourceResponse:
+        kind, out = _resource(request)
+        tags = pairs(request.tags)
+        if not tags:
+            out.append(Violation("tags", "at least one tag is required"))
+        check_tags(out, tags)
+        refuse(out)
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return tagging.tag_resource(world, kind, request.name, tags), None
+
+        await self._office.driver.request(decide)
+        return pb.TagResourceResponse()
+
+    async def UntagResource(self, request: pb.UntagResourceRequest, context: Any) -> pb.UntagResourceResponse:
+        kind, out = _resource(request)
+        check_tag_keys(out, request.keys)
+        refuse(out)
+        keys = frozenset(request.keys)
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+            return tagging.untag_resource(world, kind, request.name, keys), None
+
+        await self._office.driver.request(decide)
+        return pb.UntagResourceResponse()
+
+    async def ListTags(self, request: pb.ListTagsRequest, context: Any) -> pb.ListTagsResponse:
+        kind, out = _resource(request)
+        refuse(out)
+
+        def look(world: World) -> pb.ListTagsResponse:
+            found = tagging.find_tagged(world, kind, request.name)
+            return pb.ListTagsResponse(tags=dict(tagging.tags_of(found)))
+
+        return await self._office.driver.read(look)
+
+
+def _resource(
+    request: pb.TagResourceRequest | pb.UntagResourceRequest | pb.ListTagsRequest,
+) -> tuple[model.ResourceKind, Violations]:
+    """Return the kind that a request is about, and what is wrong with the name."""
+    kind = enum_value(pb.ResourceKind, "RESOURCE_KIND_", model.ResourceKind, request.kind, None, "kind")
+    out: Violations = []
+    check_resource_name(out, kind, request.name)
+    return kind, out
