@@ -18,6 +18,9 @@ JobId = NewType("JobId", str)
 AttemptId = NewType("AttemptId", str)
 HostId = NewType("HostId", str)
 
+BY_REQUEST = "request:"
+"""Stands before a request id where a job is named by how it was submitted, its id being not yet known."""
+
 NAME_LENGTH_MAX = 128
 """Longest name of a job, queue, definition or environment (AWS: SubmitJob)."""
 

@@ -11,7 +11,7 @@ it has in memory may be wrong.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -49,8 +49,8 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class _Request:
-    decide: Decide[Any]
-    answer: asyncio.Future[Any]
+    decides: Sequence[Decide[Any]]
+    answer: asyncio.Future[list[Any]]
 
 
 @dataclass(slots=True)
@@ -98,9 +98,23 @@ class Driver:
             Exception: what *decide* raised; nothing happened then.
             UnavailableError: the term ended; whether the event was stored is unknown.
         """
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        (outcome,) = await self.request_all((decide,))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def request_all(self, decides: Sequence[Decide[T]]) -> list[T | Exception]:
+        """
+        As :meth:`request` for many, each of which sees the world as those before it left it.
+
+        Returns what each answers or raised, once all is stored.
+
+        Raises:
+            UnavailableError: the term ended; which events were stored is unknown.
+        """
+        answer: asyncio.Future[list[T | Exception]] = asyncio.get_running_loop().create_future()
         self._enlist()
-        self._inbox.append(_Request(decide, answer))
+        self._inbox.append(_Request(decides, answer))
         return await answer
 
     async def read(self, look: Callable[[World], T]) -> T:
@@ -148,9 +162,7 @@ class Driver:
             await asyncio.sleep(0)
 
     async def _take_turn(self) -> None:
-        inbox, self._inbox = self._inbox[:TURN_MAX], self._inbox[TURN_MAX:]
-        if self._inbox:
-            self._wake.set()
+        inbox = self._take_inbox()
         turn = self._turn = _Turn()
         now = self._clock()
         for item in inbox:
@@ -164,19 +176,33 @@ class Driver:
                 answer.set_result(value)
         self._serve_reads()
 
+    def _take_inbox(self) -> list[_Request | Event]:
+        """Take what this turn is for; what is more than ``TURN_MAX`` waits for the next."""
+        count = taken = 0
+        while taken < len(self._inbox) and count < TURN_MAX:
+            item = self._inbox[taken]
+            count += len(item.decides) if isinstance(item, _Request) else 1
+            taken += 1
+        inbox, self._inbox = self._inbox[:taken], self._inbox[taken:]
+        if self._inbox:
+            self._wake.set()
+        return inbox
+
     def _take(self, item: _Request | Event, now: Instant, turn: _Turn) -> None:
         if not isinstance(item, _Request):
             turn.commands += apply(self._world, item, now)
             return
-        try:
-            event, value = item.decide(self._world, now)
-        except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
-            if not item.answer.done():
-                item.answer.set_exception(err)
-            return
-        if event is not None:
-            turn.commands += apply(self._world, event, now)
-        turn.answers.append((item.answer, value))
+        outcomes: list[Any] = []
+        for decide in item.decides:
+            try:
+                event, value = decide(self._world, now)
+            except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
+                outcomes.append(err)
+                continue
+            if event is not None:
+                turn.commands += apply(self._world, event, now)
+            outcomes.append(value)
+        turn.answers.append((item.answer, outcomes))
 
     def _plan(self, now: Instant, turn: _Turn) -> None:
         world = self._world

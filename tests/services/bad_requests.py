@@ -392,6 +392,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     depends = job.Dependency
     yield "dependency on nobody", rpc, submission(depends_on=[depends(job_id=NOBODY)])
     yield "dependency on no id", rpc, submission(depends_on=[depends()])
+    yield "dependency on an unknown request", rpc, submission(depends_on=[depends(job_id="request:nobody")])
+    yield "dependency on a long request id", rpc, submission(depends_on=[depends(job_id="request:" + "r" * 129)])
     yield "dependency on a child", rpc, submission(depends_on=[depends(job_id=f"{waiting}:0")])
     yield "dependency of an unknown type", rpc, submission(depends_on=[depends(job_id=waiting, type=9)])  # type: ignore[arg-type]
     yield "dependency on 1001", rpc, submission(depends_on=[depends(job_id="x")] * 1001)

@@ -85,6 +85,9 @@ class Dependency(google.protobuf.message.Message):
     JOB_ID_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     job_id: builtins.str
+    """Or "request:<request id>": the job that was submitted with it, such as an
+    earlier one of the same stream.
+    """
     type: Global___DependencyType.ValueType
     def __init__(
         self,

@@ -94,7 +94,8 @@ class JobServiceServicer(object):
     def SubmitJobs(self, request_iterator, context):
         """Submits many jobs, each with a request id and an answer of its own. Answers
         come in the order of the jobs, each after its job is stored; one that is
-        refused leaves the others be.
+        refused leaves the others be. After a break, what was not answered may be sent
+        again: a job without a request id would then be a second one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

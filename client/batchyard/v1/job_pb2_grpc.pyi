@@ -256,7 +256,8 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     SubmitJobs: _JobServiceSubmitJobsType
     """Submits many jobs, each with a request id and an answer of its own. Answers
     come in the order of the jobs, each after its job is stored; one that is
-    refused leaves the others be.
+    refused leaves the others be. After a break, what was not answered may be sent
+    again: a job without a request id would then be a second one.
     """
 
     DescribeJobs: _JobServiceDescribeJobsType
@@ -336,7 +337,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[batchyard.v1.job_pb2.SubmitJobsResponse], collections.abc.AsyncIterator[batchyard.v1.job_pb2.SubmitJobsResponse]]:
         """Submits many jobs, each with a request id and an answer of its own. Answers
         come in the order of the jobs, each after its job is stored; one that is
-        refused leaves the others be.
+        refused leaves the others be. After a break, what was not answered may be sent
+        again: a job without a request id would then be a second one.
         """
 
     @abc.abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.v1 import (
     job_definition_pb2,
@@ -10,9 +12,22 @@ from batchyard_controller.core import model
 
 from .values import enum_value, pairs, resources, resources_message
 
+CACHED_BYTES_MAX = 4096
+"""Longest container that is remembered: many jobs have the same, but none may fill the memory."""
+
 
 def container(message: job_definition_pb2.ContainerProperties) -> model.Container:
     """Turn a container into the core's."""
+    data = message.SerializeToString(deterministic=True)
+    return _same_container(data) if len(data) <= CACHED_BYTES_MAX else _container(message)
+
+
+@lru_cache(maxsize=1024)
+def _same_container(data: bytes) -> model.Container:
+    return _container(job_definition_pb2.ContainerProperties.FromString(data))
+
+
+def _container(message: job_definition_pb2.ContainerProperties) -> model.Container:
     linux = message.linux_parameters
     return model.Container(
         image=message.image,

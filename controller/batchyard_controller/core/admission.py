@@ -18,7 +18,7 @@ from batchyard.errors import (
     ResourceExhaustedError,
     Violation,
 )
-from batchyard.ids import HostId, JobId, split_job_id
+from batchyard.ids import BY_REQUEST, HostId, JobId, split_job_id
 
 from . import limits
 from .events import (
@@ -36,6 +36,7 @@ from .model import (
     ComputeEnvironment,
     ComputeResources,
     DefinitionStatus,
+    Dependency,
     DependencyType,
     EnvironmentOrder,
     Host,
@@ -70,13 +71,16 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
     _refuse_fair_share(queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
-    check_container(violations, "container", spec.container, complete=True)
-    check_annotations(violations, spec.annotations)
-    refuse(violations)
-    _check_dependencies(world, submission)
     has_too_many_tags = len(spec.tags) > limits.TAGS_MAX
     if has_too_many_tags:
         spec = replace(spec, tags=submission.tags)
+    if not world.has_spec(spec):  # else a job of the same was found right already
+        check_container(violations, "container", spec.container, complete=True)
+        check_annotations(violations, spec.annotations)
+    refuse(violations)
+    if submission.depends_on:
+        submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
+    _check_dependencies(world, submission)
     job = Job(
         id=job_id,
         name=submission.name,
@@ -89,6 +93,22 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         request_id=submission.request_id,
     )
     return JobSubmitted(job=job, has_too_many_tags=has_too_many_tags), job
+
+
+def _with_ids(world: World, depends_on: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
+    """Put ids in the place of ``request:<request id>``, by which jobs of one stream name each other."""
+    if not any(d.job_id.startswith(BY_REQUEST) for d in depends_on):
+        return depends_on
+    found: list[Dependency] = []
+    for dependency in depends_on:
+        if dependency.job_id.startswith(BY_REQUEST):
+            job_id = world.requests.get(dependency.job_id.removeprefix(BY_REQUEST))
+            if job_id is None:
+                raise NotFoundError(f"depends_on: no job was submitted with {quote(dependency.job_id)}")
+            found.append(replace(dependency, job_id=job_id))
+        else:
+            found.append(dependency)
+    return tuple(found)
 
 
 def _check_dependencies(world: World, submission: Submission) -> None:

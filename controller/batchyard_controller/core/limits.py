@@ -83,6 +83,8 @@ COMPUTE_ENVIRONMENTS_MAX = 1000
 """As QUEUES_MAX."""
 DESCRIBE_MAX = 1000
 """Names or ids in one describe call; AWS allows 100."""
+SUBMIT_MANY_MAX = 1000
+"""Jobs in one message of a SubmitJobs stream; ours."""
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 """Ours."""

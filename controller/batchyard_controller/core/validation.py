@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from batchyard.errors import InvalidArgumentError, Violation
-from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name, is_uuid
+from batchyard.ids import BY_REQUEST, NAME_LENGTH_MAX, is_job_name, is_name, is_uuid
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, runtime_of
 from batchyard.states import JobState
@@ -409,6 +409,9 @@ def _check_dependencies(out: Violations, submission: Submission) -> None:
             if dependency.job_id:
                 text = f"{quote(dependency.job_id)}: SEQUENTIAL is about the job's own children and takes no job id"
                 out.append(Violation(f"depends_on[{i}].job_id", text))
+        elif dependency.job_id.startswith(BY_REQUEST):
+            request_id = dependency.job_id.removeprefix(BY_REQUEST)
+            check_text(out, f"depends_on[{i}].job_id", request_id, limits.REQUEST_ID_LENGTH_MAX)
         elif not is_uuid(dependency.job_id):
             out.append(Violation(f"depends_on[{i}].job_id", f"{quote(dependency.job_id)} is no job id"))
 

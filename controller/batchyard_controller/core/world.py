@@ -138,6 +138,10 @@ class World:
         touched, self.touched = self.touched, {}
         return touched
 
+    def has_spec(self, spec: JobSpec) -> bool:
+        """Say whether a job has this spec."""
+        return spec in self._specs
+
     def intern(self, spec: JobSpec) -> JobSpec:
         """Return the one copy of a spec that is kept in memory for as long as a job has it."""
         return self._specs.setdefault(spec, ref(spec))() or spec

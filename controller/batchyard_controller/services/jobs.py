@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, RequestError, Violation
+from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Violation
 from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
-from batchyard_controller.convert.jobs import job_state_number, submission
+from batchyard_controller.convert.jobs import job_state_number
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
 from batchyard_controller.core.commands import PublishMove
@@ -21,7 +21,6 @@ from batchyard_controller.core.validation import (
     check_job_id,
     check_lengths,
     check_range,
-    check_submission,
     check_text,
     quote,
     refuse,
@@ -32,6 +31,7 @@ from batchyard_controller.sessions import Sessions
 
 from .job_view import explain_message, job_message, summary_message
 from .listing import Listing
+from .submissions import Submissions
 
 EVENTS_PER_MESSAGE = 500
 
@@ -42,29 +42,17 @@ class Jobs(rpc.JobServiceServicer):
     def __init__(self, office: Office, sessions: Sessions, new_job_id: Callable[[], JobId]) -> None:
         self._office = office
         self._sessions = sessions
-        self._new_job_id = new_job_id
+        self._submissions = Submissions(office, new_job_id)
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
-        return await self._submit(request)
+        return await self._submissions.submit(request)
 
     async def SubmitJobs(
         self, request_iterator: AsyncIterator[pb.SubmitJobsRequest], context: Any
     ) -> AsyncIterator[pb.SubmitJobsResponse]:
-        async for request in request_iterator:
-            outcomes = await asyncio.gather(*map(self._submit, request.jobs), return_exceptions=True)
-            results = [_result(job, outcome) for job, outcome in zip(request.jobs, outcomes, strict=True)]
-            yield pb.SubmitJobsResponse(results=results)
-
-    async def _submit(self, request: pb.SubmitJobRequest) -> pb.SubmitJobResponse:
-        wanted = submission(request)
-        violations = check_submission(wanted)
-        if (size := _payload_bytes(request)) > limits.SUBMIT_BYTES_MAX:
-            text = f"the payload has {size} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
-            violations.append(Violation("request", text))
-        refuse(violations)
-        job_id = self._new_job_id()
-        job = await self._office.driver.request(lambda world, now: admission.submit_job(world, wanted, job_id, now))
-        return pb.SubmitJobResponse(job_id=job.id, name=job.name)
+        async with aclosing(self._submissions.submit_all(request_iterator)) as responses:
+            async for response in responses:
+                yield response
 
     async def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Any) -> pb.DescribeJobsResponse:
         ids = list(request.job_ids)
@@ -153,33 +141,6 @@ class Jobs(rpc.JobServiceServicer):
             raise NotFoundError(f"job {quote(request.job_id)} not found")
 
         return await self._office.driver.read(look)
-
-
-def _payload_bytes(request: pb.SubmitJobRequest) -> int:
-    """Return how long a submission is, without the parts that have limits of their own."""
-    size = request.ByteSize()
-    if size > limits.SUBMIT_BYTES_MAX:  # most are short, and copying takes time
-        payload = pb.SubmitJobRequest()
-        payload.CopyFrom(request)
-        payload.ClearField("annotations")
-        payload.ClearField("depends_on")
-        size = payload.ByteSize()
-    return size
-
-
-def _result(job: pb.SubmitJobRequest, outcome: pb.SubmitJobResponse | BaseException) -> pb.SubmitResult:
-    """Say what became of one job of many; what is no refusal of that job ends the stream."""
-    if isinstance(outcome, pb.SubmitJobResponse):
-        return pb.SubmitResult(request_id=job.request_id, job=outcome)
-    if not isinstance(outcome, RequestError):
-        raise outcome
-    violations = outcome.violations if isinstance(outcome, InvalidArgumentError) else ()
-    refusal = pb.SubmitRefusal(
-        code=type(outcome).__name__.removesuffix("Error"),
-        message=str(outcome),
-        violations=[pb.SubmitViolation(field=v.field, message=v.message) for v in violations],
-    )
-    return pb.SubmitResult(request_id=job.request_id, refusal=refusal)
 
 
 def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int | None]]:

@@ -1,0 +1,148 @@
+"""
+Submissions: requests to jobs, one by one, or many in one turn of the driver.
+
+Law of a stream: answers come in the order of the messages, each after its jobs are
+stored; a few messages are under way at once, and no more are read before the first
+of these is answered, so that a caller's speed costs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from batchyard.errors import InvalidArgumentError, RequestError, Violation
+from batchyard.ids import JobId
+from batchyard.v1 import job_pb2 as pb
+from batchyard_controller.convert.jobs import submission
+from batchyard_controller.core import admission, limits
+from batchyard_controller.core.validation import check_range, check_submission, refuse
+from batchyard_controller.leadership import Office
+
+if TYPE_CHECKING:
+    from batchyard_controller.core.model import Job
+    from batchyard_controller.driver import Decide
+
+UNDER_WAY_MAX = 4
+"""Messages of one stream that are read and not yet answered."""
+
+
+_UnderWay: TypeAlias = "asyncio.Queue[asyncio.Task[pb.SubmitJobsResponse] | None]"
+
+
+class Submissions:
+    """Checks requests, lets admission decide, and says what became of each job."""
+
+    def __init__(self, office: Office, new_job_id: Callable[[], JobId]) -> None:
+        self._office = office
+        self._new_job_id = new_job_id
+
+    async def submit(self, request: pb.SubmitJobRequest) -> pb.SubmitJobResponse:
+        """
+        Submit one job.
+
+        Raises:
+            RequestError: it is refused.
+        """
+        return _answer(await self._office.driver.request(self._decide(request)))
+
+    async def submit_all(self, requests: AsyncIterator[pb.SubmitJobsRequest]) -> AsyncGenerator[pb.SubmitJobsResponse]:
+        """
+        Answer message by message, for as long as they come.
+
+        Raises:
+            InvalidArgumentError: a message holds too many jobs, or cannot be read.
+        """
+        under_way: _UnderWay = asyncio.Queue()
+        room = asyncio.Semaphore(UNDER_WAY_MAX)
+        reader = asyncio.create_task(self._read(requests, under_way, room))
+        task: asyncio.Task[pb.SubmitJobsResponse] | None = None
+        try:
+            while (task := await under_way.get()) is not None:
+                yield await task
+                room.release()
+            await reader
+        finally:
+            # The caller went away, or something failed; what the driver has been given it may still carry out.
+            left: list[asyncio.Task[Any]] = [reader] if task is None else [reader, task]
+            while not under_way.empty():
+                left += filter(None, [under_way.get_nowait()])
+            for each in left:
+                each.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _read(
+        self, requests: AsyncIterator[pb.SubmitJobsRequest], under_way: _UnderWay, room: asyncio.Semaphore
+    ) -> None:
+        try:
+            await room.acquire()
+            async for request in requests:
+                under_way.put_nowait(asyncio.create_task(self._submit_some(request)))
+                await room.acquire()
+        finally:
+            under_way.put_nowait(None)
+
+    async def _submit_some(self, request: pb.SubmitJobsRequest) -> pb.SubmitJobsResponse:
+        out: list[Violation] = []
+        check_range(out, "jobs", len(request.jobs), 0, limits.SUBMIT_MANY_MAX, "jobs in a message")
+        refuse(out)
+        results = [pb.SubmitResult(request_id=job.request_id) for job in request.jobs]
+        decides: list[Decide[Job]] = []
+        admitted: list[pb.SubmitResult] = []
+        for job, result in zip(request.jobs, results, strict=True):
+            try:
+                decides.append(self._decide(job))
+            except RequestError as err:
+                result.refusal.CopyFrom(_refusal(err))
+            else:
+                admitted.append(result)
+        for result, outcome in zip(admitted, await self._office.driver.request_all(decides), strict=True):
+            if isinstance(outcome, RequestError):
+                result.refusal.CopyFrom(_refusal(outcome))
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                result.job.CopyFrom(_answer(outcome))
+        return pb.SubmitJobsResponse(results=results)
+
+    def _decide(self, request: pb.SubmitJobRequest) -> Decide[Job]:
+        """
+        Check a request by itself and return what is left to decide in the world.
+
+        Raises:
+            InvalidArgumentError: a field breaks a rule.
+        """
+        wanted = submission(request)
+        violations = check_submission(wanted)
+        if (size := _payload_bytes(request)) > limits.SUBMIT_BYTES_MAX:
+            text = f"the payload has {size} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
+            violations.append(Violation("request", text))
+        refuse(violations)
+        job_id = self._new_job_id()
+        return lambda world, now: admission.submit_job(world, wanted, job_id, now)
+
+
+def _payload_bytes(request: pb.SubmitJobRequest) -> int:
+    """Return how long a submission is, without the parts that have limits of their own."""
+    size = request.ByteSize()
+    if size > limits.SUBMIT_BYTES_MAX:  # most are short, and copying takes time
+        payload = pb.SubmitJobRequest()
+        payload.CopyFrom(request)
+        payload.ClearField("annotations")
+        payload.ClearField("depends_on")
+        size = payload.ByteSize()
+    return size
+
+
+def _answer(job: Job) -> pb.SubmitJobResponse:
+    return pb.SubmitJobResponse(job_id=job.id, name=job.name)
+
+
+def _refusal(err: RequestError) -> pb.SubmitRefusal:
+    violations = err.violations if isinstance(err, InvalidArgumentError) else ()
+    return pb.SubmitRefusal(
+        code=type(err).__name__.removesuffix("Error"),
+        message=str(err),
+        violations=[pb.SubmitViolation(field=v.field, message=v.message) for v in violations],
+    )
