@@ -208,7 +208,8 @@ class JobCalls:
         Iterate over state changes, for ever.
 
         First come the present states of the watched jobs, then changes. It goes on
-        over a controller's restart, after which present states may come again.
+        over a controller's restart and misses no end; after one, present states
+        come again, also of what may have ended meanwhile.
 
         Args:
             job_ids: Jobs, arrays (their children included) or children; empty is all.

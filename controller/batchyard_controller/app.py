@@ -91,7 +91,7 @@ def build_server(office: Office, sessions: Sessions) -> grpc.aio.Server:
     job_definition_pb2_grpc.add_JobDefinitionServiceServicer_to_server(
         JobDefinitions(office, lambda: clock().wall_ms), server
     )
-    job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id), server)
+    job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id, lambda: clock().wall_ms), server)
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(office, sessions, clock), server)
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(office), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)

@@ -1,13 +1,16 @@
 """
 Feed: state changes for those who watch, kept for a while so that they can resume.
 
-A cursor is ``<epoch>-<number>``. A cursor of another term, or one that is older
-than what is kept, cannot be resumed; the watcher then begins with present states.
+A cursor is ``<epoch>-<number>-<moment>``: of the term, of the last change seen in it,
+and until when all changes were seen, in milliseconds of the controller's clock. One
+of another term, or older than what is kept, cannot be resumed: the watcher is then
+shown present states, and by the moment, what may have ended since.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 
 from batchyard.errors import UnavailableError
@@ -16,6 +19,20 @@ from .core.commands import PublishMove
 
 KEPT_MAX = 100_000
 """Changes kept for resuming."""
+
+
+_CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})", re.ASCII)
+
+
+def seen_at_ms(cursor: str) -> int | None:
+    """Return until when the holder of a cursor, of whatever term, has seen all changes; None if it is none."""
+    parts = _parts_of(cursor)
+    return None if parts is None else parts[2]
+
+
+def _parts_of(cursor: str) -> tuple[int, int, int] | None:
+    match = _CURSOR.fullmatch(cursor)
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 class Feed:
@@ -41,17 +58,16 @@ class Feed:
         """Number of the latest change."""
         return self._last
 
-    def cursor(self, number: int) -> str:
-        """Return the cursor after change *number*."""
-        return f"{self._epoch}-{number}"
+    def cursor(self, number: int, at_ms: int) -> str:
+        """Return the cursor after change *number*, at the moment *at_ms*."""
+        return f"{self._epoch}-{number}-{at_ms}"
 
     def resume(self, cursor: str) -> int | None:
         """Return the number that a cursor names, or None if it cannot be resumed."""
-        epoch, _, number = cursor.partition("-")
-        if epoch != str(self._epoch) or not (number.isascii() and number.isdigit() and len(number) < 19):
+        parts = _parts_of(cursor)
+        if parts is None or parts[0] != self._epoch:
             return None
-        place = int(number)
-        return place if self._last - len(self._moves) <= place <= self._last else None
+        return parts[1] if self._last - len(self._moves) <= parts[1] <= self._last else None
 
     def since(self, number: int, limit: int) -> list[PublishMove] | None:
         """Return up to *limit* changes after *number*, or None if some are gone."""

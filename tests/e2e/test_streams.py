@@ -105,6 +105,31 @@ def test_the_sdk_watches_over_a_restart(yard: Yard, witness: Witness) -> None:
         assert order == sorted(order), seen
 
 
+def test_no_end_is_missed_over_a_killed_controller(yard: Yard, witness: Witness) -> None:
+    """Jobs, arrays and children that end while the watcher of all is away are told when it is back."""
+    yard.start("a", cpus=8)
+    with yard.client() as client, yard.client() as other:
+        singles = [submit(client, witness, f"job-{n}") for n in range(2)]
+        array = client.submit_job(name="array", container=container(witness.held("child"), memory=32), array_size=4)
+        ends = {*singles, array.job_id, *(f"{array.job_id}:{i}" for i in range(4))}
+        until(lambda: witness.count("start") == 6, "all run")
+        seen: dict[str, JobState] = {}
+        with closing(client.watch_jobs()) as events:
+            assert not job_state(next(events).job).is_final
+            yard.controller.kill()
+            yard.controller.start()
+            witness.release()
+            # All is over before the watcher, who reads nothing meanwhile, comes back.
+            other.wait_all([*singles, array.job_id], timeout_s=30)
+            for event in events:
+                state = job_state(event.job)
+                if state.is_final:
+                    seen[event.job.id] = state
+                if seen.keys() >= ends:
+                    break
+        assert seen == dict.fromkeys(ends, JobState.SUCCEEDED)
+
+
 def test_a_log_comes_as_it_is_written(yard: Yard, witness: Witness) -> None:
     """Lines arrive while the job runs, on over a kill of the controller, to the last one; none twice."""
     yard.start("a")

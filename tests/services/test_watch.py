@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from batchyard.v1 import job_pb2 as pb
+from batchyard_controller.services import watching
 
 from .controller import PATIENCE_S, MemoryController, container, queue
-from .hand_agent import HandAgent
+from .hand_agent import HandAgent, ended
 
 
 class Watcher:
@@ -22,10 +24,15 @@ class Watcher:
         self._call = yard.jobs.WatchJobs(pb.WatchJobsRequest(**fields))
         self.cursor = ""
 
-    async def next(self) -> pb.WatchJobsResponse:
+    async def next_part(self) -> pb.WatchJobsResponse:
+        """Return the next message, which may be one of several that share a cursor."""
         async with asyncio.timeout(PATIENCE_S):
             response = await self._call.read()
         assert isinstance(response, pb.WatchJobsResponse), "the stream ended"
+        return response
+
+    async def next(self) -> pb.WatchJobsResponse:
+        response = await self.next_part()
         assert response.cursor
         self.cursor = response.cursor
         return response
@@ -127,6 +134,77 @@ async def test_cursor_of_another_term_starts_with_present_states(yard: MemoryCon
     await yard.until_leads()
     job_id = await yard.submit()
     assert await watch(cursor=watcher.cursor).snapshot() == {job_id: "RUNNABLE"}
+
+
+async def test_ends_that_a_new_term_brought_before_the_watcher_came_are_shown(
+    yard: MemoryController, watch: Watch
+) -> None:
+    """Of single jobs, arrays and their children; what the watcher may have seen end comes again."""
+    agent = HandAgent(yard)
+    await agent.join()
+    watcher = watch()
+    await watcher.snapshot()
+    seen = await _run(yard, agent)
+    single, array = await yard.submit(), await yard.submit(array_size=2)
+    specs = await agent.hear_starts(3)
+    await watcher.moves(4 + 2 + 1 + 2)
+    watcher.close()
+    agent.drop()
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    agent = HandAgent(yard)
+    await agent.join([ended(spec.attempt_id) for spec in specs])
+    assert await yard.state(array) == "SUCCEEDED"
+    ends = [seen, single, array, f"{array}:0", f"{array}:1"]
+    assert await watch(cursor=watcher.cursor).snapshot() == dict.fromkeys(ends, "SUCCEEDED")
+    assert await watch(cursor=watcher.cursor, job_ids=[f"{array}:1"]).snapshot() == {f"{array}:1": "SUCCEEDED"}
+    assert await watch(cursor=watcher.cursor, queue="default", job_ids=[array]).snapshot() == dict.fromkeys(
+        ends[2:], "SUCCEEDED"
+    )
+    assert await watch().snapshot() == {}, "without a cursor, what has ended is history"
+
+
+async def test_cursor_comes_with_the_last_message_of_what_it_stands_for(
+    yard: MemoryController, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who breaks off between the messages of one snapshot, or of one change, is told all of it again."""
+    monkeypatch.setattr(watching, "EVENTS_PER_MESSAGE", 2)
+    ids = {await yard.submit() for _ in range(5)}
+    first = watch()
+    parts = [await first.next_part() for _ in range(3)]
+    assert [(len(part.events), bool(part.cursor), part.snapshot) for part in parts] == [
+        (2, False, True),
+        (2, False, True),
+        (1, True, True),
+    ]
+    assert {event.job.id for part in parts for event in part.events} == ids
+    array = await yard.submit(array_size=5)
+    created = await first.next()
+    await yard.jobs.TerminateJob(pb.TerminateJobRequest(job_id=array, reason="enough"))
+    parts = [await first.next() for _ in range(3)]
+    assert [len(part.events) for part in parts] == [2, 2, 2], "five children and their array"
+    assert [part.cursor == created.cursor for part in parts] == [True, True, False]
+    resumed = watch(cursor=parts[1].cursor)
+    assert [event for part in [await resumed.next() for _ in range(3)] for event in part.events] == [
+        event for part in parts for event in part.events
+    ]
+
+
+async def test_watcher_that_is_too_slow_is_shown_what_ended_meanwhile(
+    yard: MemoryController, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes that are no longer kept are made up for by present states."""
+    watcher = watch()
+    await watcher.snapshot()
+    watcher.close()
+    feed = yard.sessions.feed
+    monkeypatch.setattr(feed, "_moves", deque(maxlen=3))
+    ids = [await yard.submit() for _ in range(3)]
+    for job_id in ids[:2]:
+        await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id, reason="no"))
+    expected = dict.fromkeys(ids[:2], "FAILED") | {ids[2]: "RUNNABLE"}
+    assert await watch(cursor=watcher.cursor).snapshot() == expected
 
 
 async def test_watch_filters_by_queue_and_by_job(yard: MemoryController, watch: Watch) -> None:

@@ -979,7 +979,9 @@ class WatchJobsResponse(google.protobuf.message.Message):
     CURSOR_FIELD_NUMBER: builtins.int
     SNAPSHOT_FIELD_NUMBER: builtins.int
     cursor: builtins.str
-    """Hand this back to resume after these events."""
+    """Hand this back to resume after these events, or, as when many are told in
+    several messages, before some that then come twice. May be empty.
+    """
     snapshot: builtins.bool
     """True when these are present states and not changes."""
     @property

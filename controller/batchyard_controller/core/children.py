@@ -290,6 +290,18 @@ class Children:
             return chunk.ended[index % CHUNK]
         return 0 if self.rest_end is None else self.rest_end.at_ms
 
+    def ended_since(self, at_ms: int) -> Iterator[int]:
+        """Yield the indices of children that ended at that moment or later, in order."""
+        at_ms = max(at_ms, 1)  # 0 is written of those that have not ended
+        has_rest = self.rest_end is not None and self.rest_end.at_ms >= at_ms
+        for number in range((self.size + CHUNK - 1) // CHUNK) if has_rest else sorted(self.chunks):
+            chunk = self.chunks.get(number)
+            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+            if chunk is None:
+                yield from range(first, last)
+            else:
+                yield from (i for i in range(first, last) if chunk.ended[i % CHUNK] >= at_ms)
+
     def set_ended_at_ms(self, index: int, at_ms: int) -> None:
         """Keep when child *index* came to its final state."""
         self.chunk(index).ended[index % CHUNK] = at_ms

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from functools import partial
-from itertools import islice
 from typing import Any
 
-from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Violation
+from batchyard.errors import FailedPreconditionError, NotFoundError, Violation
 from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
-from batchyard_controller.convert.jobs import job_state_number
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
-from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.validation import (
     Violations,
     check_job_id,
@@ -29,17 +25,19 @@ from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions
 
-from .job_view import explain_message, job_message, summary_message
+from .job_view import explain_message, job_message
 from .listing import Listing
 from .submissions import Submissions
-
-EVENTS_PER_MESSAGE = 500
+from .watching import Watch
 
 
 class Jobs(rpc.JobServiceServicer):
     """Thin: checks fields, lets admission decide, shows the stored world."""
 
-    def __init__(self, office: Office, sessions: Sessions, new_job_id: Callable[[], JobId]) -> None:
+    def __init__(
+        self, office: Office, sessions: Sessions, new_job_id: Callable[[], JobId], now_ms: Callable[[], int]
+    ) -> None:
+        self._now_ms = now_ms
         self._office = office
         self._sessions = sessions
         self._submissions = Submissions(office, new_job_id)
@@ -82,28 +80,10 @@ class Jobs(rpc.JobServiceServicer):
         return pb.TerminateJobResponse()
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
-        _check_watch(request)
-        watch = _Watch(request)
-        driver, feed = self._office.driver, self._sessions.feed
-        place = feed.resume(request.cursor) if 0 < len(request.cursor) <= limits.CURSOR_LENGTH_MAX else None
-        while True:
-            if place is None:
-                place = feed.end
-                present = await driver.read(watch.snapshot)
-                for start in range(0, max(len(present), 1), EVENTS_PER_MESSAGE):
-                    part = present[start : start + EVENTS_PER_MESSAGE]
-                    yield pb.WatchJobsResponse(events=part, cursor=feed.cursor(place), snapshot=True)
-            await feed.wait(place)
-            moves = feed.since(place, EVENTS_PER_MESSAGE)
-            if moves is None:
-                place = None
-                continue
-            place += len(moves)
-            singles = (single for move in moves for single in move.single() if watch.matches_id(single))
-            while some := list(islice(singles, EVENTS_PER_MESSAGE)):
-                events = await driver.read(partial(watch.events, moves=some))
-                if events:
-                    yield pb.WatchJobsResponse(events=events, cursor=feed.cursor(place))
+        watch = Watch(request, self._now_ms)
+        async with aclosing(watch.stream(self._office.driver, self._sessions.feed)) as responses:
+            async for response in responses:
+                yield response
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
         _check_read(request)
@@ -162,13 +142,6 @@ def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:
     refuse(out)
 
 
-def _check_watch(request: pb.WatchJobsRequest) -> None:
-    if len(request.job_ids) > limits.WATCH_MAX:
-        text = f"{len(request.job_ids)} given; at most {limits.WATCH_MAX} are allowed"
-        raise InvalidArgumentError.from_violations([Violation("job_ids", text)])
-    refuse(check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX))
-
-
 def _check_read(request: pb.ReadLogsRequest) -> None:
     out: Violations = []
     check_job_id(out, "job_id", request.job_id)
@@ -200,48 +173,3 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] 
         return None
     number = request.attempt or max(hosts)
     return hosts[number], attempt_id(request.job_id, number)
-
-
-class _Watch:
-    """What one watcher asked to see."""
-
-    def __init__(self, request: pb.WatchJobsRequest) -> None:
-        self._queue = request.queue
-        self._units = {split_job_id(text) for text in request.job_ids}
-        self._ids = list(request.job_ids)
-
-    def matches_id(self, move: PublishMove) -> bool:
-        """Say whether a change concerns one of the watched ids."""
-        return not self._units or (move.job_id, None) in self._units or (move.job_id, move.index) in self._units
-
-    def events(self, world: World, moves: list[PublishMove]) -> list[pb.JobEvent]:
-        """Turn changes into events, those of jobs that are no longer kept left out."""
-        return [
-            pb.JobEvent(
-                job=summary_message(world, job, move.index, move.after),
-                previous_state=job_state_number(move.before),
-                at_ms=move.at_ms,
-            )
-            for move in moves
-            if (job := world.jobs.get(move.job_id)) is not None and self._queue in ("", job.spec.queue)
-        ]
-
-    def snapshot(self, world: World) -> list[pb.JobEvent]:
-        """
-        Return present states: of the watched ids, else of all jobs that have not ended.
-
-        Raises:
-            NotFoundError: there is no such queue, nor any job that was in it.
-        """
-        if self._queue and self._queue not in world.by_queue:
-            admission.find_queue(world, self._queue)
-        units: Iterable[tuple[model.Job, int | None]]
-        if self._units:
-            units = _find_units(world, self._ids)
-        else:
-            units = ((job, None) for job in world.all_jobs if not job.state.is_final)
-        return [
-            pb.JobEvent(job=summary_message(world, job, index))
-            for job, index in units
-            if self._queue in ("", job.spec.queue)
-        ]
