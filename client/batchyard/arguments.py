@@ -8,7 +8,7 @@ belong to the controller alone, so that there is one truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -50,6 +50,13 @@ def texts(field: str, value: object) -> list[str]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise refuse(field, f"must be a list of str, not {_type(value)}")
     return [text(f"{field}[{i}]", item) for i, item in enumerate(value)]
+
+
+def iterable(field: str, value: object) -> Iterator[object]:
+    """Return an iterator over *value*."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise refuse(field, f"must be an iterable, not {_type(value)}")
+    return iter(value)
 
 
 def text_map(field: str, value: object) -> dict[str, str]:

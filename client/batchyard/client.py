@@ -15,11 +15,12 @@ from batchyard import arguments, settings
 from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
+from batchyard.submit_calls import SubmitCalls
 from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
 
 
-class AsyncClient(JobCalls, YardCalls, TagCalls):
+class AsyncClient(JobCalls, SubmitCalls, YardCalls, TagCalls):
     """
     A client of one controller, for asyncio.
 

@@ -9,9 +9,11 @@ is repeated.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -44,6 +46,9 @@ RECONNECT_S = 300.0
 
 MESSAGE_BYTES_MAX = 64 << 20
 """Longest answer taken. A page of 1000 jobs of 30 KiB each stays below it."""
+
+UNDER_WAY_MAX = 4
+"""Requests of an exchange that are sent and not yet answered; a controller reads as many."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -203,9 +208,91 @@ class Connection:
                 call.cancel()
             await asyncio.sleep(next(pauses))
 
+    async def exchange(
+        self, method: grpc.aio.StreamStreamMultiCallable[Q, R], requests: AsyncGenerator[Q, None]
+    ) -> AsyncGenerator[R, None]:
+        """
+        Yield one answer for each request, in order; a few requests are under way at once.
+
+        Where the stream breaks off it is started again, with the requests that were not
+        answered: they must be such as may be carried out twice without harm.
+
+        Raises:
+            UnavailableError: for ``retry_s`` after a break no answer came.
+            BatchyardError: the server refused.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        unanswered: deque[Q] = deque()
+        pauses, give_up_at = _pauses(), 0.0
+        while True:
+            call = method(timeout=STREAM_DEADLINE_S)
+            try:
+                async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
+                    async for answer in answers:
+                        pauses, give_up_at = _pauses(), 0.0
+                        yield answer
+            except grpc.aio.AioRpcError as err:
+                error = error_from_rpc(err, self.address)
+                pause_s = next(pauses)
+                if not isinstance(error, errors.UnavailableError | errors.DeadlineExceededError):
+                    raise error from err
+                give_up_at = give_up_at or loop.time() + self.retry_s
+                if unanswered:
+                    if loop.time() + pause_s >= give_up_at:
+                        raise error from err
+                    self.on_retry(error)
+            else:
+                return
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause_s)
+
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("this client is closed")
+
+
+async def _exchange_in(
+    call: grpc.aio.StreamStreamCall[Q, R], requests: AsyncGenerator[Q, None], unanswered: deque[Q]
+) -> AsyncGenerator[R, None]:
+    """Send what is unanswered, then further requests, and yield answers, within one call."""
+    sent, limit = 0, 1
+    while True:
+        while sent < limit:
+            if sent == len(unanswered):
+                async for request in requests:
+                    unanswered.append(request)
+                    break
+                else:
+                    break
+            await _write(call, unanswered[sent])
+            sent += 1
+        if not unanswered:
+            return
+        answer = await call.read()
+        if answer is grpc.aio.EOF:
+            # A controller that shuts down may end the stream in good order.
+            raise _broken()
+        unanswered.popleft()
+        # One by one until the first answer: a write that fails hides why the server refused.
+        sent, limit = sent - 1, UNDER_WAY_MAX
+        yield cast("R", answer)
+
+
+async def _write(call: grpc.aio.StreamStreamCall[Q, R], request: Q) -> None:
+    try:
+        await call.write(request)
+    except asyncio.InvalidStateError:
+        raise _broken() from None
+    except grpc.aio.AioRpcError as err:
+        # grpc.aio's own word for a call that is over; a server's comes by reading.
+        raise _broken() if err.code() is grpc.StatusCode.INTERNAL else err from None
+
+
+def _broken() -> grpc.aio.AioRpcError:
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "Stream removed")
 
 
 def error_from_rpc(err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:

@@ -104,6 +104,7 @@ class Client:
         return self.client.address
 
     submit_job = _sync(AsyncClient.submit_job)
+    submit_jobs = _sync_iterator(AsyncClient.submit_jobs)
     describe_job = _sync(AsyncClient.describe_job)
     describe_jobs = _sync(AsyncClient.describe_jobs)
     list_jobs = _sync_iterator(AsyncClient.list_jobs)

@@ -75,7 +75,7 @@ def test_completion_completes_commands_and_options() -> None:
         result = batchyard(_BATCHYARD_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
         return result.stdout.split()
 
-    assert complete("batchyard su") == ["plain,submit"]
+    assert complete("batchyard su") == ["plain,submit", "plain,submit-jobs"]
     assert "plain,--array" in complete("batchyard submit --ar")
     assert complete("batchyard queue cr") == ["plain,create"]
     assert complete("batchyard jobs -o j") == ["plain,json"]

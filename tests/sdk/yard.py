@@ -213,10 +213,15 @@ class Jobs(job_grpc.JobServiceServicer):
 
     def SubmitJobs(self, requests: Iterator[pb.SubmitJobsRequest], context: Context) -> Iterator[pb.SubmitJobsResponse]:
         for request in requests:
-            results = [
-                pb.SubmitResult(request_id=job.request_id, job=self.SubmitJob(job, context)) for job in request.jobs
-            ]
+            results = [self.result(job, context) for job in request.jobs]
+            self.world.fail("SubmitJobs", context)
             yield pb.SubmitJobsResponse(results=results)
+
+    def result(self, job: pb.SubmitJobRequest, context: Context) -> pb.SubmitResult:
+        if job.queue in self.world.queues:
+            return pb.SubmitResult(request_id=job.request_id, job=self.SubmitJob(job, context))
+        refusal = pb.SubmitRefusal(code="NotFound", message=f"no such queue: {job.queue}")
+        return pb.SubmitResult(request_id=job.request_id, refusal=refusal)
 
     def DescribeJobs(self, request: pb.DescribeJobsRequest, context: Context) -> pb.DescribeJobsResponse:
         self.world.fail("DescribeJobs", context)

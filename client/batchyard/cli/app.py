@@ -23,6 +23,7 @@ COMMANDS = {
     "controller": ("up", "Start a controller."),
     "agent": ("up", "Start an agent."),
     "submit": ("submit", "Submit a job."),
+    "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),
     "describe": ("jobs", "Show all about jobs."),
     "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),

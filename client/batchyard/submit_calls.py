@@ -1,0 +1,70 @@
+"""
+Calls that submit many jobs over one stream.
+
+Law: every job has a request id, so that what was not answered when a connection
+broke can be sent again, and is not a second job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+
+from batchyard import arguments
+from batchyard.connection import Connection
+from batchyard.job_calls import new_request_id
+from batchyard.v1 import job_pb2 as pb
+
+JOBS_PER_MESSAGE = 500
+MESSAGE_BYTES = 1 << 20
+"""A message takes no further job once it is so long; a controller takes 4 MiB."""
+
+
+class SubmitCalls:
+    """The part of the client that is about many jobs at once."""
+
+    _connection: Connection
+
+    async def submit_jobs(self, jobs: Iterable[pb.SubmitJobRequest]) -> AsyncGenerator[pb.SubmitResult, None]:
+        """
+        Submit many jobs; iterate over what became of each, in the order of *jobs*.
+
+        A job that is refused leaves the others be: its result has a ``refusal`` and no
+        ``job``. It goes on over a controller's restart, and no job is made twice.
+
+        Args:
+            jobs: Requests; one without a queue goes to ``default``, one without a
+                request id is given one. It is read some hundreds ahead, in another
+                thread. A job may depend on an earlier one by ``request:<request id>``.
+
+        Raises:
+            InvalidArgumentError: an element is no ``SubmitJobRequest``.
+            UnavailableError: the controller was away for ``retry_s``.
+        """
+        async with aclosing(self._connection.exchange(self._connection.jobs.SubmitJobs, _messages(jobs))) as answers:
+            async for answer in answers:
+                for result in answer.results:
+                    yield result
+
+
+async def _messages(jobs: Iterable[pb.SubmitJobRequest]) -> AsyncGenerator[pb.SubmitJobsRequest, None]:
+    numbered = enumerate(arguments.iterable("jobs", jobs))
+    # Not in the loop, which other calls share: whoever makes the jobs may take its time.
+    while (message := await asyncio.to_thread(_fill, numbered)).jobs:
+        yield message
+
+
+def _fill(numbered: Iterator[tuple[int, object]]) -> pb.SubmitJobsRequest:
+    """Take as many jobs as fit a message."""
+    message = pb.SubmitJobsRequest()
+    size = 0
+    for number, given in numbered:
+        job = message.jobs.add()
+        job.CopyFrom(arguments.message(f"jobs[{number}]", given, pb.SubmitJobRequest))
+        job.queue = job.queue or "default"
+        job.request_id = job.request_id or new_request_id()
+        size += job.ByteSize()
+        if len(message.jobs) >= JOBS_PER_MESSAGE or size >= MESSAGE_BYTES:
+            break
+    return message
