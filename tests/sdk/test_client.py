@@ -185,6 +185,18 @@ async def test_listing_filters(client: AsyncClient, yard: Yard) -> None:
     assert [job.id async for job in client.list_jobs(queue="other")] == []
 
 
+async def test_every_filter_is_sent(client: AsyncClient, yard: Yard) -> None:
+    made = yard.do(lambda world: world.add_job(created_at_ms=5_000, job_definition="train:1", share_identifier="a"))
+    yard.do(lambda world: world.add_job(created_at_ms=6_000))
+    for filters in (
+        {"job_definition": "train:1"},
+        {"share_identifier": "a"},
+        {"created_before_ms": 6_000},
+        {"created_after_ms": 4_999, "created_before_ms": 5_001},
+    ):
+        assert [job.id async for job in client.list_jobs(**filters)] == [made], filters
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, yard: Yard) -> None:
     made = [yard.do(lambda world: world.add_job()) for _ in range(3)]
     for job_id in made:

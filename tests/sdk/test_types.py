@@ -12,6 +12,7 @@ from batchyard.v1 import host_pb2, job_pb2
 
 def sync_types(client: Client) -> None:
     assert_type(client.submit_job(name="a"), job_pb2.SubmitJobResponse)
+    assert_type(client.submit_jobs([job_pb2.SubmitJobRequest()]), Generator[job_pb2.SubmitResult, None, None])
     assert_type(client.wait("a", timeout_s=1), job_pb2.Job)
     assert_type(client.list_jobs(states=[JobState.RUNNING]), Generator[job_pb2.JobSummary, None, None])
     assert_type(client.read_logs("a"), Generator[bytes, None, None])

@@ -236,6 +236,10 @@ class Jobs(job_grpc.JobServiceServicer):
             if (job.id.startswith(f"{request.array_job_id}:") if request.array_job_id else ":" not in job.id)
             and request.queue in {"", job.queue}
             and request.name in {"", job.name}
+            and request.job_definition in {"", job.job_definition}
+            and request.share_identifier in {"", job.share_identifier}
+            and request.created_after_ms < job.created_at_ms
+            and (not request.created_before_ms or job.created_at_ms < request.created_before_ms)
             and (not request.states or job.state in request.states)
         ]
         start, size = int(request.page_token or 0), request.page_size or 100

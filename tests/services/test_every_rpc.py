@@ -190,6 +190,21 @@ def test_random_request_is_answered_or_refused(swept: Swept, name: str) -> None:
     check()
 
 
+def test_random_submits_of_a_stream_are_answered_or_refused(swept: Swept) -> None:
+    @settings(
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(_fields(job_pb2.SubmitJobsRequest.DESCRIPTOR))
+    def check(fields: dict[str, Any]) -> None:
+        swept.run(swept.check(RPCS["SubmitJobs"], fields))
+
+    check()
+
+
 def test_random_watch_begins_or_is_refused(swept: Swept) -> None:
     @settings(max_examples=40, deadline=None, derandomize=True, database=None)
     @given(_fields(job_pb2.WatchJobsRequest.DESCRIPTOR))

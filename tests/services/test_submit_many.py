@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from batchyard.v1 import job_pb2 as pb
+from batchyard_controller import driver
 from batchyard_controller.app import new_job_id
 from batchyard_controller.services.submissions import UNDER_WAY_MAX, Submissions
 
@@ -143,6 +144,19 @@ async def test_no_more_is_read_than_may_be_under_way(yard: MemoryController) -> 
         assert read == min(taken + UNDER_WAY_MAX - 1, 20)
     with pytest.raises(StopAsyncIteration):
         await anext(answers)
+
+
+async def test_turns_take_whole_messages_and_all_are_answered(
+    yard: MemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when one message is more than a turn is for, and single submits stand behind it."""
+    monkeypatch.setattr(driver, "TURN_MAX", 10)
+    singles = asyncio.gather(*(yard.submit() for _ in range(25)))
+    messages = [_message(*[submission()] * 25) for _ in range(4)]
+    answers, ids = await asyncio.gather(_submit(yard, *messages), singles)
+    assert [len(answer.results) for answer in answers] == [25] * 4
+    told = {result.job.job_id for answer in answers for result in answer.results} | set(ids)
+    assert len(told) == 125 == sum(key.startswith("job/") for key in yard.stored())
 
 
 async def test_caller_that_goes_away_harms_nobody(yard: MemoryController) -> None:

@@ -25,17 +25,29 @@ STATES = [state.value for state in JobState]
 @click.option("-q", "--queue", default="", help="Only jobs of this queue.")
 @click.option("-s", "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True)
 @click.option("--array", "array_job_id", default="", metavar="JOB", help="The children of this array job.")
-@click.option("--name", default="", help="Only jobs of this exact name.")
+@click.option("--name", default="", help="Only jobs of this name; a * at its end matches any rest.")
+@click.option("-d", "--definition", default="", metavar="NAME[:REVISION]", help="Only jobs of it; * as in --name.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @options.shared
 @options.session
 def jobs(
-    session: options.Session, queue: str, states: tuple[str, ...], array_job_id: str, name: str, limit: int
+    session: options.Session,
+    queue: str,
+    states: tuple[str, ...],
+    array_job_id: str,
+    name: str,
+    definition: str,
+    limit: int,
 ) -> None:
     """List jobs, newest first."""
     with session.client() as client:
         found = client.list_jobs(
-            queue=queue, states=states, array_job_id=array_job_id, name=name, page_size=min(limit + 1, 1000)
+            queue=queue,
+            states=states,
+            array_job_id=array_job_id,
+            name=name,
+            job_definition=definition,
+            page_size=min(limit + 1, 1000),
         )
         rows = list(islice(found, limit + 1))
         found.close()
