@@ -67,11 +67,14 @@ class Yard:
         self.world = World(Retention())
         self.now = Instant(wall_ms=1_000, boot_ms=1_000)
         self._serial = itertools.count(1)
+        self.moves: list[PublishMove] = []
+        """What watchers were told, since somebody last took it."""
 
     def apply(self, event: Event) -> list[Command]:
         """Apply one event; return its commands, moves that are only published left out."""
         commands = apply(self.world, event, self.now)
         invariants.check(self.world)
+        self.moves += [c for c in commands if isinstance(c, PublishMove)]
         return [c for c in commands if not isinstance(c, PublishMove)]
 
     def environment(self, name: str = "ce", **fields: Any) -> None:

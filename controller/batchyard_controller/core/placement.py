@@ -365,6 +365,8 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: _Sketch, 
     if not ready.any():
         return (_no_host(shape, enabled, int(member.sum())),)
     asked = _row(shape.resources)
+    if any(_room(sketch, shape, e, asked).any() and _vcpus_left(sketch, e) >= asked[_CPU] for e in enabled):
+        return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
     refusals = [
         _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
         for i, kind in enumerate(RESOURCE_KINDS)

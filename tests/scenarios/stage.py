@@ -1,0 +1,341 @@
+"""
+The stage: plays the commands of a transcript over the pure core and tells what follows.
+
+Jobs, hosts and attempts go by the labels of the transcript (``a``, ``arr:3``, ``a#1``),
+never by ids. After each command the stage tells every move of a job or child, with the
+reason of a final one, and every message to a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from tests.core.yard import Yard, container, facts
+
+from batchyard.arguments import exit_rule
+from batchyard.errors import RequestError
+from batchyard.ids import AttemptId, HostId, JobId, child_id, split_job_id
+from batchyard.states import EndCause, JobState
+from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
+from batchyard_controller.core import admission, invariants
+from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from batchyard_controller.core.events import HostHeard, HostLeft, Phase, QueueDeleted, Report, Ticked
+from batchyard_controller.core.model import (
+    AttemptEnd,
+    ComputeResources,
+    Dependency,
+    DependencyType,
+    ExitAction,
+    ExitRule,
+    Instant,
+    Job,
+    JobDefinition,
+    RetryStrategy,
+)
+from batchyard_controller.core.reasons import OUT_OF_MEMORY
+from batchyard_controller.core.recovery import restore
+from batchyard_controller.core.resolution import Overrides, Submission
+from batchyard_controller.core.retention import DAY_MS, Retention
+from batchyard_controller.core.validation import check_submission, refuse
+from batchyard_controller.core.variables import attempt_variables
+from batchyard_controller.services.job_view import job_message
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.memory import MemoryStore
+
+_KINDS = {
+    "after": DependencyType.WHOLE,
+    "n_to_n": DependencyType.N_TO_N,
+    "after_any": DependencyType.AFTER_ANY,
+    "after_failure": DependencyType.AFTER_FAILURE,
+}
+_OPTION = re.compile(r"[\w.]+=")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Stage:
+    """One transcript's yard: a compute environment ``ce`` and a queue ``q`` to begin with."""
+
+    def __init__(self) -> None:
+        self.yard = Yard()
+        self.yard.environment()
+        self.yard.queue()
+        self.yard.moves.clear()
+        self._ids: dict[str, str] = {}
+        self._sessions: dict[str, int] = {}
+        self._store = MemoryStore()
+        self._epoch = asyncio.run(self._store.campaign("scenario"))
+
+    def play(self, line: str) -> list[str]:
+        """Carry out one command and tell what followed."""
+        verb, *words = shlex.split(line)
+        options = dict(word.partition("=")[::2] for word in words if _OPTION.match(word))
+        names = [word for word in words if not _OPTION.match(word)]
+        self._rules = [word.partition("=")[2] for word in words if word.startswith("on_exit=")]
+        try:
+            told = self._do(verb.replace("-", "_"))(*names, **options) or []
+        except RequestError as error:
+            told = [f"refused: {error}"]
+        lines = [*self._moved(), *told]
+        return [self._label(text) for text in lines] or ["nothing"]
+
+    def _do(self, verb: str) -> Callable[..., list[str] | None]:
+        do: Callable[..., list[str] | None] = getattr(self, f"do_{verb}")
+        return do
+
+    # Settings -------------------------------------------------------------------
+
+    def do_environment(self, name: str, **options: str) -> None:
+        numbers = {key: int(value) for key, value in options.items()}
+        self.yard.environment(name, compute_resources=ComputeResources(**numbers))
+
+    def do_queue(self, name: str, *environments: str, priority: str = "0") -> None:
+        self.yard.queue(name, *environments, priority=int(priority))
+
+    def do_delete_queue(self, name: str) -> list[str]:
+        return self._sent(self.yard.apply(QueueDeleted(name=name)))
+
+    def do_register(self, name: str, command: str = "work", **options: str) -> list[str]:
+        what = replace(container(), command=tuple(command.split()))
+        parameters = tuple(sorted((k.removeprefix("param."), v) for k, v in options.items() if k.startswith("param.")))
+        retry = self._retry(options)
+        wanted = JobDefinition(name=name, revision=0, container=what, parameters=parameters, retry=retry)
+        event = admission.register_definition(self.yard.world, wanted)
+        self.yard.apply(event)
+        return [f"{event.definition.key} is {event.definition.status}"]
+
+    def do_deregister(self, key: str) -> list[str]:
+        event = admission.deregister_definition(self.yard.world, key)
+        if event is None:
+            return ["nothing"]
+        self.yard.apply(event)
+        return [f"{event.definition.key} is {event.definition.status}"]
+
+    def do_keep(self, days: str = "7", count: str = "250000") -> None:
+        self.yard.world.retention = Retention(age_ms=int(float(days) * DAY_MS), count=int(count))
+
+    # Hosts and time ---------------------------------------------------------------
+
+    def do_host(self, name: str, **options: str) -> list[str]:
+        self._sessions[name] = self._sessions.get(name, 0) + 1
+        numbers = {key: int(value) for key, value in options.items()}
+        return self._sent(self.yard.host(name, session=self._sessions[name], **numbers))
+
+    def do_host_leaves(self, name: str) -> list[str]:
+        return self._sent(self.yard.apply(HostLeft(host_id=HostId(name), session=self._sessions[name])))
+
+    def do_host_returns(self, name: str) -> list[str]:
+        """Let a host join again and say all that it keeps."""
+        host = self.yard.world.hosts[HostId(name)]
+        self._sessions[name] += 1
+        reports = [
+            Report(
+                attempt_id=a.id,
+                phase=Phase.RUNNING if a.started_at_ms else Phase.STARTING,
+                started_at_ms=a.started_at_ms,
+            )
+            for a in host.attempts.values()
+        ]
+        capacity, gpus = host.record.facts.capacity, len(host.record.facts.gpus)
+        known = {"cpu": capacity.cpu_millis, "memory": capacity.memory_mib, "gpus": gpus}
+        assert facts(name, **known) == host.record.facts
+        return self._sent(self.yard.host(name, *reports, session=self._sessions[name], **known))
+
+    def do_pass(self, span: str) -> list[str]:
+        """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected are heard meanwhile."""
+        ms = int(span[:-1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}[span[-1]]
+        now = self.yard.now
+        self.yard.now = Instant(wall_ms=now.wall_ms + ms, boot_ms=now.boot_ms + ms)
+        for host in self.yard.world.hosts.values():
+            if host.session:
+                self.yard.apply(HostHeard(host_id=host.record.id))
+        return self._sent(self.yard.apply(Ticked()))
+
+    def do_restart(self) -> list[str]:
+        """Store all, forget all, load again, and let the connected hosts join."""
+        world = self.yard.world
+        asyncio.run(self._store.commit(encode_touched(world, world.take_touched()), self._epoch))
+        self.yard.world = restore(asyncio.run(load_records(self._store)), self.yard.now, world.retention)
+        invariants.check(self.yard.world)
+        return [line for name, host in world.hosts.items() if host.session for line in self.do_host_returns(name)]
+
+    # Jobs -------------------------------------------------------------------------
+
+    def do_submit(self, label: str, queue: str = "q", size: str = "0", **options: str) -> None:
+        fields: dict[str, Any] = {
+            "depends_on": tuple(self._dependencies(options)),
+            "array_size": int(size),
+            "array_concurrency": int(options.get("concurrency", 0)),
+            "retry": self._retry(options),
+            "timeout_s": int(options.get("timeout", 0)),
+        }
+        if "definition" in options:
+            overridden = tuple(options["command"].split()) if "command" in options else ()
+            parameters = {k.removeprefix("param."): v for k, v in options.items() if k.startswith("param.")}
+            fields |= {
+                "container": None,
+                "definition": options["definition"],
+                "parameters": tuple(sorted(parameters.items())),
+                "overrides": Overrides(command=overridden),
+            }
+        else:
+            fields["container"] = container(cpu=int(options.get("cpu", 1000)))
+        refuse(check_submission(Submission(name=label, queue=queue, **fields)))
+        self._ids[label] = self.yard.submit(queue, name=label, **fields).id
+
+    def _dependencies(self, options: dict[str, str]) -> Iterator[Dependency]:
+        for option, kind in _KINDS.items():
+            for label in filter(None, options.get(option, "").split(",")):
+                yield Dependency(job_id=self._ids.get(label, label), type=kind)
+        if options.get("sequential"):
+            yield Dependency(type=DependencyType.SEQUENTIAL)
+
+    def _retry(self, options: dict[str, str]) -> RetryStrategy | None:
+        rules = tuple(map(_rule, self._rules))
+        if not rules and not {"attempts", "infrastructure"} & options.keys():
+            return None
+        return RetryStrategy(
+            attempts=int(options.get("attempts", 0 if rules else 1)),
+            infrastructure_retries=int(options.get("infrastructure", 0)),
+            rules=rules,
+        )
+
+    def do_cancel(self, label: str, reason: str = "no longer wanted") -> list[str]:
+        return self._sent(self.yard.cancel(self._id(label), reason))
+
+    def do_terminate(self, label: str, reason: str = "enough") -> list[str]:
+        return self._sent(self.yard.terminate(self._id(label), reason))
+
+    def do_plan(self) -> list[str]:
+        return self._sent(self.yard.plan())
+
+    def do_started(self, *labels: str) -> list[str]:
+        return [
+            line for label in labels for line in self._sent(self.yard.started(self._id(label), self.yard.now.wall_ms))
+        ]
+
+    def do_ended(self, *labels: str, code: str = "0", cause: str = "EXITED", host: str = "h1") -> list[str]:
+        """Let attempts end now; one without an exit code never ran."""
+        return [line for label in labels for line in self._ended(AttemptId(self._id(label)), code, cause, host)]
+
+    def _ended(self, attempt_id: AttemptId, code: str, cause: str, host: str) -> list[str]:
+        live = self.yard.world.attempts.get(attempt_id)
+        started_at_ms = (live.started_at_ms if live else 0) or (self.yard.now.wall_ms if code else 0)
+        end = AttemptEnd(
+            cause=EndCause(cause),
+            started_at_ms=started_at_ms,
+            stopped_at_ms=self.yard.now.wall_ms,
+            exit_code=int(code) if code else None,
+            reason=OUT_OF_MEMORY if cause == EndCause.OUT_OF_MEMORY else "",
+        )
+        report = Report(attempt_id=attempt_id, phase=Phase.ENDED, started_at_ms=started_at_ms, end=end)
+        return self._sent(self.yard.report(report, "" if live else host))
+
+    def do_run(self) -> list[str]:
+        """Let everything succeed that can run, until nothing moves; tell the final states alone."""
+        self.yard.run_all()
+        self.yard.moves = [move for move in self.yard.moves if move.after.is_final]
+        return []
+
+    # Looking ----------------------------------------------------------------------
+
+    def do_show(self, *labels: str) -> list[str]:
+        return [line for label in labels for line in self._shown(label)]
+
+    def _shown(self, label: str) -> Iterator[str]:
+        found = self._unit(label)
+        if found is None:
+            yield f"{label} is not kept"
+            return
+        job = job_message(self.yard.world, *found)
+        state = JobState(list(JobState)[job.state - 1])
+        flags = [name for name in ("is_cancelled", "is_terminated") if getattr(job, name)]
+        times = [f"{name}={getattr(job, f'{name}_at_ms')}" for name in ("created", "started", "stopped")]
+        yield " ".join([f"{label} {state}", *times, *flags])
+        if job.status_reason:
+            yield f"  reason: {job.status_reason}"
+        if job.waiting_reason:
+            yield f"  why: {job.waiting_reason}"
+        if job.array.status_summary:
+            yield "  children: " + ", ".join(f"{n} {s}" for s, n in job.array.status_summary.items() if n)
+        for attempt in job.attempts:
+            code = f" code={attempt.exit_code}" if attempt.HasField("exit_code") else ""
+            spans = f"started={attempt.started_at_ms} stopped={attempt.stopped_at_ms}"
+            yield f"  attempt {attempt.number}: {spans}{code} {attempt.status_reason}".rstrip()
+
+    def do_command(self, label: str) -> list[str]:
+        found = self._unit(label)
+        assert found is not None
+        return [shlex.join(found[0].spec.container.command)]
+
+    def do_variables(self, label: str) -> list[str]:
+        attempt = self.yard.world.attempts[AttemptId(self._id(label))]
+        job = self.yard.world.jobs[attempt.job_id]
+        return [f"{name}={value}" for name, value in sorted(attempt_variables(job, attempt).items())]
+
+    # Labels -------------------------------------------------------------------------
+
+    def _id(self, label: str) -> str:
+        name = re.split("[:#]", label)[0]
+        return label.replace(name, self._ids.get(name, name), 1)
+
+    def _unit(self, label: str) -> tuple[Job, int | None] | None:
+        parent, index = split_job_id(self._id(label))
+        job = self.yard.world.find_unit(parent, index)
+        return None if job is None else (job, index)
+
+    def _label(self, text: str) -> str:
+        labels = {job_id: label for label, job_id in self._ids.items()}
+        return _ID.sub(lambda found: labels.get(found[0], found[0]), text)
+
+    def _moved(self) -> Iterator[str]:
+        """Tell the moves; equal ones of neighbouring children in one line."""
+        moves, self.yard.moves = self.yard.moves, []
+        runs: list[tuple[str, str, int | None, int]] = []
+        for move in moves:
+            what = f"{move.before} -> {move.after}{self._reason(move)}"
+            stop = move.stop or (move.index or 0) + 1
+            if runs and move.index is not None and runs[-1][:2] == (move.job_id, what) and runs[-1][3] == move.index:
+                runs[-1] = (*runs[-1][:3], stop)
+            else:
+                runs.append((move.job_id, what, move.index, stop))
+        for job_id, what, index, stop in runs:
+            unit = job_id if index is None else child_id(job_id, index)
+            yield f"{unit}{'' if index is None or stop == index + 1 else f'..{stop - 1}'}: {what}"
+
+    def _reason(self, move: PublishMove) -> str:
+        job = self.yard.world.jobs.get(JobId(move.job_id))
+        if job is None or not move.after.is_final:
+            return ""
+        reason = job.status_reason if move.index is None else self.yard.world.children[job.id].status_reason(move.index)
+        return f" ({reason})" if reason else ""
+
+    def _sent(self, commands: list[Command]) -> list[str]:
+        lines: list[str] = []
+        for command in commands:
+            match command:
+                case SendStart():
+                    lines.append(f"to {command.host_id}: start {' '.join(a.id for a in command.attempts)}")
+                case SendStop():
+                    lines.append(f"to {command.host_id}: stop {command.attempt_id}")
+                case SendRevoke():
+                    lines.append(f"to {command.host_id}: revoke {command.attempt_id}")
+                case SendAck():
+                    lines.append(f"to {command.host_id}: ack {' '.join(command.attempt_ids)}")
+                case PublishMove():
+                    raise AssertionError(command)
+        return lines
+
+
+def _rule(text: str) -> ExitRule:
+    rule = exit_rule("on_exit", text)
+    return ExitRule(
+        action=ExitAction(EvaluateOnExitAction.Name(rule.action).rpartition("_")[2]),
+        on_status_reason=rule.on_status_reason,
+        on_reason=rule.on_reason,
+        on_exit_code=rule.on_exit_code,
+    )
