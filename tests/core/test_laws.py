@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from tests.core.yard import Yard, container
+from tests.core.plain_rules import ACTIVE, FAILED, RUNNABLE, SUCCEEDED, WAITING, PlainJob, PlainRules, Unit
+from tests.core.yard import Yard, container, ended_report
 
-from batchyard.ids import HostId, JobId
+from batchyard.ids import HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import invariants
-from batchyard_controller.core.events import HostLeft
-from batchyard_controller.core.model import Dependency, DependencyType, RetryStrategy
+from batchyard_controller.core.events import HostLeft, Phase, Report
+from batchyard_controller.core.model import Dependency, DependencyType, ExitAction, ExitRule, Job, RetryStrategy
 from batchyard_controller.core.recovery import restore
 from batchyard_controller.core.retention import Retention
 from batchyard_controller.core.world import World
+from batchyard_controller.services.job_view import waiting_reason
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
 
 SEQUENTIAL = Dependency(type=DependencyType.SEQUENTIAL)
 WHOLE_KINDS = (DependencyType.WHOLE, DependencyType.AFTER_ANY, DependencyType.AFTER_FAILURE)
+
+
+EXITS = (ExitRule(action=ExitAction.EXIT, on_exit_code="137"),)
+PLAIN = {
+    JobState.PENDING: WAITING,
+    JobState.RUNNABLE: RUNNABLE,
+    JobState.STARTING: ACTIVE,
+    JobState.RUNNING: ACTIVE,
+    JobState.SUCCEEDED: SUCCEEDED,
+    JobState.FAILED: FAILED,
+}
 
 
 class YardMachine(RuleBasedStateMachine):
@@ -38,6 +53,8 @@ class YardMachine(RuleBasedStateMachine):
         self.yard.host("b", cpu=3000)
         self.finals: dict[str, JobState] = {}
         self.starts: set[str] = set()
+        self.ended: list[tuple[str, str]] = []
+        self.plain = PlainRules()
         self.store = MemoryStore()
         self.epoch = asyncio.run(self.store.campaign("law"))
 
@@ -50,24 +67,33 @@ class YardMachine(RuleBasedStateMachine):
         infrastructure=st.sampled_from([0, 0, 2]),
         concurrency=st.sampled_from([0, 0, 1, 3]),
         sequential=st.booleans(),
+        exits=st.sampled_from([(), EXITS]),
     )
     def submit(
-        self, size: int, cpu: int, gpu: int, attempts: int, infrastructure: int, concurrency: int, sequential: bool
+        self,
+        size: int,
+        cpu: int,
+        gpu: int,
+        attempts: int,
+        infrastructure: int,
+        concurrency: int,
+        sequential: bool,
+        exits: tuple[ExitRule, ...],
     ) -> str:
-        return self.yard.submit(
+        return self._submit(
             array_size=size,
             array_concurrency=concurrency if size else 0,
             depends_on=(SEQUENTIAL,) if size and sequential else (),
             container=container(cpu=cpu, gpu=gpu),
-            retry=RetryStrategy(attempts=attempts, infrastructure_retries=infrastructure),
-        ).id
+            retry=RetryStrategy(attempts=attempts, infrastructure_retries=infrastructure, rules=exits),
+        )
 
     @rule(target=jobs, first=jobs, second=jobs, kind=st.sampled_from(WHOLE_KINDS), sequential=st.booleans())
     def submit_dependent(self, first: str, second: str, kind: DependencyType, sequential: bool) -> str:
         depends_on = (Dependency(job_id=first, type=kind), Dependency(job_id=second))
-        return self.yard.submit(
+        return self._submit(
             depends_on=(*depends_on, SEQUENTIAL) if sequential else depends_on, array_size=70 if sequential else 0
-        ).id
+        )
 
     @rule(target=jobs, other=jobs, concurrency=st.sampled_from([0, 1, 2]), sequential=st.booleans(), whole=jobs)
     def submit_n_to_n(self, other: str, concurrency: int, sequential: bool, whole: str) -> str:
@@ -75,7 +101,12 @@ class YardMachine(RuleBasedStateMachine):
         depends_on = (Dependency(job_id=other, type=DependencyType.N_TO_N if size else DependencyType.WHOLE),)
         if sequential and size:
             depends_on = (*depends_on, SEQUENTIAL, Dependency(job_id=whole))
-        return self.yard.submit(array_size=size, array_concurrency=concurrency if size else 0, depends_on=depends_on).id
+        return self._submit(array_size=size, array_concurrency=concurrency if size else 0, depends_on=depends_on)
+
+    def _submit(self, **fields: Any) -> str:
+        job = self.yard.submit(**fields)
+        self.plain.submit(job.id, plain_job(job))
+        return job.id
 
     @rule()
     def plan(self) -> None:
@@ -84,12 +115,29 @@ class YardMachine(RuleBasedStateMachine):
         new = set(self.yard.live()) - before
         assert not new & self.starts, "an attempt id was used twice"
         self.starts |= new
+        for attempt_id in new:
+            self.plain.claim(*unit_of(attempt_id))
 
     @rule(data=st.data(), exit_code=st.sampled_from([0, 1, 137]), cause=st.sampled_from(EndCause))
     def end_one(self, data: st.DataObject, exit_code: int, cause: EndCause) -> None:
         live = sorted(self.yard.live())
         if live:
-            self.yard.ended(data.draw(st.sampled_from(live)), exit_code, cause)
+            self._end(data.draw(st.sampled_from(live)), exit_code, cause)
+
+    def _end(self, attempt_id: str, exit_code: int, cause: EndCause) -> None:
+        host = self.yard.live()[attempt_id]
+        self.yard.ended(attempt_id, exit_code, cause)
+        self.plain.end(*unit_of(attempt_id), cause.value, exit_code)
+        self.ended.append((attempt_id, host))
+
+    @rule(data=st.data(), exit_code=st.sampled_from([0, 1]))
+    def say_again(self, data: st.DataObject, exit_code: int) -> None:
+        """Replaying an end, or a wish to stop, changes nothing, whatever it says now."""
+        if self.ended:
+            attempt_id, host = data.draw(st.sampled_from(self.ended))
+            before = describe(self.yard.world)
+            self.yard.report(ended_report(attempt_id, exit_code), host)
+            assert describe(self.yard.world) == before
 
     @rule(data=st.data())
     def start_one(self, data: st.DataObject) -> None:
@@ -100,15 +148,30 @@ class YardMachine(RuleBasedStateMachine):
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
         self.yard.cancel(job)
+        self.plain.cancel(job, None)
+        before = describe(self.yard.world)
+        self.yard.cancel(job)
+        assert describe(self.yard.world) == before
 
     @rule(job=jobs, index=st.integers(0, 69))
     def cancel_child(self, job: str, index: int) -> None:
         if index < self.yard.world.jobs[JobId(job)].array_size:
             self.yard.cancel(f"{job}:{index}")
+            self.plain.cancel(job, index)
 
     @rule(job=jobs)
     def terminate(self, job: str) -> None:
         self.yard.terminate(job)
+        self.plain.terminate(job, None)
+        before = describe(self.yard.world)
+        self.yard.terminate(job)
+        assert describe(self.yard.world) == before
+
+    @rule(job=jobs, index=st.integers(0, 69))
+    def terminate_child(self, job: str, index: int) -> None:
+        if index < self.yard.world.jobs[JobId(job)].array_size:
+            self.yard.terminate(f"{job}:{index}")
+            self.plain.terminate(job, index)
 
     @rule(name=st.sampled_from("ab"))
     def host_leaves(self, name: str) -> None:
@@ -123,18 +186,59 @@ class YardMachine(RuleBasedStateMachine):
         invariants.check(again)
         assert describe(again) == describe(world)
         self.yard.world = again
+        self._join()
+
+    def _join(self) -> None:
+        again = self.yard.world
         for number, name in enumerate("ab", start=2):
             gpus = len(again.hosts[HostId(name)].record.facts.gpus)
             cpu = again.hosts[HostId(name)].record.facts.capacity.cpu_millis
             self.yard.host(name, *self._reports(name), session=number, cpu=cpu, gpus=gpus)
 
-    def _reports(self, name: str) -> list[object]:
-        from batchyard_controller.core.events import Phase, Report  # noqa: PLC0415
+    def teardown(self) -> None:
+        """Nothing is stuck: once hosts are there and all succeeds, only what no host could hold is left waiting."""
+        if not hasattr(self, "yard"):
+            return
+        self._join()
+        while self.yard.plan() or self.yard.live():
+            for attempt_id in sorted(self.yard.live()):
+                if attempt_id not in self.starts:
+                    self.starts.add(attempt_id)
+                    self.plain.claim(*unit_of(attempt_id))
+                self._end(attempt_id, 0, EndCause.EXITED)
+        self.states_are_those_of_the_plain_rules()
+        for job in self.yard.world.jobs.values():
+            indices: Iterable[int | None] = range(job.array_size) if job.array_size else (None,)
+            if any(self.yard.world.is_runnable(job, index) for index in indices):
+                assert job.spec.container.resources.cpu_millis == 9000, f"{job.id} is stuck"
 
+    def _reports(self, name: str) -> list[Report]:
         return [
             Report(attempt_id=a.id, phase=Phase.RUNNING if a.started_at_ms else Phase.STARTING)
             for a in self.yard.world.hosts[HostId(name)].attempts.values()
         ]
+
+    @invariant()
+    def states_are_those_of_the_plain_rules(self) -> None:
+        if hasattr(self, "yard"):
+            world = self.yard.world
+            for job_id, plain in self.plain.jobs.items():
+                job = world.jobs[JobId(job_id)]
+                told = [world.state_of(job, i if job.array_size else None) for i in range(len(plain.units))]
+                assert [PLAIN[state] for state in told] == [unit.state for unit in plain.units], job_id
+                assert (job.state.is_final, job.state is JobState.FAILED) == (
+                    plain.state != WAITING,
+                    plain.state == FAILED,
+                )
+
+    @invariant()
+    def everybody_who_waits_says_why(self) -> None:
+        if hasattr(self, "yard"):
+            for job in self.yard.world.jobs.values():
+                for index in (0, job.array_size - 1, None) if job.array_size else (None,):
+                    state = self.yard.world.state_of(job, index)
+                    why = waiting_reason(self.yard.world, job, index)
+                    assert bool(why) == (state in (JobState.PENDING, JobState.RUNNABLE)), (job.id, index, why)
 
     @invariant()
     def final_states_stay(self) -> None:
@@ -160,6 +264,27 @@ class YardMachine(RuleBasedStateMachine):
                     children = self.yard.world.children[job.id]
                     busy = sum(children.count(s) for s in (JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING))
                     assert busy <= job.array_concurrency
+
+
+def unit_of(attempt_id: str) -> tuple[str, int]:
+    """Return the job of an attempt and the place of its unit in it."""
+    job_id, index = split_job_id(attempt_id.rpartition("#")[0])
+    return job_id, index or 0
+
+
+def plain_job(job: Job) -> PlainJob:
+    """Return what the plain rules need to know of a job."""
+    kinds = [(d.type.value, d.job_id) for d in job.depends_on]
+    return PlainJob(
+        units=[Unit() for _ in range(job.array_size or 1)],
+        whole=[(kind, other) for kind, other in kinds if kind not in ("N_TO_N", "SEQUENTIAL")],
+        n_to_n=[other for kind, other in kinds if kind == "N_TO_N"],
+        is_sequential=any(kind == "SEQUENTIAL" for kind, _ in kinds),
+        bound=job.array_concurrency,
+        attempts=job.spec.retry.attempts,
+        infrastructure=job.spec.retry.infrastructure_retries,
+        exit_codes=tuple(rule.on_exit_code for rule in job.spec.retry.rules),
+    )
 
 
 def states(world: World) -> dict[str, JobState]:

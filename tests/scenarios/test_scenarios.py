@@ -40,6 +40,6 @@ def play(text: str) -> str:
 
 
 def _play_block(stage: Stage, block: str) -> str:
-    asked = block.split(f"\n{RULE}\n")[0].split("\n")
+    asked = block.split(f"\n{RULE}\n", maxsplit=1)[0].split("\n")
     followed = [told for line in asked if not line.startswith("#") for told in stage.play(line)]
     return "\n".join([*asked, RULE, *followed] if followed else asked)

@@ -72,7 +72,9 @@ class Progress:
             self._fail_waiting(job, Trigger.DEPENDENCY_FAILED, standing.failure)
         else:
             self._fail_with_ended_counterparts(job)
-            if not job.unmet:
+            if job.unmet:
+                self._look_at_children(job)  # some may have lost theirs already
+            else:
                 self._release(job)
         if job.array_size and not job.state.is_final and world.children[job.id].all_final:
             # After a restart: the children's ends were stored, the array's was not.
@@ -106,10 +108,14 @@ class Progress:
             self._move_whole(job, Trigger.RELEASED)
             self._world.await_hosts(job)
             return
+        self._look_at_children(job)
+        self.admit(job)
+
+    def _look_at_children(self, job: Job) -> None:
+        """Fail or release the children that wait for single others, by what these have come to so far."""
         if waits_by_child(job):
             for index in self._candidates(job):
                 self._look_at_child(job, index)
-        self.admit(job)
 
     def _candidates(self, job: Job) -> Iterable[int]:
         """Return the children whose single dependencies may be met or lost by what has ended so far."""
