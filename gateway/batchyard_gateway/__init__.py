@@ -1,0 +1,1 @@
+"""The gateway: the AWS Batch API, and what surrounds it, over the SDK."""

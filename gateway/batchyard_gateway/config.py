@@ -1,0 +1,56 @@
+"""Configuration of the gateway: flags over environment over file over defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+DEFAULT_LISTEN = "127.0.0.1:8471"
+DEFAULT_ACCOUNT_ID = "000000000000"
+DEFAULT_REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    What the gateway is told.
+
+    Attributes:
+        listen: ``host:port`` of the HTTP listener.
+        controller: Address of the controller.
+        account_id: Twelve digits, for ARNs.
+        region: For ARNs of requests that name none, and the only one that signed requests may name.
+        calls_per_second: Most calls a second, over all callers; 0 means no limit.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    controller: str
+    account_id: str = DEFAULT_ACCOUNT_ID
+    region: str = DEFAULT_REGION
+    calls_per_second: float = 0.0
+    log_level: str = "info"
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """
+    Split ``host:port``.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+        raise ValueError(f"must be host:port, not {listen!r}")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(listen: str) -> bool:
+    """Say whether nobody beyond this machine can reach a listener."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,137 @@
+"""
+Services: what the gateway answers for, as data.
+
+A service is a name, a protocol and a table of operations; an operation is a handler
+from input to output. To add a service, build a `Service` and give it to
+`app.build`; to add an operation, add a row to its table. It must never know a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from batchyard.client import AsyncClient
+
+from .errors import ApiError
+from .wire import Answer, Request
+
+Members = dict[str, Any]
+"""An input or output: members by AWS's names, values as JSON has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """
+    Who calls.
+
+    Attributes:
+        access_key_id: Of the key that signed; empty when none was needed.
+    """
+
+    access_key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """
+    What a handler may use besides its input.
+
+    Attributes:
+        client: The SDK's, connected to the controller.
+        principal: Who calls.
+        account_id: For ARNs: twelve digits.
+        region: For ARNs: the one that the request was signed for, else the gateway's.
+        request_id: Of this request: what ``x-amzn-RequestId`` says.
+        invocation_id: The same for each try that an SDK makes of one call; may be empty.
+    """
+
+    client: AsyncClient
+    principal: Principal
+    account_id: str
+    region: str
+    request_id: str
+    invocation_id: str = ""
+
+
+Handler = Callable[[Context, Members], Awaitable[Members]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """
+    One operation of a service.
+
+    Attributes:
+        name: AWS's, such as ``SubmitJob``.
+        handler: From input to output; raises `ApiError` or the SDK's errors.
+        is_change: It changes something, so that a signature must not serve twice.
+        method: For REST: the HTTP method.
+        path: For REST: the path; a last part in braces is a member, percent-encoded.
+        query: For REST: members that come in the query, a list each.
+    """
+
+    name: str
+    handler: Handler
+    is_change: bool = False
+    method: str = "POST"
+    path: str = ""
+    query: tuple[str, ...] = ()
+
+
+class WireProtocol(Protocol):
+    """How a service's requests are read and its answers written."""
+
+    def operation(self, service: Service, request: Request) -> Operation:
+        """
+        Find the operation that a request is for.
+
+        Raises:
+            ApiError: there is none.
+        """
+
+    def read(self, operation: Operation, request: Request) -> Members:
+        """
+        Read the input.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
+
+    def write(self, operation: Operation, output: Members, request_id: str) -> Answer:
+        """Write the output."""
+
+    def write_error(self, error: ApiError, request_id: str) -> Answer:
+        """Write an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """
+    One AWS service.
+
+    Attributes:
+        name: Its name in signatures, such as ``batch``.
+        protocol: How it speaks.
+        operations: By name.
+        target_prefix: For JSON services: what stands before the dot of ``X-Amz-Target``.
+    """
+
+    name: str
+    protocol: WireProtocol
+    operations: Mapping[str, Operation]
+    target_prefix: str = ""
+
+
+Authenticate = Callable[[Request, bool], Awaitable[Principal]]
+"""
+Says who sent a request, before anything of its body is read; the flag says that it changes something.
+
+Raises `ApiError` (``code``, ``message``, ``status`` as AWS has them) when it is refused.
+"""
+
+
+async def anybody(_request: Request, _is_change: bool) -> Principal:
+    """Take every request: for a gateway that only its own machine reaches."""
+    return Principal()
