@@ -258,7 +258,7 @@ def yard(folder: Path) -> Iterator[Client]:
     """Run ``batchyard up`` with its state in *folder*; yield a client of it when its hosts are ready."""
     address = f"127.0.0.1:{free_port()}"
     command = [str(Path(sys.executable).with_name("batchyard")), "up", "--agents", str(AGENTS)]
-    command += ["--listen", address, "--state-dir", str(folder / "state")]
+    command += ["--listen", address, "--http", "", "--state-dir", str(folder / "state")]
     click.echo(f"starting: batchyard {' '.join(command[1:])}")
     with (folder / "up.log").open("wb") as output:
         # A session of its own: an interrupt reaches the demo, which then takes it down in order.

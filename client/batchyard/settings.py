@@ -5,7 +5,7 @@ Settings: where a value comes from when no flag gives it.
 
 The file is ``$BATCHYARD_CONFIG``, else ``~/.config/batchyard/config.toml``, else
 ``/etc/batchyard/config.toml``; the first that exists is read, alone. Its sections
-are ``[client]``, ``[controller]`` and ``[agent]``; keys are the long flags'
+are ``[client]``, ``[controller]``, ``[agent]`` and ``[gateway]``; keys are the long flags'
 names, with ``_`` or ``-``. The client's one door to the environment.
 """
 
@@ -21,7 +21,7 @@ from batchyard.errors import InvalidArgumentError, Violation
 DEFAULT_ADDRESS = "127.0.0.1:8470"
 DEFAULT_PORT = 8470
 
-SECTIONS = ("client", "controller", "agent")
+SECTIONS = ("client", "controller", "agent", "gateway")
 CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
 
 
@@ -70,7 +70,7 @@ def defaults(
     A table of plain values becomes a list of ``key=value``.
 
     Args:
-        section: ``client``, ``controller`` or ``agent``.
+        section: ``client``, ``controller``, ``agent`` or ``gateway``.
         environment: Instead of the process's own.
         known: The keys allowed; None allows any.
 

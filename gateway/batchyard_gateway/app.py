@@ -7,12 +7,16 @@ no more of a body is kept than is allowed; and authentication comes before readi
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -22,7 +26,8 @@ from starlette.routing import BaseRoute, Route
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
 
-from .config import Config
+from .batch.operations import SERVICE as BATCH
+from .config import Config, is_loopback, split_listen
 from .errors import ApiError, ClientException, ServerException, TooManyRequestsException
 from .routing import find_service, region_of
 from .services import Authenticate, Context, Operation, Service, anybody
@@ -33,6 +38,18 @@ BODY_BYTES_MAX = 5 << 20
 """Ours: longer than any input that is taken, so that a list far too long still gets the service's own error."""
 
 _INVOCATION_LENGTH_MAX = 64
+
+REQUESTS_MAX = 512
+"""Requests under way at once; more are told to come again (503), which every AWS SDK does."""
+
+HEAD_BYTES_MAX = 64 << 10
+"""Longest head of a request."""
+
+KEEP_ALIVE_S = 60
+"""How long a quiet connection is kept: longer than clients keep one in their pools would be in vain."""
+
+BACKLOG = 1024
+STOP_GRACE_S = 5
 
 log = structlog.get_logger()
 
@@ -131,3 +148,65 @@ async def _receive(http: HttpRequest) -> Request:
 
 def _respond(answer: Answer) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
+
+
+async def serve(config: Config) -> None:
+    """
+    Serve until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    if not is_loopback(config.listen):
+        log.warning(
+            "LISTENING BEYOND LOOPBACK WITHOUT ENCRYPTION: keep it behind a proxy that adds TLS", address=config.listen
+        )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn ends well on these, then sends them again for whoever else may want them: nobody does.
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    async with AsyncClient(config.controller) as client:
+        application = build(Gateway(config=config, client=client, services=(BATCH,)))
+        with listen(config.listen) as listener:
+            log.info("listening", address=config.listen, controller=config.controller)
+            await server(application).serve(sockets=[listener])
+    log.info("stopped")
+
+
+def server(application: Starlette) -> uvicorn.Server:
+    """Make the HTTP server: h11, which is strict, and no more at once than is good."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=REQUESTS_MAX,
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_GRACE_S,
+        )
+    )
+
+
+def listen(address: str) -> socket.socket:
+    """
+    Open the listener.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    host, port = split_listen(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as err:
+        listener.close()
+        raise OSError(f"cannot listen on {address}: {err.strerror}") from err
+    return listener

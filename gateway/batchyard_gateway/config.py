@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
+from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT
+
 DEFAULT_LISTEN = "127.0.0.1:8471"
-DEFAULT_ACCOUNT_ID = "000000000000"
-DEFAULT_REGION = "us-east-1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +27,45 @@ class Config:
 
     listen: str = DEFAULT_LISTEN
     controller: str
-    account_id: str = DEFAULT_ACCOUNT_ID
-    region: str = DEFAULT_REGION
+    account_id: str = ACCOUNT_ID_DEFAULT
+    region: str = REGION_DEFAULT
     calls_per_second: float = 0.0
     log_level: str = "info"
+
+
+def parse_listen(text: str) -> str:
+    """
+    Return the address of a listener.
+
+    Raises:
+        ValueError: it is not ``host:port``.
+    """
+    split_listen(text)
+    return text
+
+
+def parse_account_id(text: str) -> str:
+    """
+    Return an account id.
+
+    Raises:
+        ValueError: it is not 12 digits.
+    """
+    if not re.fullmatch(r"[0-9]{12}", text, re.ASCII):
+        raise ValueError(f"must be 12 digits, not {text!r}")
+    return text
+
+
+def parse_region(text: str) -> str:
+    """
+    Return the name of a region.
+
+    Raises:
+        ValueError: no region can be called so.
+    """
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", text, re.ASCII):
+        raise ValueError(f"must be of small letters, digits and '-', not {text!r}")
+    return text
 
 
 def split_listen(listen: str) -> tuple[str, int]:

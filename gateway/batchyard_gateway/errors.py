@@ -25,12 +25,24 @@ class ApiError(Exception):
         self.message = message
         self.status = status
 
+    def told(self, request_id: str) -> str:
+        """Return the sentence as it is told to the caller of one request."""
+        return self.message
+
 
 class ClientException(ApiError):  # noqa: N818  # AWS's name
     """The request is at fault (AWS Batch: ClientException, 400)."""
 
     def __init__(self, message: str) -> None:
         super().__init__("ClientException", message)
+
+
+class ExecutionException(ClientException):
+    """A ClientException that AWS Batch tells in its longer form, with the request's id."""
+
+    def told(self, request_id: str) -> str:
+        """Return the sentence in its longer form."""
+        return f"Error executing request, Exception : {self.message}, RequestId: {request_id}"
 
 
 class ServerException(ApiError):  # noqa: N818  # AWS's name

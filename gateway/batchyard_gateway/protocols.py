@@ -60,7 +60,7 @@ class RestJson:
     def write_error(self, error: ApiError, request_id: str) -> Answer:
         """Write an error: its name in header and body."""
         headers = {"x-amzn-ErrorType": error.code, **_ids(request_id)}
-        body = _json({"__type": error.code, "message": error.message})
+        body = _json({"__type": error.code, "message": error.told(request_id)})
         return Answer(status=error.status, body=body, content_type="application/json", headers=headers)
 
 
@@ -89,7 +89,7 @@ class JsonRpc:
     def write_error(self, error: ApiError, request_id: str) -> Answer:
         """Write an error."""
         headers = {"x-amzn-ErrorType": error.code, **_ids(request_id)}
-        body = _json({"__type": error.code, "message": error.message})
+        body = _json({"__type": error.code, "message": error.told(request_id)})
         return Answer(status=error.status, body=body, content_type=self.content_type, headers=headers)
 
 
@@ -128,7 +128,7 @@ class Query:
     def write_error(self, error: ApiError, request_id: str) -> Answer:
         """Write an error."""
         kind = "Sender" if error.status < 500 else "Receiver"
-        text = f"<Error><Type>{kind}</Type><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
+        text = f"<Error><Type>{kind}</Type><Code>{escape(error.code)}</Code><Message>{escape(error.told(request_id))}</Message></Error>"
         ids = f"<RequestId>{escape(request_id)}</RequestId>"
         return _xml(error.status, f'<ErrorResponse xmlns="{self._namespace}">{text}{ids}</ErrorResponse>', request_id)
 
@@ -160,7 +160,7 @@ class Ec2Query(Query):
 
     def write_error(self, error: ApiError, request_id: str) -> Answer:
         """Write an error."""
-        text = f"<Error><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
+        text = f"<Error><Code>{escape(error.code)}</Code><Message>{escape(error.told(request_id))}</Message></Error>"
         ids = f"<RequestID>{escape(request_id)}</RequestID>"
         return _xml(error.status, f"<Response><Errors>{text}</Errors>{ids}</Response>", request_id)
 

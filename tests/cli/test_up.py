@@ -36,13 +36,14 @@ class Up:
 
     def __init__(self, state_dir: Path, *flags: str, port: int | None = None) -> None:
         self.address = f"127.0.0.1:{port or free_port()}"
+        self.http = f"127.0.0.1:{free_port()}"
         self.log = state_dir.parent / "up.log"
         self.log.touch()
         self.seen = self.log.stat().st_size
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "batchyard", "up", "--listen", self.address),
+                    *(sys.executable, "-m", "batchyard", "up", "--listen", self.address, "--http", self.http),
                     *("--state-dir", str(state_dir), "--runtimes", "process", *flags),
                 ],
                 stdout=log,
@@ -95,7 +96,11 @@ def test_a_job_runs_at_once_and_ctrl_c_stops_all(tmp_path: Path, ups: list[Up]) 
     assert "batchyard: stopping" in up.text()
     assert "did not stop in time" not in up.text()
     assert up.run("jobs").returncode == 4
-    assert {path.name for path in (tmp_path / "state").glob("*.log")} == {"controller.log", "agent-1.log"}
+    assert {path.name for path in (tmp_path / "state").glob("*.log")} == {
+        "controller.log",
+        "agent-1.log",
+        "gateway.log",
+    }
 
 
 def test_running_attempts_go_on_and_are_found_again(tmp_path: Path, ups: list[Up]) -> None:
@@ -162,7 +167,10 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert main(["up", "--listen", address, "--state-dir", str(tmp_path)]) == 1
-    assert f"something listens at {address} already" in capsys.readouterr().err
+        assert f"something listens at {address} already" in capsys.readouterr().err
+        listen = f"127.0.0.1:{free_port()}"
+        assert main(["up", "--listen", listen, "--http", address, "--state-dir", str(tmp_path)]) == 1
+        assert f"something listens at {address} already; stop it or give another --http" in capsys.readouterr().err
 
 
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +185,7 @@ def test_missing_programs_are_named() -> None:
         "u.find_spec = lambda name: None if name.startswith('batchyard_') else find(name); "
         "from batchyard.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    for command in ("up", "controller", "agent"):
+    for command in ("up", "controller", "agent", "gateway"):
         answer = subprocess.run(
             [sys.executable, "-c", script, command], capture_output=True, text=True, timeout=60, check=False
         )
@@ -185,7 +193,7 @@ def test_missing_programs_are_named() -> None:
         assert 'pip install "batchyard[all]"' in answer.stderr
 
 
-@pytest.mark.parametrize("command", ["controller", "agent"])
+@pytest.mark.parametrize("command", ["controller", "agent", "gateway"])
 def test_programs_get_their_arguments_as_they_are(command: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "batchyard", command, "--help"], capture_output=True, text=True, timeout=60, check=False
@@ -195,11 +203,14 @@ def test_programs_get_their_arguments_as_they_are(command: str) -> None:
 
 
 def test_what_one_agent_is_told(tmp_path: Path) -> None:
-    plan = yard_plan("127.0.0.1:8470", tmp_path, 1, "", None)
+    plan = yard_plan("127.0.0.1:8470", None, tmp_path, 1, "", None)
     (agent,) = plan.agents()
     assert plan.controller().arguments[1:] == (
         *("-m", "batchyard_controller", "--listen", "127.0.0.1:8470"),
         *("--store", f"sqlite:///{tmp_path}/controller.sqlite"),
+    )
+    assert plan.gateway().arguments[1:] == (
+        *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471", "--controller", "127.0.0.1:8470"),
     )
     assert agent.arguments[1:] == (
         *("-m", "batchyard_agent", "--controller", "127.0.0.1:8470"),
@@ -210,6 +221,7 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
 def test_what_several_agents_are_told(tmp_path: Path) -> None:
     plan = YardPlan(
         listen="h:1",
+        http="",
         state_dir=tmp_path,
         store="etcd://e:2379",
         host_names=("a-1", "a-2"),

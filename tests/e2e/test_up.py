@@ -43,7 +43,9 @@ class Up:
         self.address = f"127.0.0.1:{quiet_port()}"
         self._environment = {**os.environ, "BATCHYARD_ADDRESS": self.address}
         self._children: list[psutil.Process] = []
-        self.program = self.prepare("up", "up", "--listen", self.address, "--state-dir", str(self.state_dir))
+        self.program = self.prepare(
+            "up", "up", "--listen", self.address, "--http", "", "--state-dir", str(self.state_dir)
+        )
 
     def prepare(self, name: str, *arguments: str) -> Program:
         """Prepare a command line of ours that goes on for a while."""
@@ -167,7 +169,9 @@ def test_an_interrupt_leaves_jobs_alone(up: Up, witness: Witness) -> None:
     up.await_state(job_id, "RUNNING")
     before = processes(up.agent_dir)
 
-    second = up.prepare("second", "up", "--listen", f"127.0.0.1:{quiet_port()}", "--state-dir", str(up.state_dir))
+    second = up.prepare(
+        "second", "up", "--listen", f"127.0.0.1:{quiet_port()}", "--http", "", "--state-dir", str(up.state_dir)
+    )
     second.start()
     assert second.wait() == 1
     assert f"another `batchyard up` uses {up.state_dir}" in second.text()

@@ -22,6 +22,7 @@ COMMANDS = {
     "up": ("up", "Start a whole yard on this machine."),
     "controller": ("up", "Start a controller."),
     "agent": ("up", "Start an agent."),
+    "gateway": ("up", "Start a gateway: the AWS Batch API over HTTP."),
     "submit": ("submit", "Submit a job."),
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),

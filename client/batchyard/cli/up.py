@@ -1,7 +1,7 @@
 """
-Commands that start something: ``up`` (a whole yard), ``controller``, ``agent``.
+Commands that start something: ``up`` (a whole yard), ``controller``, ``agent``, ``gateway``.
 
-The client never imports the controller or the agent: it starts them as programs.
+The client never imports what it starts: they are programs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CONTROLLER = "batchyard_controller"
 AGENT = "batchyard_agent"
+GATEWAY = "batchyard_gateway"
 
 START_LIMIT_S = 60.0
 """How long the controller may take to answer, and the agents to appear."""
@@ -40,7 +41,7 @@ START_LIMIT_S = 60.0
 _LOOK_S = 0.2
 
 _UP_HELP = """
-Start a whole yard on this machine: a controller and agents.
+Start a whole yard on this machine: a controller, agents and a gateway.
 
 Needs no root, no etcd and no Docker. State is kept and found again by the next
 `batchyard up`; Ctrl-C stops the yard, but not the jobs that run.
@@ -54,6 +55,7 @@ class YardPlan:
 
     Attributes:
         listen: Address of the controller.
+        http: Address of the gateway; empty for none.
         state_dir: Where everything is kept.
         store: The controller's store.
         host_names: One for each agent.
@@ -63,6 +65,7 @@ class YardPlan:
     """
 
     listen: str
+    http: str
     state_dir: Path
     store: str
     host_names: tuple[str, ...]
@@ -76,6 +79,14 @@ class YardPlan:
             name="controller",
             arguments=(sys.executable, "-m", CONTROLLER, "--listen", self.listen, "--store", self.store),
             log=self.state_dir / "controller.log",
+        )
+
+    def gateway(self) -> ChildSpec:
+        """Return the gateway to start."""
+        return ChildSpec(
+            name="gateway",
+            arguments=(sys.executable, "-m", GATEWAY, "--listen", self.http, "--controller", self.listen),
+            log=self.state_dir / "gateway.log",
         )
 
     def agents(self) -> Iterator[ChildSpec]:
@@ -92,17 +103,28 @@ class YardPlan:
 
 @click.command(help=_UP_HELP, short_help="Start a whole yard on this machine.")
 @click.option("--listen", default=settings.DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT")
+@click.option("--http", metavar="HOST:PORT", help="The gateway's. Default: the next port; '' starts no gateway.")
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: below the user's home.")
 @click.option("--agents", type=click.IntRange(1, 64), default=1, show_default=True, help="Agents to start.")
 @click.option("--runtimes", default="", help="What agents may run: docker,process. Default: what the machine has.")
 @click.option("--store", help="sqlite:///FILE or etcd://HOST:PORT. Default: sqlite in the state directory.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the logs; they are in the state directory either way.")
-def up(listen: str, state_dir: Path | None, agents: int, runtimes: str, store: str | None, verbose: bool) -> int:
+def up(
+    listen: str,
+    http: str | None,
+    state_dir: Path | None,
+    agents: int,
+    runtimes: str,
+    store: str | None,
+    verbose: bool,
+) -> int:
     """Start a whole yard (the text of --help is ``_UP_HELP``)."""
-    require(CONTROLLER, AGENT)
+    require(CONTROLLER, AGENT, *([] if http == "" else [GATEWAY]))
     directory = (state_dir or settings.state_dir()).absolute()
-    plan = yard_plan(listen, directory, agents, runtimes, store)
-    _check_free(plan.listen)
+    plan = yard_plan(listen, http, directory, agents, runtimes, store)
+    _check_free(plan.listen, "--listen")
+    if plan.http:
+        _check_free(plan.http, "--http")
     with _only_one(directory), _stop_signals() as stop:
         children = Children()
         try:
@@ -125,6 +147,13 @@ def agent(arguments: tuple[str, ...]) -> None:
     _become(AGENT, arguments)
 
 
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def gateway(arguments: tuple[str, ...]) -> None:
+    """Start a gateway; --help shows its options."""
+    _become(GATEWAY, arguments)
+
+
 def require(*modules: str) -> None:
     """
     Make sure that programs are installed.
@@ -139,12 +168,15 @@ def require(*modules: str) -> None:
         )
 
 
-def yard_plan(listen: str, state_dir: Path, agents: int, runtimes: str, store: str | None) -> YardPlan:
+def yard_plan(
+    listen: str, http: str | None, state_dir: Path, agents: int, runtimes: str, store: str | None
+) -> YardPlan:
     """Decide what to start; several agents get an equal share of the machine each."""
     host = socket.gethostname()
     cpus, memory_mib = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return YardPlan(
         listen=settings.parse_address(listen),
+        http=_next_port(settings.parse_address(listen)) if http is None else http and settings.parse_address(http),
         state_dir=state_dir,
         store=store or f"sqlite:///{state_dir / 'controller.sqlite'}",
         host_names=(host,) if agents == 1 else tuple(f"{host}-{i}" for i in range(1, agents + 1)),
@@ -152,6 +184,14 @@ def yard_plan(listen: str, state_dir: Path, agents: int, runtimes: str, store: s
         cpu_millis=0 if agents == 1 else cpus * 1000 // agents,
         memory_mib=0 if agents == 1 else memory_mib // agents,
     )
+
+
+def _next_port(listen: str) -> str:
+    """Return the address after a controller's, where its gateway listens: 8471 after 8470."""
+    host, _, port = listen.rpartition(":")
+    if listen.startswith("unix:") or int(port) == 65535:
+        raise click.UsageError(f"there is no next port after {listen}: give --http")
+    return f"{host}:{int(port) + 1}"
 
 
 def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: bool) -> int:
@@ -170,6 +210,10 @@ def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: 
             return _ended(children, stop, f"the agents were not ready within {START_LIMIT_S:g} s")
         if not _until(lambda: _has_defaults(client), children, stop, verbose=verbose):
             return _ended(children, stop, f"the default queue was not ready within {START_LIMIT_S:g} s")
+        if plan.http:
+            children.start(plan.gateway())
+            if not _until(lambda: _listens(plan.http), children, stop, verbose=verbose):
+                return _ended(children, stop, f"the gateway did not answer within {START_LIMIT_S:g} s")
         _tell_ready(client, plan)
         while not stop.is_set() and children.dead() is None:
             _show_logs(children, verbose=verbose)
@@ -230,7 +274,7 @@ def _has_defaults(client: Client) -> bool:
 def _tell_ready(client: Client, plan: YardPlan) -> None:
     hosts = [host for host in client.list_hosts() if host.facts.name in plan.host_names]
     running = sum(host.attempts for host in hosts)
-    out.note(f"ready at {plan.listen}")
+    out.note(f"ready at {plan.listen}" + (f"; AWS Batch API at http://{plan.http}" if plan.http else ""))
     for host in hosts:
         capacity = host.facts.capacity
         amounts = resources_line(capacity.cpu_millis, capacity.memory_mib, capacity.gpu_millis, 0)
@@ -239,6 +283,8 @@ def _tell_ready(client: Client, plan: YardPlan) -> None:
         out.note(f"attempts found running: {running}")
     prefix = "" if plan.listen == settings.DEFAULT_ADDRESS else f"BATCHYARD_ADDRESS={plan.listen} "
     out.note(f"in another terminal: {prefix}batchyard submit --follow -- echo hello")
+    if plan.http:
+        out.note(f"or: AWS_ENDPOINT_URL_BATCH=http://{plan.http} aws batch describe-job-queues")
     out.note("Ctrl-C stops it")
 
 
@@ -308,14 +354,19 @@ def _only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(listen: str) -> None:
-    """Refuse an address that is taken: our own controller's silence would be hidden by the other's answers."""
-    host, _, port = listen.rpartition(":")
+def _check_free(address: str, flag: str) -> None:
+    """Refuse an address that is taken: our own program's silence would be hidden by the other's answers."""
+    if _listens(address):
+        raise click.ClickException(f"something listens at {address} already; stop it or give another {flag}")
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
     except OSError:
-        return
-    raise click.ClickException(f"something listens at {listen} already; stop it or give another --listen")
+        return False
+    return True
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""``python -m batchyard_gateway``: the gateway process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+
+import click
+import structlog
+
+from batchyard import settings
+from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT
+from batchyard.errors import InvalidArgumentError
+
+from .app import serve
+from .config import DEFAULT_LISTEN, Config, parse_account_id, parse_listen, parse_region
+
+
+def set_up_logging(level: str) -> None:
+    """Have structlog write to stderr: for a person on a terminal, as key=value elsewhere."""
+    renderer: structlog.typing.Processor = structlog.processors.LogfmtRenderer(
+        key_order=["timestamp", "level", "event"]
+    )
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
+    """Make a click callback of a parser; what the parser refuses is an error of that option."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        try:
+            return parse(value)
+        except (ValueError, InvalidArgumentError) as err:
+            raise click.BadParameter(str(err), ctx, param) from err
+
+    return callback
+
+
+@click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_GATEWAY", "show_default": True})
+@click.option("--listen", default=DEFAULT_LISTEN, callback=_reads(parse_listen), help="host:port of the HTTP listener.")
+@click.option(
+    "--controller",
+    default=settings.DEFAULT_ADDRESS,
+    callback=_reads(settings.parse_address),
+    help="Where the controller listens.",
+)
+@click.option(
+    "--account-id", default=ACCOUNT_ID_DEFAULT, callback=_reads(parse_account_id), help="For ARNs: 12 digits."
+)
+@click.option(
+    "--region",
+    default=REGION_DEFAULT,
+    callback=_reads(parse_region),
+    help="For ARNs; signed requests must be for it.",
+)
+@click.option(
+    "--calls-per-second",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Most calls a second, over all callers; beyond it they are told to slow down. 0: no limit.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def main(listen: str, controller: str, account_id: str, region: str, calls_per_second: float, log_level: str) -> None:
+    """Speak the AWS Batch API for a Batchyard controller."""
+    set_up_logging(log_level)
+    config = Config(
+        listen=listen,
+        controller=controller,
+        account_id=account_id,
+        region=region,
+        calls_per_second=calls_per_second,
+        log_level=log_level,
+    )
+    try:
+        asyncio.run(serve(config))
+    except OSError as err:
+        raise click.ClickException(str(err)) from err
+
+
+def entry() -> None:
+    """Read the file's defaults, then start."""
+    try:
+        default_map = settings.defaults("gateway")
+    except InvalidArgumentError as err:
+        click.echo(f"Error: {err}", err=True)
+        sys.exit(2)
+    main(prog_name="batchyard gateway", default_map=default_map)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,150 @@
+"""
+Definitions: AWS's job definitions to the contract's and back.
+
+Pure. A definition never changes, so its residue is kept whole with it, and jobs
+inherit it.
+"""
+
+from __future__ import annotations
+
+from batchyard.v1 import job_definition_pb2 as pb
+from batchyard_gateway.errors import ClientException
+from batchyard_gateway.services import Members
+
+from . import containers, rules
+from .mapping import (
+    LISTED,
+    MAPPED,
+    Nested,
+    NestedList,
+    Plain,
+    Row,
+    Word,
+    annotated,
+    fields,
+    kept_in,
+    residue,
+    to_members,
+    to_message,
+)
+from .names import DEFINITION, Names, name_of
+
+
+class _DefinitionName(Plain):
+    """A definition by name or ARN."""
+
+    def into(self, value: str) -> str:
+        """Return its name, with the revision if one is named."""
+        return name_of(DEFINITION, value)
+
+
+_EXIT_RULE = (
+    Row("onStatusReason", "on_status_reason"),
+    Row("onReason", "on_reason"),
+    Row("onExitCode", "on_exit_code"),
+    Row("action", "action", Word(pb.EvaluateOnExitAction)),
+)
+_RETRY = (
+    Row("attempts", "attempts", always=True),
+    Row("evaluateOnExit", "evaluate_on_exit", NestedList(_EXIT_RULE, pb.EvaluateOnExit), always=True),
+)
+RETRY_STRATEGY = Row("retryStrategy", "retry_strategy", Nested(_RETRY, pb.RetryStrategy))
+TIMEOUT = Row("timeout.attemptDurationSeconds", "timeout_s")
+PARAMETERS = Row("parameters", "parameters", MAPPED, always=True)
+TAGS = Row("tags", "tags", MAPPED, always=True)
+PROPAGATE_TAGS = Row("propagateTags", "propagate_tags")
+
+_ROWS = (
+    PARAMETERS,
+    Row("schedulingPriority", "scheduling_priority"),
+    RETRY_STRATEGY,
+    PROPAGATE_TAGS,
+    TIMEOUT,
+    TAGS,
+    Row("platformCapabilities", "platform_capabilities", LISTED),
+)
+_STATUS = Row("status", "status", Word(pb.JobDefinitionStatus))
+_PAGE = (Row("jobDefinitionName", "name", _DefinitionName()), _STATUS, Row("nextToken", "page_token"))
+_KEPT_FOR_JOBS = ("platformCapabilities",)
+"""Members of a definition that jobs show, though the contract's jobs do not have them."""
+
+_NOT_OFFERED = {
+    "eksProperties": "jobs on Amazon EKS are not offered by Batchyard",
+    "nodeProperties": "multi-node parallel jobs are not supported yet",
+    "consumableResourceProperties": "consumable resources are not supported yet",
+}
+
+
+def check(members: Members) -> None:
+    """
+    Check a registration.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    rules.check_name("Job definition", members["jobDefinitionName"])
+    rules.check_size("Job definition", members, rules.DEFINITION_BYTES_MAX)
+    if members["type"] == "multinode":
+        raise ClientException("Multi-node parallel jobs are not supported yet")
+    rules.check_not_given(members, _NOT_OFFERED)
+    if len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:
+        raise ClientException("Job definitions of type container need either containerProperties or ecsProperties")
+    rules.check_between("schedulingPriority", members.get("schedulingPriority"), 0, rules.SCHEDULING_PRIORITY_MAX)
+    rules.check_retry(members)
+    rules.check_timeout(members)
+    containers.check(_container_of(members), members.get("platformCapabilities", ()))
+
+
+def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
+    """Return the contract's request for a registration that was checked."""
+    given = _container_of(members)
+    message = containers.container(given, fargate=containers.FARGATE in members.get("platformCapabilities", ()))
+    request = pb.RegisterJobDefinitionRequest(
+        name=members["jobDefinitionName"],
+        type=pb.JOB_DEFINITION_TYPE_CONTAINER,
+        container=message,
+        **fields(_ROWS, members),
+    )
+    kept = residue({row.member: members[row.member] for row in _ROWS if row.member in members}, _shown(request))
+    kept |= {name: members[name] for name in _KEPT_FOR_JOBS if name in members}
+    if "ecsProperties" in members:
+        kept["ecsProperties"] = members["ecsProperties"]
+    elif properties := containers.residue_of(given, message):
+        kept["containerProperties"] = properties
+    request.annotations.update(annotated(kept))
+    return request
+
+
+def page_request(members: Members) -> pb.ListJobDefinitionsRequest:
+    """Return the contract's request for a page of definitions."""
+    return to_message(_PAGE, pb.ListJobDefinitionsRequest, members)
+
+
+def members_of(definition: pb.JobDefinition, names: Names) -> Members:
+    """Return AWS's members of a definition."""
+    kept = kept_in(definition.annotations)
+    properties = kept.pop("containerProperties", {})
+    members = {
+        "jobDefinitionName": definition.name,
+        "jobDefinitionArn": names.arn(DEFINITION, f"{definition.name}:{definition.revision}"),
+        "revision": definition.revision,
+        **to_members((_STATUS,), definition),
+        "type": "container",
+        "containerOrchestrationType": "ECS",
+        **_shown(definition),
+        **kept,
+    }
+    if "ecsProperties" not in kept:
+        members["containerProperties"] = containers.members_of(definition.container) | properties
+    return members
+
+
+def _container_of(members: Members) -> Members:
+    if "ecsProperties" in members:
+        return containers.of_task(members["ecsProperties"])
+    properties: Members = members["containerProperties"]
+    return properties
+
+
+def _shown(message: pb.RegisterJobDefinitionRequest | pb.JobDefinition) -> Members:
+    return to_members(_ROWS, message)

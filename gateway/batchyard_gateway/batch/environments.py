@@ -1,0 +1,216 @@
+"""
+Environments: AWS's compute environments to the contract's and back.
+
+Pure. Members that own machines have no use for (subnets, roles, bids, ...) are kept as
+given and shown again. Fargate's kinds of capacity become the host kinds they are like.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from batchyard.v1 import compute_environment_pb2 as pb
+from batchyard_gateway.errors import ClientException, ExecutionException
+from batchyard_gateway.services import Members
+
+from . import rules
+from .mapping import ANNOTATION, LISTED, MAPPED, Row, Word, annotated, kept_in, residue, to_members, to_message
+from .names import ENVIRONMENT, Names
+
+FARGATE_TYPES = ("FARGATE", "FARGATE_SPOT")
+
+_CAPACITY_LIKE = {"FARGATE": "EC2", "FARGATE_SPOT": "SPOT"}
+_STRATEGY_LIKE = {
+    "BEST_FIT_PROGRESSIVE_ORDERED": "BEST_FIT_PROGRESSIVE",
+    "SPOT_CAPACITY_OPTIMIZED_PRIORITIZED": "SPOT_CAPACITY_OPTIMIZED",
+}
+_ANY_HOST = ("optimal", "default_x86_64", "default_arm64")
+"""AWS's words for: choose the instance types yourself."""
+
+_NAME = Row("computeEnvironmentName", "name")
+_TYPE = Row("type", "type", Word(pb.ComputeEnvironmentType))
+_STATE = Row("state", "state", Word(pb.ResourceState))
+_SERVICE_ROLE = Row("serviceRole", "service_role")
+_UNMANAGED = Row("unmanagedvCpus", "unmanaged_vcpus")
+_TAGS = Row("tags", "tags", MAPPED, always=True)
+_STATUS = (Row("status", "status", Word(pb.ResourceStatus)), Row("statusReason", "status_reason"))
+_CREATED = (_NAME, _TYPE, _STATE, _SERVICE_ROLE, _UNMANAGED, _TAGS)
+_CHANGED = (_STATE, _SERVICE_ROLE, _UNMANAGED)
+_SHOWN = (*_CREATED, *_STATUS)
+_RESOURCES = (
+    Row("type", "type", Word(pb.CapacityType), always=True),
+    Row("allocationStrategy", "allocation_strategy", Word(pb.AllocationStrategy)),
+    Row("minvCpus", "min_vcpus", always=True),
+    Row("maxvCpus", "max_vcpus", always=True),
+    Row("desiredvCpus", "desired_vcpus", always=True),
+    Row("instanceTypes", "instance_types", LISTED, always=True),
+)
+_EMPTY: Members = {"instanceTypes": []}
+_NOT_SHOWN_FOR_FARGATE = ("allocationStrategy", "minvCpus", "desiredvCpus", "instanceTypes")
+
+_NOT_FOR_FARGATE = (
+    *_NOT_SHOWN_FOR_FARGATE,
+    "ec2KeyPair",
+    "instanceRole",
+    "tags",
+    "placementGroup",
+    "bidPercentage",
+    "spotIamFleetRole",
+    "launchTemplate",
+    "imageId",
+    "ec2Configuration",
+    "scalingPolicy",
+)
+_NOT_OFFERED = {"eksConfiguration": "compute environments on Amazon EKS are not offered by Batchyard"}
+_RESOURCES_NOT_OFFERED = {
+    "managedInstancesProvider": "Amazon ECS Managed Instances are not offered by Batchyard",
+    "capacityTags": "Amazon ECS Managed Instances are not offered by Batchyard",
+}
+_KEPT = ("context", "ecsSettings")
+"""Members beside the resources that the contract does not have."""
+
+_SCALING_DOWN = (
+    "Manually scaling down compute environment is not supported. Disconnecting job queues from compute environment "
+    "will cause it to scale-down to minvCpus"
+)
+
+
+def check_new(members: Members) -> None:
+    """
+    Check a new compute environment.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    rules.check_name("Compute environment", members["computeEnvironmentName"])
+    rules.check_not_given(members, _NOT_OFFERED)
+    resources = members.get("computeResources")
+    if members["type"] == "UNMANAGED":
+        if resources is not None:
+            raise ExecutionException("computeResources is not applicable for UNMANAGED compute environments.")
+        return
+    if resources is None:
+        raise ExecutionException("computeResources is required for MANAGED compute environments.")
+    if "unmanagedvCpus" in members:
+        raise ExecutionException("unmanagedvCpus is not applicable for MANAGED compute environments.")
+    if resources["type"] not in FARGATE_TYPES:
+        if not resources.get("instanceRole"):
+            raise ExecutionException("Instance role is required.")
+        if "minvCpus" not in resources:
+            raise ExecutionException("Resource minvCpus is required.")
+    _check_resources(resources)
+
+
+def _check_resources(resources: Members) -> None:
+    rules.check_not_given(resources, _RESOURCES_NOT_OFFERED)
+    kind = resources["type"]
+    if kind == "ECS_MANAGED_INSTANCES":
+        raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
+    if kind in FARGATE_TYPES:
+        for name in _NOT_FOR_FARGATE:
+            if name in resources:
+                raise ExecutionException(f"{name} is not applicable for Fargate.")
+    if resources.get("allocationStrategy", "").startswith("SPOT") and kind != "SPOT":
+        raise ExecutionException(f"Allocation strategy {resources['allocationStrategy']} is only for SPOT.")
+    low, high = resources.get("minvCpus", 0), resources["maxvCpus"]
+    rules.check_between("maxvCpus", high, 1, (1 << 31) - 1)
+    rules.check_between("minvCpus", low, 0, high)
+    rules.check_between("desiredvCpus", resources.get("desiredvCpus"), low, high)
+    rules.check_between("bidPercentage", resources.get("bidPercentage"), 0, 100)
+    delay = resources.get("scalingPolicy", {}).get("minScaleDownDelayMinutes")
+    if delay:
+        rules.check_between("minScaleDownDelayMinutes", delay, 20, 10080)
+
+
+def creation(members: Members) -> pb.CreateComputeEnvironmentRequest:
+    """Return the contract's request for a new environment that was checked."""
+    request = to_message(_CREATED, pb.CreateComputeEnvironmentRequest, members)
+    if "computeResources" in members:
+        given = members["computeResources"]
+        request.compute_resources.CopyFrom(_resources({"desiredvCpus": given.get("minvCpus", 0), **given}))
+    request.annotations.update(annotated(_residue(members, request.compute_resources)))
+    return request
+
+
+def check_change(members: Members, found: pb.ComputeEnvironment) -> None:
+    """
+    Check a change of *found*.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    rules.check_not_given(members, _NOT_OFFERED)
+    is_managed = found.type == pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED
+    if "unmanagedvCpus" in members and is_managed:
+        raise ExecutionException("unmanagedvCpus is not applicable for MANAGED compute environments.")
+    changes = members.get("computeResources")
+    if changes is None:
+        return
+    if not is_managed:
+        raise ExecutionException("computeResources is not applicable for UNMANAGED compute environments.")
+    present = _resources_of(found)
+    if changes.get("desiredvCpus", present.get("desiredvCpus", 0)) < present.get("desiredvCpus", 0):
+        raise ClientException(_SCALING_DOWN)
+    _check_resources({**present, **changes})
+
+
+def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEnvironmentRequest:
+    """Return the contract's request for a change of *found* that was checked."""
+    request = to_message(_CHANGED, pb.UpdateComputeEnvironmentRequest, members)
+    request.name = found.name
+    kept = kept_in(found.annotations) | {name: members[name] for name in (*_KEPT, "updatePolicy") if name in members}
+    if "computeResources" in members:
+        merged = _resources_of(found) | members["computeResources"]
+        merged.pop("updateToLatestImageVersion", None)
+        # What hosts do now is not lowered below what the change asks for at least.
+        merged["desiredvCpus"] = max(merged.get("desiredvCpus", 0), merged.get("minvCpus", 0))
+        request.compute_resources.CopyFrom(_resources(merged))
+        request.compute_resources.labels.update(found.compute_resources.labels)
+        kept["computeResources"] = residue({**_EMPTY, **merged}, to_members(_RESOURCES, request.compute_resources))
+    request.annotations.update(annotated(kept) or {ANNOTATION: ""})
+    return request
+
+
+def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:
+    """Return AWS's members of an environment."""
+    kept = kept_in(environment.annotations)
+    kept.pop("computeResources", None)
+    arn = names.arn(ENVIRONMENT, environment.name)
+    return {
+        "computeEnvironmentArn": arn,
+        "ecsClusterArn": names.account.cluster(environment.name),
+        "computeResources": _resources_of(environment),
+        "containerOrchestrationType": "ECS",
+        "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{arn}@{environment.created_at_ms}")),
+        **to_members(_SHOWN, environment),
+        **kept,
+    }
+
+
+def _resources(members: Members) -> pb.ComputeResources:
+    alike = dict(members)
+    alike["type"] = _CAPACITY_LIKE.get(members["type"], members["type"])
+    strategy = members.get("allocationStrategy")
+    if strategy is not None:
+        alike["allocationStrategy"] = _STRATEGY_LIKE.get(strategy, strategy)
+    types = members.get("instanceTypes", [])
+    alike["instanceTypes"] = [] if any(each in _ANY_HOST for each in types) else types
+    return to_message(_RESOURCES, pb.ComputeResources, alike)
+
+
+def _residue(members: Members, resources: pb.ComputeResources) -> Members:
+    kept = {name: members[name] for name in _KEPT if name in members}
+    given = members.get("computeResources")
+    if given is not None:
+        kept["computeResources"] = residue({**_EMPTY, **given}, to_members(_RESOURCES, resources))
+    return {name: value for name, value in kept.items() if value}
+
+
+def _resources_of(environment: pb.ComputeEnvironment) -> Members:
+    """Return AWS's members of an environment's resources, for all kinds: tools read their type unasked."""
+    members = to_members(_RESOURCES, environment.compute_resources)
+    members |= kept_in(environment.annotations).get("computeResources", {})
+    if members["type"] in FARGATE_TYPES:
+        for name in _NOT_SHOWN_FOR_FARGATE:
+            members.pop(name, None)
+    return members

@@ -1,0 +1,183 @@
+"""
+Jobs: the contract's jobs as AWS describes them.
+
+Pure. Absent stays absent: a job that never ran has no times, one without a timeout none
+of that. An attempt that runs is not yet among the attempts, as on AWS; what the job's
+container tells is the latest attempt's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchyard.v1 import job_pb2 as pb
+from batchyard_gateway.services import Members
+
+from . import containers
+from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
+from .mapping import MAPPED, NestedList, Plain, Row, Word, kept_in, to_members
+from .names import DEFINITION, JOB, QUEUE, Names
+
+_DEPENDENCY = (Row("jobId", "job_id"), Row("type", "type", Word(pb.DependencyType)))
+_AWS_DEPENDENCIES = ("N_TO_N", "SEQUENTIAL")
+
+
+class _Dependencies(NestedList):
+    """Dependencies, without the kinds that AWS does not have."""
+
+    def out(self, value: object) -> list[Members]:
+        """Return a list of members."""
+        listed = NestedList.out(self, value)  # type: ignore[arg-type]
+        return [
+            {name: text for name, text in each.items() if name != "type" or text in _AWS_DEPENDENCIES}
+            for each in listed
+        ]
+
+
+_STATE = (
+    Row("status", "state", Word(pb.JobState), always=True),
+    Row("createdAt", "created_at_ms"),
+    Row("startedAt", "started_at_ms"),
+    Row("stoppedAt", "stopped_at_ms"),
+    Row("statusReason", "status_reason"),
+)
+_DETAIL = (
+    Row("jobName", "name", always=True),
+    Row("jobId", "id", always=True),
+    *_STATE,
+    Row("shareIdentifier", "share_identifier"),
+    Row("schedulingPriority", "scheduling_priority"),
+    Row("dependsOn", "depends_on", _Dependencies(_DEPENDENCY, pb.Dependency), always=True),
+    RETRY_STRATEGY,
+    PARAMETERS,
+    TIMEOUT,
+    TAGS,
+    PROPAGATE_TAGS,
+    Row("isCancelled", "is_cancelled", always=True),
+    Row("isTerminated", "is_terminated", always=True),
+)
+_SUMMARY = (Row("jobName", "name", always=True), Row("jobId", "id", always=True), *_STATE)
+_ENDING = (Row("exitCode", "exit_code"), Row("reason", "reason"))
+_ATTEMPT = (
+    Row("startedAt", "started_at_ms"),
+    Row("stoppedAt", "stopped_at_ms"),
+    Row("statusReason", "status_reason"),
+)
+_PARENT = (
+    Row("size", "size"),
+    Row("statusSummary", "status_summary", MAPPED, always=True),
+    Row("statusSummaryLastUpdatedAt", "status_summary_updated_at_ms"),
+)
+_CHILD = (Row("index", "index", Plain()),)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Where a job's attempts ran, for ARNs.
+
+    Attributes:
+        names: Of the account.
+        environment: The compute environment.
+    """
+
+    names: Names
+    environment: str
+
+    def of(self, attempt: pb.Attempt) -> Members:
+        """Return where one attempt ran; its task's id is the end of its log's name."""
+        account, members = self.names.account, {}
+        if attempt.host_id:
+            members["containerInstanceArn"] = account.container_instance(self.environment, attempt.host_id)
+        if attempt.log_stream_name:
+            task_id = attempt.log_stream_name.rpartition("/")[2]
+            members["taskArn"] = account.task(self.environment, task_id)
+        return members
+
+
+def members_of(job: pb.Job, place: Place) -> Members:
+    """Return AWS's members of a job."""
+    kept = kept_in(job.annotations)
+    members = {
+        "jobArn": place.names.arn(JOB, job.id),
+        "jobQueue": place.names.arn(QUEUE, job.queue),
+        "jobDefinition": _definition(job.job_definition, place.names),
+        **to_members(_DETAIL, job),
+    }
+    if not job.status_reason and job.waiting_reason:
+        # AWS is silent here, to the grief of its users.
+        members["statusReason"] = job.waiting_reason
+    if "platformCapabilities" in kept:
+        members["platformCapabilities"] = kept["platformCapabilities"]
+    if job.HasField("array"):
+        members["arrayProperties"] = array_members(job.array)
+    ended = [attempt for attempt in job.attempts if attempt.stopped_at_ms]
+    if "ecsProperties" in kept:
+        members["attempts"] = [_task_attempt(attempt, kept["ecsProperties"], place) for attempt in ended]
+        members["ecsProperties"] = _task(job, kept["ecsProperties"], place)
+    else:
+        members["attempts"] = [_attempt(attempt, place) for attempt in ended]
+        members["container"] = _container(job, kept, place)
+    return members
+
+
+def summary_of(job: pb.JobSummary, names: Names) -> Members:
+    """Return AWS's members of a job in a list."""
+    members = {
+        "jobArn": names.arn(JOB, job.id),
+        "jobDefinition": _definition(job.job_definition, names),
+        **to_members(_SUMMARY, job),
+    }
+    if ending := to_members(_ENDING, job):
+        members["container"] = ending
+    if job.HasField("array"):
+        members["arrayProperties"] = array_members(job.array)
+    return members
+
+
+def array_members(array: pb.ArrayProperties) -> Members:
+    """Return AWS's members of an array, or of one of its children."""
+    return to_members(_CHILD if array.HasField("index") else _PARENT, array)
+
+
+def _definition(key: str, names: Names) -> str:
+    """Return the ARN of a definition; a job that was submitted without one has none."""
+    return names.arn(DEFINITION, key) if key else ""
+
+
+def _ran(attempt: pb.Attempt, place: Place) -> Members:
+    """Return what AWS tells of the container of an attempt."""
+    return {
+        **place.of(attempt),
+        **to_members((*_ENDING, Row("logStreamName", "log_stream_name")), attempt),
+        "networkInterfaces": [],
+    }
+
+
+def _attempt(attempt: pb.Attempt, place: Place) -> Members:
+    return {"container": _ran(attempt, place), **to_members(_ATTEMPT, attempt)}
+
+
+def _container(job: pb.Job, kept: Members, place: Place) -> Members:
+    latest = _ran(job.attempts[-1], place) if job.attempts else {"networkInterfaces": []}
+    return {**containers.job_members(job.container, kept.get("containerProperties", {})), **latest}
+
+
+def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, place: Place) -> Members:
+    ran, where = _ran(attempt, place), place.of(attempt)
+    container = {name: value for name, value in ran.items() if name not in where}
+    name = ecs_properties["taskProperties"][0]["containers"][0].get("name")
+    return {
+        "taskProperties": [{**where, "containers": [{"name": name or "default", **container}]}],
+        **to_members(_ATTEMPT, attempt),
+    }
+
+
+def _task(job: pb.Job, ecs_properties: Members, place: Place) -> Members:
+    task = ecs_properties["taskProperties"][0]
+    resolved = containers.members_of(job.container)
+    overridden = {name: resolved[name] for name in ("command", "environment", "resourceRequirements")}
+    where = place.of(job.attempts[-1]) if job.attempts else {}
+    ran = _ran(job.attempts[-1], place) if job.attempts else {"networkInterfaces": []}
+    container = task["containers"][0] | overridden | {n: v for n, v in ran.items() if n not in where}
+    return {"taskProperties": [{**task, **where, "containers": [container]}]}

@@ -1,0 +1,77 @@
+"""
+Names: of resources, as AWS writes them, and what an ARN or a name stands for.
+
+ARNs are made from the region that a request was signed for and the gateway's account.
+Law: a name and every ARN of it are understood alike, whatever account or region an
+ARN names, so that what was written for another account goes on working.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchyard.arns import Account
+from batchyard.v1 import tag_pb2
+from batchyard_gateway.errors import ClientException
+
+JOB, QUEUE, DEFINITION, ENVIRONMENT = "job", "job-queue", "job-definition", "compute-environment"
+
+_KINDS = {
+    JOB: tag_pb2.RESOURCE_KIND_JOB,
+    QUEUE: tag_pb2.RESOURCE_KIND_JOB_QUEUE,
+    DEFINITION: tag_pb2.RESOURCE_KIND_JOB_DEFINITION,
+    ENVIRONMENT: tag_pb2.RESOURCE_KIND_COMPUTE_ENVIRONMENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Makes ARNs of one account."""
+
+    account: Account
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a resource, such as ``job-queue/q``."""
+        return self.account.arn("batch", f"{kind}/{name}")
+
+
+def name_of(kind: str, text: str) -> str:
+    """
+    Return the name that a name or an ARN stands for.
+
+    Raises:
+        ClientException: it is an ARN of something else.
+    """
+    if not text.startswith("arn:"):
+        return text
+    found, name = split_arn(text)
+    if found != kind:
+        raise ClientException(f"{text} is not the ARN of a {kind.replace('-', ' ')}")
+    return name
+
+
+def split_arn(text: str) -> tuple[str, str]:
+    """
+    Split an ARN of AWS Batch into its kind and name.
+
+    Raises:
+        ClientException: it is none.
+    """
+    parts = text.split(":", 5)
+    kind, slash, name = parts[-1].partition("/")
+    if len(parts) != 6 or parts[0] != "arn" or parts[2] != "batch" or not slash or not name:
+        raise ClientException(f"Invalid ARN: {text[:300]}")
+    return kind, name
+
+
+def tagged(arn: str) -> tuple[tag_pb2.ResourceKind.ValueType, str]:
+    """
+    Return what a resource's ARN stands for, as tags are asked for.
+
+    Raises:
+        ClientException: it is no ARN of something that has tags.
+    """
+    kind, name = split_arn(arn)
+    if kind not in _KINDS:
+        raise ClientException(f"Tags of a {kind[:50]} are not offered by Batchyard: {arn[:300]}")
+    return _KINDS[kind], name

@@ -1,0 +1,139 @@
+"""
+Queues: AWS's job queues to the contract's and back.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import job_queue_pb2 as pb
+from batchyard_gateway.errors import ClientException, ExecutionException
+from batchyard_gateway.services import Members
+
+from . import rules
+from .mapping import MAPPED, NestedList, Plain, Row, Word, annotated, kept_in, to_members, to_message
+from .names import ENVIRONMENT, QUEUE, Names, name_of
+
+ENVIRONMENTS_MAX = 3
+
+
+class _EnvironmentName(Plain):
+    """A compute environment by name or ARN."""
+
+    def into(self, value: str) -> str:
+        """Return its name."""
+        return name_of(ENVIRONMENT, value)
+
+
+_ACTION = (
+    Row("reason", "reason", always=True),
+    Row("state", "state", always=True),
+    Row("maxTimeSeconds", "max_time_s", always=True),
+    Row("action", "action", always=True),
+)
+_STEP = (
+    Row("order", "order", always=True),
+    Row("computeEnvironment", "compute_environment", _EnvironmentName(), always=True),
+)
+_PRIORITY = Row("priority", "priority", always=True)
+_ORDER = Row(
+    "computeEnvironmentOrder",
+    "compute_environment_order",
+    NestedList(_STEP, pb.ComputeEnvironmentOrder),
+    always=True,
+)
+_ACTIONS = Row(
+    "jobStateTimeLimitActions", "job_state_time_limit_actions", NestedList(_ACTION, pb.JobStateTimeLimitAction)
+)
+_TAGS = Row("tags", "tags", MAPPED, always=True)
+_STATE = Row("state", "state", Word(environment_pb.ResourceState))
+_NAME = Row("jobQueueName", "name")
+_CREATED = (_NAME, _STATE, _PRIORITY, _ORDER, _ACTIONS, _TAGS)
+_SHOWN = (*_CREATED, Row("status", "status", Word(environment_pb.ResourceStatus)), Row("statusReason", "status_reason"))
+
+_NOT_OFFERED = {
+    "serviceEnvironmentOrder": "service environments are for Amazon SageMaker and not offered by Batchyard",
+}
+_KEPT = ("jobQueueType",)
+"""Members that the contract does not have."""
+
+_TYPES_NOT_OFFERED = ("EKS", "SAGEMAKER_TRAINING", "ECS_MANAGED_INSTANCES")
+
+
+def check_new(members: Members) -> None:
+    """
+    Check a new queue.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    rules.check_name("Job queue", members["jobQueueName"])
+    kind = members.get("jobQueueType")
+    if kind in _TYPES_NOT_OFFERED:
+        raise ClientException(f"Job queues of type {kind} are not offered by Batchyard")
+    if members.get("schedulingPolicyArn"):
+        raise ClientException("schedulingPolicyArn: scheduling policies are not supported yet")
+    _check_order(members.get("computeEnvironmentOrder", ()))
+    _check_common(members)
+
+
+def check_change(members: Members) -> None:
+    """
+    Check a change of a queue.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    if members.get("schedulingPolicyArn"):
+        raise ClientException("A scheduling policy cannot be added to a job queue that was created without one.")
+    if "computeEnvironmentOrder" in members:
+        _check_order(members["computeEnvironmentOrder"])
+    _check_common(members)
+
+
+def _check_order(order: Sequence[Members]) -> None:
+    if not 1 <= len(order) <= ENVIRONMENTS_MAX:
+        raise ExecutionException(
+            f"computeEnvironmentOrder must have between 1 and {ENVIRONMENTS_MAX} entries, not {len(order)}"
+        )
+
+
+def _check_common(members: Members) -> None:
+    rules.check_not_given(members, _NOT_OFFERED)
+    for action in members.get("jobStateTimeLimitActions", ()):
+        rules.check_between("maxTimeSeconds", action["maxTimeSeconds"], 600, 86400)
+        if action["action"] != "CANCEL":
+            raise ExecutionException("jobStateTimeLimitActions: the action must be CANCEL")
+
+
+def creation(members: Members) -> pb.CreateJobQueueRequest:
+    """Return the contract's request for a new queue that was checked."""
+    request = to_message(_CREATED, pb.CreateJobQueueRequest, members)
+    request.annotations.update(annotated({name: members[name] for name in _KEPT if name in members}))
+    return request
+
+
+def change(members: Members) -> pb.UpdateJobQueueRequest:
+    """Return the contract's request for a change that was checked."""
+    request = to_message((_STATE, _PRIORITY, _ORDER), pb.UpdateJobQueueRequest, members)
+    request.name = name_of(QUEUE, members["jobQueue"])
+    if "jobStateTimeLimitActions" in members:
+        actions = to_message((Row(_ACTIONS.member, "actions", _ACTIONS.kind),), pb.JobStateTimeLimitActions, members)
+        request.job_state_time_limit_actions.CopyFrom(actions)
+    return request
+
+
+def members_of(queue: pb.JobQueue, names: Names) -> Members:
+    """Return AWS's members of a queue."""
+    shown = to_members(_SHOWN, queue)
+    for step in shown["computeEnvironmentOrder"]:
+        step["computeEnvironment"] = names.arn(ENVIRONMENT, step["computeEnvironment"])
+    return {
+        "jobQueueArn": names.arn(QUEUE, queue.name),
+        "jobQueueType": "ECS",
+        **shown,
+        **kept_in(queue.annotations),
+    }

@@ -1,0 +1,181 @@
+"""
+Submissions: AWS's SubmitJob to the contract's.
+
+Pure. What only the definition or the queue can decide is asked of them by the caller,
+see ``needs_definition`` and ``needs_queue``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_pb2 as pb
+from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard_gateway.errors import ClientException, ExecutionException
+from batchyard_gateway.services import Context, Members
+
+from . import amounts, containers, rules
+from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
+from .mapping import LISTED, NAMED_VALUES, NestedList, Plain, Row, Word, fields, kept_in, to_message
+from .names import DEFINITION, JOB, QUEUE, name_of
+
+
+class _JobId(Plain):
+    """A job by id or ARN."""
+
+    def into(self, value: str) -> str:
+        """Return its id."""
+        return name_of(JOB, value)
+
+
+_DEPENDENCY = (Row("jobId", "job_id", _JobId()), Row("type", "type", Word(pb.DependencyType)))
+_ROWS = (
+    Row("shareIdentifier", "share_identifier"),
+    Row("schedulingPriorityOverride", "scheduling_priority"),
+    Row("arrayProperties.size", "array_size"),
+    Row("dependsOn", "depends_on", NestedList(_DEPENDENCY, pb.Dependency)),
+    PARAMETERS,
+    RETRY_STRATEGY,
+    PROPAGATE_TAGS,
+    TIMEOUT,
+    TAGS,
+)
+_OVERRIDES = (Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
+
+_NOT_OFFERED = {
+    "nodeOverrides": "multi-node parallel jobs are not supported yet",
+    "eksPropertiesOverride": "jobs on Amazon EKS are not offered by Batchyard",
+    "consumableResourcePropertiesOverride": "consumable resources are not supported yet",
+}
+_DEPRECATED_KEY = (
+    "This value was submitted in a deprecated key and may conflict with the value provided by the job definition's "
+    "resource requirements."
+)
+_NO_FAIR_SHARE = (
+    "Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue with fair share scheduling "
+    "policy."
+)
+
+
+def check(members: Members) -> None:
+    """
+    Check a submission by itself.
+
+    Raises:
+        ClientException: it breaks a rule of AWS's.
+    """
+    rules.check_job_name(members["jobName"])
+    rules.check_size("SubmitJob payload", members, rules.PAYLOAD_BYTES_MAX)
+    rules.check_not_given(members, _NOT_OFFERED)
+    size = members.get("arrayProperties", {}).get("size")
+    rules.check_between("Array job size", size, rules.ARRAY_SIZE_MIN, rules.ARRAY_SIZE_MAX)
+    if len(members.get("dependsOn", ())) > rules.DEPENDENCIES_MAX:
+        raise ExecutionException(f"Job cannot have more than {rules.DEPENDENCIES_MAX} dependencies")
+    priority = members.get("schedulingPriorityOverride")
+    rules.check_between("schedulingPriorityOverride", priority, 0, rules.SCHEDULING_PRIORITY_MAX)
+    rules.check_retry(members)
+    rules.check_timeout(members)
+    _check_overrides(members)
+
+
+def _check_overrides(members: Members) -> None:
+    overrides = _overrides(members)
+    if rules.length_of(overrides) > rules.OVERRIDES_LENGTH_MAX:
+        raise ExecutionException(f"Container Overrides length must be at most {rules.OVERRIDES_LENGTH_MAX}")
+    if "" in overrides.get("command", ()):
+        raise ExecutionException("Container overrides command must not contain empty string")
+    rules.check_variables(overrides.get("environment", ()))
+    amounts.amounts(overrides, fargate=True)
+
+
+def _overrides(members: Members) -> Members:
+    """Return the container's overrides, given for it or for the one container of a task."""
+    if "ecsPropertiesOverride" not in members:
+        overrides: Members = members.get("containerOverrides", {})
+        return overrides
+    if "containerOverrides" in members:
+        raise ClientException("Give either containerOverrides or ecsPropertiesOverride, not both")
+    tasks = members["ecsPropertiesOverride"].get("taskProperties", [])
+    found = [container for task in tasks for container in task.get("containers", ())]
+    if len(tasks) > 1 or len(found) > 1:
+        raise ClientException("Jobs of several containers are not supported yet")
+    return {name: value for name, value in found[0].items() if name != "name"} if found else {}
+
+
+def needs_definition(members: Members) -> bool:
+    """Say whether the overrides are right only for some definitions."""
+    overrides = _overrides(members)
+    return "vcpus" in overrides or "memory" in overrides or amounts.has_fraction(overrides)
+
+
+def check_against_definition(members: Members, definition: definition_pb.JobDefinition) -> None:
+    """
+    Check the overrides against the definition that they are for.
+
+    Raises:
+        ClientException: they do not go with it.
+    """
+    overrides, kept = _overrides(members), kept_in(definition.annotations)
+    amounts.amounts(overrides, fargate=containers.FARGATE in definition.platform_capabilities)
+    deprecated = kept.get("containerProperties", {})
+    for name in ("vcpus", "memory"):
+        if name in overrides and name not in deprecated:
+            raise ExecutionException(_DEPRECATED_KEY)
+
+
+def needs_queue(members: Members) -> bool:
+    """Say whether the job may be submitted to some queues only."""
+    return bool(members.get("shareIdentifier")) or "schedulingPriorityOverride" in members
+
+
+def check_against_queue(queue: queue_pb.JobQueue) -> None:
+    """
+    Check that a queue shares fairly.
+
+    Raises:
+        ClientException: it serves who comes first.
+    """
+    if not queue.scheduling_policy:
+        raise ExecutionException(_NO_FAIR_SHARE)
+
+
+def definition_name(members: Members) -> str:
+    """Return ``name`` or ``name:revision`` of the definition."""
+    return name_of(DEFINITION, members["jobDefinition"])
+
+
+def queue_name(members: Members) -> str:
+    """Return the queue's name."""
+    return name_of(QUEUE, members["jobQueue"])
+
+
+def submission(members: Members, context: Context) -> pb.SubmitJobRequest:
+    """Return the contract's request for a submission that was checked."""
+    overrides = _overrides(members)
+    asked = amounts.amounts(overrides, fargate=True)
+    message = to_message(_OVERRIDES, pb.ContainerOverrides, overrides)
+    for field in ("cpu_millis", "memory_mib", "gpu_millis"):
+        if getattr(asked, field):
+            setattr(message, field, getattr(asked, field))
+    return pb.SubmitJobRequest(
+        name=members["jobName"],
+        queue=queue_name(members),
+        job_definition=definition_name(members),
+        overrides=message,
+        request_id=_request_id(members, context),
+        **fields(_ROWS, members),
+    )
+
+
+def _request_id(members: Members, context: Context) -> str:
+    """
+    Return the same id for each try of one call, so that an SDK's retries submit one job.
+
+    An SDK that does not say which tries belong together gets a new one each time.
+    """
+    if not context.invocation_id:
+        return f"aws-{context.request_id}"
+    text = json.dumps([context.principal.access_key_id, context.invocation_id, members], sort_keys=True)
+    return f"aws-{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,157 @@
+"""The `aws` CLI, unmodified, against a yard of real processes: a walk from nothing to finished jobs and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.agent.runtimes.engine import ensure_image
+from tests.e2e.programs import quiet_port, until
+from tests.e2e.yard import Yard
+
+END_LIMIT_S = 60.0
+
+pytestmark = pytest.mark.timeout(300)  # each call of the CLI is a process that takes a second or more to load
+
+RUNTIMES = [pytest.param("process"), pytest.param("docker", marks=pytest.mark.docker)]
+
+
+class Aws:
+    """The CLI with nothing of this machine's AWS settings."""
+
+    def __init__(self, http: str, folder: Path) -> None:
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "AWS_ENDPOINT_URL_BATCH": f"http://{http}",
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_PAGER": "",
+        }
+        self._program = str(Path(sys.executable).with_name("aws"))
+
+    def run(self, operation: str, **members: Any) -> subprocess.CompletedProcess[str]:
+        command = [self._program, "batch", operation, "--output", "json"]
+        command += ["--cli-input-json", json.dumps(members)]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def __call__(self, operation: str, **members: Any) -> Any:
+        result = self.run(operation, **members)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout) if result.stdout.strip() else {}
+
+    def job(self, job_id: str) -> Any:
+        (job,) = self("describe-jobs", jobs=[job_id])["jobs"]
+        return job
+
+    def wait(self, job_id: str) -> Any:
+        until(lambda: self.job(job_id)["status"] in ("SUCCEEDED", "FAILED"), f"{job_id} has ended", END_LIMIT_S)
+        return self.job(job_id)
+
+
+@pytest.fixture
+def aws(yard: Yard, tmp_path: Path) -> Aws:
+    """Return the CLI of a gateway that is up."""
+    http = f"127.0.0.1:{quiet_port()}"
+    gateway = yard.add_program("gateway", "batchyard_gateway", "--listen", http, "--controller", yard.address)
+    gateway.start()
+    until(lambda: "listening" in gateway.tail(), "the gateway listens")
+    return Aws(http, tmp_path)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_walk_through_the_service(yard: Yard, aws: Aws, runtime: str) -> None:
+    yard.start("alpha", cpus=2, runtimes=runtime)
+    image = ensure_image() if runtime == "docker" else "process://"
+    resources = {
+        "type": "EC2",
+        "allocationStrategy": "BEST_FIT_PROGRESSIVE",
+        "minvCpus": 0,
+        "maxvCpus": 256,
+        "instanceTypes": ["optimal"],
+        "subnets": ["subnet-12345678"],
+        "securityGroupIds": ["sg-12345678"],
+        "instanceRole": "ecsInstanceRole",
+    }
+    spot = resources | {"type": "SPOT", "allocationStrategy": "SPOT_CAPACITY_OPTIMIZED", "bidPercentage": 50}
+    for name, given in (("on-demand", resources), ("spot", spot)):
+        aws("create-compute-environment", computeEnvironmentName=name, type="MANAGED", computeResources=given)
+    described = aws("describe-compute-environments", computeEnvironments=["spot"])["computeEnvironments"]
+    assert {name: described[0]["computeResources"][name] for name in spot} == spot
+    steps = [{"order": 1, "computeEnvironment": "on-demand"}]
+    aws("create-job-queue", jobQueueName="work", priority=10, computeEnvironmentOrder=steps, tags={"team": "a"})
+    (queue,) = aws("describe-job-queues", jobQueues=["work"])["jobQueues"]
+    assert (queue["state"], queue["status"], queue["tags"]) == ("ENABLED", "VALID", {"team": "a"})
+
+    script = 'echo "attempt $AWS_BATCH_JOB_ATTEMPT of $WHO"; test "$AWS_BATCH_JOB_ATTEMPT" -ge Ref::needed'
+    definition = aws(
+        "register-job-definition",
+        jobDefinitionName="work",
+        type="container",
+        parameters={"needed": "1"},
+        containerProperties={
+            "image": image,
+            "command": ["sh", "-c", script],
+            "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}],
+        },
+    )
+    submitted = aws(
+        "submit-job",
+        jobName="retried",
+        jobQueue=queue["jobQueueArn"],
+        jobDefinition=definition["jobDefinitionArn"],
+        parameters={"needed": "3"},
+        containerOverrides={"environment": [{"name": "WHO", "value": "aws"}]},
+        retryStrategy={
+            "attempts": 4,
+            "evaluateOnExit": [{"onExitCode": "1", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}],
+        },
+        timeout={"attemptDurationSeconds": 60},
+        tags={"a": "b"},
+    )
+    array = aws(
+        "submit-job",
+        jobName="array",
+        jobQueue="work",
+        jobDefinition="work",
+        arrayProperties={"size": 3},
+        dependsOn=[{"jobId": submitted["jobId"]}],
+    )
+    job = aws.wait(submitted["jobId"])
+    assert (job["status"], job["tags"], job["container"]["exitCode"]) == ("SUCCEEDED", {"a": "b"}, 0)
+    assert [attempt["container"]["exitCode"] for attempt in job["attempts"]] == [1, 1, 0]
+    assert {attempt["statusReason"] for attempt in job["attempts"]} == {"Essential container in task exited"}
+    with yard.client() as client:
+        assert b"".join(client.read_logs(job["jobId"])) == b"attempt 3 of aws\n"
+    parent = aws.wait(array["jobId"])
+    assert (parent["status"], parent["arrayProperties"]["statusSummary"]["SUCCEEDED"]) == ("SUCCEEDED", 3)
+    listed = aws("list-jobs", arrayJobId=array["jobId"], jobStatus="SUCCEEDED")["jobSummaryList"]
+    assert [each["jobId"] for each in listed] == [f"{array['jobId']}:{i}" for i in range(3)]
+
+    refused = aws.run("delete-job-queue", jobQueue="work")
+    assert refused.returncode != 0
+    assert "(ClientException)" in refused.stderr
+    aws("tag-resource", resourceArn=queue["jobQueueArn"], tags={"b": "c"})
+    aws("untag-resource", resourceArn=queue["jobQueueArn"], tagKeys=["team"])
+    assert aws("list-tags-for-resource", resourceArn=queue["jobQueueArn"])["tags"] == {"b": "c"}
+    aws("update-job-queue", jobQueue="work", state="DISABLED")
+    aws("delete-job-queue", jobQueue="work")
+    for name in ("on-demand", "spot"):
+        aws("update-compute-environment", computeEnvironment=name, state="DISABLED")
+        aws("delete-compute-environment", computeEnvironment=name)
+    aws("deregister-job-definition", jobDefinition="work:1")
+    assert aws("describe-job-definitions", status="ACTIVE")["jobDefinitions"] == []
+    assert aws("describe-job-queues", jobQueues=["work"])["jobQueues"] == []
+
+
+def test_the_gateway_stops_well(yard: Yard, aws: Aws) -> None:
+    gateway = yard.others[-1]
+    assert gateway.stop() == 0
+    assert "stopped" in gateway.tail()

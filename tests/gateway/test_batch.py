@@ -1,0 +1,501 @@
+"""Every operation through boto3 over a real controller; each answer is also checked against botocore's model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.services.hand_agent import ended, running
+
+from batchyard.v1 import agent_pb2
+
+from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, queue
+
+STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+
+
+def plain(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without what botocore adds."""
+    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+
+
+# Compute environments -----------------------------------------------------------
+
+
+def test_an_environment_is_read_back_as_it_was_given(batch: Any) -> None:
+    given = environment(
+        "ce",
+        type="SPOT",
+        allocationStrategy="SPOT_CAPACITY_OPTIMIZED",
+        minvCpus=2,
+        desiredvCpus=4,
+        bidPercentage=60,
+        spotIamFleetRole="arn:aws:iam::123456789012:role/fleet",
+        launchTemplate={"launchTemplateName": "t", "version": "$Latest"},
+        ec2Configuration=[{"imageType": "ECS_AL2023"}],
+        scalingPolicy={"minScaleDownDelayMinutes": 30},
+        tags={"Name": "host"},
+    ) | {"serviceRole": "arn:role", "tags": {"a": "b"}, "context": "c", "ecsSettings": {"containerInsights": "ENABLED"}}
+    arn = f"{ARN}compute-environment/ce"
+    assert plain(batch.create_compute_environment(**given)) == {
+        "computeEnvironmentName": "ce",
+        "computeEnvironmentArn": arn,
+    }
+    (found,) = batch.describe_compute_environments(computeEnvironments=[arn])["computeEnvironments"]
+    assert {name: found[name] for name in given} == given
+    assert (found["state"], found["status"], found["statusReason"]) == (
+        "ENABLED",
+        "VALID",
+        "ComputeEnvironment Healthy",
+    )
+    assert found["computeEnvironmentArn"] == arn
+    assert found["ecsClusterArn"].startswith("arn:aws:ecs:eu-central-1:123456789012:cluster/")
+
+
+@pytest.mark.parametrize("kind", ["FARGATE", "FARGATE_SPOT"])
+def test_a_fargate_environment_keeps_its_type(batch: Any, kind: str) -> None:
+    resources = {"type": kind, "maxvCpus": 8, "subnets": ["s"], "securityGroupIds": ["g"]}
+    batch.create_compute_environment(computeEnvironmentName="f", type="MANAGED", computeResources=resources)
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert found["computeResources"] == resources
+    batch.update_compute_environment(computeEnvironment="f", computeResources={"maxvCpus": 9})
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert found["computeResources"] == resources | {"maxvCpus": 9}
+
+
+def test_an_unmanaged_environment_still_tells_its_resources(batch: Any) -> None:
+    batch.create_compute_environment(computeEnvironmentName="u", type="UNMANAGED", unmanagedvCpus=7, state="DISABLED")
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert (found["type"], found["state"], found["unmanagedvCpus"]) == ("UNMANAGED", "DISABLED", 7)
+    assert found["computeResources"]["type"] == "EC2"
+
+
+def test_an_environment_is_changed_in_parts(batch: Any) -> None:
+    batch.create_compute_environment(**environment("ce", bidPercentage=50))
+    batch.update_compute_environment(
+        computeEnvironment="ce",
+        state="DISABLED",
+        serviceRole="role",
+        updatePolicy={"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 20},
+        computeResources={
+            "maxvCpus": 32,
+            "desiredvCpus": 3,
+            "subnets": ["subnet-2"],
+            "allocationStrategy": "BEST_FIT_PROGRESSIVE_ORDERED",
+        },
+    )
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert found["state"] == "DISABLED"
+    assert found["serviceRole"] == "role"
+    assert found["updatePolicy"] == {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 20}
+    expected = environment("ce", bidPercentage=50)["computeResources"] | {
+        "maxvCpus": 32,
+        "desiredvCpus": 3,
+        "subnets": ["subnet-2"],
+        "allocationStrategy": "BEST_FIT_PROGRESSIVE_ORDERED",
+    }
+    assert found["computeResources"] == expected
+    batch.update_compute_environment(computeEnvironment=found["computeEnvironmentArn"], state="ENABLED")
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert (found["state"], found["computeResources"]) == ("ENABLED", expected)
+
+
+def test_an_environment_of_the_native_side_is_described_too(endpoint: Endpoint, batch: Any) -> None:
+    endpoint.run(endpoint.yard.furnish())
+    (found,) = batch.describe_compute_environments(computeEnvironments=["default", "nobody"])["computeEnvironments"]
+    assert found["computeResources"]["type"] == "EC2"
+    (found,) = batch.describe_job_queues()["jobQueues"]
+    assert found["computeEnvironmentOrder"][0]["computeEnvironment"] == f"{ARN}compute-environment/default"
+
+
+def test_environments_and_queues_go_in_order(yard: Yard) -> None:
+    yard.batch.update_job_queue(jobQueue=f"{ARN}job-queue/q", state="DISABLED", priority=9)
+    (found,) = yard.batch.describe_job_queues(jobQueues=["q"])["jobQueues"]
+    assert (found["state"], found["priority"]) == ("DISABLED", 9)
+    yard.batch.delete_job_queue(jobQueue=f"{ARN}job-queue/q")
+    yard.batch.update_compute_environment(computeEnvironment="ce", state="DISABLED")
+    yard.batch.delete_compute_environment(computeEnvironment=f"{ARN}compute-environment/ce")
+    assert yard.batch.describe_job_queues()["jobQueues"] == []
+    assert yard.batch.describe_compute_environments(computeEnvironments=["ce"])["computeEnvironments"] == []
+
+
+# Job queues -----------------------------------------------------------------------
+
+
+TIME_LIMIT = {
+    "reason": "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
+    "state": "RUNNABLE",
+    "maxTimeSeconds": 600,
+    "action": "CANCEL",
+}
+
+
+def test_a_queue_is_read_back_as_it_was_given(batch: Any) -> None:
+    for name in ("ce", "other"):
+        batch.create_compute_environment(**environment(name))
+    given = queue("q", state="DISABLED", jobQueueType="ECS", tags={"a": "b"}, jobStateTimeLimitActions=[TIME_LIMIT])
+    given["computeEnvironmentOrder"] = [
+        {"order": 2, "computeEnvironment": f"{ARN}compute-environment/other"},
+        {"order": 1, "computeEnvironment": "ce"},
+    ]
+    assert plain(batch.create_job_queue(**given)) == {"jobQueueName": "q", "jobQueueArn": f"{ARN}job-queue/q"}
+    (found,) = batch.describe_job_queues(jobQueues=[f"{ARN}job-queue/q"])["jobQueues"]
+    assert found["computeEnvironmentOrder"] == [
+        {"order": 2, "computeEnvironment": f"{ARN}compute-environment/other"},
+        {"order": 1, "computeEnvironment": f"{ARN}compute-environment/ce"},
+    ]
+    names = ("jobQueueName", "priority", "state", "jobQueueType", "tags", "jobStateTimeLimitActions")
+    assert {name: found[name] for name in names} == {name: given[name] for name in names}
+    assert (found["status"], found["statusReason"]) == ("VALID", "JobQueue Healthy")
+    later = TIME_LIMIT | {"maxTimeSeconds": 700}
+    batch.update_job_queue(jobQueue="q", jobStateTimeLimitActions=[later])
+    (found,) = batch.describe_job_queues(jobQueues=["q"])["jobQueues"]
+    assert (found["jobStateTimeLimitActions"], found["priority"]) == ([later], 1)
+    batch.update_job_queue(jobQueue="q", jobStateTimeLimitActions=[])
+    assert "jobStateTimeLimitActions" not in batch.describe_job_queues(jobQueues=["q"])["jobQueues"][0]
+    assert "nobody" not in str(batch.describe_job_queues(jobQueues=["nobody"])["jobQueues"])
+
+
+def test_pages_are_followed_to_the_end(batch: Any) -> None:
+    for i in range(5):
+        batch.create_compute_environment(**environment(f"ce-{i}"))
+        batch.create_job_queue(**queue(f"q-{i}", "ce-0"))
+        batch.register_job_definition(**definition(f"d-{i}"))
+    for operation, key, name in (
+        ("describe_compute_environments", "computeEnvironments", "computeEnvironmentName"),
+        ("describe_job_queues", "jobQueues", "jobQueueName"),
+        ("describe_job_definitions", "jobDefinitions", "jobDefinitionName"),
+    ):
+        pages = batch.get_paginator(operation).paginate(PaginationConfig={"PageSize": 2})
+        found = [each[name][-1] for page in pages for each in page[key]]
+        assert found == list("01234")
+
+
+# Job definitions ------------------------------------------------------------------
+
+RICH = {
+    "image": "public.ecr.aws/a/b:1",
+    "command": ["echo", "Ref::what"],
+    "jobRoleArn": "arn:aws:iam::1:role/j",
+    "executionRoleArn": "arn:aws:iam::1:role/e",
+    "environment": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}],
+    "readonlyRootFilesystem": False,
+    "privileged": False,
+    "ulimits": [{"hardLimit": 10, "name": "nofile", "softLimit": 5}],
+    "user": "nobody",
+    "resourceRequirements": [{"type": "MEMORY", "value": "128"}, {"type": "VCPU", "value": "2"}],
+    "linuxParameters": {"initProcessEnabled": True, "sharedMemorySize": 64, "maxSwap": 0, "swappiness": 0},
+    "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "g"}},
+    "enableExecuteCommand": True,
+    "repositoryCredentials": {"credentialsParameter": "arn:secret"},
+}
+
+
+def test_a_definition_is_read_back_as_it_was_given(batch: Any) -> None:
+    given = definition(
+        "d",
+        RICH,
+        parameters={"what": "x"},
+        schedulingPriority=0,
+        retryStrategy={"attempts": 3, "evaluateOnExit": [{"onReason": "*", "action": "exit"}]},
+        propagateTags=False,
+        timeout={"attemptDurationSeconds": 60},
+        tags={"a": "b"},
+        platformCapabilities=["EC2"],
+    )
+    answer = batch.register_job_definition(**given)
+    arn = f"{ARN}job-definition/d:1"
+    assert plain(answer) == {"jobDefinitionName": "d", "jobDefinitionArn": arn, "revision": 1}
+    (found,) = batch.describe_job_definitions(jobDefinitions=[arn])["jobDefinitions"]
+    given["retryStrategy"]["evaluateOnExit"][0]["action"] = "EXIT"
+    properties = given.pop("containerProperties")
+    assert {name: found[name] for name in given} == given
+    requirements = found["containerProperties"].pop("resourceRequirements")
+    assert sorted(each["type"] + each["value"] for each in requirements) == ["MEMORY128", "VCPU2"]
+    del properties["resourceRequirements"]
+    assert {name: found["containerProperties"][name] for name in properties} == properties
+    assert found["status"] == "ACTIVE"
+
+
+def test_a_definition_shows_nothing_that_was_not_given(batch: Any) -> None:
+    batch.register_job_definition(**definition("d"))
+    (found,) = batch.describe_job_definitions()["jobDefinitions"]
+    for name in ("propagateTags", "retryStrategy", "platformCapabilities", "timeout", "schedulingPriority"):
+        assert name not in found
+    assert found["containerProperties"] == {
+        "image": "busybox",
+        "command": ["true"],
+        "resourceRequirements": REQUIREMENTS,
+        "environment": [],
+        "mountPoints": [],
+        "secrets": [],
+        "ulimits": [],
+        "volumes": [],
+    }
+
+
+def test_deprecated_amounts_stay_in_their_form(yard: Yard) -> None:
+    yard.batch.register_job_definition(
+        **definition("old", {"vcpus": 2, "memory": 64, "resourceRequirements": []}),
+    )
+    (found,) = yard.batch.describe_job_definitions(jobDefinitionName="old")["jobDefinitions"]
+    properties = found["containerProperties"]
+    assert (properties["vcpus"], properties["memory"], properties["resourceRequirements"]) == (2, 64, [])
+    job = yard.job(yard.submit(jobDefinition="old", containerOverrides={"memory": 96}))["container"]
+    assert (job["vcpus"], job["memory"], job["resourceRequirements"]) == (2, 96, [])
+
+
+def test_a_task_of_one_container_runs_and_is_read_back(yard: Yard) -> None:
+    container = {
+        "name": "main",
+        "image": "busybox",
+        "command": ["false"],
+        "essential": True,
+        "resourceRequirements": REQUIREMENTS,
+        "environment": [{"name": "A", "value": "1"}],
+    }
+    task = {"containers": [container], "taskRoleArn": "arn:role", "networkMode": "bridge"}
+    yard.batch.register_job_definition(
+        jobDefinitionName="ecs", type="container", ecsProperties={"taskProperties": [task]}
+    )
+    (found,) = yard.batch.describe_job_definitions(jobDefinitions=["ecs:1"])["jobDefinitions"]
+    assert found["ecsProperties"] == {"taskProperties": [task]}
+    assert "containerProperties" not in found
+    override = {"taskProperties": [{"containers": [{"name": "main", "command": ["true"]}]}]}
+    agent = yard.endpoint.agent()
+    job_id = yard.submit(jobDefinition="ecs", ecsPropertiesOverride=override)
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+    assert (list(spec.container.command), spec.container.job_role_arn) == (["true"], "arn:role")
+    yard.endpoint.run(agent.finish(spec.attempt_id, 3))
+    job = yard.job(job_id)
+    (detail,) = job["ecsProperties"]["taskProperties"]
+    assert detail["containers"][0]["command"] == ["true"]
+    assert detail["containers"][0]["exitCode"] == 3
+    (attempt,) = job["attempts"]
+    assert attempt["taskProperties"][0]["containers"][0]["exitCode"] == 3
+    assert attempt["taskProperties"][0]["taskArn"] == detail["taskArn"]
+    assert "container" not in job
+
+
+def test_revisions_count_on_and_are_found_by_name_and_status(batch: Any) -> None:
+    for _ in range(3):
+        batch.register_job_definition(**definition("d"))
+    batch.register_job_definition(**definition("other"))
+    batch.deregister_job_definition(jobDefinition="d:3")
+    batch.deregister_job_definition(jobDefinition=f"{ARN}job-definition/d:1")
+
+    def found(**asked: Any) -> list[tuple[str, int]]:
+        listed = batch.describe_job_definitions(**asked)["jobDefinitions"]
+        return sorted((each["jobDefinitionName"], each["revision"]) for each in listed)
+
+    assert found(status="ACTIVE") == [("d", 2), ("other", 1)]
+    assert found(status="INACTIVE") == [("d", 1), ("d", 3)]
+    assert found(jobDefinitionName="d", status="INACTIVE") == [("d", 1), ("d", 3)]
+    assert found(jobDefinitions=["d:3", "d:4", "nobody:1"]) == [("d", 3)]
+    assert batch.register_job_definition(**definition("d"))["revision"] == 4
+
+
+# Jobs -----------------------------------------------------------------------------
+
+
+def test_a_job_that_waits_has_no_times_and_says_why(yard: Yard) -> None:
+    yard.submit("head")
+    job = yard.job(yard.submit(tags={"a": "b"}, propagateTags=True, timeout={"attemptDurationSeconds": 61}))
+    assert job["status"] == "RUNNABLE"
+    assert job["jobArn"] == f"{ARN}job/{job['jobId']}"
+    assert (job["jobQueue"], job["jobDefinition"]) == (f"{ARN}job-queue/q", f"{ARN}job-definition/d:1")
+    assert "startedAt" not in job
+    assert "stoppedAt" not in job
+    assert (job["attempts"], job["dependsOn"], job["parameters"]) == ([], [], {})
+    assert (job["isCancelled"], job["isTerminated"]) == (False, False)
+    assert (job["tags"], job["propagateTags"]) == ({"a": "b"}, True)
+    assert job["timeout"] == {"attemptDurationSeconds": 61}
+    assert job["retryStrategy"] == {"attempts": 1, "evaluateOnExit": []}
+    assert job["statusReason"].startswith("waits for a host")
+
+
+def test_attempts_are_told_with_their_places(yard: Yard) -> None:
+    agent = yard.endpoint.agent()
+    job_id = yard.submit(
+        retryStrategy={"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "RETRY"}]},
+        parameters={"x": "y"},
+        containerOverrides={
+            "command": ["echo", "Ref::x"],
+            "environment": [{"name": "E", "value": "F"}],
+            "resourceRequirements": [{"type": "VCPU", "value": "2"}],
+        },
+    )
+    (first,) = yard.endpoint.run(agent.hear_starts())
+    assert list(first.container.command) == ["echo", "y"]
+    assert yard.job(job_id)["status"] == "STARTING"
+    yard.endpoint.run(agent.report(running(first.attempt_id)))
+    yard.endpoint.run(agent.report(ended(first.attempt_id, 1, reason="told by the runtime")))
+    assert yard.endpoint.run(agent.hear("ack"))
+    (second,) = yard.endpoint.run(agent.hear_starts())
+    yard.endpoint.run(agent.finish(second.attempt_id, 0))
+    job = yard.job(job_id)
+    assert (job["status"], job["startedAt"], job["stoppedAt"]) == ("SUCCEEDED", 1000, 2000)
+    one, two = job["attempts"]
+    assert (one["startedAt"], one["stoppedAt"]) == (1000, 2000)
+    assert one["statusReason"] == "Essential container in task exited"
+    assert (one["container"]["exitCode"], one["container"]["reason"]) == (1, "told by the runtime")
+    for attempt, spec in ((one, first), (two, second)):
+        container = attempt["container"]
+        assert container["logStreamName"] == spec.log_stream_name
+        assert container["taskArn"].endswith("/" + spec.log_stream_name.rpartition("/")[2])
+        assert ":container-instance/" in container["containerInstanceArn"]
+        assert container["networkInterfaces"] == []
+    container = job["container"]
+    assert {name: container[name] for name in two["container"]} == two["container"]
+    assert container["command"] == ["echo", "y"]
+    assert container["environment"] == [{"name": "E", "value": "F"}]
+    assert {each["type"]: each["value"] for each in container["resourceRequirements"]} == {"VCPU": "2", "MEMORY": "128"}
+    assert job["retryStrategy"]["evaluateOnExit"] == [{"onExitCode": "1", "action": "RETRY"}]
+
+
+def test_a_running_attempt_is_not_yet_among_the_attempts(yard: Yard) -> None:
+    agent = yard.endpoint.agent()
+    job_id = yard.submit()
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+    yard.endpoint.run(agent.report(running(spec.attempt_id)))
+    yard.endpoint.run(agent.hear_nothing())
+    job = yard.job(job_id)
+    assert (job["status"], job["attempts"], job["startedAt"]) == ("RUNNING", [], 1000)
+    assert job["container"]["logStreamName"] == spec.log_stream_name
+    assert "stoppedAt" not in job
+
+
+def test_an_array_tells_its_children(yard: Yard) -> None:
+    parent_id = yard.submit(arrayProperties={"size": 3})
+    parent, child = yard.batch.describe_jobs(jobs=[parent_id, f"{parent_id}:2"])["jobs"]
+    array = parent["arrayProperties"]
+    assert (array["size"], array["statusSummary"]["RUNNABLE"]) == (3, 3)
+    assert sorted(array["statusSummary"]) == sorted(STATUSES)
+    assert array["statusSummaryLastUpdatedAt"] >= parent["createdAt"]
+    assert (parent["status"], child["status"]) == ("PENDING", "RUNNABLE")
+    assert child["arrayProperties"] == {"index": 2}
+    assert child["jobArn"] == f"{ARN}job/{parent_id}:2"
+    listed = yard.batch.list_jobs(arrayJobId=parent_id, jobStatus="RUNNABLE")["jobSummaryList"]
+    assert [each["jobId"] for each in listed] == [f"{parent_id}:{i}" for i in range(3)]
+    assert yard.batch.list_jobs(arrayJobId=parent_id)["jobSummaryList"] == []
+
+
+def test_dependencies_are_told_as_they_were_given(yard: Yard) -> None:
+    first = yard.submit(arrayProperties={"size": 2})
+    given = [{"jobId": first, "type": "N_TO_N"}, {"type": "SEQUENTIAL"}]
+    job = yard.job(yard.submit(arrayProperties={"size": 2}, dependsOn=given))
+    assert sorted(job["dependsOn"], key=str) == sorted(given, key=str)
+    assert job["status"] == "PENDING"
+    plain_job = yard.job(yard.submit(dependsOn=[{"jobId": f"{ARN}job/{first}"}]))
+    assert plain_job["dependsOn"] == [{"jobId": first}]
+
+
+def test_a_job_of_the_native_side_is_described_too(endpoint: Endpoint, batch: Any) -> None:
+    endpoint.run(endpoint.yard.furnish())
+    job_id = endpoint.run(endpoint.yard.submit())
+    (job,) = batch.describe_jobs(jobs=[job_id])["jobs"]
+    assert (job["jobDefinition"], job["container"]["command"]) == ("", ["true"])
+
+
+def test_unknown_jobs_are_left_out_and_stopped_with_success(yard: Yard) -> None:
+    unknown = "01a20d74-b844-703e-9dba-bd4473ccbda3"
+    assert yard.batch.describe_jobs(jobs=[unknown, f"{unknown}:1", f"{unknown}#0", "x"])["jobs"] == []
+    for job_id in (unknown, f"{unknown}:1", f"{unknown}#0"):
+        assert plain(yard.batch.cancel_job(jobId=job_id, reason="r")) == {}
+        assert plain(yard.batch.terminate_job(jobId=job_id, reason="r")) == {}
+
+
+def test_cancel_and_terminate_leave_their_reasons(yard: Yard) -> None:
+    cancelled, terminated = yard.submit(), yard.submit()
+    yard.batch.cancel_job(jobId=cancelled, reason="not now")
+    yard.batch.terminate_job(jobId=terminated, reason="enough")
+    one, two = yard.job(cancelled), yard.job(terminated)
+    assert (one["status"], one["statusReason"], one["isCancelled"]) == ("FAILED", "not now", True)
+    assert (two["status"], two["statusReason"], two["isTerminated"]) == ("FAILED", "enough", True)
+
+
+def test_a_job_that_runs_is_terminated_and_not_cancelled(yard: Yard) -> None:
+    agent = yard.endpoint.agent()
+    job_id = yard.submit()
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+    yard.endpoint.run(agent.report(running(spec.attempt_id)))
+    yard.batch.cancel_job(jobId=job_id, reason="too late")
+    assert yard.job(job_id)["status"] == "RUNNING"
+    yard.batch.terminate_job(jobId=job_id, reason="enough")
+    assert yard.endpoint.run(agent.hear("stop")).attempt_id == spec.attempt_id
+    end = ended(spec.attempt_id, 143, cause=agent_pb2.END_CAUSE_STOPPED)
+    yard.endpoint.run(agent.report(end))
+    assert yard.endpoint.run(agent.hear("ack"))
+    job = yard.job(job_id)
+    assert (job["status"], job["statusReason"], job["container"]["exitCode"]) == ("FAILED", "enough", 143)
+
+
+@pytest.mark.parametrize("operation", ["cancel_jobs", "terminate_jobs"])
+def test_many_jobs_are_stopped_at_once_each_with_its_result(yard: Yard, operation: str) -> None:
+    known, unknown = yard.submit(), "01a20d74-b844-703e-9dba-bd4473ccbda3"
+    answer = getattr(yard.batch, operation)(jobs=[known, unknown, "x" * 65], reason="r")
+    assert answer["successful"] == [known, unknown]
+    (error,) = answer["errors"]
+    assert (error["job"], error["code"]) == ("x" * 65, "ValidationException")
+    assert yard.job(known)["statusReason"] == "r"
+
+
+def test_jobs_are_listed_by_status_filter_and_page(yard: Yard) -> None:
+    batch = yard.batch
+    ids = [yard.submit(name) for name in ("alpha", "Alpine", "beta")]
+    batch.cancel_job(jobId=ids[2], reason="r")
+    batch.register_job_definition(**definition("dd"))
+    other = yard.submit("alpha", jobDefinition="dd:1")
+
+    def listed(**asked: Any) -> list[str]:
+        pages = batch.get_paginator("list_jobs").paginate(jobQueue="q", PaginationConfig={"PageSize": 1}, **asked)
+        return [each["jobId"] for page in pages for each in page["jobSummaryList"]]
+
+    def by(name: str, value: str, **asked: Any) -> list[str]:
+        return listed(filters=[{"name": name, "values": [value]}], **asked)
+
+    assert listed() == []
+    assert listed(jobStatus="RUNNABLE") == [other, ids[1], ids[0]]
+    assert listed(jobStatus="FAILED") == [ids[2]]
+    assert by("JOB_NAME", "ALPHA") == [other, ids[0]]
+    assert by("JOB_NAME", "al*", jobStatus="FAILED") == [other, ids[1], ids[0]]
+    assert by("JOB_NAME", "beta") == [ids[2]]
+    assert by("JOB_DEFINITION", "d") == [ids[2], ids[1], ids[0]]
+    assert by("JOB_DEFINITION", "d*") == [other, ids[2], ids[1], ids[0]]
+    assert by("JOB_DEFINITION", f"{ARN}job-definition/dd:1") == [other]
+    created = yard.job(other)["createdAt"]
+    assert other not in by("BEFORE_CREATED_AT", str(created))
+    assert by("AFTER_CREATED_AT", str(created)) == []
+    assert len(by("BEFORE_CREATED_AT", str(created + 1))) == 4
+    (summary,) = batch.list_jobs(jobQueue=f"{ARN}job-queue/q", jobStatus="FAILED")["jobSummaryList"]
+    assert (summary["jobName"], summary["statusReason"], summary["jobArn"]) == ("beta", "r", f"{ARN}job/{ids[2]}")
+
+
+def test_the_tries_of_one_call_submit_one_job(yard: Yard) -> None:
+    """Botocore sends the same invocation id with each try; another call has another."""
+    body = {"jobName": "once", "jobQueue": "q", "jobDefinition": "d"}
+
+    def send(invocation: str, name: str = "once") -> str:
+        headers = {"amz-sdk-invocation-id": invocation, "amz-sdk-request": "attempt=2"}
+        reply = yard.endpoint.send("POST", "/v1/submitjob", json.dumps(body | {"jobName": name}).encode(), headers)
+        return str(reply.json()["jobId"])
+
+    assert send("a") == send("a")
+    assert len({send("a"), send("b"), send("a", "other"), send(""), send("")}) == 5
+
+
+# Tags -----------------------------------------------------------------------------
+
+
+def test_all_kinds_of_resources_are_tagged(yard: Yard) -> None:
+    job = f"{ARN}job/{yard.submit()}"
+    for arn in (job, f"{ARN}job-queue/q", f"{ARN}job-definition/d:1", f"{ARN}compute-environment/ce"):
+        assert yard.batch.list_tags_for_resource(resourceArn=arn)["tags"] == {}
+        yard.batch.tag_resource(resourceArn=arn, tags={"a": "1", "b c/=": "2"})
+        yard.batch.tag_resource(resourceArn=arn, tags={"a": "3", "d": ""})
+        assert yard.batch.list_tags_for_resource(resourceArn=arn)["tags"] == {"a": "3", "b c/=": "2", "d": ""}
+        yard.batch.untag_resource(resourceArn=arn, tagKeys=["b c/=", "d", "nothing"])
+        assert yard.batch.list_tags_for_resource(resourceArn=arn)["tags"] == {"a": "3"}
+    (found,) = yard.batch.describe_job_queues()["jobQueues"]
+    assert found["tags"] == {"a": "3"}

@@ -1,0 +1,390 @@
+"""Each documented error, provoked through boto3 or, where boto3 would not send it, through plain HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, error_of, queue
+
+LONG = "Error executing request, Exception : {}, RequestId: <id>"
+UNKNOWN = "01a20d74-b844-703e-9dba-bd4473ccbda3"
+
+
+def refusal(call: Any, **members: Any) -> str:
+    """Return the text of a ClientException, the short one of a long one."""
+    code, text, status = error_of(lambda: call(**members))
+    assert (code, status) == ("ClientException", 400)
+    if text.startswith("Error executing request"):
+        begin, end = LONG.split("{}")
+        assert text.startswith(begin)
+        assert text.endswith(end)
+        return "long: " + text.removeprefix(begin).removesuffix(end)
+    return text
+
+
+SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "name": ({"jobName": "-x"}, "long: Job name should match valid pattern"),
+    "queue": ({"jobQueue": "nobody"}, "JobQueue nobody not found."),
+    "definition": (
+        {"jobDefinition": "nobody"},
+        "JobDefinition name nobody does not exist or is not in ACTIVE status",
+    ),
+    "revision": (
+        {"jobDefinition": f"{ARN}job-definition/d:9"},
+        "JobDefinition name d:9 does not exist or is not in ACTIVE status",
+    ),
+    "reference": (
+        {"containerOverrides": {"command": ["echo", "Ref::what"]}},
+        "long: Unable to substitute value. No parameter found for reference what",
+    ),
+    "dependencies": (
+        {"dependsOn": [{"jobId": UNKNOWN}] * 21},
+        "long: Job cannot have more than 20 dependencies",
+    ),
+    "retry": (
+        {"retryStrategy": {"evaluateOnExit": [{"action": "EXIT", "onReason": "*"}]}},
+        "long: RetryAttempts must be provided with retry strategy",
+    ),
+    "attempts": ({"retryStrategy": {"attempts": 11}}, "long: RetryAttempts must be between 1 and 10, not 11"),
+    "rules": (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "*"}] * 6}},
+        "long: EvaluateOnExit must have at most 5 entries, not 6",
+    ),
+    "pattern": (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "a*b"}]}},
+        "long: onReason 'a*b' is not a valid pattern: only its end may be a *",
+    ),
+    "action": (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "STOP", "onReason": "*"}]}},
+        (
+            "1 validation error detected: Value 'STOP' at 'retryStrategy.evaluateOnExit.1.member.action' failed to "
+            "satisfy constraint: Member must satisfy enum value set: [RETRY, EXIT]"
+        ),
+    ),
+    "share": (
+        {"shareIdentifier": "a"},
+        (
+            "long: Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue with fair share "
+            "scheduling policy."
+        ),
+    ),
+    "priority": (
+        {"schedulingPriorityOverride": 10000},
+        "long: schedulingPriorityOverride must be between 0 and 9999, not 10000",
+    ),
+    "vcpu": (
+        {"containerOverrides": {"resourceRequirements": [{"type": "VCPU", "value": "1.0"}]}},
+        "long: Value 1.0 for type VCPU in resourceRequirement is not valid. Please provide a numeric value.",
+    ),
+    "vcpu word": (
+        {"containerOverrides": {"resourceRequirements": [{"type": "VCPU", "value": "two"}]}},
+        "long: Value two for type VCPU in resourceRequirement is not valid. Please provide a numeric value.",
+    ),
+    "memory": (
+        {"containerOverrides": {"resourceRequirements": [{"type": "MEMORY", "value": "3"}]}},
+        "long: Memory must be at least 4 MiB, not 3.",
+    ),
+    "gpu": (
+        {"containerOverrides": {"resourceRequirements": [{"type": "GPU", "value": "0.5"}]}},
+        "long: Value 0.5 for type GPU in resourceRequirement is not valid. Please provide a numeric value.",
+    ),
+    "deprecated": (
+        {"containerOverrides": {"memory": 64}},
+        (
+            "long: This value was submitted in a deprecated key and may conflict with the value provided by the job "
+            "definition's resource requirements."
+        ),
+    ),
+    "size": ({"arrayProperties": {"size": 10001}}, "long: Array job size must be between 2 and 10000, not 10001"),
+    "one": ({"arrayProperties": {"size": 1}}, "long: Array job size must be between 2 and 10000, not 1"),
+    "timeout": (
+        {"timeout": {"attemptDurationSeconds": 59}},
+        "long: attemptDurationSeconds must be at least 60 seconds, not 59",
+    ),
+    "overrides": (
+        {"containerOverrides": {"command": ["x" * 8192]}},
+        "long: Container Overrides length must be at most 8192",
+    ),
+    "empty": (
+        {"containerOverrides": {"command": ["a", ""]}},
+        "long: Container overrides command must not contain empty string",
+    ),
+    "variable": (
+        {"containerOverrides": {"environment": [{"name": "AWS_BATCH_X", "value": "1"}]}},
+        "long: Environment variables cannot start with AWS_BATCH, which is reserved: AWS_BATCH_X",
+    ),
+    "payload": (
+        {"parameters": {f"p{i}": "x" * 1000 for i in range(31)}},
+        "long: SubmitJob payload size must be at most 30720 bytes, not 31334",
+    ),
+    "nodes": ({"nodeOverrides": {"numNodes": 2}}, "nodeOverrides: multi-node parallel jobs are not supported yet"),
+    "eks": (
+        {"eksPropertiesOverride": {}},
+        "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",
+    ),
+    "consumables": (
+        {"consumableResourcePropertiesOverride": {}},
+        "consumableResourcePropertiesOverride: consumable resources are not supported yet",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Any:
+    with Endpoint() as endpoint:
+        yield Yard(endpoint, endpoint.batch())
+
+
+@pytest.mark.parametrize("case", SUBMISSIONS)
+def test_a_wrong_submission_gets_awss_text(shared: Yard, case: str) -> None:
+    wrong, text = SUBMISSIONS[case]
+    members = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"} | wrong
+    assert refusal(shared.batch.submit_job, **members) == text
+    assert shared.batch.list_jobs(jobQueue="q", filters=[{"name": "JOB_NAME", "values": ["*"]}])["jobSummaryList"] == []
+
+
+FARGATE = {"platformCapabilities": ["FARGATE"]}
+
+
+def fargate(vcpu: str, memory: str, **container: Any) -> dict[str, Any]:
+    requirements = [{"type": "VCPU", "value": vcpu}, {"type": "MEMORY", "value": memory}]
+    return definition("d", {"resourceRequirements": requirements, "executionRoleArn": "r", **container}) | FARGATE
+
+
+DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "name": (definition("a b"), "long: Job definition name should match valid pattern"),
+    "vcpu": (definition("d", {"resourceRequirements": REQUIREMENTS[1:]}), "long: vCPU is not provided."),
+    "memory": (definition("d", {"resourceRequirements": REQUIREMENTS[:1]}), "long: Memory is not provided."),
+    "network": (
+        definition("d", {"networkConfiguration": {"assignPublicIp": "ENABLED"}}),
+        "long: networkConfiguration not applicable for EC2.",
+    ),
+    "user": (
+        definition("d", {"user": "A b"}),
+        "long: User 'A b' does not match regex ^([a-z0-9_][a-z0-9_-]{0,30})$",
+    ),
+    "no container": (
+        {"jobDefinitionName": "d", "type": "container"},
+        "Job definitions of type container need either containerProperties or ecsProperties",
+    ),
+    "multinode": (
+        {"jobDefinitionName": "d", "type": "multinode"},
+        "Multi-node parallel jobs are not supported yet",
+    ),
+    "several containers": (
+        {
+            "jobDefinitionName": "d",
+            "type": "container",
+            "ecsProperties": {"taskProperties": [{"containers": [{"image": "a"}, {"image": "b"}]}]},
+        },
+        "Jobs of several containers are not supported yet; 2 are given, not 1",
+    ),
+    "priority": (
+        definition("d", schedulingPriority=-1),
+        "long: schedulingPriority must be between 0 and 9999, not -1",
+    ),
+    "size": (
+        definition("d", parameters={f"p{i}": "x" * 1000 for i in range(25)}),
+        "long: Job definition size must be at most 24576 bytes, not 25420",
+    ),
+    "fargate size": (
+        fargate("1", "128"),
+        "long: Fargate resource requirements (1.00 vCPU, 128 MiB) not valid.",
+    ),
+    "fargate privileged": (fargate("0.25", "512", privileged=True), "long: privileged is not applicable for Fargate."),
+    "efs": (
+        definition("d", {"volumes": [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]}),
+        (
+            "efsVolumeConfiguration is not offered by Batchyard: mount the file system on the hosts and give "
+            "host.sourcePath"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEFINITIONS)
+def test_a_wrong_definition_gets_awss_text(shared: Yard, case: str) -> None:
+    wrong, text = DEFINITIONS[case]
+    assert refusal(shared.batch.register_job_definition, **wrong) == text
+
+
+def test_a_part_of_a_vcpu_is_fargates(shared: Yard) -> None:
+    shared.batch.register_job_definition(**fargate("0.25", "512") | {"jobDefinitionName": "f"})
+    part = {"resourceRequirements": [{"type": "VCPU", "value": "0.5"}]}
+    job = shared.job(shared.submit(jobDefinition="f", containerOverrides=part))
+    assert {"type": "VCPU", "value": "0.5"} in job["container"]["resourceRequirements"]
+    assert job["platformCapabilities"] == ["FARGATE"]
+    shared.batch.terminate_job(jobId=job["jobId"], reason="r")
+
+
+def without(name: str, **resources: Any) -> dict[str, Any]:
+    members = environment("x", **resources)
+    del members["computeResources"][name]
+    return members
+
+
+ENVIRONMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "name": (environment("a.b"), "long: Compute environment name should match valid pattern"),
+    "taken": (environment("ce"), "Object already exists"),
+    "role": (without("instanceRole"), "long: Instance role is required."),
+    "minimum": (without("minvCpus"), "long: Resource minvCpus is required."),
+    "resources": (
+        {"computeEnvironmentName": "x", "type": "MANAGED"},
+        "long: computeResources is required for MANAGED compute environments.",
+    ),
+    "fargate": (
+        environment("x", type="FARGATE"),
+        "long: allocationStrategy is not applicable for Fargate.",
+    ),
+    "fargate tags": (
+        {
+            "computeEnvironmentName": "x",
+            "type": "MANAGED",
+            "computeResources": {"type": "FARGATE", "maxvCpus": 1, "tags": {"a": "b"}},
+        },
+        "long: tags is not applicable for Fargate.",
+    ),
+    "fargate desired": (
+        {
+            "computeEnvironmentName": "x",
+            "type": "MANAGED",
+            "computeResources": {"type": "FARGATE", "maxvCpus": 1, "desiredvCpus": 1},
+        },
+        "long: desiredvCpus is not applicable for Fargate.",
+    ),
+    "spot": (
+        environment("x", allocationStrategy="SPOT_CAPACITY_OPTIMIZED"),
+        "long: Allocation strategy SPOT_CAPACITY_OPTIMIZED is only for SPOT.",
+    ),
+    "desired": (environment("x", desiredvCpus=17), "long: desiredvCpus must be between 0 and 16, not 17"),
+    "type": (
+        environment("x", type="EC3"),
+        (
+            "1 validation error detected: Value 'EC3' at 'computeResources.type' failed to satisfy constraint: Member "
+            "must satisfy enum value set: [EC2, SPOT, FARGATE, FARGATE_SPOT, ECS_MANAGED_INSTANCES]"
+        ),
+    ),
+    "eks": (
+        environment("x") | {"eksConfiguration": {"eksClusterArn": "a", "kubernetesNamespace": "n"}},
+        "eksConfiguration: compute environments on Amazon EKS are not offered by Batchyard",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_a_wrong_environment_gets_awss_text(shared: Yard, case: str) -> None:
+    wrong, text = ENVIRONMENTS[case]
+    assert refusal(shared.batch.create_compute_environment, **wrong) == text
+
+
+def test_environments_are_not_scaled_down_by_hand(batch: Any) -> None:
+    batch.create_compute_environment(**environment("ce", desiredvCpus=4))
+    assert refusal(batch.update_compute_environment, computeEnvironment="ce", computeResources={"desiredvCpus": 3}) == (
+        "Manually scaling down compute environment is not supported. Disconnecting job queues from compute "
+        "environment will cause it to scale-down to minvCpus"
+    )
+    text = refusal(
+        batch.update_compute_environment, computeEnvironment="ce", computeResources={"allocationStrategy": "BEST_FIT"}
+    )
+    assert "Value 'BEST_FIT' at 'computeResources.allocationStrategy'" in text
+    assert refusal(batch.update_compute_environment, computeEnvironment="nobody", state="DISABLED") == (
+        f"{ARN}compute-environment/nobody does not exist"
+    )
+
+
+def test_queues_and_their_environments_go_in_order_only(yard: Yard) -> None:
+    batch = yard.batch
+    assert refusal(batch.create_job_queue, **queue("q")) == "Object already exists"
+    assert refusal(batch.create_job_queue, **queue("x y")) == "long: Job queue name should match valid pattern"
+    assert "must be created and valid before attaching" in refusal(batch.create_job_queue, **queue("x", "nobody"))
+    none = queue("x") | {"computeEnvironmentOrder": []}
+    text = "long: computeEnvironmentOrder must have between 1 and 3 entries, not 0"
+    assert refusal(batch.create_job_queue, **none) == text
+    assert refusal(batch.create_job_queue, **queue("x", schedulingPolicyArn="arn")) == (
+        "schedulingPolicyArn: scheduling policies are not supported yet"
+    )
+    for call in (batch.update_job_queue, batch.delete_job_queue):
+        assert refusal(call, jobQueue="nobody") == f"{ARN}job-queue/nobody does not exist"
+    still = "Cannot delete, resource must be in the DISABLED state"
+    assert refusal(batch.delete_job_queue, jobQueue="q") == still
+    text = refusal(batch.delete_compute_environment, computeEnvironment="ce")
+    assert text.startswith("Cannot delete, found existing JobQueue relationship")
+    batch.update_job_queue(jobQueue="q", state="DISABLED")
+    members = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
+    assert refusal(batch.submit_job, **members) == "JobQueue q is DISABLED and takes no new jobs"
+    batch.delete_job_queue(jobQueue="q")
+    assert refusal(batch.delete_compute_environment, computeEnvironment="ce") == still
+
+
+def test_questions_have_bounds(shared: Yard) -> None:
+    batch = shared.batch
+    assert refusal(batch.describe_jobs, jobs=["x"] * 101) == "Maximum number of jobs supported is 100"
+    for call, member in (
+        (batch.describe_job_queues, "jobQueues"),
+        (batch.describe_compute_environments, "computeEnvironments"),
+        (batch.describe_job_definitions, "jobDefinitions"),
+    ):
+        assert "is 100" in refusal(call, **{member: ["x"] * 101})
+        for size in (0, 101):
+            assert refusal(call, maxResults=size) == f"long: maxResults must be between 1 and 100, not {size}"
+        assert "page_token" in refusal(call, nextToken="nonsense")
+    text = "jobDefinitions cannot be specified together with other parameters"
+    assert refusal(batch.describe_job_definitions, jobDefinitions=["d:1"], status="ACTIVE") == text
+    one = "Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified, not {}"
+    assert refusal(batch.list_jobs) == one.format(0)
+    assert refusal(batch.list_jobs, jobQueue="q", arrayJobId=UNKNOWN) == one.format(2)
+    assert refusal(batch.list_jobs, jobQueue="nobody") == f"{ARN}job-queue/nobody does not exist"
+    name = {"name": "JOB_NAME", "values": ["x"]}
+    text = "Only one filter can be used at a time, not 2"
+    assert refusal(batch.list_jobs, jobQueue="q", filters=[name, name]) == text
+    assert "is not one of" in refusal(batch.list_jobs, jobQueue="q", filters=[{"name": "X", "values": ["x"]}])
+    assert refusal(batch.list_jobs, jobQueue="q", maxResults=0) == "long: maxResults must be between 1 and 1000, not 0"
+
+
+def test_stops_need_a_reason_of_some_length(shared: Yard) -> None:
+    for call in (shared.batch.cancel_job, shared.batch.terminate_job):
+        assert refusal(call, jobId=UNKNOWN, reason="x" * 1025) == "reason must be at most 1024 characters long"
+        assert refusal(call, jobId=UNKNOWN, reason="") == "reason is required"
+    for call in (shared.batch.cancel_jobs, shared.batch.terminate_jobs):
+        text = "Maximum number of jobs supported is 50"
+        assert refusal(call, jobs=[f"{i}" for i in range(51)], reason="r") == text
+
+
+def test_tags_need_a_resource(shared: Yard) -> None:
+    batch = shared.batch
+    assert refusal(batch.list_tags_for_resource, resourceArn="q") == "Invalid ARN: q"
+    assert "not found" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/nobody", tags={"a": "b"})
+    policy = f"{ARN}scheduling-policy/p"
+    assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=policy)
+
+
+def test_operations_that_are_not_there_say_so(endpoint: Endpoint) -> None:
+    for name, text in (
+        ("CreateSchedulingPolicy", "CreateSchedulingPolicy is not supported by Batchyard yet"),
+        ("SubmitServiceJob", "SubmitServiceJob is for Amazon SageMaker and not offered by Batchyard"),
+    ):
+        reply = endpoint.post(name, {})
+        assert (reply.status, reply.json()["message"]) == (400, text)
+        assert reply.headers["x-amzn-errortype"] == "ClientException"
+
+
+def test_a_controller_that_is_away_is_a_fault_that_botocore_tries_again() -> None:
+    tries: list[str] = []
+    with Endpoint(controller="127.0.0.1:1") as endpoint:
+        batch = endpoint.batch(retries={"mode": "standard", "total_max_attempts": 2})
+        batch.meta.events.register("before-send.batch", lambda request, **_: tries.append(request.url))
+        code, text, status = error_of(batch.describe_job_queues)
+    assert (code, status, len(tries)) == ("ServerException", 500, 2)
+    assert "cannot reach the controller" in text
+
+
+def test_a_limit_of_calls_tells_clients_to_slow_down() -> None:
+    with Endpoint(calls_per_second=2.0) as endpoint:
+        ends = [endpoint.post("DescribeJobQueues", {}) for _ in range(3)]
+        assert [reply.status for reply in ends] == [200, 200, 429]
+        assert ends[2].headers["x-amzn-errortype"] == "TooManyRequestsException"
+        assert ends[2].json()["message"] == "Too Many Requests"
+        patient = endpoint.batch(retries={"mode": "standard", "total_max_attempts": 10})
+        assert patient.describe_job_queues()["jobQueues"] == []
