@@ -101,6 +101,14 @@ def test_an_environment_is_changed_in_parts(batch: Any) -> None:
     assert (found["state"], found["computeResources"]) == ("ENABLED", expected)
 
 
+@pytest.mark.parametrize(("change", "desired"), [({"minvCpus": 8}, 8), ({"maxvCpus": 3}, 3), ({"maxvCpus": 20}, 4)])
+def test_what_is_desired_follows_the_bounds(batch: Any, change: dict[str, int], desired: int) -> None:
+    batch.create_compute_environment(**environment("ce", desiredvCpus=4))
+    batch.update_compute_environment(computeEnvironment="ce", computeResources=change)
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert found["computeResources"] == environment("ce", desiredvCpus=desired)["computeResources"] | change
+
+
 def test_an_environment_of_the_native_side_is_described_too(endpoint: Endpoint, batch: Any) -> None:
     endpoint.run(endpoint.yard.furnish())
     (found,) = batch.describe_compute_environments(computeEnvironments=["default", "nobody"])["computeEnvironments"]

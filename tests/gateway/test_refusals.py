@@ -115,6 +115,14 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"containerOverrides": {"environment": [{"name": "AWS_BATCH_X", "value": "1"}]}},
         "long: Environment variables cannot start with AWS_BATCH, which is reserved: AWS_BATCH_X",
     ),
+    "dependency": ({"dependsOn": [{"jobId": UNKNOWN}]}, f"Job {UNKNOWN} not found"),
+    "kind of dependency": (
+        {"dependsOn": [{"jobId": UNKNOWN, "type": "SEQUENTIAL"}]},
+        (
+            "long: dependsOn[0].type: SEQUENTIAL is only for an array job; "
+            f"dependsOn[0].jobId: '{UNKNOWN}': SEQUENTIAL is about the job's own children and takes no job id"
+        ),
+    ),
     "payload": (
         {"parameters": {f"p{i}": "x" * 1000 for i in range(31)}},
         "long: SubmitJob payload size must be at most 30720 bytes, not 31334",
@@ -329,7 +337,8 @@ def test_questions_have_bounds(shared: Yard) -> None:
         assert "is 100" in refusal(call, **{member: ["x"] * 101})
         for size in (0, 101):
             assert refusal(call, maxResults=size) == f"long: maxResults must be between 1 and 100, not {size}"
-        assert "page_token" in refusal(call, nextToken="nonsense")
+        text = "long: nextToken: is not a token that this list gave out"
+        assert refusal(call, nextToken="nonsense") == text
     text = "jobDefinitions cannot be specified together with other parameters"
     assert refusal(batch.describe_job_definitions, jobDefinitions=["d:1"], status="ACTIVE") == text
     one = "Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified, not {}"

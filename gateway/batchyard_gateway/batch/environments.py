@@ -151,7 +151,7 @@ def check_change(members: Members, found: pb.ComputeEnvironment) -> None:
     present = _resources_of(found)
     if changes.get("desiredvCpus", present.get("desiredvCpus", 0)) < present.get("desiredvCpus", 0):
         raise ClientException(_SCALING_DOWN)
-    _check_resources({**present, **changes})
+    _check_resources(_merged(present, changes))
 
 
 def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEnvironmentRequest:
@@ -160,15 +160,20 @@ def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEn
     request.name = found.name
     kept = kept_in(found.annotations) | {name: members[name] for name in (*_KEPT, "updatePolicy") if name in members}
     if "computeResources" in members:
-        merged = _resources_of(found) | members["computeResources"]
-        merged.pop("updateToLatestImageVersion", None)
-        # What hosts do now is not lowered below what the change asks for at least.
-        merged["desiredvCpus"] = max(merged.get("desiredvCpus", 0), merged.get("minvCpus", 0))
+        merged = _merged(_resources_of(found), members["computeResources"])
         request.compute_resources.CopyFrom(_resources(merged))
         request.compute_resources.labels.update(found.compute_resources.labels)
         kept["computeResources"] = residue({**_EMPTY, **merged}, to_members(_RESOURCES, request.compute_resources))
     request.annotations.update(annotated(kept) or {ANNOTATION: ""})
     return request
+
+
+def _merged(present: Members, changes: Members) -> Members:
+    """Return an environment's resources after a change; what is desired follows the bounds where it is not given."""
+    merged = {name: value for name, value in {**present, **changes}.items() if name != "updateToLatestImageVersion"}
+    if "desiredvCpus" not in changes and merged["type"] not in FARGATE_TYPES:
+        merged["desiredvCpus"] = min(max(merged["desiredvCpus"], merged["minvCpus"]), merged["maxvCpus"])
+    return merged
 
 
 def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:

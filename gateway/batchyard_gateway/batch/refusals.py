@@ -7,6 +7,7 @@ already.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from batchyard import errors
@@ -24,6 +25,17 @@ _SUBJECTS: Mapping[str, tuple[str, str]] = {
 }
 """The member that names what an operation is about, and its kind."""
 
+_MEMBERS = {
+    "container": "containerProperties",
+    "overrides": "containerOverrides",
+    "page_token": "nextToken",
+    "timeout_s": "timeout",
+}
+"""Members whose names are not those of the contract's fields in AWS's spelling."""
+
+_LETTER = re.compile(r"_([a-z])")
+
+_DEPENDENCY = "depends_on: job"
 _EXISTS = "Object already exists"
 _STILL_ENABLED = "Cannot delete, resource must be in the DISABLED state"
 _NOT_YET_THERE = "must be created and valid before attaching to a job queue"
@@ -52,6 +64,8 @@ def client_exception(operation: str, error: errors.RequestError, members: Member
             return ClientException(_EXISTS)
         case errors.NotFoundError() if operation.endswith("JobQueue") and text.startswith("compute environment"):
             return ClientException(f"{text.removesuffix(' not found')} {_NOT_YET_THERE}")
+        case errors.NotFoundError() if text.startswith(_DEPENDENCY):
+            return ClientException("Job" + text.removeprefix(_DEPENDENCY))
         case errors.NotFoundError() if operation in _SUBJECTS and _SUBJECTS[operation][0] in members:
             member, kind = _SUBJECTS[operation]
             return ClientException(f"{names.arn(kind, name_of(kind, members[member]))} does not exist")
@@ -64,4 +78,8 @@ def client_exception(operation: str, error: errors.RequestError, members: Member
 
 
 def _told(violation: errors.Violation) -> str:
-    return violation.message if violation.message.startswith(_AWS_TEXTS) else str(violation)
+    if violation.message.startswith(_AWS_TEXTS):
+        return violation.message
+    outer, dot, inner = violation.field.partition(".")
+    path = _MEMBERS.get(outer, outer) + dot + inner
+    return f"{_LETTER.sub(lambda match: match[1].upper(), path)}: {violation.message}"
