@@ -159,7 +159,9 @@ async def serve(config: Config) -> None:
     """
     if not is_loopback(config.listen):
         log.warning(
-            "LISTENING BEYOND LOOPBACK WITHOUT ENCRYPTION: keep it behind a proxy that adds TLS", address=config.listen
+            "LISTENING BEYOND LOOPBACK WITHOUT AUTHENTICATION: anyone who reaches this port can run "
+            "commands on every host; keep it behind a firewall",
+            address=config.listen,
         )
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn ends well on these, then sends them again for whoever else may want them: nobody does.
