@@ -47,6 +47,13 @@ def set_up_logging(level: str) -> None:
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
 @click.option(
+    "--secrets-key",
+    default="",
+    metavar="FILE",
+    help="Keys that encrypt secrets and access keys, ID:BASE64 a line, the encrypting one first. "
+    "By default beside the file of a sqlite store, made when missing.",
+)
+@click.option(
     "--keep-jobs-days",
     type=click.FloatRange(min=0, min_open=True),
     default=Retention().age_ms / DAY_MS,
@@ -54,13 +61,22 @@ def set_up_logging(level: str) -> None:
 )
 @click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-def main(listen: str, store: str, metrics: str, keep_jobs_days: float, keep_jobs: int, log_level: str) -> None:
+def main(
+    listen: str, store: str, metrics: str, secrets_key: str, keep_jobs_days: float, keep_jobs: int, log_level: str
+) -> None:
     """Run the Batchyard controller."""
     set_up_logging(log_level)
     failed = False
     try:
         retention = Retention(age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs)
-        config = Config(listen=listen, store=store, metrics=metrics, log_level=log_level, retention=retention)
+        config = Config(
+            listen=listen,
+            store=store,
+            metrics=metrics,
+            secrets_key=secrets_key,
+            log_level=log_level,
+            retention=retention,
+        )
         asyncio.run(serve(config))
     except* (OSError, ValueError, StoreError, CorruptRecordError) as errors:
         for error in errors.exceptions:

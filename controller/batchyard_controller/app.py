@@ -17,6 +17,8 @@ from prometheus_client import start_http_server
 
 from batchyard.ids import JobId, uuid7
 from batchyard.v1 import (
+    access_key_pb2,
+    access_key_pb2_grpc,
     agent_pb2,
     agent_pb2_grpc,
     compute_environment_pb2,
@@ -29,6 +31,8 @@ from batchyard.v1 import (
     job_pb2_grpc,
     job_queue_pb2,
     job_queue_pb2_grpc,
+    secret_pb2,
+    secret_pb2_grpc,
     tag_pb2,
     tag_pb2_grpc,
 )
@@ -37,15 +41,18 @@ from .config import Config, is_loopback, without_login
 from .core.model import Instant
 from .leadership import Office, hold_office
 from .metrics import Metrics
+from .services.access_keys import AccessKeys
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
 from .services.errors import ErrorInterceptor
 from .services.hosts import Hosts
 from .services.jobs import Jobs
 from .services.queues import JobQueues
+from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
 from .store.open import open_store
+from .vault import Vault, open_vault
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -55,6 +62,8 @@ SERVICES = tuple(
         (job_definition_pb2, "JobDefinitionService"),
         (job_pb2, "JobService"),
         (host_pb2, "HostService"),
+        (secret_pb2, "SecretService"),
+        (access_key_pb2, "AccessKeyService"),
         (tag_pb2, "TagService"),
         (agent_pb2, "AgentService"),
     )
@@ -74,7 +83,7 @@ def new_job_id() -> JobId:
     return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
 
 
-def build_server(office: Office, sessions: Sessions) -> grpc.aio.Server:
+def build_server(office: Office, sessions: Sessions, vault: Vault) -> grpc.aio.Server:
     """Put all services on one server."""
     server = grpc.aio.server(
         interceptors=(ErrorInterceptor(),),
@@ -94,6 +103,8 @@ def build_server(office: Office, sessions: Sessions) -> grpc.aio.Server:
     job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id, lambda: clock().wall_ms), server)
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(office, sessions, clock), server)
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(office), server)
+    secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(office, vault), server)
+    access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(AccessKeys(office, vault), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
@@ -104,15 +115,17 @@ async def serve(config: Config) -> None:
     Serve until SIGTERM or SIGINT.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the address cannot be listened on, or the key file not read.
+        ValueError: the store's URL or the key file is wrong.
         UnsupportedServerError: the store's server loses acknowledged writes.
     """
     log = structlog.get_logger()
     store = open_store(config.store)
+    vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
     office = Office()
     sessions = Sessions(office)
-    server = build_server(office, sessions)
+    server = build_server(office, sessions, vault)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     _listen(server, config.listen)

@@ -22,6 +22,7 @@ class Config:
         listen: ``host:port`` of the gRPC listener.
         store: Store URL, see ``store.open``.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
+        secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         retention: What history of ended jobs is kept.
     """
@@ -29,6 +30,7 @@ class Config:
     listen: str = DEFAULT_LISTEN
     store: str
     metrics: str = ""
+    secrets_key: str = ""
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
 

@@ -20,12 +20,14 @@ from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2, resources_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
 from batchyard_controller.core.retention import Retention
@@ -34,6 +36,7 @@ from batchyard_controller.metrics import Metrics
 from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.protocol import Store
+from batchyard_controller.vault import Vault, make_keys
 
 PATIENCE_S = 10.0
 """For what must happen soon; a test that waits for so long has failed."""
@@ -42,11 +45,11 @@ PATIENCE_S = 10.0
 class Controller:
     """One controller over *store*; an asynchronous context manager."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, vault: Vault | None = None) -> None:
         self._store = store
         self.office = Office()
         self.sessions = Sessions(self.office)
-        self._server = build_server(self.office, self.sessions)
+        self._server = build_server(self.office, self.sessions, vault or Vault(make_keys()))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:
@@ -61,6 +64,8 @@ class Controller:
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)
         self.tags: Any = TagServiceStub(self.channel)
+        self.secrets: Any = SecretServiceStub(self.channel)
+        self.access_keys: Any = AccessKeyServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 
@@ -115,9 +120,9 @@ class Controller:
 class MemoryController(Controller):
     """A controller over *data*, all of which a test may look at."""
 
-    def __init__(self, data: MemoryData | None = None) -> None:
+    def __init__(self, data: MemoryData | None = None, vault: Vault | None = None) -> None:
         self.data = MemoryData() if data is None else data
-        super().__init__(MemoryStore(self.data))
+        super().__init__(MemoryStore(self.data), vault)
 
     def stored(self) -> dict[str, bytes]:
         """Return all that is stored now."""

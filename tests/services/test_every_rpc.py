@@ -36,6 +36,10 @@ def test_every_service_of_the_contract_is_served() -> None:
     assert served == with_services - {"ResourcesService"}
 
 
+NEEDS_NOTHING = {"CreateAccessKey"}
+"""Calls that an empty request asks for something."""
+
+
 async def _code(yard: MemoryController, rpc: Rpc, request: Message) -> str:
     method = rpc.method(yard)
     try:
@@ -60,7 +64,7 @@ async def _code(yard: MemoryController, rpc: Rpc, request: Message) -> str:
 async def test_empty_request_is_answered_or_refused(yard: MemoryController, name: str) -> None:
     before = yard.stored()
     assert await _code(yard, RPCS[name], RPCS[name].request()) in ANSWERS
-    assert yard.stored() == before
+    assert name in NEEDS_NOTHING or yard.stored() == before
 
 
 # Random requests ------------------------------------------------------------------

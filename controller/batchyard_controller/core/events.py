@@ -12,7 +12,17 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId
 
-from .model import AttemptEnd, ComputeEnvironment, HostFacts, Job, JobDefinition, JobQueue, Pairs
+from .model import (
+    AccessKey,
+    AttemptEnd,
+    ComputeEnvironment,
+    HostFacts,
+    Job,
+    JobDefinition,
+    JobQueue,
+    Pairs,
+    StoredSecret,
+)
 from .placement import Plan
 
 
@@ -152,6 +162,34 @@ class DefinitionChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPut:
+    """A secret was made, or its value replaced."""
+
+    secret: StoredSecret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretDeleted:
+    """A secret was deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKeyCreated:
+    """An access key was made."""
+
+    access_key: AccessKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKeyRevoked:
+    """An access key was revoked for ever."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """A plan was made of the world as it is."""
 
@@ -179,6 +217,10 @@ Event = (
     | QueueChanged
     | QueueDeleted
     | DefinitionChanged
+    | SecretPut
+    | SecretDeleted
+    | AccessKeyCreated
+    | AccessKeyRevoked
     | Planned
     | Ticked
 )

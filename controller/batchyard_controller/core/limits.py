@@ -57,6 +57,20 @@ ROLE_LENGTH_MAX = 2048
 INSTANCE_TYPES_MAX = 100
 INSTANCE_TYPE_LENGTH_MAX = 128
 """Ours: so that a record of an environment stays small."""
+SECRETS_MAX = 10_000
+SECRETS_PER_JOB_MAX = 50
+"""Ours: Linux gives a process about 2 MiB for its environment and arguments."""
+SECRET_NAME_LENGTH_MAX = 512
+"""AWS Secrets Manager: Name."""
+SECRET_BYTES_MAX = 32 * KIB
+"""Ours: Linux takes no more than 128 KiB in one variable."""
+VALUE_FROM_LENGTH_MAX = 2048
+"""AWS: length of an ARN."""
+ACCESS_KEYS_MAX = 1000
+ACCESS_KEY_ID_LENGTH_MAX = 128
+ACCESS_KEY_DESCRIPTION_LENGTH_MAX = 256
+SIGNING_SCOPE_LENGTH_MAX = 64
+"""Ours."""
 USER_LENGTH_MAX = 255
 PATH_LENGTH_MAX = 4096
 """Linux: PATH_MAX."""

@@ -17,6 +17,8 @@ from batchyard.states import ACTIVE_STATES, FINAL_STATES, EndCause, JobState
 from . import blocked, limits, reasons, retry
 from .commands import SendAck, SendRevoke, SendStart, SendStop
 from .events import (
+    AccessKeyCreated,
+    AccessKeyRevoked,
     AttemptsReported,
     DefinitionChanged,
     EnvironmentChanged,
@@ -35,6 +37,8 @@ from .events import (
     QueueChanged,
     QueueDeleted,
     Report,
+    SecretDeleted,
+    SecretPut,
     Ticked,
 )
 from .lifecycle import Trigger
@@ -68,6 +72,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_attempts_reported(world, event.host_id, event.reports, now, out)
         case EnvironmentChanged() | EnvironmentDeleted() | QueueChanged() | DefinitionChanged():
             on_setting_changed(world, event)
+        case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
+            on_sealed_changed(world, event)
         case QueueDeleted():
             on_queue_deleted(world, event.name, now, out)
         case Planned():
@@ -390,6 +396,25 @@ def on_setting_changed(
             assert_never(event)
     world.fleet.grown += 1
     world.wants_plan = True
+
+
+def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKeyCreated | AccessKeyRevoked) -> None:
+    """Keep or forget a secret or an access key; no job waits for one."""
+    match event:
+        case SecretPut(secret=secret):
+            world.secrets[secret.name] = secret
+            world.touch(f"secret/{secret.name}", "secret", secret.name)
+        case SecretDeleted(name=name):
+            del world.secrets[name]
+            world.touch(f"secret/{name}", "secret", name)
+        case AccessKeyCreated(access_key=access_key):
+            world.access_keys[access_key.id] = access_key
+            world.touch(access_key.id, "access_key", access_key.id)
+        case AccessKeyRevoked(id=key_id):
+            del world.access_keys[key_id]
+            world.touch(key_id, "access_key", key_id)
+        case _:
+            assert_never(event)
 
 
 def on_queue_deleted(world: World, name: str, now: Instant, out: Out) -> None:

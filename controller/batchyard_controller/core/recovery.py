@@ -16,6 +16,7 @@ from batchyard.states import JobState
 from .children import CHUNK, Children, Chunk, RestEnd
 from .lifecycle import restore_job
 from .model import (
+    AccessKey,
     Attempt,
     ComputeEnvironment,
     EndedAttempt,
@@ -25,6 +26,7 @@ from .model import (
     Job,
     JobDefinition,
     JobQueue,
+    StoredSecret,
 )
 from .progress import Out, Progress
 from .reactor import reclaim
@@ -69,6 +71,8 @@ class Records:
     environments: list[ComputeEnvironment] = field(default_factory=list)
     queues: list[JobQueue] = field(default_factory=list)
     definitions: list[JobDefinition] = field(default_factory=list)
+    secrets: list[StoredSecret] = field(default_factory=list)
+    access_keys: list[AccessKey] = field(default_factory=list)
     hosts: list[HostRecord] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     states: dict[JobId, StoredState] = field(default_factory=dict)
@@ -95,6 +99,8 @@ def restore(records: Records, now: Instant, retention: Retention) -> World:
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.environments = {environment.name: environment for environment in records.environments}
     world.queues = {queue.name: queue for queue in records.queues}
+    world.secrets = {secret.name: secret for secret in records.secrets}
+    world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
     for definition in sorted(records.definitions, key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
     for record in records.hosts:

@@ -20,6 +20,7 @@ from batchyard.states import JobState
 
 from .children import CHUNK, Children
 from .model import (
+    AccessKey,
     Attempt,
     BlockedHead,
     ComputeEnvironment,
@@ -29,6 +30,7 @@ from .model import (
     JobDefinition,
     JobQueue,
     JobSpec,
+    StoredSecret,
 )
 from .ordering import Lines, Shape
 from .placement import Fleet
@@ -102,6 +104,8 @@ class World:
         self.queues: dict[str, JobQueue] = {}
         self.definitions: dict[str, list[JobDefinition]] = {}
         """By name; revision n stands at place n - 1."""
+        self.secrets: dict[str, StoredSecret] = {}
+        self.access_keys: dict[str, AccessKey] = {}
         self.jobs: dict[JobId, Job] = {}
         self.children: dict[JobId, Children] = {}
         self.attempts: dict[AttemptId, Attempt] = {}

@@ -20,6 +20,7 @@ import msgspec
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.children import CHUNK, Chunk
 from batchyard_controller.core.model import (
+    AccessKey,
     Attempt,
     ComputeEnvironment,
     Dependency,
@@ -29,6 +30,7 @@ from batchyard_controller.core.model import (
     JobDefinition,
     JobQueue,
     JobSpec,
+    StoredSecret,
 )
 from batchyard_controller.core.recovery import Records, StoredState
 from batchyard_controller.core.world import Touch, World
@@ -178,6 +180,8 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
     "definition": _encode_definition,
+    "secret": _encode_setting("secrets"),
+    "access_key": _encode_setting("access_keys"),
     "host": _encode_host,
     "job": _encode_job,
     "state": _encode_state,
@@ -260,6 +264,10 @@ class _Decoder:
                 records.queues.append(self._decode(JobQueue, value))
             case "definition":
                 records.definitions.append(self._decode(JobDefinition, value))
+            case "secret":
+                records.secrets.append(self._decode(StoredSecret, value))
+            case "access_key":
+                records.access_keys.append(self._decode(AccessKey, value))
             case "host":
                 records.hosts.append(self._decode(HostRecord, value))
             case "job":

@@ -1,0 +1,101 @@
+"""AccessKeyService: a secret is told once, at its key's making; after that only what is derived from it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import string
+from typing import Any
+
+from batchyard.v1 import access_key_pb2 as pb
+from batchyard.v1 import access_key_pb2_grpc as rpc
+from batchyard_controller.core import limits, model, secrecy
+from batchyard_controller.core.validation import Violations, check_text, refuse
+from batchyard_controller.core.world import World
+from batchyard_controller.leadership import Office
+from batchyard_controller.vault import Vault
+
+from .paging import decode_token, encode_token, page_size
+
+LISTED = "access_keys"
+ID_PREFIX = "BYAK"
+ID_LENGTH = 20
+SECRET_LENGTH = 40
+"""Lengths are AWS's, as its SDKs expect."""
+_ID_CHARACTERS = string.ascii_uppercase + string.digits
+_SECRET_CHARACTERS = string.ascii_letters + string.digits + "+/"
+_NOBODYS_SECRET = "0" * SECRET_LENGTH
+
+
+def derive_signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Return the key that signs requests of one day, region and service (AWS Signature Version 4)."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), hashlib.sha256)
+    return key
+
+
+class AccessKeys(rpc.AccessKeyServiceServicer):
+    """Thin: checks fields, seals, lets admission decide."""
+
+    def __init__(self, office: Office, vault: Vault) -> None:
+        self._office = office
+        self._vault = vault
+
+    async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
+        out: Violations = []
+        check_text(out, "description", request.description, limits.ACCESS_KEY_DESCRIPTION_LENGTH_MAX)
+        refuse(out)
+        key_id = ID_PREFIX + _throw(_ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
+        secret = _throw(_SECRET_CHARACTERS, SECRET_LENGTH)
+        sealed = self._vault.seal("access_key", key_id, secret)
+        record = model.AccessKey(id=key_id, sealed=sealed, description=request.description)
+
+        def decide(world: World, now: model.Instant) -> tuple[Any, model.AccessKey]:
+            event = secrecy.create_access_key(world, record, now)
+            return event, event.access_key
+
+        created = await self._office.driver.request(decide)
+        return pb.CreateAccessKeyResponse(access_key=_message(created), secret=secret)
+
+    async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
+        size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
+
+        def look(world: World) -> pb.ListAccessKeysResponse:
+            ids = sorted(key_id for key_id in world.access_keys if key_id > after)
+            return pb.ListAccessKeysResponse(
+                access_keys=[_message(world.access_keys[key_id]) for key_id in ids[:size]],
+                next_page_token=encode_token(LISTED, ids[size - 1]) if len(ids) > size else "",
+            )
+
+        return await self._office.driver.read(look)
+
+    async def RevokeAccessKey(self, request: pb.RevokeAccessKeyRequest, context: Any) -> pb.RevokeAccessKeyResponse:
+        await self._office.driver.request(lambda world, now: (secrecy.revoke_access_key(world, request.id), None))
+        return pb.RevokeAccessKeyResponse()
+
+    async def DeriveSigningKey(self, request: pb.DeriveSigningKeyRequest, context: Any) -> pb.DeriveSigningKeyResponse:
+        key_id = request.access_key_id
+        out: Violations = []
+        if key_id:
+            check_text(out, "access_key_id", key_id, limits.ACCESS_KEY_ID_LENGTH_MAX)
+            secrecy.check_signing_scope(out, request.date, request.region, request.service)
+        refuse(out)
+
+        def look(world: World) -> tuple[model.AccessKey | None, bool]:
+            return world.access_keys.get(key_id), bool(world.access_keys)
+
+        found, any_keys = await self._office.driver.read(look)
+        # An unknown id costs the same derivation, so that the time it takes tells little.
+        secret = _NOBODYS_SECRET if found is None else self._vault.open("access_key", found.id, found.sealed)
+        derived = derive_signing_key(secret, request.date, request.region, request.service)
+        return pb.DeriveSigningKeyResponse(signing_key=derived if found is not None else b"", any_keys=any_keys)
+
+
+def _throw(characters: str, length: int) -> str:
+    return "".join(secrets.choice(characters) for _ in range(length))
+
+
+def _message(access_key: model.AccessKey) -> pb.AccessKey:
+    return pb.AccessKey(id=access_key.id, description=access_key.description, created_at_ms=access_key.created_at_ms)

@@ -1,0 +1,174 @@
+"""
+Vault: seals values for the store and opens them again; AES-256-GCM.
+
+The only place that sees a key or turns ciphertext into a value. Each value is
+sealed under a nonce of its own and bound to the record it is stored in and to
+its key, so that records that were swapped or changed do not open. Dice and key
+files come in here. Law: no value and no key in a message, an exception or a log.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from batchyard.errors import FailedPreconditionError
+
+from .core.model import Sealed
+from .store.keys import key_of
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+_KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+NO_KEYS = (
+    "this controller has no key to encrypt secrets and access keys with; start every controller of this store "
+    "with the same --secrets-key FILE (see docs/operations.md, Secrets)"
+)
+
+
+class Vault:
+    """
+    Seals under the first of *keys* and opens under all of them.
+
+    Args:
+        keys: By key id, each of 32 bytes. Without any, nothing can be sealed or opened.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self._sealing = next(iter(keys), None)
+
+    def seal(self, kind: str, name: str, value: str) -> Sealed:
+        """
+        Encrypt the value of one stored record.
+
+        Raises:
+            FailedPreconditionError: there is no key.
+        """
+        key_id = self._sealing
+        if key_id is None:
+            raise FailedPreconditionError(NO_KEYS)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        ciphertext = self._ciphers[key_id].encrypt(nonce, value.encode(), _bound_to(kind, name, key_id))
+        return Sealed(key_id=key_id, nonce=nonce, ciphertext=ciphertext)
+
+    def open(self, kind: str, name: str, sealed: Sealed) -> str:
+        """
+        Decrypt the value of one stored record.
+
+        Raises:
+            FailedPreconditionError: its key is missing or another one, or the record was changed.
+        """
+        if self._sealing is None:
+            raise FailedPreconditionError(NO_KEYS)
+        cipher = self._ciphers.get(sealed.key_id)
+        what = f"{kind.replace('_', ' ')} {name}"
+        if cipher is None:
+            raise FailedPreconditionError(f"{what} is encrypted with key {sealed.key_id}, which is not in the key file")
+        try:
+            return cipher.decrypt(sealed.nonce, sealed.ciphertext, _bound_to(kind, name, sealed.key_id)).decode()
+        except (InvalidTag, ValueError):  # ValueError: a nonce of an impossible length
+            text = f"{what} does not open with key {sealed.key_id}: the key is another one, or the record was changed"
+            raise FailedPreconditionError(text) from None
+
+
+def _bound_to(kind: str, name: str, key_id: str) -> bytes:
+    return f"{key_of(kind, name)}\0{key_id}".encode()
+
+
+def make_keys() -> dict[str, bytes]:
+    """Return one fresh key under an id of its own."""
+    return {f"key-{secrets.token_hex(4)}": secrets.token_bytes(KEY_BYTES)}
+
+
+def open_vault(store: str, key_file: str) -> Vault:
+    """
+    Return the vault of a store.
+
+    Args:
+        store: URL of the store.
+        key_file: Its key file; empty: beside the file of an embedded store, where
+            it is made when missing, and none for a store that others share.
+
+    Raises:
+        OSError: a key file cannot be read or made.
+        ValueError: it is open to others or holds what is no key.
+    """
+    scheme, _, rest = store.partition("://")
+    if key_file:
+        return Vault(read_keys(Path(key_file)))
+    if scheme == "memory":
+        return Vault(make_keys())
+    if scheme != "sqlite":
+        return Vault({})
+    path = Path(f"{rest}.key")
+    if not path.exists():
+        _write_keys(path, make_keys())
+    return Vault(read_keys(path))
+
+
+def read_keys(path: Path) -> dict[str, bytes]:
+    """
+    Read a key file: ``key id:base64 of 32 bytes``, one a line, the sealing one first.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: others may read or write it, or a line is no key.
+    """
+    with path.open(encoding="utf-8") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_IMODE(mode) & 0o177:
+            raise ValueError(f"key file {path} has mode {stat.S_IMODE(mode):04o}; only 0600 is safe (chmod 600 {path})")
+        lines = file.read().splitlines()
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key_id, key = _parse(line.strip())
+        if not _KEY_ID.fullmatch(key_id) or key_id in keys or len(key) != KEY_BYTES:
+            text = f"no key, or one of an id used before; it must be ID:BASE64 of {KEY_BYTES} bytes"
+            raise ValueError(f"key file {path}, line {number}: {text}")
+        keys[key_id] = key
+    if not keys:
+        raise ValueError(f"key file {path} holds no key")
+    return keys
+
+
+def _parse(line: str) -> tuple[str, bytes]:
+    key_id, _, text = line.partition(":")
+    try:
+        return key_id, base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return key_id, b""
+
+
+def _write_keys(path: Path, keys: Mapping[str, bytes]) -> None:
+    """Make a key file that is whole or not there; one that somebody else made just now stays."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.writelines(f"{key_id}:{base64.b64encode(key).decode()}\n" for key_id, key in keys.items())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,117 @@
+"""Secrets and access keys over the wire: kept, listed, forgotten, and never told again."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from batchyard.v1 import access_key_pb2 as ak
+from batchyard.v1 import secret_pb2 as sp
+from batchyard_controller.vault import Vault, make_keys
+
+from .controller import MemoryController, refusal
+
+VALUE = "hunter2-canary"
+
+
+async def put(yard: MemoryController, name: str, value: str = VALUE) -> sp.SecretInfo:
+    answer = await yard.secrets.PutSecret(sp.PutSecretRequest(name=name, value=value))
+    info = answer.secret
+    assert isinstance(info, sp.SecretInfo)
+    return info
+
+
+async def test_secret_is_told_of_and_its_value_is_not(bare: MemoryController) -> None:
+    first = await put(bare, "prod/db")
+    second = await put(bare, "prod/db", "other-canary")
+    assert (second.name, second.created_at_ms) == ("prod/db", first.created_at_ms)
+    assert second.updated_at_ms >= first.updated_at_ms
+    listed = await bare.secrets.ListSecrets(sp.ListSecretsRequest())
+    assert list(listed.secrets) == [second]
+    (stored,) = (value for key, value in bare.stored().items() if key.startswith("secret/"))
+    assert b"canary" not in stored
+    assert b'"key_id"' in stored
+
+
+async def test_secrets_are_listed_in_pages_and_deleted(bare: MemoryController) -> None:
+    for name in ("c", "a", "b"):
+        await put(bare, name)
+    page = await bare.secrets.ListSecrets(sp.ListSecretsRequest(page_size=2))
+    rest = await bare.secrets.ListSecrets(sp.ListSecretsRequest(page_size=2, page_token=page.next_page_token))
+    assert [s.name for s in (*page.secrets, *rest.secrets)] == ["a", "b", "c"]
+    assert not rest.next_page_token
+    for name in ("a", "b", "c"):
+        await bare.secrets.DeleteSecret(sp.DeleteSecretRequest(name=name))
+    assert not [key for key in bare.stored() if key.startswith("secret/")]
+    gone = await refusal(bare.secrets.DeleteSecret(sp.DeleteSecretRequest(name="a")))
+    assert (gone.code, gone.text) == ("NOT_FOUND", "secret 'a' not found")
+
+
+async def test_value_that_is_refused_is_not_repeated(bare: MemoryController) -> None:
+    for value in (VALUE + "\0", VALUE * 4000):
+        told = await refusal(bare.secrets.PutSecret(sp.PutSecretRequest(name="db", value=value)))
+        assert told.code == "INVALID_ARGUMENT"
+        assert "canary" not in told.text
+
+
+async def test_without_a_key_secrets_and_access_keys_are_refused(bare: MemoryController) -> None:
+    async with MemoryController(vault=Vault({})) as keyless:
+        await keyless.until_leads()
+        for call in (
+            keyless.secrets.PutSecret(sp.PutSecretRequest(name="db", value=VALUE)),
+            keyless.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest()),
+        ):
+            told = await refusal(call)
+            assert told.code == "FAILED_PRECONDITION"
+            assert "--secrets-key FILE" in told.text
+
+
+def _signing_key(secret: str) -> bytes:
+    key = b"AWS4" + secret.encode()
+    for part in (b"20261124", b"eu-central-1", b"batch", b"aws4_request"):
+        key = hmac.new(key, part, hashlib.sha256).digest()
+    return key
+
+
+def _scope(key_id: str) -> ak.DeriveSigningKeyRequest:
+    return ak.DeriveSigningKeyRequest(access_key_id=key_id, date="20261124", region="eu-central-1", service="batch")
+
+
+async def test_access_key_signs_until_it_is_revoked(bare: MemoryController) -> None:
+    none = await bare.access_keys.DeriveSigningKey(ak.DeriveSigningKeyRequest())
+    assert (none.signing_key, none.any_keys) == (b"", False)
+    made = await bare.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest(description="ci"))
+    assert re.fullmatch(r"BYAK[A-Z0-9]{16}", made.access_key.id)
+    assert re.fullmatch(r"[A-Za-z0-9+/]{40}", made.secret)
+    derived = await bare.access_keys.DeriveSigningKey(_scope(made.access_key.id))
+    assert (derived.signing_key, derived.any_keys) == (_signing_key(made.secret), True)
+    unknown = await bare.access_keys.DeriveSigningKey(_scope("BYAK" + "0" * 16))
+    assert (unknown.signing_key, unknown.any_keys) == (b"", True)
+    listed = await bare.access_keys.ListAccessKeys(ak.ListAccessKeysRequest())
+    assert list(listed.access_keys) == [made.access_key]
+    assert not any(made.secret.encode() in value for value in bare.stored().values())
+    await bare.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id=made.access_key.id))
+    after = await bare.access_keys.DeriveSigningKey(_scope(made.access_key.id))
+    assert (after.signing_key, after.any_keys) == (b"", False)
+    again = await refusal(bare.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id=made.access_key.id)))
+    assert again.code == "NOT_FOUND"
+
+
+async def test_next_controller_reads_what_the_former_kept_and_says_when_it_has_another_key() -> None:
+    vault = Vault(make_keys())
+    async with MemoryController(vault=vault) as former:
+        await former.until_leads()
+        await put(former, "db")
+        made = await former.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest())
+    async with MemoryController(former.data, vault) as heir:
+        await heir.until_leads()
+        assert [s.name for s in (await heir.secrets.ListSecrets(sp.ListSecretsRequest())).secrets] == ["db"]
+        derived = await heir.access_keys.DeriveSigningKey(_scope(made.access_key.id))
+        assert derived.signing_key == _signing_key(made.secret)
+    async with MemoryController(former.data) as stranger:
+        await stranger.until_leads()
+        told = await refusal(stranger.access_keys.DeriveSigningKey(_scope(made.access_key.id)))
+        assert told.code == "FAILED_PRECONDITION"
+        assert "is not in the key file" in told.text
+        await put(stranger, "db")  # a value that nobody can read any more may be replaced
