@@ -72,6 +72,7 @@ def spec_from(message: agent_pb2.AttemptSpec, log_path: LogPath) -> AttemptSpec:
         timeout_s=message.timeout_s,
         gpus=gpus,
         wire=message.SerializeToString(),
+        needs_secrets=bool(message.container.secrets),
         refusal=_refusal(message.container),
     )
 
@@ -137,7 +138,6 @@ def _refusal(container: job_definition_pb2.ContainerProperties) -> str:
         "privileged containers": container.privileged,
         "mount points": container.mount_points,
         "devices": container.linux_parameters.devices,
-        "secrets": container.secrets,
     }
     unsupported = [name for name, value in asked.items() if value]
     return f"{' and '.join(unsupported)} are not supported yet" if unsupported else ""

@@ -9,12 +9,14 @@ journal holds it. Everything that comes during one write goes into the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 import structlog
 
-from batchyard_agent.core.attempts import Attempt, Table
+from batchyard.ids import AttemptId
+from batchyard_agent.core.attempts import Attempt, AttemptSpec, Table
 from batchyard_agent.core.commands import (
     Adopt,
     CloseSession,
@@ -24,7 +26,8 @@ from batchyard_agent.core.commands import (
     RuntimeCommand,
     Signal,
 )
-from batchyard_agent.core.events import Adopted, CommandFailed, Event, Now, Ticked
+from batchyard_agent.core.endings import NEVER_STARTED_REASON
+from batchyard_agent.core.events import Adopted, CommandFailed, Event, Now, StartFailed, Ticked
 from batchyard_agent.core.reconcile import Turn, take_turn
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.protocol import Runtime
@@ -38,11 +41,18 @@ TICK_S = 1.0
 log = structlog.get_logger()
 
 
+class NoSecretsError(Exception):
+    """An attempt gets no secrets; the text says why."""
+
+
 class Session(Protocol):
     """Where reports go while the controller listens."""
 
     def send_reports(self, attempts: Sequence[Attempt]) -> None:
         """Send the present truth about *attempts*."""
+
+    def ask_secrets(self, attempt_id: AttemptId) -> None:
+        """Ask for the secrets of an attempt that is to be launched."""
 
     def leave(self, reason: str) -> None:
         """End the session."""
@@ -65,6 +75,7 @@ class Driver:
         self._events: list[Event] = []
         self._waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]] = []
         self._session: Session | None = None
+        self._errands: dict[AttemptId, asyncio.Future[Mapping[str, str]]] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -105,6 +116,16 @@ class Driver:
         if self._session is session:
             self._session = None
 
+    def take_secrets(self, attempt_id: AttemptId, values: Mapping[str, str], error: str) -> None:
+        """Let an attempt that waits for its secrets go on, with *values* or to its end."""
+        errand = self._errands.get(attempt_id)
+        if errand is None or errand.done():
+            return
+        if error:
+            errand.set_exception(NoSecretsError(f"ResourceInitializationError: unable to pull secrets: {error}"))
+        else:
+            errand.set_result(values)
+
     async def run(self) -> None:
         """Take turns for ever. Attempts go on when this is cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -125,6 +146,8 @@ class Driver:
                 continue
             if session is not None:
                 self._session = session
+                for attempt_id in self._errands:
+                    session.ask_secrets(attempt_id)
             done.set_result(list(self.table.attempts.values()))
 
     async def _something(self) -> None:
@@ -166,16 +189,51 @@ class Driver:
     async def _command_runtime(self, command: RuntimeCommand) -> None:
         match command:
             case Launch(spec):
-                await self._runtime(spec.runtime).launch(spec.launch)
+                await self._launch(spec)
             case Adopt(spec):
                 adoption = await self._runtime(spec.runtime).adopt(spec.launch)
                 self.observe(Adopted(attempt_id=spec.attempt_id, adoption=adoption))
+            case Signal(attempt_id) if attempt_id in self._errands:
+                # Not launched yet, so there is nothing to signal: it never will be.
+                self._give_up_secrets(attempt_id)
             case Signal(attempt_id, runtime, signal):
                 await self._runtime(runtime).signal(attempt_id, signal)
             case Remove(attempt_id, runtime):
                 await self._runtime(runtime).remove(attempt_id)
             case _:
                 assert_never(command)
+
+    async def _launch(self, spec: AttemptSpec) -> None:
+        """Have an attempt launched, its secrets first fetched; they stay in this call's memory."""
+        runtime, launch = self._runtime(spec.runtime), spec.launch
+        if spec.needs_secrets:
+            try:
+                launch = replace(launch, secrets=await self._fetch_secrets(spec.attempt_id))
+            except NoSecretsError as error:
+                self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
+                return
+        await runtime.launch(launch)
+
+    def _give_up_secrets(self, attempt_id: AttemptId) -> None:
+        errand = self._errands[attempt_id]
+        if not errand.done():
+            errand.set_exception(NoSecretsError(NEVER_STARTED_REASON))
+
+    async def _fetch_secrets(self, attempt_id: AttemptId) -> Mapping[str, str]:
+        """
+        Wait for the controller's answer, over as many sessions as it takes.
+
+        Raises:
+            NoSecretsError: the controller refused, or the attempt was stopped.
+        """
+        errand: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
+        self._errands[attempt_id] = errand
+        try:
+            if self._session is not None:
+                self._session.ask_secrets(attempt_id)
+            return await errand
+        finally:
+            del self._errands[attempt_id]
 
     def _runtime(self, name: str) -> Runtime:
         runtime = self.runtimes.get(name)

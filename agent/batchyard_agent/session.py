@@ -167,6 +167,10 @@ class Session:
             self._reports[attempt.attempt_id] = attempt
         self._outgoing.set()
 
+    def ask_secrets(self, attempt_id: AttemptId) -> None:
+        """Ask for an attempt's secrets; the answer goes to the driver."""
+        self._send(agent_pb2.ConnectRequest(secrets_request=agent_pb2.SecretsRequest(attempt_id=attempt_id)))
+
     def leave(self, reason: str) -> None:
         """End the session."""
         if not self._leaving.done():
@@ -224,6 +228,9 @@ class Session:
                     self._on_heartbeat_ack(response)
                 case "log_read":
                     group.create_task(self._answer_log_read(response.log_read))
+                case "secret_values":
+                    answer = response.secret_values
+                    self._driver.take_secrets(AttemptId(answer.attempt_id), dict(answer.values), answer.error)
                 case _:
                     for event in events_from(response, self._logs.path):
                         self._driver.observe(event)

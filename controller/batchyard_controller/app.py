@@ -124,7 +124,7 @@ async def serve(config: Config) -> None:
     vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
     office = Office()
-    sessions = Sessions(office)
+    sessions = Sessions(office, vault)
     server = build_server(office, sessions, vault)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -9,15 +9,23 @@ with all that the agent keeps, and the reactor mends the difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from functools import lru_cache
 from itertools import count
 from typing import Any, assert_never
 
 import structlog
 
-from batchyard.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError, Violation
-from batchyard.ids import HostId, is_uuid
+from batchyard.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+    Violation,
+)
+from batchyard.ids import AttemptId, HostId, is_uuid
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2, job_definition_pb2
@@ -27,12 +35,14 @@ from .convert.hosts import host_facts, reports
 from .core import limits
 from .core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
 from .core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
-from .core.model import Attempt, Container
+from .core.model import Attempt, Container, StoredSecret
+from .core.secrecy import find_secret
 from .core.variables import attempt_variables, log_stream_name
 from .core.world import World
 from .driver import Driver
 from .feed import Feed
 from .leadership import Office
+from .vault import Vault
 
 STOP_GRACE_S = 30
 """AWS: SIGTERM, then SIGKILL 30 s later."""
@@ -51,6 +61,7 @@ class _Session:
         self._out: asyncio.Queue[pb.ConnectResponse | None] = asyncio.Queue()
         self._reads: dict[int, asyncio.Future[pb.LogSlice]] = {}
         self._read_ids = count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, **message: Any) -> None:
         """Queue one message for the agent."""
@@ -85,8 +96,16 @@ class _Session:
         if future is not None and not future.done():
             future.set_result(piece)
 
-    def fail_reads(self) -> None:
-        """Tell those who wait for logs that the host has gone."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let work for the agent go on beside its stream, no longer than that lasts."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def abandon(self) -> None:
+        """Let go of what is under way, and tell those who wait for logs that the host has gone."""
+        for task in self._tasks:
+            task.cancel()
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(UnavailableError(f"host {self.host_id} lost its connection"))
@@ -95,8 +114,9 @@ class _Session:
 class Sessions(rpc.AgentServiceServicer):
     """All sessions of this controller, term after term; the driver's outlet."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, vault: Vault) -> None:
         self._office = office
+        self._vault = vault
         self._numbers = count(1)
         self._sessions: dict[HostId, _Session] = {}
         self._usage: dict[HostId, host_pb2.HostUsage] = {}
@@ -142,7 +162,7 @@ class Sessions(rpc.AgentServiceServicer):
                 reader.result()  # raises what was wrong with the agent's message
         finally:
             reader.cancel()
-            session.fail_reads()
+            session.abandon()
             if self._sessions.get(session.host_id) is session:
                 del self._sessions[session.host_id]
             driver.post(HostLeft(host_id=session.host_id, session=session.number))
@@ -194,8 +214,22 @@ class Sessions(rpc.AgentServiceServicer):
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":
                 session.take_slice(request.log_slice)
+            case "secrets_request":
+                session.start(self._send_secrets(driver, session, AttemptId(request.secrets_request.attempt_id)))
             case _:
                 structlog.get_logger().warning("unexpected message from host", host_id=session.host_id)
+
+    async def _send_secrets(self, driver: Driver, session: _Session, attempt_id: AttemptId) -> None:
+        """Tell a host the secrets of an attempt of its own, or why it cannot have them."""
+        answer = pb.SecretValues(attempt_id=attempt_id)
+        try:
+            for name, secret in await driver.read(lambda world: _secrets_of(world, session.host_id, attempt_id)):
+                answer.values[name] = self._vault.open("secret", secret.name, secret.sealed)
+        except RequestError as err:
+            answer = pb.SecretValues(attempt_id=attempt_id, error=str(err))
+        except UnavailableError:
+            return  # the term is over: the agent asks its next leader
+        session.send(secret_values=answer)
 
     # Out --------------------------------------------------------------------
 
@@ -257,6 +291,21 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
     if await driver.read(look):
         raise AlreadyExistsError(f"another host named {name} is connected; give this one another --name")
     return hello
+
+
+def _secrets_of(world: World, host_id: HostId, attempt_id: AttemptId) -> list[tuple[str, StoredSecret]]:
+    """
+    Return the secrets of a live attempt of this host, by variable, still sealed.
+
+    Raises:
+        FailedPreconditionError: it is no such attempt.
+        NotFoundError: a secret is gone.
+    """
+    attempt = world.attempts.get(attempt_id)
+    if attempt is None or attempt.host_id != host_id:
+        raise FailedPreconditionError("the attempt is not one that this host is to run")
+    wanted = world.jobs[attempt.job_id].spec.container.secrets
+    return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]
 
 
 def _send(session: _Session, world: World, command: SendStart | SendStop | SendRevoke | SendAck) -> None:

@@ -51,6 +51,12 @@ class Stream:
                 if (report.attempt_id, report.phase) == (attempt_id, phase):
                     return report
 
+    async def secrets_request(self) -> str:
+        """Return the next attempt whose secrets are asked for."""
+        while (message := await self.inbox.get()).WhichOneof("message") != "secrets_request":
+            pass
+        return message.secrets_request.attempt_id
+
     async def log_slice(self) -> agent_pb2.LogSlice:
         while (message := await self.inbox.get()).WhichOneof("message") != "log_slice":
             pass

@@ -252,7 +252,13 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "privileged": {"privileged": True},
     "a volume": {"volumes": [{"name": "v", "host_source_path": "/"}]},
     "a mount point": {"mount_points": [{"source_volume": "v", "container_path": "/v"}]},
-    "a secret": {"secrets": [{"name": "S", "value_from": "arn"}]},
+    "a secret in no variable": {"secrets": [{"name": "", "value_from": "db"}]},
+    "a secret in a variable that is there": {"secrets": [{"name": "A", "value_from": "db"}], "environment": {"A": ""}},
+    "a secret in a variable twice": {"secrets": [{"name": "S", "value_from": "db"}] * 2},
+    "a secret of no name": {"secrets": [{"name": "S", "value_from": ""}]},
+    "a part of a secret": {
+        "secrets": [{"name": "S", "value_from": "arn:aws:secretsmanager:eu-central-1:1:secret:db:password::"}]
+    },
     "a device": {"linux_parameters": {"devices": [{"host_path": "/dev/null"}]}},
     "negative shared memory": {"linux_parameters": {"shared_memory_size_mib": -1}},
     "huge shared memory": {"linux_parameters": {"shared_memory_size_mib": INT64_MAX}},

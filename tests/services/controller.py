@@ -48,8 +48,9 @@ class Controller:
     def __init__(self, store: Store, vault: Vault | None = None) -> None:
         self._store = store
         self.office = Office()
-        self.sessions = Sessions(self.office)
-        self._server = build_server(self.office, self.sessions, vault or Vault(make_keys()))
+        vault = vault or Vault(make_keys())
+        self.sessions = Sessions(self.office, vault)
+        self._server = build_server(self.office, self.sessions, vault)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:

@@ -102,6 +102,12 @@ class HandAgent:
     async def answer_log(self, read_id: int, data: bytes = b"", **fields: Any) -> None:
         await self._call.write(pb.ConnectRequest(log_slice=pb.LogSlice(read_id=read_id, data=data, **fields)))
 
+    async def ask_secrets(self, attempt_id: str) -> pb.SecretValues:
+        """Ask for an attempt's secrets and return the answer."""
+        await self._call.write(pb.ConnectRequest(secrets_request=pb.SecretsRequest(attempt_id=attempt_id)))
+        answer: pb.SecretValues = await self.hear("secret_values")
+        return answer
+
     async def leave(self) -> None:
         """Hang up well and wait until the controller has too."""
         await self._call.done_writing()

@@ -7,10 +7,12 @@ import hmac
 import re
 
 from batchyard.v1 import access_key_pb2 as ak
+from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
 from batchyard_controller.vault import Vault, make_keys
 
-from .controller import MemoryController, refusal
+from .controller import MemoryController, container, refusal, submission
+from .hand_agent import OTHER_ID, HandAgent, ended
 
 VALUE = "hunter2-canary"
 
@@ -115,3 +117,56 @@ async def test_next_controller_reads_what_the_former_kept_and_says_when_it_has_a
         assert told.code == "FAILED_PRECONDITION"
         assert "is not in the key file" in told.text
         await put(stranger, "db")  # a value that nobody can read any more may be replaced
+
+
+# Delivery -------------------------------------------------------------------------
+
+
+def asking(**secrets: str) -> definition_pb.ContainerProperties:
+    wanted = [definition_pb.Secret(name=name, value_from=value_from) for name, value_from in secrets.items()]
+    return container(secrets=wanted)
+
+
+async def test_host_gets_the_secrets_of_its_own_live_attempt_alone(yard: MemoryController) -> None:
+    await put(yard, "db")
+    await put(yard, "token", "t")
+    agent, other = HandAgent(yard), HandAgent(yard, OTHER_ID, "beta")
+    await agent.join()
+    await yard.submit(container=asking(DB="db", TOKEN="arn:aws:ssm:eu-central-1:1:parameter/token"))
+    (spec,) = await agent.hear_starts()
+    assert "canary" not in str(spec)
+    assert dict((await agent.ask_secrets(spec.attempt_id)).values) == {"DB": VALUE, "TOKEN": "t"}
+    await other.join()
+    stolen = await other.ask_secrets(spec.attempt_id)
+    assert (dict(stolen.values), stolen.error) == ({}, "the attempt is not one that this host is to run")
+    await agent.finish(spec.attempt_id)
+    late = await agent.ask_secrets(spec.attempt_id)
+    assert (dict(late.values), late.error) == ({}, "the attempt is not one that this host is to run")
+
+
+async def test_unknown_secret_is_refused_at_submission_and_told_when_it_went_later(yard: MemoryController) -> None:
+    refused = await refusal(yard.jobs.SubmitJob(submission(container=asking(DB="db"))))
+    assert (refused.code, refused.text) == ("NOT_FOUND", "secret 'db' not found")
+    await put(yard, "db")
+    agent = HandAgent(yard)
+    await agent.join()
+    await yard.submit(container=asking(DB="db"))
+    (spec,) = await agent.hear_starts()
+    await yard.secrets.DeleteSecret(sp.DeleteSecretRequest(name="db"))
+    assert (await agent.ask_secrets(spec.attempt_id)).error == "secret 'db' not found"
+
+
+async def test_value_under_another_key_is_an_error_for_the_attempt_and_for_nobody_else() -> None:
+    async with MemoryController() as former:
+        await former.until_leads()
+        await put(former, "db")
+    async with MemoryController(former.data) as stranger:
+        await stranger.until_leads()
+        await stranger.furnish()
+        agent = HandAgent(stranger)
+        await agent.join()
+        await stranger.submit(container=asking(DB="db"))
+        (spec,) = await agent.hear_starts()
+        assert "is not in the key file" in (await agent.ask_secrets(spec.attempt_id)).error
+        await agent.report(ended(spec.attempt_id))
+        await agent.hear("ack")

@@ -69,6 +69,7 @@ class AttemptSpec:
     Attributes:
         runtime: Name of the runtime that its image asks for.
         timeout_s: Seconds it may be RUNNING; 0 means no limit.
+        needs_secrets: Values must be had from the controller before the launch.
         wire: The message it came in, for the journal; opaque here.
         refusal: Why this agent cannot run it as asked; empty when it can.
     """
@@ -78,6 +79,7 @@ class AttemptSpec:
     launch: LaunchSpec
     timeout_s: int = 0
     gpus: tuple[GpuClaim, ...] = ()
+    needs_secrets: bool = False
     wire: bytes = b""
     refusal: str = ""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -53,7 +53,9 @@ class LaunchSpec:
             plainer name derive one.
         image: Empty on the process runtime.
         command: Argument vector; empty means the image's own.
-        environment: Complete, the agent's additions included.
+        environment: Complete, the agent's additions included, but for secrets.
+        secrets: Variables that go into the environment too, and nowhere else: into no
+            file, argument, log or error.
         resources: CPU and memory are enforced; memory is a hard limit.
         gpu_uuids: Devices that the attempt may see, no others.
         log_path: File that receives stdout and stderr, appended as they come.
@@ -82,6 +84,7 @@ class LaunchSpec:
     swappiness: int | None = None
     ulimits: tuple[Ulimit, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

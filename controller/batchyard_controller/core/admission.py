@@ -49,6 +49,7 @@ from .model import (
     StateTimeLimit,
 )
 from .resolution import Submission, merge, resolve
+from .secrecy import require_secrets
 from .validation import Violations, check_annotations, check_container, check_queue, quote, refuse
 from .world import World
 
@@ -80,6 +81,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     refuse(violations)
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
+    require_secrets(world, spec.container)
     _check_dependencies(world, submission)
     job = Job(
         id=job_id,

@@ -33,8 +33,8 @@ def secret_names(value_from: str) -> tuple[str, ...]:
     if arn is None:
         names = [value_from]
     elif arn["secret"] is not None:
-        # ":" three times, with nothing between, is AWS's long form of the whole secret.
-        name = arn["secret"].removesuffix("::").removesuffix(":")
+        # NAME:json-key:version-stage:version-id, all three of them empty, is the whole secret.
+        name = arn["secret"].removesuffix(":::")
         suffixed = _SUFFIX.fullmatch(name)
         names = [name, suffixed[1]] if suffixed else [name]
     else:

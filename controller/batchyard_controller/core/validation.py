@@ -33,11 +33,13 @@ from .model import (
 )
 from .reasons import LIMITED_REASONS
 from .resolution import Overrides, Submission
+from .secret_names import secret_names
 
 Violations = list[Violation]
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
+_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
@@ -190,6 +192,30 @@ def check_environment_variables(out: Violations, field: str, environment: Pairs)
             out.append(Violation(field, f"{quote(name)}: names beginning with {reserved} are reserved"))
 
 
+def _check_secrets(out: Violations, field: str, container: Container) -> None:
+    """Check variables that come from secrets; their names are the shell's, so that every runtime can hide them."""
+    if len(container.secrets) > limits.SECRETS_PER_JOB_MAX:
+        text = f"{len(container.secrets)} secrets; at most {limits.SECRETS_PER_JOB_MAX} are allowed"
+        out.append(Violation(field, text))
+    taken = {name for name, _ in container.environment}
+    for i, secret in enumerate(container.secrets[: limits.SECRETS_PER_JOB_MAX]):
+        at = f"{field}[{i}]"
+        if not _SHELL_VARIABLE.fullmatch(secret.name):
+            text = f"{quote(secret.name)} must be letters, digits and '_', the first no digit"
+            out.append(Violation(f"{at}.name", text))
+        check_environment_variables(out, f"{at}.name", ((secret.name, ""),) if secret.name else ())
+        if secret.name in taken:
+            text = (
+                "The secret name must be unique and not shared with any new or existing environment "
+                f"variables set on the container, such as {quote(secret.name)}"
+            )
+            out.append(Violation(f"{at}.name", text))
+        taken.add(secret.name)
+        if not secret_names(secret.value_from):
+            text = f"{quote(secret.value_from)} is no secret's name, and no ARN of a whole secret or parameter"
+            out.append(Violation(f"{at}.value_from", text))
+
+
 def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None:
     """Check an argument vector; its length is bounded by what it is part of."""
     if any("\0" in part for part in command):
@@ -232,6 +258,7 @@ def check_container(out: Violations, field: str, container: Container, *, comple
         check_resources(out, f"{field}.resources", container.resources)
     else:
         _check_given_resources(out, f"{field}.resources", container.resources)
+    _check_secrets(out, f"{field}.secrets", container)
     _check_surroundings(out, field, container)
     _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _refuse_unsupported(out, field, container)
@@ -294,7 +321,6 @@ def _refuse_unsupported(out: Violations, field: str, container: Container) -> No
         "privileged": container.privileged,
         "volumes": container.volumes,
         "mount_points": container.mount_points,
-        "secrets": container.secrets,
         "linux_parameters.devices": container.linux_parameters.devices,
     }
     out.extend(Violation(f"{field}.{name}", "is not supported yet") for name, value in asked.items() if value)

@@ -1,0 +1,138 @@
+"""Secrets of jobs: what a container may ask for, which secret it means, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.core.yard import Yard, container
+
+from batchyard.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from batchyard_controller.core import limits, secrecy
+from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, DefinitionChanged, SecretPut
+from batchyard_controller.core.model import AccessKey, Instant, JobDefinition, Sealed, Secret, StoredSecret
+from batchyard_controller.core.resolution import Overrides, Submission
+from batchyard_controller.core.secret_names import secret_names
+from batchyard_controller.core.validation import Violations, check_submission
+
+SEALED = Sealed(key_id="k", nonce=b"n", ciphertext=b"c")
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+PARAMETER = "arn:aws:ssm:eu-central-1:123456789012:parameter/"
+
+
+@pytest.fixture
+def yard() -> Yard:
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    return yard
+
+
+def put(yard: Yard, name: str) -> None:
+    yard.apply(secrecy.put_secret(yard.world, StoredSecret(name=name, sealed=SEALED), yard.now))
+
+
+def asking(*secrets: tuple[str, str], **environment: str) -> Any:
+    wanted = tuple(Secret(name=name, value_from=value_from) for name, value_from in secrets)
+    return replace(container(), secrets=wanted, environment=tuple(sorted(environment.items())))
+
+
+@pytest.mark.parametrize(
+    ("value_from", "names"),
+    [
+        ("prod/db", ("prod/db",)),
+        (ARN + "prod/db", ("prod/db",)),
+        (ARN + "prod/db-A1b2C3", ("prod/db-A1b2C3", "prod/db")),
+        (ARN + "prod/db-A1b2C3:::", ("prod/db-A1b2C3", "prod/db")),
+        (ARN + "prod/db-A1b2C3:password::", ()),
+        (PARAMETER + "db", ("db", "/db")),
+        (PARAMETER + "prod/db", ("prod/db", "/prod/db")),
+        ("arn:aws:s3:::bucket", ()),
+        ("a b", ()),
+        ("", ()),
+        ("n" * 513, ()),
+    ],
+)
+def test_value_from_means_a_name(value_from: str, names: tuple[str, ...]) -> None:
+    assert secret_names(value_from) == names
+
+
+@pytest.mark.parametrize(
+    ("secrets", "environment", "field", "says"),
+    [
+        ((("", "db"),), {}, "[0].name", "'' must be letters, digits and '_'"),
+        ((("A-B", "db"),), {}, "[0].name", "'A-B' must be letters"),
+        ((("1A", "db"),), {}, "[0].name", "the first no digit"),
+        ((("AWS_BATCH_X", "db"),), {}, "[0].name", "are reserved"),
+        ((("A", "db"), ("A", "other")), {}, "[1].name", "The secret name must be unique"),
+        ((("A", "db"),), {"A": "b"}, "[0].name", "not shared with any new or existing environment variables"),
+        ((("A", ""),), {}, "[0].value_from", "'' is no secret's name"),
+        ((("A", ARN + "db:password::"),), {}, "[0].value_from", "is no secret's name, and no ARN of a whole"),
+        (tuple((f"A{i}", "db") for i in range(51)), {}, "", "51 secrets; at most 50 are allowed"),
+    ],
+)
+def test_what_a_container_may_not_ask_for(
+    secrets: tuple[tuple[str, str], ...], environment: dict[str, str], field: str, says: str
+) -> None:
+    submission = Submission(name="n", queue="q", container=asking(*secrets, **environment))
+    (violation,) = check_submission(submission)
+    assert violation.field == f"container.secrets{field}"
+    assert says in violation.message
+
+
+def test_job_is_taken_when_its_secrets_are_there_and_refused_by_name_when_not(yard: Yard) -> None:
+    put(yard, "db")
+    yard.submit(container=asking(("A", "db"), ("B", ARN + "db-A1b2C3")))
+    with pytest.raises(NotFoundError, match=r"^secret 'token' not found$"):
+        yard.submit(container=asking(("A", "db"), ("B", "token")))
+
+
+def test_override_may_not_take_the_name_of_a_secret(yard: Yard) -> None:
+    put(yard, "db")
+    yard.apply(DefinitionChanged(definition=JobDefinition(name="d", revision=1, container=asking(("A", "db")))))
+    yard.submit(definition="d", container=None)
+    with pytest.raises(InvalidArgumentError, match="The secret name must be unique"):
+        yard.submit(definition="d", container=None, overrides=Overrides(environment=(("A", "b"),)))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "\N{LATIN SMALL LETTER E WITH ACUTE}", "a:b", "n" * 513])
+def test_bad_names_of_secrets(name: str) -> None:
+    out: Violations = []
+    secrecy.check_secret_name(out, "name", name)
+    assert len(out) == 1
+
+
+def test_replaced_secret_keeps_when_it_was_made(yard: Yard) -> None:
+    put(yard, "db")
+    later = Instant(wall_ms=9_000, boot_ms=9_000)
+    event = secrecy.put_secret(yard.world, StoredSecret(name="db", sealed=SEALED), later)
+    assert (event.secret.created_at_ms, event.secret.updated_at_ms) == (yard.now.wall_ms, 9_000)
+
+
+def test_numbers_are_bounded_but_a_value_may_always_be_replaced(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SECRETS_MAX", 1)
+    monkeypatch.setattr(limits, "ACCESS_KEYS_MAX", 1)
+    put(yard, "db")
+    put(yard, "db")
+    with pytest.raises(ResourceExhaustedError, match="there are 1 secrets, the most allowed"):
+        put(yard, "other")
+    yard.apply(secrecy.create_access_key(yard.world, AccessKey(id="BYAK1", sealed=SEALED), yard.now))
+    with pytest.raises(ResourceExhaustedError, match="there are 1 access keys"):
+        secrecy.create_access_key(yard.world, AccessKey(id="BYAK2", sealed=SEALED), yard.now)
+
+
+def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
+    yard.apply(SecretPut(secret=StoredSecret(name="db", sealed=SEALED)))
+    yard.apply(AccessKeyCreated(access_key=AccessKey(id="BYAK1", sealed=SEALED)))
+    yard.world.take_touched()
+    yard.apply(secrecy.delete_secret(yard.world, "db"))
+    yard.apply(AccessKeyRevoked(id="BYAK1"))
+    assert {touch for group in yard.world.take_touched().values() for touch in group} == {
+        ("secret", "db"),
+        ("access_key", "BYAK1"),
+    }
+    with pytest.raises(NotFoundError, match="secret 'db' not found"):
+        secrecy.delete_secret(yard.world, "db")
+    with pytest.raises(NotFoundError, match="access key 'BYAK1' not found"):
+        secrecy.revoke_access_key(yard.world, "BYAK1")
