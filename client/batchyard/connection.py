@@ -20,19 +20,23 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
 from batchyard import errors
+from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 
 if TYPE_CHECKING:
+    from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceAsyncStub
     from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceAsyncStub
     from batchyard.v1.host_pb2_grpc import HostServiceAsyncStub
     from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceAsyncStub
     from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
     from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceAsyncStub
+    from batchyard.v1.secret_pb2_grpc import SecretServiceAsyncStub
     from batchyard.v1.tag_pb2_grpc import TagServiceAsyncStub
 
 Q = TypeVar("Q")
@@ -135,6 +139,16 @@ class Connection:
     def tags(self) -> TagServiceAsyncStub:
         """The calls about tags."""
         return TagServiceStub(self._channel)
+
+    @cached_property
+    def secrets(self) -> SecretServiceAsyncStub:
+        """The calls about secrets."""
+        return SecretServiceStub(self._channel)
+
+    @cached_property
+    def access_keys(self) -> AccessKeyServiceAsyncStub:
+        """The calls about access keys."""
+        return AccessKeyServiceStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""

@@ -140,6 +140,14 @@ class Client:
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)
 
+    put_secret = _sync(AsyncClient.put_secret)
+    list_secrets = _sync_iterator(AsyncClient.list_secrets)
+    delete_secret = _sync(AsyncClient.delete_secret)
+    create_access_key = _sync(AsyncClient.create_access_key)
+    list_access_keys = _sync_iterator(AsyncClient.list_access_keys)
+    revoke_access_key = _sync(AsyncClient.revoke_access_key)
+    derive_signing_key = _sync(AsyncClient.derive_signing_key)
+
     def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""
         if self._is_open:

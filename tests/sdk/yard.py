@@ -21,6 +21,8 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from batchyard import ids
+from batchyard.v1 import access_key_pb2 as key_pb
+from batchyard.v1 import access_key_pb2_grpc as key_grpc
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import compute_environment_pb2_grpc as environment_grpc
 from batchyard.v1 import host_pb2 as host_pb
@@ -31,6 +33,8 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as job_grpc
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import job_queue_pb2_grpc as queue_grpc
+from batchyard.v1 import secret_pb2 as secret_pb
+from batchyard.v1 import secret_pb2_grpc as secret_grpc
 from batchyard.v1 import tag_pb2 as tag_pb
 from batchyard.v1 import tag_pb2_grpc as tag_grpc
 from batchyard.v1.resources_pb2 import Resources
@@ -73,6 +77,8 @@ class World:
         self.environments: dict[str, environment_pb.ComputeEnvironment] = {}
         self.definitions: list[definition_pb.JobDefinition] = []
         self.hosts: dict[str, host_pb.Host] = {}
+        self.secrets: dict[str, str] = {}
+        self.access_keys: dict[str, key_pb.AccessKey] = {}
         self.tags: dict[tuple[str, str], dict[str, str]] = {}
         """By kind and name of the resource."""
         self.failures: dict[str, list[grpc.StatusCode]] = {}
@@ -492,6 +498,62 @@ class Tags(tag_grpc.TagServiceServicer):
         return self.world.tags.setdefault((tag_pb.ResourceKind.Name(request.kind), request.name), {})
 
 
+class Secrets(secret_grpc.SecretServiceServicer):
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def PutSecret(self, request: secret_pb.PutSecretRequest, context: Context) -> secret_pb.PutSecretResponse:
+        self.world.secrets[request.name] = request.value
+        self.world.fail("PutSecret", context)
+        return secret_pb.PutSecretResponse(secret=self.told(request.name))
+
+    def ListSecrets(self, request: secret_pb.ListSecretsRequest, context: Context) -> secret_pb.ListSecretsResponse:
+        names = [name for name in sorted(self.world.secrets) if name > request.page_token]
+        token = names[request.page_size - 1] if len(names) > request.page_size else ""
+        return secret_pb.ListSecretsResponse(secrets=map(self.told, names[: request.page_size]), next_page_token=token)
+
+    def DeleteSecret(self, request: secret_pb.DeleteSecretRequest, context: Context) -> secret_pb.DeleteSecretResponse:
+        if self.world.secrets.pop(request.name, None) is None:
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"secret {request.name!r} not found")
+        return secret_pb.DeleteSecretResponse()
+
+    def told(self, name: str) -> secret_pb.SecretInfo:
+        return secret_pb.SecretInfo(name=name, key_id="k1", created_at_ms=now_ms(), updated_at_ms=now_ms())
+
+
+class AccessKeys(key_grpc.AccessKeyServiceServicer):
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def CreateAccessKey(
+        self, request: key_pb.CreateAccessKeyRequest, context: Context
+    ) -> key_pb.CreateAccessKeyResponse:
+        made = key_pb.AccessKey(id=f"BYAK{len(self.world.access_keys):016}", description=request.description)
+        self.world.access_keys[made.id] = made
+        return key_pb.CreateAccessKeyResponse(access_key=made, secret="s" * 40)
+
+    def ListAccessKeys(self, request: key_pb.ListAccessKeysRequest, context: Context) -> key_pb.ListAccessKeysResponse:
+        ids = [key_id for key_id in sorted(self.world.access_keys) if key_id > request.page_token]
+        token = ids[request.page_size - 1] if len(ids) > request.page_size else ""
+        found = [self.world.access_keys[key_id] for key_id in ids[: request.page_size]]
+        return key_pb.ListAccessKeysResponse(access_keys=found, next_page_token=token)
+
+    def RevokeAccessKey(
+        self, request: key_pb.RevokeAccessKeyRequest, context: Context
+    ) -> key_pb.RevokeAccessKeyResponse:
+        if self.world.access_keys.pop(request.id, None) is None:
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"access key {request.id!r} not found")
+        return key_pb.RevokeAccessKeyResponse()
+
+    def DeriveSigningKey(
+        self, request: key_pb.DeriveSigningKeyRequest, context: Context
+    ) -> key_pb.DeriveSigningKeyResponse:
+        known = request.access_key_id in self.world.access_keys
+        return key_pb.DeriveSigningKeyResponse(
+            signing_key=request.date.encode() if known else b"", any_keys=bool(self.world.access_keys)
+        )
+
+
 class Yard:
     """The server; a context manager."""
 
@@ -540,6 +602,8 @@ class Yard:
         environment_grpc.add_ComputeEnvironmentServiceServicer_to_server(Environments(self.world), server)
         definition_grpc.add_JobDefinitionServiceServicer_to_server(Definitions(self.world), server)
         host_grpc.add_HostServiceServicer_to_server(Hosts(self.world), server)
+        secret_grpc.add_SecretServiceServicer_to_server(Secrets(self.world), server)
+        key_grpc.add_AccessKeyServiceServicer_to_server(AccessKeys(self.world), server)
         tag_grpc.add_TagServiceServicer_to_server(Tags(self.world), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         server.start()

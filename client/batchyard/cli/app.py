@@ -40,6 +40,8 @@ COMMANDS = {
     "queue": ("queue", "Job queues: where jobs wait."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of jobs, queues, definitions and environments."),
+    "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
+    "access-key": ("access_key", "Access keys: who may call the AWS Batch gateway."),
     "completion": ("completion", "Write a shell's completion script."),
 }
 """Every command: the module of ``batchyard.cli`` that holds it, and what it does."""

@@ -1,0 +1,61 @@
+"""``secret`` and ``access-key``: values come from stdin or a file, and are written once or never."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.sdk.yard import Yard
+
+
+def _type(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"), [(b"canary\n", "canary"), (b"canary", "canary"), (b"a\nb\n\n", "a\nb\n"), (b"a\r\n", "a")]
+)
+def test_value_comes_from_stdin(run: Run, yard: Yard, monkeypatch: pytest.MonkeyPatch, typed: bytes, kept: str) -> None:
+    _type(monkeypatch, typed)
+    result = run("secret", "put", "db")
+    assert (result.code, result.out, result.err) == (0, "", "batchyard: secret db kept, encrypted with k1\n")
+    assert yard.do(lambda world: world.secrets["db"]) == kept
+
+
+def test_value_comes_from_a_file(run: Run, yard: Yard, tmp_path: Path) -> None:
+    (tmp_path / "value").write_text("canary\n")
+    result = run("secret", "put", "db", "--from-file", str(tmp_path / "value"), "-o", "json")
+    assert json.loads(result.out)["name"] == "db"
+    assert yard.do(lambda world: world.secrets) == {"db": "canary"}
+
+
+def test_value_is_no_argument_and_must_be_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("secret", "put", "db", "canary").code == 2
+    _type(monkeypatch, b"canary\xff")
+    result = run("secret", "put", "db")
+    assert result.code == 2
+    assert "canary" not in result.err
+
+
+def test_secrets_are_listed_without_values_and_deleted(run: Run, yard: Yard) -> None:
+    yard.do(lambda world: world.secrets.update(b="canary", a="canary"))
+    assert run("secret", "list", "-o", "name").out == "a\nb\n"
+    assert "canary" not in run("secret", "list", "-o", "json").out + run("secret", "list").out
+    assert run("secret", "delete", "a").code == 0
+    assert run("secret", "delete", "a").code == 3
+
+
+def test_access_key_is_shown_once(run: Run) -> None:
+    table = run("access-key", "create", "--description", "ci")
+    assert [line.split()[-1] for line in table.out.splitlines()] == ["BYAK" + "0" * 16, "s" * 40]
+    made = json.loads(run("access-key", "create", "-o", "json").out)
+    assert made["secret"] == "s" * 40
+    listed = run("access-key", "list", "-o", "wide").out
+    assert "ci" in listed
+    assert "s" * 40 not in listed
+    assert run("access-key", "revoke", made["access_key"]["id"]).code == 0
+    assert run("access-key", "revoke", made["access_key"]["id"]).code == 3
