@@ -20,6 +20,7 @@ from batchyard.v1.job_definition_pb2 import (
     EvaluateOnExit,
     EvaluateOnExitAction,
     RetryStrategy,
+    Secret,
 )
 from batchyard.v1.job_pb2 import ContainerOverrides, Dependency, DependencyType
 from batchyard.v1.resources_pb2 import Resources
@@ -139,6 +140,7 @@ def container(
     gpus: float | str = 0,
     disk: int | str = 0,
     environment: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     user: str = "",
     working_directory: str = "",
 ) -> ContainerProperties:
@@ -156,6 +158,7 @@ def container(
         gpus: GPUs; below 1 shares one GPU.
         disk: Disk space, as *memory*.
         environment: Environment variables.
+        secrets: Environment variables whose values are secrets, by variable the secret's name.
         user: User to run as; empty is the runtime's default.
         working_directory: Where the command starts; empty is the runtime's default.
 
@@ -166,6 +169,9 @@ def container(
         image=text("container.image", image),
         command=texts("container.command", command),
         environment=text_map("container.environment", environment),
+        secrets=[
+            Secret(name=name, value_from=secret) for name, secret in text_map("container.secrets", secrets).items()
+        ],
         resources=Resources(
             cpu_millis=amount("container.vcpus", vcpus),
             memory_mib=size("container.memory", memory),

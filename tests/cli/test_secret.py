@@ -59,3 +59,12 @@ def test_access_key_is_shown_once(run: Run) -> None:
     assert "s" * 40 not in listed
     assert run("access-key", "revoke", made["access_key"]["id"]).code == 0
     assert run("access-key", "revoke", made["access_key"]["id"]).code == 3
+
+
+def test_job_and_definition_name_their_secrets(run: Run, yard: Yard) -> None:
+    assert run("submit", "--secret", "DB=prod/db", "--", "true").code == 0
+    (sent,) = yard.do(lambda world: world.submits)
+    assert [(s.name, s.value_from) for s in sent.container.secrets] == [("DB", "prod/db")]
+    assert run("job-definition", "register", "train", "--secret", "DB=prod/db", "--", "true").code == 0
+    assert "DB=prod/db" in run("job-definition", "describe", "train:1").out
+    assert run("submit", "--definition", "train", "--secret", "DB=prod/db").code == 2

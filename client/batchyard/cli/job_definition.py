@@ -42,6 +42,7 @@ def job_definition() -> None:
 @click.option("--image", help="Container image. Default: none, a process.")
 @options.wanted_resources
 @options.pairs("--env", "env", "Environment variable.")
+@options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V.")
 @options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
 @options.pairs("--tag", "tags", "Tag.")
 @options.retries
@@ -99,6 +100,8 @@ def _container(*, file: IO[str] | None, command: tuple[str, ...], env: Any, **fl
     wanted.image = wanted.image if flags["image"] is None else arguments.text("image", flags["image"])
     wanted.command[:] = arguments.texts("command", command) or wanted.command
     wanted.environment.update(arguments.text_map("env", options.as_map(env)))
+    for variable, secret in arguments.text_map("secret", options.as_map(flags["secrets"])).items():
+        wanted.secrets.add(name=variable, value_from=secret)
     _set_resources(wanted.resources, flags)
     return wanted
 
@@ -185,6 +188,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Command", shlex.join(row.container.command)),
         ("Asks for", _resources(row)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
+        ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in row.container.secrets)),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),
         ("Timeout", f"{row.timeout_s} s" if row.timeout_s else ""),

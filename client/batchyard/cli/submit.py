@@ -60,6 +60,7 @@ job running.
 @options.retries
 @click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
 @options.pairs("--env", "env", "Environment variable.")
+@options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V.")
 @options.pairs("--param", "parameters", "Value for a Ref::K of the definition.")
 @options.pairs("--tag", "tags", "Tag of the job.")
 @click.option("--share", "share_identifier", default="", help="Fair share it counts towards.")
@@ -90,6 +91,8 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("say what to run: batchyard submit [OPTIONS] -- COMMAND..., or --definition NAME")
     if flags["definition"] and flags["image"] is not None:
         raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
+    if flags["definition"] and flags["secrets"]:
+        raise click.UsageError("--secret cannot be given with --definition: secrets are the definition's")
     if follow and flags["array_size"]:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
 
@@ -129,6 +132,7 @@ def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, An
             gpus=flags["gpus"] or "0",
             disk=flags["disk"] or "0",
             environment=environment,
+            secrets=options.as_map(flags["secrets"]),
         )
     return request
 

@@ -217,3 +217,10 @@ def test_init_process_tells_of_a_missing_command() -> None:
 def test_reasons_are_one_line_of_at_most_255_characters() -> None:
     assert facts.reason("SomeError", "two\n lines") == "SomeError: two lines"
     assert len(facts.reason("SomeError", "x" * 1000)) == 255
+
+
+def test_secrets_are_variables_and_nothing_else() -> None:
+    asked = body(secrets={"DB": "canary"})
+    assert "DB=canary" in asked.pop("Env")
+    assert "canary" not in str(asked)
+    assert "canary" not in repr(spec(secrets={"DB": "canary"}))

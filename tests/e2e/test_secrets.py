@@ -1,0 +1,158 @@
+"""
+A canary: values are planted, attempts get them, and they are then looked for everywhere else.
+
+Everywhere is all bytes below the yard's folder (store, key file, journals, records of
+runtimes, logs at level debug) and below etcd's, all that the API tells, errors, metrics,
+and the command lines of all processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.agent.runtimes.engine import ensure_image
+from tests.contract.etcd_server import EtcdServer
+from tests.e2e.conftest import OpenYard, etcd_store
+from tests.e2e.programs import quiet_port, until
+from tests.e2e.yard import Yard
+
+from batchyard import Client, InvalidArgumentError, JobState, NotFoundError, RequestError, container, job_state
+from batchyard.v1.job_definition_pb2 import ContainerProperties
+
+pytestmark = pytest.mark.timeout(150)
+
+CANARY = "canary-4f1c9d0be2"
+END_LIMIT_S = 60.0
+
+
+def asking(script: str, *, runtime: str, **secrets: str) -> ContainerProperties:
+    image = ensure_image() if runtime == "docker" else ""
+    return container(["sh", "-c", script], image=image, memory=32, secrets=secrets)
+
+
+def spelt(value: str) -> set[bytes]:
+    """Return a value as it may stand in a file: plainly, or in base 64 or hex."""
+    plain = value.encode()
+    return {plain, base64.b64encode(plain).rstrip(b"="), plain.hex().encode()}
+
+
+def holders(folder: Path, values: list[str]) -> Iterator[Path]:
+    """Yield the files that hold a value."""
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it was removed just now
+            if path.is_file() and any(form in path.read_bytes() for value in values for form in spelt(value)):
+                yield path
+
+
+def command_lines() -> Iterator[bytes]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended just now
+            yield (folder / "cmdline").read_bytes()
+
+
+def told(client: Client, job_ids: list[str]) -> Iterator[str]:
+    """Yield all that the API says of jobs, hosts, secrets and keys."""
+    yield from map(str, client.describe_jobs(job_ids))
+    yield from map(str, client.list_jobs())
+    yield from (str(client.explain_job(job_id)) for job_id in job_ids)
+    yield from map(str, client.list_hosts())
+    yield from map(str, client.list_secrets())
+    yield from map(str, client.list_access_keys())
+    watched = client.watch_jobs(job_ids)
+    yield str(next(watched))
+    watched.close()
+    for refused in (
+        lambda: client.put_secret("db", CANARY + "\0"),
+        lambda: client.put_secret("a b", CANARY),
+        lambda: client.submit_job(name="job", container=container(["true"], secrets={"A": "nobody"})),
+    ):
+        with pytest.raises((InvalidArgumentError, NotFoundError)) as caught:
+            refused()
+        yield f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def read_log(client: Client, job_id: str) -> str:
+    return b"".join(client.read_logs(job_id)).decode()
+
+
+@pytest.fixture
+def metrics(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have all programs of the test log everything, and return where the controller's metrics will be."""
+    address = f"127.0.0.1:{quiet_port()}"
+    monkeypatch.setenv("BATCHYARD_CONTROLLER_METRICS", address)
+    monkeypatch.setenv("BATCHYARD_CONTROLLER_LOG_LEVEL", "debug")
+    monkeypatch.setenv("BATCHYARD_AGENT_LOG_LEVEL", "debug")
+    return address
+
+
+def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
+    """Run jobs with a canary, restart everything, and make sure that nobody else knows it; return what was planted."""
+    yard.start("a", runtimes=runtime)
+    with yard.client() as client:
+        client.put_secret("prod/db", CANARY)
+        planted = [CANARY, client.create_access_key(description="ci").secret]
+        printing = client.submit_job(
+            name="printing", container=asking('echo "got $DB"', runtime=runtime, DB="prod/db")
+        ).job_id
+        assert job_state(client.wait(printing, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
+        assert read_log(client, printing) == f"got {CANARY}\n"
+        held = client.submit_job(name="held", container=asking("sleep 300", runtime=runtime, DB="prod/db")).job_id
+        until(lambda: job_state(client.describe_job(held)) is JobState.RUNNING, "the held job is RUNNING")
+        client.put_secret("gone", CANARY)
+        os.kill(yard.agents["a"].pid, signal.SIGSTOP)
+        orphan = client.submit_job(name="orphan", container=asking("true", runtime=runtime, DB="gone")).job_id
+        until(lambda: job_state(client.describe_job(orphan)) is JobState.STARTING, "the orphan is claimed")
+        client.delete_secret("gone")
+        yard.agents["a"].kill()
+        yard.controller.kill()
+        yard.controller.start()
+        yard.agents["a"].start()
+        (attempt,) = client.wait(orphan, timeout_s=END_LIMIT_S).attempts
+        assert attempt.reason == "ResourceInitializationError: unable to pull secrets: secret 'gone' not found"
+        texts = list(told(client, [printing, held, orphan]))
+        texts.append(urllib.request.urlopen(f"http://{metrics}/metrics").read().decode())
+        assert not [text for text in texts for value in planted if value in text]
+        assert not [line for line in command_lines() if CANARY.encode() in line]
+        found = list(holders(yard.folder, planted))
+        assert [path.parent.name for path in found] == ["logs"], found
+        client.terminate_job(held, reason="enough")
+        client.wait(held, timeout_s=END_LIMIT_S)
+    return planted
+
+
+@pytest.mark.parametrize("runtime", [pytest.param("process"), pytest.param("docker", marks=pytest.mark.docker)])
+def test_planted_values_are_found_in_the_attempts_own_output_alone(yard: Yard, metrics: str, runtime: str) -> None:
+    plant_and_look(yard, metrics, runtime)
+    mode = Path(f"{yard.store.removeprefix('sqlite://')}.key").stat().st_mode
+    assert mode & 0o777 == 0o600
+
+
+@pytest.mark.etcd
+def test_planted_values_are_not_in_etcd(
+    yards: OpenYard, etcd: EtcdServer, metrics: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text(f"k1:{base64.b64encode(os.urandom(32)).decode()}\n")
+    monkeypatch.setenv("BATCHYARD_CONTROLLER_SECRETS_KEY", str(keys))
+    planted = plant_and_look(yards(etcd_store(etcd)), metrics, "process")
+    assert not list(holders(tmp_path / "etcd", planted))
+
+
+@pytest.mark.etcd
+def test_controller_without_a_key_runs_jobs_and_keeps_no_secrets(yards: OpenYard, etcd: EtcdServer) -> None:
+    yard = yards(etcd_store(etcd))
+    yard.start("a")
+    with yard.client() as client:
+        for call in (lambda: client.put_secret("db", CANARY), client.create_access_key):
+            with pytest.raises(RequestError, match="--secrets-key FILE"):
+                call()
+        job = client.submit_job(name="job", container=container(["true"], memory=32)).job_id
+        assert job_state(client.wait(job, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
