@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -387,3 +388,14 @@ async def test_a_full_disk_is_a_failed_start_and_no_lost_end(tmp_path: Path) -> 
     host.told.clear()
     assert isinstance(await host.done(again), Exited)
     await host.runtime.close()
+
+
+def test_secret_never_stands_in_a_command_line(tmp_path: Path) -> None:
+    """A variable that a shell does not pass on would have to; no error repeats the value either."""
+    spec = replace(shell(tmp_path, "true"), secrets={"DB": "canary"})
+    command, environment = supervisor.command_line(spec, tmp_path)
+    assert environment["DB"] == "canary"
+    assert "canary" not in " ".join(command)
+    with pytest.raises(supervisor.CannotLaunchError, match="a secret cannot be given as 'PS1'") as told:
+        supervisor.command_line(replace(spec, secrets={"PS1": "canary"}), tmp_path)
+    assert "canary" not in str(told.value)
