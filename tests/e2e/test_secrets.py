@@ -122,8 +122,6 @@ def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
         assert not [line for line in command_lines() if CANARY.encode() in line]
         found = list(holders(yard.folder, planted))
         assert [path.parent.name for path in found] == ["logs"], found
-        client.terminate_job(held, reason="enough")
-        client.wait(held, timeout_s=END_LIMIT_S)
     return planted
 
 
