@@ -41,6 +41,7 @@ PROGRAMS = {
     "docker": "docker_jobs",
     "latency": "start_latency",
     "memory": "queue_memory",
+    "gateway": "gateway_calls",
 }
 
 

@@ -203,7 +203,8 @@ def listen(address: str) -> socket.socket:
     """
     host, port = split_listen(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol named, as asyncio sends small answers at once (TCP_NODELAY) only where it reads it there.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
