@@ -8,15 +8,23 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from tests.core.plain_rules import ACTIVE, FAILED, RUNNABLE, SUCCEEDED, WAITING, PlainJob, PlainRules, Unit
 from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import invariants
-from batchyard_controller.core.events import HostLeft, Phase, Report
-from batchyard_controller.core.model import Dependency, DependencyType, ExitAction, ExitRule, Job, RetryStrategy
+from batchyard_controller.core import invariants, limits
+from batchyard_controller.core.events import HostHeard, HostLeft, Phase, Report, Ticked
+from batchyard_controller.core.model import (
+    Dependency,
+    DependencyType,
+    ExitAction,
+    ExitRule,
+    Instant,
+    Job,
+    RetryStrategy,
+)
 from batchyard_controller.core.recovery import restore
 from batchyard_controller.core.retention import Retention
 from batchyard_controller.core.world import World
@@ -89,14 +97,18 @@ class YardMachine(RuleBasedStateMachine):
         )
 
     @rule(target=jobs, first=jobs, second=jobs, kind=st.sampled_from(WHOLE_KINDS), sequential=st.booleans())
-    def submit_dependent(self, first: str, second: str, kind: DependencyType, sequential: bool) -> str:
+    def submit_dependent(self, first: str, second: str, kind: DependencyType, sequential: bool) -> Any:
+        if not {first, second} <= self.yard.world.jobs.keys():
+            return multiple()
         depends_on = (Dependency(job_id=first, type=kind), Dependency(job_id=second))
         return self._submit(
             depends_on=(*depends_on, SEQUENTIAL) if sequential else depends_on, array_size=70 if sequential else 0
         )
 
     @rule(target=jobs, other=jobs, concurrency=st.sampled_from([0, 1, 2]), sequential=st.booleans(), whole=jobs)
-    def submit_n_to_n(self, other: str, concurrency: int, sequential: bool, whole: str) -> str:
+    def submit_n_to_n(self, other: str, concurrency: int, sequential: bool, whole: str) -> Any:
+        if not {other, whole} <= self.yard.world.jobs.keys():
+            return multiple()
         size = self.yard.world.jobs[JobId(other)].array_size
         depends_on = (Dependency(job_id=other, type=DependencyType.N_TO_N if size else DependencyType.WHOLE),)
         if sequential and size:
@@ -147,6 +159,8 @@ class YardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
+        if job not in self.yard.world.jobs:
+            return
         self.yard.cancel(job)
         self.plain.cancel(job, None)
         before = describe(self.yard.world)
@@ -155,12 +169,14 @@ class YardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, index=st.integers(0, 69))
     def cancel_child(self, job: str, index: int) -> None:
-        if index < self.yard.world.jobs[JobId(job)].array_size:
+        if self.yard.world.find_unit(JobId(job), index) is not None:
             self.yard.cancel(f"{job}:{index}")
             self.plain.cancel(job, index)
 
     @rule(job=jobs)
     def terminate(self, job: str) -> None:
+        if job not in self.yard.world.jobs:
+            return
         self.yard.terminate(job)
         self.plain.terminate(job, None)
         before = describe(self.yard.world)
@@ -169,9 +185,36 @@ class YardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, index=st.integers(0, 69))
     def terminate_child(self, job: str, index: int) -> None:
-        if index < self.yard.world.jobs[JobId(job)].array_size:
+        if self.yard.world.find_unit(JobId(job), index) is not None:
             self.yard.terminate(f"{job}:{index}")
             self.plain.terminate(job, index)
+
+    @rule()
+    def fences_pass(self) -> None:
+        """What runs on hosts that are silent for so long is lost; the others are heard meanwhile."""
+        silence_ms = limits.FENCE_MS + limits.FENCE_MARGIN_MS + 1
+        self._pass_time(silence_ms)
+        hosts = self.yard.world.hosts.values()
+        lost = sorted(a for host in hosts if not host.session for a in host.attempts)
+        for host in hosts:
+            if host.session:
+                self.yard.apply(HostHeard(host_id=host.record.id))
+        self.yard.apply(Ticked())
+        for attempt_id in lost:
+            self.plain.end(*unit_of(attempt_id), "LOST", -1)
+
+    @rule()
+    def history_is_forgotten(self) -> None:
+        """All that has ended, and nothing else; the rest goes on as if it were still there."""
+        live = {job.id for job in self.yard.world.jobs.values() if not job.state.is_final}
+        kept, self.yard.world.retention = self.yard.world.retention, Retention(count=0)
+        self.yard.apply(Ticked())
+        self.yard.world.retention = kept
+        assert self.yard.world.jobs.keys() == live
+
+    def _pass_time(self, ms: int) -> None:
+        now = self.yard.now
+        self.yard.now = Instant(wall_ms=now.wall_ms + ms, boot_ms=now.boot_ms + ms)
 
     @rule(name=st.sampled_from("ab"))
     def host_leaves(self, name: str) -> None:
@@ -223,7 +266,10 @@ class YardMachine(RuleBasedStateMachine):
         if hasattr(self, "yard"):
             world = self.yard.world
             for job_id, plain in self.plain.jobs.items():
-                job = world.jobs[JobId(job_id)]
+                job = world.jobs.get(JobId(job_id))
+                if job is None:
+                    assert plain.state != WAITING, f"{job_id} was forgotten, but has not ended"
+                    continue
                 told = [world.state_of(job, i if job.array_size else None) for i in range(len(plain.units))]
                 assert [PLAIN[state] for state in told] == [unit.state for unit in plain.units], job_id
                 assert (job.state.is_final, job.state is JobState.FAILED) == (
@@ -303,7 +349,7 @@ def describe(world: World) -> object:
         {j.id: (j.status_reason, j.attempts, j.terminate_reason, j.is_cancelled) for j in world.jobs.values()},
         {j.id: [world.children[j.id].attempts(i) for i in range(j.array_size)] for j in world.jobs.values()},
         sorted(world.attempts),
-        {q: {s: n for s, n in c.items() if n} for q, c in world.counts.items()},
+        {q: {s: n for s, n in c.items() if n} for q, c in world.counts.items() if any(c.values())},
     )
 
 

@@ -13,7 +13,6 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from batchyard.ids import JobId
 from batchyard.states import ACTIVE_STATES, FINAL_STATES, JobState
 
 from . import reasons
@@ -296,9 +295,9 @@ class Progress:
         """Look at the jobs that waited for the whole of this one."""
         self._world.followers.pop(job.id, None)
         for dependent_id in self._world.dependents.pop(job.id, ()):
-            dependent = self._world.jobs[dependent_id]
-            if dependent.state is not JobState.PENDING:
-                continue
+            dependent = self._world.jobs.get(dependent_id)
+            if dependent is None or dependent.state is not JobState.PENDING:
+                continue  # it ended before, and may be forgotten
             dependent.unmet -= 1
             failure = failure_by(dependent, job)
             if failure:
@@ -321,7 +320,8 @@ class Progress:
             self._end_array(job)
 
     def _followers(self, job: Job) -> list[Job]:
-        return [self._world.jobs[JobId(follower)] for follower in self._world.followers.get(job.id, ())]
+        followers = (self._world.jobs.get(follower) for follower in self._world.followers.get(job.id, ()))
+        return [follower for follower in followers if follower is not None]
 
 
 def _has_gate(job: Job) -> bool:

@@ -170,8 +170,8 @@ class World:
         counts[after] += number
 
     def is_runnable(self, job: Job, index: int | None) -> bool:
-        """Say whether a unit still waits for a host."""
-        return self.state_of(job, index) is JobState.RUNNABLE
+        """Say whether a unit still waits for a host; lines may hold jobs that ended and were forgotten."""
+        return not job.state.is_final and self.state_of(job, index) is JobState.RUNNABLE
 
     def state_of(self, job: Job, index: int | None) -> JobState:
         """Return the state of a job (None) or of a child."""
