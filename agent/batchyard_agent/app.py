@@ -159,7 +159,7 @@ class Agent:
 
     def _make_runtime(self, name: str) -> Runtime:
         if name == DOCKER:
-            return DockerRuntime(self._table.meta.host_id)
+            return DockerRuntime(self._table.meta.host_id, allowed=self._config.allowed)
         if name == PROCESS:
             return ProcessRuntime(self._config.state_dir / PROCESS, now_ms=clock.read_wall_ms)
         assert name == FAKE, name

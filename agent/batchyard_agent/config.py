@@ -6,6 +6,7 @@ It reads values and checks them, and knows nothing of what they do.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, TOTAL_BYTES_MAX
+from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class Config:
         memory_mib: Instead of the machine's; None: all but a small reserve.
         gpus: Offer so many at most; None: all.
         host_type: AWS: instance type.
+        allowed: What jobs may reach of the host; default nothing.
         purchase_option: ``on-demand`` or ``spot``.
         logs_age_max_s: How long logs of ended attempts are kept.
         logs_total_bytes_max: How much of them is kept.
@@ -58,6 +61,7 @@ class Config:
     purchase_option: str = "on-demand"
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=Allowed)
     log_level: str = "info"
     logs_age_max_s: int = AGE_MAX_S
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
@@ -103,6 +107,13 @@ def _labels(texts: tuple[str, ...]) -> dict[str, str]:
             raise ValueError(f"{text!r} is not KEY=VALUE")
         labels[key] = value
     return labels
+
+
+def _paths(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if not text.startswith("/") or ".." in text.split("/"):
+            raise ValueError(f"{text!r} is no absolute path without '..'")
+    return tuple(dict.fromkeys(os.path.normpath(text) for text in texts))
 
 
 OPTIONS = (
@@ -156,6 +167,21 @@ OPTIONS = (
         metavar="KEY=VALUE",
         help="May be given several times.",
     ),
+    click.Option(["--allow-privileged"], is_flag=True, help="Let jobs be privileged: root on this host. Default: no."),
+    click.Option(
+        ["--allow-volume"],
+        multiple=True,
+        callback=_reads(_paths),
+        metavar="PATH",
+        help="Folder that jobs may mount, with all below it. May be given several times. Default: none.",
+    ),
+    click.Option(
+        ["--allow-device"],
+        multiple=True,
+        callback=_reads(_paths),
+        metavar="PATH",
+        help="Device that jobs may use; a trailing * stands for any rest. May be given several times. Default: none.",
+    ),
     click.Option(
         ["logs_age_max_s", "--keep-logs-days"],
         type=click.IntRange(min=1),
@@ -185,7 +211,17 @@ OPTIONS = (
 def config_from(values: Mapping[str, Any]) -> Config:
     """Fill in what depends on this machine and user."""
     chosen = {name: value for name, value in values.items() if value is not None}
-    return Config(**{"state_dir": settings.state_dir() / "agent", "name": socket.gethostname(), **chosen})
+    allowed = Allowed(
+        privileged=chosen.pop("allow_privileged", False),
+        volume_paths=chosen.pop("allow_volume", ()),
+        device_paths=chosen.pop("allow_device", ()),
+    )
+    here: dict[str, Any] = {
+        "state_dir": settings.state_dir() / "agent",
+        "name": socket.gethostname(),
+        "allowed": allowed,
+    }
+    return Config(**here | chosen)
 
 
 def file_defaults() -> dict[str, object]:

@@ -1,8 +1,8 @@
 """
 Between the wire and the core, both ways. Protobuf stops here.
 
-What this agent does not support yet is refused by name, never left out: a job
-that silently ran without its volume would be worse than one that did not run.
+What this agent does not support is refused by name, never left out: a job that
+silently ran without its volume would be worse than one that did not run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batchyard_agent.core.events import (
     StartRequested,
     StopRequested,
 )
-from batchyard_agent.runtimes.protocol import LaunchSpec, Tmpfs, Ulimit
+from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount, Tmpfs, Ulimit
 
 LOG_BYTES_MAX = 10 << 20
 """Bytes of output kept for one attempt."""
@@ -36,6 +36,8 @@ PHASES = {
     Phase.ENDED: agent_pb2.ATTEMPT_PHASE_ENDED,
     Phase.DONE: agent_pb2.ATTEMPT_PHASE_ENDED,
 }
+PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
+"""AWS's words for what a container may do with a device, and the engine's."""
 CAUSES = {cause: agent_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
 
 LogPath = Callable[[AttemptId], Path]
@@ -120,6 +122,27 @@ def _launch_spec(
             Tmpfs(container_path=t.container_path, size_mib=t.size_mib, mount_options=tuple(t.mount_options))
             for t in linux.tmpfs
         ),
+        privileged=container.privileged,
+        mounts=_mounts(container),
+        devices=tuple(_device(device) for device in linux.devices),
+    )
+
+
+def _mounts(container: job_definition_pb2.ContainerProperties) -> tuple[Mount, ...]:
+    paths = {volume.name: volume.host_source_path for volume in container.volumes}
+    return tuple(
+        Mount(container_path=m.container_path, host_path=paths[m.source_volume], read_only=m.read_only)
+        for m in container.mount_points
+        if m.source_volume in paths  # others are refused below
+    )
+
+
+def _device(device: job_definition_pb2.Device) -> Device:
+    letters = "".join(letter for word, letter in PERMISSIONS.items() if word in device.permissions)
+    return Device(
+        host_path=device.host_path,
+        container_path=device.container_path or device.host_path,
+        permissions=letters or "rwm",
     )
 
 
@@ -134,10 +157,9 @@ def _resources(container: job_definition_pb2.ContainerProperties) -> Resources:
 
 
 def _refusal(container: job_definition_pb2.ContainerProperties) -> str:
-    asked = {
-        "privileged containers": container.privileged,
-        "mount points": container.mount_points,
-        "devices": container.linux_parameters.devices,
-    }
-    unsupported = [name for name, value in asked.items() if value]
-    return f"{' and '.join(unsupported)} are not supported yet" if unsupported else ""
+    names = {volume.name for volume in container.volumes}
+    if unknown := [m.source_volume for m in container.mount_points if m.source_volume not in names]:
+        return f"no volume is named {unknown[0]!r}"
+    if unknown := [p for d in container.linux_parameters.devices for p in d.permissions if p not in PERMISSIONS]:
+        return f"{unknown[0]!r} is no permission on a device; there are {', '.join(PERMISSIONS)}"
+    return ""

@@ -133,6 +133,9 @@ class LocalHost:
             labels=config.labels,
             operating_system=fixed.operating_system,
             cpu_model=fixed.cpu_model,
+            allows_privileged=config.allowed.privileged,
+            volume_paths=config.allowed.volume_paths,
+            device_paths=config.allowed.device_paths,
         )
 
 

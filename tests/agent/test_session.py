@@ -292,16 +292,15 @@ async def test_log_reads_are_bounded(agent, controller, monkeypatch):
     assert (answered.read_id, answered.error, answered.end) == (1, "", True)
 
 
-async def test_what_is_not_supported_is_refused_by_name(agent, controller):
+async def test_what_cannot_be_launched_is_refused_by_name(agent, controller):
     stream = await controller.streams.get()
     await stream.welcome()
     asked = spec()
-    asked.container.privileged = True
     asked.container.mount_points.add(source_volume="v", container_path="/v")
     await stream.start(asked)
     report = await stream.until("job-a#1", ENDED)
     assert report.cause == agent_pb2.END_CAUSE_START_FAILED
-    assert report.reason == ("CannotStartContainerError: privileged containers and mount points are not supported yet")
+    assert report.reason == "CannotStartContainerError: no volume is named 'v'"
 
 
 async def test_a_thousand_attempts_come_and_go(agent, controller):

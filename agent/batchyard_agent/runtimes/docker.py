@@ -28,6 +28,7 @@ from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_spec import container_name
+from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     LaunchSpec,
@@ -56,14 +57,19 @@ class DockerRuntime:
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
         network: The engine's network mode for all containers.
+        allowed: What jobs may reach of the host. The engine has to see the same
+            file system as this process.
     """
 
     name = "docker"
 
-    def __init__(self, scope: str, *, address: str = "", network: str = "bridge") -> None:
+    def __init__(
+        self, scope: str, *, address: str = "", network: str = "bridge", allowed: Allowed | None = None
+    ) -> None:
         self._scope = scope
         self._address = address
         self._network = network
+        self._allowed = allowed or Allowed()
         self._calls = Calls()
         self._attempts: dict[str, ContainerAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +96,7 @@ class DockerRuntime:
             launch_slots=asyncio.Semaphore(LAUNCHES_MAX),
             scope=self._scope,
             network=self._network,
+            allowed=self._allowed,
             observe=observe,
         )
         self._events = EventWatch(engine, self._scope, engine.info.clock_s, self._on_event, self._look_now.set)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -39,6 +40,7 @@ from batchyard_agent.runtimes.docker_facts import (
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_logs import Pump, read_rest, read_tail
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import (
     Exited,
     LaunchSpec,
@@ -88,6 +90,7 @@ class Yard:
     launch_slots: asyncio.Semaphore
     scope: str
     network: str
+    allowed: Allowed
     observe: Observe
 
 
@@ -106,6 +109,7 @@ class ContainerAttempt:
         self._spec = spec
         self._yard = yard
         self._phase = Phase.PREPARING
+        self._resolved = spec
         self._container = ""
         self._pump: Pump | None = None
         self._died: ContainerDied | None = None
@@ -183,11 +187,13 @@ class ContainerAttempt:
         """Create the container; return its id, and whether it was already started once."""
         yard = self._yard
         name = container_name(self._spec.attempt_id)
-        body = container_body(self._spec, scope=yard.scope, cpu_count=yard.engine.info.cpu_count, network=yard.network)
         is_pulled = False
         waits_s = iter(CREATE_BACKOFF_S)
         while True:
             self._refuse_if_stopped()
+            # After a pull, which takes long: what a path leads to may be another place by now.
+            self._resolved = await self._resolve(self._spec)
+            body = self._body()
             try:
                 async with yard.launch_slots:
                     return await yard.calls.once(yard.engine.create, name, body), False
@@ -208,6 +214,29 @@ class ContainerAttempt:
                 await asyncio.sleep(wait_s)
             except EngineError as error:
                 raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
+
+    def _body(self) -> dict[str, Any]:
+        yard = self._yard
+        cpu_count = yard.engine.info.cpu_count
+        return container_body(self._resolved, scope=yard.scope, cpu_count=cpu_count, network=yard.network)
+
+    async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:
+        """Check what the attempt asks of the host, in a thread: a disk may hang."""
+        if not (spec.privileged or spec.mounts or spec.devices):
+            return spec
+        try:
+            return await self._yard.calls.once(resolve, spec, self._yard.allowed)
+        except NotAllowedError as error:
+            raise NeverRanError(reason("CannotStartContainerError", str(error))) from error
+
+    async def _refuse_if_moved(self) -> None:
+        """
+        Look once more at what will be mounted, since the engine mounts at the start and goes by paths.
+
+        A link put in the way between this look and the engine's mount would pass.
+        """
+        if await self._resolve(self._resolved) != self._resolved:
+            raise NeverRanError(reason("CannotStartContainerError", "a path to mount was moved during the launch"))
 
     async def _pull(self) -> None:
         pull = asyncio.ensure_future(self._yard.images.pull(self._spec.image))
@@ -240,6 +269,7 @@ class ContainerAttempt:
 
     async def _start(self) -> None:
         yard = self._yard
+        await self._refuse_if_moved()
         self._refuse_if_stopped()
         self._phase = Phase.STARTING
         try:

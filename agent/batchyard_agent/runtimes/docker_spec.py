@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from batchyard_agent.runtimes.protocol import LaunchSpec, Tmpfs
+from batchyard_agent.runtimes.protocol import LaunchSpec, Mount, Tmpfs
 
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
@@ -69,9 +69,7 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         "Init": spec.init,
         "RestartPolicy": {"Name": "no"},
         "NetworkMode": network,
-        # Raw sockets let a container forge its neighbours' addresses (Nomad, CVE-2021-32575).
-        "CapDrop": ["NET_RAW"],
-        "SecurityOpt": ["no-new-privileges"],
+        **_privileges(spec),
         "PidsLimit": PIDS_MAX,
         "ReadonlyRootfs": spec.readonly_root,
         "LogConfig": {"Type": "json-file", "Config": _engine_log(spec.log_bytes_max)},
@@ -84,11 +82,34 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in spec.ulimits]
     if spec.tmpfs:
         config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in spec.tmpfs}
+    if spec.mounts:
+        config["Mounts"] = [_mount(mount) for mount in spec.mounts]
+    if spec.devices:
+        config["Devices"] = [
+            {"PathOnHost": d.host_path, "PathInContainer": d.container_path, "CgroupPermissions": d.permissions}
+            for d in spec.devices
+        ]
     if spec.gpu_uuids:
         config["DeviceRequests"] = [
             {"Driver": "", "Count": 0, "DeviceIDs": list(spec.gpu_uuids), "Capabilities": [["gpu"]], "Options": {}}
         ]
     return config
+
+
+def _privileges(spec: LaunchSpec) -> dict[str, Any]:
+    if spec.privileged:
+        return {"Privileged": True}
+    # Raw sockets let a container forge its neighbours' addresses (Nomad, CVE-2021-32575).
+    return {"CapDrop": ["NET_RAW"], "SecurityOpt": ["no-new-privileges"]}
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    common = {"Target": mount.container_path, "ReadOnly": mount.read_only}
+    if mount.host_path:
+        # Unlike "Binds", this makes no folder on the host where there is none.
+        return {"Type": "bind", "Source": mount.host_path, **common}
+    # Without a name the volume belongs to the container, and is removed with it.
+    return {"Type": "volume", **common}
 
 
 def _memory(spec: LaunchSpec) -> dict[str, int]:

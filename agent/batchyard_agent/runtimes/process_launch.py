@@ -127,6 +127,11 @@ def _refuse_what_needs_a_container(spec: LaunchSpec) -> None:
         raise CannotLaunchError(f"the process runtime runs as the agent's own user, not as {spec.user!r}")
     if spec.readonly_root or spec.tmpfs:
         raise CannotLaunchError("a read-only root and tmpfs need a container: give the job an image")
+    if spec.mounts or spec.devices:
+        # It sees the host's own paths; at another path, or read-only, it cannot have them.
+        raise CannotLaunchError("mount points and devices need a container: give the job an image")
+    if spec.privileged:
+        raise CannotLaunchError("a process has the rights of the agent's user; only a container can be privileged")
 
 
 def _own_names() -> set[str]:

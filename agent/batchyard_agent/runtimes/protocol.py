@@ -44,6 +44,35 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """
+    A file or folder inside the container.
+
+    Attributes:
+        host_path: Where it is on the host; empty: an empty folder that lives as long
+            as the attempt.
+    """
+
+    container_path: str
+    host_path: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """
+    A device of the host inside the container.
+
+    Attributes:
+        permissions: Of ``r``, ``w`` and ``m`` (mknod).
+    """
+
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSpec:
     """
     Everything a runtime needs to launch one attempt.
@@ -85,6 +114,9 @@ class LaunchSpec:
     ulimits: tuple[Ulimit, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    privileged: bool = False
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from batchyard.resources import Resources
 from batchyard_agent.runtimes.process import ProcessRuntime
@@ -34,6 +35,7 @@ def attempt(
     working_directory: str = "",
     readonly_root: bool = False,
     ulimits: tuple[Ulimit, ...] = (),
+    **others: Any,
 ) -> LaunchSpec:
     return LaunchSpec(
         attempt_id=f"{JOB_ID}:5#{number}",
@@ -48,6 +50,7 @@ def attempt(
         working_directory=working_directory,
         readonly_root=readonly_root,
         ulimits=ulimits,
+        **others,
     )
 
 

@@ -22,11 +22,14 @@ from batchyard_agent.runtimes.docker_attempt import STOPPED_EARLY_REASON, VANISH
 from batchyard_agent.runtimes.docker_engine import Engine
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.log_limit import marker
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Device,
     Exited,
     LaunchSpec,
+    Mount,
     RuntimeUnavailableError,
     StartFailed,
     StopSignal,
@@ -176,6 +179,157 @@ async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, s
     *lines, shared_memory = one.log_path.read_text().splitlines()
     assert lines == ["1000", "/tmp", "100", "read-only", "scratch"]
     assert "size=3072k" in shared_memory
+
+
+async def test_tmpfs_options_and_limits_of_the_kernel_reach_the_container(
+    runtime: DockerRuntime, seen: Seen, spec: Spec
+) -> None:
+    script = (
+        "while read -r what where kind how rest; do [ $where = /scratch ] && echo $how; done < /proc/mounts;"
+        "cat /proc/1/comm /proc/self/limits"
+    )
+    limits = (
+        Ulimit(name="nproc", soft_limit=50, hard_limit=60),
+        Ulimit(name="core", soft_limit=0, hard_limit=0),
+        Ulimit(name="stack", soft_limit=1 << 20, hard_limit=-1),
+    )
+    tmpfs = (Tmpfs(container_path="/scratch", size_mib=2, mount_options=("ro", "noexec", "mode=700")),)
+    one = spec("a#1", "sh", "-c", script, ulimits=limits, tmpfs=tmpfs)
+    await runtime.launch(one)
+    await seen.end_of("a#1")
+    options, first, *lines = one.log_path.read_text().splitlines()
+    assert {"ro", "noexec", "size=2048k", "mode=700"} <= set(options.split(","))
+    assert "init" in first
+    found = {line[:26].rstrip(): line[26:].split()[:2] for line in lines}
+    assert found["Max processes"] == ["50", "60"]
+    assert found["Max core file size"] == ["0", "0"]
+    assert found["Max stack size"] == [str(1 << 20), "unlimited"]
+
+
+async def test_swap_reaches_the_engine(runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient) -> None:
+    """Kernels may account for no swap, so the engine is asked what it will have enforced."""
+    await runtime.launch(spec("a#1", "true", max_swap_mib=16, swappiness=40))
+    await seen.end_of("a#1")
+    config = api.inspect_container(container_name("a#1"))["HostConfig"]
+    assert config["Memory"] == 64 << 20
+    assert config["MemorySwap"] in (80 << 20, -1)  # -1: without swap accounting
+    assert config["MemorySwappiness"] in (40, None)  # None: cgroup v2 has none
+
+
+# --- what the host allows ---
+
+
+@pytest.fixture
+async def open_host(scope: str, seen: Seen, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
+    """A host that allows privileged containers, some devices, and the folder ``open`` to be mounted."""
+    (tmp_path / "open" / "in").mkdir(parents=True)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "secret").write_text("secret")
+    allowed = Allowed(privileged=True, volume_paths=(str(tmp_path / "open"),), device_paths=("/dev/kms*",))
+    runtime = DockerRuntime(scope, network=usable_network(), allowed=allowed)
+    await runtime.open(seen)
+    yield runtime
+    await runtime.close()
+
+
+async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: Spec, tmp_path: Path) -> None:
+    (tmp_path / "open" / "in" / "given").write_text("given\n")
+    script = (
+        "cat /in/given; (: > /in/x) 2>/dev/null || echo read-only; echo made > /out/made; : > /work/x && echo scratch"
+    )
+    one = spec(
+        *("a#1", "sh", "-c", script),
+        mounts=(
+            Mount(container_path="/in", host_path=str(tmp_path / "open" / "in"), read_only=True),
+            Mount(container_path="/out", host_path=str(tmp_path / "open")),
+            Mount(container_path="/work"),
+        ),
+    )
+    await open_host.launch(one)
+    await seen.end_of("a#1")
+    assert one.log_path.read_text().splitlines() == ["given", "read-only", "scratch"]
+    assert (tmp_path / "open" / "made").read_text() == "made\n"
+
+
+async def test_scratch_goes_with_the_attempt(
+    open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    await open_host.launch(spec("a#1", "true", mounts=(Mount(container_path="/work"),)))
+    await seen.end_of("a#1")
+    (mount,) = api.inspect_container(container_name("a#1"))["Mounts"]
+    await open_host.remove("a#1")
+    with pytest.raises(docker.errors.NotFound):
+        api.inspect_volume(mount["Name"])
+
+
+@pytest.mark.parametrize("path", ["closed", "open/link", "open/../closed", "open/missing"])
+async def test_other_paths_are_not_mounted(
+    open_host: DockerRuntime, seen: Seen, spec: Spec, tmp_path: Path, path: str, api: docker.APIClient
+) -> None:
+    (tmp_path / "open" / "link").symlink_to(tmp_path / "closed")
+    await open_host.launch(
+        spec("a#1", "cat", "/x/secret", mounts=(Mount(container_path="/x", host_path=str(tmp_path / path)),))
+    )
+    end = await seen.end_of("a#1")
+    assert isinstance(end, StartFailed)
+    assert end.reason.startswith("CannotStartContainerError: ")
+    assert path in end.reason
+    assert not (tmp_path / "open" / "missing").exists()
+    with pytest.raises(docker.errors.NotFound):
+        api.inspect_container(container_name("a#1"))
+
+
+async def test_link_put_in_the_way_between_create_and_start_is_noticed(
+    open_host: DockerRuntime, seen: Seen, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Engine.create
+
+    def create_and_swap(engine: Engine, name: str, body: dict[str, Any]) -> str:
+        container = create(engine, name, body)
+        (tmp_path / "open" / "in").rmdir()
+        (tmp_path / "open" / "in").symlink_to(tmp_path / "closed")
+        return container
+
+    monkeypatch.setattr(Engine, "create", create_and_swap)
+    mount = Mount(container_path="/x", host_path=str(tmp_path / "open" / "in"))
+    one = spec("a#1", "cat", "/x/secret", mounts=(mount,))
+    await open_host.launch(one)
+    end = await seen.end_of("a#1")
+    assert isinstance(end, StartFailed)
+    assert "this host does not allow to mount" in end.reason
+    assert not one.log_path.exists()
+
+
+async def test_devices_are_given_under_their_name_in_the_container(
+    open_host: DockerRuntime, seen: Seen, spec: Spec
+) -> None:
+    """Of a device that no container has by itself; opening it for writing writes nothing yet."""
+    script = "(: > /dev/kernel) 2>/dev/null && echo writable || echo not writable"
+    for attempt_id, permissions in (("w#1", "w"), ("r#1", "r")):
+        device = Device(host_path="/dev/kmsg", container_path="/dev/kernel", permissions=permissions)
+        await open_host.launch(spec(attempt_id, "sh", "-c", script, devices=(device,)))
+    refused = spec("refused#1", "true", devices=(Device(host_path="/dev/null", container_path="/dev/x"),))
+    await open_host.launch(refused)
+    ends = [await seen.end_of(name) for name in ("w#1", "r#1", "refused#1")]
+    logs = [spec(name).log_path.read_text() for name in ("w#1", "r#1")]
+    assert logs == ["writable\n", "not writable\n"]
+    assert isinstance(ends[2], StartFailed)
+    assert ends[2].reason == (
+        "CannotStartContainerError: this host does not allow the device /dev/null (allowed: /dev/kms*)"
+    )
+
+
+async def test_only_a_host_that_allows_it_runs_privileged_containers(
+    open_host: DockerRuntime, runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    """Whether the engine can give all rights depends on its machine, so it is asked what it was told."""
+    await open_host.launch(spec("whole#1", "true", privileged=True))
+    await runtime.launch(spec("refused#1", "true", privileged=True))
+    await seen.end_of("whole#1")
+    end = await seen.end_of("refused#1")
+    assert api.inspect_container(container_name("whole#1"))["HostConfig"]["Privileged"] is True
+    assert isinstance(end, StartFailed)
+    assert end.reason == "CannotStartContainerError: this host allows no privileged containers"
 
 
 async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchyard.resources import Resources
 from batchyard_agent.runtimes import docker_facts as facts
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
-from batchyard_agent.runtimes.protocol import LaunchSpec, Tmpfs, Ulimit
+from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount, Tmpfs, Ulimit
 
 MIB = 1 << 20
 
@@ -81,6 +81,11 @@ def test_every_option_reaches_the_engine() -> None:
         ulimits=(Ulimit(name="nofile", soft_limit=10, hard_limit=20),),
         tmpfs=(Tmpfs(container_path="/scratch", size_mib=32, mount_options=("rw", "noexec")),),
         gpu_uuids=("GPU-1", "GPU-2"),
+        mounts=(
+            Mount(container_path="/in", host_path="/srv/in", read_only=True),
+            Mount(container_path="/work"),
+        ),
+        devices=(Device(host_path="/dev/null", container_path="/dev/nothing", permissions="rw"),),
     )
     assert (full["User"], full["WorkingDir"]) == ("1000:1000", "/data")
     expected = {
@@ -91,11 +96,23 @@ def test_every_option_reaches_the_engine() -> None:
         "MemorySwappiness": 10,
         "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
         "Tmpfs": {"/scratch": "size=32m,rw,noexec"},
+        "Mounts": [
+            {"Type": "bind", "Source": "/srv/in", "Target": "/in", "ReadOnly": True},
+            {"Type": "volume", "Target": "/work", "ReadOnly": False},
+        ],
+        "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/nothing", "CgroupPermissions": "rw"}],
         "DeviceRequests": [
             {"Driver": "", "Count": 0, "DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": [["gpu"]], "Options": {}}
         ],
     }
     assert {key: full["HostConfig"].get(key) for key in expected} == expected
+
+
+def test_only_a_privileged_container_keeps_all_rights() -> None:
+    config = host_config(privileged=True)
+    assert config["Privileged"] is True
+    assert not {"CapDrop", "SecurityOpt"} & config.keys()
+    assert "Privileged" not in host_config()
 
 
 def test_empty_command_leaves_the_images_own() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from batchyard_agent.runtimes import cgroup, supervisor
 from batchyard_agent.runtimes.process import OUT_OF_MEMORY, ProcessRuntime
-from batchyard_agent.runtimes.protocol import Exited, Started, StartFailed, StopSignal, Ulimit, Vanished
+from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Ulimit, Vanished
 
 from .process_attempts import (
     JOB_ID,
@@ -176,6 +176,9 @@ async def test_what_needs_a_container_or_another_user_is_refused(host: Host, tmp
             attempt(tmp_path, "true", readonly_root=True, number=2),
             attempt(tmp_path, "true", working_directory="/no/such/folder", number=3),
             attempt(tmp_path, "true", ulimits=(Ulimit(name="colour", soft_limit=1, hard_limit=1),), number=4),
+            attempt(tmp_path, "true", mounts=(Mount(container_path="/x", host_path="/tmp"),), number=6),
+            attempt(tmp_path, "true", devices=(Device(host_path="/dev/null", container_path="/x"),), number=7),
+            attempt(tmp_path, "true", privileged=True, number=8),
         ]
     ):
         assert isinstance(await host.done(spec), StartFailed), number

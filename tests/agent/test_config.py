@@ -1,0 +1,53 @@
+"""The agent's settings: flags, environment, file."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from batchyard_agent.config import OPTIONS, Config, config_from
+from batchyard_agent.runtimes.host_access import Allowed
+
+
+def read(*arguments: str, env: dict[str, str] | None = None, file: dict[str, object] | None = None) -> Config | str:
+    """Return what the agent would run with, or the error."""
+    found: list[Config] = []
+    command = click.Command("agent", params=list(OPTIONS), callback=lambda **values: found.append(config_from(values)))
+    result = CliRunner().invoke(
+        command, list(arguments), env=env, auto_envvar_prefix="BATCHYARD_AGENT", default_map=file or {}
+    )
+    return found[0] if found else result.output
+
+
+def allowed(config: Config | str) -> Allowed:
+    assert isinstance(config, Config), config
+    return config.allowed
+
+
+def test_host_allows_nothing_by_default():
+    assert allowed(read()) == Allowed(privileged=False, volume_paths=(), device_paths=())
+
+
+def test_operator_says_what_jobs_may_reach():
+    """Paths are kept as written but for doubled and closing slashes, each once."""
+    flags = "--allow-privileged --allow-volume /srv//data/ --allow-volume /scratch --allow-volume /scratch"
+    config = read(*flags.split(), "--allow-device", "/dev/nvidia*", "--allow-device", "/dev/fuse")
+    assert allowed(config) == Allowed(
+        privileged=True, volume_paths=("/srv/data", "/scratch"), device_paths=("/dev/nvidia*", "/dev/fuse")
+    )
+
+
+def test_environment_and_file_say_it_too():
+    env = {"BATCHYARD_AGENT_ALLOW_VOLUME": "/srv /scratch", "BATCHYARD_AGENT_ALLOW_PRIVILEGED": "1"}
+    assert allowed(read(env=env)) == Allowed(privileged=True, volume_paths=("/srv", "/scratch"))
+    file: dict[str, object] = {"allow_device": ["/dev/fuse"]}
+    assert allowed(read(file=file)) == Allowed(device_paths=("/dev/fuse",))
+
+
+@pytest.mark.parametrize("path", ["srv", "/srv/../etc", ""])
+@pytest.mark.parametrize("flag", ["--allow-volume", "--allow-device"])
+def test_other_paths_are_refused(flag: str, path: str):
+    refused = read(flag, path)
+    assert isinstance(refused, str)
+    assert "is no absolute path without '..'" in refused
