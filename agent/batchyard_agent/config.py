@@ -113,7 +113,7 @@ def _paths(texts: tuple[str, ...]) -> tuple[str, ...]:
     for text in texts:
         if not text.startswith("/") or ".." in text.split("/"):
             raise ValueError(f"{text!r} is no absolute path without '..'")
-    return tuple(dict.fromkeys(os.path.normpath(text) for text in texts))
+    return tuple(dict.fromkeys(os.path.normpath("/" + text.lstrip("/")) for text in texts))
 
 
 OPTIONS = (

@@ -60,7 +60,7 @@ GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
         ({"container": Container(image="i" * 256)}, "container.image", "256 characters; at most 255"),
         ({"container": Container(image="a b")}, "container.image", "characters that no image name has"),
         ({"container": Container(command=("",))}, "container.command", "empty"),
-        ({"container": Container(privileged=True)}, "container.privileged", "not supported yet"),
+        ({"container": Container(privileged=True, command=("x",))}, "container.privileged", "give the job an image"),
         ({"container": Container(environment=(("AWS_BATCH_X", "1"),))}, "container.environment", "reserved"),
         ({"container": Container(environment=(("a=b", "1"),))}, "container.environment", "no name"),
         (

@@ -6,8 +6,9 @@ import pytest
 
 from batchyard.states import EndCause
 from batchyard_controller.core import retry
+from batchyard_controller.core.checks import Violations
 from batchyard_controller.core.model import EndedAttempt, ExitAction, ExitRule, RetryStrategy
-from batchyard_controller.core.validation import Violations, check_retry
+from batchyard_controller.core.validation import check_retry
 
 RETRY_HOST_LOSS = (
     ExitRule(action=ExitAction.RETRY, on_status_reason="Host EC2*"),

@@ -10,7 +10,18 @@ from tests.core.yard import Yard, container, facts
 from batchyard.ids import HostId
 from batchyard.states import JobState
 from batchyard_controller.core.events import HostJoined
-from batchyard_controller.core.model import CapacityType, ComputeResources, GpuFacts, ResourceState
+from batchyard_controller.core.feasibility import NO_ACCESS
+from batchyard_controller.core.model import (
+    CapacityType,
+    ComputeResources,
+    Container,
+    Device,
+    GpuFacts,
+    LinuxParameters,
+    MountPoint,
+    ResourceState,
+    Volume,
+)
 from batchyard_controller.core.ordering import Line
 
 
@@ -81,6 +92,93 @@ def test_no_host_offers_the_runtime(empty: Yard):
     empty.plan()
     assert job.state is JobState.RUNNABLE
     assert refusals(empty) == ["no host belongs to ce and offers runtime docker"]
+
+
+def asking(
+    *paths: str, privileged: bool = False, devices: tuple[str, ...] = (), idle: tuple[Volume, ...] = ()
+) -> Container:
+    volumes = tuple(Volume(name=f"v{i}", host_source_path=path) for i, path in enumerate(paths))
+    return replace(
+        container(image="busybox"),
+        privileged=privileged,
+        volumes=(*volumes, *idle),
+        mount_points=tuple(MountPoint(source_volume=v.name, container_path=f"/{v.name}") for v in volumes),
+        linux_parameters=LinuxParameters(devices=tuple(Device(host_path=path) for path in devices)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (asking("/data"), "no host allows to mount /data (hosts allow: /srv, /scratch)"),
+        (asking("/srv-2/x"), "no host allows to mount /srv-2/x (hosts allow: /srv, /scratch)"),
+        (asking("/srv/a", "/data"), "no host allows to mount /data (hosts allow: /srv, /scratch)"),
+        (
+            asking("/srv/a", "/scratch"),
+            "each is allowed by some host, but no single host allows all that the job asks of it",
+        ),
+        (asking(privileged=True), "no host allows privileged containers"),
+        (
+            asking("/x", devices=("/dev/fuse",)),
+            (
+                "no host allows to mount /x (hosts allow: /srv, /scratch); "
+                "no host allows the device /dev/fuse (hosts allow: /dev/nvidia*)"
+            ),
+        ),
+    ],
+)
+def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Container, text: str):
+    """It is no fault of the amounts, so the words that make tools give a job up are not used."""
+    empty.host("a", volume_paths=("/srv",), device_paths=("/dev/nvidia*",))
+    empty.host("b", volume_paths=("/scratch",))
+    job = empty.submit(container=asked)
+    empty.plan()
+    assert job.state is JobState.RUNNABLE
+    assert refusals(empty) == [text]
+    ((line,),) = [empty.world.lines.of_queue(queue) for queue in empty.world.queues]
+    assert line.refusals[0].blocked.startswith("UNDETERMINED")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        asking("/srv"),
+        asking("/srv/deep/er", "//srv/./a/"),
+        asking(devices=("/dev/nvidia0",)),
+        asking("/srv/a", privileged=True, devices=("/dev/fuse",)),
+    ],
+)
+def test_a_job_goes_to_the_host_that_allows_what_it_asks(empty: Yard, asked: Container):
+    """Tighter hosts are passed over."""
+    empty.host("closed", cpu=1000)
+    empty.host("open", allows_privileged=True, volume_paths=("/srv",), device_paths=("/dev/nvidia*", "/dev/fuse"))
+    job = empty.submit(container=asked)
+    empty.plan()
+    assert empty.live() == {f"{job.id}#1": "open"}
+
+
+def test_a_host_that_allows_more_wakes_those_who_wait(empty: Yard):
+    empty.host("h")
+    job = empty.submit(container=asking("/srv"))
+    empty.plan()
+    empty.host("h", volume_paths=("/srv",), session=2)
+    empty.plan()
+    assert job.state is JobState.STARTING
+
+
+def test_scratch_and_volumes_that_nobody_mounts_ask_nothing(empty: Yard):
+    """Jobs that ask nothing of the host stand in one line, whatever their other settings."""
+    empty.host("h", cpu=1)
+    scratch = replace(
+        asking(idle=(Volume(name="w"), Volume(name="idle", host_source_path="/idle"))),
+        mount_points=(MountPoint(source_volume="w", container_path="/w"),),
+    )
+    for asked in (container(image="busybox"), scratch):
+        empty.submit(container=asked)
+    (queue,) = empty.world.queues
+    (line,) = empty.world.lines.of_queue(queue)
+    assert len(line.runs) == 2
+    assert line.shape.access is NO_ACCESS
 
 
 def test_a_freed_amount_wakes_those_who_wait(empty: Yard):

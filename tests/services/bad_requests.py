@@ -249,9 +249,51 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "an unknown log driver": {"log_configuration": {"log_driver": "paper"}},
     "a relative working directory": {"working_directory": "srv"},
     "a NUL in the working directory": {"working_directory": "/srv\0"},
-    "privileged": {"privileged": True},
-    "a volume": {"volumes": [{"name": "v", "host_source_path": "/"}]},
-    "a mount point": {"mount_points": [{"source_volume": "v", "container_path": "/v"}]},
+    "what only a container can have": {
+        "privileged": True,
+        "volumes": [{"name": "v"}],
+        "mount_points": [{"source_volume": "v", "container_path": "/v"}],
+        "linux_parameters": {"devices": [{"host_path": "/dev/null"}]},
+    },
+    "volumes of bad names": {"volumes": [{"name": ""}, {"name": "a b"}, {"name": "v" * 256}]},
+    "two volumes of one name": {"volumes": [{"name": "v"}, {"name": "v"}]},
+    "a volume at a relative path": {"volumes": [{"name": "v", "host_source_path": "srv"}]},
+    "a volume at a path that goes up": {"volumes": [{"name": "v", "host_source_path": "/srv/../etc"}]},
+    "mount points of no volume, at bad places": {
+        "image": "busybox",
+        "volumes": [{"name": "v", "host_source_path": "/v"}],
+        "mount_points": [
+            {"source_volume": "w", "container_path": "/w"},
+            {"source_volume": "v", "container_path": "v"},
+            {"source_volume": "v", "container_path": "/v/.."},
+            {"source_volume": "v", "container_path": "/"},
+            {"source_volume": "v"},
+        ],
+    },
+    "a scratch volume mounted twice": {
+        "image": "busybox",
+        "volumes": [{"name": "v"}],
+        "mount_points": [{"source_volume": "v", "container_path": path} for path in ("/a", "/b")],
+    },
+    "three things at one place": {
+        "image": "busybox",
+        "volumes": [{"name": "v", "host_source_path": "/v"}],
+        "mount_points": [{"source_volume": "v", "container_path": "/x"}],
+        "linux_parameters": {
+            "tmpfs": [{"container_path": "/x/", "size_mib": 1}],
+            "devices": [{"host_path": "/dev/null", "container_path": "/x"}],
+        },
+    },
+    "bad devices": {
+        "image": "busybox",
+        "linux_parameters": {
+            "devices": [
+                {"host_path": "null"},
+                {"host_path": "/dev/../etc", "container_path": "x"},
+                {"host_path": "/dev/null", "permissions": ["READ", "rwm"]},
+            ]
+        },
+    },
     "a secret in no variable": {"secrets": [{"name": "", "value_from": "db"}]},
     "a secret in a variable that is there": {"secrets": [{"name": "A", "value_from": "db"}], "environment": {"A": ""}},
     "a secret in a variable twice": {"secrets": [{"name": "S", "value_from": "db"}] * 2},
@@ -259,14 +301,19 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "a part of a secret": {
         "secrets": [{"name": "S", "value_from": "arn:aws:secretsmanager:eu-central-1:1:secret:db:password::"}]
     },
-    "a device": {"linux_parameters": {"devices": [{"host_path": "/dev/null"}]}},
     "negative shared memory": {"linux_parameters": {"shared_memory_size_mib": -1}},
     "huge shared memory": {"linux_parameters": {"shared_memory_size_mib": INT64_MAX}},
     "swappiness 101": {"linux_parameters": {"swappiness": 101}},
     "negative swap": {"linux_parameters": {"max_swap_mib": -1}},
     "a tmpfs of no size": {"linux_parameters": {"tmpfs": [{"container_path": "/t"}]}},
+    "a tmpfs of unknown options": {
+        "linux_parameters": {
+            "tmpfs": [{"container_path": "/t", "size_mib": 1, "mount_options": ["rw", "size=9g", "ro,size=9g", "mode"]}]
+        }
+    },
     "a tmpfs at no place": {"linux_parameters": {"tmpfs": [{"size_mib": 1}]}},
     "a ulimit without a name": {"ulimits": [{"soft_limit": 1, "hard_limit": 1}]},
+    "an unknown ulimit": {"ulimits": [{"name": "colour", "soft_limit": 1, "hard_limit": 1}]},
     "a soft limit above the hard one": {"ulimits": [{"name": "nofile", "soft_limit": 2, "hard_limit": 1}]},
     "a negative ulimit": {"ulimits": [{"name": "nofile", "soft_limit": -2, "hard_limit": -2}]},
 }

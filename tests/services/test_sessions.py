@@ -253,6 +253,11 @@ BAD_FACTS: dict[str, tuple[dict[str, Any], str]] = {
         {"gpus": [{"uuid": "G"}, {"uuid": "G"}]},
         "facts.gpus: none may be empty, and none may stand twice",
     ),
+    "101 folders": (
+        {"volume_paths": [f"/{i}" for i in range(101)]},
+        "facts.volume_paths: 101 given; at most 100 are allowed",
+    ),
+    "an empty device": ({"device_paths": [""]}, "facts.device_paths: none may be empty, and none may stand twice"),
     "17 runtimes": ({"runtimes": [str(i) for i in range(17)]}, "facts.runtimes: 17 given; at most 16 are allowed"),
 }
 
@@ -267,6 +272,20 @@ async def test_host_that_says_nonsense_of_itself_is_refused(yard: MemoryControll
     assert await agent.error() == text
     assert yard.stored() == before
     await HandAgent(yard).join()
+
+
+async def test_what_a_host_allows_is_stored_and_told(yard: MemoryController) -> None:
+    allowed: dict[str, Any] = {
+        "allows_privileged": True,
+        "volume_paths": ["/srv"],
+        "device_paths": ["/dev/fuse", "/dev/nvidia*"],
+    }
+    await HandAgent(yard, **allowed).join()
+    told = (await _host(yard)).host.facts
+    assert told.allows_privileged
+    assert (list(told.volume_paths), list(told.device_paths)) == (allowed["volume_paths"], allowed["device_paths"])
+    stored = b"".join(yard.stored().values())
+    assert all(text in stored for text in (b'"allows_privileged":true', b'"/srv"', b'"/dev/nvidia*"'))
 
 
 async def test_exit_code_that_no_process_has_counts_as_the_highest(yard: MemoryController) -> None:

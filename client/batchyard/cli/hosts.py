@@ -13,7 +13,7 @@ from batchyard.cli.clock import now_ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchyard.v1.host_pb2 import DescribeHostResponse, Gpu, Host
+    from batchyard.v1.host_pb2 import DescribeHostResponse, Gpu, Host, HostFacts
 
 
 @click.command()
@@ -114,6 +114,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Zone", facts.zone),
             ("Labels", _labels(host) if facts.labels else ""),
             ("Runtimes", ", ".join(facts.runtimes)),
+            ("Allows", _allows(facts)),
             ("System", facts.operating_system),
             ("CPU", facts.cpu_model),
             ("Agent", facts.agent_version),
@@ -126,6 +127,12 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
     if answer.attempt_ids:
         click.echo()
         out.show_table(["ATTEMPT"], [[attempt] for attempt in answer.attempt_ids])
+
+
+def _allows(facts: HostFacts) -> str:
+    """Return what jobs may reach of a host beyond their own container."""
+    privileged = ["privileged containers"] if facts.allows_privileged else []
+    return ", ".join([*privileged, *facts.volume_paths, *facts.device_paths])
 
 
 def _show_gpus(gpus: Sequence[Gpu]) -> None:

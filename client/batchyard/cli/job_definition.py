@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import options, spans
+from batchyard.cli import options, spans, surroundings
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line, retries_line
@@ -26,8 +26,8 @@ Register the next revision of a job definition.
   batchyard job-definition register train --file container.json
 
 --file reads the container from JSON as the contract spells it
-(batchyard.v1.ContainerProperties: volumes, ulimits, devices, ...; as in
-describe -o json); flags and a command then replace its parts.
+(batchyard.v1.ContainerProperties, with all that has no flag here; as in
+describe -o json); flags and a command then replace its parts, or add to its lists.
 """
 
 
@@ -41,6 +41,7 @@ def job_definition() -> None:
 @click.option("--file", type=click.File(), help="Container as JSON; - is stdin.")
 @click.option("--image", help="Container image. Default: none, a process.")
 @options.wanted_resources
+@surroundings.surroundings
 @options.pairs("--env", "env", "Environment variable.")
 @options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V.")
 @options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
@@ -103,6 +104,7 @@ def _container(*, file: IO[str] | None, command: tuple[str, ...], env: Any, **fl
     for variable, secret in arguments.text_map("secret", options.as_map(flags["secrets"])).items():
         wanted.secrets.add(name=variable, value_from=secret)
     _set_resources(wanted.resources, flags)
+    surroundings.fill(wanted, flags)
     return wanted
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import exits, logs, options
+from batchyard.cli import exits, logs, options, surroundings
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
@@ -41,6 +41,7 @@ job running.
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @click.option("--image", help="Container image. Default: none, a process.")
 @options.wanted_resources
+@surroundings.surroundings
 @click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
 @click.option(
     "--concurrency",
@@ -93,6 +94,9 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
     if flags["definition"] and flags["secrets"]:
         raise click.UsageError("--secret cannot be given with --definition: secrets are the definition's")
+    given = [flag for name, flag in surroundings.FLAGS.items() if flags[name]]
+    if flags["definition"] and given:
+        raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
     if follow and flags["array_size"]:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
 
@@ -134,6 +138,7 @@ def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, An
             environment=environment,
             secrets=options.as_map(flags["secrets"]),
         )
+        surroundings.fill(request["container"], flags)
     return request
 
 

@@ -39,6 +39,9 @@ def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
         labels=pairs(message.labels),
         operating_system=message.operating_system,
         cpu_model=message.cpu_model,
+        allows_privileged=message.allows_privileged,
+        volume_paths=tuple(message.volume_paths),
+        device_paths=tuple(message.device_paths),
     )
     refuse(check_host_facts(facts))
     return facts
@@ -59,6 +62,9 @@ def host_facts_message(value: model.HostFacts) -> host_pb2.HostFacts:
         labels=dict(value.labels),
         operating_system=value.operating_system,
         cpu_model=value.cpu_model,
+        allows_privileged=value.allows_privileged,
+        volume_paths=value.volume_paths,
+        device_paths=value.device_paths,
     )
 
 

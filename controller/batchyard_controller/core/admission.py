@@ -21,6 +21,7 @@ from batchyard.errors import (
 from batchyard.ids import BY_REQUEST, HostId, JobId, split_job_id
 
 from . import limits
+from .checks import Violations, quote
 from .events import (
     DefinitionChanged,
     EnvironmentChanged,
@@ -50,7 +51,7 @@ from .model import (
 )
 from .resolution import Submission, merge, resolve
 from .secrecy import require_secrets
-from .validation import Violations, check_annotations, check_container, check_queue, quote, refuse
+from .validation import check_annotations, check_container, check_queue, refuse
 from .world import World
 
 

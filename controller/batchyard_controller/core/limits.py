@@ -71,12 +71,14 @@ ACCESS_KEY_ID_LENGTH_MAX = 128
 ACCESS_KEY_DESCRIPTION_LENGTH_MAX = 256
 SIGNING_SCOPE_LENGTH_MAX = 64
 """Ours."""
-USER_LENGTH_MAX = 255
+VOLUME_NAME_LENGTH_MAX = 255
+"""AWS: Volume.name."""
 PATH_LENGTH_MAX = 4096
 """Linux: PATH_MAX."""
 HOST_TEXT_LENGTH_MAX = 255
 HOST_RUNTIMES_MAX = 16
 HOST_GPUS_MAX = 1000
+HOST_PATHS_MAX = 100
 """Ours: so that a record of a host stays small."""
 EXIT_CODE_MAX = 255
 """Linux: what a process can end with."""

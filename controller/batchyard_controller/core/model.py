@@ -225,7 +225,7 @@ class Ulimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A named host folder."""
+    """A named host folder; without a path, an empty one that lives as long as the attempt."""
 
     name: str
     host_source_path: str = ""
@@ -510,6 +510,9 @@ class HostFacts:
     labels: Pairs = ()
     operating_system: str = ""
     cpu_model: str = ""
+    allows_privileged: bool = False
+    volume_paths: tuple[str, ...] = ()
+    device_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from batchyard.resources import Resources
 
+from .feasibility import NO_ACCESS, Access
 from .model import Job
 from .reasons import Refusal
 
@@ -26,6 +27,7 @@ class Shape:
     queue: str
     resources: Resources
     runtime: str
+    access: Access = NO_ACCESS
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
 
 from . import reasons
-from .feasibility import belongs
+from .feasibility import NO_ACCESS, Access, allows, belongs, not_allowed
 from .model import ComputeEnvironment, GpuClaim, HostFacts, Job, JobQueue, ResourceState
 from .ordering import Line, Lines, Shape, Unit
 from .reasons import Refusal
@@ -30,6 +30,8 @@ from .strategies import STRATEGIES, Amounts
 
 Mask = npt.NDArray[np.bool_]
 
+_MASKS_KEPT = 4096
+"""Jobs may each ask for a path of their own."""
 _CPU, _MEMORY, _GPU, _DISK = range(4)
 _UNITS = {
     "cpu_millis": (1000, "vCPU"),
@@ -83,7 +85,7 @@ class Fleet:
         """CPU thousandths in use, by compute environment."""
         self.grown = 0
         """Rises whenever something that did not fit might fit now."""
-        self._members: dict[tuple[ComputeEnvironment, str], Mask] = {}
+        self._members: dict[tuple[ComputeEnvironment, str, Access], Mask] = {}
 
     def set_host(self, host_id: HostId, facts: HostFacts, *, usable: bool) -> None:
         """Add a host, or change what it is and whether it gets new work."""
@@ -128,13 +130,21 @@ class Fleet:
                 self.gpu_free[row][gpu.uuid] += sign * gpu.millis
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
 
-    def members(self, environment: ComputeEnvironment, runtime: str) -> Mask:
-        """Return which hosts belong to an environment and allow a runtime; empty for any runtime."""
-        key = (environment, runtime)
+    def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
+        """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
+        key = (environment, runtime, access)
         mask = self._members.get(key)
         if mask is None:
-            allowed = (belongs(f, environment) and (not runtime or runtime in f.runtimes) for f in self.facts)
-            mask = np.fromiter(allowed, dtype=np.bool_, count=len(self.facts))
+            if len(self._members) >= _MASKS_KEPT:
+                self._members.clear()
+            mask = np.fromiter(
+                (
+                    belongs(f, environment) and (not runtime or runtime in f.runtimes) and allows(f, access)
+                    for f in self.facts
+                ),
+                dtype=np.bool_,
+                count=len(self.facts),
+            )
             self._members[key] = mask
         return mask
 
@@ -302,7 +312,7 @@ def _vcpus_left(sketch: _Sketch, environment: ComputeEnvironment) -> int:
 def _room(sketch: _Sketch, shape: Shape, environment: ComputeEnvironment, asked: Amounts) -> Amounts:
     """Return how many units each host can take now."""
     fleet = sketch.fleet
-    mask = fleet.members(environment, shape.runtime) & fleet.usable
+    mask = fleet.members(environment, shape.runtime, shape.access) & fleet.usable
     room: Amounts = np.zeros(len(fleet.ids), dtype=np.int64)
     if not mask.any():
         return room
@@ -325,16 +335,16 @@ def explain(
         blocked = reasons.blocked(reasons.ENVIRONMENTS_DISABLED)
         return (Refusal(kind="environments", message=text, blocked=blocked),)
     sketch = sketch or _Sketch(fleet, fleet.free, fleet.environment_cpu)
-    member = _members(fleet, enabled, shape.runtime)
+    member = _members(fleet, enabled, shape.runtime, shape.access)
     blocked = _blocked(_row(shape.resources), enabled, fleet, member)
     return tuple(replace(refusal, blocked=blocked) for refusal in _refusals(shape, enabled, sketch, member))
 
 
-def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str) -> Mask:
-    """Return which hosts belong to any of the environments and allow a runtime; empty for any runtime."""
+def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
+    """Return which hosts belong to any of the environments and allow a runtime, empty for any, and the access."""
     member: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
     for environment in environments:
-        member |= fleet.members(environment, runtime)
+        member |= fleet.members(environment, runtime, access)
     return member
 
 
@@ -363,7 +373,7 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: _Sketch, 
     fleet = sketch.fleet
     ready = member & fleet.usable
     if not ready.any():
-        return (_no_host(shape, enabled, int(member.sum())),)
+        return (_no_host(shape, enabled, fleet, int(member.sum())),)
     asked = _row(shape.resources)
     if any(_room(sketch, shape, e, asked).any() and _vcpus_left(sketch, e) >= asked[_CPU] for e in enabled):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
@@ -388,9 +398,12 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: _Sketch, 
     return tuple(refusals) or (_no_single_host(shape.resources, int(ready.sum())),)
 
 
-def _no_host(shape: Shape, environments: list[ComputeEnvironment], members: int) -> Refusal:
+def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, members: int) -> Refusal:
     names = ", ".join(e.name for e in environments)
-    if members:
+    others = np.nonzero(_members(fleet, environments, shape.runtime))[0].tolist()
+    if others and not members:
+        text = not_allowed(shape.access, (fleet.facts[row] for row in others))
+    elif members:
         text = f"none of the {members} hosts of {names} with runtime {shape.runtime} takes work now"
     else:
         text = f"no host belongs to {names} and offers runtime {shape.runtime}"

@@ -13,10 +13,10 @@ from dataclasses import replace
 from batchyard.errors import NotFoundError, ResourceExhaustedError, Violation
 
 from . import limits
+from .checks import Violations, check_text, quote
 from .events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
 from .model import AccessKey, Container, Instant, StoredSecret
 from .secret_names import is_secret_name, secret_names
-from .validation import Violations, check_text, quote
 from .world import World
 
 

@@ -16,10 +16,10 @@ from batchyard.ids import JobId, split_job_id
 
 from . import limits
 from .admission import find_environment, find_queue
+from .checks import quote
 from .events import DefinitionChanged, EnvironmentChanged, JobTagged, QueueChanged
 from .model import ComputeEnvironment, Job, JobDefinition, JobQueue, Pairs, ResourceKind
 from .resolution import merge
-from .validation import quote
 from .world import World
 
 Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment

@@ -14,10 +14,11 @@ from typing import assert_never
 from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.ids import BY_REQUEST, NAME_LENGTH_MAX, is_job_name, is_name, is_uuid
 from batchyard.resources import GPU_WHOLE, Resources
-from batchyard.runtimes import DOCKER, runtime_of
+from batchyard.runtimes import DOCKER, PROCESS, runtime_of
 from batchyard.states import JobState
 
 from . import limits
+from .checks import Violations, check_range, check_text, quote
 from .dependencies import CHILD_TYPES
 from .model import (
     ComputeResources,
@@ -25,7 +26,6 @@ from .model import (
     DependencyType,
     HostFacts,
     JobQueue,
-    LinuxParameters,
     Pairs,
     ResourceKind,
     RetryStrategy,
@@ -34,16 +34,13 @@ from .model import (
 from .reasons import LIMITED_REASONS
 from .resolution import Overrides, Submission
 from .secret_names import secret_names
-
-Violations = list[Violation]
+from .surroundings import check_surroundings
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
 _SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
-_USER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,30}(:[a-z0-9_][a-z0-9_-]{0,30})?", re.ASCII)
 _SHARE = re.compile(r"[A-Za-z0-9]*\*?", re.ASCII)
 _EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
 _TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
@@ -51,8 +48,6 @@ _PATTERN_CHARACTERS = {
     _EXIT_CODE_PATTERN: "digits",
     _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
 }
-_LOG_DRIVERS = ("json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "awsfirelens")
-"""AWS: LogConfiguration; stored, since logs are always kept by the agent."""
 _AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
@@ -70,11 +65,6 @@ def refuse(violations: Violations) -> None:
     """
     if violations:
         raise InvalidArgumentError.from_violations(violations)
-
-
-def quote(value: str) -> str:
-    """Show a value in a message, cut if it is long."""
-    return repr(value if len(value) <= 40 else value[:37] + "...")
 
 
 def check_name(out: Violations, field: str, value: str) -> None:
@@ -96,21 +86,6 @@ def check_job_name(out: Violations, field: str, value: str) -> None:
     if not wrong and not is_job_name(value):
         wrong.append(Violation(field, f"{quote(value)} must begin with a letter or a digit"))
     out.extend(Violation(v.field, f"Job name should match valid pattern: {v.message}") for v in wrong)
-
-
-def check_range(out: Violations, field: str, value: int, low: int, high: int, unit: str = "") -> None:
-    """Check that a number lies between two limits, both allowed."""
-    if not low <= value <= high:
-        unit_text = f" {unit}" if unit else ""
-        out.append(Violation(field, f"{value}{unit_text} is not between {low} and {high}"))
-
-
-def check_text(out: Violations, field: str, value: str, length_max: int) -> None:
-    """Check a free text: its length, and that it holds lines and tabs but no other control characters."""
-    if len(value) > length_max:
-        out.append(Violation(field, f"{len(value)} characters; at most {length_max} are allowed"))
-    elif control := _CONTROL.search(value):
-        out.append(Violation(field, f"{quote(value)} holds the control character {control[0]!r}"))
 
 
 def check_lengths(field: str, values: Iterable[str], length_max: int) -> Violations:
@@ -259,9 +234,8 @@ def check_container(out: Violations, field: str, container: Container, *, comple
     else:
         _check_given_resources(out, f"{field}.resources", container.resources)
     _check_secrets(out, f"{field}.secrets", container)
-    _check_surroundings(out, field, container)
-    _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
-    _refuse_unsupported(out, field, container)
+    check_surroundings(out, field, container)
+    _check_needs_image(out, field, container)
 
 
 def _check_given_resources(out: Violations, field: str, resources: Resources) -> None:
@@ -271,59 +245,17 @@ def _check_given_resources(out: Violations, field: str, resources: Resources) ->
             _check_amount(out, field, kind, getattr(resources, kind))
 
 
-def _check_surroundings(out: Violations, field: str, container: Container) -> None:
-    """Check as whom, where and within which process limits a container runs, and where it logs."""
-    if container.user and not _USER.fullmatch(container.user):
-        # AWS knows no ":group"; natively it is allowed, as Docker takes it.
-        text = (
-            f"User {quote(container.user)} does not match regex ^([a-z0-9_][a-z0-9_-]{{0,30}})$, nor two such with ':'"
-        )
-        out.append(Violation(f"{field}.user", text))
-    driver = container.log_configuration.log_driver
-    if driver and driver not in _LOG_DRIVERS:
-        text = f"{quote(driver)} is not one of {', '.join(_LOG_DRIVERS)}"
-        out.append(Violation(f"{field}.log_configuration.log_driver", text))
-    if container.working_directory:
-        _check_path(out, f"{field}.working_directory", container.working_directory)
-    for i, ulimit in enumerate(container.ulimits):
-        at = f"{field}.ulimits[{i}]"
-        if not ulimit.name:
-            out.append(Violation(f"{at}.name", "a name is required"))
-        check_text(out, f"{at}.name", ulimit.name, limits.USER_LENGTH_MAX)
-        check_range(out, f"{at}.soft_limit", ulimit.soft_limit, -1, limits.INT64_MAX)
-        check_range(out, f"{at}.hard_limit", ulimit.hard_limit, -1, limits.INT64_MAX)
-        if ulimit.hard_limit >= 0 and not 0 <= ulimit.soft_limit <= ulimit.hard_limit:
-            text = f"{ulimit.soft_limit} is not between 0 and the hard limit {ulimit.hard_limit}"
-            out.append(Violation(f"{at}.soft_limit", text))
-
-
-def _check_linux(out: Violations, field: str, linux: LinuxParameters) -> None:
-    """Check amounts and paths (AWS: LinuxParameters)."""
-    check_range(out, f"{field}.shared_memory_size_mib", linux.shared_memory_size_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
-    if linux.max_swap_mib is not None:
-        check_range(out, f"{field}.max_swap_mib", linux.max_swap_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
-    if linux.swappiness is not None:
-        check_range(out, f"{field}.swappiness", linux.swappiness, 0, limits.SWAPPINESS_MAX)
-    for i, tmpfs in enumerate(linux.tmpfs):
-        _check_path(out, f"{field}.tmpfs[{i}].container_path", tmpfs.container_path)
-        check_range(out, f"{field}.tmpfs[{i}].size_mib", tmpfs.size_mib, 1, limits.MEMORY_MIB_MAX, "MiB")
-
-
-def _check_path(out: Violations, field: str, path: str) -> None:
-    if not path.startswith("/"):
-        out.append(Violation(field, f"{quote(path)} is no absolute path"))
-    check_text(out, field, path, limits.PATH_LENGTH_MAX)
-
-
-def _refuse_unsupported(out: Violations, field: str, container: Container) -> None:
-    """Refuse what is in the contract and not built yet, rather than ignore it."""
+def _check_needs_image(out: Violations, field: str, container: Container) -> None:
+    """Check that a process, which sees the host as it is, asks for nothing that only a container can have."""
+    if runtime_of(container.image) != PROCESS:
+        return
     asked = {
         "privileged": container.privileged,
-        "volumes": container.volumes,
         "mount_points": container.mount_points,
         "linux_parameters.devices": container.linux_parameters.devices,
     }
-    out.extend(Violation(f"{field}.{name}", "is not supported yet") for name, value in asked.items() if value)
+    text = "needs a container: give the job an image"
+    out.extend(Violation(f"{field}.{name}", text) for name, value in asked.items() if value)
 
 
 def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
@@ -523,6 +455,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
     for field, values, most in (
         ("facts.runtimes", facts.runtimes, limits.HOST_RUNTIMES_MAX),
         ("facts.gpus", tuple(gpu.uuid for gpu in facts.gpus), limits.HOST_GPUS_MAX),
+        ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
+        ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
     ):
         if len(values) > most:
             out.append(Violation(field, f"{len(values)} given; at most {most} are allowed"))

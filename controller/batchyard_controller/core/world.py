@@ -19,6 +19,7 @@ from batchyard.runtimes import runtime_of
 from batchyard.states import JobState
 
 from .children import CHUNK, Children
+from .feasibility import access_of
 from .model import (
     AccessKey,
     Attempt,
@@ -285,7 +286,7 @@ class World:
 def shape_of(job: Job) -> Shape:
     """Return what placement asks of a job."""
     container = job.spec.container
-    return Shape(job.spec.queue, container.resources, runtime_of(container.image))
+    return Shape(job.spec.queue, container.resources, runtime_of(container.image), access_of(container))
 
 
 def unit_group(job_id: JobId, index: int | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
 from batchyard_controller.core import limits, model, secrecy
-from batchyard_controller.core.validation import Violations, check_text, refuse
+from batchyard_controller.core.checks import Violations, check_text
+from batchyard_controller.core.validation import refuse
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.vault import Vault

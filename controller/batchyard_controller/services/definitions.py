@@ -11,18 +11,16 @@ from batchyard.v1 import job_definition_pb2_grpc as rpc
 from batchyard_controller.convert.containers import definition, definition_message, definition_status
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
+from batchyard_controller.core.checks import Violations, check_range, quote
 from batchyard_controller.core.validation import (
-    Violations,
     check_annotations,
     check_container,
     check_definition_key,
     check_lengths,
     check_name,
-    check_range,
     check_retry,
     check_tags,
     check_timeout,
-    quote,
     refuse,
 )
 from batchyard_controller.core.world import World

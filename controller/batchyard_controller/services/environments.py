@@ -14,15 +14,13 @@ from batchyard_controller.convert.settings import (
 )
 from batchyard_controller.convert.values import check_describe, pairs
 from batchyard_controller.core import admission, limits, model, reasons
+from batchyard_controller.core.checks import Violations, check_range, check_text
 from batchyard_controller.core.feasibility import belongs
 from batchyard_controller.core.validation import (
-    Violations,
     check_annotations,
     check_compute_resources,
     check_name,
-    check_range,
     check_tags,
-    check_text,
     refuse,
 )
 from batchyard_controller.core.world import World

@@ -13,6 +13,7 @@ from batchyard_controller.convert.jobs import dependency_messages, job_state_num
 from batchyard_controller.core import blocked, history
 from batchyard_controller.core.children import Children
 from batchyard_controller.core.dependencies import counterparts, is_sequential
+from batchyard_controller.core.feasibility import access_of
 from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
 from batchyard_controller.core.placement import explain
 from batchyard_controller.core.reasons import Refusal
@@ -240,9 +241,10 @@ def _eligible_hosts(world: World, job: Job) -> int:
     queue = world.queues.get(job.spec.queue)
     if queue is None:
         return 0
-    runtime = runtime_of(job.spec.container.image)
+    runtime, access = runtime_of(job.spec.container.image), access_of(job.spec.container)
     rows = set()
     for step in queue.environment_order:
-        mask = world.fleet.members(world.environments[step.compute_environment], runtime) & world.fleet.usable
+        environment = world.environments[step.compute_environment]
+        mask = world.fleet.members(environment, runtime, access) & world.fleet.usable
         rows.update(mask.nonzero()[0].tolist())
     return len(rows)

@@ -12,15 +12,8 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import admission, limits, model
-from batchyard_controller.core.validation import (
-    Violations,
-    check_job_id,
-    check_lengths,
-    check_range,
-    check_text,
-    quote,
-    refuse,
-)
+from batchyard_controller.core.checks import Violations, check_range, check_text, quote
+from batchyard_controller.core.validation import check_job_id, check_lengths, refuse
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.sessions import Sessions

@@ -8,8 +8,9 @@ from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
 from batchyard_controller.core import admission, limits
+from batchyard_controller.core.checks import Violations, check_range, check_text, quote
 from batchyard_controller.core.listing import JobFilter, find_page
-from batchyard_controller.core.validation import Violations, check_range, check_text, quote, refuse
+from batchyard_controller.core.validation import refuse
 from batchyard_controller.core.world import Feed, World
 
 from .job_view import summary_message

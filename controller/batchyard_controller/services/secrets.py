@@ -7,7 +7,8 @@ from typing import Any
 from batchyard.v1 import secret_pb2 as pb
 from batchyard.v1 import secret_pb2_grpc as rpc
 from batchyard_controller.core import model, secrecy
-from batchyard_controller.core.validation import Violations, refuse
+from batchyard_controller.core.checks import Violations
+from batchyard_controller.core.validation import refuse
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 from batchyard_controller.vault import Vault

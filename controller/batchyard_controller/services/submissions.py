@@ -17,7 +17,8 @@ from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
 from batchyard_controller.core import admission, limits
-from batchyard_controller.core.validation import check_range, check_submission, refuse
+from batchyard_controller.core.checks import check_range
+from batchyard_controller.core.validation import check_submission, refuse
 from batchyard_controller.leadership import Office
 
 if TYPE_CHECKING:

@@ -9,13 +9,8 @@ from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
 from batchyard_controller.convert.values import enum_value, pairs
 from batchyard_controller.core import model, tagging
-from batchyard_controller.core.validation import (
-    Violations,
-    check_resource_name,
-    check_tag_keys,
-    check_tags,
-    refuse,
-)
+from batchyard_controller.core.checks import Violations
+from batchyard_controller.core.validation import check_resource_name, check_tag_keys, check_tags, refuse
 from batchyard_controller.core.world import World
 from batchyard_controller.leadership import Office
 

@@ -1,0 +1,136 @@
+"""
+Options about what a job's container has around its command: volumes, devices, user, limits.
+
+They are spelled as for ``docker run`` where AWS Batch knows the same. Only the form
+of a flag is checked here; what it may say, the controller knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from batchyard import resources
+from batchyard.cli import options
+
+if TYPE_CHECKING:
+    from batchyard.v1.job_definition_pb2 import ContainerProperties
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FLAGS = {
+    "volumes": "--volume",
+    "devices": "--device",
+    "user": "--user",
+    "privileged": "--privileged",
+    "read_only": "--read-only",
+    "shm_size": "--shm-size",
+    "tmpfs": "--tmpfs",
+    "ulimits": "--ulimit",
+}
+"""Names of the values that ``fill`` takes, and their flags."""
+
+_PERMISSIONS = {"r": "READ", "w": "WRITE", "m": "MKNOD"}
+
+
+def volume(value: str) -> tuple[str, str, bool]:
+    """Read ``[HOST:]CONTAINER[:ro]``: where on the host (empty: scratch), where in the container, read only."""
+    *paths, last = value.split(":")
+    is_read_only = last == "ro" and bool(paths)
+    if last not in ("ro", "rw") or not paths:
+        paths.append(last)
+    if not 1 <= len(paths) <= 2 or not all(paths):
+        raise click.BadParameter(f"{value!r} is not [HOST:]CONTAINER[:ro]")
+    return (paths[0] if len(paths) == 2 else "", paths[-1], is_read_only)
+
+
+def device(value: str) -> tuple[str, str, tuple[str, ...]]:
+    """Read ``HOST[:CONTAINER][:rwm]``: where on the host, where in the container (empty: same), permissions."""
+    host, *rest = value.split(":")
+    letters = rest.pop() if rest and rest[-1] and set(rest[-1]) <= _PERMISSIONS.keys() else ""
+    if not host or len(rest) > 1 or "" in rest:
+        raise click.BadParameter(f"{value!r} is not HOST[:CONTAINER][:rwm]")
+    return host, rest[0] if rest else "", tuple(word for letter, word in _PERMISSIONS.items() if letter in letters)
+
+
+def tmpfs(value: str) -> tuple[str, int, tuple[str, ...]]:
+    """Read ``CONTAINER:size=SIZE[,OPTION...]``: where, MiB, other options."""
+    path, _, rest = value.partition(":")
+    wanted = [option for option in rest.split(",") if option.startswith("size=")]
+    if not path or len(wanted) != 1:
+        raise click.BadParameter(f"{value!r} is not CONTAINER:size=SIZE[,OPTION...]")
+    size_mib = resources.parse_mib(options.size(wanted[0].removeprefix("size=")))
+    return path, size_mib, tuple(option for option in rest.split(",") if option not in wanted)
+
+
+def ulimit(value: str) -> tuple[str, int, int]:
+    """Read ``NAME=SOFT[:HARD]``: name, soft and hard limit (the same if it is left out)."""
+    name, _, limits = value.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        return name, int(soft), int(hard or soft)
+    except ValueError as err:
+        raise click.BadParameter(f"{value!r} is not NAME=SOFT[:HARD]") from err
+
+
+def surroundings(function: F) -> F:
+    """Add the options; their values go to ``fill``."""
+    for flag, name, kind, metavar, text in (
+        ("--ulimit", "ulimits", ulimit, "NAME=SOFT[:HARD]", "Limit of its processes, such as nofile=1024:2048."),
+        ("--tmpfs", "tmpfs", tmpfs, "CONTAINER:size=SIZE[,OPTION...]", "File system in memory."),
+        ("--device", "devices", device, "HOST[:CONTAINER][:rwm]", "Device of the host, if the host allows it."),
+        (
+            *("--volume", "volumes", volume, "[HOST:]CONTAINER[:ro]"),
+            "Folder of the host, if the host allows it; without HOST an empty one for each try.",
+        ),
+    ):
+        function = click.option(flag, name, type=kind, metavar=metavar, multiple=True, help=text)(function)
+    for option in (
+        click.option("--shm-size", type=options.size, metavar="SIZE", help="Size of /dev/shm."),
+        click.option("--read-only", is_flag=True, help="Make the image's files read only."),
+        click.option("--privileged", is_flag=True, help="Give it all rights, if the host allows it."),
+        click.option("--user", metavar="NAME|UID[:GID]", help="Whom it runs as. Default: the image's."),
+    ):
+        function = option(function)
+    return function
+
+
+def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> None:
+    """Put what the options say into a container, beside what it has."""
+    from batchyard import arguments
+
+    if flags["user"] is not None:
+        wanted.user = arguments.text("user", flags["user"])
+    if flags["privileged"]:
+        wanted.privileged = True
+    if flags["read_only"]:
+        wanted.readonly_root_filesystem = True
+    if flags["shm_size"] is not None:
+        wanted.linux_parameters.shared_memory_size_mib = arguments.size("shm_size", flags["shm_size"])
+    for host, place, is_read_only in flags["volumes"]:
+        name = _free_name({known.name for known in wanted.volumes})
+        wanted.volumes.add(name=name, host_source_path=arguments.text("volume", host))
+        wanted.mount_points.add(
+            source_volume=name, container_path=arguments.text("volume", place), read_only=is_read_only
+        )
+    for host, place, permissions in flags["devices"]:
+        host_path, container_path = arguments.text("device", host), arguments.text("device", place)
+        wanted.linux_parameters.devices.add(host_path=host_path, container_path=container_path, permissions=permissions)
+    for place, size_mib, mount_options in flags["tmpfs"]:
+        wanted.linux_parameters.tmpfs.add(
+            container_path=arguments.text("tmpfs", place),
+            size_mib=arguments.integer("tmpfs", size_mib),
+            mount_options=arguments.texts("tmpfs", mount_options),
+        )
+    for name, soft, hard in flags["ulimits"]:
+        wanted.ulimits.add(
+            name=arguments.text("ulimit", name),
+            soft_limit=arguments.integer("ulimit", soft),
+            hard_limit=arguments.integer("ulimit", hard),
+        )
+
+
+def _free_name(taken: set[str]) -> str:
+    return next(name for i in range(len(taken) + 1) if (name := f"volume-{i}") not in taken)

@@ -1,0 +1,36 @@
+"""
+Checks: what every rule about a request is made of.
+
+They know numbers and texts, and no request. Each appends a `Violation` that
+names the field, the value and the limit.
+"""
+
+from __future__ import annotations
+
+import re
+
+from batchyard.errors import Violation
+
+Violations = list[Violation]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def quote(value: str) -> str:
+    """Show a value in a message, cut if it is long."""
+    return repr(value if len(value) <= 40 else value[:37] + "...")
+
+
+def check_range(out: Violations, field: str, value: int, low: int, high: int, unit: str = "") -> None:
+    """Check that a number lies between two limits, both allowed."""
+    if not low <= value <= high:
+        unit_text = f" {unit}" if unit else ""
+        out.append(Violation(field, f"{value}{unit_text} is not between {low} and {high}"))
+
+
+def check_text(out: Violations, field: str, value: str, length_max: int) -> None:
+    """Check a free text: its length, and that it holds lines and tabs but no other control characters."""
+    if len(value) > length_max:
+        out.append(Violation(field, f"{len(value)} characters; at most {length_max} are allowed"))
+    elif control := _CONTROL.search(value):
+        out.append(Violation(field, f"{quote(value)} holds the control character {control[0]!r}"))
