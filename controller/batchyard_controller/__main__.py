@@ -87,4 +87,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(default_map=defaults("controller"))
+    main(prog_name="batchyard controller", default_map=defaults("controller"))
