@@ -42,6 +42,7 @@ PROGRAMS = {
     "latency": "start_latency",
     "memory": "queue_memory",
     "gateway": "gateway_calls",
+    "growth": "growth",
 }
 
 

@@ -1,0 +1,169 @@
+"""How the controller's work a job grows with the queue; bounded by nothing but its own data structures, so flat is the aim.
+
+No process, wire or disk: events go through the core, the codec and the memory
+store in one fresh Python process a row, timed by its own processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from bench.figures import Figure
+from bench.scale import Scale
+from bench.yard import QUEUE, in_own_process
+from tests.core.yard import container, facts
+
+from batchyard.ids import HostId, JobId, uuid7
+from batchyard.states import EndCause
+from batchyard_controller.core.admission import submit_job
+from batchyard_controller.core.events import (
+    AttemptsReported,
+    EnvironmentChanged,
+    HostJoined,
+    Phase,
+    Planned,
+    QueueChanged,
+    Report,
+)
+from batchyard_controller.core.model import AttemptEnd, ComputeEnvironment, EnvironmentOrder, Instant, JobQueue
+from batchyard_controller.core.placement import make_plan
+from batchyard_controller.core.reactor import apply
+from batchyard_controller.core.recovery import restore
+from batchyard_controller.core.resolution import Submission
+from batchyard_controller.core.retention import Retention
+from batchyard_controller.core.world import World
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.memory import MemoryStore
+from batchyard_controller.store.protocol import Put
+
+HOST = HostId("host")
+AT_ONCE = 64
+"""Jobs that run at once, and that end in one turn."""
+SUBMITS_A_TURN = 1_000
+NOW = Instant(wall_ms=1_700_000_000_000, boot_ms=1_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one job cost with so many in the queue; times are processor time."""
+
+    submit_us: float
+    run_us: float
+    run_bytes: float
+    restore_us: float
+
+
+async def measure(scale: Scale) -> AsyncIterator[Figure]:
+    """Measure single jobs and array children, each size in a process of its own."""
+    sizes = [1_000, 10_000] if scale.is_quick else [1_000, 10_000, 100_000, 1_000_000]
+    for kind, is_array in (("single jobs", False), ("array children", True)):
+        base: Row | None = None
+        for size in sizes if is_array else sizes[:3]:
+            row = await in_own_process(run, size, is_array)
+            base = base or row
+            yield Figure(
+                name=f"{size:,} queued {kind}: plan, start, end one",
+                value=row.run_us,
+                unit="us",
+                baseline=base.run_us,
+                baseline_name=f"with {sizes[0]:,} queued",
+                aim="flat",
+                note=f"submit {row.submit_us:.2f} us; {row.run_bytes:,.0f} B handed to the store to run one",
+            )
+            yield Figure(
+                name=f"{size:,} queued {kind}: restore one",
+                value=row.restore_us,
+                unit="us",
+                baseline=base.restore_us,
+                baseline_name=f"with {sizes[0]:,} queued",
+                aim="flat",
+                note=f"{row.restore_us * size / 1e6:.2f} s in all",
+            )
+
+
+def run(size: int, is_array: bool) -> Row:
+    """Queue *size* jobs or children, run some of them, and restore what was stored."""
+    return asyncio.run(_run(size, is_array))
+
+
+async def _run(size: int, is_array: bool) -> Row:
+    yard = _Turns()
+    await yard.open()
+    gc.collect()
+    began = time.process_time()
+    await yard.submit(size, is_array)
+    submit_s = time.process_time() - began
+    yard.bytes_put = 0
+    ends = min(size, 4_000)
+    began = time.process_time()
+    for _ in range(0, ends, AT_ONCE):
+        await yard.run_some()
+    run_s = time.process_time() - began
+    put = yard.bytes_put
+    yard.world = World(Retention())
+    gc.collect()
+    began = time.process_time()
+    restore(await load_records(yard.store), NOW, Retention())
+    restore_s = time.process_time() - began
+    return Row(
+        submit_us=submit_s * 1e6 / size,
+        run_us=run_s * 1e6 / ends,
+        run_bytes=put / ends,
+        restore_us=restore_s * 1e6 / size,
+    )
+
+
+class _Turns:
+    """A controller's turns without its loop: decide, encode, commit."""
+
+    def __init__(self) -> None:
+        self.world = World(Retention())
+        self.store = MemoryStore()
+        self.bytes_put = 0
+        """Values handed to the store, keys not counted."""
+
+    async def open(self) -> None:
+        self._epoch = await self.store.campaign("bench")
+        steps = (EnvironmentOrder(order=1, compute_environment=QUEUE),)
+        apply(self.world, EnvironmentChanged(environment=ComputeEnvironment(name=QUEUE)), NOW)
+        apply(self.world, QueueChanged(queue=JobQueue(name=QUEUE, environment_order=steps)), NOW)
+        host = facts("host", cpu=AT_ONCE * 1000, memory=1 << 20)
+        apply(self.world, HostJoined(host_id=HOST, facts=host, session=1, reports=()), NOW)
+        await self._commit()
+
+    async def submit(self, size: int, is_array: bool) -> None:
+        """Submit single jobs, or one array of so many children."""
+        for number in range(1 if is_array else size):
+            submission = Submission(
+                name="bench", queue=QUEUE, container=container(), array_size=size if is_array else 0
+            )
+            job_id = JobId(uuid7(NOW.wall_ms, number.to_bytes(10, "big")))
+            event, _ = submit_job(self.world, submission, job_id, NOW)
+            assert event is not None, "every submission is new"
+            apply(self.world, event, NOW)
+            if (number + 1) % SUBMITS_A_TURN == 0:
+                await self._commit()
+        await self._commit()
+
+    async def run_some(self) -> None:
+        """Plan as many as there is room for, let them start, and end them."""
+        world = self.world
+        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+        apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
+        await self._commit()
+        for phase, end in ((Phase.RUNNING, None), (Phase.ENDED, AttemptEnd(cause=EndCause.EXITED, exit_code=0))):
+            reports = tuple(
+                Report(attempt_id=attempt, phase=phase, started_at_ms=NOW.wall_ms, end=end)
+                for attempt in world.attempts
+            )
+            apply(world, AttemptsReported(host_id=HOST, reports=reports), NOW)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        atoms = encode_touched(self.world, self.world.take_touched())
+        self.bytes_put += sum(len(change.value) for atom in atoms for change in atom if isinstance(change, Put))
+        await self.store.commit(atoms, self._epoch)
