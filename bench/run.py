@@ -41,6 +41,8 @@ PROGRAMS = {
     "docker": "docker_jobs",
     "latency": "start_latency",
     "memory": "queue_memory",
+    "dependencies": "dependent_jobs",
+    "restarts": "restarts",
     "gateway": "gateway_calls",
     "growth": "growth",
 }

@@ -60,10 +60,20 @@ class Program:
         # Nobody's settings but those given here.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BATCHYARD_")}
         environment["BATCHYARD_CONFIG"] = os.devnull
-        with self._log.open("wb") as log:
+        self._arguments, self._environment = [sys.executable, "-m", *arguments], environment
+        self._start()
+
+    def _start(self) -> None:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                self._arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
+
+    def restart(self) -> None:
+        """Kill it, as a crash would, and start it again."""
+        self._process.kill()
+        self._process.wait()
+        self._start()
 
     @property
     def pid(self) -> int:
@@ -93,6 +103,10 @@ class Program:
         """Return the processor time it has used, that of its ended children apart."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
+
+    def written_bytes(self) -> int:
+        """Return how many bytes it has written to files: for a controller on sqlite, to its store."""
+        return int(psutil.Process(self.pid).io_counters().write_chars)
 
     def rss_kib(self) -> float:
         """Return its resident memory."""
