@@ -3,8 +3,9 @@ Ids: how things are named, and nothing else.
 
 Job ids are time-ordered UUIDs (RFC 9562, version 7), so that ids sort by
 submission. An array child is ``<job id>:<index>``, an attempt is
-``<job id>[:<index>]#<number>``. Time and randomness are arguments, so that
-whoever decides stays deterministic.
+``<job id>[:<index>]#<number>``. A task id is an attempt's id in letters that
+CloudWatch log streams and ARNs may hold. Time and randomness are arguments, so
+that whoever decides stays deterministic.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TASK = re.compile(rf"(?P<job>{_UUID.pattern})(?:\.(?P<index>{_INDEX.pattern}))?_(?P<number>[1-9][0-9]{{0,8}})")
 
 
 def uuid7(now_ms: int, entropy: bytes) -> str:
@@ -76,3 +78,28 @@ def split_job_id(job_id: str) -> tuple[JobId, int | None]:
 def attempt_id(job_id: str, number: int) -> AttemptId:
     """Return the id of try *number* (from 1) of a job or child."""
     return AttemptId(f"{job_id}#{number}")
+
+
+def split_attempt_id(attempt_id: str) -> tuple[JobId, int]:
+    """
+    Split an attempt's id into the id of its job or child and its number.
+
+    Raises:
+        ValueError: it is no attempt's id.
+    """
+    job_id, _, number = attempt_id.rpartition("#")
+    return JobId(job_id), int(number)
+
+
+def task_id(attempt_id: str) -> str:
+    """Return an attempt's id without ``:`` and ``#``, which log streams and ARNs may not hold."""
+    return attempt_id.replace(":", ".").replace("#", "_")
+
+
+def attempt_id_of_task(text: str) -> AttemptId | None:
+    """Return the attempt whose task id is *text*; None when it is no task id."""
+    match = _TASK.fullmatch(text)
+    if match is None:
+        return None
+    job_id, index = match["job"], match["index"]
+    return attempt_id(job_id if index is None else child_id(job_id, int(index)), int(match["number"]))

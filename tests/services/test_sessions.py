@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from batchyard.ids import task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import host_pb2, job_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
@@ -42,7 +43,7 @@ async def test_attempt_is_told_to_the_host_with_all_it_needs(yard: MemoryControl
         "BATCHYARD_ATTEMPT": spec.attempt_id,
         "BATCHYARD_FENCE_TOKEN": "1",
     }
-    assert spec.log_stream_name == f"greet/default/{spec.attempt_id}"
+    assert spec.log_stream_name == f"greet/default/{task_id(spec.attempt_id)}"
     assert f"attempt/{spec.attempt_id}" in yard.stored(), "it was stored before it was told"
 
 

@@ -7,6 +7,8 @@ BATCHYARD are ours.
 
 from __future__ import annotations
 
+from batchyard.ids import task_id
+
 from .model import Attempt, Job
 
 
@@ -34,4 +36,4 @@ def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
 def log_stream_name(job: Job, attempt_id: str) -> str:
     """Return the name of an attempt's log (AWS: definition/default/task id)."""
     name = job.spec.definition.partition(":")[0] or job.name
-    return f"{name[:200]}/default/{attempt_id}"
+    return f"{name[:200]}/default/{task_id(attempt_id)}"
