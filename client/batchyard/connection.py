@@ -262,6 +262,22 @@ class Connection:
                 call.cancel()
             await asyncio.sleep(pause_s)
 
+    async def messages(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncGenerator[R, None]:
+        """
+        Yield the messages of a stream once, until it ends or is left.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        self._check_open()
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as err:
+            raise error_from_rpc(err, self.address) from err
+        finally:
+            call.cancel()
+
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("this client is closed")

@@ -23,6 +23,9 @@ from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit
 DESCRIBE_MAX = 1000
 """Jobs described by one call (the contract's limit)."""
 
+SLICE_BYTES = 1 << 20
+"""Bytes of a log read at once, when nothing else is said."""
+
 
 class JobCalls:
     """The part of the client that is about jobs."""
@@ -321,6 +324,41 @@ class JobCalls:
                 request.ClearField("tail_lines")
                 if response.data:
                     yield response.data
+
+    async def read_log_slice(
+        self, job_id: str, *, attempt: int = 0, offset: int = 0, limit_bytes: int = SLICE_BYTES
+    ) -> pb.ReadLogsResponse:
+        """
+        Read part of an attempt's log as it is now, once.
+
+        Args:
+            job_id: A job or an array child.
+            attempt: Its number, from 1; 0 is the latest.
+            offset: First byte; beyond the end means the end.
+            limit_bytes: At most so many.
+
+        Returns:
+            The bytes, none at the end, and the offset behind them.
+
+        Raises:
+            NotFoundError: no such job or attempt, or its host keeps its log no longer.
+            UnavailableError: its host is not connected.
+        """
+        request = pb.ReadLogsRequest(
+            job_id=arguments.text("job_id", job_id),
+            attempt=arguments.integer("attempt", attempt, bits=32),
+            offset=arguments.integer("offset", offset),
+        )
+        limit = arguments.integer("limit_bytes", limit_bytes)
+        call = self._connection.jobs.ReadLogs(request, timeout=self._connection.timeout_s)
+        data, end = b"", offset
+        async with aclosing(self._connection.messages(call)) as responses:
+            async for response in responses:
+                data, end = data + response.data, response.next_offset
+                if len(data) >= limit:
+                    break
+        surplus = max(0, len(data) - limit)
+        return pb.ReadLogsResponse(data=data[: len(data) - surplus], next_offset=end - surplus)
 
     async def _describe(self, ids: list[str], *, retry: bool) -> list[pb.Job]:
         jobs: list[pb.Job] = []

@@ -115,6 +115,7 @@ class Client:
     wait = _sync(AsyncClient.wait)
     wait_all = _sync(AsyncClient.wait_all)
     read_logs = _sync_iterator(AsyncClient.read_logs)
+    read_log_slice = _sync(AsyncClient.read_log_slice)
 
     create_compute_environment = _sync(AsyncClient.create_compute_environment)
     describe_compute_environments = _sync(AsyncClient.describe_compute_environments)

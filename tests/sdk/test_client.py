@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import pytest
@@ -279,6 +280,25 @@ async def test_a_tail_is_not_started_again_after_a_break(client: AsyncClient, ya
     yard.do(lambda world: setattr(world, "break_after_bytes", 48))
     data = b"".join([data async for data in client.read_logs(job_id, tail_lines=4)])
     assert data == b"line 5\nline 6\nline 7\nline 8\n"
+
+
+async def test_a_slice_of_a_log_is_what_was_asked_and_tells_where_it_ends(client: AsyncClient, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id, log=b"one\ntwo\nthree\n"))
+    read = partial(client.read_log_slice, job_id)
+    assert await read() == pb.ReadLogsResponse(data=b"one\ntwo\nthree\n", next_offset=14)
+    assert await read(offset=2, limit_bytes=9) == pb.ReadLogsResponse(data=b"e\ntwo\nthr", next_offset=11)
+    assert await read(offset=99) == pb.ReadLogsResponse(next_offset=14)
+    with pytest.raises(NotFoundError):
+        await read(attempt=2)
+
+
+async def test_a_slice_of_a_log_is_asked_for_once(client: AsyncClient, yard: Yard) -> None:
+    job_id = yard.do(lambda world: world.add_job())
+    yard.do(lambda world: world.run(job_id, log=bytes(100)))
+    yard.do(lambda world: setattr(world, "break_after_bytes", 40))
+    with pytest.raises(UnavailableError):
+        await client.read_log_slice(job_id)
 
 
 async def test_a_closed_client_says_so(yard: Yard) -> None:

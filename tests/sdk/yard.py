@@ -291,14 +291,14 @@ class Jobs(job_grpc.JobServiceServicer):
         number = request.attempt or len(job.attempts)
         if (job.id, number) not in world.logs:
             refuse(context, grpc.StatusCode.NOT_FOUND, f"{job.id} has no log of attempt {number}")
-        offset = request.offset
+        offset = min(request.offset, len(world.logs[job.id, number]))
         if request.HasField("tail_lines"):
             lines = world.logs[job.id, number].splitlines(keepends=True)
             offset = sum(map(len, lines[: len(lines) - request.tail_lines]))
         while True:
             data = world.logs[job.id, number][offset : offset + 8]
             offset += len(data)
-            if data:
+            if data or not request.follow:
                 yield pb.ReadLogsResponse(data=data, next_offset=offset)
             if world.break_after_bytes and offset >= world.break_after_bytes:
                 world.break_after_bytes = 0

@@ -51,7 +51,7 @@ async def test_log_is_read_to_its_present_end(yard: MemoryController) -> None:
     again = await agent.hear("log_read")
     assert (again.offset, again.read_id != read.read_id) == (6, True)
     await agent.answer_log(again.read_id, next_offset=6)
-    assert await reading == [(b"abc", 6)]
+    assert await reading == [(b"abc", 6), (b"", 6)], "the last message tells where the log ends now"
 
 
 async def test_follow_goes_on_to_the_end_of_the_attempt(yard: MemoryController) -> None:
@@ -87,7 +87,7 @@ async def test_each_attempt_has_its_own_log(yard: MemoryController) -> None:
         read = await agent.hear("log_read")
         assert read.attempt_id == attempt_id
         await agent.answer_log(read.read_id, end=True)
-        assert await reading == []
+        assert await reading == [(b"", 0)]
     told = await _refused(yard, job_id, attempt=3)
     assert (told.code, told.text) == ("NOT_FOUND", f"job {job_id} has no attempt 3; it has 2")
 
@@ -147,7 +147,7 @@ async def test_answer_to_a_read_that_nobody_waits_for_means_nothing(yard: Memory
     read = await agent.hear("log_read")
     await agent.answer_log(read.read_id, end=True)
     await agent.answer_log(read.read_id, b"twice", next_offset=5)
-    assert await reading == []
+    assert await reading == [(b"", 0)]
 
 
 async def test_reader_that_goes_away_costs_the_session_nothing(yard: MemoryController) -> None:

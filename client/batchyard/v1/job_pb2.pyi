@@ -1037,6 +1037,7 @@ class ReadLogsResponse(google.protobuf.message.Message):
     DATA_FIELD_NUMBER: builtins.int
     NEXT_OFFSET_FIELD_NUMBER: builtins.int
     data: builtins.bytes
+    """Empty where nothing is left to read; the offset then is the log's end."""
     next_offset: builtins.int
     """Offset of the byte after `data`."""
     def __init__(

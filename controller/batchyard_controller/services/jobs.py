@@ -86,7 +86,8 @@ class Jobs(rpc.JobServiceServicer):
         while True:
             piece = await self._sessions.read_log(host_id, name, offset, tail, follow=request.follow)
             tail, offset = None, piece.next_offset
-            if piece.data:
+            # Without data it still tells where the log ends now.
+            if piece.data or not request.follow:
                 yield pb.ReadLogsResponse(data=piece.data, next_offset=offset)
             if piece.end or not (piece.data or request.follow):
                 return
