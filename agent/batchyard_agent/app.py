@@ -30,6 +30,8 @@ from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
+from batchyard_agent.metadata import Documents, documents
+from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
@@ -77,11 +79,20 @@ class Agent:
             total_bytes_max=config.logs_total_bytes_max,
         )
         self._table = self._recall(journal)
-        self._driver = Driver(table=self._table, journal=journal, read_now=clock.read_now)
+        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents)
+        self._driver = Driver(
+            table=self._table,
+            journal=journal,
+            read_now=clock.read_now,
+            find_variables=self._metadata.environment,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set."""
-        async with self._open_runtimes():
+        async with self._metadata, self._open_runtimes():
+            # What runs was told by the last agent where to ask.
+            for attempt in self._table.living():
+                self._metadata.listen_for(attempt.runtime)
             host = LocalHost(self._config, list(self._driver.runtimes), self._driver.observe)
             held = await self._held()
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
@@ -131,6 +142,12 @@ class Agent:
     def _phase_of(self, attempt_id: AttemptId) -> Phase | None:
         attempt = self._table.get(attempt_id)
         return attempt.phase if attempt is not None else None
+
+    def _documents(self, attempt_id: AttemptId) -> Documents | None:
+        attempt = self._table.get(attempt_id)
+        if attempt is None:
+            return None
+        return documents(attempt, self._config.account, self._config.zone)
 
     @contextlib.asynccontextmanager
     async def _open_runtimes(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from batchyard import settings
+from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, Account
 from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
@@ -46,6 +47,7 @@ class Config:
         host_type: AWS: instance type.
         allowed: What jobs may reach of the host; default nothing.
         purchase_option: ``on-demand`` or ``spot``.
+        account: What AWS names that attempts are told are made of; as the gateway's.
         logs_age_max_s: How long logs of ended attempts are kept.
         logs_total_bytes_max: How much of them is kept.
     """
@@ -63,6 +65,7 @@ class Config:
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
     log_level: str = "info"
+    account: Account = field(default_factory=Account)
     logs_age_max_s: int = AGE_MAX_S
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
 
@@ -161,6 +164,18 @@ OPTIONS = (
     ),
     click.Option(["--zone"], default="", help="Where the host stands."),
     click.Option(
+        ["--region"],
+        default=REGION_DEFAULT,
+        show_default=True,
+        help="AWS names: the region that attempts are told; as the gateway's.",
+    ),
+    click.Option(
+        ["--account-id"],
+        default=ACCOUNT_ID_DEFAULT,
+        show_default=True,
+        help="AWS names: the account that attempts are told; as the gateway's.",
+    ),
+    click.Option(
         ["labels", "--label"],
         multiple=True,
         callback=_reads(_labels),
@@ -216,10 +231,14 @@ def config_from(values: Mapping[str, Any]) -> Config:
         volume_paths=chosen.pop("allow_volume", ()),
         device_paths=chosen.pop("allow_device", ()),
     )
+    account = Account(
+        region=chosen.pop("region", REGION_DEFAULT), account_id=chosen.pop("account_id", ACCOUNT_ID_DEFAULT)
+    )
     here: dict[str, Any] = {
         "state_dir": settings.state_dir() / "agent",
         "name": socket.gethostname(),
         "allowed": allowed,
+        "account": account,
     }
     return Config(**here | chosen)
 

@@ -58,20 +58,36 @@ class Session(Protocol):
         """End the session."""
 
 
+def _nothing(_spec: AttemptSpec) -> Mapping[str, str]:
+    return {}
+
+
 class Driver:
     """
     The only one that changes the attempt table.
+
+    Args:
+        find_variables: Asked just before a launch for what the environment gets
+            beyond the spec's, of things that only this host knows.
 
     Attributes:
         table: For reading only.
         runtimes: By name; filled by whoever opens them, at any time.
     """
 
-    def __init__(self, *, table: Table, journal: Journal, read_now: Callable[[], Now]) -> None:
+    def __init__(
+        self,
+        *,
+        table: Table,
+        journal: Journal,
+        read_now: Callable[[], Now],
+        find_variables: Callable[[AttemptSpec], Mapping[str, str]] = _nothing,
+    ) -> None:
         self.table = table
         self.runtimes: dict[str, Runtime] = {}
         self._journal = journal
         self._read_now = read_now
+        self._find_variables = find_variables
         self._events: list[Event] = []
         self._waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]] = []
         self._session: Session | None = None
@@ -212,7 +228,8 @@ class Driver:
             except NoSecretsError as error:
                 self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
                 return
-        await runtime.launch(launch)
+        environment = {**launch.environment, **self._find_variables(spec)}
+        await runtime.launch(replace(launch, environment=environment))
 
     def _give_up_secrets(self, attempt_id: AttemptId) -> None:
         errand = self._errands[attempt_id]
