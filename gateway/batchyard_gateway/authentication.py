@@ -14,7 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from batchyard_gateway.signature import Request, SignatureError, read_claim, verify
+from .services import Principal
+from .signature import SignatureError, read_claim, verify
+from .wire import Request
 
 KEY_TTL_S = 60.0
 """How long a signing key is kept, and so how long a revoked access key may still work."""
@@ -107,9 +109,9 @@ class Authenticator:
         self._seen: Memory[str, float] = Memory(ttl_s=600.0, entries_max=REPLAYS_MAX)
         self._has_warned = False
 
-    async def admit(self, request: Request, *, is_change: bool) -> str:
+    async def __call__(self, request: Request, is_change: bool) -> Principal:
         """
-        Return the id of the access key that signed *request*; empty when none is needed.
+        Return who signed *request*.
 
         Args:
             request: As it came over the wire.
@@ -121,12 +123,12 @@ class Authenticator:
         """
         now_s = self._read_wall_s()
         if self._is_loopback and await self._is_open(now_s):
-            return ""
+            return Principal()
         claim = read_claim(request, now_s=now_s, region=self._region, services=self._services)
         verify(claim, await self._signing_key(claim.access_key_id, claim.date, claim.service, now_s))
         if is_change:
             self._refuse_replay(claim.signature, now_s)
-        return claim.access_key_id
+        return Principal(access_key_id=claim.access_key_id)
 
     async def _is_open(self, now_s: float) -> bool:
         """Say whether no access key is defined; warn the first time."""

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from .errors import ApiError
+from .wire import Request
+
 CLOCK_WINDOW_S = 300
 """How far a request's date may be from now, before and after (AWS: five minutes)."""
 
@@ -40,24 +43,6 @@ _MISMATCH = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """
-    A request as it came over the wire.
-
-    Attributes:
-        path: Before any decoding, without the query.
-        query: Before any decoding, without the ``?``.
-        headers: Names in lower case; one entry for each line.
-    """
-
-    method: str
-    path: bytes
-    query: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
     What a request says about itself: nothing is proved until ``verify``.
@@ -76,19 +61,11 @@ class Claim:
     string_to_sign: bytes
 
 
-class SignatureError(Exception):
-    """
-    The request is not, or not rightly, signed.
-
-    Attributes:
-        code: AWS's word for it.
-        status: HTTP status: 400 when it cannot be read, 403 when it is refused.
-    """
+class SignatureError(ApiError):
+    """The request is not, or not rightly, signed: 400 when it cannot be read, 403 when it is refused."""
 
     def __init__(self, code: str, message: str, status: int = 403) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
+        super().__init__(code, message, status)
 
 
 def read_claim(request: Request, *, now_s: float, region: str, services: Collection[str]) -> Claim:

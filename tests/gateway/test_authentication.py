@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
+from tests.gateway.test_signature import KEY_ID, REGION, SERVICES, date_of, key_for, signed
+
 from batchyard_gateway.authentication import (
     KEY_TTL_S,
     OPEN_TTL_S,
@@ -13,9 +16,8 @@ from batchyard_gateway.authentication import (
     Authenticator,
     Memory,
 )
-from batchyard_gateway.signature import Claim, Request, SignatureError
-from structlog.testing import capture_logs
-from tests.gateway.test_signature import KEY_ID, REGION, SERVICES, date_of, key_for, signed
+from batchyard_gateway.signature import Claim, SignatureError
+from batchyard_gateway.wire import Request
 
 UNSIGNED = Request(method="POST", path=b"/v1/listjobs", query=b"", headers=[(b"host", b"a")], body=b"{}")
 
@@ -51,7 +53,7 @@ class Desk:
         )
 
     async def admit(self, request: Request, *, is_change: bool = False) -> str:
-        return await self.authenticator.admit(request, is_change=is_change)
+        return (await self.authenticator(request, is_change)).access_key_id
 
     async def refuses(self, request: Request, **arguments: Any) -> str:
         with pytest.raises(SignatureError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from batchyard_gateway.log_filter import PatternError, pattern_from
 
 

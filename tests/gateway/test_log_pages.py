@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from batchyard_gateway import log_pages
-from batchyard_gateway.log_pages import Line, Page, Place, page_backward, page_forward, place_from, window
 from hypothesis import given
 from hypothesis import strategies as st
+
+from batchyard_gateway import log_pages
+from batchyard_gateway.log_pages import Line, Page, Place, page_backward, page_forward, place_from, window
 
 LOG = b"one\ntwo\n\nthree\nrest"
 

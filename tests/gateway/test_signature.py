@@ -11,12 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from batchyard_gateway.signature import Claim, Request, SignatureError, read_claim, verify
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
+
+from batchyard_gateway.signature import Claim, SignatureError, read_claim, verify
+from batchyard_gateway.wire import Request
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 KEY_ID = "AKIDEXAMPLEEXAMPLE12"

@@ -7,7 +7,7 @@ BATCHYARD are ours.
 
 from __future__ import annotations
 
-from batchyard.ids import task_id
+from batchyard.ids import log_stream_prefix, task_id
 
 from .model import Attempt, Job
 
@@ -35,5 +35,4 @@ def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
 
 def log_stream_name(job: Job, attempt_id: str) -> str:
     """Return the name of an attempt's log (AWS: definition/default/task id)."""
-    name = job.spec.definition.partition(":")[0] or job.name
-    return f"{name[:200]}/default/{task_id(attempt_id)}"
+    return log_stream_prefix(job.spec.definition, job.name) + task_id(attempt_id)

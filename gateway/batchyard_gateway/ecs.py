@@ -1,0 +1,256 @@
+"""
+Amazon ECS, as far as tools look up where a job ran: a cluster for each compute environment.
+
+A task stands for an attempt, a container instance for a host. Names are made of the
+yard's own ids, so nothing is kept. An attempt does not tell its environment, so a
+task is found under whatever cluster is asked, as its id is unique.
+
+Source: Amazon ECS API Reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchyard import errors as sdk_errors
+from batchyard import ids, wording
+from batchyard.arns import Account, cluster_name, instance_id, last_part
+from batchyard.states import JobState
+from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import host_pb2, job_pb2
+
+from . import inputs
+from .protocols import JsonRpc
+from .services import Context, Members, Operation, Service
+
+CPU_UNITS = 1024
+"""ECS counts a vCPU as so many units."""
+
+DESCRIBE_MAX = 100
+
+_LAST_STATUS = {
+    JobState.STARTING: "PENDING",
+    JobState.RUNNING: "RUNNING",
+    JobState.SUCCEEDED: "STOPPED",
+    JobState.FAILED: "STOPPED",
+}
+
+
+async def list_clusters(context: Context, members: Members) -> Members:
+    """List the compute environments' clusters, in name order."""
+    limit = inputs.number(members, "maxResults", 100, least=1, most=100)
+    after = inputs.place(members, _name) or ""
+    account = _account(context)
+    arns: list[str] = []
+    async for environment in context.client.list_compute_environments():
+        if environment.name <= after:
+            continue
+        if len(arns) == limit:
+            return {"clusterArns": arns, "nextToken": inputs.token(after)}
+        arns.append(account.cluster(environment.name))
+        # Where the next page goes on, should there be one.
+        after = environment.name
+    return {"clusterArns": arns}
+
+
+async def describe_clusters(context: Context, members: Members) -> Members:
+    """Describe clusters by name or ARN."""
+    asked = inputs.texts(members, "clusters", most=DESCRIBE_MAX) or ["default"]
+    prefix = cluster_name("")
+    names = [last_part(each).removeprefix(prefix) for each in asked if last_part(each).startswith(prefix)]
+    found = {each.name: each for each in await context.client.describe_compute_environments(names)} if names else {}
+    account = _account(context)
+    clusters, failures = [], []
+    for each in asked:
+        environment = found.get(last_part(each).removeprefix(prefix))
+        if environment is None or not last_part(each).startswith(prefix):
+            failures.append(_missing(account.arn("ecs", f"cluster/{last_part(each)}")))
+        else:
+            clusters.append(_cluster(environment, account))
+    return {"clusters": clusters, "failures": failures}
+
+
+async def describe_tasks(context: Context, members: Members) -> Members:
+    """Describe attempts by task id or ARN."""
+    asked = inputs.texts(members, "tasks", most=DESCRIBE_MAX)
+    if not asked:
+        raise inputs.invalid("Tasks cannot be empty.")
+    cluster = _asked_cluster(members)
+    attempts = {each: ids.attempt_id_of_task(last_part(each)) for each in asked}
+    job_ids = sorted({ids.split_attempt_id(attempt)[0] for attempt in attempts.values() if attempt is not None})
+    jobs = {job.id: job for job in await context.client.describe_jobs(job_ids)} if job_ids else {}
+    zones = await _zones(context, jobs.values())
+    tasks, failures = [], []
+    for each, attempt_id in attempts.items():
+        found = _find(jobs, attempt_id)
+        if found is None:
+            failures.append(_missing(each))
+        else:
+            tasks.append(_task(*found, cluster, _account(context), zones))
+    return {"tasks": tasks, "failures": failures}
+
+
+async def describe_container_instances(context: Context, members: Members) -> Members:
+    """Describe hosts by the ids of their container instances."""
+    asked = inputs.texts(members, "containerInstances", most=DESCRIBE_MAX)
+    if not asked:
+        raise inputs.invalid("Container instances cannot be empty.")
+    cluster = _asked_cluster(members)
+    instances, failures = [], []
+    for each in asked:
+        host = await _host(context, _uuid(last_part(each)))
+        if host is None:
+            failures.append(_missing(each))
+        else:
+            instances.append(_container_instance(host, cluster, _account(context)))
+    return {"containerInstances": instances, "failures": failures}
+
+
+def _account(context: Context) -> Account:
+    return Account(region=context.region, account_id=context.account_id)
+
+
+def _name(place: Any) -> str:
+    (name,) = place
+    if not isinstance(name, str):
+        raise TypeError(name)
+    return name
+
+
+def _asked_cluster(members: Members) -> str:
+    """Return the compute environment whose cluster is asked for."""
+    return last_part(inputs.text(members, "cluster", "default")).removeprefix(cluster_name(""))
+
+
+def _missing(arn: str) -> Members:
+    return {"arn": arn, "reason": "MISSING"}
+
+
+def _cluster(environment: environment_pb.ComputeEnvironment, account: Account) -> Members:
+    return {
+        "clusterArn": account.cluster(environment.name),
+        "clusterName": cluster_name(environment.name),
+        "status": "ACTIVE",
+        "registeredContainerInstancesCount": len(environment.host_ids),
+        "activeServicesCount": 0,
+    }
+
+
+def _find(jobs: dict[str, job_pb2.Job], attempt_id: str | None) -> tuple[job_pb2.Job, job_pb2.Attempt] | None:
+    if attempt_id is None:
+        return None
+    job = jobs.get(ids.split_attempt_id(attempt_id)[0])
+    return next(((job, attempt) for attempt in job.attempts if attempt.id == attempt_id), None) if job else None
+
+
+async def _zones(context: Context, jobs: Any) -> dict[str, str]:
+    """Return the zones of the hosts that those jobs were on, as far as these are still known."""
+    zones = {}
+    for host_id in {attempt.host_id for job in jobs for attempt in job.attempts}:
+        host = await _host(context, host_id)
+        if host is not None and host.facts.zone:
+            zones[host_id] = host.facts.zone
+    return zones
+
+
+async def _host(context: Context, host_id: str) -> host_pb2.Host | None:
+    try:
+        return (await context.client.describe_host(host_id)).host if host_id else None
+    except sdk_errors.NotFoundError:
+        return None
+
+
+def _uuid(text: str) -> str:
+    """Return the host's id that a container instance's id stands for; empty when it is none."""
+    uuid = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return uuid if ids.is_uuid(uuid) else ""
+
+
+def _task(
+    job: job_pb2.Job, attempt: job_pb2.Attempt, environment: str, account: Account, zones: dict[str, str]
+) -> Members:
+    task_id = ids.task_id(attempt.id)
+    arn = account.task(environment, task_id)
+    status = _LAST_STATUS.get(wording.job_state(attempt), "PENDING")
+    amounts = job.container.resources
+    size = {"cpu": str(amounts.cpu_millis * CPU_UNITS // 1000), "memory": str(amounts.memory_mib)}
+    container: Members = {
+        "containerArn": f"{arn.replace(':task/', ':container/')}/default",
+        "taskArn": arn,
+        "name": "default",
+        "image": job.container.image,
+        "lastStatus": status,
+        "reason": attempt.reason,
+        "networkInterfaces": [],
+        **size,
+    }
+    if attempt.HasField("exit_code"):
+        container["exitCode"] = attempt.exit_code
+    task = {
+        "taskArn": arn,
+        "clusterArn": account.cluster(environment),
+        "containerInstanceArn": account.container_instance(environment, attempt.host_id),
+        "lastStatus": status,
+        "desiredStatus": "STOPPED" if job.is_terminated or status == "STOPPED" else "RUNNING",
+        "availabilityZone": zones.get(attempt.host_id, ""),
+        "launchType": "EC2",
+        "createdAt": _seconds(attempt.claimed_at_ms),
+        "startedAt": _seconds(attempt.started_at_ms),
+        "stoppedAt": _seconds(attempt.stopped_at_ms),
+        "stoppedReason": attempt.status_reason,
+        "containers": [_present(container)],
+        **size,
+    }
+    return _present(task)
+
+
+def _container_instance(host: host_pb2.Host, environment: str, account: Account) -> Members:
+    facts = host.facts
+    attributes = {
+        "ecs.instance-type": facts.host_type,
+        "ecs.availability-zone": facts.zone,
+        "ecs.os-type": "linux",
+    }
+    return {
+        "containerInstanceArn": account.container_instance(environment, host.id),
+        "ec2InstanceId": instance_id(host.id),
+        "status": "DRAINING" if host.cordoned or host.draining else "ACTIVE",
+        "agentConnected": host.state != host_pb2.HOST_STATE_UNREACHABLE,
+        "runningTasksCount": host.attempts,
+        "versionInfo": _present({"agentVersion": facts.agent_version}),
+        "registeredResources": _resources(facts.capacity),
+        "remainingResources": _resources(facts.capacity, host.allocated),
+        "attributes": [{"name": name, "value": value} for name, value in attributes.items() if value],
+    }
+
+
+def _resources(capacity: Any, taken: Any = None) -> list[Members]:
+    def left(field: str) -> int:
+        return int(getattr(capacity, field)) - (int(getattr(taken, field)) if taken is not None else 0)
+
+    amounts = {"CPU": left("cpu_millis") * CPU_UNITS // 1000, "MEMORY": left("memory_mib")}
+    return [{"name": name, "type": "INTEGER", "integerValue": amount} for name, amount in amounts.items()]
+
+
+def _seconds(at_ms: int) -> float | None:
+    return at_ms / 1000 if at_ms else None
+
+
+def _present(members: Members) -> Members:
+    return {name: value for name, value in members.items() if value not in ("", None)}
+
+
+SERVICE = Service(
+    name="ecs",
+    protocol=JsonRpc(),
+    target_prefix="AmazonEC2ContainerServiceV20141113",
+    operations={
+        operation.name: operation
+        for operation in (
+            Operation(name="ListClusters", handler=list_clusters),
+            Operation(name="DescribeClusters", handler=describe_clusters),
+            Operation(name="DescribeTasks", handler=describe_tasks),
+            Operation(name="DescribeContainerInstances", handler=describe_container_instances),
+        )
+    },
+)
