@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchyard.client import AsyncClient
-from batchyard.ids import attempt_id, attempt_id_of_task, is_uuid, log_stream_prefix, split_attempt_id, task_id
+from batchyard.ids import (
+    NAME_LENGTH_MAX,
+    attempt_id,
+    attempt_id_of_task,
+    is_uuid,
+    log_stream_prefix,
+    split_attempt_id,
+    task_id,
+)
 from batchyard.v1 import job_pb2
 
 from .errors import ApiError
@@ -154,14 +162,26 @@ async def _heads(client: AsyncClient, prefix: str) -> AsyncGenerator[Head, None]
 
 async def _jobs(client: AsyncClient, prefix: str) -> AsyncGenerator[job_pb2.JobSummary, None]:
     """Yield the jobs whose streams may have that prefix: one, when a job's id is in it."""
-    named = prefix.rpartition("/")[2][:_UUID_LENGTH]
+    first, slash, rest = prefix.partition("/")
+    named = rest.rpartition("/")[2][:_UUID_LENGTH]
     if is_uuid(named):
         for job in await client.describe_jobs([named]):
             yield _summary(job)
         return
-    async with aclosing(client.list_jobs(page_size=_JOBS_A_CALL)) as jobs:
+    if len(first) > NAME_LENGTH_MAX:
+        return
+    word = first if slash else f"{first}*"
+    of_definitions = client.list_jobs(job_definition=word if first else "", page_size=_JOBS_A_CALL)
+    async with aclosing(of_definitions) as jobs:
         async for summary in jobs:
             yield summary
+    if not first:
+        return
+    # Streams of jobs without a definition bear the job's name.
+    async with aclosing(client.list_jobs(name=word, page_size=_JOBS_A_CALL)) as jobs:
+        async for summary in jobs:
+            if not summary.job_definition:
+                yield summary
 
 
 def _summary(job: job_pb2.Job) -> job_pb2.JobSummary:

@@ -87,7 +87,10 @@ async def test_streams_are_listed_by_name_by_prefix_and_by_last_event(yard: Arou
     one = await yard.run("true", definition="b")
     array = await yard.run("sh", "-c", "echo child $AWS_BATCH_JOB_ARRAY_INDEX", definition="a", array_size=2)
     children = [await yard.client.describe_job(f"{array.id}:{index}") for index in (0, 1)]
-    names = [job.attempts[0].log_stream_name for job in (*children, one)]
+    # Its own name is a definition's too; that must not show it twice.
+    other = await yard.run("true", name="a")
+    names = sorted(job.attempts[0].log_stream_name for job in (*children, one, other))
+    first, second, third = (job.attempts[0].log_stream_name for job in (*children, one))
     boto = yard.boto("logs")
 
     async def listed(**arguments: Any) -> list[str]:
@@ -103,13 +106,16 @@ async def test_streams_are_listed_by_name_by_prefix_and_by_last_event(yard: Arou
     assert await listed() == names
     assert await listed(limit=1) == names
     assert await listed(descending=True, limit=2) == names[::-1]
-    assert await listed(logStreamNamePrefix="a/") == names[:2]
-    assert await listed(logStreamNamePrefix=names[1]) == [names[1]]
+    assert await listed(logStreamNamePrefix="a/") == names[:3]
+    assert await listed(logStreamNamePrefix="a") == names[:3]
+    assert await listed(logStreamNamePrefix=second) == [second]
     assert await listed(logStreamNamePrefix="a/default/nothing") == []
-    assert (await listed(orderBy="LastEventTime", limit=1))[0] == names[2]
-    page = await yard.call(boto.describe_log_streams, logGroupName=GROUP, logStreamNamePrefix=names[2])
+    assert await listed(logStreamNamePrefix="x") == []
+    by_time = await listed(orderBy="LastEventTime", limit=1)
+    assert (by_time[0], set(by_time[1:3])) == (third, {first, second})
+    page = await yard.call(boto.describe_log_streams, logGroupName=GROUP, logStreamNamePrefix=third)
     (stream,) = page["logStreams"]
-    assert stream["arn"] == f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{GROUP}:log-stream:{names[2]}"
+    assert stream["arn"] == f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{GROUP}:log-stream:{third}"
     assert stream["firstEventTimestamp"] == one.attempts[0].started_at_ms
 
 
