@@ -12,9 +12,11 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import psutil
 import pytest
 from structlog.testing import capture_logs
+from tests.agent.runtimes.engine import ensure_image, usable_network
 
 from batchyard.arns import Account
 from batchyard.ids import attempt_id, task_id, uuid7
@@ -228,6 +230,20 @@ async def test_a_container_is_told_an_address_that_it_can_reach_or_none(tmp_path
         assert uri.startswith("http://127.0.0.2:")
         assert uri == uri_of(server, attempt("busybox:1"))
         assert (await get(uri))[0] == 200
+
+
+@pytest.mark.docker
+async def test_a_container_reads_about_itself_over_the_bridge(tmp_path: Path) -> None:
+    if usable_network() == "none":
+        pytest.skip("this engine has lost its bridge")
+    async with serving(tmp_path, attempt(ensure_image())) as server:
+        uri = await uri_of(server, attempt(ensure_image()))
+
+        def read() -> bytes:
+            with contextlib.closing(docker.from_env()) as engine:
+                return engine.containers.run(ensure_image(), ["busybox", "wget", "-qO-", f"{uri}/task"], remove=True)
+
+        assert json.loads(await asyncio.to_thread(read))["Family"] == "greet"
 
 
 async def test_bad_words_and_crowds_break_nothing(tmp_path: Path) -> None:
