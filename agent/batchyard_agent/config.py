@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from batchyard import settings
-from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, Account
+from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, Account, parse_account_id, parse_region
 from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
@@ -167,12 +167,14 @@ OPTIONS = (
         ["--region"],
         default=REGION_DEFAULT,
         show_default=True,
+        callback=_reads(parse_region),
         help="AWS names: the region that attempts are told; as the gateway's.",
     ),
     click.Option(
         ["--account-id"],
         default=ACCOUNT_ID_DEFAULT,
         show_default=True,
+        callback=_reads(parse_account_id),
         help="AWS names: the account that attempts are told; as the gateway's.",
     ),
     click.Option(

@@ -7,6 +7,7 @@ them; so they are made in one place.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 REGION_DEFAULT = "us-east-1"
@@ -53,3 +54,27 @@ def instance_id(host_id: str) -> str:
 def last_part(name: str) -> str:
     """Return what an ARN, or a name without one, calls a thing in the end."""
     return name.rpartition("/")[2]
+
+
+def parse_account_id(text: str) -> str:
+    """
+    Return an account id.
+
+    Raises:
+        ValueError: it is not 12 digits.
+    """
+    if not re.fullmatch(r"[0-9]{12}", text, re.ASCII):
+        raise ValueError(f"must be 12 digits, not {text!r}")
+    return text
+
+
+def parse_region(text: str) -> str:
+    """
+    Return the name of a region.
+
+    Raises:
+        ValueError: no region can be called so.
+    """
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", text, re.ASCII):
+        raise ValueError(f"must be of small letters, digits and '-', not {text!r}")
+    return text

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 import structlog
 
 from batchyard import settings
-from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT
+from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, parse_account_id, parse_region
 from batchyard.errors import InvalidArgumentError
 
 from .app import serve
-from .config import DEFAULT_LISTEN, Config, parse_account_id, parse_listen, parse_region
+from .config import DEFAULT_LISTEN, Config, parse_listen
+
+PEM = click.Path(exists=True, dir_okay=False)
 
 
 def set_up_logging(level: str) -> None:
@@ -66,6 +69,8 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     callback=_reads(parse_region),
     help="For ARNs; signed requests must be for it.",
 )
+@click.option("--tls-cert", type=PEM, default="", help="Certificate and chain, as PEM: HTTPS instead of HTTP.")
+@click.option("--tls-key", type=PEM, default="", help="The certificate's key, as PEM.")
 @click.option(
     "--calls-per-second",
     type=click.FloatRange(min=0),
@@ -73,17 +78,12 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     help="Most calls a second, over all callers; beyond it they are told to slow down. 0: no limit.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-def main(listen: str, controller: str, account_id: str, region: str, calls_per_second: float, log_level: str) -> None:
+def main(**values: Any) -> None:
     """Speak the AWS Batch API for a Batchyard controller."""
-    set_up_logging(log_level)
-    config = Config(
-        listen=listen,
-        controller=controller,
-        account_id=account_id,
-        region=region,
-        calls_per_second=calls_per_second,
-        log_level=log_level,
-    )
+    config = Config(**values)
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise click.UsageError("--tls-cert and --tls-key belong together")
+    set_up_logging(config.log_level)
     try:
         asyncio.run(serve(config))
     except OSError as err:

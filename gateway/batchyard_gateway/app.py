@@ -26,6 +26,8 @@ from starlette.routing import BaseRoute, Route
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
 
+from . import ec2, ecs, logs, sts
+from .authentication import Authenticator
 from .batch.operations import SERVICE as BATCH
 from .config import Config, is_loopback, split_listen
 from .errors import ApiError, ClientException, ServerException, TooManyRequestsException
@@ -50,6 +52,9 @@ KEEP_ALIVE_S = 60
 
 BACKLOG = 1024
 STOP_GRACE_S = 5
+
+SERVICES = (BATCH, logs.SERVICE, ecs.SERVICE, ec2.SERVICE, sts.SERVICE)
+"""All that the gateway speaks for."""
 
 log = structlog.get_logger()
 
@@ -157,28 +162,37 @@ async def serve(config: Config) -> None:
     Raises:
         OSError: the address cannot be listened on.
     """
-    if not is_loopback(config.listen):
+    if not (is_loopback(config.listen) or config.tls_cert):
         log.warning(
-            "LISTENING BEYOND LOOPBACK WITHOUT AUTHENTICATION: anyone who reaches this port can run "
-            "commands on every host; keep it behind a firewall",
+            "LISTENING BEYOND LOOPBACK WITHOUT TLS: whoever can listen on the way reads jobs and their "
+            "environments; give --tls-cert and --tls-key, or keep the port in a private network",
             address=config.listen,
         )
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn ends well on these, then sends them again for whoever else may want them: nobody does.
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     async with AsyncClient(config.controller) as client:
-        application = build(Gateway(config=config, client=client, services=(BATCH,)))
+        authenticator = Authenticator(
+            client,
+            region=config.region,
+            services=[service.name for service in SERVICES],
+            is_loopback=is_loopback(config.listen),
+            read_wall_s=time.time,
+        )
+        gateway = Gateway(config=config, client=client, services=SERVICES, authenticate=authenticator)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
-            await server(application).serve(sockets=[listener])
+            await server(build(gateway), config).serve(sockets=[listener])
     log.info("stopped")
 
 
-def server(application: Starlette) -> uvicorn.Server:
+def server(application: Starlette, config: Config) -> uvicorn.Server:
     """Make the HTTP server: h11, which is strict, and no more at once than is good."""
     return uvicorn.Server(
         uvicorn.Config(
             application,
+            ssl_certfile=config.tls_cert or None,
+            ssl_keyfile=config.tls_key or None,
             http="h11",
             ws="none",
             lifespan="off",

@@ -151,6 +151,11 @@ class Authenticator:
         if key is None:
             answer = await self._keys.derive_signing_key(access_key_id, date=date, region=self._region, service=service)
             key = answer.signing_key
+            if not (answer.any_keys or self._has_warned):
+                self._has_warned = True
+                log.warning(
+                    "no access key is defined, so nobody is served; make one with `batchyard access-key create`"
+                )
             self._signing_keys.put(name, key, now_s)
         return key
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 
 from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT
@@ -21,6 +20,8 @@ class Config:
         controller: Address of the controller.
         account_id: Twelve digits, for ARNs.
         region: For ARNs of requests that name none, and the only one that signed requests may name.
+        tls_cert: File with the certificate and its chain, as PEM; empty means plain HTTP.
+        tls_key: File with its key.
         calls_per_second: Most calls a second, over all callers; 0 means no limit.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -29,6 +30,8 @@ class Config:
     controller: str
     account_id: str = ACCOUNT_ID_DEFAULT
     region: str = REGION_DEFAULT
+    tls_cert: str = ""
+    tls_key: str = ""
     calls_per_second: float = 0.0
     log_level: str = "info"
 
@@ -41,30 +44,6 @@ def parse_listen(text: str) -> str:
         ValueError: it is not ``host:port``.
     """
     split_listen(text)
-    return text
-
-
-def parse_account_id(text: str) -> str:
-    """
-    Return an account id.
-
-    Raises:
-        ValueError: it is not 12 digits.
-    """
-    if not re.fullmatch(r"[0-9]{12}", text, re.ASCII):
-        raise ValueError(f"must be 12 digits, not {text!r}")
-    return text
-
-
-def parse_region(text: str) -> str:
-    """
-    Return the name of a region.
-
-    Raises:
-        ValueError: no region can be called so.
-    """
-    if not re.fullmatch(r"[a-z0-9-]{1,64}", text, re.ASCII):
-        raise ValueError(f"must be of small letters, digits and '-', not {text!r}")
     return text
 
 

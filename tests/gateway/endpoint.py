@@ -86,7 +86,7 @@ class Endpoint:
             gateway = Gateway(config=config, client=self.client, services=(SERVICE,))
             with listen(config.listen) as listener:
                 self.port = listener.getsockname()[1]
-                web = server(build(gateway))
+                web = server(build(gateway), config)
                 serving = asyncio.create_task(web._serve(sockets=[listener]))
                 self._is_up.set()
                 await self._stop.wait()

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
-import uvicorn
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
@@ -26,14 +24,12 @@ from batchyard.v1 import host_pb2, job_pb2
 from batchyard_agent.app import Agent
 from batchyard_agent.config import Config as AgentConfig
 from batchyard_agent.journal import Journal
-from batchyard_gateway import ec2, ecs, logs, sts
-from batchyard_gateway.app import Gateway, build
+from batchyard_gateway.app import SERVICES, Gateway, build, listen, server
 from batchyard_gateway.config import Config
 from batchyard_gateway.services import Authenticate, anybody
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
-SERVICES = (logs.SERVICE, ecs.SERVICE, ec2.SERVICE, sts.SERVICE)
 HOST_ID = "019a0000-0000-7000-8000-0123456789ab"
 PATIENCE_S = 20.0
 
@@ -163,15 +159,13 @@ async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
 async def _gateway(client: AsyncClient, authenticate: Authenticate) -> AsyncIterator[str]:
     config = Config(controller=client.address, account_id=ACCOUNT, region=REGION)
     gateway = Gateway(config=config, client=client, services=SERVICES, authenticate=authenticate)
-    server = uvicorn.Server(
-        uvicorn.Config(build(gateway), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve([listener]))
+    with listen("127.0.0.1:0") as listener:
+        web = server(build(gateway), config)
+        serving = asyncio.create_task(web.serve([listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            web.should_exit = True
             await serving
 
 

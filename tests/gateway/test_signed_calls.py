@@ -1,19 +1,18 @@
-"""boto3's own signatures against the gateway: the right key is let in, all else is told AWS's code."""
+"""boto3's own signatures, access keys of a real controller: the right key is let in, all else is told AWS's code."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.gateway.surroundings import ACCOUNT, REGION, Around, around
-from tests.gateway.test_authentication import AccessKeys
-from tests.gateway.test_signature import KEY_ID, SECRET, SERVICES
+from tests.gateway.test_signature import SERVICES
 
+from batchyard import AsyncClient
 from batchyard_agent import clock
-from batchyard_gateway.authentication import Authenticator
+from batchyard_gateway.authentication import KEY_TTL_S, OPEN_TTL_S, Authenticator
 
 
 @dataclass
@@ -26,37 +25,57 @@ class Clock:
         return clock.read_wall_ms() / 1000 + self.offset_s
 
 
-CLOCK = Clock()
+@pytest.fixture
+def time() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Around]:
-    def authenticate(_: Any) -> Authenticator:
-        return Authenticator(AccessKeys(), region=REGION, services=SERVICES, is_loopback=True, read_wall_s=CLOCK.read)
+async def yard(tmp_path: Path, time: Clock) -> AsyncIterator[Around]:
+    def authenticate(client: AsyncClient) -> Authenticator:
+        return Authenticator(client, region=REGION, services=SERVICES, is_loopback=True, read_wall_s=time.read)
 
     async with around(tmp_path, authenticate=authenticate) as opened:
         yield opened
 
 
+async def make_key(yard: Around) -> tuple[str, str]:
+    answer = await yard.client.create_access_key()
+    return answer.access_key.id, answer.secret
+
+
 async def test_every_service_takes_the_right_key(yard: Around) -> None:
-    identity = await yard.call(yard.boto("sts", KEY_ID, SECRET).get_caller_identity)
-    assert identity["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/{KEY_ID}"
-    await yard.call(yard.boto("logs", KEY_ID, SECRET).describe_log_groups)
-    await yard.call(yard.boto("ecs", KEY_ID, SECRET).list_clusters)
-    await yard.call(yard.boto("ec2", KEY_ID, SECRET).describe_instances)
+    keys = await make_key(yard)
+    identity = await yard.call(yard.boto("sts", *keys).get_caller_identity)
+    assert identity["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/{keys[0]}"
+    await yard.call(yard.boto("logs", *keys).describe_log_groups)
+    await yard.call(yard.boto("ecs", *keys).list_clusters)
+    await yard.call(yard.boto("ec2", *keys).describe_instances)
 
 
-@pytest.mark.parametrize("service", ["sts", "logs", "ecs", "ec2"])
-async def test_wrong_keys_are_refused_in_each_services_own_form(yard: Around, service: str) -> None:
-    operation = {
-        "sts": "get_caller_identity",
-        "logs": "describe_log_groups",
-        "ecs": "list_clusters",
-        "ec2": "describe_instances",
-    }[service]
+async def test_tags_of_an_encoded_arn_are_signed_in_path_query_and_body(yard: Around) -> None:
+    batch = yard.boto("batch", *await make_key(yard))
+    arn = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/default"
+    await yard.call(batch.tag_resource, resourceArn=arn, tags={"größe ✓": "a b/c", "b+c": "d"})
+    await yard.call(batch.untag_resource, resourceArn=arn, tagKeys=["b+c", "none/of & these"])
+    assert await yard.call(batch.list_tags_for_resource, resourceArn=arn) == {"tags": {"größe ✓": "a b/c"}}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        ("batch", "describe_job_queues"),
+        ("sts", "get_caller_identity"),
+        ("logs", "describe_log_groups"),
+        ("ecs", "list_clusters"),
+        ("ec2", "describe_instances"),
+    ],
+)
+async def test_wrong_keys_are_refused_in_each_services_own_form(yard: Around, service: str, operation: str) -> None:
+    key_id, secret = await make_key(yard)
     told = {
         await yard.refused(getattr(yard.boto(service, *keys), operation))
-        for keys in ((KEY_ID, "wrong"), ("AKIDNOBODYNOBODY1234", SECRET))
+        for keys in ((key_id, "wrong"), ("AKIDNOBODYNOBODY1234", secret))
     }
     assert len(told) == 1, "nobody learns which keys there are"
     code, status, message = told.pop()
@@ -64,7 +83,22 @@ async def test_wrong_keys_are_refused_in_each_services_own_form(yard: Around, se
     assert message.startswith("The request signature we calculated does not match the signature you provided.")
 
 
-async def test_a_clock_that_is_off_is_told(yard: Around, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CLOCK, "offset_s", 310.0)
-    code, status, _ = await yard.refused(yard.boto("ecs", KEY_ID, SECRET).list_clusters)
+async def test_a_clock_that_is_off_is_told(yard: Around, time: Clock) -> None:
+    keys = await make_key(yard)
+    time.offset_s = 310
+    code, status, _ = await yard.refused(yard.boto("ecs", *keys).list_clusters)
     assert (code, status) == ("RequestTimeTooSkewed", 403)
+
+
+async def test_loopback_is_open_until_there_is_a_key_and_a_revoked_one_dies(yard: Around, time: Clock) -> None:
+    stranger = yard.boto("ecs")
+    await yard.call(stranger.list_clusters)
+    keys, other = await make_key(yard), await make_key(yard)
+    time.offset_s += OPEN_TTL_S
+    assert (await yard.refused(stranger.list_clusters))[0] == "SignatureDoesNotMatch"
+    known = yard.boto("ecs", *keys)
+    await yard.call(known.list_clusters)
+    await yard.client.revoke_access_key(keys[0])
+    time.offset_s += KEY_TTL_S
+    assert (await yard.refused(known.list_clusters))[0] == "SignatureDoesNotMatch"
+    await yard.call(yard.boto("ecs", *other).list_clusters)
