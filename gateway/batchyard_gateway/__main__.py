@@ -69,8 +69,8 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     callback=_reads(parse_region),
     help="For ARNs; signed requests must be for it.",
 )
-@click.option("--tls-cert", type=PEM, default="", help="Certificate and chain, as PEM: HTTPS instead of HTTP.")
-@click.option("--tls-key", type=PEM, default="", help="The certificate's key, as PEM.")
+@click.option("--tls-cert", type=PEM, help="Certificate and chain, as PEM: HTTPS instead of HTTP.")
+@click.option("--tls-key", type=PEM, help="The certificate's key, as PEM.")
 @click.option(
     "--calls-per-second",
     type=click.FloatRange(min=0),

@@ -191,8 +191,8 @@ def server(application: Starlette, config: Config) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             application,
-            ssl_certfile=config.tls_cert or None,
-            ssl_keyfile=config.tls_key or None,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
             http="h11",
             ws="none",
             lifespan="off",

@@ -20,7 +20,7 @@ class Config:
         controller: Address of the controller.
         account_id: Twelve digits, for ARNs.
         region: For ARNs of requests that name none, and the only one that signed requests may name.
-        tls_cert: File with the certificate and its chain, as PEM; empty means plain HTTP.
+        tls_cert: File with the certificate and its chain, as PEM; None means plain HTTP.
         tls_key: File with its key.
         calls_per_second: Most calls a second, over all callers; 0 means no limit.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -30,8 +30,8 @@ class Config:
     controller: str
     account_id: str = ACCOUNT_ID_DEFAULT
     region: str = REGION_DEFAULT
-    tls_cert: str = ""
-    tls_key: str = ""
+    tls_cert: str | None = None
+    tls_key: str | None = None
     calls_per_second: float = 0.0
     log_level: str = "info"
 

@@ -42,12 +42,13 @@ class Around:
         self.url = url
         self._boto: list[Any] = []
 
-    def boto(self, service: str, key_id: str = "test", secret: str = "test") -> Any:
+    def boto(self, service: str, key_id: str = "test", secret: str = "test", verify: str | None = None) -> Any:
         """Make a boto3 client that never tries twice."""
         client = boto3.client(
             service,
             region_name=REGION,
             endpoint_url=self.url,
+            verify=verify,
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
             config=BotoConfig(retries={"total_max_attempts": 1}, proxies={}),
@@ -110,7 +111,7 @@ class Around:
 
 @contextlib.asynccontextmanager
 async def around(
-    folder: Path, *, authenticate: Callable[[AsyncClient], Authenticate] = lambda _: anybody
+    folder: Path, *, authenticate: Callable[[AsyncClient], Authenticate] = lambda _: anybody, **settings: Any
 ) -> AsyncIterator[Around]:
     """Start a yard; all of it ends with the block."""
     async with MemoryController() as controller:
@@ -119,7 +120,7 @@ async def around(
         async with (
             AsyncClient(controller.address) as client,
             _agent(folder / "agent", controller.address),
-            _gateway(client, authenticate(client)) as url,
+            _gateway(client, authenticate(client), settings) as url,
         ):
             await _until_ready(client)
             yard = Around(client, url)
@@ -156,14 +157,14 @@ async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _gateway(client: AsyncClient, authenticate: Authenticate) -> AsyncIterator[str]:
-    config = Config(controller=client.address, account_id=ACCOUNT, region=REGION)
+async def _gateway(client: AsyncClient, authenticate: Authenticate, settings: dict[str, Any]) -> AsyncIterator[str]:
+    config = Config(controller=client.address, account_id=ACCOUNT, region=REGION, **settings)
     gateway = Gateway(config=config, client=client, services=SERVICES, authenticate=authenticate)
     with listen("127.0.0.1:0") as listener:
         web = server(build(gateway), config)
         serving = asyncio.create_task(web.serve([listener]))
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"{'https' if config.tls_cert else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             web.should_exit = True
             await serving

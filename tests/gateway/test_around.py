@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,10 +28,15 @@ async def test_a_task_leads_to_its_host(yard: Around) -> None:
     """The walk of Nextflow: environment, cluster, task, container instance, instance."""
     job = await yard.run("sh", "-c", "exit 3", definition="greet")
     (attempt,) = job.attempts
-    ecs, ec2 = yard.boto("ecs"), yard.boto("ec2")
+    batch, ecs, ec2 = yard.boto("batch"), yard.boto("ecs"), yard.boto("ec2")
     (cluster,) = (await yard.call(ecs.list_clusters))["clusterArns"]
     assert cluster == CLUSTER
     arn = NAMES.task("default", task_id(attempt.id))
+    (described,) = (await asyncio.to_thread(batch.describe_jobs, jobs=[job.id]))["jobs"]
+    told = described["attempts"][0]["container"]
+    assert (told["taskArn"], told["logStreamName"]) == (arn, attempt.log_stream_name)
+    (environment,) = (await yard.call(batch.describe_compute_environments))["computeEnvironments"]
+    assert environment["ecsClusterArn"] == cluster
     answer = await yard.call(ecs.describe_tasks, cluster=cluster, tasks=[arn])
     assert answer["failures"] == []
     (task,) = answer["tasks"]
@@ -38,6 +44,7 @@ async def test_a_task_leads_to_its_host(yard: Around) -> None:
     assert (task["cpu"], task["memory"], task["availabilityZone"]) == ("256", "64", "rack-1")
     assert task["startedAt"].timestamp() == attempt.started_at_ms / 1000
     assert task["containers"][0]["exitCode"] == 3
+    assert task["containerInstanceArn"] == told["containerInstanceArn"]
 
     answer = await yard.call(
         ecs.describe_container_instances, cluster=cluster, containerInstances=[task["containerInstanceArn"]]

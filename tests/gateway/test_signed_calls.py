@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from click.testing import CliRunner
 from tests.gateway.surroundings import ACCOUNT, REGION, Around, around
 from tests.gateway.test_signature import SERVICES
 
 from batchyard import AsyncClient
 from batchyard_agent import clock
+from batchyard_gateway.__main__ import main
 from batchyard_gateway.authentication import KEY_TTL_S, OPEN_TTL_S, Authenticator
 
 
@@ -102,3 +107,25 @@ async def test_loopback_is_open_until_there_is_a_key_and_a_revoked_one_dies(yard
     time.offset_s += KEY_TTL_S
     assert (await yard.refused(known.list_clusters))[0] == "SignatureDoesNotMatch"
     await yard.call(yard.boto("ecs", *other).list_clusters)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+async def test_with_a_certificate_the_gateway_speaks_tls_alone(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=gateway"]
+    making += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run(making, check=True, capture_output=True)
+    async with around(tmp_path, tls_cert=str(cert), tls_key=str(key)) as yard:
+        await yard.call(yard.boto("sts", verify=str(cert)).get_caller_identity)
+        plain = Around(yard.client, yard.url.replace("https", "http"))
+        with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
+            await plain.call(plain.boto("sts").get_caller_identity)
+        plain.close()
+
+
+def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.touch()
+    answer = CliRunner().invoke(main, ["--tls-cert", str(cert)])
+    assert answer.exit_code == 2
+    assert "--tls-cert and --tls-key belong together" in answer.output
