@@ -106,6 +106,7 @@ def _launch_spec(
         resources=_resources(container),
         gpu_uuids=tuple(claim.uuid for claim in gpus),
         log_path=log_path,
+        labels=dict(message.tags),
         log_bytes_max=LOG_BYTES_MAX,
         user=container.user,
         working_directory=container.working_directory,

@@ -78,7 +78,7 @@ class JobCalls:
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards.
             scheduling_priority: Order within its share.
-            propagate_tags: Whether the definition's tags become the job's too.
+            propagate_tags: Whether its tags, with the definition's, label its containers.
             tags: Tags of the job.
             annotations: Kept with the job and given back, never interpreted; added to
                 the definition's.

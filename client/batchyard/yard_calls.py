@@ -239,7 +239,7 @@ class YardCalls:
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
-            propagate_tags: Whether its tags become its jobs' too.
+            propagate_tags: Whether its tags, with the job's, label the containers of its jobs.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
         """

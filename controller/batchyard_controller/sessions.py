@@ -36,6 +36,7 @@ from .core import limits
 from .core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
 from .core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from .core.model import Attempt, Container, StoredSecret
+from .core.resolution import propagated_tags
 from .core.secrecy import find_secret
 from .core.variables import attempt_variables, log_stream_name
 from .core.world import World
@@ -339,4 +340,5 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         timeout_s=job.spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(job, attempt.id),
+        tags=dict(propagated_tags(job.spec)),
     )

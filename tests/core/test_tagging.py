@@ -11,7 +11,7 @@ from batchyard.errors import InvalidArgumentError, NotFoundError
 from batchyard.states import JobState
 from batchyard_controller.core import admission, reasons, tagging
 from batchyard_controller.core.model import JobDefinition, Pairs, ResourceKind
-from batchyard_controller.core.resolution import Submission
+from batchyard_controller.core.resolution import Submission, propagated_tags
 from batchyard_controller.core.validation import check_annotations, check_submission
 
 KINDS = {
@@ -95,13 +95,16 @@ def test_what_cannot_be_tagged(yard: Yard):
             tag(yard, kind, f"{name}9", (("a", "1"),))
 
 
-def test_tags_of_the_definition_go_on_to_the_job_if_asked(yard: Yard):
+def test_tags_go_on_to_the_containers_if_asked(yard: Yard):
     """The job's own win; the request's word on propagation wins over the definition's."""
     register(yard, container=container(), tags=(("a", "d"), ("b", "d")), propagate_tags=True)
     job = yard.submit(container=None, definition="d", tags=(("b", "j"), ("c", "j")))
-    assert job.spec.tags == (("a", "d"), ("b", "j"), ("c", "j"))
+    assert propagated_tags(job.spec) == (("a", "d"), ("b", "j"), ("c", "j"))
+    assert job.spec.tags == (("b", "j"), ("c", "j"))
+    tag(yard, ResourceKind.JOB, job.id, (("e", "later"),))
+    assert propagated_tags(job.spec) == (("a", "d"), ("b", "j"), ("c", "j"), ("e", "later"))
     job = yard.submit(container=None, definition="d", tags=(("b", "j"),), propagate_tags=False)
-    assert job.spec.tags == (("b", "j"),)
+    assert (propagated_tags(job.spec), job.spec.tags) == ((), (("b", "j"),))
 
 
 @pytest.mark.parametrize("array_size", [0, 3, 200])
@@ -109,7 +112,7 @@ def test_a_job_with_too_many_tags_to_propagate_is_taken_and_fails(yard: Yard, ar
     """As in AWS: more than 50 of job and definition move it to FAILED."""
     register(yard, container=container(), tags=many(30, "d"), propagate_tags=True)
     fits = yard.submit(container=None, definition="d", tags=many(20, "j"), array_size=array_size)
-    assert (len(fits.spec.tags), fits.state) == (50, JobState.PENDING if array_size else JobState.RUNNABLE)
+    assert (len(propagated_tags(fits.spec)), fits.state) == (50, JobState.PENDING if array_size else JobState.RUNNABLE)
     job = yard.submit(container=None, definition="d", tags=many(21, "j"), array_size=array_size)
     assert job.state is JobState.FAILED
     assert job.spec.tags == many(21, "j")

@@ -14,6 +14,7 @@ from batchyard.v1 import tag_pb2 as pb
 from batchyard_controller.core.reasons import TOO_MANY_TAGS
 
 from .controller import MemoryController, definition, environment, queue, submission
+from .hand_agent import HandAgent
 
 NAMES = {
     pb.RESOURCE_KIND_JOB_QUEUE: "default",
@@ -56,6 +57,16 @@ async def test_tags_come_and_go_and_outlive_a_restart(yard: MemoryController, ki
     await yard.until_deposed()
     await yard.until_leads()
     assert await _tags(yard, kind, name) == before | {"b": "3"}
+
+
+async def test_propagated_tags_are_told_to_the_host(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    await yard.definitions.RegisterJobDefinition(definition("train", tags={"a": "d", "b": "d"}, propagate_tags=True))
+    await yard.jobs.SubmitJob(submission(job_definition="train", tags={"b": "j"}))
+    (spec,) = await agent.hear_starts()
+    assert dict(spec.tags) == {"a": "d", "b": "j"}
+    await agent.leave()
 
 
 async def test_job_with_too_many_tags_to_propagate_fails_and_stays_so(yard: MemoryController) -> None:

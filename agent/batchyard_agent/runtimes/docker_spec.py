@@ -52,7 +52,8 @@ def container_body(spec: LaunchSpec, *, scope: str, cpu_count: int, network: str
     body: dict[str, Any] = {
         "Image": spec.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
-        "Labels": {HOST_LABEL: scope, ATTEMPT_LABEL: spec.attempt_id, JOB_LABEL: spec.job_id},
+        # Ours last, so that no tag can pass for one of them.
+        "Labels": {**spec.labels, HOST_LABEL: scope, ATTEMPT_LABEL: spec.attempt_id, JOB_LABEL: spec.job_id},
         "User": spec.user,
         "WorkingDir": spec.working_directory,
         "Tty": False,

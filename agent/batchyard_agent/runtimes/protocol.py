@@ -90,6 +90,7 @@ class LaunchSpec:
         log_path: File that receives stdout and stderr, appended as they come.
         log_bytes_max: Bytes kept; what comes later is dropped after a marker line.
         working_directory: Empty: the image's own, or the attempt's scratch folder.
+        labels: Of the container; processes have none.
         init: Run an init process as PID 1 in the container.
         shared_memory_mib: Size of /dev/shm; 0 means the engine's default.
         max_swap_mib: None: no swap.
@@ -112,6 +113,7 @@ class LaunchSpec:
     max_swap_mib: int | None = None
     swappiness: int | None = None
     ulimits: tuple[Ulimit, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     tmpfs: tuple[Tmpfs, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     privileged: bool = False

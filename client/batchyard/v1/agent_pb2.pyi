@@ -102,6 +102,22 @@ class AttemptSpec(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class TagsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     JOB_ID_FIELD_NUMBER: builtins.int
     NUMBER_FIELD_NUMBER: builtins.int
@@ -110,6 +126,7 @@ class AttemptSpec(google.protobuf.message.Message):
     TIMEOUT_S_FIELD_NUMBER: builtins.int
     GPUS_FIELD_NUMBER: builtins.int
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -128,6 +145,10 @@ class AttemptSpec(google.protobuf.message.Message):
     def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuClaim]:
         """Claimed for it, each with the thousandths it holds."""
 
+    @property
+    def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Propagated tags: labels of its container, where it has one."""
+
     def __init__(
         self,
         *,
@@ -139,9 +160,10 @@ class AttemptSpec(google.protobuf.message.Message):
         timeout_s: builtins.int = ...,
         gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
         log_stream_name: builtins.str = ...,
+        tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

@@ -49,7 +49,7 @@ from .model import (
     ResourceState,
     StateTimeLimit,
 )
-from .resolution import Submission, merge, resolve
+from .resolution import Submission, merge, propagated_tags, resolve
 from .secrecy import require_secrets
 from .validation import check_annotations, check_container, check_queue, refuse
 from .world import World
@@ -73,9 +73,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
     _refuse_fair_share(queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
-    has_too_many_tags = len(spec.tags) > limits.TAGS_MAX
-    if has_too_many_tags:
-        spec = replace(spec, tags=submission.tags)
+    has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
         check_container(violations, "container", spec.container, complete=True)
         check_annotations(violations, spec.annotations)

@@ -360,7 +360,12 @@ class JobDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class JobSpec:
-    """What all jobs of one kind share, resolved at submission; kept once in memory."""
+    """
+    What all jobs of one kind share, resolved at submission; kept once in memory.
+
+    Attributes:
+        definition_tags: Those of the definition, if they go on to the containers.
+    """
 
     queue: str
     container: Container
@@ -372,6 +377,7 @@ class JobSpec:
     scheduling_priority: int | None = None
     propagate_tags: bool = False
     tags: Pairs = ()
+    definition_tags: Pairs = ()
     annotations: Pairs = ()
 
 

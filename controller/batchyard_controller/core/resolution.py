@@ -84,10 +84,16 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         share_identifier=submission.share_identifier,
         scheduling_priority=template.scheduling_priority if priority is None else priority,
         propagate_tags=propagates,
-        tags=merge(template.tags, submission.tags) if propagates else submission.tags,
+        tags=submission.tags,
+        definition_tags=template.tags if propagates else (),
         annotations=merge(template.annotations, submission.annotations),
     )
     return spec, violations
+
+
+def propagated_tags(spec: JobSpec) -> Pairs:
+    """Return the tags that go on to the containers: the definition's and the job's, which win (AWS: propagateTags)."""
+    return merge(spec.definition_tags, spec.tags) if spec.propagate_tags else ()
 
 
 def merge(base: Pairs, over: Pairs) -> Pairs:

@@ -42,6 +42,11 @@ def host_config(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
     return config
 
 
+def test_tags_label_the_container_but_pass_for_no_label_of_ours() -> None:
+    labels = body(labels={"team": "yard", "batchyard.host": "another"})["Labels"]
+    assert (labels["team"], labels["batchyard.host"]) == ("yard", "host-1")
+
+
 def test_plain_attempt_is_translated_whole() -> None:
     assert body() == {
         "Image": "busybox:latest",
