@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Any
 
 import click
-import structlog
 
 import batchyard_agent
+from batchyard import program_log
 from batchyard.errors import InvalidArgumentError
 from batchyard_agent import app
-from batchyard_agent.config import OPTIONS, Config, config_from, file_defaults
+from batchyard_agent.config import OPTIONS, config_from, file_defaults
 from batchyard_agent.journal import StateDirectoryError
 from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
 
 ENVIRONMENT_PREFIX = "BATCHYARD_AGENT"
 
 
-def set_up_logging(config: Config) -> None:
-    """Have structlog write to stderr: for a person on a terminal, as key=value elsewhere."""
-    renderer: Any = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[config.log_level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 def run(**values: Any) -> None:
     """Run an agent with the values of the options."""
     config = config_from(values)
-    set_up_logging(config)
+    program_log.set_up(config.log_level)
     try:
         asyncio.run(app.run(config))
     except (StateDirectoryError, RuntimeUnavailableError) as error:

@@ -11,6 +11,7 @@ names, with ``_`` or ``-``. The client's one door to the environment.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,17 @@ def parse_address(address: str) -> str:
         violation = Violation("address", f"must be host:port or unix:/path, not {address!r}")
         raise InvalidArgumentError.from_violations([violation])
     return f"{host}:{port}"
+
+
+def is_loopback(listen: str) -> bool:
+    """Say whether nobody beyond this machine can reach a listener at this address."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost" or listen.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read(path: Path) -> dict[str, dict[str, object]]:

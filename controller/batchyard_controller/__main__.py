@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 
 import click
-import structlog
 
+from batchyard import program_log
 from batchyard.settings import defaults
 
 from .app import serve
@@ -16,30 +15,6 @@ from .config import DEFAULT_LISTEN, Config, default_store
 from .core.retention import DAY_MS, Retention
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
-
-
-def set_up_logging(level: str) -> None:
-    """
-    Have structlog write to stderr: for a person on a terminal, as key=value elsewhere.
-
-    Tracebacks are plain: the values of variables, which structlog shows by default,
-    may hold users' secrets, and cost seconds to print.
-    """
-    renderer: structlog.typing.Processor = structlog.processors.LogfmtRenderer(
-        key_order=["timestamp", "level", "event"]
-    )
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 @click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_CONTROLLER", "show_default": True})
@@ -65,7 +40,7 @@ def main(
     listen: str, store: str, metrics: str, secrets_key: str, keep_jobs_days: float, keep_jobs: int, log_level: str
 ) -> None:
     """Run the Batchyard controller."""
-    set_up_logging(log_level)
+    program_log.set_up(log_level)
     failed = False
     try:
         retention = Retention(age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs)

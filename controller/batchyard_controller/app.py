@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from batchyard.ids import JobId, uuid7
+from batchyard.settings import is_loopback
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
@@ -37,7 +38,7 @@ from batchyard.v1 import (
     tag_pb2_grpc,
 )
 
-from .config import Config, is_loopback, without_login
+from .config import Config, without_login
 from .core.model import Instant
 from .leadership import Office, hold_office
 from .metrics import Metrics

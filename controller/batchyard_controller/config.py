@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -47,14 +46,3 @@ def default_store() -> str:
 def without_login(store: str) -> str:
     """Return a store URL as it may be logged."""
     return re.sub(r"//[^/@]*@", "//", store)
-
-
-def is_loopback(listen: str) -> bool:
-    """Say whether nobody beyond this machine can reach a listener."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost" or listen.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
-import structlog
 
-from batchyard import settings
+from batchyard import program_log, settings
 from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, parse_account_id, parse_region
 from batchyard.errors import InvalidArgumentError
 
@@ -19,25 +17,6 @@ from .app import serve
 from .config import DEFAULT_LISTEN, Config, parse_listen
 
 PEM = click.Path(exists=True, dir_okay=False)
-
-
-def set_up_logging(level: str) -> None:
-    """Have structlog write to stderr: for a person on a terminal, as key=value elsewhere."""
-    renderer: structlog.typing.Processor = structlog.processors.LogfmtRenderer(
-        key_order=["timestamp", "level", "event"]
-    )
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
@@ -83,7 +62,7 @@ def main(**values: Any) -> None:
     config = Config(**values)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise click.UsageError("--tls-cert and --tls-key belong together")
-    set_up_logging(config.log_level)
+    program_log.set_up(config.log_level)
     try:
         asyncio.run(serve(config))
     except OSError as err:

@@ -25,11 +25,12 @@ from starlette.routing import BaseRoute, Route
 
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
+from batchyard.settings import is_loopback
 
 from . import ec2, ecs, logs, sts
 from .authentication import Authenticator
 from .batch.operations import SERVICE as BATCH
-from .config import Config, is_loopback, split_listen
+from .config import Config, split_listen
 from .errors import ApiError, ClientException, ServerException, TooManyRequestsException
 from .routing import find_service, region_of
 from .services import Authenticate, Context, Operation, Service, anybody

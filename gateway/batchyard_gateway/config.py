@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT
@@ -58,14 +57,3 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
         raise ValueError(f"must be host:port, not {listen!r}")
     return host.strip("[]"), int(port)
-
-
-def is_loopback(listen: str) -> bool:
-    """Say whether nobody beyond this machine can reach a listener."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
