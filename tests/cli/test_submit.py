@@ -17,6 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from tests.cli.conftest import Run
 from tests.sdk.yard import World, Yard
 
+from batchyard.cli.progress import Progress
 from batchyard.cli.submit import derived_name
 from batchyard.v1 import job_pb2 as pb
 
@@ -355,6 +356,16 @@ def test_wait_gives_up_with_124(run: Run, yard: Yard) -> None:
 def test_wait_for_an_unknown_job_exits_3(run: Run) -> None:
     result = run("wait", "nothing")
     assert (result.code, result.err) == (3, "batchyard: no such job: nothing\n")
+
+
+def test_a_change_that_comes_after_the_waiting_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The client's thread may be about to tell one while an interrupt is answered."""
+    event = pb.JobEvent(job=pb.JobSummary(id="j", state=pb.JOB_STATE_RUNNABLE))
+    with Progress(["j"]) as shown:
+        shown.on_event(event)
+    event.job.state = pb.JOB_STATE_RUNNING
+    shown.on_event(event)
+    assert capsys.readouterr().err == "batchyard: j: RUNNABLE\n"
 
 
 def test_an_interrupt_leaves_the_job_running(yard: Yard) -> None:

@@ -8,6 +8,7 @@ a status line that changes on a terminal, else a line for each change.
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ class Progress:
     Shows a tally on stderr while jobs are waited for; a context manager.
 
     Where stderr is no terminal, counts of many jobs are written once a second at
-    most: an array of ten thousand would fill a log with its children's moves.
+    most: an array of ten thousand would fill a log with its children's moves. Changes
+    come in the client's thread; after an interrupt they may come late, and are not shown.
     """
 
     def __init__(self, job_ids: Sequence[str]) -> None:
@@ -97,11 +99,15 @@ class Progress:
         self._shown = ""
         self._show_again_at_s = 0.0
         self._status: Status | None = None
+        self._lock = threading.Lock()
+        self._is_left = False
 
     def on_event(self, event: JobEvent) -> None:
-        """Show a change."""
-        self._tally.see(event)
-        self._show()
+        """Show a change, unless nobody waits any longer."""
+        with self._lock:
+            if not self._is_left:
+                self._tally.see(event)
+                self._show()
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -114,6 +120,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._lock:
+            self._is_left = True
         if self._status is not None:
             self._status.stop()
 
