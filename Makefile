@@ -28,7 +28,7 @@ test: $(READY) ## All tests, with real etcd and Docker where they may be install
 	@bash scripts/with-services.sh $(BIN)/pytest $(ARGS)
 
 test-core: $(READY) ## The pure tests only; seconds
-	$(BIN)/pytest tests/core tests/agent/core $(ARGS)
+	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)
 
 lint: $(READY) ## Style, import rules, types, contract, fresh stubs
 	$(BIN)/ruff check .

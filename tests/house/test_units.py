@@ -23,8 +23,8 @@ def service_section(unit: Path) -> dict[str, str]:
     return dict(parser["Service"])
 
 
-def test_there_are_units_for_controller_and_agent() -> None:
-    assert [unit.name for unit in UNITS] == ["batchyard-agent.service", "batchyard-controller.service"]
+def test_there_are_units_for_all_programs() -> None:
+    assert [unit.name for unit in UNITS] == [f"batchyard-{name}.service" for name in ("agent", "controller", "gateway")]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
