@@ -307,6 +307,14 @@ def test_revisions_count_on_and_are_found_by_name_and_status(batch: Any) -> None
 # Jobs -----------------------------------------------------------------------------
 
 
+def test_an_empty_map_of_tags_is_none_for_what_is_new(yard: Yard) -> None:
+    """The model asks for one at least; AWS takes none, and Airflow sends none with every job."""
+    assert yard.job(yard.submit(tags={}))["tags"] == {}
+    yard.batch.create_compute_environment(**environment("bare"), tags={})
+    yard.batch.create_job_queue(**queue("bare"), tags={})
+    yard.batch.register_job_definition(**definition("bare"), tags={})
+
+
 def test_a_job_that_waits_has_no_times_and_says_why(yard: Yard) -> None:
     yard.submit("head")
     job = yard.job(yard.submit(tags={"a": "b"}, propagateTags=True, timeout={"attemptDurationSeconds": 61}))

@@ -365,6 +365,7 @@ def test_tags_need_a_resource(shared: Yard) -> None:
     batch = shared.batch
     assert refusal(batch.list_tags_for_resource, resourceArn="q") == "Invalid ARN: q"
     assert "not found" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/nobody", tags={"a": "b"})
+    assert "at 'tags' failed" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/q", tags={})
     policy = f"{ARN}scheduling-policy/p"
     assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=policy)
 

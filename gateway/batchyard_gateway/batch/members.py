@@ -8,11 +8,14 @@ offer are ``Anything``, and are refused where they are given.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .shapes import Anything, Flag, Items, Shape, Structure, Table, Text, Whole, Words
 
 TEXT, WHOLE, LONG, FLAG, ANYTHING = Text(), Whole(), Whole(64), Flag(), Anything()
 TEXTS, TABLE = Items(TEXT), Table()
-TAGS = Table(Text(1, 128), Text(0, 256), 1, 50)
+TAGS = Table(Text(1, 128), Text(0, 256), 0, 50)
+"""Tags of something new: the model asks for one at least, yet AWS takes none, and Airflow sends none."""
 STATE = Words(("ENABLED", "DISABLED"))
 JOB_STATUS = Words(("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"))
 
@@ -365,5 +368,5 @@ STOP_JOBS = Structure({"jobs*": TEXTS, "reason*": TEXT})
 # Tags -----------------------------------------------------------------------------
 
 LIST_TAGS = Structure({"resourceArn*": TEXT})
-TAG_RESOURCE = Structure({"resourceArn*": TEXT, "tags*": TAGS})
+TAG_RESOURCE = Structure({"resourceArn*": TEXT, "tags*": replace(TAGS, count_min=1)})
 UNTAG_RESOURCE = Structure({"resourceArn*": TEXT, "tagKeys*": Items(Text(1, 128), 1, 50)})
