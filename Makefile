@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Handed on to pytest: make test ARGS="-k lifecycle"
 ARGS   ?=
 # What mypy checks.
-TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/contract tests/e2e tests/gateway tests/house tests/sdk tests/services
+TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/test_tools.py tests/clients/tools.py tests/contract tests/e2e tests/gateway tests/house tests/sdk tests/services
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean

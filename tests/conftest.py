@@ -1,8 +1,8 @@
 """
-Services that tests need: the markers ``etcd``, ``docker`` and ``gpu``.
+Services that tests need: the markers ``etcd``, ``docker``, ``pypi`` and ``gpu``.
 
 A marked test is skipped with a plain sentence where its service is missing. Law:
-in CI (``CI=true``) an ``etcd`` or ``docker`` test that is skipped, for whatever
+in CI (``CI=true``) a test that is skipped for anything but a GPU, for whatever
 reason, has failed. Servers are started elsewhere: etcd by the tests
 themselves, a Docker Engine by ``make test``.
 """
@@ -17,13 +17,14 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.parse
 from collections.abc import Generator
 
 import pytest
 
-REQUIRED_IN_CI = ("etcd", "docker")
-"""Services that .ci/run can install itself. A GPU it cannot."""
+REQUIRED_IN_CI = ("etcd", "docker", "pypi")
+"""Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
 def is_safe_etcd(version: tuple[int, int, int]) -> bool:
@@ -77,7 +78,14 @@ def why_no_gpu() -> str:
     return "" if answer.returncode == 0 and answer.stdout.strip() else "the NVIDIA driver finds no GPU"
 
 
-CHECKS = {"etcd": why_no_etcd, "docker": why_no_docker, "gpu": why_no_gpu}
+def why_no_pypi() -> str:
+    """Return why pip can reach no index of packages; empty when it can."""
+    line = [sys.executable, "-m", "pip", "index", "versions", "--retries", "1", "--timeout", "15", "luigi"]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    return "" if answer.returncode == 0 else "pip reaches no index of packages"
+
+
+CHECKS = {"etcd": why_no_etcd, "docker": why_no_docker, "pypi": why_no_pypi, "gpu": why_no_gpu}
 
 
 @functools.cache

@@ -1,0 +1,86 @@
+"""One ``batchyard up`` for all tools, with plain processes, and boto3 as a witness of what they did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from tests.e2e.programs import Program, quiet_port, until
+from tests.e2e.yard import sweep_attempts
+
+REGION = "us-east-1"
+DEFINITIONS: Mapping[str, tuple[str, ...]] = {
+    "say": ("echo", "said", "Ref::word"),
+    "fail": ("sh", "-c", "echo it broke; exit 3"),
+    "index": ("sh", "-c", "echo index $AWS_BATCH_JOB_ARRAY_INDEX"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yard:
+    """
+    A yard as tools see it.
+
+    Attributes:
+        variables: All that a tool is told of it.
+        batch: boto3's client of it.
+    """
+
+    variables: Mapping[str, str]
+    batch: Any
+
+    def endings(self, name: str) -> list[str]:
+        """Return how the jobs of a name ended, oldest first; the name may end with ``*``."""
+        filters = [{"name": "JOB_NAME", "values": [name]}]
+        jobs = self.batch.list_jobs(jobQueue="default", filters=filters)["jobSummaryList"]
+        return [job["status"] for job in reversed(jobs)]
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Return a yard that runs, with a definition for each of ``DEFINITIONS``."""
+    folder = tmp_path_factory.mktemp("yard")
+    address, http = f"127.0.0.1:{quiet_port()}", f"127.0.0.1:{quiet_port()}"
+    flags = ("--listen", address, "--http", http, "--runtimes", "process", "--state-dir", str(folder / "state"))
+    up = Program("up", [sys.executable, "-m", "batchyard", "up", *flags], folder / "up.log")
+    up.start()
+    try:
+        until(lambda: "ready at" in up.text(), "the yard is ready", 60.0)
+        yield _open(f"http://{http}")
+        assert up.stop() == 0
+    finally:
+        up.sweep()
+        sweep_attempts(folder / "state" / "agent-1")
+
+
+def _open(url: str) -> Yard:
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": REGION}
+    batch = boto3.client(
+        "batch", endpoint_url=url, region_name=REGION, aws_access_key_id="any", aws_secret_access_key="any"
+    )
+    for name, command in DEFINITIONS.items():
+        batch.register_job_definition(
+            jobDefinitionName=name,
+            type="container",
+            containerProperties=container(command),
+        )
+    return Yard(variables={"AWS_ENDPOINT_URL": url, **keys}, batch=batch)
+
+
+def container(command: tuple[str, ...]) -> dict[str, Any]:
+    """Return the properties of a plain process."""
+    requirements = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
+    return {"image": "process://", "command": list(command), "resourceRequirements": requirements}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return where a tool runs: nothing of ours is in it."""
+    made = tmp_path / "work"
+    made.mkdir()
+    return made
