@@ -2,7 +2,7 @@
 Services that tests need: the markers ``etcd``, ``docker``, ``pypi`` and ``gpu``.
 
 A marked test is skipped with a plain sentence where its service is missing. Law:
-in CI (``CI=true``) a test that is skipped for anything but a GPU, for whatever
+in CI (``CI=true``) an ``etcd``, ``docker`` or ``pypi`` test that is skipped, for whatever
 reason, has failed. Servers are started elsewhere: etcd by the tests
 themselves, a Docker Engine by ``make test``.
 """

@@ -13,10 +13,11 @@ import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
+NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
 
 
 def run_marked(folder: Path, marker: str, body: str = "pass", **environment: str) -> str:
-    """Run one marked test without etcd on PATH or an engine, and return pytest's words."""
+    """Run one marked test without etcd on PATH, an engine or an index of packages, and return pytest's words."""
     shutil.copy(CONFTEST, folder / "conftest.py")
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -ra\nmarkers = {marker}: a service\n")
     (folder / "test_it.py").write_text(f"import pytest\n\n@pytest.mark.{marker}\ndef test_it():\n    {body}\n")
@@ -26,7 +27,7 @@ def run_marked(folder: Path, marker: str, body: str = "pass", **environment: str
         text=True,
         check=False,
         cwd=folder,
-        env={"PATH": str(folder), "DOCKER_HOST": NO_ENGINE, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        env={"PATH": str(folder), "DOCKER_HOST": NO_ENGINE, "PYTHONDONTWRITEBYTECODE": "1"} | NO_INDEX | environment,
         timeout=50,
     )
     return answer.stdout + answer.stderr
@@ -41,7 +42,12 @@ def put_fake_etcd(folder: Path, version: str) -> None:
 
 @pytest.mark.parametrize(
     ("marker", "sentence"),
-    [("etcd", "no etcd on PATH"), ("docker", "no Docker Engine answers"), ("gpu", "no NVIDIA driver")],
+    [
+        ("etcd", "no etcd on PATH"),
+        ("docker", "no Docker Engine answers"),
+        ("pypi", "pip reaches no index"),
+        ("gpu", "no NVIDIA driver"),
+    ],
 )
 def test_missing_service_skips_with_a_sentence(tmp_path: Path, marker: str, sentence: str) -> None:
     words = run_marked(tmp_path, marker)
@@ -49,7 +55,7 @@ def test_missing_service_skips_with_a_sentence(tmp_path: Path, marker: str, sent
     assert sentence in words
 
 
-@pytest.mark.parametrize("marker", ["etcd", "docker"])
+@pytest.mark.parametrize("marker", ["etcd", "docker", "pypi"])
 def test_missing_service_fails_in_ci(tmp_path: Path, marker: str) -> None:
     words = run_marked(tmp_path, marker, CI="true")
     assert "must run in CI" in words
