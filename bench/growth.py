@@ -62,7 +62,7 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
     sizes = [1_000, 10_000] if scale.is_quick else [1_000, 10_000, 100_000, 1_000_000]
     for kind, is_array in (("single jobs", False), ("array children", True)):
         base: Row | None = None
-        for size in sizes if is_array else sizes[:3]:
+        for size in sizes:
             row = await in_own_process(run, size, is_array)
             base = base or row
             yield Figure(
