@@ -13,7 +13,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from batchyard.states import ACTIVE_STATES, FINAL_STATES, JobState
+from batchyard.states import ACTIVE_STATES, FINAL_STATES, WAITING_STATES, JobState
 
 from . import reasons
 from .children import CHUNK, RestEnd
@@ -32,8 +32,6 @@ from .model import Instant, Job
 from .world import World, unit_group
 
 Out = list[Command]
-
-_HELD = frozenset({JobState.SUBMITTED, JobState.PENDING, JobState.RUNNABLE})
 
 
 class Progress:
@@ -234,7 +232,7 @@ class Progress:
             return
         children = self._world.children[job.id]
         self._note(job, range((first + CHUNK - 1) // CHUNK))
-        for index in children.noted(_HELD):
+        for index in children.noted(WAITING_STATES):
             if index >= first and allows(children.state(index), trigger):
                 self._end(job, index, trigger, reason)
         self._fail_rest(job, trigger, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from batchyard.ids import HostId, JobId, child_id, split_job_id
+from batchyard.ids import HostId, child_id
 from batchyard.runtimes import runtime_of
 from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
@@ -181,11 +181,11 @@ def waiting_reason(world: World, job: Job, index: int | None) -> str:
 
 
 def _child_reason(world: World, job: Job, index: int) -> str:
-    others = [JobId(child_id(o, index)) for o in counterparts(job) if o in world.children]
+    others = [(other, index) for other in counterparts(job) if other in world.children]
     if index > 0 and is_sequential(job):
-        others.append(child_id(job.id, index - 1))
-    states = {other: world.children[split_job_id(other)[0]].state(split_job_id(other)[1] or 0) for other in others}
-    waited = [f"{other} ({state})" for other, state in states.items() if not state.is_final]
+        others.append((job.id, index - 1))
+    states = [(child_id(other, i), world.children[other].state(i)) for other, i in others]
+    waited = [f"{child} ({state})" for child, state in states if not state.is_final]
     if waited:
         return f"waits for {', '.join(waited)}"
     return f"waits for its turn: at most {job.array_concurrency} children of the array at once"

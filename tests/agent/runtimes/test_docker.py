@@ -234,15 +234,13 @@ async def open_host(scope: str, seen: Seen, tmp_path: Path) -> AsyncIterator[Doc
 
 async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: Spec, tmp_path: Path) -> None:
     (tmp_path / "open" / "in" / "given").write_text("given\n")
-    script = (
-        "cat /in/given; (: > /in/x) 2>/dev/null || echo read-only; echo made > /out/made; : > /work/x && echo scratch"
-    )
+    script = "cat /in/given; (: > /in/x) 2>/dev/null || echo read-only; echo made > /out/made; : > /scratch/x && echo scratch"
     one = spec(
         *("a#1", "sh", "-c", script),
         mounts=(
             Mount(container_path="/in", host_path=str(tmp_path / "open" / "in"), read_only=True),
             Mount(container_path="/out", host_path=str(tmp_path / "open")),
-            Mount(container_path="/work"),
+            Mount(container_path="/scratch"),
         ),
     )
     await open_host.launch(one)
@@ -254,7 +252,7 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
 async def test_scratch_goes_with_the_attempt(
     open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
-    await open_host.launch(spec("a#1", "true", mounts=(Mount(container_path="/work"),)))
+    await open_host.launch(spec("a#1", "true", mounts=(Mount(container_path="/scratch"),)))
     await seen.end_of("a#1")
     (mount,) = api.inspect_container(container_name("a#1"))["Mounts"]
     await open_host.remove("a#1")
