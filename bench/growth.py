@@ -19,7 +19,6 @@ from tests.core.yard import container, facts
 
 from batchyard.ids import HostId, JobId, uuid7
 from batchyard.states import EndCause
-from batchyard_controller.core.admission import submit_job
 from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
@@ -29,13 +28,16 @@ from batchyard_controller.core.events import (
     QueueChanged,
     Report,
 )
-from batchyard_controller.core.model import AttemptEnd, ComputeEnvironment, EnvironmentOrder, Instant, JobQueue
-from batchyard_controller.core.placement import make_plan
-from batchyard_controller.core.reactor import apply
-from batchyard_controller.core.recovery import restore
-from batchyard_controller.core.resolution import Submission
-from batchyard_controller.core.retention import Retention
-from batchyard_controller.core.world import World
+from batchyard_controller.core.jobs.resolution import Submission
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.plan import make_plan
+from batchyard_controller.core.reactor.apply import apply
+from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.requests.submissions import submit_job
+from batchyard_controller.core.world.world import World
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
 from batchyard_controller.store.protocol import Put

@@ -9,10 +9,10 @@ import click
 
 from batchyard import program_log
 from batchyard.settings import defaults
+from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from .app import serve
 from .config import DEFAULT_LISTEN, Config, default_store
-from .core.retention import DAY_MS, Retention
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 

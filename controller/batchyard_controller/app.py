@@ -37,10 +37,10 @@ from batchyard.v1 import (
     tag_pb2,
     tag_pb2_grpc,
 )
+from batchyard_controller.core.model.values import Instant
 
 from .config import Config, without_login
-from .core.model import Instant
-from .leadership import Office, hold_office
+from .leadership import Leadership, lead
 from .metrics import Metrics
 from .services.access_keys import AccessKeys
 from .services.definitions import JobDefinitions
@@ -84,7 +84,7 @@ def new_job_id() -> JobId:
     return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
 
 
-def build_server(office: Office, sessions: Sessions, vault: Vault) -> grpc.aio.Server:
+def build_server(leadership: Leadership, sessions: Sessions, vault: Vault) -> grpc.aio.Server:
     """Put all services on one server."""
     server = grpc.aio.server(
         interceptors=(ErrorInterceptor(),),
@@ -96,16 +96,20 @@ def build_server(office: Office, sessions: Sessions, vault: Vault) -> grpc.aio.S
             ("grpc.so_reuseport", 0),
         ),
     )
-    compute_environment_pb2_grpc.add_ComputeEnvironmentServiceServicer_to_server(ComputeEnvironments(office), server)
-    job_queue_pb2_grpc.add_JobQueueServiceServicer_to_server(JobQueues(office), server)
-    job_definition_pb2_grpc.add_JobDefinitionServiceServicer_to_server(
-        JobDefinitions(office, lambda: clock().wall_ms), server
+    compute_environment_pb2_grpc.add_ComputeEnvironmentServiceServicer_to_server(
+        ComputeEnvironments(leadership), server
     )
-    job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(office, sessions, new_job_id, lambda: clock().wall_ms), server)
-    host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(office, sessions, clock), server)
-    tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(office), server)
-    secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(office, vault), server)
-    access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(AccessKeys(office, vault), server)
+    job_queue_pb2_grpc.add_JobQueueServiceServicer_to_server(JobQueues(leadership), server)
+    job_definition_pb2_grpc.add_JobDefinitionServiceServicer_to_server(
+        JobDefinitions(leadership, lambda: clock().wall_ms), server
+    )
+    job_pb2_grpc.add_JobServiceServicer_to_server(
+        Jobs(leadership, sessions, new_job_id, lambda: clock().wall_ms), server
+    )
+    host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(leadership, sessions, clock), server)
+    tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
+    secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
+    access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(AccessKeys(leadership, vault), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
@@ -124,9 +128,9 @@ async def serve(config: Config) -> None:
     store = open_store(config.store)
     vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
-    office = Office()
-    sessions = Sessions(office, vault)
-    server = build_server(office, sessions, vault)
+    leadership = Leadership()
+    sessions = Sessions(leadership, vault)
+    server = build_server(leadership, sessions, vault)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     _listen(server, config.listen)
@@ -139,9 +143,9 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
         terms = group.create_task(
-            hold_office(store, candidate, office, sessions.open_term, clock, metrics, config.retention)
+            lead(store, candidate, leadership, sessions.open_term, clock, metrics, config.retention)
         )
-        reporter = group.create_task(_report_health(office, healthy))
+        reporter = group.create_task(_report_health(leadership, healthy))
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
@@ -157,11 +161,13 @@ async def _first_done(stop: asyncio.Event, terms: asyncio.Task[None]) -> None:
     waiter.cancel()
 
 
-async def _report_health(office: Office, healthy: health.aio.HealthServicer) -> None:
+async def _report_health(leadership: Leadership, healthy: health.aio.HealthServicer) -> None:
     """Answer SERVING while this controller leads."""
     while True:
-        change = office.change
-        status = health_pb2.HealthCheckResponse.SERVING if office.leads else health_pb2.HealthCheckResponse.NOT_SERVING
+        change = leadership.change
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if leadership.leads else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         for service in ("", *SERVICES):
             await healthy.set(service, status)
         await change.wait()

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .core.retention import Retention
+from batchyard_controller.core.jobs.retention import Retention
 
 DEFAULT_LISTEN = "127.0.0.1:8470"
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from batchyard.errors import UnavailableError
+from batchyard_controller.core.commands import Command
+from batchyard_controller.core.events import Event, Planned, Ticked
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.plan import make_plan
+from batchyard_controller.core.reactor.apply import apply
+from batchyard_controller.core.world.world import World
 
-from .core.commands import Command
-from .core.events import Event, Planned, Ticked
-from .core.model import Instant
-from .core.placement import make_plan
-from .core.reactor import apply
-from .core.world import World
 from .metrics import Metrics
 from .store.codec import encode_touched
 from .store.protocol import Store
@@ -37,7 +37,7 @@ TURN_MAX = 2000
 TICK_S = 1.0
 
 
-class Outlet(Protocol):
+class CommandSink(Protocol):
     """Carries out commands. Must not block and must not raise."""
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
@@ -71,12 +71,12 @@ class Driver:
     """Runs one term of leadership over one world."""
 
     def __init__(
-        self, store: Store, epoch: int, world: World, outlet: Outlet, clock: Callable[[], Instant], metrics: Metrics
+        self, store: Store, epoch: int, world: World, sink: CommandSink, clock: Callable[[], Instant], metrics: Metrics
     ) -> None:
         self.epoch = epoch
         self._store = store
         self._world = world
-        self._outlet = outlet
+        self._sink = sink
         self._clock = clock
         self._metrics = metrics
         self._inbox: list[_Request | Event] = []
@@ -170,7 +170,7 @@ class Driver:
         if self._world.wants_plan:
             self._plan(now, turn)
         await self._commit()
-        self._outlet.carry_out(self._world, turn.commands)
+        self._sink.carry_out(self._world, turn.commands)
         for answer, value in turn.answers:
             if not answer.done():
                 answer.set_result(value)

@@ -14,12 +14,12 @@ from collections.abc import Callable
 import structlog
 
 from batchyard.errors import UnavailableError
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.world.world import World
 
-from .core.model import Instant
-from .core.recovery import restore
-from .core.retention import Retention
-from .core.world import World
-from .driver import Driver, Outlet
+from .driver import CommandSink, Driver
 from .metrics import Metrics
 from .store.codec import load_records
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
@@ -27,11 +27,11 @@ from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerEr
 PAUSE_S = 0.5
 """Between a failed term and the next campaign."""
 
-OpenOutlet = Callable[[int], Outlet]
+OpenSink = Callable[[int], CommandSink]
 """Begins a term of the given epoch for hosts and watchers."""
 
 
-class Office:
+class Leadership:
     """Where services find the driver of the present term, if there is one."""
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class Office:
         self._change = asyncio.Event()
 
 
-async def hold_office(
+async def lead(
     store: Store,
     candidate: str,
-    office: Office,
-    open_outlet: OpenOutlet,
+    leadership: Leadership,
+    open_sink: OpenSink,
     clock: Callable[[], Instant],
     metrics: Metrics,
     retention: Retention,
@@ -97,7 +97,7 @@ async def hold_office(
             world = restore(await load_records(store), clock(), retention)
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, office, open_outlet(epoch), clock, metrics)
+            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -112,14 +112,14 @@ async def _serve_term(
     store: Store,
     epoch: int,
     world: World,
-    office: Office,
-    outlet: Outlet,
+    leadership: Leadership,
+    sink: CommandSink,
     clock: Callable[[], Instant],
     metrics: Metrics,
 ) -> None:
     """Run one term to its end, which is always a StoreError."""
-    driver = Driver(store, epoch, world, outlet, clock, metrics)
-    office.enter(driver)
+    driver = Driver(store, epoch, world, sink, clock, metrics)
+    leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(driver.run())
@@ -130,8 +130,8 @@ async def _serve_term(
             raise
         raise _first(group) from group
     finally:
-        office.leave()
-        outlet.close()
+        leadership.leave()
+        sink.close()
 
 
 async def _watch_lease(store: Store) -> None:

@@ -29,20 +29,22 @@ from batchyard.ids import AttemptId, HostId, is_uuid
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2, job_definition_pb2
+from batchyard_controller.core import limits
+from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
+from batchyard_controller.core.jobs.resolution import propagated_tags
+from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
+from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.secrets import StoredSecret
+from batchyard_controller.core.requests.secrecy import find_secret
+from batchyard_controller.core.world.world import World
 
 from .convert.containers import container_message
 from .convert.hosts import host_facts, reports
-from .core import limits
-from .core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
-from .core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
-from .core.model import Attempt, Container, StoredSecret
-from .core.resolution import propagated_tags
-from .core.secrecy import find_secret
-from .core.variables import attempt_variables, log_stream_name
-from .core.world import World
 from .driver import Driver
-from .feed import Feed
-from .leadership import Office
+from .leadership import Leadership
+from .move_log import MoveLog
 from .vault import Vault
 
 STOP_GRACE_S = 30
@@ -113,26 +115,26 @@ class _Session:
 
 
 class Sessions(rpc.AgentServiceServicer):
-    """All sessions of this controller, term after term; the driver's outlet."""
+    """All sessions of this controller, term after term; the driver's sink."""
 
-    def __init__(self, office: Office, vault: Vault) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, vault: Vault) -> None:
+        self._leadership = leadership
         self._vault = vault
         self._numbers = count(1)
         self._sessions: dict[HostId, _Session] = {}
         self._usage: dict[HostId, host_pb2.HostUsage] = {}
         self._epoch = 0
-        self.feed = Feed(0)
+        self.moves = MoveLog(0)
 
     def open_term(self, epoch: int) -> Sessions:
         """Begin a term; agents connect from now on."""
         self._epoch = epoch
-        self.feed = Feed(epoch)
+        self.moves = MoveLog(epoch)
         return self
 
     def close(self) -> None:
         """End the term: agents have to say again what they keep."""
-        self.feed.close()
+        self.moves.close()
         for session in self._sessions.values():
             session.end()
         self._sessions.clear()
@@ -147,10 +149,10 @@ class Sessions(rpc.AgentServiceServicer):
         self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Any
     ) -> AsyncIterator[pb.ConnectResponse]:
         """Serve one agent until either side has enough."""
-        driver = self._office.driver
+        driver = self._leadership.driver
         first = await anext(request_iterator, None)
         hello = await _check_hello(driver, first)
-        if self._office.driver is not driver:
+        if self._leadership.driver is not driver:
             raise UnavailableError("another term began meanwhile; try again")
         session = self._begin(driver, hello)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
@@ -244,7 +246,7 @@ class Sessions(rpc.AgentServiceServicer):
             session = self._sessions.get(command.host_id)
             if session is not None:
                 _send(session, world, command)
-        self.feed.publish(moves)
+        self.moves.publish(moves)
 
     async def read_log(
         self, host_id: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool

@@ -22,8 +22,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from batchyard.errors import FailedPreconditionError
+from batchyard_controller.core.model.secrets import Sealed
 
-from .core.model import Sealed
 from .store.keys import key_of
 
 KEY_BYTES = 32

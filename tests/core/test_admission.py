@@ -14,23 +14,21 @@ from batchyard.errors import (
     NotFoundError,
 )
 from batchyard.resources import Resources
-from batchyard_controller.core import admission
 from batchyard_controller.core.events import QueueChanged
-from batchyard_controller.core.model import (
-    ComputeEnvironment,
-    Container,
+from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.jobs import (
     Dependency,
     DependencyType,
-    EnvironmentOrder,
     ExitAction,
     ExitRule,
     JobDefinition,
-    JobQueue,
-    ResourceState,
     RetryStrategy,
 )
-from batchyard_controller.core.resolution import Overrides, Submission
-from batchyard_controller.core.validation import check_queue, check_submission
+from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue, ResourceState
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.settings_rules import check_queue
 
 GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
 
@@ -151,7 +149,7 @@ def test_a_repeated_request_returns_the_first_job(yard: Yard):
 
 
 def register(yard: Yard, **fields: Any) -> JobDefinition:
-    event = admission.register_definition(yard.world, JobDefinition(name="d", revision=0, **fields))
+    event = settings.register_definition(yard.world, JobDefinition(name="d", revision=0, **fields))
     yard.apply(event)
     return event.definition
 
@@ -160,7 +158,7 @@ def test_definitions_have_revisions_that_never_repeat(yard: Yard):
     """Without a revision the latest ACTIVE one is meant; deregistering does not free a number."""
     register(yard, container=container(cpu=1000))
     register(yard, container=container(cpu=2000))
-    event = admission.deregister_definition(yard.world, "d:2")
+    event = settings.deregister_definition(yard.world, "d:2")
     assert event is not None
     yard.apply(event)
     assert register(yard, container=container()).revision == 3
@@ -198,13 +196,13 @@ def test_overrides_and_parameters(yard: Yard):
 def test_environments_and_queues_in_use_are_not_deleted(yard: Yard):
     """The refusal says who uses it."""
     with pytest.raises(FailedPreconditionError, match="found existing JobQueue relationship: q"):
-        admission.delete_environment(yard.world, "ce")
+        settings.delete_environment(yard.world, "ce")
     with pytest.raises(FailedPreconditionError, match="disable it before"):
-        admission.delete_queue(yard.world, "q")
+        settings.delete_queue(yard.world, "q")
     with pytest.raises(AlreadyExistsError, match="ce exists already"):
-        admission.create_environment(yard.world, ComputeEnvironment(name="ce"), yard.now)
+        settings.create_environment(yard.world, ComputeEnvironment(name="ce"), yard.now)
     with pytest.raises(NotFoundError, match="'nope' not found"):
-        admission.find_queue(yard.world, "nope")
+        settings.find_queue(yard.world, "nope")
 
 
 def test_queues_have_one_to_three_environments():

@@ -12,16 +12,14 @@ from tests.core.yard import Yard, container, facts
 from batchyard.ids import HostId, split_job_id
 from batchyard.resources import Resources
 from batchyard.states import JobState
-from batchyard_controller.core import blocked, reasons
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
-from batchyard_controller.core.model import (
-    ComputeResources,
-    Container,
-    GpuFacts,
-    Instant,
-    ResourceState,
-    StateTimeLimit,
-)
+from batchyard_controller.core.jobs import ends
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.hosts import GpuFacts
+from batchyard_controller.core.model.settings import ComputeResources, ResourceState, StateTimeLimit
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement import refusals
+from batchyard_controller.core.views import blocked
 
 FULL = (
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - "
@@ -195,7 +193,7 @@ def test_never_is_said_only_of_what_no_registered_host_could_hold(
 def test_every_text_has_its_code():
     """The code before the dash is what time limits name."""
     texts = (FULL, NEVER, BOUND, NO_HOST, DISABLED, UNDETERMINED)
-    assert {text.partition(" - ")[0] for text in texts} >= set(reasons.LIMITED_REASONS)
+    assert {text.partition(" - ")[0] for text in texts} >= set(refusals.LIMITED_REASONS)
 
 
 # How long it may stand there ------------------------------------------------
@@ -214,7 +212,7 @@ def tick(yard: Yard, at_s: int) -> None:
 
 def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
     """Ten minutes with one reason, counted from the tick that saw it first; the next begins afresh."""
-    bound(yard, reasons.BEYOND_HOSTS)
+    bound(yard, refusals.BEYOND_HOSTS)
     first, second = (yard.submit(container=container(cpu=9000)) for _ in range(2))
     yard.plan()
     tick(yard, 100)
@@ -234,7 +232,7 @@ def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
 
 def test_another_reason_begins_the_time_afresh(yard: Yard):
     """The reason must have been the same all the time."""
-    bound(yard, reasons.BEYOND_HOSTS, reasons.NO_CAPACITY)
+    bound(yard, refusals.BEYOND_HOSTS, refusals.NO_CAPACITY)
     job = yard.submit(container=container(cpu=9000))
     yard.plan()
     tick(yard, 0)
@@ -245,12 +243,12 @@ def test_another_reason_begins_the_time_afresh(yard: Yard):
     tick(yard, 600)
     assert job.state is JobState.RUNNABLE
     tick(yard, 1101)
-    assert job.status_reason == reasons.time_limit_passed(reasons.NO_CAPACITY)
+    assert job.status_reason == ends.time_limit_passed(refusals.NO_CAPACITY)
 
 
 def test_a_busy_yard_does_not_begin_the_time_afresh(yard: Yard):
     """Jobs that come and go beside it change nothing for who stays blocked."""
-    bound(yard, reasons.BEYOND_HOSTS)
+    bound(yard, refusals.BEYOND_HOSTS)
     job = yard.submit(container=container(cpu=9000))
     for at_s in range(0, 601, 100):
         small = yard.submit()
@@ -262,7 +260,7 @@ def test_a_busy_yard_does_not_begin_the_time_afresh(yard: Yard):
 
 def test_a_reason_without_a_limit_is_waited_out(yard: Yard):
     """So is every reason in a queue that names none."""
-    bound(yard, reasons.NO_CAPACITY)
+    bound(yard, refusals.NO_CAPACITY)
     job = yard.submit(container=container(cpu=9000))
     yard.plan()
     tick(yard, 0)
@@ -272,7 +270,7 @@ def test_a_reason_without_a_limit_is_waited_out(yard: Yard):
 
 def test_of_an_array_one_child_is_cancelled(yard: Yard):
     """Its siblings each get their time."""
-    bound(yard, reasons.BEYOND_HOSTS)
+    bound(yard, refusals.BEYOND_HOSTS)
     array = yard.submit(
         array_size=2, container=Container(command=("x",), resources=Resources(cpu_millis=9000, memory_mib=4))
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from batchyard.states import EndCause
-from batchyard_controller.core import retry
-from batchyard_controller.core.checks import Violations
-from batchyard_controller.core.model import EndedAttempt, ExitAction, ExitRule, RetryStrategy
-from batchyard_controller.core.validation import check_retry
+from batchyard_controller.core.jobs import retry
+from batchyard_controller.core.model.attempts import EndedAttempt
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.job_rules import check_retry
 
 RETRY_HOST_LOSS = (
     ExitRule(action=ExitAction.RETRY, on_status_reason="Host EC2*"),

@@ -7,9 +7,10 @@ from tests.core.yard import Yard
 
 from batchyard.ids import AttemptId, split_job_id
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import history
 from batchyard_controller.core.events import Phase, Report
-from batchyard_controller.core.model import AttemptEnd, Dependency, DependencyType, Job, RetryStrategy
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.jobs import Dependency, DependencyType, Job, RetryStrategy
+from batchyard_controller.core.views import history
 
 
 def unit(yard: Yard, job_id: str) -> tuple[Job, int | None]:

@@ -14,20 +14,14 @@ from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import invariants, limits
+from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostHeard, HostLeft, Phase, Report, Ticked
-from batchyard_controller.core.model import (
-    Dependency,
-    DependencyType,
-    ExitAction,
-    ExitRule,
-    Instant,
-    Job,
-    RetryStrategy,
-)
-from batchyard_controller.core.recovery import restore
-from batchyard_controller.core.retention import Retention
-from batchyard_controller.core.world import World
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.jobs import Dependency, DependencyType, ExitAction, ExitRule, Job, RetryStrategy
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.world import invariants
+from batchyard_controller.core.world.world import World
 from batchyard_controller.services.job_view import waiting_reason
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore

@@ -8,7 +8,7 @@ import pytest
 
 from batchyard.ids import JobId
 from batchyard.states import JobState
-from batchyard_controller.core.lifecycle import (
+from batchyard_controller.core.jobs.lifecycle import (
     ARRAY_TRANSITIONS,
     TRANSITIONS,
     InvalidTransitionError,
@@ -16,7 +16,8 @@ from batchyard_controller.core.lifecycle import (
     as_markdown,
     move_job,
 )
-from batchyard_controller.core.model import Container, Job, JobSpec
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.jobs import Job, JobSpec
 
 SPEC = JobSpec(queue="q", container=Container())
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tests.core.yard import Yard, container
 
-from batchyard_controller.core import admission, listing
-from batchyard_controller.core.listing import JobFilter, find_page
-from batchyard_controller.core.model import JobDefinition
-from batchyard_controller.core.world import BLOCK
+from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.views import listing
+from batchyard_controller.core.views.listing import JobFilter, find_page
+from batchyard_controller.core.world.submitted import BLOCK
 
 
 def names(yard: Yard, **fields: Any) -> list[str]:
@@ -38,7 +39,7 @@ def test_definitions_match_by_name_revision_or_beginning(yard: Yard):
     """A name without a revision means any."""
     for name in ("d", "d", "dd"):
         yard.apply(
-            admission.register_definition(yard.world, JobDefinition(name=name, revision=0, container=container()))
+            settings.register_definition(yard.world, JobDefinition(name=name, revision=0, container=container()))
         )
     for key in ("d:1", "d:2", "dd:1"):
         yard.submit(name=key.replace(":", "-"), container=None, definition=key)
@@ -64,19 +65,19 @@ def test_moments_are_bounds_that_are_not_included(yard: Yard):
 def test_blocks_that_were_not_created_in_time_are_left_out(yard: Yard, has_gaps: bool):
     """The same jobs are found as without bounds, of blocks of any filling."""
     spec_job = yard.submit()
-    feed = type(yard.world.all_jobs)()
+    submitted = type(yard.world.all_jobs)()
     jobs = [replace(spec_job, seq=i, created_at_ms=i // 2 * 10 + 1) for i in range(2 * BLOCK + 7)]
     for job in jobs:
-        feed.add(job)
+        submitted.add(job)
     if has_gaps:
         for job in jobs[: BLOCK + 100]:
-            feed.remove(job)
+            submitted.remove(job)
         jobs = jobs[BLOCK + 100 :]
     for after, before in ((0, 0), (BLOCK * 5, 0), (0, BLOCK * 7), (BLOCK * 6, BLOCK * 6 + 50), (10**9, 0)):
         wanted = JobFilter(created_after_ms=after, created_before_ms=before)
         expected = [job.seq for job in reversed(jobs) if wanted.matches(job)]
-        assert [job.seq for job in find_page(feed, wanted, None, 5000).jobs] == expected
-    assert list(feed.before(None, created_after_ms=10**9)) == []
+        assert [job.seq for job in find_page(submitted, wanted, None, 5000).jobs] == expected
+    assert list(submitted.before(None, created_after_ms=10**9)) == []
 
 
 def test_pages_join_without_gap_or_repeat_and_look_at_few(yard: Yard, monkeypatch: pytest.MonkeyPatch):

@@ -10,19 +10,11 @@ from tests.core.yard import Yard, container, facts
 from batchyard.ids import HostId
 from batchyard.states import JobState
 from batchyard_controller.core.events import HostJoined
-from batchyard_controller.core.feasibility import NO_ACCESS
-from batchyard_controller.core.model import (
-    CapacityType,
-    ComputeResources,
-    Container,
-    Device,
-    GpuFacts,
-    LinuxParameters,
-    MountPoint,
-    ResourceState,
-    Volume,
-)
-from batchyard_controller.core.ordering import Line
+from batchyard_controller.core.model.containers import Container, Device, LinuxParameters, MountPoint, Volume
+from batchyard_controller.core.model.hosts import GpuFacts
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources, ResourceState
+from batchyard_controller.core.placement.feasibility import NO_ACCESS
+from batchyard_controller.core.placement.lines import Line
 
 
 @pytest.fixture
@@ -177,7 +169,7 @@ def test_scratch_and_volumes_that_nobody_mounts_ask_nothing(empty: Yard):
         empty.submit(container=asked)
     (queue,) = empty.world.queues
     (line,) = empty.world.lines.of_queue(queue)
-    assert len(line.runs) == 2
+    assert len(line.entries) == 2
     assert line.shape.access is NO_ACCESS
 
 

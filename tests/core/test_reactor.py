@@ -9,7 +9,8 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import HostLeft, Phase, QueueDeleted, Report, Ticked
-from batchyard_controller.core.model import Dependency, ExitAction, ExitRule, Instant, RetryStrategy
+from batchyard_controller.core.model.jobs import Dependency, ExitAction, ExitRule, RetryStrategy
+from batchyard_controller.core.model.values import Instant
 
 
 def test_a_job_is_claimed_started_and_acknowledged(yard: Yard):

@@ -9,13 +9,17 @@ import pytest
 from tests.core.yard import Yard, container
 
 from batchyard.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
-from batchyard_controller.core import limits, secrecy
-from batchyard_controller.core.checks import Violations
+from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, DefinitionChanged, SecretPut
-from batchyard_controller.core.model import AccessKey, Instant, JobDefinition, Sealed, Secret, StoredSecret
-from batchyard_controller.core.resolution import Overrides, Submission
-from batchyard_controller.core.secret_names import secret_names
-from batchyard_controller.core.validation import check_submission
+from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.model.containers import Secret
+from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests import secrecy
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.secret_names import secret_names
 
 SEALED = Sealed(key_id="k", nonce=b"n", ciphertext=b"c")
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"

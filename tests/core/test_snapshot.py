@@ -8,8 +8,8 @@ from tests.core.yard import Yard, container
 
 from batchyard.ids import child_id
 from batchyard.states import JobState
-from batchyard_controller.core.snapshot import CLOCK_SLACK_MS, Watched, take_snapshot
-from batchyard_controller.feed import Feed, seen_at_ms
+from batchyard_controller.core.views.snapshot import CLOCK_SLACK_MS, Watched, take_snapshot
+from batchyard_controller.move_log import MoveLog, seen_at_ms
 
 LATER_MS = 10 * CLOCK_SLACK_MS
 
@@ -74,11 +74,11 @@ def test_each_unit_is_shown_once(yard: Yard):
 
 def test_a_cursor_says_until_when_all_was_seen():
     """Whatever its term; what is no cursor says nothing."""
-    feed = Feed(7)
-    assert feed.cursor(0, 123) == "7-0-123"
+    log = MoveLog(7)
+    assert log.cursor(0, 123) == "7-0-123"
     assert seen_at_ms("9-5-123") == 123
-    assert feed.resume("7-0-123") == 0
+    assert log.resume("7-0-123") == 0
     for other in ("", "7-0", "7-1-5", "8-0-123", "7-0-", "7-0--1", "7-0-1-1", "7-0-\u0661", f"7-0-{'9' * 19}"):
-        assert feed.resume(other) is None, other
+        assert log.resume(other) is None, other
     for broken in ("", "7-0", "7-0-", "7-0-x", "\0"):
         assert seen_at_ms(broken) is None, broken

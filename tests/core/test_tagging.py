@@ -9,10 +9,13 @@ from tests.core.yard import Yard, container
 
 from batchyard.errors import InvalidArgumentError, NotFoundError
 from batchyard.states import JobState
-from batchyard_controller.core import admission, reasons, tagging
-from batchyard_controller.core.model import JobDefinition, Pairs, ResourceKind
-from batchyard_controller.core.resolution import Submission, propagated_tags
-from batchyard_controller.core.validation import check_annotations, check_submission
+from batchyard_controller.core.jobs import ends
+from batchyard_controller.core.jobs.resolution import Submission, propagated_tags
+from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.model.values import Pairs, ResourceKind
+from batchyard_controller.core.requests import settings, tagging
+from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.names import check_annotations
 
 KINDS = {
     ResourceKind.JOB_QUEUE: "q",
@@ -26,7 +29,7 @@ def many(count: int, prefix: str = "k") -> Pairs:
 
 
 def register(yard: Yard, **fields: Any) -> None:
-    event = admission.register_definition(yard.world, JobDefinition(name="d", revision=0, **fields))
+    event = settings.register_definition(yard.world, JobDefinition(name="d", revision=0, **fields))
     yard.apply(event)
 
 
@@ -116,9 +119,9 @@ def test_a_job_with_too_many_tags_to_propagate_is_taken_and_fails(yard: Yard, ar
     job = yard.submit(container=None, definition="d", tags=many(21, "j"), array_size=array_size)
     assert job.state is JobState.FAILED
     assert job.spec.tags == many(21, "j")
-    assert job.status_reason == (reasons.CHILD_FAILED if array_size else reasons.TOO_MANY_TAGS)
+    assert job.status_reason == (ends.CHILD_FAILED if array_size else ends.TOO_MANY_TAGS)
     if array_size:
-        assert yard.world.children[job.id].status_reason(array_size - 1) == reasons.TOO_MANY_TAGS
+        assert yard.world.children[job.id].status_reason(array_size - 1) == ends.TOO_MANY_TAGS
     assert job.ended_at_ms == yard.now.wall_ms
 
 
@@ -134,8 +137,8 @@ def test_annotations_are_the_definitions_and_the_requests(yard: Yard):
 def test_updates_merge_annotations_and_an_empty_value_removes_one(yard: Yard):
     """What the update does not name stays."""
     for update in (
-        lambda given: admission.update_environment(yard.world, "ce", None, None, None, None, given),
-        lambda given: admission.update_queue(
+        lambda given: settings.update_environment(yard.world, "ce", None, None, None, None, given),
+        lambda given: settings.update_queue(
             yard.world,
             "q",
             state=None,
@@ -151,7 +154,7 @@ def test_updates_merge_annotations_and_an_empty_value_removes_one(yard: Yard):
     assert yard.world.environments["ce"].annotations == (("b", "4"), ("c", "3"))
     assert yard.world.queues["q"].annotations == (("b", "4"), ("c", "3"))
     with pytest.raises(InvalidArgumentError, match="annotations: keys and values have"):
-        admission.update_environment(yard.world, "ce", None, None, None, None, (("d", "y" * 32 * 1024),))
+        settings.update_environment(yard.world, "ce", None, None, None, None, (("d", "y" * 32 * 1024),))
 
 
 @pytest.mark.parametrize(

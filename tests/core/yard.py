@@ -8,7 +8,6 @@ from typing import Any
 from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import admission, invariants
 from batchyard_controller.core.commands import Command, PublishMove
 from batchyard_controller.core.events import (
     AttemptsReported,
@@ -22,22 +21,19 @@ from batchyard_controller.core.events import (
     QueueChanged,
     Report,
 )
-from batchyard_controller.core.model import (
-    AttemptEnd,
-    ComputeEnvironment,
-    Container,
-    EnvironmentOrder,
-    GpuFacts,
-    HostFacts,
-    Instant,
-    Job,
-    JobQueue,
-)
-from batchyard_controller.core.placement import make_plan
-from batchyard_controller.core.reactor import apply
-from batchyard_controller.core.resolution import Submission
-from batchyard_controller.core.retention import Retention
-from batchyard_controller.core.world import World
+from batchyard_controller.core.jobs.resolution import Submission
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.plan import make_plan
+from batchyard_controller.core.reactor.apply import apply
+from batchyard_controller.core.requests import submissions
+from batchyard_controller.core.world import invariants
+from batchyard_controller.core.world.world import World
 
 EPOCH = 7
 
@@ -93,7 +89,7 @@ class Yard:
         fields.setdefault("container", container())
         job_id = JobId(uuid7(self.now.wall_ms, next(self._serial).to_bytes(10, "big")))
         submission = Submission(name=name, queue=queue, **fields)
-        event, job = admission.submit_job(self.world, submission, job_id, self.now)
+        event, job = submissions.submit_job(self.world, submission, job_id, self.now)
         if event is not None:
             self.apply(event)
         return job

@@ -22,27 +22,28 @@ from batchyard.errors import RequestError
 from batchyard.ids import AttemptId, HostId, JobId, child_id, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
-from batchyard_controller.core import admission, invariants
 from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import HostHeard, HostLeft, Phase, QueueDeleted, Report, Ticked
-from batchyard_controller.core.model import (
-    AttemptEnd,
-    ComputeResources,
+from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY
+from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.jobs.retention import DAY_MS, Retention
+from batchyard_controller.core.jobs.variables import attempt_variables
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.jobs import (
     Dependency,
     DependencyType,
     ExitAction,
     ExitRule,
-    Instant,
     Job,
     JobDefinition,
     RetryStrategy,
 )
-from batchyard_controller.core.reasons import OUT_OF_MEMORY
-from batchyard_controller.core.recovery import restore
-from batchyard_controller.core.resolution import Overrides, Submission
-from batchyard_controller.core.retention import DAY_MS, Retention
-from batchyard_controller.core.validation import check_submission, refuse
-from batchyard_controller.core.variables import attempt_variables
+from batchyard_controller.core.model.settings import ComputeResources
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.core.world import invariants
 from batchyard_controller.services.job_view import job_message
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
@@ -104,12 +105,12 @@ class Stage:
         parameters = tuple(sorted((k.removeprefix("param."), v) for k, v in options.items() if k.startswith("param.")))
         retry = self._retry(options)
         wanted = JobDefinition(name=name, revision=0, container=what, parameters=parameters, retry=retry)
-        event = admission.register_definition(self.yard.world, wanted)
+        event = settings.register_definition(self.yard.world, wanted)
         self.yard.apply(event)
         return [f"{event.definition.key} is {event.definition.status}"]
 
     def do_deregister(self, key: str) -> list[str]:
-        event = admission.deregister_definition(self.yard.world, key)
+        event = settings.deregister_definition(self.yard.world, key)
         if event is None:
             return ["nothing"]
         self.yard.apply(event)

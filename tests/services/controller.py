@@ -30,8 +30,8 @@ from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
-from batchyard_controller.core.retention import Retention
-from batchyard_controller.leadership import Office, hold_office
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
@@ -47,15 +47,15 @@ class Controller:
 
     def __init__(self, store: Store, vault: Vault | None = None) -> None:
         self._store = store
-        self.office = Office()
+        self.leadership = Leadership()
         vault = vault or Vault(make_keys())
-        self.sessions = Sessions(self.office, vault)
-        self._server = build_server(self.office, self.sessions, vault)
+        self.sessions = Sessions(self.leadership, vault)
+        self._server = build_server(self.leadership, self.sessions, vault)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
-            hold_office(self._store, "test", self.office, self.sessions.open_term, clock, Metrics(), Retention())
+            lead(self._store, "test", self.leadership, self.sessions.open_term, clock, Metrics(), Retention())
         )
         await self._server.start()
         self.channel = grpc.aio.insecure_channel(self.address)
@@ -90,8 +90,8 @@ class Controller:
 
     async def _until(self, *, leads: bool) -> None:
         async def change() -> None:
-            while self.office.leads is not leads:
-                await self.office.change.wait()
+            while self.leadership.leads is not leads:
+                await self.leadership.change.wait()
 
         changing = asyncio.create_task(change())
         await asyncio.wait({changing, self._terms}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)

@@ -58,7 +58,7 @@ class HandAgent:
         await self.open(pb.ConnectRequest(hello=hello))
         welcome: pb.Welcome = await self.hear("welcome")
         # The host has joined when its hello is stored; a heartbeat's answer does not say so, but a reader does.
-        await self._yard.office.driver.read(lambda world: None)
+        await self._yard.leadership.driver.read(lambda world: None)
         return welcome
 
     async def read(self) -> pb.ConnectResponse | None:

@@ -165,7 +165,7 @@ class Swept:
         assert code in ANSWERS, (code, rpc.name, request)
         if code != "OK":
             assert self.yard.stored() == before, "what is refused changes nothing"
-        assert (self.yard.data.epoch, self.yard.office.leads) == (epoch, True), "the term goes on"
+        assert (self.yard.data.epoch, self.yard.leadership.leads) == (epoch, True), "the term goes on"
 
 
 @pytest.fixture

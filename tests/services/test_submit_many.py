@@ -136,7 +136,7 @@ async def test_no_more_is_read_than_may_be_under_way(yard: MemoryController) -> 
         for read in range(1, 21):
             yield _message(submission(f"job-{read}"))
 
-    answers = Submissions(yard.office, new_job_id).submit_all(messages())
+    answers = Submissions(yard.leadership, new_job_id).submit_all(messages())
     for taken in range(1, 21):
         answer = await anext(answers)
         assert answer.results[0].job.name == f"job-{taken}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchyard.errors import FailedPreconditionError
-from batchyard_controller.core.model import Sealed
+from batchyard_controller.core.model.secrets import Sealed
 from batchyard_controller.vault import Vault, make_keys, open_vault, read_keys
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))

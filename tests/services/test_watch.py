@@ -198,8 +198,8 @@ async def test_watcher_that_is_too_slow_is_shown_what_ended_meanwhile(
     watcher = watch()
     await watcher.snapshot()
     watcher.close()
-    feed = yard.sessions.feed
-    monkeypatch.setattr(feed, "_moves", deque(maxlen=3))
+    moves = yard.sessions.moves
+    monkeypatch.setattr(moves, "_moves", deque(maxlen=3))
     ids = [await yard.submit() for _ in range(3)]
     for job_id in ids[:2]:
         await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id, reason="no"))

@@ -8,7 +8,25 @@ from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.v1 import (
     job_definition_pb2,
 )
-from batchyard_controller.core import model
+from batchyard_controller.core.model.containers import (
+    Container,
+    Device,
+    LinuxParameters,
+    LogConfiguration,
+    MountPoint,
+    Secret,
+    Tmpfs,
+    Ulimit,
+    Volume,
+)
+from batchyard_controller.core.model.jobs import (
+    DefinitionStatus,
+    DefinitionType,
+    ExitAction,
+    ExitRule,
+    JobDefinition,
+    RetryStrategy,
+)
 
 from .values import enum_value, pairs, resources, resources_message
 
@@ -16,20 +34,20 @@ CACHED_BYTES_MAX = 4096
 """Longest container that is remembered: many jobs have the same, but none may fill the memory."""
 
 
-def container(message: job_definition_pb2.ContainerProperties) -> model.Container:
+def container(message: job_definition_pb2.ContainerProperties) -> Container:
     """Turn a container into the core's."""
     data = message.SerializeToString(deterministic=True)
     return _same_container(data) if len(data) <= CACHED_BYTES_MAX else _container(message)
 
 
 @lru_cache(maxsize=1024)
-def _same_container(data: bytes) -> model.Container:
+def _same_container(data: bytes) -> Container:
     return _container(job_definition_pb2.ContainerProperties.FromString(data))
 
 
-def _container(message: job_definition_pb2.ContainerProperties) -> model.Container:
+def _container(message: job_definition_pb2.ContainerProperties) -> Container:
     linux = message.linux_parameters
-    return model.Container(
+    return Container(
         image=message.image,
         command=tuple(message.command),
         environment=pairs(message.environment),
@@ -38,38 +56,36 @@ def _container(message: job_definition_pb2.ContainerProperties) -> model.Contain
         working_directory=message.working_directory,
         privileged=message.privileged,
         readonly_root_filesystem=message.readonly_root_filesystem,
-        ulimits=tuple(
-            model.Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in message.ulimits
-        ),
-        volumes=tuple(model.Volume(name=v.name, host_source_path=v.host_source_path) for v in message.volumes),
+        ulimits=tuple(Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in message.ulimits),
+        volumes=tuple(Volume(name=v.name, host_source_path=v.host_source_path) for v in message.volumes),
         mount_points=tuple(
-            model.MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
+            MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
             for m in message.mount_points
         ),
-        linux_parameters=model.LinuxParameters(
+        linux_parameters=LinuxParameters(
             devices=tuple(
-                model.Device(host_path=d.host_path, container_path=d.container_path, permissions=tuple(d.permissions))
+                Device(host_path=d.host_path, container_path=d.container_path, permissions=tuple(d.permissions))
                 for d in linux.devices
             ),
             init_process_enabled=linux.init_process_enabled if linux.HasField("init_process_enabled") else None,
             shared_memory_size_mib=linux.shared_memory_size_mib,
             tmpfs=tuple(
-                model.Tmpfs(container_path=t.container_path, size_mib=t.size_mib, mount_options=tuple(t.mount_options))
+                Tmpfs(container_path=t.container_path, size_mib=t.size_mib, mount_options=tuple(t.mount_options))
                 for t in linux.tmpfs
             ),
             max_swap_mib=linux.max_swap_mib if linux.HasField("max_swap_mib") else None,
             swappiness=linux.swappiness if linux.HasField("swappiness") else None,
         ),
-        log_configuration=model.LogConfiguration(
+        log_configuration=LogConfiguration(
             log_driver=message.log_configuration.log_driver, options=pairs(message.log_configuration.options)
         ),
-        secrets=tuple(model.Secret(name=s.name, value_from=s.value_from) for s in message.secrets),
+        secrets=tuple(Secret(name=s.name, value_from=s.value_from) for s in message.secrets),
         job_role_arn=message.job_role_arn,
         execution_role_arn=message.execution_role_arn,
     )
 
 
-def container_message(value: model.Container) -> job_definition_pb2.ContainerProperties:
+def container_message(value: Container) -> job_definition_pb2.ContainerProperties:
     """Turn a container into a message."""
     pb = job_definition_pb2
     linux = value.linux_parameters
@@ -95,7 +111,7 @@ def container_message(value: model.Container) -> job_definition_pb2.ContainerPro
     if value.log_configuration.log_driver:
         message.log_configuration.log_driver = value.log_configuration.log_driver
         message.log_configuration.options.update(dict(value.log_configuration.options))
-    if linux != model.LinuxParameters():
+    if linux != LinuxParameters():
         message.linux_parameters.CopyFrom(
             pb.LinuxParameters(
                 devices=[
@@ -115,17 +131,17 @@ def container_message(value: model.Container) -> job_definition_pb2.ContainerPro
     return message
 
 
-def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
+def retry(message: job_definition_pb2.RetryStrategy) -> RetryStrategy:
     """Turn a retry strategy into the core's; no number of attempts means one, but rules need a number."""
-    return model.RetryStrategy(
+    return RetryStrategy(
         attempts=message.attempts or (0 if message.evaluate_on_exit else 1),
         infrastructure_retries=message.infrastructure_retries,
         rules=tuple(
-            model.ExitRule(
+            ExitRule(
                 action=enum_value(
                     job_definition_pb2.EvaluateOnExitAction,
                     "EVALUATE_ON_EXIT_ACTION_",
-                    model.ExitAction,
+                    ExitAction,
                     rule.action,
                     None,
                     f"retry_strategy.evaluate_on_exit[{i}].action",
@@ -139,7 +155,7 @@ def retry(message: job_definition_pb2.RetryStrategy) -> model.RetryStrategy:
     )
 
 
-def retry_message(value: model.RetryStrategy) -> job_definition_pb2.RetryStrategy:
+def retry_message(value: RetryStrategy) -> job_definition_pb2.RetryStrategy:
     """Turn a retry strategy into a message."""
     pb = job_definition_pb2
     return pb.RetryStrategy(
@@ -157,14 +173,14 @@ def retry_message(value: model.RetryStrategy) -> job_definition_pb2.RetryStrateg
     )
 
 
-def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms: int) -> model.JobDefinition:
+def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms: int) -> JobDefinition:
     """Turn a registration into a definition whose revision is not chosen yet."""
-    wrapper, default = job_definition_pb2.JobDefinitionType, model.DefinitionType.CONTAINER
-    type_ = enum_value(wrapper, "JOB_DEFINITION_TYPE_", model.DefinitionType, message.type, default, "type")
-    if type_ is not model.DefinitionType.CONTAINER:
+    wrapper, default = job_definition_pb2.JobDefinitionType, DefinitionType.CONTAINER
+    type_ = enum_value(wrapper, "JOB_DEFINITION_TYPE_", DefinitionType, message.type, default, "type")
+    if type_ is not DefinitionType.CONTAINER:
         text = f"{type_.name} is not supported yet, only CONTAINER is"
         raise InvalidArgumentError.from_violations([Violation("type", text)])
-    return model.JobDefinition(
+    return JobDefinition(
         name=message.name,
         revision=0,
         container=container(message.container),
@@ -180,7 +196,7 @@ def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms:
     )
 
 
-def definition_message(value: model.JobDefinition) -> job_definition_pb2.JobDefinition:
+def definition_message(value: JobDefinition) -> job_definition_pb2.JobDefinition:
     """Turn a definition into a message."""
     pb = job_definition_pb2
     return pb.JobDefinition(
@@ -201,9 +217,9 @@ def definition_message(value: model.JobDefinition) -> job_definition_pb2.JobDefi
     )
 
 
-def definition_status(value: int) -> model.DefinitionStatus | None:
+def definition_status(value: int) -> DefinitionStatus | None:
     """Turn a status into the core's; None for UNSPECIFIED."""
     if not value:
         return None
     wrapper = job_definition_pb2.JobDefinitionStatus
-    return enum_value(wrapper, "JOB_DEFINITION_STATUS_", model.DefinitionStatus, value, None, "status")
+    return enum_value(wrapper, "JOB_DEFINITION_STATUS_", DefinitionStatus, value, None, "status")

@@ -10,28 +10,29 @@ from batchyard.v1 import (
     agent_pb2,
     host_pb2,
 )
-from batchyard_controller.core import limits, model
+from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
-from batchyard_controller.core.validation import check_host_facts, refuse
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.settings_rules import check_host_facts
 
 from .values import pairs, resources, resources_message
 
 
-def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
+def host_facts(message: host_pb2.HostFacts) -> HostFacts:
     """
     Turn an agent's words about its host into the core's.
 
     Raises:
         InvalidArgumentError: they say more than is kept of a host, or nonsense.
     """
-    facts = model.HostFacts(
+    facts = HostFacts(
         name=message.name,
         boot_id=message.boot_id,
         agent_version=message.agent_version,
         capacity=resources(message.capacity),
-        gpus=tuple(
-            model.GpuFacts(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in message.gpus
-        ),
+        gpus=tuple(GpuFacts(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in message.gpus),
         runtimes=tuple(message.runtimes),
         host_type=message.host_type or "workstation",
         purchase_option=message.purchase_option or "on-demand",
@@ -47,7 +48,7 @@ def host_facts(message: host_pb2.HostFacts) -> model.HostFacts:
     return facts
 
 
-def host_facts_message(value: model.HostFacts) -> host_pb2.HostFacts:
+def host_facts_message(value: HostFacts) -> host_pb2.HostFacts:
     """Turn what a host is into a message."""
     return host_pb2.HostFacts(
         name=value.name,
@@ -84,7 +85,7 @@ def reports(messages: Iterable[agent_pb2.AttemptReport]) -> tuple[Report, ...]:
 def _report(message: agent_pb2.AttemptReport) -> Report:
     end = None
     if message.phase == agent_pb2.ATTEMPT_PHASE_ENDED:
-        end = model.AttemptEnd(
+        end = AttemptEnd(
             cause=_CAUSES.get(message.cause, EndCause.EXITED),
             started_at_ms=message.started_at_ms,
             stopped_at_ms=message.stopped_at_ms,

@@ -11,18 +11,18 @@ from batchyard.states import JobState
 from batchyard.v1 import (
     job_pb2,
 )
-from batchyard_controller.core import model
-from batchyard_controller.core.resolution import Overrides, Submission
+from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.model.jobs import Dependency, DependencyType
 
 from .containers import container, retry
 from .values import pairs
 
 _DEPENDENCY_TYPES = {
-    job_pb2.DEPENDENCY_TYPE_UNSPECIFIED: model.DependencyType.WHOLE,
-    job_pb2.DEPENDENCY_TYPE_N_TO_N: model.DependencyType.N_TO_N,
-    job_pb2.DEPENDENCY_TYPE_SEQUENTIAL: model.DependencyType.SEQUENTIAL,
-    job_pb2.DEPENDENCY_TYPE_AFTER_ANY: model.DependencyType.AFTER_ANY,
-    job_pb2.DEPENDENCY_TYPE_AFTER_FAILURE: model.DependencyType.AFTER_FAILURE,
+    job_pb2.DEPENDENCY_TYPE_UNSPECIFIED: DependencyType.WHOLE,
+    job_pb2.DEPENDENCY_TYPE_N_TO_N: DependencyType.N_TO_N,
+    job_pb2.DEPENDENCY_TYPE_SEQUENTIAL: DependencyType.SEQUENTIAL,
+    job_pb2.DEPENDENCY_TYPE_AFTER_ANY: DependencyType.AFTER_ANY,
+    job_pb2.DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.AFTER_FAILURE,
 }
 _STATE_NUMBERS = {state: job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in JobState}
 _STATES: dict[int, JobState] = {number: state for state, number in _STATE_NUMBERS.items()}
@@ -53,7 +53,7 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
                 [Violation(f"depends_on[{i}].type", f"{dependency.type} is no dependency type")]
             )
         type_ = _DEPENDENCY_TYPES[dependency.type]
-        dependencies.append(model.Dependency(job_id=dependency.job_id, type=type_))
+        dependencies.append(Dependency(job_id=dependency.job_id, type=type_))
     return Submission(
         name=message.name,
         queue=message.queue,
@@ -75,7 +75,7 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
     )
 
 
-def dependency_messages(values: Iterable[model.Dependency]) -> list[job_pb2.Dependency]:
+def dependency_messages(values: Iterable[Dependency]) -> list[job_pb2.Dependency]:
     """Turn dependencies into messages."""
-    numbers: dict[model.DependencyType, Any] = {type_: number for number, type_ in _DEPENDENCY_TYPES.items()}
+    numbers: dict[DependencyType, Any] = {type_: number for number, type_ in _DEPENDENCY_TYPES.items()}
     return [job_pb2.Dependency(job_id=d.job_id, type=numbers[d.type]) for d in values]

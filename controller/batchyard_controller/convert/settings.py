@@ -9,41 +9,49 @@ from batchyard.v1 import (
     compute_environment_pb2,
     job_queue_pb2,
 )
-from batchyard_controller.core import model
+from batchyard_controller.core.model.settings import (
+    AllocationStrategy,
+    CapacityType,
+    ComputeEnvironment,
+    ComputeResources,
+    EnvironmentOrder,
+    EnvironmentType,
+    JobQueue,
+    ResourceState,
+    StateTimeLimit,
+)
 
 from .values import enum_value, pairs
 
 
-def environment_type(value: int) -> model.EnvironmentType:
+def environment_type(value: int) -> EnvironmentType:
     """Turn an environment's type into the core's; it must be given."""
     wrapper = compute_environment_pb2.ComputeEnvironmentType
-    return enum_value(wrapper, "COMPUTE_ENVIRONMENT_TYPE_", model.EnvironmentType, value, None, "type")
+    return enum_value(wrapper, "COMPUTE_ENVIRONMENT_TYPE_", EnvironmentType, value, None, "type")
 
 
-def resource_state(value: int, default: model.ResourceState | None) -> model.ResourceState:
+def resource_state(value: int, default: ResourceState | None) -> ResourceState:
     """Turn ENABLED or DISABLED into the core's."""
-    return enum_value(
-        compute_environment_pb2.ResourceState, "RESOURCE_STATE_", model.ResourceState, value, default, "state"
-    )
+    return enum_value(compute_environment_pb2.ResourceState, "RESOURCE_STATE_", ResourceState, value, default, "state")
 
 
-def compute_resources(message: compute_environment_pb2.ComputeResources) -> model.ComputeResources:
+def compute_resources(message: compute_environment_pb2.ComputeResources) -> ComputeResources:
     """Turn an environment's selection into the core's; BEST_FIT is AWS's default strategy."""
-    return model.ComputeResources(
+    return ComputeResources(
         type=enum_value(
             compute_environment_pb2.CapacityType,
             "CAPACITY_TYPE_",
-            model.CapacityType,
+            CapacityType,
             message.type,
-            model.CapacityType.EC2,
+            CapacityType.EC2,
             "compute_resources.type",
         ),
         allocation_strategy=enum_value(
             compute_environment_pb2.AllocationStrategy,
             "ALLOCATION_STRATEGY_",
-            model.AllocationStrategy,
+            AllocationStrategy,
             message.allocation_strategy,
-            model.AllocationStrategy.BEST_FIT,
+            AllocationStrategy.BEST_FIT,
             "compute_resources.allocation_strategy",
         ),
         min_vcpus=message.min_vcpus,
@@ -55,7 +63,7 @@ def compute_resources(message: compute_environment_pb2.ComputeResources) -> mode
 
 
 def environment_message(
-    value: model.ComputeEnvironment, status_reason: str, host_ids: Iterable[str]
+    value: ComputeEnvironment, status_reason: str, host_ids: Iterable[str]
 ) -> compute_environment_pb2.ComputeEnvironment:
     """Turn an environment into a message."""
     pb = compute_environment_pb2
@@ -86,21 +94,21 @@ def environment_message(
 
 def environment_order(
     messages: Iterable[job_queue_pb2.ComputeEnvironmentOrder],
-) -> tuple[model.EnvironmentOrder, ...]:
+) -> tuple[EnvironmentOrder, ...]:
     """Turn a queue's steps into the core's."""
-    return tuple(model.EnvironmentOrder(order=m.order, compute_environment=m.compute_environment) for m in messages)
+    return tuple(EnvironmentOrder(order=m.order, compute_environment=m.compute_environment) for m in messages)
 
 
 def state_time_limits(
     messages: Iterable[job_queue_pb2.JobStateTimeLimitAction],
-) -> tuple[model.StateTimeLimit, ...]:
+) -> tuple[StateTimeLimit, ...]:
     """Turn a queue's time limits into the core's."""
     return tuple(
-        model.StateTimeLimit(reason=m.reason, state=m.state, max_time_s=m.max_time_s, action=m.action) for m in messages
+        StateTimeLimit(reason=m.reason, state=m.state, max_time_s=m.max_time_s, action=m.action) for m in messages
     )
 
 
-def queue_message(value: model.JobQueue, status_reason: str, counts: Mapping[JobState, int]) -> job_queue_pb2.JobQueue:
+def queue_message(value: JobQueue, status_reason: str, counts: Mapping[JobState, int]) -> job_queue_pb2.JobQueue:
     """Turn a queue into a message."""
     return job_queue_pb2.JobQueue(
         name=value.name,

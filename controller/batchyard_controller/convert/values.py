@@ -11,12 +11,13 @@ from batchyard.resources import RESOURCE_KINDS, Resources
 from batchyard.v1 import (
     resources_pb2,
 )
-from batchyard_controller.core import limits, model
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.values import Pairs
 
 E = TypeVar("E", bound=StrEnum)
 
 
-def pairs(mapping: Mapping[str, str]) -> model.Pairs:
+def pairs(mapping: Mapping[str, str]) -> Pairs:
     """Turn a map into sorted pairs."""
     return tuple(sorted(mapping.items()))
 

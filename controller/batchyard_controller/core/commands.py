@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.states import JobState
-
-from .model import Attempt
+from batchyard_controller.core.model.attempts import Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,14 @@ from typing import Any
 
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
-from batchyard_controller.core import limits, model, secrecy
-from batchyard_controller.core.checks import Violations, check_text
-from batchyard_controller.core.validation import refuse
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.secrets import AccessKey
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests import secrecy
+from batchyard_controller.core.requests.checks import Violations, check_text
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault
 
 from .paging import decode_token, encode_token, page_size
@@ -40,8 +43,8 @@ def derive_signing_key(secret: str, date: str, region: str, service: str) -> byt
 class AccessKeys(rpc.AccessKeyServiceServicer):
     """Thin: checks fields, seals, lets admission decide."""
 
-    def __init__(self, office: Office, vault: Vault) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, vault: Vault) -> None:
+        self._leadership = leadership
         self._vault = vault
 
     async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
@@ -51,13 +54,13 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         key_id = ID_PREFIX + _throw(_ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
         secret = _throw(_SECRET_CHARACTERS, SECRET_LENGTH)
         sealed = self._vault.seal("access_key", key_id, secret)
-        record = model.AccessKey(id=key_id, sealed=sealed, description=request.description)
+        record = AccessKey(id=key_id, sealed=sealed, description=request.description)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, model.AccessKey]:
+        def decide(world: World, now: Instant) -> tuple[Any, AccessKey]:
             event = secrecy.create_access_key(world, record, now)
             return event, event.access_key
 
-        created = await self._office.driver.request(decide)
+        created = await self._leadership.driver.request(decide)
         return pb.CreateAccessKeyResponse(access_key=_message(created), secret=secret)
 
     async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
@@ -70,10 +73,10 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
                 next_page_token=encode_token(LISTED, ids[size - 1]) if len(ids) > size else "",
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def RevokeAccessKey(self, request: pb.RevokeAccessKeyRequest, context: Any) -> pb.RevokeAccessKeyResponse:
-        await self._office.driver.request(lambda world, now: (secrecy.revoke_access_key(world, request.id), None))
+        await self._leadership.driver.request(lambda world, now: (secrecy.revoke_access_key(world, request.id), None))
         return pb.RevokeAccessKeyResponse()
 
     async def DeriveSigningKey(self, request: pb.DeriveSigningKeyRequest, context: Any) -> pb.DeriveSigningKeyResponse:
@@ -84,10 +87,10 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
             secrecy.check_signing_scope(out, request.date, request.region, request.service)
         refuse(out)
 
-        def look(world: World) -> tuple[model.AccessKey | None, bool]:
+        def look(world: World) -> tuple[AccessKey | None, bool]:
             return world.access_keys.get(key_id), bool(world.access_keys)
 
-        found, any_keys = await self._office.driver.read(look)
+        found, any_keys = await self._leadership.driver.read(look)
         # An unknown id costs the same derivation, so that the time it takes tells little.
         secret = _NOBODYS_SECRET if found is None else self._vault.open("access_key", found.id, found.sealed)
         derived = derive_signing_key(secret, request.date, request.region, request.service)
@@ -98,5 +101,5 @@ def _throw(characters: str, length: int) -> str:
     return "".join(secrets.choice(characters) for _ in range(length))
 
 
-def _message(access_key: model.AccessKey) -> pb.AccessKey:
+def _message(access_key: AccessKey) -> pb.AccessKey:
     return pb.AccessKey(id=access_key.id, description=access_key.description, created_at_ms=access_key.created_at_ms)

@@ -10,21 +10,21 @@ from batchyard.v1 import job_definition_pb2 as pb
 from batchyard.v1 import job_definition_pb2_grpc as rpc
 from batchyard_controller.convert.containers import definition, definition_message, definition_status
 from batchyard_controller.convert.values import check_describe
-from batchyard_controller.core import admission, limits, model
-from batchyard_controller.core.checks import Violations, check_range, quote
-from batchyard_controller.core.validation import (
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.checks import Violations, check_range, quote
+from batchyard_controller.core.requests.job_rules import check_container, check_retry, check_timeout, refuse
+from batchyard_controller.core.requests.names import (
     check_annotations,
-    check_container,
     check_definition_key,
     check_lengths,
     check_name,
-    check_retry,
     check_tags,
-    check_timeout,
-    refuse,
 )
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 
 from .paging import as_number, decode_token, encode_token, page_size
 
@@ -32,7 +32,7 @@ PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
 """AWS: platformCapabilities."""
 
 
-def check_definition(definition: model.JobDefinition, size_bytes: int) -> Violations:
+def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     """Return everything that is wrong with a registration."""
     out: Violations = []
     check_name(out, "name", definition.name)
@@ -66,8 +66,8 @@ def payload_bytes(request: pb.RegisterJobDefinitionRequest) -> int:
 class JobDefinitions(rpc.JobDefinitionServiceServicer):
     """Thin: checks fields, lets admission decide."""
 
-    def __init__(self, office: Office, now_ms: Callable[[], int]) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, now_ms: Callable[[], int]) -> None:
+        self._leadership = leadership
         self._now_ms = now_ms
 
     async def RegisterJobDefinition(
@@ -76,11 +76,11 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         record = definition(request, self._now_ms())
         refuse(check_definition(record, payload_bytes(request)))
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, model.JobDefinition]:
-            event = admission.register_definition(world, record)
+        def decide(world: World, now: Instant) -> tuple[Any, JobDefinition]:
+            event = settings.register_definition(world, record)
             return event, event.definition
 
-        registered = await self._office.driver.request(decide)
+        registered = await self._leadership.driver.request(decide)
         return pb.RegisterJobDefinitionResponse(job_definition=definition_message(registered))
 
     async def DescribeJobDefinitions(
@@ -91,7 +91,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         refuse(check_lengths("job_definitions", keys, limits.DEFINITION_KEY_LENGTH_MAX))
 
         def look(world: World) -> list[pb.JobDefinition]:
-            found: list[model.JobDefinition] = []
+            found: list[JobDefinition] = []
             for key in keys:
                 if ":" in key:
                     one = world.find_definition(key)
@@ -100,7 +100,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                     found += reversed(world.definitions.get(key, ()))
             return [definition_message(d) for d in found]
 
-        return pb.DescribeJobDefinitionsResponse(job_definitions=await self._office.driver.read(look))
+        return pb.DescribeJobDefinitionsResponse(job_definitions=await self._leadership.driver.read(look))
 
     async def ListJobDefinitions(
         self, request: pb.ListJobDefinitionsRequest, context: Any
@@ -125,7 +125,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                 next_page_token=encode_token(listed, found[size - 1].key) if len(found) > size else "",
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def DeregisterJobDefinition(
         self, request: pb.DeregisterJobDefinitionRequest, context: Any
@@ -134,8 +134,8 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         check_definition_key(out, "job_definition", request.job_definition, needs_revision=True)
         refuse(out)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
-            return admission.deregister_definition(world, request.job_definition), None
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return settings.deregister_definition(world, request.job_definition), None
 
-        await self._office.driver.request(decide)
+        await self._leadership.driver.request(decide)
         return pb.DeregisterJobDefinitionResponse()

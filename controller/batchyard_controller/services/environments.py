@@ -13,43 +13,43 @@ from batchyard_controller.convert.settings import (
     resource_state,
 )
 from batchyard_controller.convert.values import check_describe, pairs
-from batchyard_controller.core import admission, limits, model, reasons
-from batchyard_controller.core.checks import Violations, check_range, check_text
-from batchyard_controller.core.feasibility import belongs
-from batchyard_controller.core.validation import (
-    check_annotations,
-    check_compute_resources,
-    check_name,
-    check_tags,
-    refuse,
-)
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core import limits
+from batchyard_controller.core.jobs import ends
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.feasibility import belongs
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.names import check_annotations, check_name, check_tags
+from batchyard_controller.core.requests.settings_rules import check_compute_resources
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "environments"
 
 
-def view(world: World, environment: model.ComputeEnvironment) -> pb.ComputeEnvironment:
+def view(world: World, environment: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, environment)]
-    return environment_message(environment, reasons.ENVIRONMENT_HEALTHY, hosts)
+    return environment_message(environment, ends.ENVIRONMENT_HEALTHY, hosts)
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     """Thin: checks fields, lets admission decide."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
 
     async def CreateComputeEnvironment(
         self, request: pb.CreateComputeEnvironmentRequest, context: Any
     ) -> pb.CreateComputeEnvironmentResponse:
-        record = model.ComputeEnvironment(
+        record = ComputeEnvironment(
             name=request.name,
             type=environment_type(request.type),
-            state=resource_state(request.state, model.ResourceState.ENABLED),
+            state=resource_state(request.state, ResourceState.ENABLED),
             compute_resources=compute_resources(request.compute_resources),
             unmanaged_vcpus=request.unmanaged_vcpus,
             service_role=request.service_role,
@@ -65,11 +65,11 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         check_annotations(out, record.annotations)
         refuse(out)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, model.ComputeEnvironment]:
-            event = admission.create_environment(world, record, now)
+        def decide(world: World, now: Instant) -> tuple[Any, ComputeEnvironment]:
+            event = settings.create_environment(world, record, now)
             return event, event.environment
 
-        created = await self._office.driver.request(decide)
+        created = await self._leadership.driver.request(decide)
         return pb.CreateComputeEnvironmentResponse(compute_environment=await self._view(created.name))
 
     async def DescribeComputeEnvironments(
@@ -81,7 +81,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         def look(world: World) -> list[pb.ComputeEnvironment]:
             return [view(world, world.environments[name]) for name in names if name in world.environments]
 
-        return pb.DescribeComputeEnvironmentsResponse(compute_environments=await self._office.driver.read(look))
+        return pb.DescribeComputeEnvironmentsResponse(compute_environments=await self._leadership.driver.read(look))
 
     async def ListComputeEnvironments(
         self, request: pb.ListComputeEnvironmentsRequest, context: Any
@@ -95,7 +95,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def UpdateComputeEnvironment(
         self, request: pb.UpdateComputeEnvironmentRequest, context: Any
@@ -109,27 +109,27 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         check_text(out, "service_role", request.service_role, limits.ROLE_LENGTH_MAX)
         refuse(out)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
             unmanaged = request.unmanaged_vcpus if request.HasField("unmanaged_vcpus") else None
             role = request.service_role if request.HasField("service_role") else None
             return (
-                admission.update_environment(
+                settings.update_environment(
                     world, request.name, state, selection, unmanaged, role, pairs(request.annotations)
                 ),
                 None,
             )
 
-        await self._office.driver.request(decide)
+        await self._leadership.driver.request(decide)
         return pb.UpdateComputeEnvironmentResponse(compute_environment=await self._view(request.name))
 
     async def DeleteComputeEnvironment(
         self, request: pb.DeleteComputeEnvironmentRequest, context: Any
     ) -> pb.DeleteComputeEnvironmentResponse:
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
-            return admission.delete_environment(world, request.name), None
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return settings.delete_environment(world, request.name), None
 
-        await self._office.driver.request(decide)
+        await self._leadership.driver.request(decide)
         return pb.DeleteComputeEnvironmentResponse()
 
     async def _view(self, name: str) -> pb.ComputeEnvironment:
-        return await self._office.driver.read(lambda world: view(world, admission.find_environment(world, name)))
+        return await self._leadership.driver.read(lambda world: view(world, settings.find_environment(world, name)))

@@ -9,22 +9,25 @@ from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
-from batchyard_controller.core import admission, limits, model
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "hosts"
-Clock = Callable[[], model.Instant]
+Clock = Callable[[], Instant]
 
 
 class Hosts(rpc.HostServiceServicer):
     """Thin: shows hosts, lets admission decide on marks."""
 
-    def __init__(self, office: Office, sessions: Sessions, clock: Clock) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, sessions: Sessions, clock: Clock) -> None:
+        self._leadership = leadership
         self._sessions = sessions
         self._clock = clock
 
@@ -39,11 +42,11 @@ class Hosts(rpc.HostServiceServicer):
                 next_page_token=encode_token(LISTED, rest[size - 1][0]) if len(rest) > size else "",
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def DescribeHost(self, request: pb.DescribeHostRequest, context: Any) -> pb.DescribeHostResponse:
         def look(world: World) -> pb.DescribeHostResponse:
-            host = admission.find_host(world, request.host)
+            host = settings.find_host(world, request.host)
             attempts = list(host.attempts.values())
             return pb.DescribeHostResponse(
                 host=self._view(world, host),
@@ -51,7 +54,7 @@ class Hosts(rpc.HostServiceServicer):
                 job_ids=[attempt.unit_id for attempt in attempts],
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def CordonHost(self, request: pb.CordonHostRequest, context: Any) -> pb.CordonHostResponse:
         host = await self._mark(request.host, cordoned=not request.undo, draining=False)
@@ -61,13 +64,13 @@ class Hosts(rpc.HostServiceServicer):
         return pb.DrainHostResponse(host=await self._mark(request.host, cordoned=True, draining=True))
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
-            return admission.mark_host(world, name, cordoned=cordoned, draining=draining), None
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return settings.mark_host(world, name, cordoned=cordoned, draining=draining), None
 
-        await self._office.driver.request(decide)
-        return await self._office.driver.read(lambda world: self._view(world, admission.find_host(world, name)))
+        await self._leadership.driver.request(decide)
+        return await self._leadership.driver.read(lambda world: self._view(world, settings.find_host(world, name)))
 
-    def _view(self, world: World, host: model.Host) -> pb.Host:
+    def _view(self, world: World, host: Host) -> pb.Host:
         record = host.record
         facts = host_facts_message(record.facts)
         allocated = world.fleet.gpu_allocated(record.id)
@@ -85,7 +88,7 @@ class Hosts(rpc.HostServiceServicer):
             draining=record.draining,
         )
 
-    def _state(self, world: World, host: model.Host) -> pb.HostState.ValueType:
+    def _state(self, world: World, host: Host) -> pb.HostState.ValueType:
         if host.session == 0 or world.is_silent(host, self._clock(), limits.CONTACT_LIMIT_MS):
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:

@@ -10,15 +10,17 @@ from batchyard.states import JobState
 from batchyard.v1 import job_definition_pb2, job_pb2
 from batchyard_controller.convert.containers import container_message, retry_message
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number
-from batchyard_controller.core import blocked, history
-from batchyard_controller.core.children import Children
-from batchyard_controller.core.dependencies import counterparts, is_sequential
-from batchyard_controller.core.feasibility import access_of
-from batchyard_controller.core.model import Attempt, Container, EndedAttempt, Job
-from batchyard_controller.core.placement import explain
-from batchyard_controller.core.reasons import Refusal
-from batchyard_controller.core.variables import log_stream_name
-from batchyard_controller.core.world import World, shape_of
+from batchyard_controller.core.jobs.dependencies import counterparts, is_sequential
+from batchyard_controller.core.jobs.variables import log_stream_name
+from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import Children
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.placement.explain import explain
+from batchyard_controller.core.placement.feasibility import access_of
+from batchyard_controller.core.placement.refusals import Refusal
+from batchyard_controller.core.views import blocked, history
+from batchyard_controller.core.world.world import World, shape_of
 
 
 @lru_cache(maxsize=1024)

@@ -11,11 +11,14 @@ from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
-from batchyard_controller.core import admission, limits, model
-from batchyard_controller.core.checks import Violations, check_range, check_text, quote
-from batchyard_controller.core.validation import check_job_id, check_lengths, refuse
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.requests import submissions
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.names import check_job_id, check_lengths
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
 from .job_view import explain_message, job_message
@@ -28,12 +31,12 @@ class Jobs(rpc.JobServiceServicer):
     """Thin: checks fields, lets admission decide, shows the stored world."""
 
     def __init__(
-        self, office: Office, sessions: Sessions, new_job_id: Callable[[], JobId], now_ms: Callable[[], int]
+        self, leadership: Leadership, sessions: Sessions, new_job_id: Callable[[], JobId], now_ms: Callable[[], int]
     ) -> None:
         self._now_ms = now_ms
-        self._office = office
+        self._leadership = leadership
         self._sessions = sessions
-        self._submissions = Submissions(office, new_job_id)
+        self._submissions = Submissions(leadership, new_job_id)
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         return await self._submissions.submit(request)
@@ -53,28 +56,28 @@ class Jobs(rpc.JobServiceServicer):
         def look(world: World) -> list[pb.Job]:
             return [job_message(world, job, index) for job, index in _find_units(world, ids)]
 
-        return pb.DescribeJobsResponse(jobs=await self._office.driver.read(look))
+        return pb.DescribeJobsResponse(jobs=await self._leadership.driver.read(look))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        return await self._office.driver.read(Listing(request).look)
+        return await self._leadership.driver.read(Listing(request).look)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         _check_stop(request)
-        await self._office.driver.request(
-            lambda world, now: (admission.cancel_job(world, request.job_id, request.reason), None)
+        await self._leadership.driver.request(
+            lambda world, now: (submissions.cancel_job(world, request.job_id, request.reason), None)
         )
         return pb.CancelJobResponse()
 
     async def TerminateJob(self, request: pb.TerminateJobRequest, context: Any) -> pb.TerminateJobResponse:
         _check_stop(request)
-        await self._office.driver.request(
-            lambda world, now: (admission.terminate_job(world, request.job_id, request.reason), None)
+        await self._leadership.driver.request(
+            lambda world, now: (submissions.terminate_job(world, request.job_id, request.reason), None)
         )
         return pb.TerminateJobResponse()
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
-        async with aclosing(watch.stream(self._office.driver, self._sessions.feed)) as responses:
+        async with aclosing(watch.stream(self._leadership.driver, self._sessions.moves)) as responses:
             async for response in responses:
                 yield response
 
@@ -95,14 +98,14 @@ class Jobs(rpc.JobServiceServicer):
     async def _await_attempt(self, request: pb.ReadLogsRequest) -> tuple[str, str]:
         """Find the host and id of the attempt whose log is asked for; when following, wait for one to start."""
         while True:
-            feed = self._sessions.feed
-            place = feed.end
-            found = await self._office.driver.read(lambda world: _find_attempt(world, request))
+            moves = self._sessions.moves
+            place = moves.end
+            found = await self._leadership.driver.read(lambda world: _find_attempt(world, request))
             if found is not None:
                 return found
             if not request.follow:
                 raise FailedPreconditionError(f"job {request.job_id} has not started; there is no log yet")
-            await feed.wait(place)
+            await moves.wait(place)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         out: Violations = []
@@ -114,10 +117,10 @@ class Jobs(rpc.JobServiceServicer):
                 return explain_message(world, job, index)
             raise NotFoundError(f"job {quote(request.job_id)} not found")
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
 
-def _find_units(world: World, ids: Iterable[str]) -> list[tuple[model.Job, int | None]]:
+def _find_units(world: World, ids: Iterable[str]) -> list[tuple[Job, int | None]]:
     found = []
     for text in ids:
         parent, index = split_job_id(text)

@@ -7,11 +7,13 @@ from batchyard.ids import NAME_LENGTH_MAX, JobId
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
-from batchyard_controller.core import admission, limits
-from batchyard_controller.core.checks import Violations, check_range, check_text, quote
-from batchyard_controller.core.listing import JobFilter, find_page
-from batchyard_controller.core.validation import refuse
-from batchyard_controller.core.world import Feed, World
+from batchyard_controller.core import limits
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.views.listing import JobFilter, find_page
+from batchyard_controller.core.world.submitted import SubmittedJobs
+from batchyard_controller.core.world.world import World
 
 from .job_view import summary_message
 from .paging import decode_number, encode_token, page_size
@@ -47,10 +49,10 @@ class Listing:
 
     def _list_jobs(self, world: World) -> pb.ListJobsResponse:
         request = self._request
-        feed = world.all_jobs
+        submitted = world.all_jobs
         if request.queue:
-            admission.find_queue(world, request.queue)
-            feed = world.by_queue.get(request.queue) or Feed()
+            settings.find_queue(world, request.queue)
+            submitted = world.by_queue.get(request.queue) or SubmittedJobs()
         wanted = JobFilter(
             states=self._states,
             name=request.name,
@@ -59,7 +61,7 @@ class Listing:
             created_before_ms=request.created_before_ms,
             share_identifier=request.share_identifier,
         )
-        page = find_page(feed, wanted, self._after, self._size)
+        page = find_page(submitted, wanted, self._after, self._size)
         return pb.ListJobsResponse(
             jobs=[summary_message(world, job, None) for job in page.jobs], next_page_token=self._token(page.next_before)
         )

@@ -6,11 +6,13 @@ from typing import Any
 
 from batchyard.v1 import secret_pb2 as pb
 from batchyard.v1 import secret_pb2_grpc as rpc
-from batchyard_controller.core import model, secrecy
-from batchyard_controller.core.checks import Violations
-from batchyard_controller.core.validation import refuse
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core.model.secrets import StoredSecret
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests import secrecy
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault
 
 from .paging import decode_token, encode_token, page_size
@@ -21,8 +23,8 @@ LISTED = "secrets"
 class Secrets(rpc.SecretServiceServicer):
     """Thin: checks fields, seals, lets admission decide."""
 
-    def __init__(self, office: Office, vault: Vault) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, vault: Vault) -> None:
+        self._leadership = leadership
         self._vault = vault
 
     async def PutSecret(self, request: pb.PutSecretRequest, context: Any) -> pb.PutSecretResponse:
@@ -31,13 +33,13 @@ class Secrets(rpc.SecretServiceServicer):
         secrecy.check_secret_value(out, "value", request.value)
         refuse(out)
         sealed = self._vault.seal("secret", request.name, request.value)
-        record = model.StoredSecret(name=request.name, sealed=sealed)
+        record = StoredSecret(name=request.name, sealed=sealed)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, model.StoredSecret]:
+        def decide(world: World, now: Instant) -> tuple[Any, StoredSecret]:
             event = secrecy.put_secret(world, record, now)
             return event, event.secret
 
-        return pb.PutSecretResponse(secret=_message(await self._office.driver.request(decide)))
+        return pb.PutSecretResponse(secret=_message(await self._leadership.driver.request(decide)))
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Any) -> pb.ListSecretsResponse:
         size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
@@ -49,14 +51,14 @@ class Secrets(rpc.SecretServiceServicer):
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
             )
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Any) -> pb.DeleteSecretResponse:
-        await self._office.driver.request(lambda world, now: (secrecy.delete_secret(world, request.name), None))
+        await self._leadership.driver.request(lambda world, now: (secrecy.delete_secret(world, request.name), None))
         return pb.DeleteSecretResponse()
 
 
-def _message(secret: model.StoredSecret) -> pb.SecretInfo:
+def _message(secret: StoredSecret) -> pb.SecretInfo:
     return pb.SecretInfo(
         name=secret.name,
         created_at_ms=secret.created_at_ms,

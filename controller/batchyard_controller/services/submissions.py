@@ -16,13 +16,14 @@ from batchyard.errors import InvalidArgumentError, RequestError, Violation
 from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
-from batchyard_controller.core import admission, limits
-from batchyard_controller.core.checks import check_range
-from batchyard_controller.core.validation import check_submission, refuse
-from batchyard_controller.leadership import Office
+from batchyard_controller.core import limits
+from batchyard_controller.core.requests import submissions
+from batchyard_controller.core.requests.checks import check_range
+from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.leadership import Leadership
 
 if TYPE_CHECKING:
-    from batchyard_controller.core.model import Job
+    from batchyard_controller.core.model.jobs import Job
     from batchyard_controller.driver import Decide
 
 UNDER_WAY_MAX = 4
@@ -35,8 +36,8 @@ _UnderWay: TypeAlias = "asyncio.Queue[asyncio.Task[pb.SubmitJobsResponse] | None
 class Submissions:
     """Checks requests, lets admission decide, and says what became of each job."""
 
-    def __init__(self, office: Office, new_job_id: Callable[[], JobId]) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership, new_job_id: Callable[[], JobId]) -> None:
+        self._leadership = leadership
         self._new_job_id = new_job_id
 
     async def submit(self, request: pb.SubmitJobRequest) -> pb.SubmitJobResponse:
@@ -46,7 +47,7 @@ class Submissions:
         Raises:
             RequestError: it is refused.
         """
-        return _answer(await self._office.driver.request(self._decide(request)))
+        return _answer(await self._leadership.driver.request(self._decide(request)))
 
     async def submit_all(self, requests: AsyncIterator[pb.SubmitJobsRequest]) -> AsyncGenerator[pb.SubmitJobsResponse]:
         """
@@ -98,7 +99,7 @@ class Submissions:
                 result.refusal.CopyFrom(_refusal(err))
             else:
                 admitted.append(result)
-        for result, outcome in zip(admitted, await self._office.driver.request_all(decides), strict=True):
+        for result, outcome in zip(admitted, await self._leadership.driver.request_all(decides), strict=True):
             if isinstance(outcome, RequestError):
                 result.refusal.CopyFrom(_refusal(outcome))
             elif isinstance(outcome, Exception):
@@ -121,7 +122,7 @@ class Submissions:
             violations.append(Violation("request", text))
         refuse(violations)
         job_id = self._new_job_id()
-        return lambda world, now: admission.submit_job(world, wanted, job_id, now)
+        return lambda world, now: submissions.submit_job(world, wanted, job_id, now)
 
 
 def _payload_bytes(request: pb.SubmitJobRequest) -> int:

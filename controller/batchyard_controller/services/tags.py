@@ -8,18 +8,20 @@ from batchyard.errors import Violation
 from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
 from batchyard_controller.convert.values import enum_value, pairs
-from batchyard_controller.core import model, tagging
-from batchyard_controller.core.checks import Violations
-from batchyard_controller.core.validation import check_resource_name, check_tag_keys, check_tags, refuse
-from batchyard_controller.core.world import World
-from batchyard_controller.leadership import Office
+from batchyard_controller.core.model.values import Instant, ResourceKind
+from batchyard_controller.core.requests import tagging
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.names import check_resource_name, check_tag_keys, check_tags
+from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 
 
 class Tags(rpc.TagServiceServicer):
     """Thin: checks fields, lets the core decide."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
 
     async def TagResource(self, request: pb.TagResourceRequest, context: Any) -> pb.TagResourceResponse:
         kind, out = _resource(request)
@@ -29,10 +31,10 @@ class Tags(rpc.TagServiceServicer):
         check_tags(out, tags)
         refuse(out)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
             return tagging.tag_resource(world, kind, request.name, tags), None
 
-        await self._office.driver.request(decide)
+        await self._leadership.driver.request(decide)
         return pb.TagResourceResponse()
 
     async def UntagResource(self, request: pb.UntagResourceRequest, context: Any) -> pb.UntagResourceResponse:
@@ -41,10 +43,10 @@ class Tags(rpc.TagServiceServicer):
         refuse(out)
         keys = frozenset(request.keys)
 
-        def decide(world: World, now: model.Instant) -> tuple[Any, None]:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
             return tagging.untag_resource(world, kind, request.name, keys), None
 
-        await self._office.driver.request(decide)
+        await self._leadership.driver.request(decide)
         return pb.UntagResourceResponse()
 
     async def ListTags(self, request: pb.ListTagsRequest, context: Any) -> pb.ListTagsResponse:
@@ -55,14 +57,14 @@ class Tags(rpc.TagServiceServicer):
             found = tagging.find_tagged(world, kind, request.name)
             return pb.ListTagsResponse(tags=dict(tagging.tags_of(found)))
 
-        return await self._office.driver.read(look)
+        return await self._leadership.driver.read(look)
 
 
 def _resource(
     request: pb.TagResourceRequest | pb.UntagResourceRequest | pb.ListTagsRequest,
-) -> tuple[model.ResourceKind, Violations]:
+) -> tuple[ResourceKind, Violations]:
     """Return the kind that a request is about, and what is wrong with the name."""
-    kind = enum_value(pb.ResourceKind, "RESOURCE_KIND_", model.ResourceKind, request.kind, None, "kind")
+    kind = enum_value(pb.ResourceKind, "RESOURCE_KIND_", ResourceKind, request.kind, None, "kind")
     out: Violations = []
     check_resource_name(out, kind, request.name)
     return kind, out

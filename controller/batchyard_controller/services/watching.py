@@ -16,14 +16,16 @@ from batchyard.errors import InvalidArgumentError, Violation
 from batchyard.ids import split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_state_number
-from batchyard_controller.core import admission, limits
+from batchyard_controller.core import limits
 from batchyard_controller.core.commands import PublishMove
-from batchyard_controller.core.ordering import Unit
-from batchyard_controller.core.snapshot import Watched, take_snapshot
-from batchyard_controller.core.validation import check_lengths, refuse
-from batchyard_controller.core.world import World
+from batchyard_controller.core.placement.lines import Unit
+from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.names import check_lengths
+from batchyard_controller.core.views.snapshot import Watched, take_snapshot
+from batchyard_controller.core.world.world import World
 from batchyard_controller.driver import Driver
-from batchyard_controller.feed import Feed, seen_at_ms
+from batchyard_controller.move_log import MoveLog, seen_at_ms
 
 from .job_view import summary_message
 
@@ -49,7 +51,7 @@ class Watch:
         self._cursor = request.cursor if len(request.cursor) <= limits.CURSOR_LENGTH_MAX else ""
         self._now_ms = now_ms
 
-    async def stream(self, driver: Driver, feed: Feed) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def stream(self, driver: Driver, log: MoveLog) -> AsyncGenerator[pb.WatchJobsResponse]:
         """
         Yield what is to be told.
 
@@ -57,24 +59,24 @@ class Watch:
             NotFoundError: there is no such queue, nor any job that was in it.
             UnavailableError: the term ended.
         """
-        place = feed.resume(self._cursor)
+        place = log.resume(self._cursor)
         while True:
             if place is None:
-                place, at_ms = feed.end, self._now_ms()
+                place, at_ms = log.end, self._now_ms()
                 units = await driver.read(self._take_snapshot)
-                after = feed.cursor(place, at_ms)
+                after = log.cursor(place, at_ms)
                 for units_told, is_last in list(_parts(units)) or [([], True)]:
                     events = await driver.read(partial(self._present, units=units_told))
                     cursor = after if is_last else self._cursor
                     yield pb.WatchJobsResponse(events=events, cursor=cursor, snapshot=True)
                 self._cursor = after
-            await feed.wait(place)
-            moves = feed.since(place, EVENTS_PER_MESSAGE)
+            await log.wait(place)
+            moves = log.since(place, EVENTS_PER_MESSAGE)
             if moves is None:
                 place = None
                 continue
             place += len(moves)
-            after = feed.cursor(place, moves[-1].at_ms)
+            after = log.cursor(place, moves[-1].at_ms)
             singles = (s for move in moves for s in move.single() if self._watched.has_unit(s.job_id, s.index))
             for moves_told, is_last in _parts(singles):
                 events = await driver.read(partial(self._changes, moves=moves_told))
@@ -85,7 +87,7 @@ class Watch:
     def _take_snapshot(self, world: World) -> list[Unit]:
         queue = self._watched.queue
         if queue and queue not in world.by_queue:
-            admission.find_queue(world, queue)
+            settings.find_queue(world, queue)
         return take_snapshot(world, self._watched, seen_at_ms(self._cursor))
 
     def _present(self, world: World, units: list[Unit]) -> list[pb.JobEvent]:

@@ -18,22 +18,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from batchyard.ids import AttemptId, HostId, JobId
-from batchyard_controller.core.children import CHUNK, Chunk
-from batchyard_controller.core.model import (
-    AccessKey,
-    Attempt,
-    ComputeEnvironment,
-    Dependency,
-    EndedAttempt,
-    HostRecord,
-    Job,
-    JobDefinition,
-    JobQueue,
-    JobSpec,
-    StoredSecret,
-)
-from batchyard_controller.core.recovery import Records, StoredState
-from batchyard_controller.core.world import Touch, World
+from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import CHUNK, Chunk
+from batchyard_controller.core.model.hosts import HostRecord
+from batchyard_controller.core.model.jobs import Dependency, Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.reactor.recovery import Records, StoredState
+from batchyard_controller.core.world.world import Touch, World
 
 from .keys import KINDS, key_of, name_of
 from .protocol import Atom, Change, Delete, Put, Store

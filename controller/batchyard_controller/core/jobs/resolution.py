@@ -1,0 +1,117 @@
+"""
+Resolution: what a job runs, from its definition and what the submitter overrides.
+
+Rules: AWS Batch API reference, SubmitJob (parameters merge by key, a command
+replaces the whole, environment merges by name, amounts replace one by one).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from batchyard.errors import Violation
+from batchyard.resources import Resources
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.jobs import Dependency, JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.values import Pairs
+
+_REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a submission replaces in the definition's container; None keeps it."""
+
+    command: tuple[str, ...] = ()
+    environment: Pairs = ()
+    cpu_millis: int | None = None
+    memory_mib: int | None = None
+    gpu_millis: int | None = None
+    disk_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request to submit a job, as its sender wrote it."""
+
+    name: str
+    queue: str
+    definition: str = ""
+    container: Container | None = None
+    overrides: Overrides = Overrides()
+    parameters: Pairs = ()
+    array_size: int = 0
+    array_concurrency: int = 0
+    depends_on: tuple[Dependency, ...] = ()
+    retry: RetryStrategy | None = None
+    timeout_s: int = 0
+    share_identifier: str = ""
+    scheduling_priority: int | None = None
+    propagate_tags: bool | None = None
+    tags: Pairs = ()
+    annotations: Pairs = ()
+    request_id: str = ""
+
+
+def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
+    """Return the resolved spec and what is wrong with it."""
+    base = definition.container if definition is not None else submission.container or Container()
+    defaults = definition.parameters if definition is not None else ()
+    parameters = merge(defaults, submission.parameters)
+    overrides = submission.overrides
+    command, violations = _substitute(overrides.command or base.command, dict(parameters))
+    amounts = {
+        kind: getattr(base.resources, kind) if getattr(overrides, kind) is None else getattr(overrides, kind)
+        for kind in ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
+    }
+    container = replace(
+        base,
+        command=command,
+        environment=merge(base.environment, overrides.environment),
+        resources=Resources(**amounts),
+    )
+    template = definition or JobDefinition(name="", revision=0)
+    priority = submission.scheduling_priority
+    propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
+    spec = JobSpec(
+        queue=submission.queue,
+        container=container,
+        definition=definition.key if definition is not None else "",
+        parameters=parameters,
+        retry=submission.retry or template.retry or RetryStrategy(),
+        timeout_s=submission.timeout_s or template.timeout_s,
+        share_identifier=submission.share_identifier,
+        scheduling_priority=template.scheduling_priority if priority is None else priority,
+        propagate_tags=propagates,
+        tags=submission.tags,
+        definition_tags=template.tags if propagates else (),
+        annotations=merge(template.annotations, submission.annotations),
+    )
+    return spec, violations
+
+
+def propagated_tags(spec: JobSpec) -> Pairs:
+    """Return the tags that go on to the containers: the definition's and the job's, which win (AWS: propagateTags)."""
+    return merge(spec.definition_tags, spec.tags) if spec.propagate_tags else ()
+
+
+def merge(base: Pairs, over: Pairs) -> Pairs:
+    """Merge two maps by key; *over* wins."""
+    return tuple(sorted({**dict(base), **dict(over)}.items())) if over else base
+
+
+def _substitute(command: tuple[str, ...], parameters: dict[str, str]) -> tuple[tuple[str, ...], list[Violation]]:
+    """Put parameters in the place of ``Ref::name``, alone or inside a larger text."""
+    missing = {m[1]: None for part in command for m in _REFERENCE.finditer(part) if m[1] not in parameters}
+    violations = [
+        Violation("parameters", f"Unable to substitute value. No parameter found for reference {name}")
+        for name in missing
+    ]
+    put = tuple(_REFERENCE.sub(lambda m: parameters.get(m[1], m[0]), part) for part in command)
+    size = sum(len(part.encode()) for part in put)
+    if put != command and size > limits.OVERRIDES_BYTES_MAX:
+        text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; they make the command {size} bytes"
+        violations.append(Violation("parameters", text))
+    return put, violations

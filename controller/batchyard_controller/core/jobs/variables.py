@@ -1,0 +1,38 @@
+"""
+Variables: what every attempt finds in its environment.
+
+Source: AWS Batch User Guide, "Job environment variables"; those beginning with
+BATCHYARD are ours.
+"""
+
+from __future__ import annotations
+
+from batchyard.ids import log_stream_prefix, task_id
+from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.jobs import Job
+
+
+def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
+    """
+    Return the variables of one attempt.
+
+    ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
+    make its outputs conditional on being the latest.
+    """
+    variables = {
+        "AWS_BATCH_CE_NAME": attempt.compute_environment,
+        "AWS_BATCH_JQ_NAME": job.spec.queue,
+        "AWS_BATCH_JOB_ID": attempt.unit_id,
+        "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
+        "BATCHYARD_ATTEMPT": attempt.id,
+        "BATCHYARD_FENCE_TOKEN": str(attempt.number),
+    }
+    if attempt.index is not None:
+        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(attempt.index)
+        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.array_size)
+    return variables
+
+
+def log_stream_name(job: Job, attempt_id: str) -> str:
+    """Return the name of an attempt's log (AWS: definition/default/task id)."""
+    return log_stream_prefix(job.spec.definition, job.name) + task_id(attempt_id)

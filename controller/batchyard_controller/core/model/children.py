@@ -1,0 +1,319 @@
+"""
+Children of an array job, packed: a few bytes a child, and none at first.
+
+Children that are still in the state in which the array began take no space, nor
+do those of which nothing was noted when all the rest of the array was ended at
+once. The others live in chunks of `CHUNK` children with one column per fact;
+what does not fit a column (earlier attempts, unusual reasons) is kept sparsely.
+A chunk is the unit of storing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from batchyard.states import JobState
+
+from .attempts import EndedAttempt
+
+CHUNK = 64
+"""Children in a chunk. A chunk and its children's attempts fit one etcd transaction."""
+
+T = TypeVar("T")
+
+NO_EXIT_CODE = -(1 << 15)
+
+STATES = tuple(JobState)
+_CODE = {state: code for code, state in enumerate(STATES)}
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Columns of up to `CHUNK` neighbouring children."""
+
+    states: bytearray
+    attempts: bytearray = field(default_factory=lambda: bytearray(CHUNK))
+    """Ended tries of each child."""
+    exit_codes: array[int] = field(default_factory=lambda: array("h", [NO_EXIT_CODE]) * CHUNK)
+    claimed: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    started: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    stopped: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    hosts: array[int] = field(default_factory=lambda: array("h", [-1]) * CHUNK)
+    """Index into host_ids of the last ended try."""
+    host_ids: list[str] = field(default_factory=list)
+    epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    ended: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    """When each child came to its final state, by the controller's clock."""
+    status_reasons: dict[int, str] = field(default_factory=dict)
+    """Of the last ended try."""
+    end_reasons: dict[int, str] = field(default_factory=dict)
+    """Why a child itself is in its state."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
+    """All ended tries but the last."""
+    cancelled: set[int] = field(default_factory=set)
+    terminate_reasons: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestEnd:
+    """How all children ended of which nothing had been noted."""
+
+    reason: str
+    at_ms: int
+
+
+class Children:
+    """
+    States and tries of all children of one array.
+
+    Attributes:
+        base: State of every child without a chunk, until the rest has ended.
+        rest_end: Set when every child without a chunk has FAILED.
+        ready: Heap of children that only wait for their turn in the array; derived.
+        cursor: Children below it have had their turn, where all wait for that alone; derived.
+        updated_at_ms: When a child last changed its state; not stored.
+    """
+
+    __slots__ = ("base", "chunks", "counts", "cursor", "ready", "rest_end", "size", "updated_at_ms")
+
+    def __init__(self, size: int, base: JobState = JobState.PENDING) -> None:
+        self.size = size
+        self.base = base
+        self.rest_end: RestEnd | None = None
+        self.chunks: dict[int, Chunk] = {}
+        self.counts: dict[JobState, int] = {base: size}
+        self.ready: list[int] = []
+        self.cursor = 0
+        self.updated_at_ms = 0
+
+    @property
+    def rest(self) -> JobState:
+        """State of every child without a chunk."""
+        return self.base if self.rest_end is None else JobState.FAILED
+
+    def state(self, index: int) -> JobState:
+        """Return the state of child *index*."""
+        chunk = self.chunks.get(index // CHUNK)
+        return self.rest if chunk is None else STATES[chunk.states[index % CHUNK]]
+
+    def set_state(self, index: int, state: JobState) -> None:
+        """Store a state; for ``lifecycle`` alone."""
+        chunk = self.chunk(index)
+        before = STATES[chunk.states[index % CHUNK]]
+        chunk.states[index % CHUNK] = _CODE[state]
+        self.counts[before] -= 1
+        self.counts[state] = self.counts.get(state, 0) + 1
+
+    def set_base(self, state: JobState) -> None:
+        """Move all children that are still in the first state at once; for ``lifecycle`` alone."""
+        before, self.base = self.base, state
+        moved = bytes.maketrans(bytes([_CODE[before]]), bytes([_CODE[state]]))
+        for chunk in self.chunks.values():
+            chunk.states = chunk.states.translate(moved)
+        self.counts[state] = self.counts.get(state, 0) + self.counts.pop(before)
+
+    def set_rest_end(self, end: RestEnd) -> None:
+        """Let every child without a chunk be FAILED; for ``lifecycle`` alone."""
+        assert self.rest_end is None, "the rest ends once"
+        number = sum(stop - start for start, stop in self.rest_runs())
+        self.counts[self.base] -= number
+        self.counts[JobState.FAILED] = self.counts.get(JobState.FAILED, 0) + number
+        self.rest_end = end
+
+    def rest_runs(self) -> list[tuple[int, int]]:
+        """Return [first, stop) of each unbroken run of children without a chunk."""
+        runs, start = [], 0
+        for number in sorted(self.chunks):
+            if start < number * CHUNK:
+                runs.append((start, number * CHUNK))
+            start = (number + 1) * CHUNK
+        return [*runs, (start, self.size)] if start < self.size else runs
+
+    def note(self, numbers: Iterable[int]) -> list[int]:
+        """Make the chunks of these numbers, if the rest has not ended, and return the new ones."""
+        if self.rest_end is not None:
+            return []
+        new = [number for number in numbers if number not in self.chunks and number * CHUNK < self.size]
+        for number in new:
+            self.chunk(number * CHUNK)
+        return new
+
+    def noted(self, states: frozenset[JobState]) -> list[int]:
+        """Return the indices of children with a chunk in any of *states*, in order."""
+        return [
+            index
+            for number in sorted(self.chunks)
+            for index in range(number * CHUNK, min((number + 1) * CHUNK, self.size))
+            if self.state(index) in states
+        ]
+
+    def chunk(self, index: int) -> Chunk:
+        """Return the chunk of child *index*, made on first use."""
+        chunk = self.chunks.get(index // CHUNK)
+        if chunk is None:
+            assert self.rest_end is None, "what has ended does not change"
+            chunk = Chunk(states=bytearray([_CODE[self.base]]) * CHUNK)
+            self.chunks[index // CHUNK] = chunk
+        return chunk
+
+    def adopt_chunk(self, number: int, chunk: Chunk) -> None:
+        """Take a stored chunk. Children that had not ended begin again in the first state."""
+        assert number not in self.chunks, "chunk taken twice"
+        self.chunks[number] = chunk
+        width = min(CHUNK, self.size - number * CHUNK)
+        self.counts[self.base] -= width
+        for i in range(CHUNK):
+            state = STATES[chunk.states[i]]
+            if not state.is_final:
+                state = self.base
+                chunk.states[i] = _CODE[state]
+            if i < width:
+                self.counts[state] = self.counts.get(state, 0) + 1
+
+    def count(self, state: JobState) -> int:
+        """Return how many children are in *state*."""
+        return self.counts.get(state, 0)
+
+    @property
+    def all_final(self) -> bool:
+        """Whether every child has ended."""
+        return self.count(JobState.SUCCEEDED) + self.count(JobState.FAILED) == self.size
+
+    def indices(self, states: frozenset[JobState]) -> Iterator[int]:
+        """Yield the indices of children in any of *states*, in order."""
+        for number in range((self.size + CHUNK - 1) // CHUNK):
+            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+            chunk = self.chunks.get(number)
+            if chunk is None:
+                if self.rest in states:
+                    yield from range(first, last)
+            else:
+                yield from (i for i in range(first, last) if STATES[chunk.states[i % CHUNK]] in states)
+
+    def runs(self, state: JobState) -> Iterator[tuple[int, int]]:
+        """Yield [first, stop) of each unbroken run of children in *state*."""
+        start = stop = -1
+        for index in self.indices(frozenset({state})):
+            if index != stop:
+                if start >= 0:
+                    yield start, stop
+                start = index
+            stop = index + 1
+        if start >= 0:
+            yield start, stop
+
+    def tries(self, index: int) -> int:
+        """Return how many tries of child *index* have ended."""
+        chunk = self.chunks.get(index // CHUNK)
+        return 0 if chunk is None else chunk.attempts[index % CHUNK]
+
+    def record_end(self, index: int, ended: EndedAttempt) -> None:
+        """Keep a try of child *index* that has ended."""
+        chunk, i = self.chunk(index), index % CHUNK
+        last = self.last_attempt(index)
+        if last is not None:
+            chunk.earlier[i] = (*chunk.earlier.get(i, ()), last)
+        chunk.attempts[i] = ended.number
+        chunk.exit_codes[i] = NO_EXIT_CODE if ended.exit_code is None else ended.exit_code
+        chunk.claimed[i], chunk.started[i], chunk.stopped[i] = (
+            ended.claimed_at_ms,
+            ended.started_at_ms,
+            ended.stopped_at_ms,
+        )
+        chunk.epochs[i] = ended.epoch
+        if ended.host_id not in chunk.host_ids:
+            chunk.host_ids.append(ended.host_id)
+        chunk.hosts[i] = chunk.host_ids.index(ended.host_id)
+        _keep(chunk.status_reasons, i, ended.status_reason)
+        _keep(chunk.reasons, i, ended.reason)
+        _keep(chunk.gpus, i, ended.gpu_uuids)
+
+    def last_attempt(self, index: int) -> EndedAttempt | None:
+        """Return the last ended try of child *index*."""
+        chunk, i = self.chunks.get(index // CHUNK), index % CHUNK
+        if chunk is None or not chunk.attempts[i]:
+            return None
+        return EndedAttempt(
+            number=chunk.attempts[i],
+            host_id=chunk.host_ids[chunk.hosts[i]],
+            claimed_at_ms=chunk.claimed[i],
+            started_at_ms=chunk.started[i],
+            stopped_at_ms=chunk.stopped[i],
+            exit_code=None if chunk.exit_codes[i] == NO_EXIT_CODE else chunk.exit_codes[i],
+            reason=chunk.reasons.get(i, ""),
+            status_reason=chunk.status_reasons.get(i, ""),
+            gpu_uuids=chunk.gpus.get(i, ()),
+            epoch=chunk.epochs[i],
+        )
+
+    def attempts(self, index: int) -> tuple[EndedAttempt, ...]:
+        """Return all ended tries of child *index*, oldest first."""
+        last = self.last_attempt(index)
+        if last is None:
+            return ()
+        return (*self.chunks[index // CHUNK].earlier.get(index % CHUNK, ()), last)
+
+    def is_cancelled(self, index: int) -> bool:
+        """Say whether child *index* was cancelled by itself."""
+        chunk = self.chunks.get(index // CHUNK)
+        return chunk is not None and index % CHUNK in chunk.cancelled
+
+    def set_cancelled(self, index: int) -> None:
+        """Keep that child *index* was cancelled by itself."""
+        self.chunk(index).cancelled.add(index % CHUNK)
+
+    def is_terminated(self, index: int) -> bool:
+        """Say whether someone asked to stop child *index*."""
+        chunk = self.chunks.get(index // CHUNK)
+        return chunk is not None and index % CHUNK in chunk.terminate_reasons
+
+    def set_terminate_reason(self, index: int, reason: str) -> None:
+        """Keep that someone asked to stop child *index*; the first reason stays."""
+        self.chunk(index).terminate_reasons.setdefault(index % CHUNK, reason)
+
+    def status_reason(self, index: int) -> str:
+        """Return why child *index* is in its state, or nothing."""
+        chunk = self.chunks.get(index // CHUNK)
+        if chunk is not None:
+            return chunk.end_reasons.get(index % CHUNK, "")
+        return "" if self.rest_end is None else self.rest_end.reason
+
+    def ended_at_ms(self, index: int) -> int:
+        """Return when child *index* came to its final state, by the controller's clock; 0 if it has not."""
+        chunk = self.chunks.get(index // CHUNK)
+        if chunk is not None:
+            return chunk.ended[index % CHUNK]
+        return 0 if self.rest_end is None else self.rest_end.at_ms
+
+    def ended_since(self, at_ms: int) -> Iterator[int]:
+        """Yield the indices of children that ended at that moment or later, in order."""
+        at_ms = max(at_ms, 1)  # 0 is written of those that have not ended
+        has_rest = self.rest_end is not None and self.rest_end.at_ms >= at_ms
+        for number in range((self.size + CHUNK - 1) // CHUNK) if has_rest else sorted(self.chunks):
+            chunk = self.chunks.get(number)
+            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+            if chunk is None:
+                yield from range(first, last)
+            else:
+                yield from (i for i in range(first, last) if chunk.ended[i % CHUNK] >= at_ms)
+
+    def set_ended_at_ms(self, index: int, at_ms: int) -> None:
+        """Keep when child *index* came to its final state."""
+        self.chunk(index).ended[index % CHUNK] = at_ms
+
+    def set_status_reason(self, index: int, reason: str) -> None:
+        """Keep why child *index* is in its state."""
+        _keep(self.chunk(index).end_reasons, index % CHUNK, reason)
+
+
+def _keep(sparse: dict[int, T], i: int, value: T) -> None:
+    """Set or clear a sparse entry; empty values take no space."""
+    if value:
+        sparse[i] = value
+    else:
+        sparse.pop(i, None)

@@ -1,0 +1,187 @@
+"""
+Records: what the controller knows, as plain values.
+
+Nothing here decides or moves anything. Frozen records are replaced whole; `Job`
+and `Attempt` change in place, their ``state`` through ``lifecycle`` alone.
+Defaults mean "not given" and are left out of the store. Maps that belong to a
+`JobSpec` are sorted tuples of pairs, so that equal specs hash alike and are kept
+once in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchyard.ids import JobId
+from batchyard.states import JobState
+
+from .attempts import EndedAttempt
+from .containers import Container
+from .values import Pairs
+
+
+class DefinitionType(StrEnum):
+    """AWS: type of a job definition; only CONTAINER is built so far."""
+
+    CONTAINER = "container"
+    MULTINODE = "multinode"
+
+
+class DefinitionStatus(StrEnum):
+    """Whether new jobs may be made from a definition."""
+
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+
+
+class DependencyType(StrEnum):
+    """What part of the other job is waited for."""
+
+    WHOLE = "WHOLE"
+    N_TO_N = "N_TO_N"
+    SEQUENTIAL = "SEQUENTIAL"
+    AFTER_ANY = "AFTER_ANY"
+    AFTER_FAILURE = "AFTER_FAILURE"
+
+
+class ExitAction(StrEnum):
+    """What a matching evaluate-on-exit rule says."""
+
+    RETRY = "RETRY"
+    EXIT = "EXIT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedHead:
+    """
+    Who could not be placed at the head of a queue; never stored.
+
+    Attributes:
+        code: Why, as AWS's code.
+        since_boot_ms: When that was first seen, on our clock.
+    """
+
+    job_id: JobId
+    index: int | None
+    code: str
+    since_boot_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRule:
+    """One evaluate-on-exit rule; patterns that are empty are not asked."""
+
+    action: ExitAction
+    on_status_reason: str = ""
+    on_reason: str = ""
+    on_exit_code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryStrategy:
+    """
+    When a job is tried again.
+
+    Attributes:
+        attempts: Counts tries, not retries: 3 means at most 3 containers.
+        infrastructure_retries: Tries lost with their host that do not count.
+    """
+
+    attempts: int = 1
+    rules: tuple[ExitRule, ...] = ()
+    infrastructure_retries: int = 0
+
+
+NO_CONTAINER = Container()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDefinition:
+    """One revision of a template; only its status ever changes."""
+
+    name: str
+    revision: int
+    type: DefinitionType = DefinitionType.CONTAINER
+    status: DefinitionStatus = DefinitionStatus.ACTIVE
+    container: Container = NO_CONTAINER
+    parameters: Pairs = ()
+    retry: RetryStrategy | None = None
+    timeout_s: int = 0
+    scheduling_priority: int | None = None
+    propagate_tags: bool = False
+    tags: Pairs = ()
+    platform_capabilities: tuple[str, ...] = ()
+    annotations: Pairs = ()
+    created_at_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """``name:revision``."""
+        return f"{self.name}:{self.revision}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
+class JobSpec:
+    """
+    What all jobs of one kind share, resolved at submission; kept once in memory.
+
+    Attributes:
+        definition_tags: Those of the definition, if they go on to the containers.
+    """
+
+    queue: str
+    container: Container
+    definition: str = ""
+    parameters: Pairs = ()
+    retry: RetryStrategy = RetryStrategy()
+    timeout_s: int = 0
+    share_identifier: str = ""
+    scheduling_priority: int | None = None
+    propagate_tags: bool = False
+    tags: Pairs = ()
+    definition_tags: Pairs = ()
+    annotations: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """Another job that this one waits for; empty id with SEQUENTIAL."""
+
+    job_id: str = ""
+    type: DependencyType = DependencyType.WHOLE
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """
+    A job, single or array parent.
+
+    Attributes:
+        seq: Place in the order of all submissions; a retry keeps it.
+        array_size: 0 for a single job.
+        array_concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
+        ended_at_ms: When it came to its final state, by the controller's clock; 0 until then.
+        terminate_reason: Intent, not fact: set when someone asked to stop it.
+        attempts: Ended tries of a single job; children keep theirs themselves.
+        unmet: Whole jobs it still waits for; derived, not stored.
+    """
+
+    id: JobId
+    name: str
+    spec: JobSpec
+    seq: int
+    created_at_ms: int
+    array_size: int = 0
+    array_concurrency: int = 0
+    depends_on: tuple[Dependency, ...] = ()
+    request_id: str = ""
+    state: JobState = JobState.SUBMITTED
+    status_reason: str = ""
+    started_at_ms: int = 0
+    stopped_at_ms: int = 0
+    ended_at_ms: int = 0
+    is_cancelled: bool = False
+    terminate_reason: str = ""
+    attempts: tuple[EndedAttempt, ...] = ()
+    unmet: int = 0

@@ -1,0 +1,37 @@
+"""Values that records are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchyard.resources import Resources
+
+NOTHING = Resources()
+
+Pairs = tuple[tuple[str, str], ...]
+"""A map with text keys and values, sorted by key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instant:
+    """
+    One moment, as an argument of every decision.
+
+    Attributes:
+        wall_ms: Milliseconds since the epoch; recorded and shown, never compared
+            with another machine's.
+        boot_ms: Milliseconds of a clock that only rises; timers use it.
+    """
+
+    wall_ms: int
+    boot_ms: int
+
+
+class ResourceKind(StrEnum):
+    """What can be tagged."""
+
+    JOB = "JOB"
+    JOB_QUEUE = "JOB_QUEUE"
+    JOB_DEFINITION = "JOB_DEFINITION"
+    COMPUTE_ENVIRONMENT = "COMPUTE_ENVIRONMENT"

@@ -1,0 +1,135 @@
+"""Explain: why a shape cannot be placed now, per resource: what is asked, what there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+
+from . import refusals
+from .feasibility import NO_ACCESS, Access, not_allowed
+from .fleet import CPU, GPU, Fleet, Mask, row_of
+from .lines import Shape
+from .refusals import Refusal
+from .sketch import Sketch, room_for, vcpus_left
+from .strategies import Amounts
+
+_UNITS = {
+    "cpu_millis": (1000, "vCPU"),
+    "memory_mib": (1, "MiB memory"),
+    "gpu_millis": (1000, "GPU"),
+    "disk_mib": (1, "MiB disk"),
+}
+
+
+def explain(
+    shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: Fleet, sketch: Sketch | None = None
+) -> tuple[Refusal, ...]:
+    """Say, per resource, what a job of *shape* asks for and what there is."""
+    enabled = [e for e in environments if e.state is ResourceState.ENABLED]
+    if not enabled:
+        names = ", ".join(e.name for e in environments)
+        text = f"every compute environment of the queue is DISABLED ({names})"
+        blocked = refusals.blocked(refusals.ENVIRONMENTS_DISABLED)
+        return (Refusal(kind="environments", message=text, blocked=blocked),)
+    sketch = sketch or Sketch(fleet, fleet.free, fleet.environment_cpu)
+    member = _members(fleet, enabled, shape.runtime, shape.access)
+    blocked = _blocked(row_of(shape.resources), enabled, fleet, member)
+    return tuple(replace(refusal, blocked=blocked) for refusal in _refusals(shape, enabled, sketch, member))
+
+
+def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
+    """Return which hosts belong to any of the environments and allow a runtime, empty for any, and the access."""
+    member: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
+    for environment in environments:
+        member |= fleet.members(environment, runtime, access)
+    return member
+
+
+def _blocked(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
+    """
+    Say in AWS's words why a job that asks for so much is not placed.
+
+    Tools kill a job on sight of JOB_RESOURCE_REQUIREMENT, so it is said only when no
+    registered host could take the job if it were here, empty and sound.
+    """
+    if all(0 < e.compute_resources.max_vcpus * 1000 < asked[CPU] for e in enabled):
+        return refusals.blocked(refusals.BEYOND_ENVIRONMENTS)
+    if fleet.ids and not member.any():
+        is_selected = _members(fleet, enabled, "").any()
+        return refusals.blocked(refusals.UNDETERMINED if is_selected else refusals.NO_HOST_SELECTED)
+    capacity = fleet.capacity[member]
+    if asked[GPU]:
+        capacity[:, GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
+    if fleet.ids and not (capacity >= asked).all(axis=1).any():
+        return refusals.blocked(refusals.BEYOND_HOSTS)
+    types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
+    return refusals.blocked(refusals.NO_CAPACITY, tuple(types))
+
+
+def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, member: Mask) -> tuple[Refusal, ...]:
+    fleet = sketch.fleet
+    ready = member & fleet.usable
+    if not ready.any():
+        return (_no_host(shape, enabled, fleet, int(member.sum())),)
+    asked = row_of(shape.resources)
+    if any(room_for(sketch, shape, e, asked).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
+        return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
+    refusals = [
+        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
+        for i, kind in enumerate(RESOURCE_KINDS)
+        if asked[i] > max(0, int(sketch.free[ready][:, i].max()))
+    ]
+    for environment in enabled:
+        if vcpus_left(sketch, environment) < asked[CPU]:
+            bound = environment.compute_resources.max_vcpus
+            refusals.append(
+                Refusal(
+                    kind="max_vcpus",
+                    message=f"compute environment {environment.name} is at its bound of {bound} vCPUs",
+                    asked=int(asked[CPU]),
+                    free=max(0, vcpus_left(sketch, environment)),
+                    largest_free=max(0, vcpus_left(sketch, environment)),
+                    largest_capacity=bound * 1000,
+                )
+            )
+    return tuple(refusals) or (_no_single_host(shape.resources, int(ready.sum())),)
+
+
+def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, members: int) -> Refusal:
+    names = ", ".join(e.name for e in environments)
+    others = np.nonzero(_members(fleet, environments, shape.runtime))[0].tolist()
+    if others and not members:
+        text = not_allowed(shape.access, (fleet.facts[row] for row in others))
+    elif members:
+        text = f"none of the {members} hosts of {names} with runtime {shape.runtime} takes work now"
+    else:
+        text = f"no host belongs to {names} and offers runtime {shape.runtime}"
+    return Refusal(kind="hosts", message=text, asked=1, largest_capacity=members)
+
+
+def _no_single_host(resources: Resources, hosts: int) -> Refusal:
+    text = f"each amount is free on some of the {hosts} hosts, but no single host has all of them free"
+    return Refusal(kind="hosts", message=text, asked=1, largest_capacity=hosts)
+
+
+def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
+    per_unit, unit = _UNITS[kind]
+    largest, most_free = int(capacity.max()), max(0, int(free.max()))
+    text = (
+        f"{asked / per_unit:.10g} {unit} asked, at most {most_free / per_unit:.10g} free on one host "
+        f"(largest host: {largest / per_unit:.10g})"
+    )
+    if asked > largest:
+        text += "; no host known now could ever fit it"
+    return Refusal(
+        kind=kind,
+        message=text,
+        asked=asked,
+        free=int(np.maximum(free, 0).sum()),
+        largest_free=most_free,
+        largest_capacity=largest,
+    )

@@ -1,0 +1,122 @@
+"""Fleet: free and total amounts of every host, one row a host; the whole of what placement reckons with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from batchyard.ids import HostId
+from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
+from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.settings import ComputeEnvironment
+
+from .feasibility import NO_ACCESS, Access, allows, belongs
+from .strategies import Amounts
+
+Mask = npt.NDArray[np.bool_]
+
+_MASKS_KEPT = 4096
+"""Jobs may each ask for a path of their own."""
+CPU, MEMORY, GPU, DISK = range(4)
+
+
+def row_of(resources: Resources) -> Amounts:
+    """Write amounts as a row of the fleet's arrays."""
+    return np.array([getattr(resources, kind) for kind in RESOURCE_KINDS], dtype=np.int64)
+
+
+class Fleet:
+    """
+    Free and total amounts of every host; the whole of what placement reckons with.
+
+    The GPU column holds the sum over a host's GPUs; which GPU has how much left
+    is in ``gpu_free``, since a job never spans two GPUs with parts.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[HostId] = []
+        self.facts: list[HostFacts] = []
+        self.rows: dict[HostId, int] = {}
+        self.free: Amounts = np.zeros((0, 4), dtype=np.int64)
+        self.capacity: Amounts = np.zeros((0, 4), dtype=np.int64)
+        self.usable: Mask = np.zeros(0, dtype=np.bool_)
+        self.gpu_free: list[dict[str, int]] = []
+        self.environment_cpu: dict[str, int] = {}
+        """CPU thousandths in use, by compute environment."""
+        self.grown = 0
+        """Rises whenever something that did not fit might fit now."""
+        self._members: dict[tuple[ComputeEnvironment, str, Access], Mask] = {}
+
+    def set_host(self, host_id: HostId, facts: HostFacts, *, usable: bool) -> None:
+        """Add a host, or change what it is and whether it gets new work."""
+        row = self.rows.get(host_id)
+        if row is None:
+            row = self.rows[host_id] = len(self.ids)
+            self.ids.append(host_id)
+            self.facts.append(facts)
+            self.gpu_free.append({})
+            self.free = np.vstack([self.free, np.zeros((1, 4), dtype=np.int64)])
+            self.capacity = np.vstack([self.capacity, np.zeros((1, 4), dtype=np.int64)])
+            self.usable = np.append(self.usable, False)  # numpy takes it so
+        fit_gpus = [gpu.uuid for gpu in facts.gpus if not gpu.fault]
+        capacity = row_of(facts.capacity)
+        capacity[GPU] = len(fit_gpus) * GPU_WHOLE
+        used = {u: GPU_WHOLE - free for u, free in self.gpu_free[row].items()}
+        self.free[row] += capacity - self.capacity[row]
+        self.capacity[row] = capacity
+        self.gpu_free[row] = {uuid: GPU_WHOLE - used.get(uuid, 0) for uuid in fit_gpus}
+        self.usable[row] = usable
+        if self.facts[row] != facts:
+            self.facts[row] = facts
+        self._members.clear()
+        self.grown += 1
+
+    def claim(self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str) -> None:
+        """Take amounts from a host."""
+        self._change(host_id, resources, gpus, environment, -1)
+
+    def release(self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str) -> None:
+        """Give amounts back to a host."""
+        self._change(host_id, resources, gpus, environment, 1)
+        self.grown += 1
+
+    def _change(
+        self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, sign: int
+    ) -> None:
+        row = self.rows[host_id]
+        self.free[row] += sign * row_of(resources)
+        for gpu in gpus:
+            if gpu.uuid in self.gpu_free[row]:
+                self.gpu_free[row][gpu.uuid] += sign * gpu.millis
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
+
+    def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
+        """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
+        key = (environment, runtime, access)
+        mask = self._members.get(key)
+        if mask is None:
+            if len(self._members) >= _MASKS_KEPT:
+                self._members.clear()
+            mask = np.fromiter(
+                (
+                    belongs(f, environment) and (not runtime or runtime in f.runtimes) and allows(f, access)
+                    for f in self.facts
+                ),
+                dtype=np.bool_,
+                count=len(self.facts),
+            )
+            self._members[key] = mask
+        return mask
+
+    def allocated(self, host_id: HostId) -> Resources:
+        """Return what attempts hold on a host."""
+        row = self.rows[host_id]
+        used = (self.capacity[row] - self.free[row]).tolist()
+        return Resources(**dict(zip(RESOURCE_KINDS, used, strict=True)))
+
+    def gpu_allocated(self, host_id: HostId) -> dict[str, int]:
+        """Return the thousandths that attempts hold of each GPU of a host."""
+        return {uuid: GPU_WHOLE - free for uuid, free in self.gpu_free[self.rows[host_id]].items()}

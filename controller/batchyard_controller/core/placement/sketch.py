@@ -1,0 +1,68 @@
+"""Sketch: a copy of the fleet's free amounts that a plan may draw on, and the room that is left in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.settings import ComputeEnvironment
+
+from .fleet import CPU, GPU, Fleet
+from .gpus import choose_gpus, gpu_room
+from .lines import Shape
+from .strategies import Amounts
+
+
+@dataclass(slots=True)
+class Sketch:
+    """A copy of the fleet's free amounts that a plan may draw on."""
+
+    fleet: Fleet
+    free: Amounts
+    environment_cpu: dict[str, int]
+    gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Copies of rows that were touched."""
+    version: int = 0
+
+    def gpus_of(self, row: int) -> Mapping[str, int]:
+        """Return the thousandths free of each GPU of a host."""
+        return self.gpu_free.get(row) or self.fleet.gpu_free[row]
+
+    def claim(self, row: int, asked: Amounts, environment: str) -> tuple[GpuClaim, ...]:
+        """Take amounts from a host, and choose its GPUs."""
+        gpus = choose_gpus(self.gpus_of(row), int(asked[GPU]))
+        if gpus:
+            left = dict(self.gpus_of(row))
+            for gpu in gpus:
+                left[gpu.uuid] -= gpu.millis
+            self.gpu_free[row] = left
+        self.free[row] -= asked
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) + int(asked[CPU])
+        self.version += 1
+        return gpus
+
+
+def vcpus_left(sketch: Sketch, environment: ComputeEnvironment) -> int:
+    """Return how many thousandths of vCPU the bound of an environment leaves."""
+    bound = environment.compute_resources.max_vcpus
+    if bound == 0:
+        return np.iinfo(np.int64).max
+    return bound * 1000 - sketch.environment_cpu.get(environment.name, 0)
+
+
+def room_for(sketch: Sketch, shape: Shape, environment: ComputeEnvironment, asked: Amounts) -> Amounts:
+    """Return how many units each host can take now."""
+    fleet = sketch.fleet
+    mask = fleet.members(environment, shape.runtime, shape.access) & fleet.usable
+    room: Amounts = np.zeros(len(fleet.ids), dtype=np.int64)
+    if not mask.any():
+        return room
+    kinds = np.nonzero(asked)[0]
+    room[mask] = np.maximum((sketch.free[mask][:, kinds] // asked[kinds]).min(axis=1), 0) if len(kinds) else 1
+    if asked[GPU]:
+        for row in np.nonzero(room)[0].tolist():
+            room[row] = min(int(room[row]), gpu_room(sketch.gpus_of(row), int(asked[GPU])))
+    return room

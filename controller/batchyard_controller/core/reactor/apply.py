@@ -1,0 +1,97 @@
+"""
+Reactor: what follows from each event.
+
+`apply` changes the world and returns the commands that the shell carries out
+once the change is stored. No clock, no wire, no loop: `now` is an argument. Every
+handler is idempotent where the outside may repeat itself.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from batchyard.states import EndCause
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import (
+    AccessKeyCreated,
+    AccessKeyRevoked,
+    AttemptsReported,
+    DefinitionChanged,
+    EnvironmentChanged,
+    EnvironmentDeleted,
+    Event,
+    HostHeard,
+    HostJoined,
+    HostLeft,
+    HostMarked,
+    JobCancelled,
+    JobSubmitted,
+    JobTagged,
+    JobTerminated,
+    Planned,
+    QueueChanged,
+    QueueDeleted,
+    SecretDeleted,
+    SecretPut,
+    Ticked,
+)
+from batchyard_controller.core.jobs.retention import forgettable
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world.world import World
+
+from .attempts import end_attempt, on_attempts_reported, on_planned
+from .hosts import on_host_heard, on_host_joined, on_host_left, on_host_marked
+from .jobs import on_job_cancelled, on_job_submitted, on_job_tagged, on_job_terminated
+from .progress import Out
+from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
+from .time_limits import overdue
+
+
+def apply(world: World, event: Event, now: Instant) -> Out:
+    """Take one event in; return what must be carried out after the commit."""
+    out: Out = []
+    match event:
+        case JobSubmitted():
+            on_job_submitted(world, event, now, out)
+        case JobTagged():
+            on_job_tagged(world, event)
+        case JobCancelled():
+            on_job_cancelled(world, event, now, out)
+        case JobTerminated():
+            on_job_terminated(world, event, now, out)
+        case HostJoined():
+            on_host_joined(world, event, now, out)
+        case HostLeft():
+            on_host_left(world, event)
+        case HostHeard():
+            on_host_heard(world, event, now)
+        case HostMarked():
+            on_host_marked(world, event)
+        case AttemptsReported():
+            on_attempts_reported(world, event.host_id, event.reports, now, out)
+        case EnvironmentChanged() | EnvironmentDeleted() | QueueChanged() | DefinitionChanged():
+            on_setting_changed(world, event)
+        case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
+            on_sealed_changed(world, event)
+        case QueueDeleted():
+            on_queue_deleted(world, event.name, now, out)
+        case Planned():
+            on_planned(world, event, now, out)
+        case Ticked():
+            on_ticked(world, now, out)
+        case _:
+            assert_never(event)
+    return out
+
+
+def on_ticked(world: World, now: Instant, out: Out) -> None:
+    """Give up attempts whose hosts' fences have surely passed; cancel who blocks a queue; forget old history."""
+    for host in world.hosts.values():
+        if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
+            for attempt in list(host.attempts.values()):
+                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    for cancelled in overdue(world, now):
+        on_job_cancelled(world, cancelled, now, out)
+    for job in forgettable(world.ended, world.children, world.retention, now.wall_ms):
+        world.forget_job(job)

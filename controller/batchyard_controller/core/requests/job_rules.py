@@ -1,0 +1,272 @@
+"""
+Validation: what a request may say, whatever the state of the world.
+
+Each check appends `Violation`s that name the field, the value and the limit.
+Rules and numbers: `limits`; AWS Batch API reference.
+"""
+
+from __future__ import annotations
+
+import re
+
+from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.ids import BY_REQUEST, is_uuid
+from batchyard.resources import GPU_WHOLE, Resources
+from batchyard.runtimes import DOCKER, PROCESS, runtime_of
+from batchyard_controller.core import limits
+from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
+from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.jobs import DependencyType, RetryStrategy
+from batchyard_controller.core.model.values import Pairs
+
+from .checks import Violations, check_range, check_text, quote
+from .container_rules import check_surroundings
+from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
+from .secret_names import secret_names
+
+_IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
+_VARIABLE = re.compile(r"[^=\0]+")
+_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
+_RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
+_SHARE = re.compile(r"[A-Za-z0-9]*\*?", re.ASCII)
+_EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
+_TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
+_PATTERN_CHARACTERS = {
+    _EXIT_CODE_PATTERN: "digits",
+    _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
+}
+_AMOUNT_LIMITS = {
+    "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
+    "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
+    "gpu_millis": (0, limits.GPU_MILLIS_MAX, "thousandths of a GPU"),
+    "disk_mib": (0, limits.DISK_MIB_MAX, "MiB"),
+}
+
+
+def refuse(violations: Violations) -> None:
+    """
+    Raise if anything is wrong.
+
+    Raises:
+        InvalidArgumentError: with all violations.
+    """
+    if violations:
+        raise InvalidArgumentError.from_violations(violations)
+
+
+def check_environment_variables(out: Violations, field: str, environment: Pairs) -> None:
+    """Check names of variables; ``AWS_BATCH`` is reserved (AWS: KeyValuePair)."""
+    for name, value in environment:
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            out.append(Violation(field, f"{quote(name)} is no name of a variable, or its value holds a NUL"))
+        elif name.startswith(_RESERVED_VARIABLES):
+            reserved = ", ".join(_RESERVED_VARIABLES)
+            out.append(Violation(field, f"{quote(name)}: names beginning with {reserved} are reserved"))
+
+
+def _check_secrets(out: Violations, field: str, container: Container) -> None:
+    """Check variables that come from secrets; their names are the shell's, so that every runtime can hide them."""
+    if len(container.secrets) > limits.SECRETS_PER_JOB_MAX:
+        text = f"{len(container.secrets)} secrets; at most {limits.SECRETS_PER_JOB_MAX} are allowed"
+        out.append(Violation(field, text))
+    taken = {name for name, _ in container.environment}
+    for i, secret in enumerate(container.secrets[: limits.SECRETS_PER_JOB_MAX]):
+        at = f"{field}[{i}]"
+        if not _SHELL_VARIABLE.fullmatch(secret.name):
+            text = f"{quote(secret.name)} must be letters, digits and '_', the first no digit"
+            out.append(Violation(f"{at}.name", text))
+        check_environment_variables(out, f"{at}.name", ((secret.name, ""),) if secret.name else ())
+        if secret.name in taken:
+            text = (
+                "The secret name must be unique and not shared with any new or existing environment "
+                f"variables set on the container, such as {quote(secret.name)}"
+            )
+            out.append(Violation(f"{at}.name", text))
+        taken.add(secret.name)
+        if not secret_names(secret.value_from):
+            text = f"{quote(secret.value_from)} is no secret's name, and no ARN of a whole secret or parameter"
+            out.append(Violation(f"{at}.value_from", text))
+
+
+def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None:
+    """Check an argument vector; its length is bounded by what it is part of."""
+    if any("\0" in part for part in command):
+        out.append(Violation(field, "an argument holds a NUL character"))
+    if command and not command[0]:
+        out.append(Violation(field, "the first argument, the command itself, is empty"))
+
+
+def check_resources(out: Violations, field: str, resources: Resources) -> None:
+    """Check a job's amounts; AWS knows a text for vCPUs that are missing."""
+    for kind in _AMOUNT_LIMITS:
+        if kind == "cpu_millis" and not resources.cpu_millis:
+            text = f"vCPU is not provided. At least {limits.CPU_MILLIS_MIN} thousandth of a vCPU is required"
+            out.append(Violation(f"{field}.{kind}", text))
+        else:
+            _check_amount(out, field, kind, getattr(resources, kind))
+
+
+def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
+    low, high, unit = _AMOUNT_LIMITS[kind]
+    check_range(out, f"{field}.{kind}", value, low, high, unit)
+    if kind == "gpu_millis" and GPU_WHOLE < value <= high and value % GPU_WHOLE:
+        out.append(Violation(f"{field}.{kind}", f"{value} is more than one GPU and no multiple of {GPU_WHOLE}"))
+
+
+def check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
+    """Check a container; *complete* when nothing will be overridden any more."""
+    image = container.image
+    if len(image) > limits.IMAGE_LENGTH_MAX:
+        out.append(
+            Violation(f"{field}.image", f"{len(image)} characters; at most {limits.IMAGE_LENGTH_MAX} are allowed")
+        )
+    elif image and not _IMAGE.fullmatch(image):
+        out.append(Violation(f"{field}.image", f"{quote(image)} holds characters that no image name has"))
+    check_command(out, f"{field}.command", container.command)
+    if complete and not container.command and runtime_of(image) not in (DOCKER, "fake"):
+        out.append(Violation(f"{field}.command", "a command is required when there is no image"))
+    check_environment_variables(out, f"{field}.environment", container.environment)
+    if complete:
+        check_resources(out, f"{field}.resources", container.resources)
+    else:
+        _check_given_resources(out, f"{field}.resources", container.resources)
+    _check_secrets(out, f"{field}.secrets", container)
+    check_surroundings(out, field, container)
+    _check_needs_image(out, field, container)
+
+
+def _check_given_resources(out: Violations, field: str, resources: Resources) -> None:
+    """Check a definition's amounts; those left out may still be given at submission."""
+    for kind in _AMOUNT_LIMITS:
+        if getattr(resources, kind):
+            _check_amount(out, field, kind, getattr(resources, kind))
+
+
+def _check_needs_image(out: Violations, field: str, container: Container) -> None:
+    """Check that a process, which sees the host as it is, asks for nothing that only a container can have."""
+    if runtime_of(container.image) != PROCESS:
+        return
+    asked = {
+        "privileged": container.privileged,
+        "mount_points": container.mount_points,
+        "linux_parameters.devices": container.linux_parameters.devices,
+    }
+    text = "needs a container: give the job an image"
+    out.extend(Violation(f"{field}.{name}", text) for name, value in asked.items() if value)
+
+
+def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
+    """Check a retry strategy (AWS: RetryStrategy, EvaluateOnExit)."""
+    if retry.rules and not retry.attempts:
+        out.append(Violation(f"{field}.attempts", "RetryAttempts must be provided with retry strategy"))
+    else:
+        check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
+    check_range(
+        out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
+    )
+    if len(retry.rules) > limits.EXIT_RULES_MAX:
+        out.append(
+            Violation(
+                f"{field}.evaluate_on_exit", f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
+            )
+        )
+    for i, rule in enumerate(retry.rules):
+        at = f"{field}.evaluate_on_exit[{i}]"
+        patterns = {
+            "on_status_reason": (rule.on_status_reason, _TEXT_PATTERN),
+            "on_reason": (rule.on_reason, _TEXT_PATTERN),
+            "on_exit_code": (rule.on_exit_code, _EXIT_CODE_PATTERN),
+        }
+        if not any(pattern for pattern, _ in patterns.values()):
+            out.append(Violation(at, "at least one of on_status_reason, on_reason, on_exit_code is required"))
+        for name, (pattern, grammar) in patterns.items():
+            check_text(out, f"{at}.{name}", pattern, limits.PATTERN_LENGTH_MAX)
+            if not grammar.fullmatch(pattern):
+                allowed = _PATTERN_CHARACTERS[grammar]
+                text = f"{quote(pattern)} is no pattern: only {allowed} are allowed, and a '*' at the end"
+                out.append(Violation(f"{at}.{name}", text))
+
+
+def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
+    """Check a timeout; 0 means none."""
+    check_range(out, field, timeout_s, 0, limits.TIMEOUT_S_MAX, "seconds")
+
+
+def check_submission(submission: Submission) -> Violations:
+    """Return everything that is wrong with a submission by itself."""
+    out: Violations = []
+    check_job_name(out, "name", submission.name)
+    check_name(out, "queue", submission.queue)
+    if submission.definition and submission.container is not None:
+        out.append(Violation("container", "give either a job definition or a container, not both"))
+    if not submission.definition and submission.container is None:
+        out.append(Violation("job_definition", "a job definition or a container is required"))
+    if submission.container is not None:
+        check_container(out, "container", submission.container, complete=False)
+    if submission.definition:
+        check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
+    _check_overrides(out, submission.overrides)
+    if submission.array_size != 0:
+        check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
+    if submission.array_concurrency != 0:
+        check_range(out, "array_concurrency", submission.array_concurrency, 1, limits.ARRAY_SIZE_MAX, "children")
+        if not submission.array_size:
+            out.append(Violation("array_concurrency", "is only for an array job"))
+    _check_dependencies(out, submission)
+    if submission.retry is not None:
+        check_retry(out, "retry_strategy", submission.retry)
+    check_timeout(out, "timeout_s", submission.timeout_s)
+    _check_share(out, submission.share_identifier)
+    if submission.scheduling_priority is not None:
+        check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+    check_tags(out, submission.tags)
+    check_annotations(out, submission.annotations)
+    check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
+    return out
+
+
+def _check_share(out: Violations, value: str) -> None:
+    check_text(out, "share_identifier", value, limits.SHARE_IDENTIFIER_LENGTH_MAX)
+    if not _SHARE.fullmatch(value):
+        text = f"{quote(value)} may hold only letters and digits, and a '*' at its end"
+        out.append(Violation("share_identifier", text))
+
+
+def _check_overrides(out: Violations, overrides: Overrides) -> None:
+    """Check what replaces parts of a definition (AWS: ContainerOverrides)."""
+    texts = (*overrides.command, *(text for pair in overrides.environment for text in pair))
+    size = sum(len(text.encode()) for text in texts)
+    if size > limits.OVERRIDES_BYTES_MAX:
+        text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; {size} bytes are given"
+        out.append(Violation("overrides", text))
+    if "\0" in "".join(overrides.command):
+        out.append(Violation("overrides.command", "an argument holds a NUL character"))
+    if "" in overrides.command:
+        text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
+        out.append(Violation("overrides.command", text))
+    check_environment_variables(out, "overrides.environment", overrides.environment)
+    for kind in _AMOUNT_LIMITS:
+        value = getattr(overrides, kind)
+        if value is not None:
+            _check_amount(out, "overrides", kind, value)
+
+
+def _check_dependencies(out: Violations, submission: Submission) -> None:
+    count = len(submission.depends_on)
+    if count > limits.DEPENDENCIES_MAX:
+        out.append(
+            Violation("depends_on", f"Job cannot have more than {limits.DEPENDENCIES_MAX} dependencies ({count} given)")
+        )
+    for i, dependency in enumerate(submission.depends_on[: limits.DEPENDENCIES_MAX]):
+        if dependency.type in CHILD_TYPES and not submission.array_size:
+            out.append(Violation(f"depends_on[{i}].type", f"{dependency.type} is only for an array job"))
+        if dependency.type is DependencyType.SEQUENTIAL:
+            if dependency.job_id:
+                text = f"{quote(dependency.job_id)}: SEQUENTIAL is about the job's own children and takes no job id"
+                out.append(Violation(f"depends_on[{i}].job_id", text))
+        elif dependency.job_id.startswith(BY_REQUEST):
+            request_id = dependency.job_id.removeprefix(BY_REQUEST)
+            check_text(out, f"depends_on[{i}].job_id", request_id, limits.REQUEST_ID_LENGTH_MAX)
+        elif not is_uuid(dependency.job_id):
+            out.append(Violation(f"depends_on[{i}].job_id", f"{quote(dependency.job_id)} is no job id"))

@@ -1,0 +1,97 @@
+"""
+Secrecy: admission of secrets and access keys.
+
+Only sealed values come here: neither the world nor an event ever holds one that
+can be read. As in `admission`, nothing changes; the event is returned, or a
+`RequestError` says what is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchyard.errors import NotFoundError, ResourceExhaustedError, Violation
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
+from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world.world import World
+
+from .checks import Violations, check_text, quote
+from .secret_names import is_secret_name, secret_names
+
+
+def check_secret_name(out: Violations, field: str, name: str) -> None:
+    """Check what a secret is to be called."""
+    if not name:
+        out.append(Violation(field, "a name is required"))
+    elif len(name) > limits.SECRET_NAME_LENGTH_MAX:
+        text = f"{len(name)} characters; at most {limits.SECRET_NAME_LENGTH_MAX} are allowed"
+        out.append(Violation(field, text))
+    elif not is_secret_name(name):
+        out.append(Violation(field, f"{quote(name)} may hold only letters, digits and '/_+=.@-'"))
+
+
+def check_secret_value(out: Violations, field: str, value: str) -> None:
+    """Check a value without ever repeating any of it."""
+    size = len(value.encode())
+    if size > limits.SECRET_BYTES_MAX:
+        out.append(Violation(field, f"{size} bytes; at most {limits.SECRET_BYTES_MAX} are allowed"))
+    if "\0" in value:
+        out.append(Violation(field, "holds a NUL, which no environment variable can"))
+
+
+def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
+    """Admit a new secret, or a new value of one."""
+    former = world.secrets.get(secret.name)
+    if former is None and len(world.secrets) >= limits.SECRETS_MAX:
+        raise ResourceExhaustedError(f"there are {limits.SECRETS_MAX} secrets, the most allowed")
+    created_at_ms = now.wall_ms if former is None else former.created_at_ms
+    return SecretPut(secret=replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms))
+
+
+def delete_secret(world: World, name: str) -> SecretDeleted:
+    """Admit that a secret is forgotten, also if jobs that wait name it: they will fail to start."""
+    if name not in world.secrets:
+        raise NotFoundError(f"secret {quote(name)} not found")
+    return SecretDeleted(name=name)
+
+
+def find_secret(world: World, value_from: str) -> StoredSecret:
+    """Return the secret that a job's ``value_from`` means or raise NotFoundError."""
+    for name in secret_names(value_from):
+        if name in world.secrets:
+            return world.secrets[name]
+    raise NotFoundError(f"secret {quote(value_from)} not found")
+
+
+def require_secrets(world: World, container: Container) -> None:
+    """Refuse a job that asks for a secret which is not there."""
+    for secret in container.secrets:
+        find_secret(world, secret.value_from)
+
+
+def create_access_key(world: World, access_key: AccessKey, now: Instant) -> AccessKeyCreated:
+    """Admit a new access key."""
+    assert access_key.id not in world.access_keys, "20 characters by dice never repeat"
+    if len(world.access_keys) >= limits.ACCESS_KEYS_MAX:
+        raise ResourceExhaustedError(f"there are {limits.ACCESS_KEYS_MAX} access keys, the most allowed")
+    return AccessKeyCreated(access_key=replace(access_key, created_at_ms=now.wall_ms))
+
+
+def revoke_access_key(world: World, key_id: str) -> AccessKeyRevoked:
+    """Admit the end of an access key."""
+    if key_id not in world.access_keys:
+        raise NotFoundError(f"access key {quote(key_id)} not found")
+    return AccessKeyRevoked(id=key_id)
+
+
+def check_signing_scope(out: Violations, date: str, region: str, service: str) -> None:
+    """Check for what a signing key is derived (AWS Signature Version 4)."""
+    if not (len(date) == 8 and date.isascii() and date.isdigit()):
+        out.append(Violation("date", f"{quote(date)} does not have the form YYYYMMDD"))
+    for field, value in (("region", region), ("service", service)):
+        if not value:
+            out.append(Violation(field, "is required"))
+        check_text(out, field, value, limits.SIGNING_SCOPE_LENGTH_MAX)

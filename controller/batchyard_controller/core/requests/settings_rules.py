@@ -1,0 +1,110 @@
+"""Settings rules: what an environment, a queue or a host may say, by itself."""
+
+from __future__ import annotations
+
+from batchyard.errors import Violation
+from batchyard.states import JobState
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.settings import ComputeResources, JobQueue, StateTimeLimit
+from batchyard_controller.core.placement.refusals import LIMITED_REASONS
+
+from .checks import Violations, check_range, check_text, quote
+from .job_rules import _AMOUNT_LIMITS
+from .names import check_annotations, check_lengths, check_name, check_tags
+
+
+def check_compute_resources(out: Violations, resources: ComputeResources) -> None:
+    """Check an environment's bounds (AWS: ComputeResource)."""
+    at = "compute_resources"
+    for name in ("min_vcpus", "max_vcpus", "desired_vcpus"):
+        check_range(out, f"{at}.{name}", getattr(resources, name), 0, limits.MAX_VCPUS_MAX)
+    for name in ("min_vcpus", "desired_vcpus"):
+        if resources.max_vcpus and getattr(resources, name) > resources.max_vcpus:
+            text = f"{getattr(resources, name)} is more than max_vcpus {resources.max_vcpus}"
+            out.append(Violation(f"{at}.{name}", text))
+    if len(resources.instance_types) > limits.INSTANCE_TYPES_MAX:
+        text = f"{len(resources.instance_types)} given; at most {limits.INSTANCE_TYPES_MAX} are allowed"
+        out.append(Violation(f"{at}.instance_types", text))
+    for i, instance_type in enumerate(resources.instance_types[: limits.INSTANCE_TYPES_MAX]):
+        if not instance_type:
+            out.append(Violation(f"{at}.instance_types[{i}]", "a type must not be empty"))
+        check_text(out, f"{at}.instance_types[{i}]", instance_type, limits.INSTANCE_TYPE_LENGTH_MAX)
+    if resources.allocation_strategy.startswith("SPOT_") and resources.type != "SPOT":
+        out.append(
+            Violation(
+                f"{at}.allocation_strategy",
+                f"{resources.allocation_strategy} is only for type SPOT, not {resources.type}",
+            )
+        )
+    check_tags(out, resources.labels, f"{at}.labels")
+
+
+def check_queue(queue: JobQueue) -> Violations:
+    """Return everything that is wrong with a queue by itself."""
+    out: Violations = []
+    check_name(out, "name", queue.name)
+    check_range(out, "priority", queue.priority, -limits.INT32_MAX, limits.INT32_MAX)
+    steps = queue.environment_order
+    if not 1 <= len(steps) <= limits.ENVIRONMENTS_PER_QUEUE_MAX:
+        out.append(
+            Violation(
+                "compute_environment_order",
+                f"{len(steps)} compute environments; 1 to {limits.ENVIRONMENTS_PER_QUEUE_MAX} are allowed",
+            )
+        )
+    if len({step.order for step in steps}) < len(steps) or len({s.compute_environment for s in steps}) < len(steps):
+        out.append(Violation("compute_environment_order", "orders and compute environments must not repeat"))
+    if queue.scheduling_policy:
+        out.append(Violation("scheduling_policy", "is not supported yet"))
+    _check_time_limits(out, queue.state_time_limits)
+    check_tags(out, queue.tags)
+    check_annotations(out, queue.annotations)
+    return out
+
+
+def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...]) -> None:
+    """Check what bounds the time at the head of a queue (AWS: jobStateTimeLimitActions)."""
+    field = "job_state_time_limit_actions"
+    if len({limit.reason for limit in time_limits}) < len(time_limits):
+        out.append(Violation(field, "no reason may stand twice"))
+    if len(time_limits) > len(LIMITED_REASONS):
+        out.append(Violation(field, f"{len(time_limits)} given; at most {len(LIMITED_REASONS)} are allowed"))
+    for i, limit in enumerate(time_limits[: len(LIMITED_REASONS)]):
+        at = f"{field}[{i}]"
+        for name, value, allowed in (
+            ("reason", limit.reason, LIMITED_REASONS),
+            ("state", limit.state, (JobState.RUNNABLE,)),
+            ("action", limit.action, ("CANCEL",)),
+        ):
+            if value not in allowed:
+                out.append(Violation(f"{at}.{name}", f"{quote(value)} is not one of {', '.join(allowed)}"))
+        check_range(
+            out, f"{at}.max_time_s", limit.max_time_s, limits.STATE_TIME_S_MIN, limits.STATE_TIME_S_MAX, "seconds"
+        )
+
+
+def check_host_facts(facts: HostFacts) -> Violations:
+    """Return everything that is wrong with what an agent says of its host."""
+    out: Violations = []
+    texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
+    for name in ("name", *texts):
+        check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
+    for kind, (_, high, unit) in _AMOUNT_LIMITS.items():
+        check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
+    for field, values, most in (
+        ("facts.runtimes", facts.runtimes, limits.HOST_RUNTIMES_MAX),
+        ("facts.gpus", tuple(gpu.uuid for gpu in facts.gpus), limits.HOST_GPUS_MAX),
+        ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
+        ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
+    ):
+        if len(values) > most:
+            out.append(Violation(field, f"{len(values)} given; at most {most} are allowed"))
+        if "" in values or len(set(values)) < len(values):
+            out.append(Violation(field, "none may be empty, and none may stand twice"))
+        out += check_lengths(field, values[:most], limits.HOST_TEXT_LENGTH_MAX)
+    for i, gpu in enumerate(facts.gpus[: limits.HOST_GPUS_MAX]):
+        check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
+        check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
+    check_tags(out, facts.labels, "facts.labels")
+    return out

@@ -1,0 +1,151 @@
+"""
+Admission: may this request become an event, in the world as it is now?
+
+Each function looks at the world, changes nothing, and returns the event, or
+raises a `RequestError` that says what is wrong. The driver applies the event
+before it looks at the next request, so two requests cannot both win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchyard.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Violation,
+)
+from batchyard.ids import BY_REQUEST, JobId, split_job_id
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import (
+    JobCancelled,
+    JobSubmitted,
+    JobTerminated,
+)
+from batchyard_controller.core.jobs.resolution import Submission, propagated_tags, resolve
+from batchyard_controller.core.model.jobs import DefinitionStatus, Dependency, DependencyType, Job, JobDefinition
+from batchyard_controller.core.model.settings import (
+    JobQueue,
+    ResourceState,
+)
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world.world import World
+
+from .checks import quote
+from .job_rules import check_container, refuse
+from .names import check_annotations
+from .secrecy import require_secrets
+
+
+def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant) -> tuple[JobSubmitted | None, Job]:
+    """
+    Admit a job; a repeated request id returns the first job and no event.
+
+    Raises:
+        InvalidArgumentError, NotFoundError, FailedPreconditionError: see the texts.
+    """
+    if submission.request_id:
+        first = world.requests.get(submission.request_id)
+        if first is not None:
+            return None, world.jobs[first]
+    queue = world.queues.get(submission.queue)
+    if queue is None:
+        raise NotFoundError(f"JobQueue {submission.queue} not found.")
+    if queue.state is not ResourceState.ENABLED:
+        raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
+    _refuse_fair_share(queue, submission)
+    spec, violations = resolve(submission, _definition_of(world, submission))
+    has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
+    if not world.has_spec(spec):  # else a job of the same was found right already
+        check_container(violations, "container", spec.container, complete=True)
+        check_annotations(violations, spec.annotations)
+    refuse(violations)
+    if submission.depends_on:
+        submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
+    require_secrets(world, spec.container)
+    _check_dependencies(world, submission)
+    job = Job(
+        id=job_id,
+        name=submission.name,
+        spec=world.intern(spec),
+        seq=0,
+        created_at_ms=now.wall_ms,
+        array_size=submission.array_size,
+        array_concurrency=submission.array_concurrency,
+        depends_on=submission.depends_on,
+        request_id=submission.request_id,
+    )
+    return JobSubmitted(job=job, has_too_many_tags=has_too_many_tags), job
+
+
+def _with_ids(world: World, depends_on: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
+    """Put ids in the place of ``request:<request id>``, by which jobs of one stream name each other."""
+    if not any(d.job_id.startswith(BY_REQUEST) for d in depends_on):
+        return depends_on
+    found: list[Dependency] = []
+    for dependency in depends_on:
+        if dependency.job_id.startswith(BY_REQUEST):
+            job_id = world.requests.get(dependency.job_id.removeprefix(BY_REQUEST))
+            if job_id is None:
+                raise NotFoundError(f"depends_on: no job was submitted with {quote(dependency.job_id)}")
+            found.append(replace(dependency, job_id=job_id))
+        else:
+            found.append(dependency)
+    return tuple(found)
+
+
+def _check_dependencies(world: World, submission: Submission) -> None:
+    """Refuse ids that name no job, and arrays that do not match (ours: AWS says nothing of unequal sizes)."""
+    for i, dependency in enumerate(submission.depends_on):
+        if dependency.type is DependencyType.SEQUENTIAL:
+            continue
+        other = world.jobs.get(JobId(dependency.job_id))
+        if other is None:
+            raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
+        if dependency.type is DependencyType.N_TO_N and other.array_size != submission.array_size:
+            size = f"an array of {other.array_size}" if other.array_size else "no array"
+            text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
+            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text)])
+
+
+def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
+    """Refuse what only a queue with a fair share policy gives a meaning (the typing error is AWS's)."""
+    given = {
+        "share_identifier": bool(submission.share_identifier),
+        "scheduling_priority": submission.scheduling_priority is not None,
+    }
+    text = (
+        "Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue "
+        f"with fair share scheduling policy. JobQueue {queue.name} has none"
+    )
+    if not queue.scheduling_policy:
+        refuse([Violation(field, text) for field, is_given in given.items() if is_given])
+
+
+def _definition_of(world: World, submission: Submission) -> JobDefinition | None:
+    if not submission.definition:
+        return None
+    definition = world.find_definition(submission.definition)
+    if definition is None or definition.status is not DefinitionStatus.ACTIVE:
+        raise NotFoundError(f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status")
+    return definition
+
+
+def cancel_job(world: World, job_id: str, reason: str) -> JobCancelled:
+    """Admit a cancellation; a job that has started or ended is left alone (AWS: CancelJob)."""
+    parent, index = _unit(world, job_id)
+    return JobCancelled(job_id=parent, index=index, reason=reason)
+
+
+def terminate_job(world: World, job_id: str, reason: str) -> JobTerminated:
+    """Admit a termination; a job that has ended is left alone (AWS: TerminateJob)."""
+    parent, index = _unit(world, job_id)
+    return JobTerminated(job_id=parent, index=index, reason=reason)
+
+
+def _unit(world: World, job_id: str) -> tuple[JobId, int | None]:
+    parent, index = split_job_id(job_id)
+    if world.find_unit(parent, index) is None:
+        raise NotFoundError(f"job {quote(job_id)} not found")
+    return parent, index

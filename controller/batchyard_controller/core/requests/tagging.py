@@ -1,0 +1,112 @@
+"""
+Tagging: may a resource have these tags, in the world as it is now, and which has it then?
+
+As in `admission`, nothing is changed here: an event is returned, or a
+`RequestError` raised that says what is wrong. Source: AWS Batch API reference,
+TagResource, UntagResource, ListTagsForResource.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from batchyard.errors import InvalidArgumentError, NotFoundError, Violation
+from batchyard.ids import JobId, split_job_id
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import DefinitionChanged, EnvironmentChanged, JobTagged, QueueChanged
+from batchyard_controller.core.jobs.resolution import merge
+from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.values import Pairs, ResourceKind
+from batchyard_controller.core.world.world import World
+
+from .checks import quote
+from .settings import find_environment, find_queue
+
+Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment
+TagEvent = JobTagged | QueueChanged | DefinitionChanged | EnvironmentChanged
+
+
+def tag_resource(world: World, kind: ResourceKind, name: str, tags: Pairs) -> TagEvent | None:
+    """
+    Admit more tags; those of the same key are replaced. None when nothing changes.
+
+    Raises:
+        NotFoundError: there is no such resource.
+        InvalidArgumentError: it would have too many, or is a child of an array.
+    """
+    found = find_tagged(world, kind, name)
+    merged = merge(tags_of(found), tags)
+    if len(merged) > limits.TAGS_MAX:
+        text = f"{quote(name)} would have {len(merged)} tags; at most {limits.TAGS_MAX} are allowed"
+        raise InvalidArgumentError.from_violations([Violation("tags", text)])
+    return _changed(found, merged)
+
+
+def untag_resource(world: World, kind: ResourceKind, name: str, keys: frozenset[str]) -> TagEvent | None:
+    """
+    Admit the removal of tags; None when none of them is there.
+
+    Raises:
+        NotFoundError: there is no such resource.
+        InvalidArgumentError: it is a child of an array.
+    """
+    found = find_tagged(world, kind, name)
+    return _changed(found, tuple((key, value) for key, value in tags_of(found) if key not in keys))
+
+
+def find_tagged(world: World, kind: ResourceKind, name: str) -> Tagged:
+    """
+    Return what a kind and a name stand for.
+
+    Raises:
+        NotFoundError: there is no such resource.
+        InvalidArgumentError: it is a child of an array, which has no tags of its own.
+    """
+    match kind:
+        case ResourceKind.JOB:
+            return _find_job(world, name)
+        case ResourceKind.JOB_QUEUE:
+            return find_queue(world, name)
+        case ResourceKind.COMPUTE_ENVIRONMENT:
+            return find_environment(world, name)
+        case ResourceKind.JOB_DEFINITION:
+            definition = world.find_definition(name)
+            if definition is None:
+                raise NotFoundError(f"job definition {quote(name)} not found")
+            return definition
+        case _:
+            assert_never(kind)
+
+
+def _find_job(world: World, name: str) -> Job:
+    parent, index = split_job_id(name)
+    if index is not None:
+        text = f"{quote(name)} is a child of an array; only the array {parent} has tags"
+        raise InvalidArgumentError.from_violations([Violation("name", text)])
+    job = world.jobs.get(JobId(name))
+    if job is None:
+        raise NotFoundError(f"job {quote(name)} not found")
+    return job
+
+
+def tags_of(found: Tagged) -> Pairs:
+    """Return the tags that a resource has."""
+    return found.spec.tags if isinstance(found, Job) else found.tags
+
+
+def _changed(found: Tagged, tags: Pairs) -> TagEvent | None:
+    if tags == tags_of(found):
+        return None
+    match found:
+        case Job():
+            return JobTagged(job_id=found.id, tags=tags)
+        case JobQueue():
+            return QueueChanged(queue=replace(found, tags=tags))
+        case JobDefinition():
+            return DefinitionChanged(definition=replace(found, tags=tags))
+        case ComputeEnvironment():
+            return EnvironmentChanged(environment=replace(found, tags=tags))
+        case _:
+            assert_never(found)
