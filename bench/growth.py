@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench.figures import Figure
 from bench.scale import Scale
 from bench.yard import QUEUE, in_own_process
-from tests.core.yard import container, facts
+from tests.core.yard import container, facts, task
 
 from batchyard.ids import HostId, JobId, uuid7
 from batchyard.states import EndCause
@@ -141,7 +141,7 @@ class _Turns:
         """Submit single jobs, or one array of so many children."""
         for number in range(1 if is_array else size):
             submission = Submission(
-                name="bench", queue=QUEUE, container=container(), array_size=size if is_array else 0
+                name="bench", queue=QUEUE, task=task(container()), array_size=size if is_array else 0
             )
             job_id = JobId(uuid7(NOW.wall_ms, number.to_bytes(10, "big")))
             event, _ = submit_job(self.world, submission, job_id, NOW)
@@ -166,6 +166,6 @@ class _Turns:
             await self._commit()
 
     async def _commit(self) -> None:
-        atoms = encode_touched(self.world, self.world.take_touched())
+        atoms = encode_touched(self.world, self.world.ledger.take())
         self.bytes_put += sum(len(change.value) for atom in atoms for change in atom if isinstance(change, Put))
         await self.store.commit(atoms, self._epoch)

@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId
 from batchyard.resources import Resources
 from batchyard.runtimes import DOCKER, runtime_of
 from batchyard.states import EndCause
-from batchyard.v1 import agent_pb2, job_definition_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
 from batchyard_agent.core.events import (
@@ -38,7 +38,7 @@ PHASES = {
 }
 PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 """AWS's words for what a container may do with a device, and the engine's."""
-CAUSES = {cause: agent_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
+CAUSES = {cause: attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
 
 LogPath = Callable[[AttemptId], Path]
 
@@ -87,7 +87,7 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         started_at_ms=attempt.started_at_ms,
         stopped_at_ms=attempt.stopped_at_ms,
         exit_code=attempt.exit_code,
-        cause=CAUSES[attempt.cause] if attempt.cause is not None else agent_pb2.END_CAUSE_UNSPECIFIED,
+        cause=CAUSES[attempt.cause] if attempt.cause is not None else attempt_pb2.END_CAUSE_UNSPECIFIED,
         reason=attempt.reason,
     )
 

@@ -67,6 +67,17 @@ def child_id(parent: str, index: int) -> JobId:
     return JobId(f"{parent}:{index}")
 
 
+def unit_id(job_id: str, index: int | None) -> JobId:
+    """Return the id of child *index* of a job; for None, the job's own."""
+    return JobId(job_id) if index is None else child_id(job_id, index)
+
+
+def unit_order(job_id: str) -> tuple[JobId, int]:
+    """Return by what ids of jobs and children are sorted: a job stands before its children."""
+    parent, index = split_job_id(job_id)
+    return parent, -1 if index is None else index
+
+
 def split_job_id(job_id: str) -> tuple[JobId, int | None]:
     """Split a job id into the job's own id and the child's index, if any."""
     parent, colon, index = job_id.partition(":")

@@ -212,7 +212,7 @@ class Driver:
         turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
 
     async def _commit(self) -> None:
-        touched = self._world.take_touched()
+        touched = self._world.ledger.take()
         if touched:
             with self._metrics.committing(len(touched)):
                 await self._store.commit(encode_touched(self._world, touched), self.epoch)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from functools import lru_cache
 from itertools import count
 from typing import Any, assert_never
 
@@ -28,19 +27,18 @@ from batchyard.errors import (
 from batchyard.ids import AttemptId, HostId, is_uuid
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
-from batchyard.v1 import host_pb2, job_definition_pb2
+from batchyard.v1 import host_pb2
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.requests.secrecy import find_secret
 from batchyard_controller.core.world.world import World
 
-from .convert.containers import container_message
+from .convert.containers import task_message
 from .convert.hosts import host_facts, reports
 from .driver import Driver
 from .leadership import Leadership
@@ -307,7 +305,8 @@ def _secrets_of(world: World, host_id: HostId, attempt_id: AttemptId) -> list[tu
     attempt = world.attempts.get(attempt_id)
     if attempt is None or attempt.host_id != host_id:
         raise FailedPreconditionError("the attempt is not one that this host is to run")
-    wanted = world.jobs[attempt.job_id].spec.container.secrets
+    containers = world.unit_of(attempt).task.containers
+    wanted = [secret for container in containers for secret in container.secrets]
     return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]
 
 
@@ -326,21 +325,17 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
             assert_never(command)
 
 
-@lru_cache(maxsize=1024)
-def _container(container: Container) -> job_definition_pb2.ContainerProperties:
-    return container_message(container)
-
-
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
-    job = world.jobs[attempt.job_id]
+    unit = world.unit_of(attempt)
+    spec = unit.job.spec
     return pb.AttemptSpec(
         attempt_id=attempt.id,
-        job_id=attempt.unit_id,
+        job_id=unit.id,
         number=attempt.number,
-        container=_container(job.spec.container),
-        environment=attempt_variables(job, attempt),
-        timeout_s=job.spec.timeout_s,
+        container=task_message(unit.task),
+        environment=attempt_variables(unit, attempt),
+        timeout_s=spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
-        log_stream_name=log_stream_name(job, attempt.id),
-        tags=dict(propagated_tags(job.spec)),
+        log_stream_name=log_stream_name(unit.job, attempt.id),
+        tags=dict(propagated_tags(spec)),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchyard.v1 import agent_pb2, job_definition_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
 from batchyard_agent import clock
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Adoption
@@ -90,7 +90,7 @@ async def test_attempt_whose_secrets_are_refused_never_starts(agent, controller)
     await stream.secrets_request()
     await tell(stream, error="secret 'db' not found")
     report = await stream.until("job-a#1", ENDED)
-    assert (report.cause, report.reason) == (agent_pb2.END_CAUSE_START_FAILED, UNABLE + "secret 'db' not found")
+    assert (report.cause, report.reason) == (attempt_pb2.END_CAUSE_START_FAILED, UNABLE + "secret 'db' not found")
     assert agent.runtime.launches == []
 
 
@@ -119,7 +119,7 @@ async def test_attempt_that_is_stopped_while_it_waits_never_starts(agent, contro
     else:
         await stream.send(revoke=agent_pb2.RevokeAttempt(attempt_id="job-a#1"))
     report = await stream.until("job-a#1", ENDED)
-    assert (report.cause, report.reason) == (agent_pb2.END_CAUSE_STOPPED, "Stopped before it started")
+    assert (report.cause, report.reason) == (attempt_pb2.END_CAUSE_STOPPED, "Stopped before it started")
     await tell(stream, values={"DB": VALUE})  # too late
     await stream.start(spec("job-b#1"))
     await stream.until("job-b#1", ENDED)

@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from batchyard.ids import AttemptId
-from batchyard.v1 import agent_pb2, host_pb2, job_definition_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, host_pb2, job_definition_pb2
 from batchyard_agent import clock
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Phase, Table
@@ -114,7 +114,7 @@ async def test_an_attempt_from_start_to_tombstone(agent, controller):
     assert (hello.host_id, hello.facts, list(hello.attempts)) == ("host-1", FACTS, [])
     await stream.start(spec(exit_code=3))
     report = await stream.until("job-a#1", ENDED)
-    assert (report.exit_code, report.cause) == (3, agent_pb2.END_CAUSE_EXITED)
+    assert (report.exit_code, report.cause) == (3, attempt_pb2.END_CAUSE_EXITED)
     assert 0 < report.started_at_ms <= report.stopped_at_ms
     await stream.send(ack=agent_pb2.AckAttempts(attempt_ids=["job-a#1"]))
     await stream.start(spec())
@@ -163,7 +163,7 @@ async def test_stop_reaches_the_runtime(agent, controller):
     await stream.until("job-a#1", RUNNING)
     await stream.send(stop=agent_pb2.StopAttempt(attempt_id="job-a#1"))
     report = await stream.until("job-a#1", ENDED)
-    assert (report.cause, report.exit_code) == (agent_pb2.END_CAUSE_STOPPED, 143)
+    assert (report.cause, report.exit_code) == (attempt_pb2.END_CAUSE_STOPPED, 143)
 
 
 async def test_revoke_forbids_a_start_for_ever(agent, controller, tmp_path):
@@ -171,7 +171,7 @@ async def test_revoke_forbids_a_start_for_ever(agent, controller, tmp_path):
     await stream.welcome()
     await stream.send(revoke=agent_pb2.RevokeAttempt(attempt_id="job-a#1"))
     report = await stream.until("job-a#1", ENDED)
-    assert report.cause == agent_pb2.END_CAUSE_STOPPED
+    assert report.cause == attempt_pb2.END_CAUSE_STOPPED
     await stream.start(spec())
     assert await stream.until("job-a#1", ENDED) == report
     assert await agent.runtime.launched() == []
@@ -184,7 +184,7 @@ async def test_silence_kills_what_runs(agent, controller):
     await stream.welcome(fence_ms=300)
     await stream.start(spec(lasts="3600"))
     report = await stream.until("job-a#1", ENDED)
-    assert (report.cause, report.exit_code) == (agent_pb2.END_CAUSE_FENCED, 137)
+    assert (report.cause, report.exit_code) == (attempt_pb2.END_CAUSE_FENCED, 137)
 
 
 async def test_acknowledged_heartbeats_keep_attempts_alive(agent, controller):
@@ -192,7 +192,7 @@ async def test_acknowledged_heartbeats_keep_attempts_alive(agent, controller):
     await stream.welcome(fence_ms=1_000)
     await stream.start(spec(lasts="1.5"))
     report = await stream.until("job-a#1", ENDED)
-    assert report.cause == agent_pb2.END_CAUSE_EXITED
+    assert report.cause == attempt_pb2.END_CAUSE_EXITED
     assert [h.sequence for h in stream.heartbeats] == list(range(1, len(stream.heartbeats) + 1))
     assert all(h.usage == USAGE and not h.HasField("facts") for h in stream.heartbeats)
 
@@ -299,7 +299,7 @@ async def test_what_cannot_be_launched_is_refused_by_name(agent, controller):
     asked.container.mount_points.add(source_volume="v", container_path="/v")
     await stream.start(asked)
     report = await stream.until("job-a#1", ENDED)
-    assert report.cause == agent_pb2.END_CAUSE_START_FAILED
+    assert report.cause == attempt_pb2.END_CAUSE_START_FAILED
     assert report.reason == "CannotStartContainerError: no volume is named 'v'"
 
 

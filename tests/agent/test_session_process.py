@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from batchyard.v1 import agent_pb2, job_definition_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
 
 from .session_controller import ENDED, RUNNING, serving
 
@@ -67,7 +67,7 @@ async def test_an_agent_runs_a_process_and_stops_cleanly(tmp_path, controller, i
         script = 'echo $GREETING; echo "gpus:$CUDA_VISIBLE_DEVICES:$NVIDIA_VISIBLE_DEVICES" >&2; exit 7'
         await stream.start(job(attempt_id, script))
         report = await stream.until(attempt_id, ENDED)
-        assert (report.exit_code, report.cause) == (7, agent_pb2.END_CAUSE_EXITED)
+        assert (report.exit_code, report.cause) == (7, attempt_pb2.END_CAUSE_EXITED)
         await stream.send(log_read=agent_pb2.LogRead(read_id=1, attempt_id=attempt_id))
         read = await stream.log_slice()
         assert (sorted(read.data.splitlines()), read.end) == ([b"gpus::none", b"hello"], True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, task
 
 from batchyard.errors import (
     AlreadyExistsError,
@@ -17,20 +17,14 @@ from batchyard.resources import Resources
 from batchyard_controller.core.events import QueueChanged
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.containers import Container
-from batchyard_controller.core.model.jobs import (
-    Dependency,
-    DependencyType,
-    ExitAction,
-    ExitRule,
-    JobDefinition,
-    RetryStrategy,
-)
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue, ResourceState
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.settings_rules import check_queue
 
-GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
+GOOD: dict[str, Any] = {"name": "n", "queue": "q", "task": task(container())}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +36,7 @@ GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
         ({"name": "ä"}, "name", "letters, digits"),
         ({"name": "-a"}, "name", "Job name should match valid pattern: '-a' must begin with a letter"),
         ({"queue": "q!"}, "queue", "letters, digits"),
-        ({"container": None}, "job_definition", "required"),
+        ({"task": None}, "job_definition", "required"),
         ({"definition": "d"}, "container", "not both"),
         ({"array_size": 1}, "array_size", "1 is not between 2 and 1000000"),
         ({"array_size": -5}, "array_size", "-5 is not between"),
@@ -55,12 +49,12 @@ GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
             "retry_strategy.evaluate_on_exit[0].on_exit_code",
             "no pattern",
         ),
-        ({"container": Container(image="i" * 256)}, "container.image", "256 characters; at most 255"),
-        ({"container": Container(image="a b")}, "container.image", "characters that no image name has"),
-        ({"container": Container(command=("",))}, "container.command", "empty"),
-        ({"container": Container(privileged=True, command=("x",))}, "container.privileged", "give the job an image"),
-        ({"container": Container(environment=(("AWS_BATCH_X", "1"),))}, "container.environment", "reserved"),
-        ({"container": Container(environment=(("a=b", "1"),))}, "container.environment", "no name"),
+        ({"task": task(Container(image="i" * 256))}, "container.image", "256 characters; at most 255"),
+        ({"task": task(Container(image="a b"))}, "container.image", "characters that no image name has"),
+        ({"task": task(Container(command=("",)))}, "container.command", "empty"),
+        ({"task": task(Container(privileged=True, command=("x",)))}, "container.privileged", "give the job an image"),
+        ({"task": task(Container(environment=(("AWS_BATCH_X", "1"),)))}, "container.environment", "reserved"),
+        ({"task": task(Container(environment=(("a=b", "1"),)))}, "container.environment", "no name"),
         (
             {"overrides": Overrides(command=("x" * 8000,), environment=(("A", "y" * 192),))},
             "overrides",
@@ -83,7 +77,7 @@ GOOD: dict[str, Any] = {"name": "n", "queue": "q", "container": container()}
             "no pattern",
         ),
         ({"share_identifier": "a-b"}, "share_identifier", "letters and digits"),
-        ({"container": Container(user="Root")}, "container.user", "User 'Root' does not match regex"),
+        ({"task": task(Container(user="Root"))}, "container.user", "User 'Root' does not match regex"),
         ({"depends_on": (Dependency(job_id="no"),)}, "depends_on[0].job_id", "no job id"),
         ({"depends_on": (Dependency(type=DependencyType.SEQUENTIAL),)}, "depends_on[0].type", "only for an array"),
         (
@@ -156,12 +150,12 @@ def register(yard: Yard, **fields: Any) -> JobDefinition:
 
 def test_definitions_have_revisions_that_never_repeat(yard: Yard):
     """Without a revision the latest ACTIVE one is meant; deregistering does not free a number."""
-    register(yard, container=container(cpu=1000))
-    register(yard, container=container(cpu=2000))
+    register(yard, task=task(container(cpu=1000)))
+    register(yard, task=task(container(cpu=2000)))
     event = settings.deregister_definition(yard.world, "d:2")
     assert event is not None
     yard.apply(event)
-    assert register(yard, container=container()).revision == 3
+    assert register(yard, task=task(container())).revision == 3
     assert yard.submit(container=None, definition="d:1").spec.definition == "d:1"
     with pytest.raises(NotFoundError, match="d:2 does not exist or is not in ACTIVE status"):
         yard.submit(container=None, definition="d:2")
@@ -172,10 +166,12 @@ def test_overrides_and_parameters(yard: Yard):
     """Command replaces, environment and parameters merge, amounts replace one by one."""
     register(
         yard,
-        container=Container(
-            command=("run", "Ref::mode", "--in=Ref::file"),
-            environment=(("A", "1"), ("B", "2")),
-            resources=Resources(cpu_millis=1000, memory_mib=100),
+        task=task(
+            Container(
+                command=("run", "Ref::mode", "--in=Ref::file"),
+                environment=(("A", "1"), ("B", "2")),
+                resources=Resources(cpu_millis=1000, memory_mib=100),
+            )
         ),
         parameters=(("mode", "slow"),),
     )
@@ -185,7 +181,7 @@ def test_overrides_and_parameters(yard: Yard):
         parameters=(("file", "x.txt"),),
         overrides=Overrides(environment=(("B", "3"),), memory_mib=200),
     )
-    resolved = job.spec.container
+    resolved = job.spec.task.main
     assert resolved.command == ("run", "slow", "--in=x.txt")
     assert resolved.environment == (("A", "1"), ("B", "3"))
     assert resolved.resources == Resources(cpu_millis=1000, memory_mib=200)

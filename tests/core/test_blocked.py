@@ -9,17 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.yard import Yard, container, facts
 
-from batchyard.ids import HostId, split_job_id
+from batchyard.ids import HostId
 from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
-from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import ComputeResources, ResourceState, StateTimeLimit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement import refusals
-from batchyard_controller.core.views import blocked
+from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS, Block
 
 FULL = (
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - "
@@ -42,8 +41,8 @@ UNDETERMINED = "UNDETERMINED - Batch job is blocked, root cause is undetermined.
 
 
 def told(yard: Yard, job_id: str) -> str:
-    parent, index = split_job_id(job_id)
-    return blocked.status_reason(yard.world, yard.world.jobs[parent], index)
+    """Return what one who waits is told."""
+    return yard.reason(job_id) if yard.state(job_id) is JobState.RUNNABLE else ""
 
 
 def plan_one(yard: Yard, wanted: Container) -> str:
@@ -185,7 +184,7 @@ def test_never_is_said_only_of_what_no_registered_host_could_hold(
     waiting = [job for job in jobs if job.state is JobState.RUNNABLE]
     assert [told(yard, job.id) != "" for job in waiting] == [job is waiting[0] for job in waiting]
     if waiting:
-        amounts = waiting[0].spec.container.resources
+        amounts = waiting[0].spec.task.main.resources
         could = any(cpu >= amounts.cpu_millis and memory >= amounts.memory_mib for cpu, memory, _ in hosts)
         assert told(yard, waiting[0].id) == (FULL if could or not hosts else NEVER)
 
@@ -193,7 +192,7 @@ def test_never_is_said_only_of_what_no_registered_host_could_hold(
 def test_every_text_has_its_code():
     """The code before the dash is what time limits name."""
     texts = (FULL, NEVER, BOUND, NO_HOST, DISABLED, UNDETERMINED)
-    assert {text.partition(" - ")[0] for text in texts} >= set(refusals.LIMITED_REASONS)
+    assert {text.partition(" - ")[0] for text in texts} >= set(LIMITED_BLOCKS)
 
 
 # How long it may stand there ------------------------------------------------
@@ -212,7 +211,7 @@ def tick(yard: Yard, at_s: int) -> None:
 
 def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
     """Ten minutes with one reason, counted from the tick that saw it first; the next begins afresh."""
-    bound(yard, refusals.BEYOND_HOSTS)
+    bound(yard, Block.BEYOND_HOSTS)
     first, second = (yard.submit(container=container(cpu=9000)) for _ in range(2))
     yard.plan()
     tick(yard, 100)
@@ -220,7 +219,7 @@ def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
     assert first.state is JobState.RUNNABLE
     tick(yard, 700)
     assert (first.state, first.is_cancelled) == (JobState.FAILED, True)
-    assert first.status_reason == (
+    assert yard.reason(first.id) == (
         "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
     )
     tick(yard, 701)
@@ -232,7 +231,7 @@ def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
 
 def test_another_reason_begins_the_time_afresh(yard: Yard):
     """The reason must have been the same all the time."""
-    bound(yard, refusals.BEYOND_HOSTS, refusals.NO_CAPACITY)
+    bound(yard, Block.BEYOND_HOSTS, Block.NO_CAPACITY)
     job = yard.submit(container=container(cpu=9000))
     yard.plan()
     tick(yard, 0)
@@ -243,12 +242,12 @@ def test_another_reason_begins_the_time_afresh(yard: Yard):
     tick(yard, 600)
     assert job.state is JobState.RUNNABLE
     tick(yard, 1101)
-    assert job.status_reason == ends.time_limit_passed(refusals.NO_CAPACITY)
+    assert job.ending == Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=Block.NO_CAPACITY)
 
 
 def test_a_busy_yard_does_not_begin_the_time_afresh(yard: Yard):
     """Jobs that come and go beside it change nothing for who stays blocked."""
-    bound(yard, refusals.BEYOND_HOSTS)
+    bound(yard, Block.BEYOND_HOSTS)
     job = yard.submit(container=container(cpu=9000))
     for at_s in range(0, 601, 100):
         small = yard.submit()
@@ -260,7 +259,7 @@ def test_a_busy_yard_does_not_begin_the_time_afresh(yard: Yard):
 
 def test_a_reason_without_a_limit_is_waited_out(yard: Yard):
     """So is every reason in a queue that names none."""
-    bound(yard, refusals.NO_CAPACITY)
+    bound(yard, Block.NO_CAPACITY)
     job = yard.submit(container=container(cpu=9000))
     yard.plan()
     tick(yard, 0)
@@ -270,7 +269,7 @@ def test_a_reason_without_a_limit_is_waited_out(yard: Yard):
 
 def test_of_an_array_one_child_is_cancelled(yard: Yard):
     """Its siblings each get their time."""
-    bound(yard, refusals.BEYOND_HOSTS)
+    bound(yard, Block.BEYOND_HOSTS)
     array = yard.submit(
         array_size=2, container=Container(command=("x",), resources=Resources(cpu_millis=9000, memory_mib=4))
     )

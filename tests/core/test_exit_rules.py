@@ -6,7 +6,7 @@ import pytest
 
 from batchyard.states import EndCause
 from batchyard_controller.core.jobs import retry
-from batchyard_controller.core.model.attempts import EndedAttempt
+from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 from batchyard_controller.core.requests.checks import Violations
 from batchyard_controller.core.requests.job_rules import check_retry
@@ -18,30 +18,34 @@ RETRY_HOST_LOSS = (
 """What AWS's guide shows: try again after the loss of a host, and after nothing else."""
 
 
-def ended(status_reason: str = "", reason: str = "", exit_code: int | None = None) -> EndedAttempt:
-    return EndedAttempt(number=1, status_reason=status_reason, reason=reason, exit_code=exit_code)
+def ended(reason: str = "", exit_code: int | None = None, cause: EndCause = EndCause.EXITED) -> EndedAttempt:
+    return EndedAttempt(number=1, cause=cause, host_id="i-1", reason=reason, exit_code=exit_code)
 
 
 @pytest.mark.parametrize(
     ("attempt", "is_retry"),
     [
-        (ended("Host EC2 (instance i-1) terminated."), True),
-        (ended("Essential container in task exited", exit_code=1), False),
-        (ended("Essential container in task exited", "OutOfMemoryError: killed", 137), False),
-        (ended("Task failed to start"), False),
+        (ended(cause=EndCause.LOST), True),
+        (ended(cause=EndCause.FENCED), True),
+        (ended(exit_code=1), False),
+        (ended("OutOfMemoryError: killed", 137, EndCause.OUT_OF_MEMORY), False),
+        (ended("Host EC2 is no more", cause=EndCause.START_FAILED), False),
     ],
 )
 def test_the_catch_all_matches_also_without_a_reason(attempt: EndedAttempt, is_retry: bool):
     """``onReason: "*"`` as the last rule decides whatever no rule before it did."""
     strategy = RetryStrategy(attempts=3, rules=RETRY_HOST_LOSS)
-    assert retry.evaluate(strategy, EndCause.EXITED, (attempt,)).is_retry is is_retry
+    said = (
+        Verdict(decision=RetryDecision.RETRY, rule=1) if is_retry else Verdict(decision=RetryDecision.RULE_EXIT, rule=2)
+    )
+    assert retry.evaluate(strategy, (attempt,)) == said
 
 
 @pytest.mark.parametrize("cause", [EndCause.STOPPED, EndCause.TIMED_OUT])
 def test_stopped_and_timed_out_attempts_are_never_retried(cause: EndCause):
     """Not even where a rule says RETRY."""
     strategy = RetryStrategy(attempts=10, rules=(ExitRule(action=ExitAction.RETRY, on_reason="*"),))
-    assert not retry.evaluate(strategy, cause, (ended(exit_code=137),)).is_retry
+    assert retry.evaluate(strategy, (ended(exit_code=137, cause=cause),)) == Verdict(decision=RetryDecision.NEVER)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +54,9 @@ def test_stopped_and_timed_out_attempts_are_never_retried(cause: EndCause):
         (ExitRule(action=ExitAction.EXIT, on_exit_code="13*"), ended(exit_code=137), True),
         (ExitRule(action=ExitAction.EXIT, on_exit_code="13"), ended(exit_code=137), False),
         (ExitRule(action=ExitAction.EXIT, on_exit_code="13*"), ended(), False),
-        (ExitRule(action=ExitAction.EXIT, on_reason="Docker*", on_exit_code="1"), ended("", "DockerTimeout", 1), True),
-        (ExitRule(action=ExitAction.EXIT, on_reason="Docker*", on_exit_code="1"), ended("", "DockerTimeout", 2), False),
-        (ExitRule(action=ExitAction.EXIT, on_reason="docker*"), ended("", "DockerTimeout"), False),
+        (ExitRule(action=ExitAction.EXIT, on_reason="Docker*", on_exit_code="1"), ended("DockerTimeout", 1), True),
+        (ExitRule(action=ExitAction.EXIT, on_reason="Docker*", on_exit_code="1"), ended("DockerTimeout", 2), False),
+        (ExitRule(action=ExitAction.EXIT, on_reason="docker*"), ended("DockerTimeout"), False),
     ],
 )
 def test_all_patterns_of_a_rule_must_match(rule: ExitRule, attempt: EndedAttempt, does_match: bool):

@@ -5,26 +5,23 @@ from __future__ import annotations
 import pytest
 from tests.core.yard import Yard
 
-from batchyard.ids import AttemptId, split_job_id
+from batchyard.ids import AttemptId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.jobs import Dependency, DependencyType, Job, RetryStrategy
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.core.views import history
 
 
-def unit(yard: Yard, job_id: str) -> tuple[Job, int | None]:
-    parent, index = split_job_id(job_id)
-    return yard.world.jobs[parent], index
-
-
 def span(yard: Yard, job_id: str) -> tuple[int, int]:
-    return history.span(yard.world, *unit(yard, job_id))
+    return history.span(yard.world, yard.unit(job_id))
 
 
 def stops(yard: Yard, job_id: str) -> tuple[bool, bool]:
     """Return whether a unit was cancelled, and whether terminated."""
-    return history.is_cancelled(yard.world, *unit(yard, job_id)), history.is_terminated(yard.world, *unit(yard, job_id))
+    return history.is_cancelled(yard.unit(job_id)), history.is_terminated(yard.unit(job_id))
 
 
 def fail_to_start(yard: Yard, attempt_id: str) -> None:
@@ -49,9 +46,9 @@ def test_a_job_that_never_ran_has_no_times(yard: Yard):
     job = yard.submit()
     yard.plan()
     fail_to_start(yard, f"{job.id}#1")
-    assert (job.state, job.status_reason) == (JobState.FAILED, "Task failed to start")
+    assert (job.state, yard.reason(job.id)) == (JobState.FAILED, "Task failed to start")
     assert span(yard, job.id) == (0, 0)
-    (attempt,) = history.ended_attempts(yard.world, job, None)
+    (attempt,) = job.attempts
     assert (attempt.started_at_ms, attempt.stopped_at_ms, attempt.reason) == (
         0,
         9_000,
@@ -90,7 +87,7 @@ def test_a_try_that_was_stopped_failed_though_it_exits_with_0(yard: Yard, cause:
         yard.terminate(job.id)
     yard.ended(f"{job.id}#1", exit_code=0, cause=cause)
     (attempt,) = job.attempts
-    assert (job.state, attempt.exit_code, history.has_succeeded(attempt)) == (JobState.FAILED, 0, False)
+    assert (job.state, attempt.exit_code, has_succeeded(attempt)) == (JobState.FAILED, 0, False)
 
 
 def test_cancelling_an_array_cancels_the_children_that_wait(yard: Yard):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from tests.core.plain_rules import ACTIVE, FAILED, RUNNABLE, SUCCEEDED, WAITING, PlainJob, PlainRules, Unit
+from tests.core.law import Shelf, described
+from tests.core.plain_rules import ACTIVE, FAILED, RUNNABLE, SUCCEEDED, WAITING, PlainJob, PlainRules
+from tests.core.plain_rules import Unit as PlainUnit
 from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId, JobId, split_job_id
@@ -17,14 +17,12 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostHeard, HostLeft, Phase, Report, Ticked
 from batchyard_controller.core.jobs.retention import Retention
-from batchyard_controller.core.model.jobs import Dependency, DependencyType, ExitAction, ExitRule, Job, RetryStrategy
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, Job, RetryStrategy
+from batchyard_controller.core.model.units import Unit, unit_at, units_of
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.reactor.recovery import restore
-from batchyard_controller.core.world import invariants
+from batchyard_controller.core.views.waiting import waiting_reason
 from batchyard_controller.core.world.world import World
-from batchyard_controller.services.job_view import waiting_reason
-from batchyard_controller.store.codec import encode_touched, load_records
-from batchyard_controller.store.memory import MemoryStore
 
 SEQUENTIAL = Dependency(type=DependencyType.SEQUENTIAL)
 WHOLE_KINDS = (DependencyType.WHOLE, DependencyType.AFTER_ANY, DependencyType.AFTER_FAILURE)
@@ -57,8 +55,7 @@ class YardMachine(RuleBasedStateMachine):
         self.starts: set[str] = set()
         self.ended: list[tuple[str, str]] = []
         self.plain = PlainRules()
-        self.store = MemoryStore()
-        self.epoch = asyncio.run(self.store.campaign("law"))
+        self.shelf = Shelf()
 
     @rule(
         target=jobs,
@@ -103,7 +100,7 @@ class YardMachine(RuleBasedStateMachine):
     def submit_n_to_n(self, other: str, concurrency: int, sequential: bool, whole: str) -> Any:
         if not {other, whole} <= self.yard.world.jobs.keys():
             return multiple()
-        size = self.yard.world.jobs[JobId(other)].array_size
+        size = self.yard.world.jobs[JobId(other)].size
         depends_on = (Dependency(job_id=other, type=DependencyType.N_TO_N if size else DependencyType.WHOLE),)
         if sequential and size:
             depends_on = (*depends_on, SEQUENTIAL, Dependency(job_id=whole))
@@ -141,9 +138,9 @@ class YardMachine(RuleBasedStateMachine):
         """Replaying an end, or a wish to stop, changes nothing, whatever it says now."""
         if self.ended:
             attempt_id, host = data.draw(st.sampled_from(self.ended))
-            before = describe(self.yard.world)
+            before = described(self.yard.world)
             self.yard.report(ended_report(attempt_id, exit_code), host)
-            assert describe(self.yard.world) == before
+            assert described(self.yard.world) == before
 
     @rule(data=st.data())
     def start_one(self, data: st.DataObject) -> None:
@@ -157,9 +154,9 @@ class YardMachine(RuleBasedStateMachine):
             return
         self.yard.cancel(job)
         self.plain.cancel(job, None)
-        before = describe(self.yard.world)
+        before = described(self.yard.world)
         self.yard.cancel(job)
-        assert describe(self.yard.world) == before
+        assert described(self.yard.world) == before
 
     @rule(job=jobs, index=st.integers(0, 69))
     def cancel_child(self, job: str, index: int) -> None:
@@ -173,9 +170,9 @@ class YardMachine(RuleBasedStateMachine):
             return
         self.yard.terminate(job)
         self.plain.terminate(job, None)
-        before = describe(self.yard.world)
+        before = described(self.yard.world)
         self.yard.terminate(job)
-        assert describe(self.yard.world) == before
+        assert described(self.yard.world) == before
 
     @rule(job=jobs, index=st.integers(0, 69))
     def terminate_child(self, job: str, index: int) -> None:
@@ -217,12 +214,8 @@ class YardMachine(RuleBasedStateMachine):
     @rule()
     def controller_restarts(self) -> None:
         """The world that is loaded again is the world that was stored."""
-        world = self.yard.world
-        asyncio.run(self.store.commit(encode_touched(world, world.take_touched()), self.epoch))
-        again = restore(asyncio.run(load_records(self.store)), self.yard.now, Retention())
-        invariants.check(again)
-        assert describe(again) == describe(world)
-        self.yard.world = again
+        self.shelf.check(self.yard.world, self.yard.now)
+        self.yard.world = self.shelf.restore(self.yard.now, Retention())
         self._join()
 
     def _join(self) -> None:
@@ -245,9 +238,8 @@ class YardMachine(RuleBasedStateMachine):
                 self._end(attempt_id, 0, EndCause.EXITED)
         self.states_are_those_of_the_plain_rules()
         for job in self.yard.world.jobs.values():
-            indices: Iterable[int | None] = range(job.array_size) if job.array_size else (None,)
-            if any(self.yard.world.is_runnable(job, index) for index in indices):
-                assert job.spec.container.resources.cpu_millis == 9000, f"{job.id} is stuck"
+            if any(unit.state is JobState.RUNNABLE for unit in units_of(job)):
+                assert job.spec.task.resources.cpu_millis == 9000, f"{job.id} is stuck"
 
     def _reports(self, name: str) -> list[Report]:
         return [
@@ -264,21 +256,24 @@ class YardMachine(RuleBasedStateMachine):
                 if job is None:
                     assert plain.state != WAITING, f"{job_id} was forgotten, but has not ended"
                     continue
-                told = [world.state_of(job, i if job.array_size else None) for i in range(len(plain.units))]
-                assert [PLAIN[state] for state in told] == [unit.state for unit in plain.units], job_id
+                assert [PLAIN[unit.state] for unit in units_of(job)] == [unit.state for unit in plain.units], job_id
                 assert (job.state.is_final, job.state is JobState.FAILED) == (
                     plain.state != WAITING,
                     plain.state == FAILED,
                 )
 
     @invariant()
+    def what_is_stored_is_what_is_held(self) -> None:
+        if hasattr(self, "yard"):
+            self.shelf.check(self.yard.world, self.yard.now)
+
+    @invariant()
     def everybody_who_waits_says_why(self) -> None:
         if hasattr(self, "yard"):
             for job in self.yard.world.jobs.values():
-                for index in (0, job.array_size - 1, None) if job.array_size else (None,):
-                    state = self.yard.world.state_of(job, index)
-                    why = waiting_reason(self.yard.world, job, index)
-                    assert bool(why) == (state in (JobState.PENDING, JobState.RUNNABLE)), (job.id, index, why)
+                for unit in (Unit(job), unit_at(job, 0), unit_at(job, max(0, job.size - 1))):
+                    why = waiting_reason(self.yard.world, unit)
+                    assert bool(why) == (unit.state in (JobState.PENDING, JobState.RUNNABLE)), (unit.id, why)
 
     @invariant()
     def final_states_stay(self) -> None:
@@ -300,10 +295,9 @@ class YardMachine(RuleBasedStateMachine):
     def arrays_keep_to_their_bound(self) -> None:
         if hasattr(self, "yard"):
             for job in self.yard.world.jobs.values():
-                if job.array_concurrency:
-                    children = self.yard.world.children[job.id]
-                    busy = sum(children.count(s) for s in (JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING))
-                    assert busy <= job.array_concurrency
+                if job.concurrency:
+                    busy = sum(job.children.count(s) for s in (JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING))
+                    assert busy <= job.concurrency
 
 
 def unit_of(attempt_id: str) -> tuple[str, int]:
@@ -316,11 +310,11 @@ def plain_job(job: Job) -> PlainJob:
     """Return what the plain rules need to know of a job."""
     kinds = [(d.type.value, d.job_id) for d in job.depends_on]
     return PlainJob(
-        units=[Unit() for _ in range(job.array_size or 1)],
+        units=[PlainUnit() for _ in range(job.size or 1)],
         whole=[(kind, other) for kind, other in kinds if kind not in ("N_TO_N", "SEQUENTIAL")],
         n_to_n=[other for kind, other in kinds if kind == "N_TO_N"],
         is_sequential=any(kind == "SEQUENTIAL" for kind, _ in kinds),
-        bound=job.array_concurrency,
+        bound=job.concurrency,
         attempts=job.spec.retry.attempts,
         infrastructure=job.spec.retry.infrastructure_retries,
         exit_codes=tuple(rule.on_exit_code for rule in job.spec.retry.rules),
@@ -328,24 +322,8 @@ def plain_job(job: Job) -> PlainJob:
 
 
 def states(world: World) -> dict[str, JobState]:
-    found: dict[str, JobState] = {}
-    for job in world.jobs.values():
-        found[job.id] = job.state
-        for index in range(job.array_size):
-            found[f"{job.id}:{index}"] = world.children[job.id].state(index)
-    return found
-
-
-def describe(world: World) -> object:
-    """Everything that must survive a restart."""
-    return (
-        states(world),
-        {j.id: (j.status_reason, j.attempts, j.terminate_reason, j.is_cancelled) for j in world.jobs.values()},
-        {j.id: [world.children[j.id].attempts(i) for i in range(j.array_size)] for j in world.jobs.values()},
-        sorted(world.attempts),
-        {q: {s: n for s, n in c.items() if n} for q, c in world.counts.items() if any(c.values())},
-    )
+    return {unit.id: unit.state for job in world.jobs.values() for unit in (Unit(job), *units_of(job))}
 
 
 TestYard = YardMachine.TestCase
-TestYard.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestYard.settings = settings(max_examples=100, stateful_step_count=50)

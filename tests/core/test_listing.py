@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, task
 
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.requests import settings
@@ -39,7 +39,7 @@ def test_definitions_match_by_name_revision_or_beginning(yard: Yard):
     """A name without a revision means any."""
     for name in ("d", "d", "dd"):
         yard.apply(
-            settings.register_definition(yard.world, JobDefinition(name=name, revision=0, container=container()))
+            settings.register_definition(yard.world, JobDefinition(name=name, revision=0, task=task(container())))
         )
     for key in ("d:1", "d:2", "dd:1"):
         yard.submit(name=key.replace(":", "-"), container=None, definition=key)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.yard import Yard, container, facts
+from tests.core.yard import Yard, container, facts, task
 
 from batchyard.ids import HostId
 from batchyard.states import JobState
 from batchyard_controller.core.events import HostJoined
-from batchyard_controller.core.model.containers import Container, Device, LinuxParameters, MountPoint, Volume
+from batchyard_controller.core.model.containers import Device, LinuxParameters, MountPoint, Volume
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, ResourceState
+from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.placement.feasibility import NO_ACCESS
 from batchyard_controller.core.placement.lines import Line
+from batchyard_controller.core.placement.refusals import Block
 
 
 @pytest.fixture
@@ -86,17 +88,15 @@ def test_no_host_offers_the_runtime(empty: Yard):
     assert refusals(empty) == ["no host belongs to ce and offers runtime docker"]
 
 
-def asking(
-    *paths: str, privileged: bool = False, devices: tuple[str, ...] = (), idle: tuple[Volume, ...] = ()
-) -> Container:
+def asking(*paths: str, privileged: bool = False, devices: tuple[str, ...] = ()) -> Task:
     volumes = tuple(Volume(name=f"v{i}", host_source_path=path) for i, path in enumerate(paths))
-    return replace(
+    asked = replace(
         container(image="busybox"),
         privileged=privileged,
-        volumes=(*volumes, *idle),
         mount_points=tuple(MountPoint(source_volume=v.name, container_path=f"/{v.name}") for v in volumes),
         linux_parameters=LinuxParameters(devices=tuple(Device(host_path=path) for path in devices)),
     )
+    return task(asked, *volumes)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def asking(
         ),
     ],
 )
-def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Container, text: str):
+def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Task, text: str):
     """It is no fault of the amounts, so the words that make tools give a job up are not used."""
     empty.host("a", volume_paths=("/srv",), device_paths=("/dev/nvidia*",))
     empty.host("b", volume_paths=("/scratch",))
@@ -128,7 +128,7 @@ def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Container, te
     assert job.state is JobState.RUNNABLE
     assert refusals(empty) == [text]
     ((line,),) = [empty.world.lines.of_queue(queue) for queue in empty.world.queues]
-    assert line.refusals[0].blocked.startswith("UNDETERMINED")
+    assert line.refusals[0].block is Block.UNDETERMINED
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Container, te
         asking("/srv/a", privileged=True, devices=("/dev/fuse",)),
     ],
 )
-def test_a_job_goes_to_the_host_that_allows_what_it_asks(empty: Yard, asked: Container):
+def test_a_job_goes_to_the_host_that_allows_what_it_asks(empty: Yard, asked: Task):
     """Tighter hosts are passed over."""
     empty.host("closed", cpu=1000)
     empty.host("open", allows_privileged=True, volume_paths=("/srv",), device_paths=("/dev/nvidia*", "/dev/fuse"))
@@ -161,15 +161,13 @@ def test_a_host_that_allows_more_wakes_those_who_wait(empty: Yard):
 def test_scratch_and_volumes_that_nobody_mounts_ask_nothing(empty: Yard):
     """Jobs that ask nothing of the host stand in one line, whatever their other settings."""
     empty.host("h", cpu=1)
-    scratch = replace(
-        asking(idle=(Volume(name="w"), Volume(name="idle", host_source_path="/idle"))),
-        mount_points=(MountPoint(source_volume="w", container_path="/w"),),
-    )
+    mounts = replace(container(image="busybox"), mount_points=(MountPoint(source_volume="w", container_path="/w"),))
+    scratch = task(mounts, Volume(name="w"), Volume(name="idle", host_source_path="/idle"))
     for asked in (container(image="busybox"), scratch):
         empty.submit(container=asked)
     (queue,) = empty.world.queues
     (line,) = empty.world.lines.of_queue(queue)
-    assert len(line.entries) == 2
+    assert len(list(line.units())) == 2
     assert line.shape.access is NO_ACCESS
 
 

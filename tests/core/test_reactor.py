@@ -9,8 +9,11 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import HostLeft, Phase, QueueDeleted, Report, Ticked
-from batchyard_controller.core.model.jobs import Dependency, ExitAction, ExitRule, RetryStrategy
+from batchyard_controller.core.jobs.ends import status_reason
+from batchyard_controller.core.model.dependencies import Dependency
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.views.history import span
 
 
 def test_a_job_is_claimed_started_and_acknowledged(yard: Yard):
@@ -22,10 +25,10 @@ def test_a_job_is_claimed_started_and_acknowledged(yard: Yard):
     assert [a.id for a in start.attempts] == [f"{job.id}#1"]
     assert job.state is JobState.STARTING
     yard.started(f"{job.id}#1", at_ms=2_000)
-    assert (job.state, job.started_at_ms) == (JobState.RUNNING, 2_000)
+    assert (job.state, span(yard.world, yard.unit(job.id))) == (JobState.RUNNING, (2_000, 0))
     assert yard.ended(f"{job.id}#1") == [SendAck(HostId("h1"), (AttemptId(f"{job.id}#1"),))]
-    assert (job.state, job.stopped_at_ms) == (JobState.SUCCEEDED, 3_000)
-    assert job.status_reason == "Essential container in task exited"
+    assert (job.state, span(yard.world, yard.unit(job.id))) == (JobState.SUCCEEDED, (2_000, 3_000))
+    assert yard.reason(job.id) == "Essential container in task exited"
 
 
 def test_replaying_an_end_changes_nothing(yard: Yard):
@@ -71,7 +74,7 @@ def test_a_running_attempt_that_its_host_forgot_is_lost(yard: Yard):
     yard.started(f"{job.id}#1")
     yard.host("h1", session=2)
     assert job.state is JobState.FAILED
-    assert job.status_reason == "Host EC2 (instance h1) terminated."
+    assert yard.reason(job.id) == "Host EC2 (instance h1) terminated."
 
 
 def test_an_array_runs_all_children_and_then_its_dependent(yard: Yard):
@@ -95,9 +98,9 @@ def test_one_failed_child_fails_the_array_after_all_have_ended(yard: Yard):
     assert array.state is JobState.PENDING
     yard.run_all()
     assert array.state is JobState.FAILED
-    assert array.status_reason == "Array Child Job failed"
+    assert yard.reason(array.id) == "Array Child Job failed"
     assert [j.state for j in (after, last)] == [JobState.FAILED, JobState.FAILED]
-    assert last.status_reason == "Dependent Job failed"
+    assert yard.reason(last.id) == "Dependent Job failed"
 
 
 def test_a_dependency_that_has_ended_counts_as_it_ended(yard: Yard):
@@ -155,7 +158,7 @@ def test_terminate_stops_what_runs_and_is_never_retried(yard: Yard):
     yard.plan()
     assert yard.terminate(job.id, "wrong input") == [SendStop(HostId("h1"), AttemptId(f"{job.id}#1"))]
     yard.ended(f"{job.id}#1", exit_code=143, cause=EndCause.STOPPED)
-    assert (job.state, job.status_reason) == (JobState.FAILED, "wrong input")
+    assert (job.state, yard.reason(job.id)) == (JobState.FAILED, "wrong input")
 
 
 def test_a_stop_that_was_lost_is_said_again(yard: Yard):
@@ -175,7 +178,7 @@ def test_a_deleted_queue_ends_its_jobs(yard: Yard):
     assert SendStop(HostId("h1"), AttemptId(f"{running.id}#1")) in commands
     for attempt_id in list(yard.world.attempts):
         yard.ended(attempt_id, exit_code=143, cause=EndCause.STOPPED)
-    assert (running.status_reason, waiting.state) == ("JobQueue deleted", JobState.FAILED)
+    assert (yard.reason(running.id), waiting.state) == ("JobQueue deleted", JobState.FAILED)
 
 
 def test_a_silent_host_is_given_up_only_after_its_fence(yard: Yard):
@@ -189,7 +192,7 @@ def test_a_silent_host_is_given_up_only_after_its_fence(yard: Yard):
     yard.now = Instant(wall_ms=0, boot_ms=1_001 + limits.FENCE_MS + limits.FENCE_MARGIN_MS)
     yard.apply(Ticked())
     assert job.state is JobState.RUNNABLE
-    assert job.attempts[0].status_reason == "Host EC2 (instance h1) terminated."
+    assert status_reason(job.attempts[0]) == "Host EC2 (instance h1) terminated."
 
 
 def test_leaving_of_a_replaced_session_means_nothing(yard: Yard):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, task
 
 from batchyard.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from batchyard_controller.core import limits
@@ -80,7 +80,7 @@ def test_value_from_means_a_name(value_from: str, names: tuple[str, ...]) -> Non
 def test_what_a_container_may_not_ask_for(
     secrets: tuple[tuple[str, str], ...], environment: dict[str, str], field: str, says: str
 ) -> None:
-    submission = Submission(name="n", queue="q", container=asking(*secrets, **environment))
+    submission = Submission(name="n", queue="q", task=task(asking(*secrets, **environment)))
     (violation,) = check_submission(submission)
     assert violation.field == f"container.secrets{field}"
     assert says in violation.message
@@ -95,7 +95,7 @@ def test_job_is_taken_when_its_secrets_are_there_and_refused_by_name_when_not(ya
 
 def test_override_may_not_take_the_name_of_a_secret(yard: Yard) -> None:
     put(yard, "db")
-    yard.apply(DefinitionChanged(definition=JobDefinition(name="d", revision=1, container=asking(("A", "db")))))
+    yard.apply(DefinitionChanged(definition=JobDefinition(name="d", revision=1, task=task(asking(("A", "db"))))))
     yard.submit(definition="d", container=None)
     with pytest.raises(InvalidArgumentError, match="The secret name must be unique"):
         yard.submit(definition="d", container=None, overrides=Overrides(environment=(("A", "b"),)))
@@ -130,10 +130,10 @@ def test_numbers_are_bounded_but_a_value_may_always_be_replaced(yard: Yard, monk
 def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
     yard.apply(SecretPut(secret=StoredSecret(name="db", sealed=SEALED)))
     yard.apply(AccessKeyCreated(access_key=AccessKey(id="BYAK1", sealed=SEALED)))
-    yard.world.take_touched()
+    yard.world.ledger.take()
     yard.apply(secrecy.delete_secret(yard.world, "db"))
     yard.apply(AccessKeyRevoked(id="BYAK1"))
-    assert {touch for group in yard.world.take_touched().values() for touch in group} == {
+    assert {touch for group in yard.world.ledger.take().values() for touch in group} == {
         ("secret", "db"),
         ("access_key", "BYAK1"),
     }

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from tests.core.yard import Yard, container
 
-from batchyard.ids import child_id
 from batchyard.states import JobState
 from batchyard_controller.core.views.snapshot import CLOCK_SLACK_MS, Watched, take_snapshot
 from batchyard_controller.move_log import MoveLog, seen_at_ms
@@ -14,10 +13,10 @@ from batchyard_controller.move_log import MoveLog, seen_at_ms
 LATER_MS = 10 * CLOCK_SLACK_MS
 
 
-def shown(yard: Yard, seen_ms: int | None = None, *ids: tuple[str, int | None], queue: str = "") -> list[str]:
-    watched = Watched(units=frozenset(ids), queue=queue)  # type: ignore[arg-type]  # plain texts for ids
+def shown(yard: Yard, seen_ms: int | None = None, *ids: str, queue: str = "") -> list[str]:
+    watched = Watched(ids=frozenset(ids), queue=queue)  # type: ignore[arg-type]  # plain texts for ids
     units = take_snapshot(yard.world, watched, seen_ms)
-    return [job.id if index is None else child_id(job.id, index) for job, index in units]
+    return [unit.id for unit in units]
 
 
 def at(yard: Yard, wall_ms: int) -> None:
@@ -30,8 +29,8 @@ def test_without_a_moment_what_lives_is_shown(yard: Yard):
     yard.run_all()
     lives = yard.submit(container=container(cpu=64_000))
     assert shown(yard) == [lives.id]
-    assert shown(yard, None, (done.id, None)) == [done.id]
-    assert shown(yard, None, ("nobody", None)) == []
+    assert shown(yard, None, done.id) == [done.id]
+    assert shown(yard, None, "nobody") == []
 
 
 def test_what_ended_since_a_moment_is_shown_too(yard: Yard):
@@ -58,10 +57,10 @@ def test_children_that_ended_since_are_shown_of_arrays_dead_or_alive(yard: Yard)
     children = [f"{ends.id}:{i}" for i in range(3)]
     assert yard.state(ends.id) is JobState.FAILED
     assert shown(yard, 2 * LATER_MS) == [f"{lives.id}:130", lives.id, *children, ends.id]
-    assert shown(yard, 2 * LATER_MS, (ends.id, None)) == [*children, ends.id]
-    assert shown(yard, 2 * LATER_MS, (f"{ends.id}", 1)) == [f"{ends.id}:1"]
-    assert shown(yard, 0, (lives.id, None)) == [f"{lives.id}:7", f"{lives.id}:130", lives.id]
-    assert shown(yard, None, (ends.id, None)) == [ends.id]
+    assert shown(yard, 2 * LATER_MS, ends.id) == [*children, ends.id]
+    assert shown(yard, 2 * LATER_MS, f"{ends.id}:1") == [f"{ends.id}:1"]
+    assert shown(yard, 0, lives.id) == [f"{lives.id}:7", f"{lives.id}:130", lives.id]
+    assert shown(yard, None, ends.id) == [ends.id]
     assert shown(yard, 9 * LATER_MS) == [lives.id]
 
 
@@ -69,7 +68,7 @@ def test_each_unit_is_shown_once(yard: Yard):
     """Also if a child is watched by itself and with its array."""
     array = yard.submit(array_size=2)
     yard.cancel(f"{array.id}:1")
-    assert sorted(shown(yard, yard.now.wall_ms, (array.id, None), (array.id, 1))) == [array.id, f"{array.id}:1"]
+    assert sorted(shown(yard, yard.now.wall_ms, array.id, f"{array.id}:1")) == [array.id, f"{array.id}:1"]
 
 
 def test_a_cursor_says_until_when_all_was_seen():

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, task
 
 from batchyard.errors import InvalidArgumentError, NotFoundError
 from batchyard.states import JobState
-from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.jobs.resolution import Submission, propagated_tags
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.values import Pairs, ResourceKind
 from batchyard_controller.core.requests import settings, tagging
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.names import check_annotations
+from batchyard_controller.core.views import words
 
 KINDS = {
     ResourceKind.JOB_QUEUE: "q",
@@ -56,13 +56,13 @@ def tags_of(yard: Yard, kind: ResourceKind, name: str) -> Pairs:
 @pytest.mark.parametrize("kind", ResourceKind)
 def test_tags_merge_by_key_and_go_by_key(yard: Yard, kind: ResourceKind):
     """What is there already, or is not, changes nothing and is not written."""
-    register(yard, container=container())
+    register(yard, task=task(container()))
     name = KINDS.get(kind) or yard.submit().id
-    yard.world.take_touched()
+    yard.world.ledger.take()
     assert tag(yard, kind, name, (("a", "1"), ("b", "2")))
     assert tag(yard, kind, name, (("b", "3"), ("c", "4")))
     assert tags_of(yard, kind, name) == (("a", "1"), ("b", "3"), ("c", "4"))
-    assert len(yard.world.take_touched()) == 1
+    assert len(yard.world.ledger.take()) == 1
     assert not tag(yard, kind, name, (("a", "1"),))
     assert untag(yard, kind, name, "a", "c", "never")
     assert not untag(yard, kind, name, "a")
@@ -100,7 +100,7 @@ def test_what_cannot_be_tagged(yard: Yard):
 
 def test_tags_go_on_to_the_containers_if_asked(yard: Yard):
     """The job's own win; the request's word on propagation wins over the definition's."""
-    register(yard, container=container(), tags=(("a", "d"), ("b", "d")), propagate_tags=True)
+    register(yard, task=task(container()), tags=(("a", "d"), ("b", "d")), propagate_tags=True)
     job = yard.submit(container=None, definition="d", tags=(("b", "j"), ("c", "j")))
     assert propagated_tags(job.spec) == (("a", "d"), ("b", "j"), ("c", "j"))
     assert job.spec.tags == (("b", "j"), ("c", "j"))
@@ -113,21 +113,21 @@ def test_tags_go_on_to_the_containers_if_asked(yard: Yard):
 @pytest.mark.parametrize("array_size", [0, 3, 200])
 def test_a_job_with_too_many_tags_to_propagate_is_taken_and_fails(yard: Yard, array_size: int):
     """As in AWS: more than 50 of job and definition move it to FAILED."""
-    register(yard, container=container(), tags=many(30, "d"), propagate_tags=True)
+    register(yard, task=task(container()), tags=many(30, "d"), propagate_tags=True)
     fits = yard.submit(container=None, definition="d", tags=many(20, "j"), array_size=array_size)
     assert (len(propagated_tags(fits.spec)), fits.state) == (50, JobState.PENDING if array_size else JobState.RUNNABLE)
     job = yard.submit(container=None, definition="d", tags=many(21, "j"), array_size=array_size)
     assert job.state is JobState.FAILED
     assert job.spec.tags == many(21, "j")
-    assert job.status_reason == (ends.CHILD_FAILED if array_size else ends.TOO_MANY_TAGS)
+    assert yard.reason(job.id) == (words.CHILD_FAILED if array_size else words.TOO_MANY_TAGS)
     if array_size:
-        assert yard.world.children[job.id].status_reason(array_size - 1) == ends.TOO_MANY_TAGS
+        assert yard.reason(f"{job.id}:{array_size - 1}") == words.TOO_MANY_TAGS
     assert job.ended_at_ms == yard.now.wall_ms
 
 
 def test_annotations_are_the_definitions_and_the_requests(yard: Yard):
     """The request's win; 32 KiB is the limit for both together."""
-    register(yard, container=container(), annotations=(("a", "d"), ("b", "d")))
+    register(yard, task=task(container()), annotations=(("a", "d"), ("b", "d")))
     job = yard.submit(container=None, definition="d", annotations=(("b", "j"),))
     assert job.spec.annotations == (("a", "d"), ("b", "j"))
     with pytest.raises(InvalidArgumentError, match="annotations: keys and values have 32770 bytes; at most 32768"):
@@ -171,7 +171,7 @@ def test_annotations_have_limits(annotations: Pairs, says: str):
     violations: list[Any] = []
     check_annotations(violations, annotations)
     assert says in "; ".join(map(str, violations))
-    submission = Submission(name="n", queue="q", container=container(), annotations=annotations)
+    submission = Submission(name="n", queue="q", task=task(container()), annotations=annotations)
     assert check_submission(submission) == violations
 
 

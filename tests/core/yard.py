@@ -24,14 +24,17 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.containers import Container
+from batchyard_controller.core.model.containers import Container, Volume
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
+from batchyard_controller.core.model.tasks import Task
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.requests import submissions
+from batchyard_controller.core.views.waiting import status_reason
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
 
@@ -44,6 +47,10 @@ def container(cpu: int = 1000, memory: int = 100, gpu: int = 0, image: str = "")
         command=("work",),
         resources=Resources(cpu_millis=cpu, memory_mib=memory, gpu_millis=gpu),
     )
+
+
+def task(container: Container, *volumes: Volume) -> Task:
+    return Task(containers=(container,), volumes=volumes)
 
 
 def facts(name: str, cpu: int = 4000, memory: int = 4096, gpus: int = 0, **more: Any) -> HostFacts:
@@ -86,7 +93,9 @@ class Yard:
         )
 
     def submit(self, queue: str = "q", name: str = "job", **fields: Any) -> Job:
-        fields.setdefault("container", container())
+        given = fields.pop("container", container())
+        if given is not None and "task" not in fields:
+            fields["task"] = given if isinstance(given, Task) else task(given)
         job_id = JobId(uuid7(self.now.wall_ms, next(self._serial).to_bytes(10, "big")))
         submission = Submission(name=name, queue=queue, **fields)
         event, job = submissions.submit_job(self.world, submission, job_id, self.now)
@@ -123,8 +132,16 @@ class Yard:
         return {str(a.id): str(a.host_id) for a in self.world.attempts.values()}
 
     def state(self, job_id: str) -> JobState:
-        parent, index = split_job_id(job_id)
-        return self.world.state_of(self.world.jobs[parent], index)
+        return self.unit(job_id).state
+
+    def unit(self, job_id: str) -> Unit:
+        found = self.world.find_unit(*split_job_id(job_id))
+        assert found is not None, job_id
+        return found
+
+    def reason(self, job_id: str) -> str:
+        """Return the status reason that users are told."""
+        return status_reason(self.world, self.unit(job_id))
 
     def run_all(self) -> None:
         """Place and end with success whatever can be, until nothing moves."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.services.hand_agent import ended, running
 
-from batchyard.v1 import agent_pb2
+from batchyard.v1 import attempt_pb2
 
 from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, queue
 
@@ -440,7 +440,7 @@ def test_a_job_that_runs_is_terminated_and_not_cancelled(yard: Yard) -> None:
     assert yard.job(job_id)["status"] == "RUNNING"
     yard.batch.terminate_job(jobId=job_id, reason="enough")
     assert yard.endpoint.run(agent.hear("stop")).attempt_id == spec.attempt_id
-    end = ended(spec.attempt_id, 143, cause=agent_pb2.END_CAUSE_STOPPED)
+    end = ended(spec.attempt_id, 143, cause=attempt_pb2.END_CAUSE_STOPPED)
     yard.endpoint.run(agent.report(end))
     assert yard.endpoint.run(agent.hear("ack"))
     job = yard.job(job_id)

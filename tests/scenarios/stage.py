@@ -8,18 +8,18 @@ reason of a final one, and every message to a host.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.core.yard import Yard, container, facts
+from tests.core.law import Shelf
+from tests.core.yard import Yard, container, facts, task
 
 from batchyard.arguments import exit_rule
 from batchyard.errors import RequestError
-from batchyard.ids import AttemptId, HostId, JobId, child_id, split_job_id
+from batchyard.ids import AttemptId, HostId, child_id, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
@@ -29,24 +29,15 @@ from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from batchyard_controller.core.jobs.variables import attempt_variables
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.jobs import (
-    Dependency,
-    DependencyType,
-    ExitAction,
-    ExitRule,
-    Job,
-    JobDefinition,
-    RetryStrategy,
-)
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.settings import ComputeResources
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import check_submission, refuse
-from batchyard_controller.core.world import invariants
+from batchyard_controller.core.views.words import ending_reason
 from batchyard_controller.services.job_view import job_message
-from batchyard_controller.store.codec import encode_touched, load_records
-from batchyard_controller.store.memory import MemoryStore
 
 _KINDS = {
     "after": DependencyType.WHOLE,
@@ -68,8 +59,7 @@ class Stage:
         self.yard.moves.clear()
         self._ids: dict[str, str] = {}
         self._sessions: dict[str, int] = {}
-        self._store = MemoryStore()
-        self._epoch = asyncio.run(self._store.campaign("scenario"))
+        self._shelf = Shelf()
 
     def play(self, line: str) -> list[str]:
         """Carry out one command and tell what followed."""
@@ -81,6 +71,7 @@ class Stage:
             told = self._do(verb.replace("-", "_"))(*names, **options) or []
         except RequestError as error:
             told = [f"refused: {error}"]
+        self._shelf.check(self.yard.world, self.yard.now)
         lines = [*self._moved(), *told]
         return [self._label(text) for text in lines] or ["nothing"]
 
@@ -104,7 +95,7 @@ class Stage:
         what = replace(container(), command=tuple(command.split()))
         parameters = tuple(sorted((k.removeprefix("param."), v) for k, v in options.items() if k.startswith("param.")))
         retry = self._retry(options)
-        wanted = JobDefinition(name=name, revision=0, container=what, parameters=parameters, retry=retry)
+        wanted = JobDefinition(name=name, revision=0, task=task(what), parameters=parameters, retry=retry)
         event = settings.register_definition(self.yard.world, wanted)
         self.yard.apply(event)
         return [f"{event.definition.key} is {event.definition.status}"]
@@ -159,9 +150,8 @@ class Stage:
     def do_restart(self) -> list[str]:
         """Store all, forget all, load again, and let the connected hosts join."""
         world = self.yard.world
-        asyncio.run(self._store.commit(encode_touched(world, world.take_touched()), self._epoch))
-        self.yard.world = restore(asyncio.run(load_records(self._store)), self.yard.now, world.retention)
-        invariants.check(self.yard.world)
+        self._shelf.commit(world)
+        self.yard.world = self._shelf.restore(self.yard.now, world.retention)
         return [line for name, host in world.hosts.items() if host.session for line in self.do_host_returns(name)]
 
     # Jobs -------------------------------------------------------------------------
@@ -178,13 +168,13 @@ class Stage:
             overridden = tuple(options["command"].split()) if "command" in options else ()
             parameters = {k.removeprefix("param."): v for k, v in options.items() if k.startswith("param.")}
             fields |= {
-                "container": None,
+                "task": None,
                 "definition": options["definition"],
                 "parameters": tuple(sorted(parameters.items())),
                 "overrides": Overrides(command=overridden),
             }
         else:
-            fields["container"] = container(cpu=int(options.get("cpu", 1000)))
+            fields["task"] = task(container(cpu=int(options.get("cpu", 1000))))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
 
@@ -252,7 +242,7 @@ class Stage:
         if found is None:
             yield f"{label} is not kept"
             return
-        job = job_message(self.yard.world, *found)
+        job = job_message(self.yard.world, found)
         state = JobState(list(JobState)[job.state - 1])
         flags = [name for name in ("is_cancelled", "is_terminated") if getattr(job, name)]
         times = [f"{name}={getattr(job, f'{name}_at_ms')}" for name in ("created", "started", "stopped")]
@@ -271,12 +261,12 @@ class Stage:
     def do_command(self, label: str) -> list[str]:
         found = self._unit(label)
         assert found is not None
-        return [shlex.join(found[0].spec.container.command)]
+        return [shlex.join(found.task.main.command)]
 
     def do_variables(self, label: str) -> list[str]:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
-        job = self.yard.world.jobs[attempt.job_id]
-        return [f"{name}={value}" for name, value in sorted(attempt_variables(job, attempt).items())]
+        variables = attempt_variables(self.yard.world.unit_of(attempt), attempt)
+        return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------
 
@@ -284,10 +274,8 @@ class Stage:
         name = re.split("[:#]", label)[0]
         return label.replace(name, self._ids.get(name, name), 1)
 
-    def _unit(self, label: str) -> tuple[Job, int | None] | None:
-        parent, index = split_job_id(self._id(label))
-        job = self.yard.world.find_unit(parent, index)
-        return None if job is None else (job, index)
+    def _unit(self, label: str) -> Unit | None:
+        return self.yard.world.find_unit(*split_job_id(self._id(label)))
 
     def _label(self, text: str) -> str:
         labels = {job_id: label for label, job_id in self._ids.items()}
@@ -309,10 +297,8 @@ class Stage:
             yield f"{unit}{'' if index is None or stop == index + 1 else f'..{stop - 1}'}: {what}"
 
     def _reason(self, move: PublishMove) -> str:
-        job = self.yard.world.jobs.get(JobId(move.job_id))
-        if job is None or not move.after.is_final:
-            return ""
-        reason = job.status_reason if move.index is None else self.yard.world.children[job.id].status_reason(move.index)
+        unit = self.yard.world.find_unit(move.job_id, move.index)
+        reason = ending_reason(unit) if unit is not None and move.after.is_final else ""
         return f" ({reason})" if reason else ""
 
     def _sent(self, commands: list[Command]) -> list[str]:

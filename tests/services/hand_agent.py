@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import host_pb2, resources_pb2
+from batchyard.v1 import attempt_pb2, host_pb2, resources_pb2
 
 from .controller import PATIENCE_S, Controller
 
@@ -31,7 +31,11 @@ def running(attempt_id: str) -> pb.AttemptReport:
 
 
 def ended(attempt_id: str, exit_code: int | None = 0, **fields: Any) -> pb.AttemptReport:
-    filled: dict[str, Any] = {"started_at_ms": 1_000, "stopped_at_ms": 2_000, "cause": pb.END_CAUSE_EXITED} | fields
+    filled: dict[str, Any] = {
+        "started_at_ms": 1_000,
+        "stopped_at_ms": 2_000,
+        "cause": attempt_pb2.END_CAUSE_EXITED,
+    } | fields
     return pb.AttemptReport(attempt_id=attempt_id, phase=pb.ATTEMPT_PHASE_ENDED, exit_code=exit_code, **filled)
 
 

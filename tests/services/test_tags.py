@@ -11,7 +11,7 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import tag_pb2 as pb
-from batchyard_controller.core.jobs.ends import TOO_MANY_TAGS
+from batchyard_controller.core.views.words import TOO_MANY_TAGS
 
 from .controller import MemoryController, definition, environment, queue, submission
 from .hand_agent import HandAgent

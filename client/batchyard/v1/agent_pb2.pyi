@@ -3,6 +3,7 @@
 isort:skip_file
 The agent session: one stream per agent, opened by the agent."""
 
+import batchyard.v1.attempt_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
 import builtins
@@ -41,44 +42,6 @@ ATTEMPT_PHASE_STARTING: AttemptPhase.ValueType  # 1
 ATTEMPT_PHASE_RUNNING: AttemptPhase.ValueType  # 2
 ATTEMPT_PHASE_ENDED: AttemptPhase.ValueType  # 3
 Global___AttemptPhase: typing_extensions.TypeAlias = AttemptPhase
-
-class _EndCause:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _EndCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EndCause.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    END_CAUSE_UNSPECIFIED: _EndCause.ValueType  # 0
-    END_CAUSE_EXITED: _EndCause.ValueType  # 1
-    """The command ended by itself."""
-    END_CAUSE_START_FAILED: _EndCause.ValueType  # 2
-    """It never ran (image, command)."""
-    END_CAUSE_STOPPED: _EndCause.ValueType  # 3
-    """Stopped on the controller's word."""
-    END_CAUSE_TIMED_OUT: _EndCause.ValueType  # 4
-    END_CAUSE_OUT_OF_MEMORY: _EndCause.ValueType  # 5
-    END_CAUSE_FENCED: _EndCause.ValueType  # 6
-    """The agent killed it as it had lost touch with the controller for too long."""
-    END_CAUSE_LOST: _EndCause.ValueType  # 7
-    """The machine went down under it, or its traces are gone."""
-
-class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
-    """Why an attempt ended, beyond its exit code."""
-
-END_CAUSE_UNSPECIFIED: EndCause.ValueType  # 0
-END_CAUSE_EXITED: EndCause.ValueType  # 1
-"""The command ended by itself."""
-END_CAUSE_START_FAILED: EndCause.ValueType  # 2
-"""It never ran (image, command)."""
-END_CAUSE_STOPPED: EndCause.ValueType  # 3
-"""Stopped on the controller's word."""
-END_CAUSE_TIMED_OUT: EndCause.ValueType  # 4
-END_CAUSE_OUT_OF_MEMORY: EndCause.ValueType  # 5
-END_CAUSE_FENCED: EndCause.ValueType  # 6
-"""The agent killed it as it had lost touch with the controller for too long."""
-END_CAUSE_LOST: EndCause.ValueType  # 7
-"""The machine went down under it, or its traces are gone."""
-Global___EndCause: typing_extensions.TypeAlias = EndCause
 
 @typing.final
 class AttemptSpec(google.protobuf.message.Message):
@@ -203,7 +166,7 @@ class AttemptReport(google.protobuf.message.Message):
     started_at_ms: builtins.int
     stopped_at_ms: builtins.int
     exit_code: builtins.int
-    cause: Global___EndCause.ValueType
+    cause: batchyard.v1.attempt_pb2.EndCause.ValueType
     reason: builtins.str
     """At most 255 characters."""
     def __init__(
@@ -214,7 +177,7 @@ class AttemptReport(google.protobuf.message.Message):
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
         exit_code: builtins.int | None = ...,
-        cause: Global___EndCause.ValueType = ...,
+        cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
         reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...

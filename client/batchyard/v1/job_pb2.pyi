@@ -3,6 +3,7 @@
 isort:skip_file
 Jobs: submit, read, stop, watch, and read their logs."""
 
+import batchyard.v1.attempt_pb2
 import batchyard.v1.job_definition_pb2
 import builtins
 import collections.abc
@@ -442,6 +443,9 @@ class Attempt(google.protobuf.message.Message):
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
     GPU_UUIDS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    COMPUTE_ENVIRONMENT_FIELD_NUMBER: builtins.int
+    RETRY_VERDICT_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -460,6 +464,12 @@ class Attempt(google.protobuf.message.Message):
     log_stream_name: builtins.str
     epoch: builtins.int
     """Fencing number of the leader that claimed it."""
+    cause: batchyard.v1.attempt_pb2.EndCause.ValueType
+    """Why it ended; unset until then."""
+    compute_environment: builtins.str
+    """Where it ran. Empty for attempts that ended before this was kept."""
+    retry_verdict: builtins.str
+    """What the retry strategy said when it failed, in words."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -479,9 +489,12 @@ class Attempt(google.protobuf.message.Message):
         log_stream_name: builtins.str = ...,
         gpu_uuids: collections.abc.Iterable[builtins.str] | None = ...,
         epoch: builtins.int = ...,
+        cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
+        compute_environment: builtins.str = ...,
+        retry_verdict: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "claimed_at_ms", b"claimed_at_ms", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

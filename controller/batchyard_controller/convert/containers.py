@@ -27,6 +27,7 @@ from batchyard_controller.core.model.jobs import (
     JobDefinition,
     RetryStrategy,
 )
+from batchyard_controller.core.model.tasks import Task
 
 from .values import enum_value, pairs, resources, resources_message
 
@@ -34,15 +35,20 @@ CACHED_BYTES_MAX = 4096
 """Longest container that is remembered: many jobs have the same, but none may fill the memory."""
 
 
-def container(message: job_definition_pb2.ContainerProperties) -> Container:
-    """Turn a container into the core's."""
+def task(message: job_definition_pb2.ContainerProperties) -> Task:
+    """Turn a container, with its volumes, into the core's task."""
     data = message.SerializeToString(deterministic=True)
-    return _same_container(data) if len(data) <= CACHED_BYTES_MAX else _container(message)
+    return _same_task(data) if len(data) <= CACHED_BYTES_MAX else _task(message)
 
 
 @lru_cache(maxsize=1024)
-def _same_container(data: bytes) -> Container:
-    return _container(job_definition_pb2.ContainerProperties.FromString(data))
+def _same_task(data: bytes) -> Task:
+    return _task(job_definition_pb2.ContainerProperties.FromString(data))
+
+
+def _task(message: job_definition_pb2.ContainerProperties) -> Task:
+    volumes = tuple(Volume(name=v.name, host_source_path=v.host_source_path) for v in message.volumes)
+    return Task(containers=(_container(message),), volumes=volumes)
 
 
 def _container(message: job_definition_pb2.ContainerProperties) -> Container:
@@ -57,7 +63,6 @@ def _container(message: job_definition_pb2.ContainerProperties) -> Container:
         privileged=message.privileged,
         readonly_root_filesystem=message.readonly_root_filesystem,
         ulimits=tuple(Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in message.ulimits),
-        volumes=tuple(Volume(name=v.name, host_source_path=v.host_source_path) for v in message.volumes),
         mount_points=tuple(
             MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
             for m in message.mount_points
@@ -85,8 +90,17 @@ def _container(message: job_definition_pb2.ContainerProperties) -> Container:
     )
 
 
-def container_message(value: Container) -> job_definition_pb2.ContainerProperties:
-    """Turn a container into a message."""
+@lru_cache(maxsize=1024)
+def task_message(value: Task) -> job_definition_pb2.ContainerProperties:
+    """Turn a task into a message; the same one for the same task, which nobody may change."""
+    message = _container_message(value.main)
+    message.volumes.extend(
+        job_definition_pb2.Volume(name=v.name, host_source_path=v.host_source_path) for v in value.volumes
+    )
+    return message
+
+
+def _container_message(value: Container) -> job_definition_pb2.ContainerProperties:
     pb = job_definition_pb2
     linux = value.linux_parameters
     message = pb.ContainerProperties(
@@ -99,7 +113,6 @@ def container_message(value: Container) -> job_definition_pb2.ContainerPropertie
         privileged=value.privileged,
         readonly_root_filesystem=value.readonly_root_filesystem,
         ulimits=[pb.Ulimit(name=u.name, soft_limit=u.soft_limit, hard_limit=u.hard_limit) for u in value.ulimits],
-        volumes=[pb.Volume(name=v.name, host_source_path=v.host_source_path) for v in value.volumes],
         mount_points=[
             pb.MountPoint(source_volume=m.source_volume, container_path=m.container_path, read_only=m.read_only)
             for m in value.mount_points
@@ -183,7 +196,7 @@ def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms:
     return JobDefinition(
         name=message.name,
         revision=0,
-        container=container(message.container),
+        task=task(message.container),
         parameters=pairs(message.parameters),
         retry=retry(message.retry_strategy) if message.HasField("retry_strategy") else None,
         timeout_s=message.timeout_s,
@@ -204,7 +217,7 @@ def definition_message(value: JobDefinition) -> job_definition_pb2.JobDefinition
         revision=value.revision,
         type=pb.JobDefinitionType.Value(f"JOB_DEFINITION_TYPE_{value.type.name}"),
         status=pb.JobDefinitionStatus.Value(f"JOB_DEFINITION_STATUS_{value.status}"),
-        container=container_message(value.container),
+        container=task_message(value.task),
         parameters=dict(value.parameters),
         retry_strategy=None if value.retry is None else retry_message(value.retry),
         timeout_s=value.timeout_s,

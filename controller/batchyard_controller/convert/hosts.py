@@ -8,6 +8,7 @@ from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard.v1 import (
     agent_pb2,
+    attempt_pb2,
     host_pb2,
 )
 from batchyard_controller.core import limits
@@ -74,7 +75,13 @@ _PHASES = {
     agent_pb2.ATTEMPT_PHASE_RUNNING: Phase.RUNNING,
     agent_pb2.ATTEMPT_PHASE_ENDED: Phase.ENDED,
 }
-_CAUSES = {agent_pb2.EndCause.Value(f"END_CAUSE_{cause}"): cause for cause in EndCause}
+_CAUSES = {attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}"): cause for cause in EndCause}
+_CAUSE_NUMBERS = {cause: number for number, cause in _CAUSES.items()}
+
+
+def end_cause_number(cause: EndCause) -> attempt_pb2.EndCause.ValueType:
+    """Turn a cause into its number on the wire."""
+    return _CAUSE_NUMBERS[cause]
 
 
 def reports(messages: Iterable[agent_pb2.AttemptReport]) -> tuple[Report, ...]:

@@ -12,9 +12,9 @@ from batchyard.v1 import (
     job_pb2,
 )
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
-from batchyard_controller.core.model.jobs import Dependency, DependencyType
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 
-from .containers import container, retry
+from .containers import retry, task
 from .values import pairs
 
 _DEPENDENCY_TYPES = {
@@ -58,7 +58,7 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
         name=message.name,
         queue=message.queue,
         definition=message.job_definition,
-        container=container(message.container) if message.HasField("container") else None,
+        task=task(message.container) if message.HasField("container") else None,
         overrides=Overrides(command=tuple(overrides.command), environment=pairs(overrides.environment), **amounts),
         parameters=pairs(message.parameters),
         array_size=message.array_size,

@@ -64,12 +64,17 @@ class PublishMove:
     at_ms: int
     stop: int = 0
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it is about several children."""
+        return self.stop > 0
+
     def single(self) -> Iterator[PublishMove]:
         """Yield the moves of the children of a run one by one; itself if it is none."""
-        if self.index is None or not self.stop:
+        if not self.is_run:
             yield self
             return
-        for index in range(self.index, self.stop):
+        for index in range(self.index or 0, self.stop):
             yield replace(self, index=index, stop=0)
 
 

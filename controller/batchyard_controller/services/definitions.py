@@ -15,7 +15,7 @@ from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, quote
-from batchyard_controller.core.requests.job_rules import check_container, check_retry, check_timeout, refuse
+from batchyard_controller.core.requests.job_rules import check_retry, check_task, check_timeout, refuse
 from batchyard_controller.core.requests.names import (
     check_annotations,
     check_definition_key,
@@ -39,7 +39,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     if size_bytes > limits.DEFINITION_BYTES_MAX:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text))
-    check_container(out, "container", definition.container, complete=False)
+    check_task(out, "container", definition.task, complete=False)
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
     check_timeout(out, "timeout_s", definition.timeout_s)

@@ -14,7 +14,6 @@ from batchyard_controller.convert.settings import (
 )
 from batchyard_controller.convert.values import check_describe, pairs
 from batchyard_controller.core import limits
-from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import belongs
@@ -23,6 +22,7 @@ from batchyard_controller.core.requests.checks import Violations, check_range, c
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_annotations, check_name, check_tags
 from batchyard_controller.core.requests.settings_rules import check_compute_resources
+from batchyard_controller.core.views import words
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -34,7 +34,7 @@ LISTED = "environments"
 def view(world: World, environment: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, environment)]
-    return environment_message(environment, ends.ENVIRONMENT_HEALTHY, hosts)
+    return environment_message(environment, words.ENVIRONMENT_HEALTHY, hosts)
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):

@@ -12,11 +12,12 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
+from batchyard_controller.core.views import history
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -54,7 +55,7 @@ class Jobs(rpc.JobServiceServicer):
         refuse(check_lengths("job_ids", ids, limits.JOB_ID_LENGTH_MAX))
 
         def look(world: World) -> list[pb.Job]:
-            return [job_message(world, job, index) for job, index in _find_units(world, ids)]
+            return [job_message(world, unit) for unit in _find_units(world, ids)]
 
         return pb.DescribeJobsResponse(jobs=await self._leadership.driver.read(look))
 
@@ -113,21 +114,16 @@ class Jobs(rpc.JobServiceServicer):
         refuse(out)
 
         def look(world: World) -> pb.ExplainJobResponse:
-            for job, index in _find_units(world, [request.job_id]):
-                return explain_message(world, job, index)
+            for unit in _find_units(world, [request.job_id]):
+                return explain_message(world, unit)
             raise NotFoundError(f"job {quote(request.job_id)} not found")
 
         return await self._leadership.driver.read(look)
 
 
-def _find_units(world: World, ids: Iterable[str]) -> list[tuple[Job, int | None]]:
-    found = []
-    for text in ids:
-        parent, index = split_job_id(text)
-        job = world.find_unit(parent, index)
-        if job is not None:
-            found.append((job, index))
-    return found
+def _find_units(world: World, ids: Iterable[str]) -> list[Unit]:
+    found = (world.find_unit(*split_job_id(text)) for text in ids)
+    return [unit for unit in found if unit is not None]
 
 
 def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:
@@ -153,19 +149,17 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] 
     units = _find_units(world, [request.job_id])
     if not units:
         raise NotFoundError(f"job {quote(request.job_id)} not found")
-    job, index = units[0]
-    if job.array_size and index is None:
-        raise FailedPreconditionError(f"{job.id} is an array; name a child, such as {job.id}:0")
-    ended = job.attempts if index is None else world.children[job.id].attempts(index)
-    hosts = {e.number: e.host_id for e in ended}
-    if world.state_of(job, index).is_active:
-        live = world.live_attempt(job, index)
-        assert live is not None, "an active unit has a live attempt"
+    unit = units[0]
+    if unit.is_parent:
+        raise FailedPreconditionError(f"{unit.id} is an array; name a child, such as {unit.id}:0")
+    hosts = {ended.number: ended.host_id for ended in unit.attempts}
+    live = history.live_attempt(world, unit)
+    if live is not None:
         hosts[live.number] = live.host_id
     if request.attempt and request.attempt not in hosts:
         raise NotFoundError(f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}")
     if not hosts:
-        if world.state_of(job, index).is_final:
+        if unit.state.is_final:
             raise FailedPreconditionError(f"job {request.job_id} ended without running; there is no log")
         return None
     number = request.attempt or max(hosts)

@@ -8,6 +8,8 @@ from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
 from batchyard_controller.core import limits
+from batchyard_controller.core.model.jobs import JobKind
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
 from batchyard_controller.core.requests.job_rules import refuse
@@ -63,22 +65,22 @@ class Listing:
         )
         page = find_page(submitted, wanted, self._after, self._size)
         return pb.ListJobsResponse(
-            jobs=[summary_message(world, job, None) for job in page.jobs], next_page_token=self._token(page.next_before)
+            jobs=[summary_message(world, Unit(job)) for job in page.jobs], next_page_token=self._token(page.next_before)
         )
 
     def _list_children(self, world: World) -> pb.ListJobsResponse:
         job = world.jobs.get(JobId(self._request.array_job_id))
-        if job is None or not job.array_size:
+        if job is None or job.kind is not JobKind.ARRAY:
             raise NotFoundError(f"array job {quote(self._request.array_job_id)} not found")
         first = -1 if self._after is None else self._after
         found: list[int] = []
-        for index in world.children[job.id].indices(self._states or frozenset(JobState)):
+        for index in job.children.indices(self._states or frozenset(JobState)):
             if index > first:
                 found.append(index)
                 if len(found) > self._size:
                     break
         return pb.ListJobsResponse(
-            jobs=[summary_message(world, job, index) for index in found[: self._size]],
+            jobs=[summary_message(world, Unit(job, index)) for index in found[: self._size]],
             next_page_token=self._token(found[self._size - 1] if len(found) > self._size else None),
         )
 

@@ -8,12 +8,12 @@ from batchyard.v1 import job_queue_pb2 as pb
 from batchyard.v1 import job_queue_pb2_grpc as rpc
 from batchyard_controller.convert.settings import environment_order, queue_message, resource_state, state_time_limits
 from batchyard_controller.convert.values import check_describe, pairs
-from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.model.settings import JobQueue, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.settings_rules import check_queue
+from batchyard_controller.core.views import words
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -24,7 +24,7 @@ LISTED = "queues"
 
 def view(world: World, queue: JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
-    return queue_message(queue, ends.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
+    return queue_message(queue, words.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
 
 
 class JobQueues(rpc.JobQueueServiceServicer):

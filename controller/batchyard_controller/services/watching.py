@@ -13,12 +13,12 @@ from itertools import islice
 from typing import TypeVar
 
 from batchyard.errors import InvalidArgumentError, Violation
-from batchyard.ids import split_job_id
+from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_state_number
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import PublishMove
-from batchyard_controller.core.placement.lines import Unit
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_lengths
@@ -47,7 +47,7 @@ class Watch:
             text = f"{len(request.job_ids)} given; at most {limits.WATCH_MAX} are allowed"
             raise InvalidArgumentError.from_violations([Violation("job_ids", text)])
         refuse(check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX))
-        self._watched = Watched(units=frozenset(map(split_job_id, request.job_ids)), queue=request.queue)
+        self._watched = Watched(ids=frozenset(map(JobId, request.job_ids)), queue=request.queue)
         self._cursor = request.cursor if len(request.cursor) <= limits.CURSOR_LENGTH_MAX else ""
         self._now_ms = now_ms
 
@@ -93,14 +93,14 @@ class Watch:
     def _present(self, world: World, units: list[Unit]) -> list[pb.JobEvent]:
         """Show present states, those of jobs that are no longer kept left out."""
         return [
-            pb.JobEvent(job=summary_message(world, job, index)) for job, index in units if world.jobs.get(job.id) is job
+            pb.JobEvent(job=summary_message(world, unit)) for unit in units if world.jobs.get(unit.job.id) is unit.job
         ]
 
     def _changes(self, world: World, moves: list[PublishMove]) -> list[pb.JobEvent]:
         """Turn changes into events, those of jobs that are no longer kept left out."""
         return [
             pb.JobEvent(
-                job=summary_message(world, job, move.index, move.after),
+                job=summary_message(world, Unit(job, move.index), move.after),
                 previous_state=job_state_number(move.before),
                 at_ms=move.at_ms,
             )

@@ -1,9 +1,10 @@
 """
 Codec: records to bytes and back, as JSON that an operator can read.
 
-This is the only place that knows how records are stored. Fields at their
-defaults are left out; fields that a reader does not know are ignored, so that
-neighbouring versions understand each other.
+This is the only place that knows how records are stored. A record's fields go by
+their own names; those at their defaults are left out; fields that a reader does not
+know are ignored, so that neighbouring versions understand each other. What earlier
+versions wrote otherwise is brought up to date by `upgrade`.
 """
 
 from __future__ import annotations
@@ -11,70 +12,44 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import lru_cache
-from typing import Any, TypeVar
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import lru_cache, partial
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
 from batchyard.ids import AttemptId, HostId, JobId
-from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.children import CHUNK, Chunk
+from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.children import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.hosts import HostRecord
-from batchyard_controller.core.model.jobs import Dependency, Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.reactor.recovery import Records, StoredState
-from batchyard_controller.core.world.world import Touch, World
+from batchyard_controller.core.world.ledger import Touch
+from batchyard_controller.core.world.world import World
 
 from .keys import KINDS, key_of, name_of
 from .protocol import Atom, Change, Delete, Put, Store
+from .upgrade import OLD_CHUNK, upgrade, upgrade_children
 
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 """Bare: for records all of whose fields are given."""
 
+_SUBMISSION = ("name", "seq", "created_at_ms", "kind", "size", "concurrency", "depends_on", "request_id")
+"""Fields of a job that are written once; with the spec they are its submission."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredJob:
-    """A submission, written once and never changed."""
-
-    name: str
-    seq: int
-    created_at_ms: int
-    spec: msgspec.Raw
-    array_size: int = 0
-    array_concurrency: int = 0
-    depends_on: tuple[Dependency, ...] = ()
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredChunk:
-    """A chunk of children: columns in base 64, the rest sparse."""
-
-    states: str
-    attempts: str
-    exit_codes: str
-    claimed: str
-    started: str
-    stopped: str
-    hosts: str
-    epochs: str
-    host_ids: list[str]
-    status_reasons: dict[int, str]
-    end_reasons: dict[int, str]
-    reasons: dict[int, str]
-    gpus: dict[int, tuple[str, ...]]
-    earlier: dict[int, tuple[EndedAttempt, ...]]
-    cancelled: list[int]
-    terminate_reasons: dict[int, str]
-    ended: str = ""
+_UNSETTLED = bytes(code if state.is_final else 0 for code, state in enumerate(STATES)).ljust(256, b"\0")
+"""States that are not final are worked out again, and stored as one."""
 
 
 class CorruptRecordError(Exception):
     """A stored record cannot be read; the text names its key."""
+
+
+# Writing --------------------------------------------------------------------------
 
 
 def encode_touched(world: World, touched: dict[str, dict[Touch, None]]) -> list[Atom]:
@@ -83,27 +58,22 @@ def encode_touched(world: World, touched: dict[str, dict[Touch, None]]) -> list[
 
 
 def _change(world: World, kind: str, name: str) -> Change:
-    value = _ENCODERS[kind](world, name)
+    value = encode_record(world, kind, name)
     key = key_of(kind, name)
     return Delete(key) if value is None else Put(key, value)
+
+
+def encode_record(world: World, kind: str, name: str) -> bytes | None:
+    """Encode what the world holds under a kind and a name; None when it is gone."""
+    return _ENCODERS[kind](world, name)
 
 
 def _encode_job(world: World, name: str) -> bytes | None:
     job = world.jobs.get(JobId(name))
     if job is None:
         return None
-    return _encode(
-        _StoredJob(
-            name=job.name,
-            seq=job.seq,
-            created_at_ms=job.created_at_ms,
-            spec=msgspec.Raw(_encode_spec(job.spec)),
-            array_size=job.array_size,
-            array_concurrency=job.array_concurrency,
-            depends_on=job.depends_on,
-            request_id=job.request_id,
-        )
-    )
+    submission = {field: value for field in _SUBMISSION if (value := getattr(job, field)) != _JOB_DEFAULTS.get(field)}
+    return _encode({**submission, "spec": msgspec.Raw(_encode_spec(job.spec))})
 
 
 @lru_cache(maxsize=1024)
@@ -113,7 +83,7 @@ def _encode_spec(spec: JobSpec) -> bytes:
 
 def _encode_state(world: World, name: str) -> bytes | None:
     job = world.jobs.get(JobId(name))
-    return None if job is None else _encode_sparse(StoredState.of(job, world.children.get(job.id)))
+    return None if job is None else _encode_sparse(StoredState.of(job))
 
 
 def _encode_attempt(world: World, name: str) -> bytes | None:
@@ -128,31 +98,18 @@ def _encode_definition(world: World, name: str) -> bytes | None:
 
 def _encode_children(world: World, name: str) -> bytes | None:
     job_id, _, number = name.partition("/")
-    children = world.children.get(JobId(job_id))
-    if children is None:
-        return None
-    chunk = children.chunks[int(number)]
-    return _encode(
-        _StoredChunk(
-            states=_text(bytes(chunk.states)),
-            attempts=_text(bytes(chunk.attempts)),
-            exit_codes=_text(chunk.exit_codes.tobytes()),
-            claimed=_text(chunk.claimed.tobytes()),
-            started=_text(chunk.started.tobytes()),
-            stopped=_text(chunk.stopped.tobytes()),
-            hosts=_text(chunk.hosts.tobytes()),
-            epochs=_text(chunk.epochs.tobytes()),
-            ended=_text(chunk.ended.tobytes()),
-            host_ids=chunk.host_ids,
-            status_reasons=chunk.status_reasons,
-            end_reasons=chunk.end_reasons,
-            reasons=chunk.reasons,
-            gpus=chunk.gpus,
-            earlier=chunk.earlier,
-            cancelled=sorted(chunk.cancelled),
-            terminate_reasons=chunk.terminate_reasons,
-        )
-    )
+    job = world.jobs.get(JobId(job_id))
+    return None if job is None else _encode(_chunk_columns(job.children.chunks[int(number)]))
+
+
+def _chunk_columns(chunk: Chunk) -> dict[str, Any]:
+    """Return a chunk's columns in base 64 and the rest sparse, what is as in a new chunk left out."""
+    columns: dict[str, Any] = {"states": _text(chunk.states.translate(_UNSETTLED))}
+    for name, new in _NEW_CHUNK.items():
+        value = getattr(chunk, name)
+        if value != new:
+            columns[name] = _text(value) if isinstance(value, bytearray | array) else _sparse(value)
+    return columns
 
 
 def _encode_host(world: World, name: str) -> bytes | None:
@@ -192,6 +149,8 @@ def _sparse(value: Any) -> Any:
         return {f.name: _sparse(v) for f in fields(value) if (v := getattr(value, f.name)) != _default(f)}
     if isinstance(value, tuple):
         return [_sparse(v) for v in value]
+    if isinstance(value, dict):
+        return {key: _sparse(v) for key, v in value.items()}
     return value
 
 
@@ -199,19 +158,16 @@ def _default(f: Field[Any]) -> object:
     return f.default_factory() if f.default_factory is not MISSING else f.default
 
 
-def _text(column: bytes) -> str:
+_JOB_DEFAULTS = {f.name: f.default for f in fields(Job)}
+_NEW_CHUNK = {f.name: _default(f) for f in fields(Chunk) if f.name != "states"}
+
+
+def _text(column: bytes | bytearray | array[int]) -> str:
     # Not base 85, which Python encodes in Python: a chunk is written at every child's end.
     return base64.b64encode(column).decode()
 
 
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def _column(type_code: str, text: str) -> array[int]:
-    column = array(type_code)
-    column.frombytes(_bytes(text))
-    return column
+# Reading --------------------------------------------------------------------------
 
 
 async def load_records(store: Store) -> Records:
@@ -226,6 +182,7 @@ async def load_records(store: Store) -> Records:
     decoder = _Decoder(records)
     async for page in store.load():
         decoder.take(page)
+    decoder.finish()
     return records
 
 
@@ -234,18 +191,33 @@ class _Decoder:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+        self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
         self._specs: dict[bytes, JobSpec] = {}
+        self._old_chunks: list[tuple[str, bytes]] = []
+        """Of an earlier form; what they mean hangs on their arrays."""
 
     def take(self, page: Iterable[tuple[str, bytes]]) -> None:
         for key, value in page:
             kind = key.partition("/")[0]
             if kind not in KINDS:
                 continue
-            try:
-                self._take_one(kind, name_of(kind, key), value)
-            except (msgspec.DecodeError, ValueError) as err:
-                raise CorruptRecordError(f"stored record {key} cannot be read: {err}") from err
+            if kind == "children" and OLD_CHUNK in value:
+                self._old_chunks.append((key, value))
+            else:
+                self._try_one(kind, key, value, partial(upgrade, kind))
+
+    def finish(self) -> None:
+        """Read what had to wait for other records."""
+        for key, value in self._old_chunks:
+            job_id = name_of("children", key).partition("/")[0]
+            array = self._records.states.get(JobId(job_id), StoredState())
+            self._try_one("children", key, value, partial(upgrade_children, terminate_reason=array.terminate_reason))
+
+    def _try_one(self, kind: str, key: str, value: bytes, bring_up_to_date: Callable[[bytes], bytes]) -> None:
+        try:
+            self._take_one(kind, name_of(kind, key), bring_up_to_date(value))
+        except (msgspec.DecodeError, ValueError) as err:
+            raise CorruptRecordError(f"stored record {key} cannot be read: {err}") from err
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
         records = self._records
@@ -270,7 +242,7 @@ class _Decoder:
                 records.attempts.append(self._decode(Attempt, value))
             case "children":
                 job_id, _, number = name.partition("/")
-                records.chunks.append((JobId(job_id), int(number), self._chunk(value)))
+                records.chunks.append((JobId(job_id), int(number), _decode_chunk(value)))
 
     def _decode(self, type_: type[T], value: bytes) -> T:
         decoder = self._decoders.get(type_)
@@ -284,37 +256,37 @@ class _Decoder:
         raw = bytes(stored.spec)
         spec = self._specs.get(raw)
         if spec is None:
-            spec = self._specs[raw] = self._decode(JobSpec, raw)
-        return Job(
-            id=job_id,
-            name=stored.name,
-            spec=spec,
-            seq=stored.seq,
-            created_at_ms=stored.created_at_ms,
-            array_size=stored.array_size,
-            array_concurrency=stored.array_concurrency,
-            depends_on=stored.depends_on,
-            request_id=stored.request_id,
-        )
+            spec = self._specs[raw] = self._decode(JobSpec, upgrade("spec", raw))
+        return Job(id=job_id, spec=spec, **{name: getattr(stored, name) for name in _SUBMISSION})
 
-    def _chunk(self, value: bytes) -> Chunk:
-        stored = self._decode(_StoredChunk, value)
-        return Chunk(
-            states=bytearray(_bytes(stored.states)),
-            attempts=bytearray(_bytes(stored.attempts)),
-            exit_codes=_column("h", stored.exit_codes),
-            claimed=_column("q", stored.claimed),
-            started=_column("q", stored.started),
-            stopped=_column("q", stored.stopped),
-            hosts=_column("h", stored.hosts),
-            epochs=_column("q", stored.epochs),
-            ended=_column("q", stored.ended) if stored.ended else array("q", bytes(8 * CHUNK)),
-            host_ids=stored.host_ids,
-            status_reasons=stored.status_reasons,
-            end_reasons=stored.end_reasons,
-            reasons=stored.reasons,
-            gpus=stored.gpus,
-            earlier=stored.earlier,
-            cancelled=set(stored.cancelled),
-            terminate_reasons=stored.terminate_reasons,
-        )
+
+def _decode_chunk(value: bytes) -> Chunk:
+    """Read what is kept of some children; columns that are left out are as in a new chunk."""
+    stored: dict[str, Any] = msgspec.json.decode(value)
+    chunk = Chunk(states=bytearray(CHUNK))
+    for name in stored.keys() & _CHUNK_TYPES.keys():
+        column = getattr(chunk, name)
+        if isinstance(column, bytearray):
+            column[:] = _bytes(stored[name])
+        elif isinstance(column, array):
+            setattr(chunk, name, array(column.typecode, _bytes(stored[name])))
+        else:
+            setattr(chunk, name, msgspec.convert(stored[name], _CHUNK_TYPES[name], str_keys=True))
+    return chunk
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+_CHUNK_TYPES = get_type_hints(Chunk, localns={"array": list})  # no array[int] before Python 3.12
+_JOB_TYPES = get_type_hints(Job)
+_StoredJob: Any = msgspec.defstruct(
+    "StoredJob",
+    [
+        *((name, _JOB_TYPES[name]) for name in _SUBMISSION if _JOB_DEFAULTS[name] is MISSING),
+        *((name, _JOB_TYPES[name], _JOB_DEFAULTS[name]) for name in _SUBMISSION if _JOB_DEFAULTS[name] is not MISSING),
+        ("spec", msgspec.Raw),
+    ],
+    kw_only=True,
+)

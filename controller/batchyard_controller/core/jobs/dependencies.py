@@ -14,66 +14,77 @@ dependency and nobody failed for it, it counts as ended in the way waited for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from batchyard.ids import JobId
 from batchyard.states import JobState
-from batchyard_controller.core.model.children import Children
-from batchyard_controller.core.model.jobs import Dependency, DependencyType, Job
-
-from . import ends
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.units import Unit
 
 CHILD_TYPES = frozenset({DependencyType.SEQUENTIAL, DependencyType.N_TO_N})
 """Kinds by which each child waits for one other."""
 
 
-class Standing(Enum):
-    """What one dependency says."""
-
-    MET = auto()
-    UNMET = auto()
-    FAILED = auto()
-
-
 @dataclass(frozen=True, slots=True)
-class WholeStanding:
-    """What a job's dependencies on whole jobs say: ids it waits for, and why it can never run, if so."""
+class Standing:
+    """
+    What the dependencies of a job or child say.
 
-    unmet: tuple[JobId, ...]
-    failure: str
+    Attributes:
+        unmet: Who is still waited for.
+        failure: The first that can no longer be met, if any.
+    """
+
+    unmet: tuple[Unit, ...]
+    failure: Dependency | None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return not self.unmet and self.failure is None
 
 
-def whole_standing(depends_on: tuple[Dependency, ...], jobs: Mapping[JobId, Job]) -> WholeStanding:
+def whole_standing(depends_on: Iterable[Dependency], jobs: Mapping[JobId, Job]) -> Standing:
     """Look at each dependency on a whole job once."""
-    unmet: dict[JobId, None] = {}
-    failure = ""
-    for dependency in depends_on:
-        job = jobs.get(JobId(dependency.job_id))
-        if job is None or dependency.type in CHILD_TYPES:
-            continue
-        match _standing(dependency.type, job.state):
-            case Standing.UNMET:
-                unmet[job.id] = None
-            case Standing.FAILED:
-                failure = failure or ends.dependency_failed(dependency.type, job.id)
-            case Standing.MET:
-                pass
-    return WholeStanding(tuple(unmet), failure)
+    whole = (d for d in depends_on if d.type not in CHILD_TYPES)
+    return _standing((d, Unit(jobs[JobId(d.job_id)])) for d in whole if d.job_id in jobs)
 
 
-def failure_by(dependent: Job, ended: Job) -> str:
-    """Say why *dependent* can never run now that *ended* has ended; nothing if that is no reason."""
-    mine = (d for d in dependent.depends_on if d.job_id == ended.id)
-    return whole_standing(tuple(mine), {ended.id: ended}).failure
+def failure_by(dependent: Job, ended: Job) -> Dependency | None:
+    """Return what of *dependent* can never be met now that *ended* has ended, if anything."""
+    return whole_standing((d for d in dependent.depends_on if d.job_id == ended.id), {ended.id: ended}).failure
 
 
-def _standing(kind: DependencyType, state: JobState) -> Standing:
-    if not state.is_final:
-        return Standing.UNMET
+def child_standing(job: Job, index: int, jobs: Mapping[JobId, Job]) -> Standing:
+    """Look at the single children that child *index* waits for."""
+    return _standing(_singles(job, index, jobs))
+
+
+def _singles(job: Job, index: int, jobs: Mapping[JobId, Job]) -> Iterator[tuple[Dependency, Unit]]:
+    for dependency in job.depends_on:
+        if dependency.type is DependencyType.N_TO_N and dependency.job_id in jobs:
+            yield dependency, Unit(jobs[JobId(dependency.job_id)], index)
+        elif dependency.type is DependencyType.SEQUENTIAL and index > 0:
+            yield dependency, Unit(job, index - 1)
+
+
+def _standing(others: Iterable[tuple[Dependency, Unit]]) -> Standing:
+    unmet: dict[JobId, Unit] = {}
+    failure: Dependency | None = None
+    for dependency, other in others:
+        state = other.state
+        if not state.is_final:
+            unmet[other.id] = other
+        elif failure is None and not _is_met_by(dependency.type, state):
+            failure = dependency
+    return Standing(tuple(unmet.values()), failure)
+
+
+def _is_met_by(kind: DependencyType, end: JobState) -> bool:
     wanted = JobState.FAILED if kind is DependencyType.AFTER_FAILURE else JobState.SUCCEEDED
-    return Standing.MET if kind is DependencyType.AFTER_ANY or state is wanted else Standing.FAILED
+    return kind is DependencyType.AFTER_ANY or end is wanted
 
 
 def is_sequential(job: Job) -> bool:
@@ -81,21 +92,12 @@ def is_sequential(job: Job) -> bool:
     return any(dependency.type is DependencyType.SEQUENTIAL for dependency in job.depends_on)
 
 
-def counterparts(job: Job) -> list[JobId]:
-    """Return the arrays whose children of the same index are waited for."""
-    return [JobId(d.job_id) for d in job.depends_on if d.type is DependencyType.N_TO_N]
+def counterparts(job: Job, jobs: Mapping[JobId, Job]) -> list[Job]:
+    """Return the arrays that are kept and whose children of the same index are waited for."""
+    found = (jobs.get(JobId(d.job_id)) for d in job.depends_on if d.type is DependencyType.N_TO_N)
+    return [other for other in found if other is not None]
 
 
 def waits_by_child(job: Job) -> bool:
     """Say whether children wait for single others."""
     return any(dependency.type in CHILD_TYPES for dependency in job.depends_on)
-
-
-def child_standing(job: Job, index: int, children: Mapping[JobId, Children]) -> Standing:
-    """Look at the single children that child *index* waits for."""
-    states = [children[other].state(index) for other in counterparts(job) if other in children]
-    if index > 0 and is_sequential(job):
-        states.append(children[job.id].state(index - 1))
-    if JobState.FAILED in states:
-        return Standing.FAILED
-    return Standing.MET if all(state is JobState.SUCCEEDED for state in states) else Standing.UNMET

@@ -11,32 +11,31 @@ Source of the states and moves: AWS Batch User Guide, "Job states".
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from batchyard.states import JobState
-from batchyard_controller.core.model.children import Children, RestEnd
+from batchyard_controller.core.model.children import Chunk, RestEnd
+from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.units import Unit
 
-
-class Trigger(StrEnum):
-    """What moves a job."""
-
-    HELD = "it waits for other jobs, or for its turn in its array"
-    RELEASED = "it waits for nothing but a host"
-    DEPENDENCY_FAILED = "what it waits for can no longer come"
-    CHILD_RUNNABLE = "a child became runnable"
-    CLAIMED = "it was placed on a host"
-    STARTED = "its container is up"
-    SUCCEEDED = "its container exited with 0"
-    RETRIED = "the attempt failed and another is allowed"
-    FAILED = "the attempt failed and no other is allowed"
-    CHILDREN_SUCCEEDED = "all its children succeeded"
-    CHILDREN_ENDED = "all its children ended, some failed"
-    CANCELLED = "it was cancelled before it started"
-    TERMINATED = "it was terminated"
-    QUEUE_DELETED = "its queue was deleted"
-    TOO_MANY_TAGS = "it and its definition have too many tags to propagate"
-
+BECAUSE: dict[Trigger, str] = {
+    Trigger.HELD: "it waits for other jobs, or for its turn in its array",
+    Trigger.RELEASED: "it waits for nothing but a host",
+    Trigger.DEPENDENCY_FAILED: "what it waits for can no longer come",
+    Trigger.CHILD_RUNNABLE: "a child became runnable",
+    Trigger.CLAIMED: "it was placed on a host",
+    Trigger.STARTED: "its container is up",
+    Trigger.SUCCEEDED: "its container exited with 0",
+    Trigger.RETRIED: "the attempt failed and another is allowed",
+    Trigger.FAILED: "the attempt failed and no other is allowed",
+    Trigger.CHILDREN_SUCCEEDED: "all its children succeeded",
+    Trigger.CHILDREN_ENDED: "all its children ended, some failed",
+    Trigger.CANCELLED: "it was cancelled before it started",
+    Trigger.TIME_LIMIT_PASSED: "it blocked its queue for longer than the queue allows",
+    Trigger.TERMINATED: "it was terminated",
+    Trigger.QUEUE_DELETED: "its queue was deleted",
+    Trigger.TOO_MANY_TAGS: "it and its definition have too many tags to propagate",
+}
+"""What moves a job, in words."""
 
 _STOPPED_EARLY = {
     Trigger.CANCELLED: JobState.FAILED,
@@ -58,6 +57,7 @@ TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
     },
     JobState.RUNNABLE: {
         Trigger.CLAIMED: JobState.STARTING,
+        Trigger.TIME_LIMIT_PASSED: JobState.FAILED,
         **_STOPPED_EARLY,
     },
     JobState.STARTING: {
@@ -97,86 +97,107 @@ ARRAY_TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
 class InvalidTransitionError(Exception):
     """A bug: somebody asked for a move that the table does not list."""
 
-    def __init__(self, story: str, state: JobState, trigger: Trigger) -> None:
-        super().__init__(f"{story} is {state} and cannot move because {trigger.value}")
+    def __init__(self, job: Job, what: str, state: JobState, trigger: Trigger) -> None:
+        story = f"{what} ({job.name}, {len(job.attempts)} attempts)"
+        super().__init__(f"{story} is {state} and cannot move because {BECAUSE[trigger]}")
 
 
 def allows(state: JobState, trigger: Trigger) -> bool:
-    """Say whether a single job or child in *state* may be moved by *trigger*."""
+    """Say whether a unit in *state* may be moved by *trigger*."""
     return trigger in TRANSITIONS[state]
 
 
-def move_job(job: Job, trigger: Trigger, reason: str = "") -> JobState:
+def move(unit: Unit, trigger: Trigger) -> JobState:
     """
-    Move a single job or an array parent; return the state it left.
+    Move a unit, or an array's parent, to a state that is not final; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
     """
-    table = ARRAY_TRANSITIONS if job.array_size else TRANSITIONS
-    before = job.state
-    after = table.get(before, {}).get(trigger)
-    if after is None:
-        raise InvalidTransitionError(f"job {job.id} ({job.name}, {len(job.attempts)} attempts)", before, trigger)
-    job.state = after
-    job.status_reason = reason
+    before, after = unit.state, _after(unit, trigger)
+    assert not after.is_final, f"{trigger} ends {unit.id}, and says not why"
+    unit.set_state(after)
     return before
 
 
-def move_child(job: Job, children: Children, index: int, trigger: Trigger, reason: str = "") -> JobState:
+def end(unit: Unit, ending: Ending, at_ms: int) -> JobState:
     """
-    Move one child of an array; return the state it left.
+    Move a unit, or an array's parent, to its final state; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
     """
-    before = children.state(index)
-    after = TRANSITIONS[before].get(trigger)
-    if after is None:
-        raise InvalidTransitionError(f"child {index} of {job.id} ({job.name})", before, trigger)
-    children.set_state(index, after)
-    children.set_status_reason(index, reason)
+    before, after = unit.state, _after(unit, ending.trigger)
+    assert after.is_final, f"{ending.trigger} does not end {unit.id}"
+    unit.set_state(after)
+    unit.set_ending(ending, at_ms)
     return before
 
 
-def move_all_children(job: Job, children: Children, trigger: Trigger) -> JobState:
+def move_all_children(job: Job, trigger: Trigger) -> JobState:
     """
     Move every child of an array that has just begun; return the state they left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
     """
-    before = children.base
-    children.set_base(_after(job, before, trigger))
+    before = job.children.base
+    job.children.set_base(_rest_after(job, trigger))
     return before
 
 
-def end_rest(job: Job, children: Children, trigger: Trigger, end: RestEnd) -> JobState:
+def end_rest(job: Job, rest_end: RestEnd) -> JobState:
     """
     End every child that nothing was ever noted of; return the state they left.
 
     Raises:
         InvalidTransitionError: the table does not list the move, or it leads to no FAILED.
     """
-    before = children.base
-    if _after(job, before, trigger) is not JobState.FAILED:
-        raise InvalidTransitionError(f"children of {job.id} ({job.name})", before, trigger)
-    children.set_rest_end(end)
+    before = job.children.base
+    if _rest_after(job, rest_end.ending.trigger) is not JobState.FAILED:
+        raise InvalidTransitionError(job, f"children of {job.id}", before, rest_end.ending.trigger)
+    job.children.set_rest_end(rest_end)
     return before
 
 
-def _after(job: Job, before: JobState, trigger: Trigger) -> JobState:
-    after = TRANSITIONS[before].get(trigger)
+def _after(unit: Unit, trigger: Trigger) -> JobState:
+    table = ARRAY_TRANSITIONS if unit.is_parent else TRANSITIONS
+    after = table.get(unit.state, {}).get(trigger)
     if after is None:
-        raise InvalidTransitionError(f"children of {job.id} ({job.name})", before, trigger)
+        raise InvalidTransitionError(unit.job, f"job {unit.id}", unit.state, trigger)
     return after
 
 
-def restore_job(job: Job, state: JobState) -> None:
-    """Give a job that was just read from the store the final state it had."""
+def _rest_after(job: Job, trigger: Trigger) -> JobState:
+    before = job.children.base
+    after = TRANSITIONS[before].get(trigger)
+    if after is None:
+        raise InvalidTransitionError(job, f"children of {job.id}", before, trigger)
+    return after
+
+
+def restore(job: Job, ending: Ending | None, ended_at_ms: int, rest_end: RestEnd | None) -> None:
+    """Give a job that was just read from the store the end it had, and the one its untouched children had."""
     assert job.state is JobState.SUBMITTED, "only a job that has not moved yet is restored"
-    assert state.is_final, "states that are not final are worked out again"
-    job.state = state
+    if rest_end is not None:
+        job.children.set_rest_end(rest_end)
+    if ending is not None:
+        unit = Unit(job)
+        unit.set_state(_end_of(unit, ending))
+        unit.set_ending(ending, ended_at_ms)
+
+
+def restore_chunk(job: Job, number: int, chunk: Chunk) -> None:
+    """Give an array that was just read from the store what it kept of some children."""
+    job.children.adopt_chunk(number, chunk)
+
+
+def _end_of(unit: Unit, ending: Ending) -> JobState:
+    """Return the final state to which an ending leads, from wherever it may come."""
+    table = ARRAY_TRANSITIONS if unit.is_parent else TRANSITIONS
+    ends = {moves[ending.trigger] for moves in table.values() if ending.trigger in moves}
+    assert len(ends) == 1, f"{ending.trigger} ends no job"
+    return ends.pop()
 
 
 def as_markdown() -> str:
@@ -184,12 +205,12 @@ def as_markdown() -> str:
     lines = [
         "# Lifecycle of a job",
         "",
-        "Drawn from `controller/batchyard_controller/core/lifecycle.py`; a test keeps it so.",
+        "Drawn from `controller/batchyard_controller/core/jobs/lifecycle.py`; a test keeps it so.",
     ]
     for title, table in (("Single jobs and array children", TRANSITIONS), ("Array parents", ARRAY_TRANSITIONS)):
         lines += ["", f"## {title}", "", "| from | to | because |", "| --- | --- | --- |"]
         for state, moves in table.items():
-            lines += [f"| {state} | {after} | {trigger.value} |" for trigger, after in moves.items()]
+            lines += [f"| {state} | {after} | {BECAUSE[trigger]} |" for trigger, after in moves.items()]
             if not moves:
                 lines.append(f"| {state} | | for ever |")
     return "\n".join(lines) + "\n"

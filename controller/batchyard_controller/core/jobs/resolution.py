@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from batchyard.errors import Violation
 from batchyard.resources import Resources
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.containers import Container
-from batchyard_controller.core.model.jobs import Dependency, JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.dependencies import Dependency
+from batchyard_controller.core.model.jobs import JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.tasks import NO_TASK, Task
 from batchyard_controller.core.model.values import Pairs
 
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
@@ -22,7 +23,7 @@ _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What a submission replaces in the definition's container; None keeps it."""
+    """What a submission replaces in the definition's main container; None keeps it."""
 
     command: tuple[str, ...] = ()
     environment: Pairs = ()
@@ -39,7 +40,7 @@ class Submission:
     name: str
     queue: str
     definition: str = ""
-    container: Container | None = None
+    task: Task | None = None
     overrides: Overrides = Overrides()
     parameters: Pairs = ()
     array_size: int = 0
@@ -57,19 +58,20 @@ class Submission:
 
 def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
     """Return the resolved spec and what is wrong with it."""
-    base = definition.container if definition is not None else submission.container or Container()
+    base = definition.task if definition is not None else submission.task or NO_TASK
+    main = base.main
     defaults = definition.parameters if definition is not None else ()
     parameters = merge(defaults, submission.parameters)
     overrides = submission.overrides
-    command, violations = _substitute(overrides.command or base.command, dict(parameters))
+    command, violations = _substitute(overrides.command or main.command, dict(parameters))
     amounts = {
-        kind: getattr(base.resources, kind) if getattr(overrides, kind) is None else getattr(overrides, kind)
+        kind: getattr(main.resources, kind) if getattr(overrides, kind) is None else getattr(overrides, kind)
         for kind in ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
     }
-    container = replace(
-        base,
+    overridden = replace(
+        main,
         command=command,
-        environment=merge(base.environment, overrides.environment),
+        environment=merge(main.environment, overrides.environment),
         resources=Resources(**amounts),
     )
     template = definition or JobDefinition(name="", revision=0)
@@ -77,7 +79,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
     spec = JobSpec(
         queue=submission.queue,
-        container=container,
+        task=replace(base, containers=(overridden, *base.containers[1:])),
         definition=definition.key if definition is not None else "",
         parameters=parameters,
         retry=submission.retry or template.retry or RetryStrategy(),

@@ -8,11 +8,9 @@ touched, and one look costs what is forgotten, not what is kept.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchyard.ids import JobId
-from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import Job
 
 DAY_MS = 24 * 3600 * 1000
@@ -35,9 +33,7 @@ class Retention:
     count: int = 250_000
 
 
-def forgettable(
-    ended: deque[Job], children: Mapping[JobId, Children], retention: Retention, now_ms: int
-) -> Iterator[Job]:
+def forgettable(ended: deque[Job], retention: Retention, now_ms: int) -> Iterator[Job]:
     """Take out of *ended* the jobs that are too old or too many, the oldest first."""
     records = 0
     while ended and records < RECORDS_PER_LOOK:
@@ -45,5 +41,5 @@ def forgettable(
         if not is_old and len(ended) <= retention.count:
             return
         job = ended.popleft()
-        records += 1 + (len(children[job.id].chunks) if job.array_size else 0)
+        records += 1 + len(job.children.chunks)
         yield job

@@ -10,59 +10,33 @@ of which the first match decides; no match means retry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from batchyard.states import EndCause
-from batchyard_controller.core.model.attempts import EndedAttempt
+from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 
-from .ends import is_host_loss
+from .ends import HOST_LOSSES, status_reason
 
 
-class RetryDecision(StrEnum):
-    """What was decided, for machines."""
-
-    RETRY = "retry"
-    NEVER = "never retried"
-    EXHAUSTED = "attempts exhausted"
-    RULE_EXIT = "rule says exit"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A decision and its reason, for people."""
-
-    decision: RetryDecision
-    reason: str
-
-    @property
-    def is_retry(self) -> bool:
-        """Whether another attempt follows."""
-        return self.decision is RetryDecision.RETRY
-
-
-def evaluate(strategy: RetryStrategy, cause: EndCause, attempts: tuple[EndedAttempt, ...]) -> Verdict:
-    """Decide what follows the last of *attempts*, which failed of *cause*."""
+def evaluate(strategy: RetryStrategy, attempts: tuple[EndedAttempt, ...]) -> Verdict:
+    """Decide what follows the last of *attempts*, which failed."""
     ended = attempts[-1]
-    if cause in (EndCause.STOPPED, EndCause.TIMED_OUT):
-        return Verdict(RetryDecision.NEVER, f"{cause} attempts are never retried")
-    counted = ended.number - min(strategy.infrastructure_retries, sum(map(is_host_loss, attempts)))
-    if counted >= strategy.attempts:
-        return Verdict(RetryDecision.EXHAUSTED, f"attempt {counted} of {strategy.attempts}")
+    if ended.cause in (EndCause.STOPPED, EndCause.TIMED_OUT):
+        return Verdict(decision=RetryDecision.NEVER)
+    lost = sum(each.cause in HOST_LOSSES for each in attempts)
+    if ended.number - min(strategy.infrastructure_retries, lost) >= strategy.attempts:
+        return Verdict(decision=RetryDecision.EXHAUSTED)
     for place, rule in enumerate(strategy.rules, start=1):
         if matches(rule, ended):
-            if rule.action is ExitAction.EXIT:
-                return Verdict(RetryDecision.RULE_EXIT, f"evaluateOnExit rule {place} says EXIT")
-            return Verdict(RetryDecision.RETRY, f"evaluateOnExit rule {place} says RETRY")
-    return Verdict(RetryDecision.RETRY, f"attempt {counted} of {strategy.attempts}")
+            decision = RetryDecision.RULE_EXIT if rule.action is ExitAction.EXIT else RetryDecision.RETRY
+            return Verdict(decision=decision, rule=place)
+    return Verdict(decision=RetryDecision.RETRY)
 
 
 def matches(rule: ExitRule, ended: EndedAttempt) -> bool:
     """Say whether all patterns that *rule* gives match the attempt."""
     exit_code = "" if ended.exit_code is None else str(ended.exit_code)
     asked = (
-        (rule.on_status_reason, ended.status_reason),
+        (rule.on_status_reason, status_reason(ended)),
         (rule.on_reason, ended.reason),
         (rule.on_exit_code, exit_code),
     )

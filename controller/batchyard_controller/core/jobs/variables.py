@@ -10,9 +10,10 @@ from __future__ import annotations
 from batchyard.ids import log_stream_prefix, task_id
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.units import Unit
 
 
-def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
+def attempt_variables(unit: Unit, attempt: Attempt) -> dict[str, str]:
     """
     Return the variables of one attempt.
 
@@ -21,15 +22,15 @@ def attempt_variables(job: Job, attempt: Attempt) -> dict[str, str]:
     """
     variables = {
         "AWS_BATCH_CE_NAME": attempt.compute_environment,
-        "AWS_BATCH_JQ_NAME": job.spec.queue,
-        "AWS_BATCH_JOB_ID": attempt.unit_id,
+        "AWS_BATCH_JQ_NAME": unit.job.spec.queue,
+        "AWS_BATCH_JOB_ID": unit.id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
         "BATCHYARD_ATTEMPT": attempt.id,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }
-    if attempt.index is not None:
-        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(attempt.index)
-        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.array_size)
+    if unit.is_child:
+        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(unit.index)
+        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(unit.job.size)
     return variables
 
 

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from batchyard.ids import AttemptId, HostId, JobId, attempt_id, child_id
+from batchyard.ids import AttemptId, HostId, JobId, attempt_id, unit_id
 from batchyard.states import EndCause
+
+
+class RetryDecision(StrEnum):
+    """What a retry strategy said of a failed attempt. Their order is stored: add at the end."""
+
+    RETRY = "RETRY"
+    NEVER = "NEVER"
+    EXHAUSTED = "EXHAUSTED"
+    RULE_EXIT = "RULE_EXIT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A retry strategy's decision, and the place of the evaluate-on-exit rule that made it, from 1; 0 for none."""
+
+    decision: RetryDecision
+    rule: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedAttempt:
-    """One try that is over. Times are wall-clock; 0 means it did not get there."""
+    """
+    One try that is over. Times are wall-clock; 0 means it did not get there.
+
+    Attributes:
+        reason: The runtime's word.
+        verdict: Whether another try was to follow; None where nobody asked, as after a success.
+        compute_environment: Empty of tries that ended before this was kept.
+    """
 
     number: int
+    cause: EndCause = EndCause.EXITED
     host_id: str = ""
+    compute_environment: str = ""
     claimed_at_ms: int = 0
     started_at_ms: int = 0
     stopped_at_ms: int = 0
     exit_code: int | None = None
     reason: str = ""
-    status_reason: str = ""
+    verdict: Verdict | None = None
     gpu_uuids: tuple[str, ...] = ()
     epoch: int = 0
 
@@ -55,7 +82,7 @@ class Attempt:
     @property
     def unit_id(self) -> JobId:
         """The id of the job or child."""
-        return self.job_id if self.index is None else child_id(self.job_id, self.index)
+        return unit_id(self.job_id, self.index)
 
     @property
     def id(self) -> AttemptId:

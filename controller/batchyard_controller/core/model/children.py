@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 
-from .attempts import EndedAttempt
+from .attempts import EndedAttempt, RetryDecision, Verdict
+from .endings import BY_ATTEMPT, Ending, Trigger
 
 CHUNK = 64
 """Children in a chunk. A chunk and its children's attempts fit one etcd transaction."""
@@ -28,6 +29,14 @@ NO_EXIT_CODE = -(1 << 15)
 
 STATES = tuple(JobState)
 _CODE = {state: code for code, state in enumerate(STATES)}
+CAUSES = tuple(EndCause)
+_CAUSE_CODE = {cause: code for code, cause in enumerate(CAUSES)}
+_BY_ATTEMPT = {
+    JobState.SUCCEEDED: Ending(trigger=Trigger.SUCCEEDED),
+    JobState.FAILED: Ending(trigger=Trigger.FAILED),
+}
+_DECISIONS = (None, *RetryDecision)
+_DECISION_CODE = {decision: code for code, decision in enumerate(_DECISIONS)}
 
 
 @dataclass(slots=True)
@@ -36,34 +45,42 @@ class Chunk:
 
     states: bytearray
     attempts: bytearray = field(default_factory=lambda: bytearray(CHUNK))
-    """Ended tries of each child."""
+    """Ended tries of each child; the columns below are of the last one."""
+    causes: bytearray = field(default_factory=lambda: bytearray(CHUNK))
+    decisions: bytearray = field(default_factory=lambda: bytearray(CHUNK))
+    rules: bytearray = field(default_factory=lambda: bytearray(CHUNK))
     exit_codes: array[int] = field(default_factory=lambda: array("h", [NO_EXIT_CODE]) * CHUNK)
     claimed: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     started: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     stopped: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     hosts: array[int] = field(default_factory=lambda: array("h", [-1]) * CHUNK)
-    """Index into host_ids of the last ended try."""
+    """Index into host_ids."""
     host_ids: list[str] = field(default_factory=list)
+    environments: array[int] = field(default_factory=lambda: array("h", [-1]) * CHUNK)
+    """Index into environment_names."""
+    environment_names: list[str] = field(default_factory=list)
     epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     ended: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     """When each child came to its final state, by the controller's clock."""
-    status_reasons: dict[int, str] = field(default_factory=dict)
-    """Of the last ended try."""
-    end_reasons: dict[int, str] = field(default_factory=dict)
-    """Why a child itself is in its state."""
+    endings: dict[int, Ending] = field(default_factory=dict)
+    """Of children that were ended by anything but their last try, which tells of itself."""
     reasons: dict[int, str] = field(default_factory=dict)
     gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
     earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
     """All ended tries but the last."""
-    cancelled: set[int] = field(default_factory=set)
     terminate_reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no try and no end is noted of any of them; what moves them otherwise is worked out again."""
+        return not any(self.attempts) and not any(self.ended) and not self.terminate_reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestEnd:
     """How all children ended of which nothing had been noted."""
 
-    reason: str
+    ending: Ending
     at_ms: int
 
 
@@ -156,6 +173,7 @@ class Children:
         """Return the chunk of child *index*, made on first use."""
         chunk = self.chunks.get(index // CHUNK)
         if chunk is None:
+            assert index < self.size, f"no child {index} of {self.size}"
             assert self.rest_end is None, "what has ended does not change"
             chunk = Chunk(states=bytearray([_CODE[self.base]]) * CHUNK)
             self.chunks[index // CHUNK] = chunk
@@ -219,6 +237,9 @@ class Children:
         if last is not None:
             chunk.earlier[i] = (*chunk.earlier.get(i, ()), last)
         chunk.attempts[i] = ended.number
+        chunk.causes[i] = _CAUSE_CODE[ended.cause]
+        chunk.decisions[i] = _DECISION_CODE[ended.verdict and ended.verdict.decision]
+        chunk.rules[i] = ended.verdict.rule if ended.verdict else 0
         chunk.exit_codes[i] = NO_EXIT_CODE if ended.exit_code is None else ended.exit_code
         chunk.claimed[i], chunk.started[i], chunk.stopped[i] = (
             ended.claimed_at_ms,
@@ -226,10 +247,8 @@ class Children:
             ended.stopped_at_ms,
         )
         chunk.epochs[i] = ended.epoch
-        if ended.host_id not in chunk.host_ids:
-            chunk.host_ids.append(ended.host_id)
-        chunk.hosts[i] = chunk.host_ids.index(ended.host_id)
-        _keep(chunk.status_reasons, i, ended.status_reason)
+        chunk.hosts[i] = _place_of(ended.host_id, chunk.host_ids)
+        chunk.environments[i] = _place_of(ended.compute_environment, chunk.environment_names)
         _keep(chunk.reasons, i, ended.reason)
         _keep(chunk.gpus, i, ended.gpu_uuids)
 
@@ -238,15 +257,18 @@ class Children:
         chunk, i = self.chunks.get(index // CHUNK), index % CHUNK
         if chunk is None or not chunk.attempts[i]:
             return None
+        decision = _DECISIONS[chunk.decisions[i]]
         return EndedAttempt(
             number=chunk.attempts[i],
+            cause=CAUSES[chunk.causes[i]],
+            verdict=None if decision is None else Verdict(decision=decision, rule=chunk.rules[i]),
             host_id=chunk.host_ids[chunk.hosts[i]],
+            compute_environment=chunk.environment_names[chunk.environments[i]],
             claimed_at_ms=chunk.claimed[i],
             started_at_ms=chunk.started[i],
             stopped_at_ms=chunk.stopped[i],
             exit_code=None if chunk.exit_codes[i] == NO_EXIT_CODE else chunk.exit_codes[i],
             reason=chunk.reasons.get(i, ""),
-            status_reason=chunk.status_reasons.get(i, ""),
             gpu_uuids=chunk.gpus.get(i, ()),
             epoch=chunk.epochs[i],
         )
@@ -258,30 +280,28 @@ class Children:
             return ()
         return (*self.chunks[index // CHUNK].earlier.get(index % CHUNK, ()), last)
 
-    def is_cancelled(self, index: int) -> bool:
-        """Say whether child *index* was cancelled by itself."""
+    def terminate_reason(self, index: int) -> str:
+        """Return why someone asked to stop child *index* by itself, or nothing."""
         chunk = self.chunks.get(index // CHUNK)
-        return chunk is not None and index % CHUNK in chunk.cancelled
-
-    def set_cancelled(self, index: int) -> None:
-        """Keep that child *index* was cancelled by itself."""
-        self.chunk(index).cancelled.add(index % CHUNK)
-
-    def is_terminated(self, index: int) -> bool:
-        """Say whether someone asked to stop child *index*."""
-        chunk = self.chunks.get(index // CHUNK)
-        return chunk is not None and index % CHUNK in chunk.terminate_reasons
+        return "" if chunk is None else chunk.terminate_reasons.get(index % CHUNK, "")
 
     def set_terminate_reason(self, index: int, reason: str) -> None:
         """Keep that someone asked to stop child *index*; the first reason stays."""
         self.chunk(index).terminate_reasons.setdefault(index % CHUNK, reason)
 
-    def status_reason(self, index: int) -> str:
-        """Return why child *index* is in its state, or nothing."""
+    def ending(self, index: int) -> Ending | None:
+        """Return why child *index* came to its final state; None until then."""
         chunk = self.chunks.get(index // CHUNK)
-        if chunk is not None:
-            return chunk.end_reasons.get(index % CHUNK, "")
-        return "" if self.rest_end is None else self.rest_end.reason
+        if chunk is None:
+            return None if self.rest_end is None else self.rest_end.ending
+        return chunk.endings.get(index % CHUNK) or _BY_ATTEMPT.get(STATES[chunk.states[index % CHUNK]])
+
+    def set_ending(self, index: int, ending: Ending, at_ms: int) -> None:
+        """Keep why and when child *index* came to its final state; for ``lifecycle`` alone."""
+        chunk, i = self.chunk(index), index % CHUNK
+        chunk.ended[i] = at_ms
+        if ending.trigger not in BY_ATTEMPT:
+            chunk.endings[i] = ending
 
     def ended_at_ms(self, index: int) -> int:
         """Return when child *index* came to its final state, by the controller's clock; 0 if it has not."""
@@ -302,13 +322,12 @@ class Children:
             else:
                 yield from (i for i in range(first, last) if chunk.ended[i % CHUNK] >= at_ms)
 
-    def set_ended_at_ms(self, index: int, at_ms: int) -> None:
-        """Keep when child *index* came to its final state."""
-        self.chunk(index).ended[index % CHUNK] = at_ms
 
-    def set_status_reason(self, index: int, reason: str) -> None:
-        """Keep why child *index* is in its state."""
-        _keep(self.chunk(index).end_reasons, index % CHUNK, reason)
+def _place_of(name: str, names: list[str]) -> int:
+    """Return where a name stands among those of a chunk, adding it if it is new."""
+    if name not in names:
+        names.append(name)
+    return names.index(name)
 
 
 def _keep(sparse: dict[int, T], i: int, value: T) -> None:
@@ -317,3 +336,7 @@ def _keep(sparse: dict[int, T], i: int, value: T) -> None:
         sparse[i] = value
     else:
         sparse.pop(i, None)
+
+
+NO_CHILDREN = Children(0)
+"""Of every job that is no array."""

@@ -83,7 +83,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What an attempt runs. Empty image or ``process://``: a plain process."""
+    """One program and its surroundings. Empty image or ``process://``: a plain process."""
 
     image: str = ""
     command: tuple[str, ...] = ()
@@ -94,7 +94,6 @@ class Container:
     privileged: bool = False
     readonly_root_filesystem: bool = False
     ulimits: tuple[Ulimit, ...] = ()
-    volumes: tuple[Volume, ...] = ()
     mount_points: tuple[MountPoint, ...] = ()
     linux_parameters: LinuxParameters = LinuxParameters()
     log_configuration: LogConfiguration = LogConfiguration()

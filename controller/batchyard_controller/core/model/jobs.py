@@ -17,7 +17,10 @@ from batchyard.ids import JobId
 from batchyard.states import JobState
 
 from .attempts import EndedAttempt
-from .containers import Container
+from .children import NO_CHILDREN, Children
+from .dependencies import Dependency
+from .endings import Ending
+from .tasks import NO_TASK, Task
 from .values import Pairs
 
 
@@ -35,37 +38,11 @@ class DefinitionStatus(StrEnum):
     INACTIVE = "INACTIVE"
 
 
-class DependencyType(StrEnum):
-    """What part of the other job is waited for."""
-
-    WHOLE = "WHOLE"
-    N_TO_N = "N_TO_N"
-    SEQUENTIAL = "SEQUENTIAL"
-    AFTER_ANY = "AFTER_ANY"
-    AFTER_FAILURE = "AFTER_FAILURE"
-
-
 class ExitAction(StrEnum):
     """What a matching evaluate-on-exit rule says."""
 
     RETRY = "RETRY"
     EXIT = "EXIT"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockedHead:
-    """
-    Who could not be placed at the head of a queue; never stored.
-
-    Attributes:
-        code: Why, as AWS's code.
-        since_boot_ms: When that was first seen, on our clock.
-    """
-
-    job_id: JobId
-    index: int | None
-    code: str
-    since_boot_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +70,6 @@ class RetryStrategy:
     infrastructure_retries: int = 0
 
 
-NO_CONTAINER = Container()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDefinition:
     """One revision of a template; only its status ever changes."""
@@ -104,7 +78,7 @@ class JobDefinition:
     revision: int
     type: DefinitionType = DefinitionType.CONTAINER
     status: DefinitionStatus = DefinitionStatus.ACTIVE
-    container: Container = NO_CONTAINER
+    task: Task = NO_TASK
     parameters: Pairs = ()
     retry: RetryStrategy | None = None
     timeout_s: int = 0
@@ -131,7 +105,7 @@ class JobSpec:
     """
 
     queue: str
-    container: Container
+    task: Task
     definition: str = ""
     parameters: Pairs = ()
     retry: RetryStrategy = RetryStrategy()
@@ -144,27 +118,30 @@ class JobSpec:
     annotations: Pairs = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dependency:
-    """Another job that this one waits for; empty id with SEQUENTIAL."""
+class JobKind(StrEnum):
+    """What a job's units are: itself, or the children of an array."""
 
-    job_id: str = ""
-    type: DependencyType = DependencyType.WHOLE
+    SINGLE = "SINGLE"
+    ARRAY = "ARRAY"
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
     """
-    A job, single or array parent.
+    A job: one unit, or the parent of several, which runs nothing itself.
 
     Attributes:
         seq: Place in the order of all submissions; a retry keeps it.
-        array_size: 0 for a single job.
-        array_concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
-        ended_at_ms: When it came to its final state, by the controller's clock; 0 until then.
+        size: Children of an array; 0 of a single job.
+        concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
+        ending: Why it came to its final state; None until then.
+        ended_at_ms: When, by the controller's clock; 0 until then.
+        started_at_ms: When the first child of an array ran; 0 until then. Units know by their attempts.
+        is_cancelled: Someone cancelled it, or those of its children that waited.
         terminate_reason: Intent, not fact: set when someone asked to stop it.
         attempts: Ended tries of a single job; children keep theirs themselves.
         unmet: Whole jobs it still waits for; derived, not stored.
+        children: Of an array, packed; empty of a single job.
     """
 
     id: JobId
@@ -172,16 +149,22 @@ class Job:
     spec: JobSpec
     seq: int
     created_at_ms: int
-    array_size: int = 0
-    array_concurrency: int = 0
+    kind: JobKind = JobKind.SINGLE
+    size: int = 0
+    concurrency: int = 0
     depends_on: tuple[Dependency, ...] = ()
     request_id: str = ""
     state: JobState = JobState.SUBMITTED
-    status_reason: str = ""
-    started_at_ms: int = 0
-    stopped_at_ms: int = 0
+    ending: Ending | None = None
     ended_at_ms: int = 0
+    started_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()
     unmet: int = 0
+    children: Children = NO_CHILDREN
+
+    def __post_init__(self) -> None:
+        assert (self.kind is JobKind.SINGLE) == (self.size == 0), f"{self.id} is {self.kind} of {self.size}"
+        if self.size and self.children is NO_CHILDREN:
+            self.children = Children(self.size, JobState.SUBMITTED)

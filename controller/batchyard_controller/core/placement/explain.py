@@ -9,11 +9,10 @@ import numpy as np
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
-from . import refusals
 from .feasibility import NO_ACCESS, Access, not_allowed
 from .fleet import CPU, GPU, Fleet, Mask, row_of
 from .lines import Shape
-from .refusals import Refusal
+from .refusals import Block, Refusal
 from .sketch import Sketch, room_for, vcpus_left
 from .strategies import Amounts
 
@@ -33,12 +32,11 @@ def explain(
     if not enabled:
         names = ", ".join(e.name for e in environments)
         text = f"every compute environment of the queue is DISABLED ({names})"
-        blocked = refusals.blocked(refusals.ENVIRONMENTS_DISABLED)
-        return (Refusal(kind="environments", message=text, blocked=blocked),)
+        return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
     sketch = sketch or Sketch(fleet, fleet.free, fleet.environment_cpu)
     member = _members(fleet, enabled, shape.runtime, shape.access)
-    blocked = _blocked(row_of(shape.resources), enabled, fleet, member)
-    return tuple(replace(refusal, blocked=blocked) for refusal in _refusals(shape, enabled, sketch, member))
+    block = _block(row_of(shape.resources), enabled, fleet, member)
+    return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, sketch, member))
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -49,25 +47,24 @@ def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str,
     return member
 
 
-def _blocked(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
+def _block(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Block:
     """
-    Say in AWS's words why a job that asks for so much is not placed.
+    Say why a job that asks for so much is not placed.
 
     Tools kill a job on sight of JOB_RESOURCE_REQUIREMENT, so it is said only when no
     registered host could take the job if it were here, empty and sound.
     """
     if all(0 < e.compute_resources.max_vcpus * 1000 < asked[CPU] for e in enabled):
-        return refusals.blocked(refusals.BEYOND_ENVIRONMENTS)
+        return Block.BEYOND_ENVIRONMENTS
     if fleet.ids and not member.any():
         is_selected = _members(fleet, enabled, "").any()
-        return refusals.blocked(refusals.UNDETERMINED if is_selected else refusals.NO_HOST_SELECTED)
+        return Block.UNDETERMINED if is_selected else Block.NO_HOST_SELECTED
     capacity = fleet.capacity[member]
     if asked[GPU]:
         capacity[:, GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
     if fleet.ids and not (capacity >= asked).all(axis=1).any():
-        return refusals.blocked(refusals.BEYOND_HOSTS)
-    types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
-    return refusals.blocked(refusals.NO_CAPACITY, tuple(types))
+        return Block.BEYOND_HOSTS
+    return Block.NO_CAPACITY
 
 
 def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, member: Mask) -> tuple[Refusal, ...]:

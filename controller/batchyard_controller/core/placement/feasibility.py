@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment
+from batchyard_controller.core.model.tasks import Task
 
 _PATHS_SHOWN = 10
 _PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
@@ -44,17 +44,18 @@ class Access:
 NO_ACCESS = Access()
 
 
-def access_of(container: Container) -> Access:
-    """Return what a container asks of its host; the same object for all that ask nothing."""
-    devices = container.linux_parameters.devices
-    if not (container.privileged or container.mount_points or devices):
+def access_of(task: Task) -> Access:
+    """Return what a task asks of its host; the same object for all that ask nothing."""
+    devices = {d.host_path for container in task.containers for d in container.linux_parameters.devices}
+    mounted = {point.source_volume for container in task.containers for point in container.mount_points}
+    is_privileged = any(container.privileged for container in task.containers)
+    if not (is_privileged or mounted or devices):
         return NO_ACCESS
-    mounted = {point.source_volume for point in container.mount_points}
-    paths = {v.host_source_path for v in container.volumes if v.host_source_path and v.name in mounted}
+    paths = {v.host_source_path for v in task.volumes if v.host_source_path and v.name in mounted}
     return Access(
-        privileged=container.privileged,
+        privileged=is_privileged,
         volume_paths=tuple(sorted(map(_plain, paths))),
-        device_paths=tuple(sorted({_plain(device.host_path) for device in devices})),
+        device_paths=tuple(sorted(map(_plain, devices))),
     )
 
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchyard.ids import HostId
+from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
+from batchyard_controller.core.model.units import Unit
 
 from .explain import explain
 from .fleet import CPU, Fleet, row_of
-from .lines import Line, Lines, Unit
+from .lines import Line, Lines, Shape
 from .refusals import Refusal
 from .sketch import Sketch, room_for, vcpus_left
 from .strategies import STRATEGIES
@@ -32,9 +32,9 @@ from .strategies import STRATEGIES
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One unit on one host, its GPUs chosen."""
+    """One unit, by its job's id and its own index, on one host, its GPUs chosen."""
 
-    job: Job
+    job_id: JobId
     index: int | None
     host_id: HostId
     compute_environment: str
@@ -43,11 +43,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Placements, how many leave each line, and why the first left over in a line waits."""
+    """
+    Placements, and why the first left over of a shape waits; a value that can be printed and kept.
+
+    Attributes:
+        grown: Version of the fleet's growth on which it was reckoned.
+    """
 
     placements: tuple[Placement, ...]
-    taken: tuple[tuple[Line, int], ...]
-    refusals: tuple[tuple[Line, tuple[Refusal, ...]], ...]
+    refusals: tuple[tuple[Shape, tuple[Refusal, ...]], ...]
+    grown: int
 
 
 def make_plan(
@@ -69,11 +74,8 @@ def make_plan(
         ]
         _serve(waiting, placements)
         turns += waiting
-    return Plan(
-        placements=tuple(placements),
-        taken=tuple((turn.line, turn.placed) for turn in turns if turn.placed),
-        refusals=tuple((turn.line, turn.refusals) for turn in turns if turn.refusals),
-    )
+    refusals = tuple((turn.shape, turn.refusals) for turn in turns if turn.refusals)
+    return Plan(tuple(placements), refusals, fleet.grown)
 
 
 def _steps(queue: JobQueue, environments: Mapping[str, ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
@@ -84,32 +86,31 @@ def _steps(queue: JobQueue, environments: Mapping[str, ComputeEnvironment]) -> t
 
 def _serve(waiting: list[_Turn], placements: list[Placement]) -> None:
     """Place the units of several lines, always the earliest submitted first."""
-    heap = [(turn.head[0].seq, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
+    heap = [(turn.head.job.seq, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
     heapq.heapify(heap)
     while heap:
         _, i, turn = heapq.heappop(heap)
         limit = heap[0][0] if heap else None
-        while turn.head is not None and (limit is None or turn.head[0].seq <= limit):
+        while turn.head is not None and (limit is None or turn.head.job.seq <= limit):
             placement = turn.place()
             if placement is None:
                 break
             placements.append(placement)
         else:
             if turn.head is not None:
-                heapq.heappush(heap, (turn.head[0].seq, i, turn))
+                heapq.heappush(heap, (turn.head.job.seq, i, turn))
 
 
 class _Turn:
     """One line's part in a plan: who is next, and which hosts are left for it."""
 
     def __init__(self, line: Line, environments: tuple[ComputeEnvironment, ...], sketch: Sketch) -> None:
-        self.line = line
+        self.shape = line.shape
         self._environments = environments
         self._sketch = sketch
         self._asked = row_of(line.shape.resources)
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
-        self.placed = 0
         self.refusals: tuple[Refusal, ...] = ()
         self._slots: Iterator[tuple[int, str]] = iter(())
         self._version = -1
@@ -121,15 +122,13 @@ class _Turn:
             self._slots = self._find_slots()
         slot = next(self._slots, None)
         if slot is None:
-            self.refusals = explain(self.line.shape, self._environments, self._sketch.fleet, self._sketch)
+            self.refusals = explain(self.shape, self._environments, self._sketch.fleet, self._sketch)
             return None
         row, environment = slot
         gpus = self._sketch.claim(row, self._asked, environment)
         self._version = self._sketch.version
-        job, index = self.head
-        self.head = next(self._units, None)
-        self.placed += 1
-        return Placement(job, index, self._sketch.fleet.ids[row], environment, gpus)
+        unit, self.head = self.head, next(self._units, None)
+        return Placement(unit.job.id, unit.index, self._sketch.fleet.ids[row], environment, gpus)
 
     def _find_slots(self) -> Iterator[tuple[int, str]]:
         """Yield a host row for one unit after the other, environments in order, tightest host first."""
@@ -137,7 +136,7 @@ class _Turn:
         for environment in self._environments:
             if environment.state is not ResourceState.ENABLED:
                 continue
-            room = room_for(sketch, self.line.shape, environment, asked)
+            room = room_for(sketch, self.shape, environment, asked)
             rows = np.nonzero(room)[0]
             strategy = STRATEGIES[environment.compute_resources.allocation_strategy]
             order = np.argsort(strategy(sketch.free[rows], fleet.capacity[rows], asked), kind="stable")

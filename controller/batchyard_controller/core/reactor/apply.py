@@ -38,6 +38,7 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.jobs.retention import forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
@@ -45,7 +46,7 @@ from .hosts import on_host_heard, on_host_joined, on_host_left, on_host_marked
 from .jobs import on_job_cancelled, on_job_submitted, on_job_tagged, on_job_terminated
 from .progress import Out
 from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
-from .time_limits import overdue
+from .time_limits import cancel_overdue
 
 
 def apply(world: World, event: Event, now: Instant) -> Out:
@@ -91,7 +92,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
         if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    for cancelled in overdue(world, now):
-        on_job_cancelled(world, cancelled, now, out)
-    for job in forgettable(world.ended, world.children, world.retention, now.wall_ms):
-        world.forget_job(job)
+    cancel_overdue(world, now, out)
+    for job in forgettable(world.ended, world.retention, now.wall_ms):
+        records.forget_job(world, job)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchyard.states import EndCause
 from batchyard_controller.core.commands import SendStart, SendStop
 from batchyard_controller.core.events import (
@@ -11,8 +13,9 @@ from batchyard_controller.core.events import (
     HostMarked,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import Host, HostRecord
+from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, hear, on_attempts_reported
@@ -23,8 +26,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     """Compare what a host says it keeps with what it should; mend the difference."""
     host = world.hosts.get(event.host_id)
     if host is None:
-        host = world.hosts[event.host_id] = Host(record=HostRecord(id=event.host_id, facts=event.facts))
-        world.touch(event.host_id, "host", event.host_id)
+        host = records.add_host(world, event.host_id, event.facts)
     _set_facts(world, host, event)
     host.session = event.session
     hear(host, now)
@@ -44,11 +46,8 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
-    if event.facts is not None and event.facts != host.record.facts:
-        record = host.record
-        host.record = HostRecord(id=record.id, facts=event.facts, cordoned=record.cordoned, draining=record.draining)
-        world.touch(record.id, "host", record.id)
-        world.refresh_host(host)
+    if event.facts is not None:
+        records.change_host(world, host, replace(host.record, facts=event.facts))
 
 
 def on_host_left(world: World, event: HostLeft) -> None:
@@ -70,8 +69,5 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
 def on_host_marked(world: World, event: HostMarked) -> None:
     """Cordon, drain or free a host."""
     host = world.hosts[event.host_id]
-    host.record = HostRecord(
-        id=event.host_id, facts=host.record.facts, cordoned=event.cordoned, draining=event.draining
-    )
-    world.touch(event.host_id, "host", event.host_id)
-    world.refresh_host(host)
+    marked = replace(host.record, cordoned=event.cordoned, draining=event.draining)
+    records.change_host(world, host, marked)

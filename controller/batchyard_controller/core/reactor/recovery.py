@@ -11,17 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchyard.ids import JobId
-from batchyard.states import JobState
-from batchyard_controller.core.jobs.lifecycle import restore_job
+from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.children import CHUNK, Children, Chunk, RestEnd
+from batchyard_controller.core.model.children import Chunk, RestEnd
+from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.world.world import World, unit_group
+from batchyard_controller.core.world.records import sweep
+from batchyard_controller.core.world.world import World, states_of
 
 from .attempts import restore_claim
 from .progress import Out, Progress
@@ -31,29 +32,25 @@ from .progress import Out, Progress
 class StoredState:
     """What is stored of a job beyond its submission, once there is anything."""
 
-    state: JobState
-    status_reason: str = ""
-    started_at_ms: int = 0
-    stopped_at_ms: int = 0
+    ending: Ending | None = None
     ended_at_ms: int = 0
+    started_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()
     rest_end: RestEnd | None = None
 
     @classmethod
-    def of(cls, job: Job, children: Children | None) -> StoredState:
-        """Take the parts of a job, and of an array's *children*, that are stored."""
+    def of(cls, job: Job) -> StoredState:
+        """Take the parts of a job that are stored."""
         return cls(
-            state=job.state,
-            status_reason=job.status_reason,
-            started_at_ms=job.started_at_ms,
-            stopped_at_ms=job.stopped_at_ms,
+            ending=job.ending,
             ended_at_ms=job.ended_at_ms,
+            started_at_ms=job.started_at_ms,
             is_cancelled=job.is_cancelled,
             terminate_reason=job.terminate_reason,
             attempts=job.attempts,
-            rest_end=None if children is None else children.rest_end,
+            rest_end=job.children.rest_end,
         )
 
 
@@ -85,7 +82,6 @@ def restore(records: Records, now: Instant, retention: Retention) -> World:
         restore_claim(world, attempt, now, forgotten)
     for job in unsettled:
         Progress(world, now, forgotten).admit(job)
-    world.form_lines()  # settling let also those stand in line who are claimed
     return world
 
 
@@ -106,37 +102,26 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
     for job in sorted(records.jobs, key=lambda j: j.seq):
         world.index_job(job)
     for job_id, number, chunk in records.chunks:
-        if job_id in world.children:
-            world.children[job_id].adopt_chunk(number, chunk)
+        if job_id in world.jobs:
+            lifecycle.restore_chunk(world.jobs[job_id], number, chunk)
     for job_id, stored in records.states.items():
         if job_id in world.jobs:
-            _restore_state(world, world.jobs[job_id], stored)
+            _restore_state(world.jobs[job_id], stored)
     for job in world.all_jobs:
-        counts = world.children[job.id].counts if job.array_size else {job.state: 1}
-        for state, number in counts.items():
+        for state, number in states_of(job).items():
             world.count(job.spec.queue, None, state, number)
     world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
     _sweep(world, records)
     return [job for job in world.all_jobs if not job.state.is_final]
 
 
-def _restore_state(world: World, job: Job, stored: StoredState) -> None:
-    job.status_reason = stored.status_reason
-    job.started_at_ms, job.stopped_at_ms = stored.started_at_ms, stored.stopped_at_ms
-    job.ended_at_ms = stored.ended_at_ms
-    job.is_cancelled, job.terminate_reason = stored.is_cancelled, stored.terminate_reason
-    job.attempts = stored.attempts
-    if stored.rest_end is not None:
-        world.children[job.id].set_rest_end(stored.rest_end)
-    if stored.state.is_final:
-        restore_job(job, stored.state)
+def _restore_state(job: Job, stored: StoredState) -> None:
+    job.started_at_ms, job.is_cancelled = stored.started_at_ms, stored.is_cancelled
+    job.terminate_reason, job.attempts = stored.terminate_reason, stored.attempts
+    lifecycle.restore(job, stored.ending, stored.ended_at_ms, stored.rest_end)
 
 
 def _sweep(world: World, records: Records) -> None:
     """Have records deleted that a job left behind which was only half forgotten."""
-    for job_id in records.states.keys() - world.jobs.keys():
-        world.touch(job_id, "state", job_id)
-    for job_id, number, _ in records.chunks:
-        if job_id not in world.children:
-            group = unit_group(job_id, number * CHUNK)
-            world.touch(group, "children", group)
+    states = set(records.states) - set(world.jobs)
+    sweep(world, states, [(job_id, number) for job_id, number, _ in records.chunks if job_id not in world.jobs])

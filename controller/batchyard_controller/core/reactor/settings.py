@@ -15,9 +15,10 @@ from batchyard_controller.core.events import (
     SecretDeleted,
     SecretPut,
 )
-from batchyard_controller.core.jobs import ends
-from batchyard_controller.core.jobs.lifecycle import Trigger
+from batchyard_controller.core.jobs.ends import QUEUE_DELETED
+from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .jobs import on_job_terminated
@@ -29,23 +30,14 @@ def on_setting_changed(
 ) -> None:
     """Keep a changed compute environment, queue or definition."""
     match event:
-        case EnvironmentChanged():
-            world.environments[event.environment.name] = event.environment
-            world.touch(event.environment.name, "environment", event.environment.name)
-        case EnvironmentDeleted():
-            del world.environments[event.name]
-            world.touch(event.name, "environment", event.name)
-        case QueueChanged():
-            world.queues[event.queue.name] = event.queue
-            world.touch(event.queue.name, "queue", event.queue.name)
-        case DefinitionChanged():
-            definition = event.definition
-            revisions = world.definitions.setdefault(definition.name, [])
-            if definition.revision > len(revisions):
-                revisions.append(definition)
-            else:
-                revisions[definition.revision - 1] = definition
-            world.touch(definition.key, "definition", definition.key)
+        case EnvironmentChanged(environment=environment):
+            records.keep_environment(world, environment)
+        case EnvironmentDeleted(name=name):
+            records.drop_environment(world, name)
+        case QueueChanged(queue=queue):
+            records.keep_queue(world, queue)
+        case DefinitionChanged(definition=definition):
+            records.keep_definition(world, definition)
         case _:
             assert_never(event)
     world.fleet.grown += 1
@@ -56,17 +48,13 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
     """Keep or forget a secret or an access key; no job waits for one."""
     match event:
         case SecretPut(secret=secret):
-            world.secrets[secret.name] = secret
-            world.touch(f"secret/{secret.name}", "secret", secret.name)
+            records.keep_secret(world, secret)
         case SecretDeleted(name=name):
-            del world.secrets[name]
-            world.touch(f"secret/{name}", "secret", name)
+            records.drop_secret(world, name)
         case AccessKeyCreated(access_key=access_key):
-            world.access_keys[access_key.id] = access_key
-            world.touch(access_key.id, "access_key", access_key.id)
+            records.keep_access_key(world, access_key)
         case AccessKeyRevoked(id=key_id):
-            del world.access_keys[key_id]
-            world.touch(key_id, "access_key", key_id)
+            records.drop_access_key(world, key_id)
         case _:
             assert_never(event)
 
@@ -74,9 +62,8 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
 def on_queue_deleted(world: World, name: str, now: Instant, out: Out) -> None:
     """End the jobs of a deleted queue (AWS: DeleteJobQueue)."""
     for job in world.live_jobs(name):
-        Progress(world, now, out).fail_waiting(job, Trigger.QUEUE_DELETED, ends.QUEUE_DELETED)
+        Progress(world, now, out).fail_waiting(job, Ending(trigger=Trigger.QUEUE_DELETED))
         if not job.state.is_final:
-            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=ends.QUEUE_DELETED), now, out)
-    del world.queues[name]
+            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=QUEUE_DELETED), now, out)
+    records.drop_queue(world, name)
     world.lines.drop_queue(name)
-    world.touch(name, "queue", name)

@@ -2,45 +2,52 @@
 Time limits: who has been first in line and unplaced for longer than the queue allows.
 
 Follows from the lines and from what the last plan said of them; nothing of it is
-stored, so a new leader counts the time afresh. Who is overdue is cancelled like any
-other job.
+stored, so a new leader counts the time afresh. Who is overdue is cancelled.
 
 Source: AWS Batch User Guide, "Job state time limit actions".
 """
 
 from __future__ import annotations
 
-from batchyard_controller.core.events import JobCancelled
-from batchyard_controller.core.jobs import ends
-from batchyard_controller.core.model.jobs import BlockedHead
+from collections.abc import Iterator
+
+from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.settings import JobQueue
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.refusals import BlockedHead
+from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
+from .progress import Out, Progress
 
-def overdue(world: World, now: Instant) -> list[JobCancelled]:
-    """Look who blocks the head of each queue that bounds it; return the cancellations that are due."""
+
+def cancel_overdue(world: World, now: Instant, out: Out) -> None:
+    """Look who blocks the head of each queue that bounds it, and cancel those who do for too long."""
+    for unit, head in list(_overdue(world, now)):
+        if not unit.is_child:
+            records.set_cancelled(world, unit.job)
+        ending = Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=head.block)
+        Progress(world, now, out).end_unit(unit, ending)
+
+
+def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
     before, world.blocked = world.blocked, {}
-    due: list[JobCancelled] = []
     for queue in world.queues.values():
-        found = _blocked_head(world, queue, before.get(queue.name), now) if queue.state_time_limits else None
-        if found is None:
+        first = world.lines.first_of(queue.name)
+        if not queue.state_time_limits or first is None or not first[0].refusals:
             continue
-        world.blocked[queue.name] = found
-        waited_ms = now.boot_ms - found.since_boot_ms
-        if any(t.reason == found.code and waited_ms >= t.max_time_s * 1000 for t in queue.state_time_limits):
-            reason = ends.time_limit_passed(found.code)
-            due.append(JobCancelled(job_id=found.job_id, index=found.index, reason=reason))
-    return due
+        line, unit = first
+        block = line.refusals[0].block
+        assert block is not None, "a plan says of every refusal what it amounts to"
+        head = before.get(queue.name)
+        if head is None or (head.unit_id, head.block) != (unit.id, block):
+            head = BlockedHead(unit_id=unit.id, block=block, since_boot_ms=now.boot_ms)
+        world.blocked[queue.name] = head
+        if _is_over(queue, head, now):
+            yield unit, head
 
 
-def _blocked_head(world: World, queue: JobQueue, before: BlockedHead | None, now: Instant) -> BlockedHead | None:
-    """Return who blocks a queue now, since *before* if that was the same one for the same reason."""
-    first = world.lines.first_of(queue.name)
-    if first is None or not first[0].refusals:
-        return None
-    line, (job, index) = first
-    code = line.refusals[0].blocked.partition(" - ")[0]
-    if before is not None and (before.job_id, before.index, before.code) == (job.id, index, code):
-        return before
-    return BlockedHead(job_id=job.id, index=index, code=code, since_boot_ms=now.boot_ms)
+def _is_over(queue: JobQueue, head: BlockedHead, now: Instant) -> bool:
+    waited_ms = now.boot_ms - head.since_boot_ms
+    return any(t.reason == head.block and waited_ms >= t.max_time_s * 1000 for t in queue.state_time_limits)

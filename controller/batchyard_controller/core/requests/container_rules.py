@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from batchyard.errors import Violation
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.containers import Container, LinuxParameters, Tmpfs, Ulimit
+from batchyard_controller.core.model.containers import Container, LinuxParameters, Tmpfs, Ulimit, Volume
 
 from .checks import Violations, check_range, check_text, quote
 
@@ -39,8 +39,8 @@ _TMPFS_VALUES = ("mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol")
 _TMPFS_OPTION = re.compile(f"({'|'.join(_TMPFS_FLAGS)})|({'|'.join(_TMPFS_VALUES)})=[A-Za-z0-9:=-]+", re.ASCII)
 
 
-def check_surroundings(out: Violations, field: str, container: Container) -> None:
-    """Check all of a container but its image, command, variables and amounts."""
+def check_surroundings(out: Violations, field: str, container: Container, volumes: tuple[Volume, ...]) -> None:
+    """Check all of a container but its image, command, variables and amounts; *volumes* are its task's."""
     if container.user and not _USER.fullmatch(container.user):
         # AWS knows no ":group"; natively it is allowed, as Docker takes it.
         text = (
@@ -55,8 +55,7 @@ def check_surroundings(out: Violations, field: str, container: Container) -> Non
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
         _check_ulimit(out, f"{field}.ulimits[{i}]", ulimit)
-    _check_volumes(out, field, container)
-    _check_mount_points(out, field, container)
+    _check_mount_points(out, field, container, volumes)
     _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _check_places(out, field, container)
 
@@ -71,10 +70,10 @@ def _check_ulimit(out: Violations, at: str, ulimit: Ulimit) -> None:
         out.append(Violation(f"{at}.soft_limit", text))
 
 
-def _check_volumes(out: Violations, field: str, container: Container) -> None:
+def check_volumes(out: Violations, field: str, volumes: tuple[Volume, ...]) -> None:
     """Check names and host paths (AWS: Volume)."""
-    names = Counter(volume.name for volume in container.volumes)
-    for i, volume in enumerate(container.volumes):
+    names = Counter(volume.name for volume in volumes)
+    for i, volume in enumerate(volumes):
         at = f"{field}.volumes[{i}]"
         if not volume.name:
             out.append(Violation(f"{at}.name", "a name is required"))
@@ -89,9 +88,9 @@ def _check_volumes(out: Violations, field: str, container: Container) -> None:
             _check_path(out, f"{at}.host_source_path", volume.host_source_path)
 
 
-def _check_mount_points(out: Violations, field: str, container: Container) -> None:
+def _check_mount_points(out: Violations, field: str, container: Container, volumes: tuple[Volume, ...]) -> None:
     """Check which volume goes where (AWS: MountPoint)."""
-    paths = {volume.name: volume.host_source_path for volume in container.volumes}
+    paths = {volume.name: volume.host_source_path for volume in volumes}
     uses = Counter(point.source_volume for point in container.mount_points)
     for i, point in enumerate(container.mount_points):
         at = f"{field}.mount_points[{i}]"

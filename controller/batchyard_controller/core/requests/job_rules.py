@@ -17,11 +17,13 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.containers import Container
-from batchyard_controller.core.model.jobs import DependencyType, RetryStrategy
+from batchyard_controller.core.model.dependencies import DependencyType
+from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.model.values import Pairs
 
 from .checks import Violations, check_range, check_text, quote
-from .container_rules import check_surroundings
+from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .secret_names import secret_names
 
@@ -36,7 +38,7 @@ _PATTERN_CHARACTERS = {
     _EXIT_CODE_PATTERN: "digits",
     _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
 }
-_AMOUNT_LIMITS = {
+AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
     "gpu_millis": (0, limits.GPU_MILLIS_MAX, "thousandths of a GPU"),
@@ -99,7 +101,7 @@ def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None
 
 def check_resources(out: Violations, field: str, resources: Resources) -> None:
     """Check a job's amounts; AWS knows a text for vCPUs that are missing."""
-    for kind in _AMOUNT_LIMITS:
+    for kind in AMOUNT_LIMITS:
         if kind == "cpu_millis" and not resources.cpu_millis:
             text = f"vCPU is not provided. At least {limits.CPU_MILLIS_MIN} thousandth of a vCPU is required"
             out.append(Violation(f"{field}.{kind}", text))
@@ -108,14 +110,22 @@ def check_resources(out: Violations, field: str, resources: Resources) -> None:
 
 
 def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
-    low, high, unit = _AMOUNT_LIMITS[kind]
+    low, high, unit = AMOUNT_LIMITS[kind]
     check_range(out, f"{field}.{kind}", value, low, high, unit)
     if kind == "gpu_millis" and GPU_WHOLE < value <= high and value % GPU_WHOLE:
         out.append(Violation(f"{field}.{kind}", f"{value} is more than one GPU and no multiple of {GPU_WHOLE}"))
 
 
-def check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
-    """Check a container; *complete* when nothing will be overridden any more."""
+def check_task(out: Violations, field: str, task: Task, *, complete: bool) -> None:
+    """Check what an attempt is to run; *complete* when nothing will be overridden any more."""
+    check_volumes(out, field, task.volumes)
+    for container in task.containers:
+        _check_container(out, field, container, complete=complete)
+        check_surroundings(out, field, container, task.volumes)
+        _check_needs_image(out, field, container)
+
+
+def _check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
     image = container.image
     if len(image) > limits.IMAGE_LENGTH_MAX:
         out.append(
@@ -132,13 +142,11 @@ def check_container(out: Violations, field: str, container: Container, *, comple
     else:
         _check_given_resources(out, f"{field}.resources", container.resources)
     _check_secrets(out, f"{field}.secrets", container)
-    check_surroundings(out, field, container)
-    _check_needs_image(out, field, container)
 
 
 def _check_given_resources(out: Violations, field: str, resources: Resources) -> None:
     """Check a definition's amounts; those left out may still be given at submission."""
-    for kind in _AMOUNT_LIMITS:
+    for kind in AMOUNT_LIMITS:
         if getattr(resources, kind):
             _check_amount(out, field, kind, getattr(resources, kind))
 
@@ -198,12 +206,12 @@ def check_submission(submission: Submission) -> Violations:
     out: Violations = []
     check_job_name(out, "name", submission.name)
     check_name(out, "queue", submission.queue)
-    if submission.definition and submission.container is not None:
+    if submission.definition and submission.task is not None:
         out.append(Violation("container", "give either a job definition or a container, not both"))
-    if not submission.definition and submission.container is None:
+    if not submission.definition and submission.task is None:
         out.append(Violation("job_definition", "a job definition or a container is required"))
-    if submission.container is not None:
-        check_container(out, "container", submission.container, complete=False)
+    if submission.task is not None:
+        check_task(out, "container", submission.task, complete=False)
     if submission.definition:
         check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
     _check_overrides(out, submission.overrides)
@@ -246,7 +254,7 @@ def _check_overrides(out: Violations, overrides: Overrides) -> None:
         text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
         out.append(Violation("overrides.command", text))
     check_environment_variables(out, "overrides.environment", overrides.environment)
-    for kind in _AMOUNT_LIMITS:
+    for kind in AMOUNT_LIMITS:
         value = getattr(overrides, kind)
         if value is not None:
             _check_amount(out, "overrides", kind, value)

@@ -13,8 +13,8 @@ from dataclasses import replace
 from batchyard.errors import NotFoundError, ResourceExhaustedError, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
+from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -66,10 +66,11 @@ def find_secret(world: World, value_from: str) -> StoredSecret:
     raise NotFoundError(f"secret {quote(value_from)} not found")
 
 
-def require_secrets(world: World, container: Container) -> None:
+def require_secrets(world: World, task: Task) -> None:
     """Refuse a job that asks for a secret which is not there."""
-    for secret in container.secrets:
-        find_secret(world, secret.value_from)
+    for container in task.containers:
+        for secret in container.secrets:
+            find_secret(world, secret.value_from)
 
 
 def create_access_key(world: World, access_key: AccessKey, now: Instant) -> AccessKeyCreated:

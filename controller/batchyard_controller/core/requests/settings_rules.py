@@ -7,10 +7,10 @@ from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeResources, JobQueue, StateTimeLimit
-from batchyard_controller.core.placement.refusals import LIMITED_REASONS
+from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
 from .checks import Violations, check_range, check_text, quote
-from .job_rules import _AMOUNT_LIMITS
+from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
 
 
@@ -68,12 +68,12 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
     field = "job_state_time_limit_actions"
     if len({limit.reason for limit in time_limits}) < len(time_limits):
         out.append(Violation(field, "no reason may stand twice"))
-    if len(time_limits) > len(LIMITED_REASONS):
-        out.append(Violation(field, f"{len(time_limits)} given; at most {len(LIMITED_REASONS)} are allowed"))
-    for i, limit in enumerate(time_limits[: len(LIMITED_REASONS)]):
+    if len(time_limits) > len(LIMITED_BLOCKS):
+        out.append(Violation(field, f"{len(time_limits)} given; at most {len(LIMITED_BLOCKS)} are allowed"))
+    for i, limit in enumerate(time_limits[: len(LIMITED_BLOCKS)]):
         at = f"{field}[{i}]"
         for name, value, allowed in (
-            ("reason", limit.reason, LIMITED_REASONS),
+            ("reason", limit.reason, LIMITED_BLOCKS),
             ("state", limit.state, (JobState.RUNNABLE,)),
             ("action", limit.action, ("CANCEL",)),
         ):
@@ -90,7 +90,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
     texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
     for name in ("name", *texts):
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
-    for kind, (_, high, unit) in _AMOUNT_LIMITS.items():
+    for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
     for field, values, most in (
         ("facts.runtimes", facts.runtimes, limits.HOST_RUNTIMES_MAX),

@@ -24,7 +24,8 @@ from batchyard_controller.core.events import (
     JobTerminated,
 )
 from batchyard_controller.core.jobs.resolution import Submission, propagated_tags, resolve
-from batchyard_controller.core.model.jobs import DefinitionStatus, Dependency, DependencyType, Job, JobDefinition
+from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import DefinitionStatus, Job, JobDefinition, JobKind
 from batchyard_controller.core.model.settings import (
     JobQueue,
     ResourceState,
@@ -33,7 +34,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
 from .checks import quote
-from .job_rules import check_container, refuse
+from .job_rules import check_task, refuse
 from .names import check_annotations
 from .secrecy import require_secrets
 
@@ -58,12 +59,12 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     spec, violations = resolve(submission, _definition_of(world, submission))
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
-        check_container(violations, "container", spec.container, complete=True)
+        check_task(violations, "container", spec.task, complete=True)
         check_annotations(violations, spec.annotations)
     refuse(violations)
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
-    require_secrets(world, spec.container)
+    require_secrets(world, spec.task)
     _check_dependencies(world, submission)
     job = Job(
         id=job_id,
@@ -71,8 +72,9 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         spec=world.intern(spec),
         seq=0,
         created_at_ms=now.wall_ms,
-        array_size=submission.array_size,
-        array_concurrency=submission.array_concurrency,
+        kind=JobKind.ARRAY if submission.array_size else JobKind.SINGLE,
+        size=submission.array_size,
+        concurrency=submission.array_concurrency,
         depends_on=submission.depends_on,
         request_id=submission.request_id,
     )
@@ -103,8 +105,8 @@ def _check_dependencies(world: World, submission: Submission) -> None:
         other = world.jobs.get(JobId(dependency.job_id))
         if other is None:
             raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
-        if dependency.type is DependencyType.N_TO_N and other.array_size != submission.array_size:
-            size = f"an array of {other.array_size}" if other.array_size else "no array"
+        if dependency.type is DependencyType.N_TO_N and other.size != submission.array_size:
+            size = f"an array of {other.size}" if other.size else "no array"
             text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
             raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text)])
 

@@ -81,8 +81,8 @@ def find_tagged(world: World, kind: ResourceKind, name: str) -> Tagged:
 
 
 def _find_job(world: World, name: str) -> Job:
-    parent, index = split_job_id(name)
-    if index is not None:
+    parent, _ = split_job_id(name)
+    if parent != name:
         text = f"{quote(name)} is a child of an array; only the array {parent} has tags"
         raise InvalidArgumentError.from_violations([Violation("name", text)])
     job = world.jobs.get(JobId(name))

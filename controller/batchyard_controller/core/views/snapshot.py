@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchyard.ids import JobId
+from batchyard.ids import JobId, split_job_id, unit_id, unit_order
 from batchyard_controller.core.model.jobs import Job
-from batchyard_controller.core.placement.lines import Unit
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.world.world import World
 
 CLOCK_SLACK_MS = 60_000
@@ -21,14 +21,14 @@ CLOCK_SLACK_MS = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What is watched: single jobs, arrays with their children, or children; of one queue; empty is all."""
+    """What is watched: ids of single jobs, of arrays with their children, or of children; of one queue; empty is all."""
 
-    units: frozenset[tuple[JobId, int | None]] = frozenset()
+    ids: frozenset[JobId] = frozenset()
     queue: str = ""
 
     def has_unit(self, job_id: JobId, index: int | None) -> bool:
         """Say whether a job or child is watched, as far as ids say."""
-        return not self.units or (job_id, None) in self.units or (job_id, index) in self.units
+        return not self.ids or job_id in self.ids or unit_id(job_id, index) in self.ids
 
     def has_queue(self, job: Job) -> bool:
         """Say whether a job's queue is watched."""
@@ -43,26 +43,22 @@ def take_snapshot(world: World, watched: Watched, seen_ms: int | None) -> list[U
     who saw the changes up to the moment *seen_ms*, what has ended since.
     """
     since_ms = None if seen_ms is None else seen_ms - CLOCK_SLACK_MS
-    if watched.units:
-        found = [(world.find_unit(job_id, index), index) for job_id, index in sorted(watched.units, key=_order)]
-        units: list[Unit] = [(job, index) for job, index in found if job is not None]
+    if watched.ids:
+        found = [world.find_unit(*split_job_id(each)) for each in sorted(watched.ids, key=unit_order)]
+        units = [unit for unit in found if unit is not None]
     else:
-        units = [(job, None) for job in world.all_jobs if not job.state.is_final]
-        units += [(job, None) for job in _ended_since(world, since_ms)]
-    shown: dict[tuple[JobId, int | None], Unit] = {}
-    for job, index in units:
-        if not watched.has_queue(job):
+        units = [Unit(job) for job in world.all_jobs if not job.state.is_final]
+        units += [Unit(job) for job in _ended_since(world, since_ms)]
+    shown: dict[JobId, Unit] = {}
+    for unit in units:
+        if not watched.has_queue(unit.job):
             continue
-        if index is None and job.array_size and since_ms is not None:
-            for child in world.children[job.id].ended_since(since_ms):
-                shown[job.id, child] = job, child
-        shown[job.id, index] = job, index
+        if unit.is_parent and since_ms is not None:
+            for index in unit.job.children.ended_since(since_ms):
+                child = Unit(unit.job, index)
+                shown[child.id] = child
+        shown[unit.id] = unit
     return list(shown.values())
-
-
-def _order(unit: tuple[JobId, int | None]) -> tuple[JobId, int]:
-    job_id, index = unit
-    return job_id, -1 if index is None else index
 
 
 def _ended_since(world: World, since_ms: int | None) -> Iterator[Job]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import JobState
+from batchyard_controller.core.model.units import Unit, units_of
 
 from .world import World
 
@@ -21,14 +22,15 @@ def check(world: World) -> None:
     _check_attempts_match_states(world)
     _check_no_host_is_overcommitted(world)
     _check_counts(world)
-    _check_everybody_runnable_stands_in_line(world)
+    _check_exactly_the_runnable_stand_in_line(world)
+    _check_endings(world)
 
 
 def _check_attempts_match_states(world: World) -> None:
     active = {attempt.unit_id for attempt in world.attempts.values()}
     assert len(active) == len(world.attempts), "two live attempts of one job"
     for attempt in world.attempts.values():
-        state = world.state_of(world.jobs[attempt.job_id], attempt.index)
+        state = world.unit_of(attempt).state
         wanted = JobState.RUNNING if attempt.started_at_ms else JobState.STARTING
         assert state is wanted, f"{attempt.id} is live, but its job is {state}"
     units = sum(counts[state] for counts in world.counts.values() for state in (JobState.STARTING, JobState.RUNNING))
@@ -40,7 +42,7 @@ def _check_no_host_is_overcommitted(world: World) -> None:
         used = Resources()
         gpus: Counter[str] = Counter()
         for attempt in host.attempts.values():
-            used += world.jobs[attempt.job_id].spec.container.resources
+            used += world.unit_of(attempt).task.resources
             for gpu in attempt.gpus:
                 gpus[gpu.uuid] += gpu.millis
         assert used == world.fleet.allocated(host_id), (
@@ -54,26 +56,22 @@ def _check_no_host_is_overcommitted(world: World) -> None:
 def _check_counts(world: World) -> None:
     recount: dict[str, Counter[JobState]] = {}
     for job in world.jobs.values():
-        counts = recount.setdefault(job.spec.queue, Counter())
-        if job.array_size:
-            children = world.children[job.id]
-            for index in range(job.array_size):
-                counts[children.state(index)] += 1
-        else:
-            counts[job.state] += 1
+        recount.setdefault(job.spec.queue, Counter()).update(unit.state for unit in units_of(job))
     for queue, counts in recount.items():
         assert counts == +world.counts[queue], f"queue {queue} counts {world.counts[queue]}, has {counts}"
 
 
-def _check_everybody_runnable_stands_in_line(world: World) -> None:
-    waiting: Counter[tuple[str, int | None]] = Counter()
-    for queue in world.queues:
-        for line in world.lines.of_queue(queue):
-            waiting.update((job.id, index) for job, index in line.units())
-    for unit, times in waiting.items():
-        assert times == 1, f"{unit} stands in line {times} times"
+def _check_exactly_the_runnable_stand_in_line(world: World) -> None:
+    waiting = Counter(
+        unit.id for queue in world.by_queue for line in world.lines.of_queue(queue) for unit in line.units()
+    )
+    for unit_id, times in waiting.items():
+        assert times == 1, f"{unit_id} stands in line {times} times"
+    runnable = {unit.id for job in world.jobs.values() for unit in units_of(job) if unit.state is JobState.RUNNABLE}
+    assert runnable == waiting.keys(), f"in line, or RUNNABLE, but not both: {runnable ^ waiting.keys()}"
+
+
+def _check_endings(world: World) -> None:
     for job in world.jobs.values():
-        for index in range(job.array_size) if job.array_size else (None,):
-            stands = (job.id, index) in waiting
-            runnable = world.is_runnable(job, index)
-            assert stands == runnable, f"{job.id}:{index} is {world.state_of(job, index)}, in line: {stands}"
+        for unit in (Unit(job), *units_of(job)):
+            assert (unit.ending is not None) == unit.state.is_final, f"{unit.id} is {unit.state}: {unit.ending}"

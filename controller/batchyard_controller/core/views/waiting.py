@@ -1,0 +1,125 @@
+"""Waiting: why a unit is where it is, in sentences, and what stands against placing it."""
+
+from __future__ import annotations
+
+from batchyard.ids import HostId
+from batchyard.states import JobState
+from batchyard_controller.core.jobs.dependencies import child_standing
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
+from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.placement.explain import explain
+from batchyard_controller.core.placement.refusals import Refusal
+from batchyard_controller.core.world.waiting import shape_of
+from batchyard_controller.core.world.world import World
+
+from . import words
+from .history import live_attempt
+
+
+def refusals(world: World, job: Job) -> tuple[Refusal, ...]:
+    """Return what stands against placing a job now."""
+    queue = world.queues.get(job.spec.queue)
+    if queue is None:
+        return (Refusal(kind="queue", message=f"job queue {job.spec.queue} is gone"),)
+    line = world.lines.find(shape_of(job))
+    if line is not None and line.refusals and line.refused_at == world.fleet.grown:
+        return line.refusals
+    return explain(shape_of(job), _environments(world, queue), world.fleet)
+
+
+def _environments(world: World, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
+    steps = sorted(queue.environment_order, key=lambda s: s.order)
+    return tuple(world.environments[s.compute_environment] for s in steps)
+
+
+def status_reason(world: World, unit: Unit) -> str:
+    """Return AWS's status reason of a unit, or an array's parent: why it ended, or why its queue stands still."""
+    return _blocked_reason(world, unit) if unit.state is JobState.RUNNABLE else words.ending_reason(unit)
+
+
+def _blocked_reason(world: World, unit: Unit) -> str:
+    """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
+    queue = world.queues.get(unit.job.spec.queue)
+    line = world.lines.find(shape_of(unit.job))
+    if queue is None or line is None or not line.refusals or not _is_first(world, unit):
+        return ""
+    block = line.refusals[0].block
+    enabled = [e for e in _environments(world, queue) if e.state is ResourceState.ENABLED]
+    types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
+    return words.blocked(block, tuple(types)) if block is not None else ""
+
+
+def _is_first(world: World, unit: Unit) -> bool:
+    first = world.lines.first_of(unit.job.spec.queue)
+    return first is not None and first[1].id == unit.id
+
+
+def waiting_reason(world: World, unit: Unit) -> str:
+    """Say in one sentence why a unit, or an array's parent, waits; nothing if it does not."""
+    job = unit.job
+    match unit.state:
+        case JobState.RUNNABLE:
+            return "waits for a host: " + "; ".join(r.message for r in refusals(world, job))
+        case JobState.PENDING if job.unmet:
+            return f"waits for {job.unmet} of its {len(job.depends_on)} dependencies"
+        case JobState.PENDING if unit.is_parent:
+            return _array_reason(world, job)
+        case JobState.PENDING if unit.is_child:
+            return _child_reason(world, unit)
+        case _:
+            return ""
+
+
+def _child_reason(world: World, unit: Unit) -> str:
+    others = child_standing(unit.job, unit.child, world.jobs).unmet
+    if others:
+        return f"waits for {', '.join(f'{other.id} ({other.state})' for other in others)}"
+    return f"waits for its turn: at most {unit.job.concurrency} children of the array at once"
+
+
+def _array_reason(world: World, job: Job) -> str:
+    counts = job.children.counts
+    parts = ", ".join(f"{counts[state]} {state}" for state in JobState if counts.get(state))
+    text = f"children: {parts}"
+    if counts.get(JobState.RUNNABLE):
+        text += "; the next waits for a host: " + "; ".join(r.message for r in refusals(world, job))
+    return text
+
+
+def waits_for_host(unit: Unit) -> bool:
+    """Say whether a unit, or any child of an array, waits for nothing but a host."""
+    if unit.is_parent:
+        return unit.job.children.count(JobState.RUNNABLE) > 0
+    return unit.state is JobState.RUNNABLE
+
+
+def summary(world: World, unit: Unit) -> str:
+    """Say in one sentence where a unit is, and why."""
+    state = unit.state
+    live = live_attempt(world, unit)
+    if live is not None:
+        return f"{state.lower()} on host {host_name(world, live.host_id)}, attempt {live.number}"
+    if state.is_final:
+        reason = words.ending_reason(unit)
+        return f"ended {state}" + (f": {reason}" if reason else "")
+    return waiting_reason(world, unit) or f"is {state}"
+
+
+def host_name(world: World, host_id: str) -> str:
+    """Return what a host is called, its id if it is no longer known."""
+    host = world.hosts.get(HostId(host_id))
+    return host.record.facts.name if host is not None else host_id
+
+
+def eligible_hosts(world: World, job: Job) -> int:
+    """Return how many hosts could ever take a job as far as their kind, runtimes and operators say, and work now."""
+    queue = world.queues.get(job.spec.queue)
+    if queue is None:
+        return 0
+    shape = shape_of(job)
+    rows: set[int] = set()
+    for environment in _environments(world, queue):
+        mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable
+        rows.update(mask.nonzero()[0].tolist())
+    return len(rows)

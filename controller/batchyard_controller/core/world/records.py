@@ -1,0 +1,234 @@
+"""
+Records: every change of what is stored, each with its note in the ledger.
+
+Nobody else writes into the ledger or changes a stored fact, so whoever changes one
+cannot forget to have it written. What is gone from the world is deleted from the
+store. What follows from stored facts (states that are not final, lines, counts) is
+not stored and does not come by here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from batchyard.ids import HostId, JobId
+from batchyard.states import JobState
+from batchyard_controller.core.jobs import lifecycle
+from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import CHUNK, RestEnd
+from batchyard_controller.core.model.endings import Ending
+from batchyard_controller.core.model.hosts import Host, HostFacts, HostRecord
+from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Pairs
+
+from .world import World
+
+# Settings, secrets, hosts ---------------------------------------------------------
+
+
+def keep_environment(world: World, environment: ComputeEnvironment) -> None:
+    """Keep a new or changed compute environment."""
+    world.environments[environment.name] = environment
+    _note_alone(world, "environment", environment.name)
+
+
+def drop_environment(world: World, name: str) -> None:
+    """Forget a compute environment."""
+    del world.environments[name]
+    _note_alone(world, "environment", name)
+
+
+def keep_queue(world: World, queue: JobQueue) -> None:
+    """Keep a new or changed job queue."""
+    world.queues[queue.name] = queue
+    _note_alone(world, "queue", queue.name)
+
+
+def drop_queue(world: World, name: str) -> None:
+    """Forget a job queue."""
+    del world.queues[name]
+    _note_alone(world, "queue", name)
+
+
+def keep_definition(world: World, definition: JobDefinition) -> None:
+    """Keep the next revision of a job definition, or a changed one."""
+    revisions = world.definitions.setdefault(definition.name, [])
+    revisions[definition.revision - 1 :] = [definition, *revisions[definition.revision :]]
+    _note_alone(world, "definition", definition.key)
+
+
+def keep_secret(world: World, secret: StoredSecret) -> None:
+    """Keep a new or changed secret."""
+    world.secrets[secret.name] = secret
+    _note_alone(world, "secret", secret.name)
+
+
+def drop_secret(world: World, name: str) -> None:
+    """Forget a secret."""
+    del world.secrets[name]
+    _note_alone(world, "secret", name)
+
+
+def keep_access_key(world: World, access_key: AccessKey) -> None:
+    """Keep a new access key."""
+    world.access_keys[access_key.id] = access_key
+    _note_alone(world, "access_key", access_key.id)
+
+
+def drop_access_key(world: World, key_id: str) -> None:
+    """Forget an access key."""
+    del world.access_keys[key_id]
+    _note_alone(world, "access_key", key_id)
+
+
+def add_host(world: World, host_id: HostId, facts: HostFacts) -> Host:
+    """Keep a host that was never seen before."""
+    host = world.hosts[host_id] = Host(record=HostRecord(id=host_id, facts=facts))
+    _note_alone(world, "host", host_id)
+    return host
+
+
+def change_host(world: World, host: Host, record: HostRecord) -> None:
+    """Keep what changed of a host."""
+    if record != host.record:
+        host.record = record
+        _note_alone(world, "host", record.id)
+        world.refresh_host(host)
+
+
+def _note_alone(world: World, kind: str, name: str) -> None:
+    world.ledger.note(f"{kind}/{name}", kind, name)
+
+
+# Jobs -----------------------------------------------------------------------------
+
+
+def add_job(world: World, job: Job) -> None:
+    """Keep a new job, at the end of the order of submission."""
+    job.seq = world.last_seq + 1
+    world.index_job(job)
+    world.count(job.spec.queue, None, JobState.SUBMITTED, job.size or 1)
+    world.ledger.note(job.id, "job", job.id)
+
+
+def set_tags(world: World, job: Job, tags: Pairs) -> None:
+    """Keep a job's changed tags; they are part of what is stored at its submission."""
+    job.spec = world.intern(replace(job.spec, tags=tags))
+    world.ledger.note(job.id, "job", job.id)
+
+
+def forget_job(world: World, job: Job) -> None:
+    """Drop all that is known of a job that has ended; its records are deleted after it, one group a chunk."""
+    world.unindex_job(job)
+    for kind in ("job", "state"):
+        world.ledger.note(job.id, kind, job.id)
+    for number in job.children.chunks:
+        _note_unit(world, Unit(job, number * CHUNK))
+
+
+def sweep(world: World, job_ids: set[JobId], chunks: list[tuple[JobId, int]]) -> None:
+    """Have records deleted that jobs left behind which were only half forgotten."""
+    for job_id in job_ids:
+        world.ledger.note(job_id, "state", job_id)
+    for job_id, number in chunks:
+        group = f"{job_id}/{number}"
+        world.ledger.note(group, "children", group)
+
+
+def set_cancelled(world: World, job: Job) -> None:
+    """Keep that someone cancelled a job, or what waits of an array."""
+    job.is_cancelled = True
+    _note_unit(world, Unit(job))
+
+
+def ask_to_stop(world: World, unit: Unit, reason: str) -> None:
+    """Keep that someone asked to stop a unit, or an array; the first reason stays."""
+    unit.set_terminate_reason(reason)
+    _note_unit(world, unit)
+
+
+def note_children(world: World, job: Job, numbers: Iterable[int]) -> None:
+    """Keep a record of the children of these chunks, so that they are not of the rest."""
+    for number in job.children.note(numbers):
+        _note_unit(world, Unit(job, number * CHUNK))
+
+
+def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int) -> JobState:
+    """Move a unit, or an array's parent, to its final state; return the one it left."""
+    before = lifecycle.end(unit, ending, at_ms)
+    if not unit.is_child:
+        world.ended.append(unit.job)
+    _note_unit(world, unit)
+    return before
+
+
+def end_rest(world: World, job: Job, rest_end: RestEnd) -> JobState:
+    """End every child that nothing was ever noted of; return the state they left."""
+    before = lifecycle.end_rest(job, rest_end)
+    _note_unit(world, Unit(job))
+    for number, chunk in job.children.chunks.items():
+        if chunk.is_blank:  # its children are not of the rest, which only a record of them tells
+            _note_unit(world, Unit(job, number * CHUNK))
+    return before
+
+
+def _note_unit(world: World, unit: Unit) -> None:
+    """Note that what is stored of a unit, its live attempt apart, has changed."""
+    if unit.is_child:
+        world.ledger.note(unit.group, "children", unit.group)
+    else:
+        world.ledger.note(unit.group, "state", unit.group)
+
+
+# Attempts -------------------------------------------------------------------------
+
+
+def claim(world: World, attempt: Attempt) -> None:
+    """Hold a host's resources for a new attempt."""
+    restore_attempt(world, attempt)
+    _note_attempt(world, attempt)
+
+
+def restore_attempt(world: World, attempt: Attempt) -> None:
+    """Hold a host's resources again for an attempt that is stored."""
+    world.attempts[attempt.id] = attempt
+    world.hosts[attempt.host_id].attempts[attempt.id] = attempt
+    resources = world.unit_of(attempt).task.resources
+    world.fleet.claim(attempt.host_id, resources, attempt.gpus, attempt.compute_environment)
+
+
+def start_attempt(world: World, attempt: Attempt, started_at_ms: int) -> None:
+    """Keep when an attempt came to run, and with the first one, when its array did."""
+    attempt.started_at_ms = started_at_ms
+    _note_attempt(world, attempt)
+    unit = world.unit_of(attempt)
+    if unit.is_child and not unit.job.started_at_ms:
+        unit.job.started_at_ms = started_at_ms
+        _note_unit(world, Unit(unit.job))
+
+
+def stop_attempt(world: World, attempt: Attempt, reason: str) -> None:
+    """Keep that an attempt is to stop; the first reason stays."""
+    if not attempt.terminate_reason:
+        attempt.terminate_reason = reason
+        _note_attempt(world, attempt)
+
+
+def end_attempt(world: World, attempt: Attempt, ended: EndedAttempt) -> None:
+    """Give back what an attempt held, and keep how it ended."""
+    unit = world.unit_of(attempt)
+    del world.attempts[attempt.id]
+    del world.hosts[attempt.host_id].attempts[attempt.id]
+    world.fleet.release(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
+    world.wants_plan = True
+    unit.record_end(ended)
+    _note_attempt(world, attempt)
+    _note_unit(world, unit)
+
+
+def _note_attempt(world: World, attempt: Attempt) -> None:
+    world.ledger.note(world.unit_of(attempt).group, "attempt", attempt.id)
