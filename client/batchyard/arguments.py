@@ -14,7 +14,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from batchyard import resources, wording
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1.job_definition_pb2 import (
     ContainerProperties,
     EvaluateOnExit,
@@ -30,9 +30,9 @@ M = TypeVar("M", bound=Message)
 _EXIT_CONDITIONS = {"exit-code": "on_exit_code", "reason": "on_reason", "status-reason": "on_status_reason"}
 
 
-def refuse(field: str, message: str) -> InvalidArgumentError:
+def refuse(field: str, message: str, reason: Reason = Reason.WRONG_TYPE) -> InvalidArgumentError:
     """Return the error for one broken rule of one argument."""
-    return InvalidArgumentError.from_violations([Violation(field, message)])
+    return InvalidArgumentError.from_violations([Violation(field, message, reason)])
 
 
 def text(field: str, value: object) -> str:
@@ -42,7 +42,7 @@ def text(field: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise refuse(field, f"is not valid UTF-8: {value!a}") from None
+        raise refuse(field, f"is not valid UTF-8: {value!a}", Reason.BAD_CHARACTERS) from None
     return value
 
 
@@ -82,7 +82,7 @@ def integer(field: str, value: object, *, bits: int = 64) -> int:
         raise refuse(field, f"must be an int, not {_type(value)}")
     bound = 1 << bits - 1
     if not -bound <= value < bound:
-        raise refuse(field, f"must be from {-bound} to {bound - 1}")
+        raise refuse(field, f"must be from {-bound} to {bound - 1}", Reason.OUT_OF_RANGE)
     return value
 
 
@@ -91,7 +91,7 @@ def seconds(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse(field, f"must be a number of seconds, not {_type(value)}")
     if not 0 < value < float("inf"):
-        raise refuse(field, f"must be more than 0 and finite, not {value}")
+        raise refuse(field, f"must be more than 0 and finite, not {value}", Reason.OUT_OF_RANGE)
     return float(value)
 
 
@@ -116,7 +116,7 @@ def amount(field: str, value: float | str) -> int:
     try:
         return integer(field, resources.parse_millis(str(value)))
     except (ValueError, ArithmeticError) as err:
-        raise refuse(field, str(err)) from None
+        raise refuse(field, str(err), Reason.MALFORMED) from None
 
 
 def size(field: str, value: int | str) -> int:
@@ -128,7 +128,7 @@ def size(field: str, value: int | str) -> int:
     try:
         return integer(field, resources.parse_mib(value))
     except (ValueError, ArithmeticError) as err:
-        raise refuse(field, str(err)) from None
+        raise refuse(field, str(err), Reason.MALFORMED) from None
 
 
 def container(
@@ -220,7 +220,9 @@ def retry_strategy(
         asked = rules or made_up
         return RetryStrategy(evaluate_on_exit=rules, infrastructure_retries=made_up) if asked else None
     if integer("attempts", attempts, bits=32) == 0:
-        raise refuse("attempts", "must be at least 1: on the wire, 0 is no number of attempts at all")
+        raise refuse(
+            "attempts", "must be at least 1: on the wire, 0 is no number of attempts at all", Reason.OUT_OF_RANGE
+        )
     return RetryStrategy(attempts=attempts, evaluate_on_exit=rules, infrastructure_retries=made_up)
 
 
@@ -234,7 +236,7 @@ def exit_rule(field: str, value: str) -> EvaluateOnExit:
         kind, _, pattern = condition.partition("=")
         if kind not in _EXIT_CONDITIONS or not pattern:
             allowed = ", ".join(_EXIT_CONDITIONS)
-            raise refuse(field, f"{condition!r} is not KIND=PATTERN, with a kind of {allowed}")
+            raise refuse(field, f"{condition!r} is not KIND=PATTERN, with a kind of {allowed}", Reason.MALFORMED)
         setattr(rule, _EXIT_CONDITIONS[kind], pattern)
     return rule
 

@@ -15,11 +15,100 @@ Every error Batchyard raises on purpose.
 
 The same classes are raised by the controller and, rebuilt from the answer's
 ``google.rpc`` details, by the SDK. This module knows no gRPC.
+
+Law: a text is for people and may change; a program asks for the reason. The table
+of reasons, and which metadata each brings: docs/errors.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """What was wrong, for programs: of an error, or of one field of a request."""
+
+    # Of errors that have no closer one, by class.
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    REFUSED = "REFUSED"
+    UNAVAILABLE = "UNAVAILABLE"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    INTERNAL = "INTERNAL"
+
+    # Of InvalidArgumentError, where no field is at fault.
+    NO_HELLO = "NO_HELLO"
+
+    # Of NotFoundError.
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    DEPENDENCY_NOT_FOUND = "DEPENDENCY_NOT_FOUND"
+    ATTEMPT_NOT_FOUND = "ATTEMPT_NOT_FOUND"
+    LOG_NOT_FOUND = "LOG_NOT_FOUND"
+    JOB_QUEUE_NOT_FOUND = "JOB_QUEUE_NOT_FOUND"
+    JOB_DEFINITION_NOT_FOUND = "JOB_DEFINITION_NOT_FOUND"
+    COMPUTE_ENVIRONMENT_NOT_FOUND = "COMPUTE_ENVIRONMENT_NOT_FOUND"
+    HOST_NOT_FOUND = "HOST_NOT_FOUND"
+    SECRET_NOT_FOUND = "SECRET_NOT_FOUND"  # noqa: S105  # a word
+    ACCESS_KEY_NOT_FOUND = "ACCESS_KEY_NOT_FOUND"
+
+    # Of AlreadyExistsError.
+    JOB_QUEUE_EXISTS = "JOB_QUEUE_EXISTS"
+    COMPUTE_ENVIRONMENT_EXISTS = "COMPUTE_ENVIRONMENT_EXISTS"
+    HOST_NAME_TAKEN = "HOST_NAME_TAKEN"
+
+    # Of FailedPreconditionError.
+    JOB_QUEUE_DISABLED = "JOB_QUEUE_DISABLED"
+    JOB_QUEUE_ENABLED = "JOB_QUEUE_ENABLED"
+    COMPUTE_ENVIRONMENT_ENABLED = "COMPUTE_ENVIRONMENT_ENABLED"
+    COMPUTE_ENVIRONMENT_IN_USE = "COMPUTE_ENVIRONMENT_IN_USE"
+    JOB_IS_ARRAY = "JOB_IS_ARRAY"
+    JOB_NOT_STARTED = "JOB_NOT_STARTED"
+    JOB_NEVER_RAN = "JOB_NEVER_RAN"
+    ATTEMPT_NOT_CLAIMED = "ATTEMPT_NOT_CLAIMED"
+    NO_ENCRYPTION_KEY = "NO_ENCRYPTION_KEY"
+    ENCRYPTION_KEY_MISSING = "ENCRYPTION_KEY_MISSING"
+    ENCRYPTED_VALUE_BROKEN = "ENCRYPTED_VALUE_BROKEN"
+
+    # Of ResourceExhaustedError.
+    TOO_MANY_JOB_QUEUES = "TOO_MANY_JOB_QUEUES"
+    TOO_MANY_COMPUTE_ENVIRONMENTS = "TOO_MANY_COMPUTE_ENVIRONMENTS"
+    TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
+    TOO_MANY_ACCESS_KEYS = "TOO_MANY_ACCESS_KEYS"
+
+    # Of UnavailableError.
+    CONTROLLER_UNREACHABLE = "CONTROLLER_UNREACHABLE"
+    CONNECTION_BROKEN = "CONNECTION_BROKEN"
+    NOT_LEADING = "NOT_LEADING"
+    LEADERSHIP_LOST = "LEADERSHIP_LOST"
+    HOST_DISCONNECTED = "HOST_DISCONNECTED"
+    HOST_SILENT = "HOST_SILENT"
+
+    # Of violations.
+    INVALID_VALUE = "INVALID_VALUE"
+    REQUIRED = "REQUIRED"
+    WRONG_TYPE = "WRONG_TYPE"
+    MALFORMED = "MALFORMED"
+    BAD_CHARACTERS = "BAD_CHARACTERS"
+    UNKNOWN_VALUE = "UNKNOWN_VALUE"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    TOO_LONG = "TOO_LONG"
+    TOO_MANY = "TOO_MANY"
+    DUPLICATE = "DUPLICATE"
+    CONFLICT = "CONFLICT"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    UNKNOWN_PAGE_TOKEN = "UNKNOWN_PAGE_TOKEN"  # noqa: S105  # a word
+    ARRAY_SIZES_DIFFER = "ARRAY_SIZES_DIFFER"
+    PARAMETER_MISSING = "PARAMETER_MISSING"
+    OVERRIDES_TOO_LONG = "OVERRIDES_TOO_LONG"
+    NO_FAIR_SHARE = "NO_FAIR_SHARE"
+    MORE_VIOLATIONS = "MORE_VIOLATIONS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +119,62 @@ class Violation:
     Attributes:
         field: Path of the field, such as ``container.image``.
         message: What was wrong: the rule, the value and the limit.
+        reason: The same for programs: a `Reason`, or a word that only a newer
+            controller knows.
     """
 
     field: str
     message: str
+    reason: str = Reason.INVALID_VALUE
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
 
 
 class BatchyardError(Exception):
-    """Root of all errors raised on purpose."""
+    """
+    Root of all errors raised on purpose.
+
+    Attributes:
+        reason: What was wrong: a `Reason`, by default the class's, or a word that only
+            a newer controller knows.
+        metadata: Which, and how much: values by name; docs/errors.md says which
+            reason brings which.
+    """
+
+    default_reason: ClassVar[Reason] = Reason.INTERNAL
+
+    def __init__(self, message: str, *, reason: str | None = None, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reason: str = reason or self.default_reason
+        self.metadata = dict(metadata or {})
 
 
 class RequestError(BatchyardError):
     """The request is at fault; repeating it unchanged fails again."""
 
+    default_reason = Reason.REFUSED
+
 
 class InvalidArgumentError(RequestError):
-    """One or more fields break a rule."""
+    """
+    One or more fields break a rule.
 
-    def __init__(self, message: str, violations: tuple[Violation, ...] = ()) -> None:
-        super().__init__(message)
+    Attributes:
+        violations: The broken rules, each with a reason of its own.
+    """
+
+    default_reason = Reason.INVALID_ARGUMENT
+
+    def __init__(
+        self,
+        message: str,
+        violations: tuple[Violation, ...] = (),
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
         self.violations = violations
 
     @classmethod
@@ -63,17 +186,25 @@ class InvalidArgumentError(RequestError):
 class NotFoundError(RequestError):
     """The named thing does not exist."""
 
+    default_reason = Reason.NOT_FOUND
+
 
 class AlreadyExistsError(RequestError):
     """The name is taken."""
+
+    default_reason = Reason.ALREADY_EXISTS
 
 
 class FailedPreconditionError(RequestError):
     """The thing is not in a state in which this can be done."""
 
+    default_reason = Reason.FAILED_PRECONDITION
+
 
 class ResourceExhaustedError(RequestError):
     """A limit of the controller is reached; try again later."""
+
+    default_reason = Reason.RESOURCE_EXHAUSTED
 
 
 class WorldError(BatchyardError):
@@ -83,9 +214,13 @@ class WorldError(BatchyardError):
 class UnavailableError(WorldError):
     """The controller cannot be reached, or it has no leader now."""
 
+    default_reason = Reason.UNAVAILABLE
+
 
 class DeadlineExceededError(WorldError):
     """No answer came in time; whether the request took effect is unknown."""
+
+    default_reason = Reason.DEADLINE_EXCEEDED
 
 
 class InternalError(WorldError):

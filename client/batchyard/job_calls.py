@@ -16,7 +16,7 @@ import grpc.aio
 
 from batchyard import arguments, wording
 from batchyard.connection import Connection
-from batchyard.errors import DeadlineExceededError, NotFoundError
+from batchyard.errors import DeadlineExceededError, NotFoundError, Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit
 
@@ -371,7 +371,8 @@ class JobCalls:
         jobs = {job.id: job for job in await self._describe(ids, retry=retry)}
         missing = [job_id for job_id in ids if job_id not in jobs]
         if missing:
-            raise NotFoundError(f"no such job: {', '.join(missing)}")
+            text = f"no such job: {', '.join(missing)}"
+            raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": missing[0]})
         return [jobs[job_id] for job_id in ids]
 
     async def _until_final(self, ids: list[str], waiting: set[str], on_event: Callable[[pb.JobEvent], None]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 
 from batchyard import arguments
 from batchyard.connection import Connection
+from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as key_pb
 from batchyard.v1 import secret_pb2 as pb
 
@@ -107,5 +108,5 @@ class SecretCalls:
 def _hidden(field: str, value: str) -> str:
     """Return a text that can be sent, or refuse it without repeating it."""
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        raise arguments.refuse(field, "is not valid UTF-8")
+        raise arguments.refuse(field, "is not valid UTF-8", Reason.BAD_CHARACTERS)
     return arguments.text(field, value)

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 
 DEFAULT_ADDRESS = "127.0.0.1:8470"
 DEFAULT_PORT = 8470
@@ -130,7 +130,7 @@ def parse_address(address: str) -> str:
     is_host = bool(host) and host.isascii() and host.isprintable() and not set(host) & set(" /?#@,")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not is_port or not is_host or (":" in host and not is_bracketed):
-        violation = Violation("address", f"must be host:port or unix:/path, not {address!r}")
+        violation = Violation("address", f"must be host:port or unix:/path, not {address!r}", Reason.MALFORMED)
         raise InvalidArgumentError.from_violations([violation])
     return f"{host}:{port}"
 
@@ -175,10 +175,11 @@ def _seconds(key: str, value: object) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise InvalidArgumentError.from_violations([Violation(key, f"must be a number of seconds, not {value!r}")])
+        text = f"must be a number of seconds, not {value!r}"
+        raise InvalidArgumentError.from_violations([Violation(key, text, Reason.MALFORMED)])
     return seconds
 
 
 def _broken(path: Path, where: str, message: str) -> InvalidArgumentError:
     place = f"{path}: {where}" if where else str(path)
-    return InvalidArgumentError.from_violations([Violation(place, message)])
+    return InvalidArgumentError.from_violations([Violation(place, message, Reason.MALFORMED)])

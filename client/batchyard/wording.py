@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.states import JobState
 from batchyard.v1.job_pb2 import JobState as WireJobState
 
@@ -59,7 +59,7 @@ def number(enum: Enum, field: str, text: str) -> int:
         value = enum.DESCRIPTOR.values_by_name.get(name)
         if value is not None and value.number:
             return int(value.number)
-    violation = Violation(field, f"must be one of {', '.join(words(enum))}, not {text!r}")
+    violation = Violation(field, f"must be one of {', '.join(words(enum))}, not {text!r}", Reason.UNKNOWN_VALUE)
     raise InvalidArgumentError.from_violations([violation])
 
 

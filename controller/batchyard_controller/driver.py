@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from batchyard.errors import UnavailableError
+from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import Command
 from batchyard_controller.core.events import Event, Planned, Ticked
 from batchyard_controller.core.model.values import Instant
@@ -131,7 +131,7 @@ class Driver:
 
     def _enlist(self) -> None:
         if self._ended:
-            raise UnavailableError("this controller does not lead now; try again")
+            raise UnavailableError("this controller does not lead now; try again", reason=Reason.NOT_LEADING)
         self._wake.set()
 
     async def run(self) -> None:
@@ -235,4 +235,5 @@ class Driver:
         waiting += [answer for answer, _ in self._turn.answers]
         for answer in waiting:
             if not answer.done():
-                answer.set_exception(UnavailableError("this controller stopped leading; try again"))
+                text = "this controller stopped leading; try again"
+                answer.set_exception(UnavailableError(text, reason=Reason.LEADERSHIP_LOST))

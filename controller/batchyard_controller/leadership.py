@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from batchyard.errors import UnavailableError
+from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import restore
@@ -47,7 +47,7 @@ class Leadership:
             UnavailableError: there is none now.
         """
         if self._driver is None:
-            raise UnavailableError("this controller does not lead now; try again")
+            raise UnavailableError("this controller does not lead now; try again", reason=Reason.NOT_LEADING)
         return self._driver
 
     @property

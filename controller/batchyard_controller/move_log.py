@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections import deque
 
-from batchyard.errors import UnavailableError
+from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import PublishMove
 
 KEPT_MAX = 100_000
@@ -85,7 +85,7 @@ class MoveLog:
         """
         while self._last <= number:
             if self._closed:
-                raise UnavailableError("this controller stopped leading; try again")
+                raise UnavailableError("this controller stopped leading; try again", reason=Reason.LEADERSHIP_LOST)
             await self._news.wait()
 
     def close(self) -> None:

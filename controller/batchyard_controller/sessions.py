@@ -20,6 +20,7 @@ from batchyard.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    Reason,
     RequestError,
     UnavailableError,
     Violation,
@@ -87,7 +88,8 @@ class _Session:
             async with asyncio.timeout(LOG_ANSWER_S):
                 return await future
         except TimeoutError:
-            raise UnavailableError(f"host {self.host_id} did not answer a log read within {LOG_ANSWER_S} s") from None
+            text = f"host {self.host_id} did not answer a log read within {LOG_ANSWER_S} s"
+            raise UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": self.host_id}) from None
         finally:
             del self._reads[read.read_id]
 
@@ -109,7 +111,8 @@ class _Session:
             task.cancel()
         for future in self._reads.values():
             if not future.done():
-                future.set_exception(UnavailableError(f"host {self.host_id} lost its connection"))
+                text = f"host {self.host_id} lost its connection"
+                future.set_exception(_disconnected(self.host_id, text))
 
 
 class Sessions(rpc.AgentServiceServicer):
@@ -151,7 +154,7 @@ class Sessions(rpc.AgentServiceServicer):
         first = await anext(request_iterator, None)
         hello = await _check_hello(driver, first)
         if self._leadership.driver is not driver:
-            raise UnavailableError("another term began meanwhile; try again")
+            raise UnavailableError("another term began meanwhile; try again", reason=Reason.NOT_LEADING)
         session = self._begin(driver, hello)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
@@ -258,7 +261,7 @@ class Sessions(rpc.AgentServiceServicer):
         """
         session = self._sessions.get(HostId(host_id))
         if session is None:
-            raise UnavailableError(f"host {host_id} is not connected; its logs cannot be read now")
+            raise _disconnected(host_id, f"host {host_id} is not connected; its logs cannot be read now")
         read = pb.LogRead(
             attempt_id=attempt_id,
             offset=offset,
@@ -268,20 +271,27 @@ class Sessions(rpc.AgentServiceServicer):
         )
         piece = await session.read_log(read)
         if piece.error:
-            raise NotFoundError(f"log of {attempt_id}: {piece.error}")
+            text = f"log of {attempt_id}: {piece.error}"
+            raise NotFoundError(text, reason=Reason.LOG_NOT_FOUND, metadata={"attempt_id": attempt_id})
         return piece
+
+
+def _disconnected(host_id: str, text: str) -> UnavailableError:
+    return UnavailableError(text, reason=Reason.HOST_DISCONNECTED, metadata={"host_id": host_id})
 
 
 async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.Hello:
     """Check an agent's first words."""
     if first is None or not first.HasField("hello"):
-        raise InvalidArgumentError("the first message of a session must be a hello")
+        raise InvalidArgumentError("the first message of a session must be a hello", reason=Reason.NO_HELLO)
     hello = first.hello
     if not is_uuid(hello.host_id):
-        raise InvalidArgumentError.from_violations([Violation("hello.host_id", f"{hello.host_id!r} is no UUID")])
+        text = f"{hello.host_id!r} is no UUID"
+        raise InvalidArgumentError.from_violations([Violation("hello.host_id", text, Reason.MALFORMED)])
     name = hello.facts.name
     if not 1 <= len(name) <= 253 or not name.isprintable():
-        raise InvalidArgumentError.from_violations([Violation("hello.facts.name", f"{name!r} is no host name")])
+        text = f"{name!r} is no host name"
+        raise InvalidArgumentError.from_violations([Violation("hello.facts.name", text, Reason.MALFORMED)])
 
     def look(world: World) -> bool:
         return any(
@@ -290,7 +300,8 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
         )
 
     if await driver.read(look):
-        raise AlreadyExistsError(f"another host named {name} is connected; give this one another --name")
+        text = f"another host named {name} is connected; give this one another --name"
+        raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
     return hello
 
 
@@ -304,7 +315,11 @@ def _secrets_of(world: World, host_id: HostId, attempt_id: AttemptId) -> list[tu
     """
     attempt = world.attempts.get(attempt_id)
     if attempt is None or attempt.host_id != host_id:
-        raise FailedPreconditionError("the attempt is not one that this host is to run")
+        raise FailedPreconditionError(
+            "the attempt is not one that this host is to run",
+            reason=Reason.ATTEMPT_NOT_CLAIMED,
+            metadata={"host_id": host_id, "attempt_id": attempt_id},
+        )
     containers = world.unit_of(attempt).task.containers
     wanted = [secret for container in containers for secret in container.secrets]
     return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]

@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from batchyard.errors import FailedPreconditionError
+from batchyard.errors import FailedPreconditionError, Reason
 from batchyard_controller.core.model.secrets import Sealed
 
 from .store.keys import key_of
@@ -56,7 +56,7 @@ class Vault:
         """
         key_id = self._sealing
         if key_id is None:
-            raise FailedPreconditionError(NO_KEYS)
+            raise FailedPreconditionError(NO_KEYS, reason=Reason.NO_ENCRYPTION_KEY)
         nonce = secrets.token_bytes(NONCE_BYTES)
         ciphertext = self._ciphers[key_id].encrypt(nonce, value.encode(), _bound_to(kind, name, key_id))
         return Sealed(key_id=key_id, nonce=nonce, ciphertext=ciphertext)
@@ -69,16 +69,20 @@ class Vault:
             FailedPreconditionError: its key is missing or another one, or the record was changed.
         """
         if self._sealing is None:
-            raise FailedPreconditionError(NO_KEYS)
+            raise FailedPreconditionError(NO_KEYS, reason=Reason.NO_ENCRYPTION_KEY)
         cipher = self._ciphers.get(sealed.key_id)
         what = f"{kind.replace('_', ' ')} {name}"
         if cipher is None:
-            raise FailedPreconditionError(f"{what} is encrypted with key {sealed.key_id}, which is not in the key file")
+            text = f"{what} is encrypted with key {sealed.key_id}, which is not in the key file"
+            raise FailedPreconditionError(
+                text, reason=Reason.ENCRYPTION_KEY_MISSING, metadata={"key_id": sealed.key_id}
+            )
         try:
             return cipher.decrypt(sealed.nonce, sealed.ciphertext, _bound_to(kind, name, sealed.key_id)).decode()
         except (InvalidTag, ValueError):  # ValueError: a nonce of an impossible length
             text = f"{what} does not open with key {sealed.key_id}: the key is another one, or the record was changed"
-            raise FailedPreconditionError(text) from None
+            metadata = {"key_id": sealed.key_id}
+            raise FailedPreconditionError(text, reason=Reason.ENCRYPTED_VALUE_BROKEN, metadata=metadata) from None
 
 
 def _bound_to(kind: str, name: str, key_id: str) -> bytes:

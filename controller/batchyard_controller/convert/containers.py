@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1 import (
     job_definition_pb2,
 )
@@ -192,7 +192,7 @@ def definition(message: job_definition_pb2.RegisterJobDefinitionRequest, now_ms:
     type_ = enum_value(wrapper, "JOB_DEFINITION_TYPE_", DefinitionType, message.type, default, "type")
     if type_ is not DefinitionType.CONTAINER:
         text = f"{type_.name} is not supported yet, only CONTAINER is"
-        raise InvalidArgumentError.from_violations([Violation("type", text)])
+        raise InvalidArgumentError.from_violations([Violation("type", text, Reason.NOT_SUPPORTED)])
     return JobDefinition(
         name=message.name,
         revision=0,

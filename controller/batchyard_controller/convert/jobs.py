@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.resources import RESOURCE_KINDS
 from batchyard.states import JobState
 from batchyard.v1 import (
@@ -38,7 +38,8 @@ def job_states(numbers: Iterable[int]) -> frozenset[JobState]:
     wanted = list(numbers)
     for number in wanted:
         if number not in _STATES:
-            raise InvalidArgumentError.from_violations([Violation("states", f"{number} is no job state")])
+            text = f"{number} is no job state"
+            raise InvalidArgumentError.from_violations([Violation("states", text, Reason.UNKNOWN_VALUE)])
     return frozenset(_STATES[number] for number in wanted)
 
 
@@ -49,9 +50,8 @@ def submission(message: job_pb2.SubmitJobRequest) -> Submission:
     dependencies = []
     for i, dependency in enumerate(message.depends_on):
         if dependency.type not in _DEPENDENCY_TYPES:
-            raise InvalidArgumentError.from_violations(
-                [Violation(f"depends_on[{i}].type", f"{dependency.type} is no dependency type")]
-            )
+            text = f"{dependency.type} is no dependency type"
+            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}].type", text, Reason.UNKNOWN_VALUE)])
         type_ = _DEPENDENCY_TYPES[dependency.type]
         dependencies.append(Dependency(job_id=dependency.job_id, type=type_))
     return Submission(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.resources import RESOURCE_KINDS, Resources
 from batchyard.v1 import (
     resources_pb2,
@@ -31,7 +31,7 @@ def check_describe(field: str, names: list[str]) -> None:
     """
     if not names or len(names) > limits.DESCRIBE_MAX:
         text = f"{len(names)} given; 1 to {limits.DESCRIBE_MAX} are allowed"
-        raise InvalidArgumentError.from_violations([Violation(field, text)])
+        raise InvalidArgumentError.from_violations([Violation(field, text, Reason.OUT_OF_RANGE)])
 
 
 def enum_value(wrapper: Any, prefix: str, type_: type[E], value: int, default: E | None, field: str) -> E:
@@ -42,7 +42,8 @@ def enum_value(wrapper: Any, prefix: str, type_: type[E], value: int, default: E
     if value not in names:
         allowed = ", ".join(n.removeprefix(prefix) for n in names.values())
         text = f"{value} is not one of {allowed}" if value else f"is required, one of {allowed}"
-        raise InvalidArgumentError.from_violations([Violation(field, text)])
+        reason = Reason.UNKNOWN_VALUE if value else Reason.REQUIRED
+        raise InvalidArgumentError.from_violations([Violation(field, text, reason)])
     return type_[names[value].removeprefix(prefix)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard.v1 import job_definition_pb2_grpc as rpc
 from batchyard_controller.convert.containers import definition, definition_message, definition_status
@@ -38,7 +38,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     check_name(out, "name", definition.name)
     if size_bytes > limits.DEFINITION_BYTES_MAX:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
-        out.append(Violation("job_definition", text))
+        out.append(Violation("job_definition", text, Reason.TOO_LONG))
     check_task(out, "container", definition.task, complete=False)
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
@@ -49,7 +49,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     for i, capability in enumerate(definition.platform_capabilities):
         if capability not in PLATFORM_CAPABILITIES:
             text = f"{quote(capability)} is not one of {', '.join(PLATFORM_CAPABILITIES)}"
-            out.append(Violation(f"platform_capabilities[{i}]", text))
+            out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
             break
     check_annotations(out, definition.annotations)
     return out

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from batchyard.errors import FailedPreconditionError, NotFoundError, Violation
+from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
 from batchyard.ids import JobId, attempt_id, split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
@@ -105,7 +105,8 @@ class Jobs(rpc.JobServiceServicer):
             if found is not None:
                 return found
             if not request.follow:
-                raise FailedPreconditionError(f"job {request.job_id} has not started; there is no log yet")
+                text = f"job {request.job_id} has not started; there is no log yet"
+                raise FailedPreconditionError(text, reason=Reason.JOB_NOT_STARTED, metadata={"job_id": request.job_id})
             await moves.wait(place)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
@@ -116,7 +117,7 @@ class Jobs(rpc.JobServiceServicer):
         def look(world: World) -> pb.ExplainJobResponse:
             for unit in _find_units(world, [request.job_id]):
                 return explain_message(world, unit)
-            raise NotFoundError(f"job {quote(request.job_id)} not found")
+            raise _no_such_job(request.job_id)
 
         return await self._leadership.driver.read(look)
 
@@ -126,11 +127,16 @@ def _find_units(world: World, ids: Iterable[str]) -> list[Unit]:
     return [unit for unit in found if unit is not None]
 
 
+def _no_such_job(job_id: str) -> NotFoundError:
+    text = f"job {quote(job_id)} not found"
+    return NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
+
+
 def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:
     out: Violations = []
     check_job_id(out, "job_id", request.job_id)
     if not request.reason:
-        out.append(Violation("reason", "a reason is required"))
+        out.append(Violation("reason", "a reason is required", Reason.REQUIRED))
     check_text(out, "reason", request.reason, limits.REASON_LENGTH_MAX)
     refuse(out)
 
@@ -148,19 +154,25 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] 
     """Return host and id of an attempt, None if the job has none yet."""
     units = _find_units(world, [request.job_id])
     if not units:
-        raise NotFoundError(f"job {quote(request.job_id)} not found")
+        raise _no_such_job(request.job_id)
     unit = units[0]
     if unit.is_parent:
-        raise FailedPreconditionError(f"{unit.id} is an array; name a child, such as {unit.id}:0")
+        text = f"{unit.id} is an array; name a child, such as {unit.id}:0"
+        raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})
     hosts = {ended.number: ended.host_id for ended in unit.attempts}
     live = history.live_attempt(world, unit)
     if live is not None:
         hosts[live.number] = live.host_id
     if request.attempt and request.attempt not in hosts:
-        raise NotFoundError(f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}")
+        raise NotFoundError(
+            f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}",
+            reason=Reason.ATTEMPT_NOT_FOUND,
+            metadata={"job_id": request.job_id, "attempt": str(request.attempt)},
+        )
     if not hosts:
         if unit.state.is_final:
-            raise FailedPreconditionError(f"job {request.job_id} ended without running; there is no log")
+            text = f"job {request.job_id} ended without running; there is no log"
+            raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
         return None
     number = request.attempt or max(hosts)
     return hosts[number], attempt_id(request.job_id, number)

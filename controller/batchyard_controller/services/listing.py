@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchyard.errors import NotFoundError, Violation
+from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, JobId
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
@@ -71,7 +71,8 @@ class Listing:
     def _list_children(self, world: World) -> pb.ListJobsResponse:
         job = world.jobs.get(JobId(self._request.array_job_id))
         if job is None or job.kind is not JobKind.ARRAY:
-            raise NotFoundError(f"array job {quote(self._request.array_job_id)} not found")
+            text = f"array job {quote(self._request.array_job_id)} not found"
+            raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": self._request.array_job_id})
         first = -1 if self._after is None else self._after
         found: list[int] = []
         for index in job.children.indices(self._states or frozenset(JobState)):
@@ -92,7 +93,7 @@ def _check(request: pb.ListJobsRequest) -> Violations:
     out: Violations = []
     if request.array_job_id:
         text = "is not for the children of an array; leave it out, or array_job_id"
-        out += [Violation(name, text) for name in _NOT_FOR_CHILDREN if getattr(request, name)]
+        out += [Violation(name, text, Reason.CONFLICT) for name in _NOT_FOR_CHILDREN if getattr(request, name)]
     check_text(out, "name", request.name, NAME_LENGTH_MAX + 1)
     check_text(out, "job_definition", request.job_definition, limits.DEFINITION_KEY_LENGTH_MAX + 1)
     check_text(out, "share_identifier", request.share_identifier, limits.SHARE_IDENTIFIER_LENGTH_MAX)

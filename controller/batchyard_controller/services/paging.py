@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard_controller.core import limits
 
 NUMBER_LENGTH_MAX = 18
@@ -20,9 +20,8 @@ def page_size(asked: int) -> int:
         InvalidArgumentError: it is negative or above the limit.
     """
     if not 0 <= asked <= limits.PAGE_SIZE_MAX:
-        raise InvalidArgumentError.from_violations(
-            [Violation("page_size", f"{asked} is not between 0 and {limits.PAGE_SIZE_MAX}")]
-        )
+        text = f"{asked} is not between 0 and {limits.PAGE_SIZE_MAX}"
+        raise InvalidArgumentError.from_violations([Violation("page_size", text, Reason.OUT_OF_RANGE)])
     return asked or limits.PAGE_SIZE_DEFAULT
 
 
@@ -74,4 +73,5 @@ def as_number(text: str) -> int:
 
 
 def _bad_token() -> InvalidArgumentError:
-    return InvalidArgumentError.from_violations([Violation("page_token", "is not a token that this list gave out")])
+    text = "is not a token that this list gave out"
+    return InvalidArgumentError.from_violations([Violation("page_token", text, Reason.UNKNOWN_PAGE_TOKEN)])

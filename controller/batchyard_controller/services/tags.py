@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
 from batchyard_controller.convert.values import enum_value, pairs
@@ -27,7 +27,7 @@ class Tags(rpc.TagServiceServicer):
         kind, out = _resource(request)
         tags = pairs(request.tags)
         if not tags:
-            out.append(Violation("tags", "at least one tag is required"))
+            out.append(Violation("tags", "at least one tag is required", Reason.REQUIRED))
         check_tags(out, tags)
         refuse(out)
 

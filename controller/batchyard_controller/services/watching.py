@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_state_number
@@ -45,7 +45,7 @@ class Watch:
     def __init__(self, request: pb.WatchJobsRequest, now_ms: Callable[[], int]) -> None:
         if len(request.job_ids) > limits.WATCH_MAX:
             text = f"{len(request.job_ids)} given; at most {limits.WATCH_MAX} are allowed"
-            raise InvalidArgumentError.from_violations([Violation("job_ids", text)])
+            raise InvalidArgumentError.from_violations([Violation("job_ids", text, Reason.TOO_MANY)])
         refuse(check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX))
         self._watched = Watched(ids=frozenset(map(JobId, request.job_ids)), queue=request.queue)
         self._cursor = request.cursor if len(request.cursor) <= limits.CURSOR_LENGTH_MAX else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard.resources import Resources
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.dependencies import Dependency
@@ -108,12 +108,16 @@ def _substitute(command: tuple[str, ...], parameters: dict[str, str]) -> tuple[t
     """Put parameters in the place of ``Ref::name``, alone or inside a larger text."""
     missing = {m[1]: None for part in command for m in _REFERENCE.finditer(part) if m[1] not in parameters}
     violations = [
-        Violation("parameters", f"Unable to substitute value. No parameter found for reference {name}")
+        Violation(
+            "parameters",
+            f"Unable to substitute value. No parameter found for reference {name}",
+            Reason.PARAMETER_MISSING,
+        )
         for name in missing
     ]
     put = tuple(_REFERENCE.sub(lambda m: parameters.get(m[1], m[0]), part) for part in command)
     size = sum(len(part.encode()) for part in put)
     if put != command and size > limits.OVERRIDES_BYTES_MAX:
         text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; they make the command {size} bytes"
-        violations.append(Violation("parameters", text))
+        violations.append(Violation("parameters", text, Reason.OVERRIDES_TOO_LONG))
     return put, violations

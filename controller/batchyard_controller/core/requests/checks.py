@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 
 Violations = list[Violation]
 
@@ -25,12 +25,13 @@ def check_range(out: Violations, field: str, value: int, low: int, high: int, un
     """Check that a number lies between two limits, both allowed."""
     if not low <= value <= high:
         unit_text = f" {unit}" if unit else ""
-        out.append(Violation(field, f"{value}{unit_text} is not between {low} and {high}"))
+        out.append(Violation(field, f"{value}{unit_text} is not between {low} and {high}", Reason.OUT_OF_RANGE))
 
 
 def check_text(out: Violations, field: str, value: str, length_max: int) -> None:
     """Check a free text: its length, and that it holds lines and tabs but no other control characters."""
     if len(value) > length_max:
-        out.append(Violation(field, f"{len(value)} characters; at most {length_max} are allowed"))
+        out.append(Violation(field, f"{len(value)} characters; at most {length_max} are allowed", Reason.TOO_LONG))
     elif control := _CONTROL.search(value):
-        out.append(Violation(field, f"{quote(value)} holds the control character {control[0]!r}"))
+        text = f"{quote(value)} holds the control character {control[0]!r}"
+        out.append(Violation(field, text, Reason.BAD_CHARACTERS))

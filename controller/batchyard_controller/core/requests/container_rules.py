@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.containers import Container, LinuxParameters, Tmpfs, Ulimit, Volume
 
@@ -46,11 +46,11 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
         text = (
             f"User {quote(container.user)} does not match regex ^([a-z0-9_][a-z0-9_-]{{0,30}})$, nor two such with ':'"
         )
-        out.append(Violation(f"{field}.user", text))
+        out.append(Violation(f"{field}.user", text, Reason.MALFORMED))
     driver = container.log_configuration.log_driver
     if driver and driver not in _LOG_DRIVERS:
         text = f"{quote(driver)} is not one of {', '.join(_LOG_DRIVERS)}"
-        out.append(Violation(f"{field}.log_configuration.log_driver", text))
+        out.append(Violation(f"{field}.log_configuration.log_driver", text, Reason.UNKNOWN_VALUE))
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
@@ -62,12 +62,13 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
 
 def _check_ulimit(out: Violations, at: str, ulimit: Ulimit) -> None:
     if ulimit.name not in _ULIMITS:
-        out.append(Violation(f"{at}.name", f"{quote(ulimit.name)} is not one of {', '.join(_ULIMITS)}"))
+        text = f"{quote(ulimit.name)} is not one of {', '.join(_ULIMITS)}"
+        out.append(Violation(f"{at}.name", text, Reason.UNKNOWN_VALUE))
     check_range(out, f"{at}.soft_limit", ulimit.soft_limit, -1, limits.INT64_MAX)
     check_range(out, f"{at}.hard_limit", ulimit.hard_limit, -1, limits.INT64_MAX)
     if ulimit.hard_limit >= 0 and not 0 <= ulimit.soft_limit <= ulimit.hard_limit:
         text = f"{ulimit.soft_limit} is not between 0 and the hard limit {ulimit.hard_limit}"
-        out.append(Violation(f"{at}.soft_limit", text))
+        out.append(Violation(f"{at}.soft_limit", text, Reason.OUT_OF_RANGE))
 
 
 def check_volumes(out: Violations, field: str, volumes: tuple[Volume, ...]) -> None:
@@ -76,14 +77,16 @@ def check_volumes(out: Violations, field: str, volumes: tuple[Volume, ...]) -> N
     for i, volume in enumerate(volumes):
         at = f"{field}.volumes[{i}]"
         if not volume.name:
-            out.append(Violation(f"{at}.name", "a name is required"))
+            out.append(Violation(f"{at}.name", "a name is required", Reason.REQUIRED))
         elif len(volume.name) > limits.VOLUME_NAME_LENGTH_MAX:
             text = f"{len(volume.name)} characters; at most {limits.VOLUME_NAME_LENGTH_MAX} are allowed"
-            out.append(Violation(f"{at}.name", text))
+            out.append(Violation(f"{at}.name", text, Reason.TOO_LONG))
         elif not _VOLUME.fullmatch(volume.name):
-            out.append(Violation(f"{at}.name", f"{quote(volume.name)} may hold only letters, digits, '-' and '_'"))
+            text = f"{quote(volume.name)} may hold only letters, digits, '-' and '_'"
+            out.append(Violation(f"{at}.name", text, Reason.BAD_CHARACTERS))
         elif names[volume.name] > 1:
-            out.append(Violation(f"{at}.name", f"{quote(volume.name)} is the name of {names[volume.name]} volumes"))
+            text = f"{quote(volume.name)} is the name of {names[volume.name]} volumes"
+            out.append(Violation(f"{at}.name", text, Reason.DUPLICATE))
         if volume.host_source_path:
             _check_path(out, f"{at}.host_source_path", volume.host_source_path)
 
@@ -96,11 +99,12 @@ def _check_mount_points(out: Violations, field: str, container: Container, volum
         at = f"{field}.mount_points[{i}]"
         name = point.source_volume
         if name not in paths:
-            out.append(Violation(f"{at}.source_volume", f"no volume of the container is named {quote(name)}"))
+            text = f"no volume of the container is named {quote(name)}"
+            out.append(Violation(f"{at}.source_volume", text, Reason.UNKNOWN_VALUE))
         elif not paths[name] and uses[name] > 1:
             # An engine's anonymous volume cannot be mounted twice.
             text = f"{quote(name)} has no path on the host, so it can be mounted once, not {uses[name]} times"
-            out.append(Violation(f"{at}.source_volume", text))
+            out.append(Violation(f"{at}.source_volume", text, Reason.DUPLICATE))
         _check_place(out, f"{at}.container_path", point.container_path)
 
 
@@ -121,7 +125,7 @@ def _check_linux(out: Violations, field: str, linux: LinuxParameters) -> None:
         for permission in device.permissions:
             if permission not in _PERMISSIONS:
                 text = f"{quote(permission)} is not one of {', '.join(_PERMISSIONS)}"
-                out.append(Violation(f"{at}.permissions", text))
+                out.append(Violation(f"{at}.permissions", text, Reason.UNKNOWN_VALUE))
 
 
 def _check_tmpfs(out: Violations, at: str, tmpfs: Tmpfs) -> None:
@@ -132,7 +136,7 @@ def _check_tmpfs(out: Violations, at: str, tmpfs: Tmpfs) -> None:
             text = (
                 f"{quote(option)} is no flag such as ro or noexec, nor {', '.join(_TMPFS_VALUES)} with '=' and a value"
             )
-            out.append(Violation(f"{at}.mount_options", text))
+            out.append(Violation(f"{at}.mount_options", text, Reason.UNKNOWN_VALUE))
 
 
 def _check_places(out: Violations, field: str, container: Container) -> None:
@@ -147,7 +151,7 @@ def _check_places(out: Violations, field: str, container: Container) -> None:
         for i, path in enumerate(paths):
             if (place := path.rstrip("/")) and places[place] > 1:
                 text = f"{quote(path)} is the place of {places[place]} mounts"
-                out.append(Violation(f"{field}.{name}[{i}].container_path", text))
+                out.append(Violation(f"{field}.{name}[{i}].container_path", text, Reason.DUPLICATE))
 
 
 def _places(container: Container) -> Iterable[str]:
@@ -165,12 +169,12 @@ def _check_place(out: Violations, field: str, path: str) -> None:
     before = len(out)
     _check_path(out, field, path)
     if len(out) == before and not path.strip("/."):
-        out.append(Violation(field, f"{quote(path)} is the root of the container"))
+        out.append(Violation(field, f"{quote(path)} is the root of the container", Reason.NOT_ALLOWED))
 
 
 def _check_path(out: Violations, field: str, path: str) -> None:
     if not path.startswith("/"):
-        out.append(Violation(field, f"{quote(path)} is no absolute path"))
+        out.append(Violation(field, f"{quote(path)} is no absolute path", Reason.MALFORMED))
     elif ".." in path.split("/"):
-        out.append(Violation(field, f"{quote(path)} holds '..'"))
+        out.append(Violation(field, f"{quote(path)} holds '..'", Reason.NOT_ALLOWED))
     check_text(out, field, path, limits.PATH_LENGTH_MAX)

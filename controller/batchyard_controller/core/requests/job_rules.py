@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from batchyard.errors import InvalidArgumentError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.ids import BY_REQUEST, is_uuid
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, PROCESS, runtime_of
@@ -61,42 +61,44 @@ def check_environment_variables(out: Violations, field: str, environment: Pairs)
     """Check names of variables; ``AWS_BATCH`` is reserved (AWS: KeyValuePair)."""
     for name, value in environment:
         if not _VARIABLE.fullmatch(name) or "\0" in value:
-            out.append(Violation(field, f"{quote(name)} is no name of a variable, or its value holds a NUL"))
+            text = f"{quote(name)} is no name of a variable, or its value holds a NUL"
+            out.append(Violation(field, text, Reason.MALFORMED))
         elif name.startswith(_RESERVED_VARIABLES):
             reserved = ", ".join(_RESERVED_VARIABLES)
-            out.append(Violation(field, f"{quote(name)}: names beginning with {reserved} are reserved"))
+            text = f"{quote(name)}: names beginning with {reserved} are reserved"
+            out.append(Violation(field, text, Reason.NOT_ALLOWED))
 
 
 def _check_secrets(out: Violations, field: str, container: Container) -> None:
     """Check variables that come from secrets; their names are the shell's, so that every runtime can hide them."""
     if len(container.secrets) > limits.SECRETS_PER_JOB_MAX:
         text = f"{len(container.secrets)} secrets; at most {limits.SECRETS_PER_JOB_MAX} are allowed"
-        out.append(Violation(field, text))
+        out.append(Violation(field, text, Reason.TOO_MANY))
     taken = {name for name, _ in container.environment}
     for i, secret in enumerate(container.secrets[: limits.SECRETS_PER_JOB_MAX]):
         at = f"{field}[{i}]"
         if not _SHELL_VARIABLE.fullmatch(secret.name):
             text = f"{quote(secret.name)} must be letters, digits and '_', the first no digit"
-            out.append(Violation(f"{at}.name", text))
+            out.append(Violation(f"{at}.name", text, Reason.MALFORMED))
         check_environment_variables(out, f"{at}.name", ((secret.name, ""),) if secret.name else ())
         if secret.name in taken:
             text = (
                 "The secret name must be unique and not shared with any new or existing environment "
                 f"variables set on the container, such as {quote(secret.name)}"
             )
-            out.append(Violation(f"{at}.name", text))
+            out.append(Violation(f"{at}.name", text, Reason.DUPLICATE))
         taken.add(secret.name)
         if not secret_names(secret.value_from):
             text = f"{quote(secret.value_from)} is no secret's name, and no ARN of a whole secret or parameter"
-            out.append(Violation(f"{at}.value_from", text))
+            out.append(Violation(f"{at}.value_from", text, Reason.MALFORMED))
 
 
 def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None:
     """Check an argument vector; its length is bounded by what it is part of."""
     if any("\0" in part for part in command):
-        out.append(Violation(field, "an argument holds a NUL character"))
+        out.append(Violation(field, "an argument holds a NUL character", Reason.BAD_CHARACTERS))
     if command and not command[0]:
-        out.append(Violation(field, "the first argument, the command itself, is empty"))
+        out.append(Violation(field, "the first argument, the command itself, is empty", Reason.REQUIRED))
 
 
 def check_resources(out: Violations, field: str, resources: Resources) -> None:
@@ -104,7 +106,7 @@ def check_resources(out: Violations, field: str, resources: Resources) -> None:
     for kind in AMOUNT_LIMITS:
         if kind == "cpu_millis" and not resources.cpu_millis:
             text = f"vCPU is not provided. At least {limits.CPU_MILLIS_MIN} thousandth of a vCPU is required"
-            out.append(Violation(f"{field}.{kind}", text))
+            out.append(Violation(f"{field}.{kind}", text, Reason.REQUIRED))
         else:
             _check_amount(out, field, kind, getattr(resources, kind))
 
@@ -113,7 +115,8 @@ def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
     low, high, unit = AMOUNT_LIMITS[kind]
     check_range(out, f"{field}.{kind}", value, low, high, unit)
     if kind == "gpu_millis" and GPU_WHOLE < value <= high and value % GPU_WHOLE:
-        out.append(Violation(f"{field}.{kind}", f"{value} is more than one GPU and no multiple of {GPU_WHOLE}"))
+        text = f"{value} is more than one GPU and no multiple of {GPU_WHOLE}"
+        out.append(Violation(f"{field}.{kind}", text, Reason.OUT_OF_RANGE))
 
 
 def check_task(out: Violations, field: str, task: Task, *, complete: bool) -> None:
@@ -128,14 +131,15 @@ def check_task(out: Violations, field: str, task: Task, *, complete: bool) -> No
 def _check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
     image = container.image
     if len(image) > limits.IMAGE_LENGTH_MAX:
-        out.append(
-            Violation(f"{field}.image", f"{len(image)} characters; at most {limits.IMAGE_LENGTH_MAX} are allowed")
-        )
+        text = f"{len(image)} characters; at most {limits.IMAGE_LENGTH_MAX} are allowed"
+        out.append(Violation(f"{field}.image", text, Reason.TOO_LONG))
     elif image and not _IMAGE.fullmatch(image):
-        out.append(Violation(f"{field}.image", f"{quote(image)} holds characters that no image name has"))
+        text = f"{quote(image)} holds characters that no image name has"
+        out.append(Violation(f"{field}.image", text, Reason.BAD_CHARACTERS))
     check_command(out, f"{field}.command", container.command)
     if complete and not container.command and runtime_of(image) not in (DOCKER, "fake"):
-        out.append(Violation(f"{field}.command", "a command is required when there is no image"))
+        text = "a command is required when there is no image"
+        out.append(Violation(f"{field}.command", text, Reason.REQUIRED))
     check_environment_variables(out, f"{field}.environment", container.environment)
     if complete:
         check_resources(out, f"{field}.resources", container.resources)
@@ -161,24 +165,22 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
         "linux_parameters.devices": container.linux_parameters.devices,
     }
     text = "needs a container: give the job an image"
-    out.extend(Violation(f"{field}.{name}", text) for name, value in asked.items() if value)
+    out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
 def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
     """Check a retry strategy (AWS: RetryStrategy, EvaluateOnExit)."""
     if retry.rules and not retry.attempts:
-        out.append(Violation(f"{field}.attempts", "RetryAttempts must be provided with retry strategy"))
+        text = "RetryAttempts must be provided with retry strategy"
+        out.append(Violation(f"{field}.attempts", text, Reason.REQUIRED))
     else:
         check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
     check_range(
         out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
     )
     if len(retry.rules) > limits.EXIT_RULES_MAX:
-        out.append(
-            Violation(
-                f"{field}.evaluate_on_exit", f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
-            )
-        )
+        text = f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
+        out.append(Violation(f"{field}.evaluate_on_exit", text, Reason.TOO_MANY))
     for i, rule in enumerate(retry.rules):
         at = f"{field}.evaluate_on_exit[{i}]"
         patterns = {
@@ -187,13 +189,14 @@ def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
             "on_exit_code": (rule.on_exit_code, _EXIT_CODE_PATTERN),
         }
         if not any(pattern for pattern, _ in patterns.values()):
-            out.append(Violation(at, "at least one of on_status_reason, on_reason, on_exit_code is required"))
+            text = "at least one of on_status_reason, on_reason, on_exit_code is required"
+            out.append(Violation(at, text, Reason.REQUIRED))
         for name, (pattern, grammar) in patterns.items():
             check_text(out, f"{at}.{name}", pattern, limits.PATTERN_LENGTH_MAX)
             if not grammar.fullmatch(pattern):
                 allowed = _PATTERN_CHARACTERS[grammar]
                 text = f"{quote(pattern)} is no pattern: only {allowed} are allowed, and a '*' at the end"
-                out.append(Violation(f"{at}.{name}", text))
+                out.append(Violation(f"{at}.{name}", text, Reason.MALFORMED))
 
 
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
@@ -207,9 +210,10 @@ def check_submission(submission: Submission) -> Violations:
     check_job_name(out, "name", submission.name)
     check_name(out, "queue", submission.queue)
     if submission.definition and submission.task is not None:
-        out.append(Violation("container", "give either a job definition or a container, not both"))
+        text = "give either a job definition or a container, not both"
+        out.append(Violation("container", text, Reason.CONFLICT))
     if not submission.definition and submission.task is None:
-        out.append(Violation("job_definition", "a job definition or a container is required"))
+        out.append(Violation("job_definition", "a job definition or a container is required", Reason.REQUIRED))
     if submission.task is not None:
         check_task(out, "container", submission.task, complete=False)
     if submission.definition:
@@ -220,7 +224,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.array_concurrency != 0:
         check_range(out, "array_concurrency", submission.array_concurrency, 1, limits.ARRAY_SIZE_MAX, "children")
         if not submission.array_size:
-            out.append(Violation("array_concurrency", "is only for an array job"))
+            out.append(Violation("array_concurrency", "is only for an array job", Reason.CONFLICT))
     _check_dependencies(out, submission)
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
@@ -238,7 +242,7 @@ def _check_share(out: Violations, value: str) -> None:
     check_text(out, "share_identifier", value, limits.SHARE_IDENTIFIER_LENGTH_MAX)
     if not _SHARE.fullmatch(value):
         text = f"{quote(value)} may hold only letters and digits, and a '*' at its end"
-        out.append(Violation("share_identifier", text))
+        out.append(Violation("share_identifier", text, Reason.BAD_CHARACTERS))
 
 
 def _check_overrides(out: Violations, overrides: Overrides) -> None:
@@ -247,12 +251,12 @@ def _check_overrides(out: Violations, overrides: Overrides) -> None:
     size = sum(len(text.encode()) for text in texts)
     if size > limits.OVERRIDES_BYTES_MAX:
         text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; {size} bytes are given"
-        out.append(Violation("overrides", text))
+        out.append(Violation("overrides", text, Reason.OVERRIDES_TOO_LONG))
     if "\0" in "".join(overrides.command):
-        out.append(Violation("overrides.command", "an argument holds a NUL character"))
+        out.append(Violation("overrides.command", "an argument holds a NUL character", Reason.BAD_CHARACTERS))
     if "" in overrides.command:
         text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
-        out.append(Violation("overrides.command", text))
+        out.append(Violation("overrides.command", text, Reason.REQUIRED))
     check_environment_variables(out, "overrides.environment", overrides.environment)
     for kind in AMOUNT_LIMITS:
         value = getattr(overrides, kind)
@@ -263,18 +267,19 @@ def _check_overrides(out: Violations, overrides: Overrides) -> None:
 def _check_dependencies(out: Violations, submission: Submission) -> None:
     count = len(submission.depends_on)
     if count > limits.DEPENDENCIES_MAX:
-        out.append(
-            Violation("depends_on", f"Job cannot have more than {limits.DEPENDENCIES_MAX} dependencies ({count} given)")
-        )
+        text = f"Job cannot have more than {limits.DEPENDENCIES_MAX} dependencies ({count} given)"
+        out.append(Violation("depends_on", text, Reason.TOO_MANY))
     for i, dependency in enumerate(submission.depends_on[: limits.DEPENDENCIES_MAX]):
         if dependency.type in CHILD_TYPES and not submission.array_size:
-            out.append(Violation(f"depends_on[{i}].type", f"{dependency.type} is only for an array job"))
+            text = f"{dependency.type} is only for an array job"
+            out.append(Violation(f"depends_on[{i}].type", text, Reason.CONFLICT))
         if dependency.type is DependencyType.SEQUENTIAL:
             if dependency.job_id:
                 text = f"{quote(dependency.job_id)}: SEQUENTIAL is about the job's own children and takes no job id"
-                out.append(Violation(f"depends_on[{i}].job_id", text))
+                out.append(Violation(f"depends_on[{i}].job_id", text, Reason.CONFLICT))
         elif dependency.job_id.startswith(BY_REQUEST):
             request_id = dependency.job_id.removeprefix(BY_REQUEST)
             check_text(out, f"depends_on[{i}].job_id", request_id, limits.REQUEST_ID_LENGTH_MAX)
         elif not is_uuid(dependency.job_id):
-            out.append(Violation(f"depends_on[{i}].job_id", f"{quote(dependency.job_id)} is no job id"))
+            text = f"{quote(dependency.job_id)} is no job id"
+            out.append(Violation(f"depends_on[{i}].job_id", text, Reason.MALFORMED))

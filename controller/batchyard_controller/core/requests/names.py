@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.values import Pairs, ResourceKind
@@ -19,13 +20,13 @@ _DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
 def check_name(out: Violations, field: str, value: str) -> None:
     """Check the name of a queue, environment or definition."""
     if not value:
-        out.append(Violation(field, "a name is required"))
+        out.append(Violation(field, "a name is required", Reason.REQUIRED))
     elif len(value) > NAME_LENGTH_MAX:
-        out.append(
-            Violation(field, f"{quote(value)} has {len(value)} characters; at most {NAME_LENGTH_MAX} are allowed")
-        )
+        text = f"{quote(value)} has {len(value)} characters; at most {NAME_LENGTH_MAX} are allowed"
+        out.append(Violation(field, text, Reason.TOO_LONG))
     elif not is_name(value):
-        out.append(Violation(field, f"{quote(value)} may hold only letters, digits, '-' and '_'"))
+        text = f"{quote(value)} may hold only letters, digits, '-' and '_'"
+        out.append(Violation(field, text, Reason.BAD_CHARACTERS))
 
 
 def check_job_name(out: Violations, field: str, value: str) -> None:
@@ -33,8 +34,9 @@ def check_job_name(out: Violations, field: str, value: str) -> None:
     wrong: Violations = []
     check_name(wrong, field, value)
     if not wrong and not is_job_name(value):
-        wrong.append(Violation(field, f"{quote(value)} must begin with a letter or a digit"))
-    out.extend(Violation(v.field, f"Job name should match valid pattern: {v.message}") for v in wrong)
+        text = f"{quote(value)} must begin with a letter or a digit"
+        wrong.append(Violation(field, text, Reason.BAD_CHARACTERS))
+    out.extend(replace(v, message=f"Job name should match valid pattern: {v.message}") for v in wrong)
 
 
 def check_lengths(field: str, values: Iterable[str], length_max: int) -> Violations:
@@ -48,7 +50,7 @@ def check_lengths(field: str, values: Iterable[str], length_max: int) -> Violati
 def check_job_id(out: Violations, field: str, value: str) -> None:
     """Check that a text may be the id of a job or child; whether there is one is not asked."""
     if not value:
-        out.append(Violation(field, "a job id is required"))
+        out.append(Violation(field, "a job id is required", Reason.REQUIRED))
     check_text(out, field, value, limits.JOB_ID_LENGTH_MAX)
 
 
@@ -57,17 +59,18 @@ def check_definition_key(out: Violations, field: str, value: str, *, needs_revis
     match = _DEFINITION_KEY.fullmatch(value)
     if match is None or (needs_revision and not match[1]):
         form = "name:revision" if needs_revision else "name or name:revision"
-        out.append(Violation(field, f"{quote(value)} does not have the form {form}"))
+        out.append(Violation(field, f"{quote(value)} does not have the form {form}", Reason.MALFORMED))
 
 
 def check_tags(out: Violations, tags: Pairs, field: str = "tags") -> None:
     """Check tags (AWS: TagResource)."""
     if len(tags) > limits.TAGS_MAX:
         noun = field.rpartition(".")[2]
-        out.append(Violation(field, f"{len(tags)} {noun}; at most {limits.TAGS_MAX} are allowed"))
+        text = f"{len(tags)} {noun}; at most {limits.TAGS_MAX} are allowed"
+        out.append(Violation(field, text, Reason.TOO_MANY))
     for key, value in tags:
         if not key:
-            out.append(Violation(field, "a key must not be empty"))
+            out.append(Violation(field, "a key must not be empty", Reason.REQUIRED))
         check_text(out, f"{field}[{quote(key)}].key", key, limits.TAG_KEY_LENGTH_MAX)
         check_text(out, f"{field}[{quote(key)}]", value, limits.TAG_VALUE_LENGTH_MAX)
 
@@ -95,12 +98,12 @@ def check_annotations(out: Violations, annotations: Pairs) -> None:
     """Check what is kept with a thing and never interpreted: how many, their keys, and their size in all."""
     if len(annotations) > limits.ANNOTATIONS_MAX:
         text = f"{len(annotations)} annotations; at most {limits.ANNOTATIONS_MAX} are allowed"
-        out.append(Violation("annotations", text))
+        out.append(Violation("annotations", text, Reason.TOO_MANY))
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations)
     if size > limits.ANNOTATIONS_BYTES_MAX:
         text = f"keys and values have {size} bytes; at most {limits.ANNOTATIONS_BYTES_MAX} are allowed"
-        out.append(Violation("annotations", text))
+        out.append(Violation("annotations", text, Reason.TOO_LONG))
     for key, _ in annotations[: limits.ANNOTATIONS_MAX]:
         if not key:
-            out.append(Violation("annotations", "a key must not be empty"))
+            out.append(Violation("annotations", "a key must not be empty", Reason.REQUIRED))
         check_text(out, f"annotations[{quote(key)}].key", key, limits.ANNOTATION_KEY_LENGTH_MAX)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard.errors import NotFoundError, ResourceExhaustedError, Violation
+from batchyard.errors import NotFoundError, Reason, ResourceExhaustedError, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
@@ -25,28 +25,34 @@ from .secret_names import is_secret_name, secret_names
 def check_secret_name(out: Violations, field: str, name: str) -> None:
     """Check what a secret is to be called."""
     if not name:
-        out.append(Violation(field, "a name is required"))
+        out.append(Violation(field, "a name is required", Reason.REQUIRED))
     elif len(name) > limits.SECRET_NAME_LENGTH_MAX:
         text = f"{len(name)} characters; at most {limits.SECRET_NAME_LENGTH_MAX} are allowed"
-        out.append(Violation(field, text))
+        out.append(Violation(field, text, Reason.TOO_LONG))
     elif not is_secret_name(name):
-        out.append(Violation(field, f"{quote(name)} may hold only letters, digits and '/_+=.@-'"))
+        text = f"{quote(name)} may hold only letters, digits and '/_+=.@-'"
+        out.append(Violation(field, text, Reason.BAD_CHARACTERS))
 
 
 def check_secret_value(out: Violations, field: str, value: str) -> None:
     """Check a value without ever repeating any of it."""
     size = len(value.encode())
     if size > limits.SECRET_BYTES_MAX:
-        out.append(Violation(field, f"{size} bytes; at most {limits.SECRET_BYTES_MAX} are allowed"))
+        text = f"{size} bytes; at most {limits.SECRET_BYTES_MAX} are allowed"
+        out.append(Violation(field, text, Reason.TOO_LONG))
     if "\0" in value:
-        out.append(Violation(field, "holds a NUL, which no environment variable can"))
+        out.append(Violation(field, "holds a NUL, which no environment variable can", Reason.BAD_CHARACTERS))
 
 
 def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
     """Admit a new secret, or a new value of one."""
     former = world.secrets.get(secret.name)
     if former is None and len(world.secrets) >= limits.SECRETS_MAX:
-        raise ResourceExhaustedError(f"there are {limits.SECRETS_MAX} secrets, the most allowed")
+        raise ResourceExhaustedError(
+            f"there are {limits.SECRETS_MAX} secrets, the most allowed",
+            reason=Reason.TOO_MANY_SECRETS,
+            metadata={"limit": str(limits.SECRETS_MAX)},
+        )
     created_at_ms = now.wall_ms if former is None else former.created_at_ms
     return SecretPut(secret=replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms))
 
@@ -54,7 +60,8 @@ def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
 def delete_secret(world: World, name: str) -> SecretDeleted:
     """Admit that a secret is forgotten, also if jobs that wait name it: they will fail to start."""
     if name not in world.secrets:
-        raise NotFoundError(f"secret {quote(name)} not found")
+        text = f"secret {quote(name)} not found"
+        raise NotFoundError(text, reason=Reason.SECRET_NOT_FOUND, metadata={"name": name})
     return SecretDeleted(name=name)
 
 
@@ -63,7 +70,8 @@ def find_secret(world: World, value_from: str) -> StoredSecret:
     for name in secret_names(value_from):
         if name in world.secrets:
             return world.secrets[name]
-    raise NotFoundError(f"secret {quote(value_from)} not found")
+    text = f"secret {quote(value_from)} not found"
+    raise NotFoundError(text, reason=Reason.SECRET_NOT_FOUND, metadata={"name": value_from})
 
 
 def require_secrets(world: World, task: Task) -> None:
@@ -77,22 +85,27 @@ def create_access_key(world: World, access_key: AccessKey, now: Instant) -> Acce
     """Admit a new access key."""
     assert access_key.id not in world.access_keys, "20 characters by dice never repeat"
     if len(world.access_keys) >= limits.ACCESS_KEYS_MAX:
-        raise ResourceExhaustedError(f"there are {limits.ACCESS_KEYS_MAX} access keys, the most allowed")
+        raise ResourceExhaustedError(
+            f"there are {limits.ACCESS_KEYS_MAX} access keys, the most allowed",
+            reason=Reason.TOO_MANY_ACCESS_KEYS,
+            metadata={"limit": str(limits.ACCESS_KEYS_MAX)},
+        )
     return AccessKeyCreated(access_key=replace(access_key, created_at_ms=now.wall_ms))
 
 
 def revoke_access_key(world: World, key_id: str) -> AccessKeyRevoked:
     """Admit the end of an access key."""
     if key_id not in world.access_keys:
-        raise NotFoundError(f"access key {quote(key_id)} not found")
+        text = f"access key {quote(key_id)} not found"
+        raise NotFoundError(text, reason=Reason.ACCESS_KEY_NOT_FOUND, metadata={"access_key_id": key_id})
     return AccessKeyRevoked(id=key_id)
 
 
 def check_signing_scope(out: Violations, date: str, region: str, service: str) -> None:
     """Check for what a signing key is derived (AWS Signature Version 4)."""
     if not (len(date) == 8 and date.isascii() and date.isdigit()):
-        out.append(Violation("date", f"{quote(date)} does not have the form YYYYMMDD"))
+        out.append(Violation("date", f"{quote(date)} does not have the form YYYYMMDD", Reason.MALFORMED))
     for field, value in (("region", region), ("service", service)):
         if not value:
-            out.append(Violation(field, "is required"))
+            out.append(Violation(field, "is required", Reason.REQUIRED))
         check_text(out, field, value, limits.SIGNING_SCOPE_LENGTH_MAX)

@@ -13,6 +13,7 @@ from batchyard.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    Reason,
     ResourceExhaustedError,
     Violation,
 )
@@ -49,10 +50,13 @@ from .settings_rules import check_queue
 def create_environment(world: World, environment: ComputeEnvironment, now: Instant) -> EnvironmentChanged:
     """Admit a new compute environment."""
     if environment.name in world.environments:
-        raise AlreadyExistsError(f"compute environment {environment.name} exists already")
+        text = f"compute environment {environment.name} exists already"
+        raise AlreadyExistsError(text, reason=Reason.COMPUTE_ENVIRONMENT_EXISTS, metadata={"name": environment.name})
     if len(world.environments) >= limits.COMPUTE_ENVIRONMENTS_MAX:
         raise ResourceExhaustedError(
-            f"there are {limits.COMPUTE_ENVIRONMENTS_MAX} compute environments, the most allowed"
+            f"there are {limits.COMPUTE_ENVIRONMENTS_MAX} compute environments, the most allowed",
+            reason=Reason.TOO_MANY_COMPUTE_ENVIRONMENTS,
+            metadata={"limit": str(limits.COMPUTE_ENVIRONMENTS_MAX)},
         )
     return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
 
@@ -99,14 +103,15 @@ def _check_type_change(world: World, changed: ComputeEnvironment) -> None:
         names = {step.compute_environment for step in queue.environment_order}
         if changed.name in names and len(names) > 1:
             text = f"job queue {queue.name} has other compute environments, and all of a queue must be of one type"
-            raise InvalidArgumentError.from_violations([Violation("compute_resources.type", text)])
+            raise InvalidArgumentError.from_violations([Violation("compute_resources.type", text, Reason.CONFLICT)])
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:
     """Return an environment or raise NotFoundError."""
     found = world.environments.get(name)
     if found is None:
-        raise NotFoundError(f"compute environment {quote(name)} not found")
+        text = f"compute environment {quote(name)} not found"
+        raise NotFoundError(text, reason=Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, metadata={"name": name})
     return found
 
 
@@ -116,19 +121,27 @@ def delete_environment(world: World, name: str) -> EnvironmentDeleted:
     users = [q.name for q in world.queues.values() if any(s.compute_environment == name for s in q.environment_order)]
     if users:
         raise FailedPreconditionError(
-            f"Cannot delete, found existing JobQueue relationship: {', '.join(sorted(users))}"
+            f"Cannot delete, found existing JobQueue relationship: {', '.join(sorted(users))}",
+            reason=Reason.COMPUTE_ENVIRONMENT_IN_USE,
+            metadata={"name": name, "job_queue": min(users)},
         )
     if found.state is not ResourceState.DISABLED:
-        raise FailedPreconditionError(f"compute environment {name} is ENABLED; disable it before you delete it")
+        text = f"compute environment {name} is ENABLED; disable it before you delete it"
+        raise FailedPreconditionError(text, reason=Reason.COMPUTE_ENVIRONMENT_ENABLED, metadata={"name": name})
     return EnvironmentDeleted(name=name)
 
 
 def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
     """Admit a new queue."""
     if queue.name in world.queues:
-        raise AlreadyExistsError(f"job queue {queue.name} exists already")
+        text = f"job queue {queue.name} exists already"
+        raise AlreadyExistsError(text, reason=Reason.JOB_QUEUE_EXISTS, metadata={"name": queue.name})
     if len(world.queues) >= limits.QUEUES_MAX:
-        raise ResourceExhaustedError(f"there are {limits.QUEUES_MAX} job queues, the most allowed")
+        raise ResourceExhaustedError(
+            f"there are {limits.QUEUES_MAX} job queues, the most allowed",
+            reason=Reason.TOO_MANY_JOB_QUEUES,
+            metadata={"limit": str(limits.QUEUES_MAX)},
+        )
     _check_environments(world, queue)
     return QueueChanged(queue=replace(queue, created_at_ms=now.wall_ms))
 
@@ -139,7 +152,7 @@ def _check_environments(world: World, queue: JobQueue) -> None:
     }
     if len(types) > 1:
         text = "all compute environments of a queue must be of one type, EC2 or SPOT"
-        raise InvalidArgumentError.from_violations([Violation("compute_environment_order", text)])
+        raise InvalidArgumentError.from_violations([Violation("compute_environment_order", text, Reason.CONFLICT)])
 
 
 def update_queue(
@@ -173,14 +186,16 @@ def find_queue(world: World, name: str) -> JobQueue:
     """Return a queue or raise NotFoundError."""
     found = world.queues.get(name)
     if found is None:
-        raise NotFoundError(f"JobQueue {quote(name)} not found.")
+        text = f"JobQueue {quote(name)} not found."
+        raise NotFoundError(text, reason=Reason.JOB_QUEUE_NOT_FOUND, metadata={"name": name})
     return found
 
 
 def delete_queue(world: World, name: str) -> QueueDeleted:
     """Admit the end of a DISABLED queue (AWS: DeleteJobQueue)."""
     if find_queue(world, name).state is not ResourceState.DISABLED:
-        raise FailedPreconditionError(f"job queue {name} is ENABLED; disable it before you delete it")
+        text = f"job queue {name} is ENABLED; disable it before you delete it"
+        raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_ENABLED, metadata={"name": name})
     return QueueDeleted(name=name)
 
 
@@ -194,7 +209,8 @@ def deregister_definition(world: World, key: str) -> DefinitionChanged | None:
     """Admit that a revision becomes INACTIVE; None when it is already."""
     found = world.find_definition(key) if ":" in key else None
     if found is None:
-        raise NotFoundError(f"job definition {quote(key)} not found")
+        text = f"job definition {quote(key)} not found"
+        raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": key})
     if found.status is DefinitionStatus.INACTIVE:
         return None
     return DefinitionChanged(definition=replace(found, status=DefinitionStatus.INACTIVE))
@@ -207,7 +223,8 @@ def find_host(world: World, name_or_id: str) -> Host:
         named = [h for h in world.hosts.values() if h.record.facts.name == name_or_id]
         host = max(named, key=lambda h: (h.session, h.heard_boot_ms), default=None)
     if host is None:
-        raise NotFoundError(f"host {quote(name_or_id)} not found")
+        text = f"host {quote(name_or_id)} not found"
+        raise NotFoundError(text, reason=Reason.HOST_NOT_FOUND, metadata={"host": name_or_id})
     return host
 
 

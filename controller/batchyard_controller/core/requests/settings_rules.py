@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchyard.errors import Violation
+from batchyard.errors import Reason, Violation
 from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import HostFacts
@@ -22,19 +22,20 @@ def check_compute_resources(out: Violations, resources: ComputeResources) -> Non
     for name in ("min_vcpus", "desired_vcpus"):
         if resources.max_vcpus and getattr(resources, name) > resources.max_vcpus:
             text = f"{getattr(resources, name)} is more than max_vcpus {resources.max_vcpus}"
-            out.append(Violation(f"{at}.{name}", text))
+            out.append(Violation(f"{at}.{name}", text, Reason.OUT_OF_RANGE))
     if len(resources.instance_types) > limits.INSTANCE_TYPES_MAX:
         text = f"{len(resources.instance_types)} given; at most {limits.INSTANCE_TYPES_MAX} are allowed"
-        out.append(Violation(f"{at}.instance_types", text))
+        out.append(Violation(f"{at}.instance_types", text, Reason.TOO_MANY))
     for i, instance_type in enumerate(resources.instance_types[: limits.INSTANCE_TYPES_MAX]):
         if not instance_type:
-            out.append(Violation(f"{at}.instance_types[{i}]", "a type must not be empty"))
+            out.append(Violation(f"{at}.instance_types[{i}]", "a type must not be empty", Reason.REQUIRED))
         check_text(out, f"{at}.instance_types[{i}]", instance_type, limits.INSTANCE_TYPE_LENGTH_MAX)
     if resources.allocation_strategy.startswith("SPOT_") and resources.type != "SPOT":
         out.append(
             Violation(
                 f"{at}.allocation_strategy",
                 f"{resources.allocation_strategy} is only for type SPOT, not {resources.type}",
+                Reason.CONFLICT,
             )
         )
     check_tags(out, resources.labels, f"{at}.labels")
@@ -51,12 +52,14 @@ def check_queue(queue: JobQueue) -> Violations:
             Violation(
                 "compute_environment_order",
                 f"{len(steps)} compute environments; 1 to {limits.ENVIRONMENTS_PER_QUEUE_MAX} are allowed",
+                Reason.OUT_OF_RANGE,
             )
         )
     if len({step.order for step in steps}) < len(steps) or len({s.compute_environment for s in steps}) < len(steps):
-        out.append(Violation("compute_environment_order", "orders and compute environments must not repeat"))
+        text = "orders and compute environments must not repeat"
+        out.append(Violation("compute_environment_order", text, Reason.DUPLICATE))
     if queue.scheduling_policy:
-        out.append(Violation("scheduling_policy", "is not supported yet"))
+        out.append(Violation("scheduling_policy", "is not supported yet", Reason.NOT_SUPPORTED))
     _check_time_limits(out, queue.state_time_limits)
     check_tags(out, queue.tags)
     check_annotations(out, queue.annotations)
@@ -67,9 +70,10 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
     """Check what bounds the time at the head of a queue (AWS: jobStateTimeLimitActions)."""
     field = "job_state_time_limit_actions"
     if len({limit.reason for limit in time_limits}) < len(time_limits):
-        out.append(Violation(field, "no reason may stand twice"))
+        out.append(Violation(field, "no reason may stand twice", Reason.DUPLICATE))
     if len(time_limits) > len(LIMITED_BLOCKS):
-        out.append(Violation(field, f"{len(time_limits)} given; at most {len(LIMITED_BLOCKS)} are allowed"))
+        text = f"{len(time_limits)} given; at most {len(LIMITED_BLOCKS)} are allowed"
+        out.append(Violation(field, text, Reason.TOO_MANY))
     for i, limit in enumerate(time_limits[: len(LIMITED_BLOCKS)]):
         at = f"{field}[{i}]"
         for name, value, allowed in (
@@ -78,7 +82,8 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
             ("action", limit.action, ("CANCEL",)),
         ):
             if value not in allowed:
-                out.append(Violation(f"{at}.{name}", f"{quote(value)} is not one of {', '.join(allowed)}"))
+                text = f"{quote(value)} is not one of {', '.join(allowed)}"
+                out.append(Violation(f"{at}.{name}", text, Reason.UNKNOWN_VALUE))
         check_range(
             out, f"{at}.max_time_s", limit.max_time_s, limits.STATE_TIME_S_MIN, limits.STATE_TIME_S_MAX, "seconds"
         )
@@ -99,9 +104,9 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
     ):
         if len(values) > most:
-            out.append(Violation(field, f"{len(values)} given; at most {most} are allowed"))
+            out.append(Violation(field, f"{len(values)} given; at most {most} are allowed", Reason.TOO_MANY))
         if "" in values or len(set(values)) < len(values):
-            out.append(Violation(field, "none may be empty, and none may stand twice"))
+            out.append(Violation(field, "none may be empty, and none may stand twice", Reason.DUPLICATE))
         out += check_lengths(field, values[:most], limits.HOST_TEXT_LENGTH_MAX)
     for i, gpu in enumerate(facts.gpus[: limits.HOST_GPUS_MAX]):
         check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard.errors import (
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    Violation,
-)
+from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Reason, Violation
 from batchyard.ids import BY_REQUEST, JobId, split_job_id
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
@@ -52,9 +47,11 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
             return None, world.jobs[first]
     queue = world.queues.get(submission.queue)
     if queue is None:
-        raise NotFoundError(f"JobQueue {submission.queue} not found.")
+        text = f"JobQueue {submission.queue} not found."
+        raise NotFoundError(text, reason=Reason.JOB_QUEUE_NOT_FOUND, metadata={"name": submission.queue})
     if queue.state is not ResourceState.ENABLED:
-        raise FailedPreconditionError(f"JobQueue {queue.name} is DISABLED and takes no new jobs")
+        text = f"JobQueue {queue.name} is DISABLED and takes no new jobs"
+        raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_DISABLED, metadata={"name": queue.name})
     _refuse_fair_share(queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
@@ -90,7 +87,8 @@ def _with_ids(world: World, depends_on: tuple[Dependency, ...]) -> tuple[Depende
         if dependency.job_id.startswith(BY_REQUEST):
             job_id = world.requests.get(dependency.job_id.removeprefix(BY_REQUEST))
             if job_id is None:
-                raise NotFoundError(f"depends_on: no job was submitted with {quote(dependency.job_id)}")
+                text = f"depends_on: no job was submitted with {quote(dependency.job_id)}"
+                raise NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": dependency.job_id})
             found.append(replace(dependency, job_id=job_id))
         else:
             found.append(dependency)
@@ -104,11 +102,12 @@ def _check_dependencies(world: World, submission: Submission) -> None:
             continue
         other = world.jobs.get(JobId(dependency.job_id))
         if other is None:
-            raise NotFoundError(f"depends_on: job {dependency.job_id} not found")
+            text = f"depends_on: job {dependency.job_id} not found"
+            raise NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": dependency.job_id})
         if dependency.type is DependencyType.N_TO_N and other.size != submission.array_size:
             size = f"an array of {other.size}" if other.size else "no array"
             text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
-            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text)])
+            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text, Reason.ARRAY_SIZES_DIFFER)])
 
 
 def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
@@ -122,7 +121,7 @@ def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
         f"with fair share scheduling policy. JobQueue {queue.name} has none"
     )
     if not queue.scheduling_policy:
-        refuse([Violation(field, text) for field, is_given in given.items() if is_given])
+        refuse([Violation(field, text, Reason.NO_FAIR_SHARE) for field, is_given in given.items() if is_given])
 
 
 def _definition_of(world: World, submission: Submission) -> JobDefinition | None:
@@ -130,7 +129,8 @@ def _definition_of(world: World, submission: Submission) -> JobDefinition | None
         return None
     definition = world.find_definition(submission.definition)
     if definition is None or definition.status is not DefinitionStatus.ACTIVE:
-        raise NotFoundError(f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status")
+        text = f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status"
+        raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": submission.definition})
     return definition
 
 
@@ -149,5 +149,6 @@ def terminate_job(world: World, job_id: str, reason: str) -> JobTerminated:
 def _unit(world: World, job_id: str) -> tuple[JobId, int | None]:
     parent, index = split_job_id(job_id)
     if world.find_unit(parent, index) is None:
-        raise NotFoundError(f"job {quote(job_id)} not found")
+        text = f"job {quote(job_id)} not found"
+        raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
     return parent, index

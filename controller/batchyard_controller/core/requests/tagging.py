@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from batchyard.errors import InvalidArgumentError, NotFoundError, Violation
+from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, Violation
 from batchyard.ids import JobId, split_job_id
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import DefinitionChanged, EnvironmentChanged, JobTagged, QueueChanged
@@ -40,7 +40,7 @@ def tag_resource(world: World, kind: ResourceKind, name: str, tags: Pairs) -> Ta
     merged = merge(tags_of(found), tags)
     if len(merged) > limits.TAGS_MAX:
         text = f"{quote(name)} would have {len(merged)} tags; at most {limits.TAGS_MAX} are allowed"
-        raise InvalidArgumentError.from_violations([Violation("tags", text)])
+        raise InvalidArgumentError.from_violations([Violation("tags", text, Reason.TOO_MANY)])
     return _changed(found, merged)
 
 
@@ -74,7 +74,8 @@ def find_tagged(world: World, kind: ResourceKind, name: str) -> Tagged:
         case ResourceKind.JOB_DEFINITION:
             definition = world.find_definition(name)
             if definition is None:
-                raise NotFoundError(f"job definition {quote(name)} not found")
+                text = f"job definition {quote(name)} not found"
+                raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": name})
             return definition
         case _:
             assert_never(kind)
@@ -84,10 +85,11 @@ def _find_job(world: World, name: str) -> Job:
     parent, _ = split_job_id(name)
     if parent != name:
         text = f"{quote(name)} is a child of an array; only the array {parent} has tags"
-        raise InvalidArgumentError.from_violations([Violation("name", text)])
+        raise InvalidArgumentError.from_violations([Violation("name", text, Reason.NOT_ALLOWED)])
     job = world.jobs.get(JobId(name))
     if job is None:
-        raise NotFoundError(f"job {quote(name)} not found")
+        text = f"job {quote(name)} not found"
+        raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": name})
     return job
 
 
