@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         InternalError,
         InvalidArgumentError,
         NotFoundError,
+        Reason,
         RequestError,
         ResourceExhaustedError,
         UnavailableError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         WorldError,
     )
     from batchyard.states import JobState
+    from batchyard.submit_calls import submit_error
     from batchyard.sync import Client
     from batchyard.wording import job_state
 
@@ -47,6 +49,7 @@ __all__ = [
     "InvalidArgumentError",
     "JobState",
     "NotFoundError",
+    "Reason",
     "RequestError",
     "ResourceExhaustedError",
     "UnavailableError",
@@ -55,6 +58,7 @@ __all__ = [
     "container",
     "job_state",
     "overrides",
+    "submit_error",
 ]
 
 _HOMES = {
@@ -64,6 +68,7 @@ _HOMES = {
     "container": "arguments",
     "job_state": "wording",
     "overrides": "arguments",
+    "submit_error": "submit_calls",
 }
 
 

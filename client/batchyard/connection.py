@@ -1,9 +1,9 @@
 """
 Connection: one channel to a controller; a deadline on every call; errors as ours.
 
-The only module of the client that knows gRPC status codes. It knows nothing of
-jobs or queues. Its law: no gRPC error leaves it, and only what is safe to repeat
-is repeated.
+With `rpc_errors` the only module of the client that knows gRPC status codes. It knows
+nothing of jobs or queues. Its law: no gRPC error leaves it, and only what is safe to
+repeat is repeated.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 import grpc.aio
-from google.rpc import error_details_pb2, status_pb2
 
 from batchyard import errors
+from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
@@ -63,24 +63,6 @@ _OPTIONS = [
     # The yard is one's own: a proxy for the web is not for it, least of all for loopback.
     ("grpc.enable_http_proxy", 0),
 ]
-
-_CLASSES: dict[grpc.StatusCode, type[errors.BatchyardError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
-    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidArgumentError,
-    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
-    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
-    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhaustedError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.RequestError,
-    grpc.StatusCode.UNAUTHENTICATED: errors.RequestError,
-    grpc.StatusCode.UNIMPLEMENTED: errors.RequestError,
-    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
-    # The server's doing: our own cancelling raises asyncio.CancelledError.
-    grpc.StatusCode.CANCELLED: errors.UnavailableError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
-}
-
-_BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "GOAWAY")
 
 
 class Connection:
@@ -323,54 +305,6 @@ async def _write(call: grpc.aio.StreamStreamCall[Q, R], request: Q) -> None:
 def _broken() -> grpc.aio.AioRpcError:
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "Stream removed")
-
-
-def error_from_rpc(err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
-    """Build our error from a gRPC one, its ``google.rpc`` details included."""
-    text = err.details() or err.code().name
-    if any(sign in text for sign in _BROKEN_STREAM) and not err.trailing_metadata():
-        return errors.UnavailableError(f"the connection to the controller at {address} broke")
-    kind = _CLASSES.get(err.code(), errors.InternalError)
-    if kind is errors.InvalidArgumentError:
-        error: errors.BatchyardError = errors.InvalidArgumentError(text, _violations(err))
-    elif kind is errors.UnavailableError:
-        error = errors.UnavailableError(_unavailable(text, address))
-    elif kind is errors.DeadlineExceededError:
-        error = errors.DeadlineExceededError(f"the controller at {address} did not answer in time ({text})")
-    else:
-        error = kind(text)
-    for info in _details(err, error_details_pb2.ErrorInfo):
-        error.add_note(" ".join([info.reason, *(f"{k}={v}" for k, v in sorted(info.metadata.items()))]))
-    return error
-
-
-def _unavailable(text: str, address: str) -> str:
-    if "failed to connect" in text.lower() or "connections to all backends" in text.lower():
-        cause = text.rpartition(": ")[2]
-        return f"cannot reach the controller at {address} ({cause})"
-    if "resolution failed" in text.lower() or "errors resolving" in text:
-        return f"cannot reach the controller at {address} (the name does not resolve)"
-    return f"the controller at {address} is not available: {text}"
-
-
-def _violations(err: grpc.aio.AioRpcError) -> tuple[errors.Violation, ...]:
-    return tuple(
-        errors.Violation(violation.field, violation.description)
-        for bad in _details(err, error_details_pb2.BadRequest)
-        for violation in bad.field_violations
-    )
-
-
-D = TypeVar("D", error_details_pb2.BadRequest, error_details_pb2.ErrorInfo)
-
-
-def _details(err: grpc.aio.AioRpcError, kind: type[D]) -> Iterator[D]:
-    for key, value in err.trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for packed in status_pb2.Status.FromString(value).details:
-                detail = kind()
-                if packed.Unpack(detail):
-                    yield detail
 
 
 def _pauses() -> Iterator[float]:

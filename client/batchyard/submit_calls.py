@@ -13,7 +13,9 @@ from contextlib import aclosing
 
 from batchyard import arguments
 from batchyard.connection import Connection
+from batchyard.errors import RequestError
 from batchyard.job_calls import new_request_id
+from batchyard.rpc_errors import error_from_refusal
 from batchyard.v1 import job_pb2 as pb
 
 JOBS_PER_MESSAGE = 500
@@ -31,7 +33,8 @@ class SubmitCalls:
         Submit many jobs; iterate over what became of each, in the order of *jobs*.
 
         A job that is refused leaves the others be: its result has a ``refusal`` and no
-        ``job``. It goes on over a controller's restart, and no job is made twice.
+        ``job``; `submit_error` makes an error of it. It goes on over a controller's
+        restart, and no job is made twice.
 
         Args:
             jobs: Requests; one without a queue goes to ``default``, one without a
@@ -46,6 +49,11 @@ class SubmitCalls:
             async for answer in answers:
                 for result in answer.results:
                     yield result
+
+
+def submit_error(result: pb.SubmitResult) -> RequestError | None:
+    """Return the error that `submit_job` would have raised for a job of many; None if it was taken."""
+    return error_from_refusal(result.refusal) if result.HasField("refusal") else None
 
 
 async def _messages(jobs: Iterable[pb.SubmitJobRequest]) -> AsyncGenerator[pb.SubmitJobsRequest, None]:

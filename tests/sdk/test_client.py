@@ -125,7 +125,7 @@ async def test_violations_come_with_their_fields(client: AsyncClient) -> None:
         Violation("name", "must be up to 128 letters, not 'no spaces'"),
         Violation("container.command", "must not be empty"),
     )
-    assert caught.value.__notes__ == ["INVALID_ARGUMENT limit=128"]
+    assert (caught.value.reason, caught.value.metadata) == ("INVALID_ARGUMENT", {"limit": "128"})
 
 
 @pytest.mark.parametrize(

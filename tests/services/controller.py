@@ -15,6 +15,7 @@ from typing import Any, Self
 import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from tests.house import reasons
 
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
@@ -173,17 +174,19 @@ def submission(name: str = "hello", **fields: Any) -> job_pb2.SubmitJobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a call was refused: status, text, and the google.rpc details."""
+    """How a call was refused: status, text, and the google.rpc details; reasons of violations in their order."""
 
     code: str
     text: str
     reason: str
+    metadata: dict[str, str]
     violations: tuple[tuple[str, str], ...]
+    violation_reasons: tuple[str, ...]
 
 
 def refusal_of(err: grpc.aio.AioRpcError) -> Refusal:
     """Read the details of a refusal; those that are no ``google.rpc`` ones fail the test."""
-    reason, violations = "", []
+    told, violations, of_violations = error_details_pb2.ErrorInfo(), [], []
     for key, value in err.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue
@@ -193,12 +196,22 @@ def refusal_of(err: grpc.aio.AioRpcError) -> Refusal:
         for packed in status.details:
             info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
             if packed.Unpack(info):
-                reason = info.reason
+                told = info
                 assert info.domain == "batchyard"
+                assert info.reason in reasons.METADATA or info.reason in reasons.DEFAULTS.values()
+                assert info.metadata.keys() == reasons.METADATA.get(info.reason, set()), "as docs/errors.md tells"
             else:
                 assert packed.Unpack(bad), packed.type_url
                 violations += [(v.field, v.description) for v in bad.field_violations]
-    return Refusal(err.code().name, err.details() or "", reason, tuple(violations))
+                of_violations += [v.reason for v in bad.field_violations]
+    return Refusal(
+        code=err.code().name,
+        text=err.details() or "",
+        reason=told.reason,
+        metadata=dict(told.metadata),
+        violations=tuple(violations),
+        violation_reasons=tuple(of_violations),
+    )
 
 
 def code_of(end: BaseException) -> str:

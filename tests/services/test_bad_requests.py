@@ -8,6 +8,7 @@ write it anew with ``BATCHYARD_BLESS=1`` and read every line that changed.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -16,11 +17,15 @@ from typing import Any, cast
 import grpc
 import pytest
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from tests.house import reasons
 
+from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard_controller.services.errors import status_of
 
 from . import bad_requests
 from .controller import (
@@ -39,13 +44,7 @@ from .hand_agent import HandAgent
 from .rpcs import find_method
 
 GOLDEN = Path(__file__).with_name("refusals.txt")
-OURS = {
-    "INVALID_ARGUMENT": "InvalidArgument",
-    "NOT_FOUND": "NotFound",
-    "ALREADY_EXISTS": "AlreadyExists",
-    "FAILED_PRECONDITION": "FailedPrecondition",
-    "RESOURCE_EXHAUSTED": "ResourceExhausted",
-}
+OURS = {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
 ANSWER_BYTES_MAX = 8 * 1024
 """gRPC takes no more metadata than this by default."""
 
@@ -87,14 +86,17 @@ async def call(yard: MemoryController, rpc: str, request: Message) -> Refusal | 
 
 
 def _check_form(rpc: str, refused: Refusal) -> None:
-    """Check what holds of every refusal: the right family, details that agree, and short enough to arrive."""
+    """Check what holds of every refusal: the right family, a reason, details that agree, and short enough to arrive."""
     assert refused.code in OURS, (rpc, refused)
-    assert refused.reason == OURS[refused.code], (rpc, refused)
     assert refused.text, rpc
     assert refused.text.isprintable(), (rpc, refused)
     if refused.code == "INVALID_ARGUMENT":
         assert refused.violations, (rpc, "no field is named")
         assert all(field and text for field, text in refused.violations), refused
+        assert set(refused.violation_reasons) <= reasons.OF_VIOLATIONS - {Reason.INVALID_VALUE}, (rpc, refused)
+        assert (refused.reason, refused.metadata) == (Reason.INVALID_ARGUMENT, {}), (rpc, refused)
+    else:
+        assert refused.reason in reasons.METADATA, (rpc, refused, "no closer reason than its class")
     size = 2 * len(refused.text.encode()) + sum(len(f.encode()) + len(t.encode()) for f, t in refused.violations)
     assert size < ANSWER_BYTES_MAX, (rpc, size)
 
@@ -115,6 +117,25 @@ async def test_every_bad_request_is_refused_and_changes_nothing(full: MemoryCont
     if os.environ.get("BATCHYARD_BLESS"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text.splitlines() == GOLDEN.read_text(encoding="utf-8").splitlines()
+
+
+def test_status_is_short_enough_to_arrive_whatever_it_tells() -> None:
+    """gRPC sends the text percent-encoded and the details in base64."""
+    long = "\N{PILE OF POO}" * 5000
+    violations = tuple(Violation(long, long, Reason.UNKNOWN_PAGE_TOKEN) for _ in range(1000))
+    short = tuple(Violation(f"f{i}", "t", Reason.UNKNOWN_PAGE_TOKEN) for i in range(1000))
+    for told in (violations, short, ()):
+        status = status_of(InvalidArgumentError(long, told, metadata={"name": long, "job_queue": long}))
+        assert 3 * len(status.message.encode()) + len(base64.b64encode(status.SerializeToString())) < ANSWER_BYTES_MAX
+
+
+def test_last_of_too_many_violations_counts_the_others() -> None:
+    broken = InvalidArgumentError.from_violations([Violation("f", "wrong", Reason.REQUIRED)] * 100)
+    bad = error_details_pb2.BadRequest()
+    assert status_of(broken).details[1].Unpack(bad)
+    *told, last = bad.field_violations
+    assert {(v.field, v.description, v.reason) for v in told} == {("f", "wrong", "REQUIRED")}
+    assert (last.description, last.reason) == (f"{100 - len(told)} more rules are broken", "MORE_VIOLATIONS")
 
 
 async def test_token_of_another_list_is_refused(full: MemoryController) -> None:
@@ -151,6 +172,7 @@ async def test_thousand_and_first_queue_is_refused(yard: MemoryController) -> No
     before = yard.stored()
     told = await refusal(yard.queues.CreateJobQueue(queue("one-more")))
     assert (told.code, told.text) == ("RESOURCE_EXHAUSTED", "there are 1000 job queues, the most allowed")
+    assert (told.reason, told.metadata) == (Reason.TOO_MANY_JOB_QUEUES, {"limit": "1000"})
     assert yard.stored() == before
     page = await yard.queues.ListJobQueues(jq.ListJobQueuesRequest(page_size=1000))
     assert len(page.job_queues) == 1000

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.house import reasons
 
 import batchyard
 from batchyard import errors
 from batchyard.v1 import compute_environment_pb2 as ce
+from batchyard.v1 import job_pb2
 
 from .controller import MemoryController, container, definition, environment, queue
 
@@ -230,6 +232,9 @@ async def test_mistake_is_told_by_its_own_error(
     assert (type(caught.value), str(caught.value)) == (kind, text)
     if isinstance(caught.value, errors.InvalidArgumentError):
         assert [str(v) for v in caught.value.violations] == [text]
+        assert {v.reason for v in caught.value.violations} <= reasons.OF_VIOLATIONS - {errors.Reason.INVALID_VALUE}
+    else:
+        assert caught.value.metadata.keys() == reasons.METADATA[caught.value.reason]
     assert yard.stored() == before
 
 
@@ -237,6 +242,39 @@ async def test_every_broken_rule_is_told_at_once(client: batchyard.AsyncClient) 
     with pytest.raises(errors.InvalidArgumentError) as caught:
         await client.submit_job(name="a.b", queue="", container=TRUE, array_size=1, timeout_s=-1)
     assert [v.field for v in caught.value.violations] == ["name", "queue", "array_size", "timeout_s"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a.b", "array_size": 1},
+        {"queue": "nobody"},
+        {"queue": "closed"},
+        {"job_definition": "nobody", "container": None},
+        {"depends_on": ["00000000-0000-7000-8000-000000000000"]},
+        {"depends_on": ["request:nobody"]},
+    ],
+)
+async def test_job_of_many_gets_the_error_that_it_would_get_alone(
+    client: batchyard.AsyncClient, wrong: dict[str, Any]
+) -> None:
+    fields: dict[str, Any] = {"name": "j", "queue": "default", "container": TRUE} | wrong
+    with pytest.raises(errors.RequestError) as alone:
+        await client.submit_job(**fields)
+    fields["depends_on"] = [job_pb2.Dependency(job_id=job_id) for job_id in wrong.get("depends_on", ())]
+    requests = [job_pb2.SubmitJobRequest(**fields), job_pb2.SubmitJobRequest(name="good", container=TRUE)]
+    refused, taken = [batchyard.submit_error(result) async for result in client.submit_jobs(requests)]
+    assert taken is None
+    assert refused is not None
+    assert (type(refused), str(refused)) == (alone.type, str(alone.value))
+    assert vars(refused) == vars(alone.value), "reason, metadata, and violations with theirs"
+
+
+async def test_address_where_nobody_answers_is_told_from_a_controller_that_cannot() -> None:
+    async with batchyard.AsyncClient("127.0.0.1:1", retry_s=0.1) as nobody:
+        with pytest.raises(errors.UnavailableError) as caught:
+            await nobody.describe_jobs(["x"])
+    assert caught.value.reason == errors.Reason.CONTROLLER_UNREACHABLE
 
 
 async def test_request_of_10_mib_is_refused(yard: MemoryController, client: batchyard.AsyncClient) -> None:

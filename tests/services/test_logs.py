@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from batchyard.errors import Reason
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
@@ -90,6 +91,7 @@ async def test_each_attempt_has_its_own_log(yard: MemoryController) -> None:
         assert await reading == [(b"", 0)]
     told = await _refused(yard, job_id, attempt=3)
     assert (told.code, told.text) == ("NOT_FOUND", f"job {job_id} has no attempt 3; it has 2")
+    assert (told.reason, told.metadata) == (Reason.ATTEMPT_NOT_FOUND, {"job_id": job_id, "attempt": "3"})
 
 
 async def test_what_has_no_log_is_told_in_a_sentence(yard: MemoryController) -> None:
@@ -117,6 +119,13 @@ async def test_what_has_no_log_is_told_in_a_sentence(yard: MemoryController) -> 
         "tail": ("INVALID_ARGUMENT", "tail_lines: -1 is not between 0 and 2147483647"),
         "attempt": ("INVALID_ARGUMENT", "attempt: -1 is not between 0 and 2147483647"),
     }
+    assert {name: (each.reason, each.metadata) for name, each in told.items() if not each.violations} == {
+        "unknown": (Reason.JOB_NOT_FOUND, {"job_id": "nobody"}),
+        "waits": (Reason.JOB_NOT_STARTED, {"job_id": waits}),
+        "array": (Reason.JOB_IS_ARRAY, {"job_id": array}),
+        "child": (Reason.JOB_NOT_FOUND, {"job_id": f"{array}:2"}),
+        "cancelled": (Reason.JOB_NEVER_RAN, {"job_id": cancelled}),
+    }
     assert yard.stored() == before
 
 
@@ -127,6 +136,7 @@ async def test_log_that_the_host_does_not_keep_is_not_found(yard: MemoryControll
     await agent.answer_log(read.read_id, error="no such log")
     told = await reading
     assert (told.code, told.text) == ("NOT_FOUND", f"log of {attempt_id}: no such log")
+    assert (told.reason, told.metadata) == (Reason.LOG_NOT_FOUND, {"attempt_id": attempt_id})
 
 
 async def test_host_that_goes_away_in_the_middle_of_a_read_is_told_to_the_reader(yard: MemoryController) -> None:
@@ -136,7 +146,9 @@ async def test_host_that_goes_away_in_the_middle_of_a_read_is_told_to_the_reader
     agent.drop()
     told = await reading
     assert (told.code, told.text) == ("UNAVAILABLE", f"host {agent.host_id} lost its connection")
+    assert (told.reason, told.metadata) == (Reason.HOST_DISCONNECTED, {"host_id": agent.host_id})
     told = await _refused(yard, job_id)
+    assert (told.reason, told.metadata) == (Reason.HOST_DISCONNECTED, {"host_id": agent.host_id})
     assert told.text == f"host {agent.host_id} is not connected; its logs cannot be read now"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 
+from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as ak
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
@@ -65,7 +66,7 @@ async def test_without_a_key_secrets_and_access_keys_are_refused(bare: MemoryCon
             keyless.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest()),
         ):
             told = await refusal(call)
-            assert told.code == "FAILED_PRECONDITION"
+            assert (told.code, told.reason) == ("FAILED_PRECONDITION", Reason.NO_ENCRYPTION_KEY)
             assert "--secrets-key FILE" in told.text
 
 
@@ -114,7 +115,7 @@ async def test_next_controller_reads_what_the_former_kept_and_says_when_it_has_a
     async with MemoryController(former.data) as stranger:
         await stranger.until_leads()
         told = await refusal(stranger.access_keys.DeriveSigningKey(_scope(made.access_key.id)))
-        assert told.code == "FAILED_PRECONDITION"
+        assert (told.code, told.reason) == ("FAILED_PRECONDITION", Reason.ENCRYPTION_KEY_MISSING)
         assert "is not in the key file" in told.text
         await put(stranger, "db")  # a value that nobody can read any more may be replaced
 

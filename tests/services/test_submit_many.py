@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller import driver
 from batchyard_controller.app import new_job_id
@@ -69,10 +70,13 @@ async def test_refused_job_leaves_the_others_be(yard: MemoryController) -> None:
     )
     good, bad, nowhere, again, also = answer.results
     assert bad.refusal.code == "InvalidArgument"
-    assert [v.field for v in bad.refusal.violations] == ["name", "timeout_s"]
+    told = [(v.field, v.reason) for v in bad.refusal.violations]
+    assert told == [("name", Reason.BAD_CHARACTERS), ("timeout_s", Reason.OUT_OF_RANGE)]
     assert bad.refusal.message == "; ".join(f"{v.field}: {v.message}" for v in bad.refusal.violations)
     assert (bad.request_id, bad.HasField("job")) == ("r", False)
     assert (nowhere.refusal.code, nowhere.refusal.message) == ("NotFound", "JobQueue nobody not found.")
+    assert nowhere.refusal.reason == Reason.JOB_QUEUE_NOT_FOUND
+    assert dict(nowhere.refusal.metadata) == {"name": "nobody"}
     assert not nowhere.refusal.violations
     assert again.job.name == "hello", "the job that the request id is of"
     listed = {job.id for job in (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs}

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard_controller.store.memory import MemoryStore
@@ -20,7 +21,7 @@ async def test_controller_that_does_not_lead_says_so() -> None:
         await first.furnish()
         async with MemoryController(first.data) as standby:
             told = await refusal(standby.jobs.SubmitJob(submission()))
-            assert told.code == "UNAVAILABLE"
+            assert (told.code, told.reason) == ("UNAVAILABLE", Reason.NOT_LEADING)
             assert told.text == "this controller does not lead now; try again"
             told = await refusal(standby.queues.ListJobQueues(queue_pb.ListJobQueuesRequest()))
             assert told.code == "UNAVAILABLE"
@@ -38,6 +39,7 @@ async def test_submit_whose_commit_is_cut_is_unknown_and_safe_to_repeat(yard: Me
     yard.data.cut_next_commit(atoms)
     told = await refusal(yard.jobs.SubmitJob(submission(request_id="once")))
     assert (told.code, told.text) == ("UNAVAILABLE", "this controller stopped leading; try again")
+    assert told.reason == Reason.LEADERSHIP_LOST
     await yard.until_leads()
     kept = [key for key in yard.stored() if key.startswith("job/")]
     assert len(kept) == atoms

@@ -345,15 +345,19 @@ class SubmitViolation(google.protobuf.message.Message):
 
     FIELD_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     field: builtins.str
     message: builtins.str
+    reason: builtins.str
+    """The same for programs, such as "OUT_OF_RANGE"; see docs/errors.md."""
     def __init__(
         self,
         *,
         field: builtins.str = ...,
         message: builtins.str = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["field", b"field", "message", b"message"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["field", b"field", "message", b"message", "reason", b"reason"]) -> None: ...
 
 Global___SubmitViolation: typing_extensions.TypeAlias = SubmitViolation
 
@@ -363,22 +367,46 @@ class SubmitRefusal(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class MetadataEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     VIOLATIONS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     code: builtins.str
     """"InvalidArgument", "NotFound", "FailedPrecondition", ..."""
     message: builtins.str
+    reason: builtins.str
+    """What google.rpc.ErrorInfo says of a call that is refused; see docs/errors.md."""
     @property
     def violations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SubmitViolation]: ...
+    @property
+    def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
         code: builtins.str = ...,
         message: builtins.str = ...,
         violations: collections.abc.Iterable[Global___SubmitViolation] | None = ...,
+        reason: builtins.str = ...,
+        metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "violations", b"violations"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "violations", b"violations"]) -> None: ...
 
 Global___SubmitRefusal: typing_extensions.TypeAlias = SubmitRefusal
 

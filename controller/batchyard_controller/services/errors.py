@@ -1,14 +1,16 @@
 """
 Errors on the wire: one interceptor turns ours into status codes and google.rpc details.
 
-Anything that is not ours is a bug: it is logged with its story and shown to the
-caller as INTERNAL without it. A status is kept so short that it arrives: gRPC
-takes 8 KiB of metadata, and a longer one hides the error behind another.
+Each status has an ErrorInfo: the error's reason and metadata. Broken rules of fields
+follow in a BadRequest, each with a reason of its own. Anything that is not ours is a
+bug: it is logged with its story and shown to the caller as INTERNAL without it. A
+status is kept so short that it arrives: gRPC takes 8 KiB of metadata, and a longer
+one hides the error behind another.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -22,8 +24,10 @@ from batchyard.errors import (
     BatchyardError,
     DeadlineExceededError,
     FailedPreconditionError,
+    InternalError,
     InvalidArgumentError,
     NotFoundError,
+    Reason,
     ResourceExhaustedError,
     UnavailableError,
     Violation,
@@ -34,8 +38,10 @@ TEXT_BYTES_MAX = 1024
 """Of a status' text, which travels twice, once with three bytes for each that is not ASCII."""
 VIOLATIONS_MAX = 20
 VIOLATION_BYTES_MAX = 512
-VIOLATIONS_BYTES_MAX = 2048
-"""Of all violations of a status."""
+METADATA_BYTES_MAX = 512
+"""Of one value of the metadata: a name of any letters has fewer."""
+FACTS_BYTES_MAX = 2048
+"""Of a status' metadata and violations together."""
 
 _CODES: dict[type[BatchyardError], grpc.StatusCode] = {
     InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,28 +56,36 @@ _CODES: dict[type[BatchyardError], grpc.StatusCode] = {
 
 def status_of(error: BatchyardError) -> status_pb2.Status:
     """Return the status, with details, that stands for an error."""
-    code = _code_of(error)
-    reason = type(error).__name__.removesuffix("Error")
-    details = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
-    packed = [_pack(detail) for detail in details]
+    metadata = metadata_of(error)
+    details = [_pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
     if isinstance(error, InvalidArgumentError) and error.violations:
-        packed.append(_pack(error_details_pb2.BadRequest(field_violations=_violations(error.violations))))
-    return status_pb2.Status(code=code.value[0], message=_cut(str(error), TEXT_BYTES_MAX), details=packed)
+        room = FACTS_BYTES_MAX - sum(map(_size, metadata.items()))
+        details.append(_pack(error_details_pb2.BadRequest(field_violations=_violations(error.violations, room))))
+    return status_pb2.Status(code=_code_of(error).value[0], message=_cut(str(error), TEXT_BYTES_MAX), details=details)
 
 
-def _violations(violations: tuple[Violation, ...]) -> list[error_details_pb2.BadRequest.FieldViolation]:
+def metadata_of(error: BatchyardError) -> dict[str, str]:
+    """Return as much of an error's metadata as may travel."""
+    return {name: _cut(value, METADATA_BYTES_MAX) for name, value in error.metadata.items()}
+
+
+def _violations(violations: tuple[Violation, ...], room: int) -> list[error_details_pb2.BadRequest.FieldViolation]:
     """Return as many violations as may travel, and a last one that counts the others."""
-    told: list[error_details_pb2.BadRequest.FieldViolation] = []
-    size = 0
+    told: list[Violation] = []
     for violation in violations:
         field, text = (_cut(part, VIOLATION_BYTES_MAX) for part in (violation.field, violation.message))
-        size += len(field.encode()) + len(text.encode())
-        if size > VIOLATIONS_BYTES_MAX or len(told) == VIOLATIONS_MAX:
+        room -= _size((field, text, violation.reason))
+        if room < 0 or len(told) == VIOLATIONS_MAX:
             text = f"{len(violations) - len(told)} more rules are broken"
-            told.append(error_details_pb2.BadRequest.FieldViolation(field="request", description=text))
+            told.append(Violation("request", text, Reason.MORE_VIOLATIONS))
             break
-        told.append(error_details_pb2.BadRequest.FieldViolation(field=field, description=text))
-    return told
+        told.append(Violation(field, text, violation.reason))
+    make = error_details_pb2.BadRequest.FieldViolation
+    return [make(field=each.field, description=each.message, reason=each.reason) for each in told]
+
+
+def _size(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
 
 
 def _cut(text: str, bytes_max: int) -> str:
@@ -130,7 +144,7 @@ def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any
 def _readable(request: Any) -> Any:
     if isinstance(request, _Unreadable):
         text = "cannot be read: it is no message of this call, or a text in it is no UTF-8"
-        raise InvalidArgumentError.from_violations([Violation("request", text)])
+        raise InvalidArgumentError.from_violations([Violation("request", text, Reason.MALFORMED)])
     return request
 
 
@@ -166,8 +180,8 @@ def _guard_streams(handler: Any, method: str) -> Any:
 async def _answer(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, BatchyardError):
-        status = status_of(error)
-        await context.abort(_code_of(error), status.message, (("grpc-status-details-bin", status.SerializeToString()),))
-    structlog.get_logger().error("request failed", method=method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, "internal error; the controller's log has its story")
+    if not isinstance(error, BatchyardError):
+        structlog.get_logger().error("request failed", method=method, exc_info=error)
+        error = InternalError("internal error; the controller's log has its story")
+    status = status_of(error)
+    await context.abort(_code_of(error), status.message, (("grpc-status-details-bin", status.SerializeToString()),))

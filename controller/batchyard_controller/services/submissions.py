@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from batchyard.errors import InvalidArgumentError, RequestError, Violation
+from batchyard.errors import InvalidArgumentError, Reason, RequestError, Violation
 from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
@@ -21,6 +21,8 @@ from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import check_range
 from batchyard_controller.core.requests.job_rules import check_submission, refuse
 from batchyard_controller.leadership import Leadership
+
+from .errors import metadata_of
 
 if TYPE_CHECKING:
     from batchyard_controller.core.model.jobs import Job
@@ -119,7 +121,7 @@ class Submissions:
         violations = check_submission(wanted)
         if (size := _payload_bytes(request)) > limits.SUBMIT_BYTES_MAX:
             text = f"the payload has {size} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
-            violations.append(Violation("request", text))
+            violations.append(Violation("request", text, Reason.TOO_LONG))
         refuse(violations)
         job_id = self._new_job_id()
         return lambda world, now: submissions.submit_job(world, wanted, job_id, now)
@@ -146,5 +148,7 @@ def _refusal(err: RequestError) -> pb.SubmitRefusal:
     return pb.SubmitRefusal(
         code=type(err).__name__.removesuffix("Error"),
         message=str(err),
-        violations=[pb.SubmitViolation(field=v.field, message=v.message) for v in violations],
+        violations=[pb.SubmitViolation(field=v.field, message=v.message, reason=v.reason) for v in violations],
+        reason=err.reason,
+        metadata=metadata_of(err),
     )
