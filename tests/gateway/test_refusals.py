@@ -39,6 +39,10 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"containerOverrides": {"command": ["echo", "Ref::what"]}},
         "long: Unable to substitute value. No parameter found for reference what",
     ),
+    "parameters": (
+        {"containerOverrides": {"command": ["Ref::p"] * 9}, "parameters": {"p": "x" * 1000}},
+        "long: Container Overrides length must be at most 8192; they make the command 9000 bytes",
+    ),
     "dependencies": (
         {"dependsOn": [{"jobId": UNKNOWN}] * 21},
         "long: Job cannot have more than 20 dependencies",
@@ -315,6 +319,11 @@ def test_queues_and_their_environments_go_in_order_only(yard: Yard) -> None:
     )
     for call in (batch.update_job_queue, batch.delete_job_queue):
         assert refusal(call, jobQueue="nobody") == f"{ARN}job-queue/nobody does not exist"
+    steps = queue("q", "nobody")["computeEnvironmentOrder"]
+    text = "compute environment 'nobody' must be created and valid before attaching to a job queue"
+    assert refusal(batch.update_job_queue, jobQueue="q", computeEnvironmentOrder=steps) == text
+    text = f"{ARN}compute-environment/nobody does not exist"
+    assert refusal(batch.delete_compute_environment, computeEnvironment="nobody") == text
     still = "Cannot delete, resource must be in the DISABLED state"
     assert refusal(batch.delete_job_queue, jobQueue="q") == still
     text = refusal(batch.delete_compute_environment, computeEnvironment="ce")

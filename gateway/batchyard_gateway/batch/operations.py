@@ -119,7 +119,7 @@ def _offered(name: str, row: Row) -> Operation:
         try:
             return await row.handler(context, checked)
         except sdk_errors.RequestError as err:
-            raise client_exception(name, err, checked, handlers.names_of(context)) from err
+            raise client_exception(name, err, handlers.names_of(context)) from err
 
     return _operation(name, handle, is_change=row.is_change)
 

@@ -1,8 +1,8 @@
 """
-Refusals: the SDK's errors in AWS's words.
+Refusals: the SDK's errors in AWS's words, by their reasons.
 
 What the tables do not list is told as it is: most texts of the controller are AWS's own
-already.
+already. Law: no text of an error is looked into.
 """
 
 from __future__ import annotations
@@ -11,19 +11,40 @@ import re
 from collections.abc import Mapping
 
 from batchyard import errors
+from batchyard.errors import Reason
 from batchyard_gateway.errors import ClientException, ExecutionException
-from batchyard_gateway.services import Members
 
-from .names import ENVIRONMENT, QUEUE, Names, name_of
+from .names import ENVIRONMENT, QUEUE, Names
 
-_SUBJECTS: Mapping[str, tuple[str, str]] = {
-    "DeleteComputeEnvironment": ("computeEnvironment", ENVIRONMENT),
-    "DeleteJobQueue": ("jobQueue", QUEUE),
-    "ListJobs": ("jobQueue", QUEUE),
-    "UpdateComputeEnvironment": ("computeEnvironment", ENVIRONMENT),
-    "UpdateJobQueue": ("jobQueue", QUEUE),
+ANY = ""
+"""Stands for every operation that has no row of its own."""
+
+_EXISTS = "Object already exists"
+_STILL_ENABLED = "Cannot delete, resource must be in the DISABLED state"
+_NOT_THERE = "{arn} does not exist"
+_NOT_YET_THERE = "compute environment {name!r} must be created and valid before attaching to a job queue"
+
+TEXTS: Mapping[tuple[str, str], str] = {
+    (Reason.COMPUTE_ENVIRONMENT_ENABLED, ANY): _STILL_ENABLED,
+    (Reason.COMPUTE_ENVIRONMENT_EXISTS, ANY): _EXISTS,
+    (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "CreateJobQueue"): _NOT_YET_THERE,
+    (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "DeleteComputeEnvironment"): _NOT_THERE,
+    (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "UpdateComputeEnvironment"): _NOT_THERE,
+    (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "UpdateJobQueue"): _NOT_YET_THERE,
+    (Reason.DEPENDENCY_NOT_FOUND, ANY): "Job {job_id} not found",
+    (Reason.JOB_QUEUE_ENABLED, ANY): _STILL_ENABLED,
+    (Reason.JOB_QUEUE_EXISTS, ANY): _EXISTS,
+    (Reason.JOB_QUEUE_NOT_FOUND, "DeleteJobQueue"): _NOT_THERE,
+    (Reason.JOB_QUEUE_NOT_FOUND, "ListJobs"): _NOT_THERE,
+    (Reason.JOB_QUEUE_NOT_FOUND, "UpdateJobQueue"): _NOT_THERE,
 }
-"""The member that names what an operation is about, and its kind."""
+"""AWS's text for a reason in an operation; in braces an ARN, or values of the error's metadata."""
+
+_ARN_KINDS: Mapping[str, str] = {Reason.COMPUTE_ENVIRONMENT_NOT_FOUND: ENVIRONMENT, Reason.JOB_QUEUE_NOT_FOUND: QUEUE}
+"""What the name in an error's metadata is a name of."""
+
+_AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING)
+"""Reasons of violations whose texts are AWS's, so that no field's name stands before them."""
 
 _MEMBERS = {
     "container": "containerProperties",
@@ -35,50 +56,28 @@ _MEMBERS = {
 
 _LETTER = re.compile(r"_([a-z])")
 
-_DEPENDENCY = "depends_on: job"
-_EXISTS = "Object already exists"
-_STILL_ENABLED = "Cannot delete, resource must be in the DISABLED state"
-_NOT_YET_THERE = "must be created and valid before attaching to a job queue"
 
-_AWS_TEXTS = (
-    "Unable to substitute value.",
-    "Job cannot have more than",
-    "Container Overrides length",
-)
-"""Beginnings of texts of the controller that are AWS's, so that no field's name stands before them."""
-
-
-def client_exception(operation: str, error: errors.RequestError, members: Members, names: Names) -> ClientException:
+def client_exception(operation: str, error: errors.RequestError, names: Names) -> ClientException:
     """
     Return the error that AWS's caller gets for an error of the SDK.
 
     Args:
         operation: Which was called.
         error: What the SDK said.
-        members: The operation's input.
         names: Makes ARNs.
     """
-    text = str(error)
-    match error:
-        case errors.AlreadyExistsError():
-            return ClientException(_EXISTS)
-        case errors.NotFoundError() if operation.endswith("JobQueue") and text.startswith("compute environment"):
-            return ClientException(f"{text.removesuffix(' not found')} {_NOT_YET_THERE}")
-        case errors.NotFoundError() if text.startswith(_DEPENDENCY):
-            return ClientException("Job" + text.removeprefix(_DEPENDENCY))
-        case errors.NotFoundError() if operation in _SUBJECTS and _SUBJECTS[operation][0] in members:
-            member, kind = _SUBJECTS[operation]
-            return ClientException(f"{names.arn(kind, name_of(kind, members[member]))} does not exist")
-        case errors.FailedPreconditionError() if operation.startswith("Delete") and "ENABLED" in text:
-            return ClientException(_STILL_ENABLED)
-        case errors.InvalidArgumentError(violations=violations) if violations:
-            return ExecutionException("; ".join(_told(each) for each in violations[:5]))
-        case _:
-            return ClientException(text)
+    text = TEXTS.get((error.reason, operation)) or TEXTS.get((error.reason, ANY))
+    if text is not None:
+        kind = _ARN_KINDS.get(error.reason)
+        arn = names.arn(kind, error.metadata["name"]) if kind is not None else ""
+        return ClientException(text.format(arn=arn, **error.metadata))
+    if isinstance(error, errors.InvalidArgumentError) and error.violations:
+        return ExecutionException("; ".join(_told(each) for each in error.violations[:5]))
+    return ClientException(str(error))
 
 
 def _told(violation: errors.Violation) -> str:
-    if violation.message.startswith(_AWS_TEXTS):
+    if violation.reason in _AWS_TEXTS:
         return violation.message
     outer, dot, inner = violation.field.partition(".")
     path = _MEMBERS.get(outer, outer) + dot + inner
