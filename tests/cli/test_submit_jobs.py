@@ -55,3 +55,9 @@ def test_repeated_with_request_ids_it_makes_no_second_job(run: Run, tmp_path: Pa
 
 def test_file_that_is_not_there(run: Run) -> None:
     assert run("submit-jobs", "nothing").code == 2
+
+
+def test_line_that_is_no_job_has_a_reason_as_one_that_the_controller_refuses(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_bytes(b'{"nmae": "a"}\n')
+    (told,) = map(json.loads, run("submit-jobs", str(tmp_path / "jobs"), "-o", "json").out.splitlines())
+    assert (told["refusal"]["code"], told["refusal"]["reason"]) == ("InvalidArgument", "INVALID_ARGUMENT")

@@ -69,11 +69,13 @@ def _parse(line: bytes, queue: str) -> SubmitJobRequest | str:
 
 def _in_order(parsed: Iterable[SubmitJobRequest | str], results: Iterator[SubmitResult]) -> Iterator[SubmitResult]:
     """Yield a result for each line, those that were not sent in their places."""
+    from batchyard.errors import Reason
     from batchyard.v1.job_pb2 import SubmitRefusal, SubmitResult
 
     for each in parsed:
         if isinstance(each, str):
-            yield SubmitResult(refusal=SubmitRefusal(code="InvalidArgument", message=each))
+            refusal = SubmitRefusal(code="InvalidArgument", message=each, reason=Reason.INVALID_ARGUMENT)
+            yield SubmitResult(refusal=refusal)
         else:
             yield next(results)
 
