@@ -36,7 +36,7 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import check_submission, refuse
-from batchyard_controller.core.views.words import ending_reason
+from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.job_view import job_message
 
 _KINDS = {
@@ -257,6 +257,15 @@ class Stage:
             code = f" code={attempt.exit_code}" if attempt.HasField("exit_code") else ""
             spans = f"started={attempt.started_at_ms} stopped={attempt.stopped_at_ms}"
             yield f"  attempt {attempt.number}: {spans}{code} {attempt.status_reason}".rstrip()
+
+    def do_causes(self, label: str) -> list[str]:
+        """Tell the facts of a unit's tries that are over: why each ended, where it ran, what its retry strategy said."""
+        found = self._unit(label)
+        assert found is not None
+        return [
+            f"attempt {ended.number}: {ended.cause} in {ended.compute_environment}; {verdict(ended.verdict) or 'no retry asked'}"
+            for ended in found.attempts
+        ]
 
     def do_command(self, label: str) -> list[str]:
         found = self._unit(label)

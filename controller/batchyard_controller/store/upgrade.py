@@ -137,9 +137,9 @@ def upgrade_children(value: bytes, terminate_reason: str) -> bytes:
     states, attempts = (base64.b64decode(stored[name]) for name in ("states", "attempts"))
     texts, reasons = stored.pop("status_reasons"), stored["reasons"]
     causes = [_CAUSES.index(_cause(texts.get(str(i), ""), reasons.get(str(i), ""))) for i in range(_CHUNK)]
-    stored["causes"] = base64.b64encode(bytes(c if n else 0 for c, n in zip(causes, attempts, strict=True)))
+    stored["causes"] = bytes(c if n else 0 for c, n in zip(causes, attempts, strict=True))
     stored["environment_names"] = [""]
-    stored["environments"] = base64.b64encode(bytes(2 * _CHUNK))
+    stored["environments"] = bytes(2 * _CHUNK)
     stored["earlier"] = {i: [_ended(each) for each in tries] for i, tries in stored["earlier"].items()}
     ends, cancelled = stored.pop("end_reasons"), stored.pop("cancelled")
     stops = stored["terminate_reasons"]
