@@ -60,11 +60,6 @@ class AsyncClient(JobCalls, SubmitCalls, YardCalls, TagCalls, SecretCalls):
         """Where the controller is expected."""
         return self._connection.address
 
-    @property
-    def connection(self) -> Connection:
-        """The contract's own calls, for programs that translate to it, such as the gateway."""
-        return self._connection
-
     async def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""
         await self._connection.close()

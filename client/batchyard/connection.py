@@ -13,31 +13,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from batchyard import errors
 from batchyard.rpc_errors import error_from_rpc
-from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
-from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
-from batchyard.v1.host_pb2_grpc import HostServiceStub
-from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
-from batchyard.v1.job_pb2_grpc import JobServiceStub
-from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
-from batchyard.v1.secret_pb2_grpc import SecretServiceStub
-from batchyard.v1.tag_pb2_grpc import TagServiceStub
-
-if TYPE_CHECKING:
-    from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceAsyncStub
-    from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceAsyncStub
-    from batchyard.v1.host_pb2_grpc import HostServiceAsyncStub
-    from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceAsyncStub
-    from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
-    from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceAsyncStub
-    from batchyard.v1.secret_pb2_grpc import SecretServiceAsyncStub
-    from batchyard.v1.tag_pb2_grpc import TagServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -87,56 +69,17 @@ class Connection:
         self._is_closed = False
 
     @cached_property
-    def _channel(self) -> grpc.aio.Channel:
+    def channel(self) -> grpc.aio.Channel:
+        """The channel, which belongs to the running loop from its first use on."""
         if self._is_closed:
             raise RuntimeError("this client is closed")
         return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
-    @cached_property
-    def jobs(self) -> JobServiceAsyncStub:
-        """The calls about jobs."""
-        return JobServiceStub(self._channel)
-
-    @cached_property
-    def queues(self) -> JobQueueServiceAsyncStub:
-        """The calls about job queues."""
-        return JobQueueServiceStub(self._channel)
-
-    @cached_property
-    def environments(self) -> ComputeEnvironmentServiceAsyncStub:
-        """The calls about compute environments."""
-        return ComputeEnvironmentServiceStub(self._channel)
-
-    @cached_property
-    def definitions(self) -> JobDefinitionServiceAsyncStub:
-        """The calls about job definitions."""
-        return JobDefinitionServiceStub(self._channel)
-
-    @cached_property
-    def hosts(self) -> HostServiceAsyncStub:
-        """The calls about hosts."""
-        return HostServiceStub(self._channel)
-
-    @cached_property
-    def tags(self) -> TagServiceAsyncStub:
-        """The calls about tags."""
-        return TagServiceStub(self._channel)
-
-    @cached_property
-    def secrets(self) -> SecretServiceAsyncStub:
-        """The calls about secrets."""
-        return SecretServiceStub(self._channel)
-
-    @cached_property
-    def access_keys(self) -> AccessKeyServiceAsyncStub:
-        """The calls about access keys."""
-        return AccessKeyServiceStub(self._channel)
-
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "_channel" in self.__dict__:
-            await self._channel.close()
+        if "channel" in self.__dict__:
+            await self.channel.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
         """
@@ -166,15 +109,16 @@ class Connection:
                 self.on_retry(error)
             await asyncio.sleep(pause_s)
 
-    async def stream(self, start: Callable[[float], grpc.aio.UnaryStreamCall[Q, R]]) -> AsyncGenerator[R, None]:
+    async def stream(self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q) -> AsyncGenerator[R, None]:
         """
         Yield the messages of a stream, which is started again where it breaks off.
 
         It ends when the server ends it well.
 
         Args:
-            start: Starts the stream, with this deadline in seconds, after what has
-                been seen so far.
+            method: A method of one of the stubs.
+            request: Sent at each start as it is then: whoever reads the messages writes
+                into it what has been seen so far.
 
         Raises:
             UnavailableError: the controller was away for ``RECONNECT_S``.
@@ -184,7 +128,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
         while True:
-            call = start(STREAM_DEADLINE_S)
+            call = method(request, timeout=STREAM_DEADLINE_S)
             try:
                 async for message in call:
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
@@ -244,14 +188,15 @@ class Connection:
                 call.cancel()
             await asyncio.sleep(pause_s)
 
-    async def messages(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncGenerator[R, None]:
+    async def messages(self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q) -> AsyncGenerator[R, None]:
         """
-        Yield the messages of a stream once, until it ends or is left.
+        Yield the messages of a stream once, until it ends or is left, for at most ``timeout_s``.
 
         Raises:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
+        call = method(request, timeout=self.timeout_s)
         try:
             async for message in call:
                 yield message

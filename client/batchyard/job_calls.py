@@ -12,10 +12,8 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
-import grpc.aio
-
 from batchyard import arguments, wording
-from batchyard.connection import Connection
+from batchyard.calls import Caller
 from batchyard.errors import DeadlineExceededError, NotFoundError, Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit
@@ -27,10 +25,8 @@ SLICE_BYTES = 1 << 20
 """Bytes of a log read at once, when nothing else is said."""
 
 
-class JobCalls:
+class JobCalls(Caller):
     """The part of the client that is about jobs."""
-
-    _connection: Connection
 
     async def submit_job(
         self,
@@ -109,7 +105,7 @@ class JobCalls:
             annotations=arguments.text_map("annotations", annotations),
             request_id=new_request_id() if request_id is None else arguments.text("request_id", request_id),
         )
-        return await self._connection.call(self._connection.jobs.SubmitJob, request, retry=True)
+        return await self.calls.submit_job(request, retry=True)
 
     async def describe_jobs(self, job_ids: Sequence[str]) -> list[pb.Job]:
         """Describe jobs and array children (``<id>:<index>``), in no order; unknown ids are left out."""
@@ -165,7 +161,7 @@ class JobCalls:
             page_size=arguments.integer("page_size", page_size, bits=32),
         )
         while True:
-            page = await self._connection.call(self._connection.jobs.ListJobs, request)
+            page = await self.calls.list_jobs(request)
             for job in page.jobs:
                 yield job
             if not page.next_page_token:
@@ -180,7 +176,7 @@ class JobCalls:
             NotFoundError: no such job.
         """
         request = pb.CancelJobRequest(job_id=arguments.text("job_id", job_id), reason=arguments.text("reason", reason))
-        await self._connection.call(self._connection.jobs.CancelJob, request)
+        await self.calls.cancel_job(request)
 
     async def terminate_job(self, job_id: str, reason: str) -> None:
         """
@@ -192,7 +188,7 @@ class JobCalls:
         request = pb.TerminateJobRequest(
             job_id=arguments.text("job_id", job_id), reason=arguments.text("reason", reason)
         )
-        await self._connection.call(self._connection.jobs.TerminateJob, request)
+        await self.calls.terminate_job(request)
 
     async def explain_job(self, job_id: str) -> pb.ExplainJobResponse:
         """
@@ -202,7 +198,7 @@ class JobCalls:
             NotFoundError: no such job.
         """
         request = pb.ExplainJobRequest(job_id=arguments.text("job_id", job_id))
-        return await self._connection.call(self._connection.jobs.ExplainJob, request)
+        return await self.calls.explain_job(request)
 
     async def watch_jobs(
         self, job_ids: Sequence[str] = (), *, queue: str = "", cursor: str = ""
@@ -228,11 +224,8 @@ class JobCalls:
             cursor=arguments.text("cursor", cursor),
         )
 
-        def start(deadline_s: float) -> grpc.aio.UnaryStreamCall[pb.WatchJobsRequest, pb.WatchJobsResponse]:
-            return self._connection.jobs.WatchJobs(request, timeout=deadline_s)
-
         while True:
-            async with aclosing(self._connection.stream(start)) as responses:
+            async with aclosing(self.calls.watch_jobs(request)) as responses:
                 async for response in responses:
                     request.cursor = response.cursor
                     for event in response.events:
@@ -315,10 +308,7 @@ class JobCalls:
             follow=arguments.flag("follow", follow),
         )
 
-        def start(deadline_s: float) -> grpc.aio.UnaryStreamCall[pb.ReadLogsRequest, pb.ReadLogsResponse]:
-            return self._connection.jobs.ReadLogs(request, timeout=deadline_s)
-
-        async with aclosing(self._connection.stream(start)) as responses:
+        async with aclosing(self.calls.read_logs(request)) as responses:
             async for response in responses:
                 request.offset = response.next_offset
                 request.ClearField("tail_lines")
@@ -350,9 +340,8 @@ class JobCalls:
             offset=arguments.integer("offset", offset),
         )
         limit = arguments.integer("limit_bytes", limit_bytes)
-        call = self._connection.jobs.ReadLogs(request, timeout=self._connection.timeout_s)
         data, end = b"", offset
-        async with aclosing(self._connection.messages(call)) as responses:
+        async with aclosing(self.calls.read_logs(request, resume=False)) as responses:
             async for response in responses:
                 data, end = data + response.data, response.next_offset
                 if len(data) >= limit:
@@ -364,7 +353,7 @@ class JobCalls:
         jobs: list[pb.Job] = []
         for start in range(0, len(ids), DESCRIBE_MAX):
             request = pb.DescribeJobsRequest(job_ids=ids[start : start + DESCRIBE_MAX])
-            jobs += (await self._connection.call(self._connection.jobs.DescribeJobs, request, retry=retry)).jobs
+            jobs += (await self.calls.describe_jobs(request, retry=retry)).jobs
         return jobs
 
     async def _describe_all(self, ids: list[str], *, retry: bool) -> list[pb.Job]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from batchyard import arguments
-from batchyard.connection import Connection
+from batchyard.calls import Caller
 from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as key_pb
 from batchyard.v1 import secret_pb2 as pb
 
 
-class SecretCalls:
+class SecretCalls(Caller):
     """The part of the client that is about secrets and access keys."""
-
-    _connection: Connection
 
     async def put_secret(self, name: str, value: str) -> pb.SecretInfo:
         """
@@ -33,14 +31,14 @@ class SecretCalls:
             FailedPreconditionError: the controller has no key to encrypt it with.
         """
         request = pb.PutSecretRequest(name=arguments.text("name", name), value=_hidden("value", value))
-        answer = await self._connection.call(self._connection.secrets.PutSecret, request, retry=True)
+        answer = await self.calls.put_secret(request, retry=True)
         return answer.secret
 
     async def list_secrets(self, *, page_size: int = 100) -> AsyncGenerator[pb.SecretInfo, None]:
         """Iterate over what may be told of secrets, in name order."""
         request = pb.ListSecretsRequest(page_size=arguments.integer("page_size", page_size, bits=32))
         while True:
-            page = await self._connection.call(self._connection.secrets.ListSecrets, request)
+            page = await self.calls.list_secrets(request)
             for secret in page.secrets:
                 yield secret
             if not page.next_page_token:
@@ -50,7 +48,7 @@ class SecretCalls:
     async def delete_secret(self, name: str) -> None:
         """Forget a secret; jobs that wait with its name will fail to start."""
         request = pb.DeleteSecretRequest(name=arguments.text("name", name))
-        await self._connection.call(self._connection.secrets.DeleteSecret, request)
+        await self.calls.delete_secret(request)
 
     async def create_access_key(self, *, description: str = "") -> key_pb.CreateAccessKeyResponse:
         """
@@ -63,13 +61,13 @@ class SecretCalls:
             FailedPreconditionError: the controller has no key to encrypt it with.
         """
         request = key_pb.CreateAccessKeyRequest(description=arguments.text("description", description))
-        return await self._connection.call(self._connection.access_keys.CreateAccessKey, request)
+        return await self.calls.create_access_key(request)
 
     async def list_access_keys(self, *, page_size: int = 100) -> AsyncGenerator[key_pb.AccessKey, None]:
         """Iterate over access keys, in the order of their ids."""
         request = key_pb.ListAccessKeysRequest(page_size=arguments.integer("page_size", page_size, bits=32))
         while True:
-            page = await self._connection.call(self._connection.access_keys.ListAccessKeys, request)
+            page = await self.calls.list_access_keys(request)
             for access_key in page.access_keys:
                 yield access_key
             if not page.next_page_token:
@@ -79,7 +77,7 @@ class SecretCalls:
     async def revoke_access_key(self, access_key_id: str) -> None:
         """Revoke an access key for ever."""
         request = key_pb.RevokeAccessKeyRequest(id=arguments.text("access_key_id", access_key_id))
-        await self._connection.call(self._connection.access_keys.RevokeAccessKey, request)
+        await self.calls.revoke_access_key(request)
 
     async def derive_signing_key(
         self, access_key_id: str = "", *, date: str = "", region: str = "", service: str = ""
@@ -102,7 +100,7 @@ class SecretCalls:
             region=arguments.text("region", region),
             service=arguments.text("service", service),
         )
-        return await self._connection.call(self._connection.access_keys.DeriveSigningKey, request)
+        return await self.calls.derive_signing_key(request)
 
 
 def _hidden(field: str, value: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 
 from batchyard import arguments
-from batchyard.connection import Connection
+from batchyard.calls import Caller
 from batchyard.errors import RequestError
 from batchyard.job_calls import new_request_id
 from batchyard.rpc_errors import error_from_refusal
@@ -23,10 +23,8 @@ MESSAGE_BYTES = 1 << 20
 """A message takes no further job once it is so long; a controller takes 4 MiB."""
 
 
-class SubmitCalls:
+class SubmitCalls(Caller):
     """The part of the client that is about many jobs at once."""
-
-    _connection: Connection
 
     async def submit_jobs(self, jobs: Iterable[pb.SubmitJobRequest]) -> AsyncGenerator[pb.SubmitResult, None]:
         """
@@ -45,7 +43,7 @@ class SubmitCalls:
             InvalidArgumentError: an element is no ``SubmitJobRequest``.
             UnavailableError: the controller was away for ``retry_s``.
         """
-        async with aclosing(self._connection.exchange(self._connection.jobs.SubmitJobs, _messages(jobs))) as answers:
+        async with aclosing(self.calls.submit_jobs(_messages(jobs))) as answers:
             async for answer in answers:
                 for result in answer.results:
                     yield result

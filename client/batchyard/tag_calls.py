@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from batchyard import arguments, wording
-from batchyard.connection import Connection
+from batchyard.calls import Caller
 from batchyard.v1 import tag_pb2 as pb
 
 
-class TagCalls:
+class TagCalls(Caller):
     """The part of the client that is about tags."""
-
-    _connection: Connection
 
     async def tag_resource(self, kind: str, name: str, tags: Mapping[str, str]) -> None:
         """
@@ -33,7 +31,7 @@ class TagCalls:
         request = pb.TagResourceRequest(
             kind=_kind(kind), name=arguments.text("name", name), tags=arguments.text_map("tags", tags)
         )
-        await self._connection.call(self._connection.tags.TagResource, request, retry=True)
+        await self.calls.tag_resource(request, retry=True)
 
     async def untag_resource(self, kind: str, name: str, keys: Sequence[str]) -> None:
         """
@@ -45,7 +43,7 @@ class TagCalls:
         request = pb.UntagResourceRequest(
             kind=_kind(kind), name=arguments.text("name", name), keys=arguments.texts("keys", keys)
         )
-        await self._connection.call(self._connection.tags.UntagResource, request, retry=True)
+        await self.calls.untag_resource(request, retry=True)
 
     async def list_tags(self, kind: str, name: str) -> dict[str, str]:
         """
@@ -55,7 +53,7 @@ class TagCalls:
             NotFoundError: there is none.
         """
         request = pb.ListTagsRequest(kind=_kind(kind), name=arguments.text("name", name))
-        return dict((await self._connection.call(self._connection.tags.ListTags, request)).tags)
+        return dict((await self.calls.list_tags(request)).tags)
 
 
 def _kind(text: str) -> pb.ResourceKind.ValueType:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from batchyard import arguments, wording
-from batchyard.connection import Connection
+from batchyard.calls import Caller
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2 as host_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 
 
-class YardCalls:
+class YardCalls(Caller):
     """The part of the client that is about everything but jobs."""
-
-    _connection: Connection
 
     async def create_compute_environment(
         self,
@@ -60,13 +58,13 @@ class YardCalls:
             tags=arguments.text_map("tags", tags),
             annotations=arguments.text_map("annotations", annotations),
         )
-        answer = await self._connection.call(self._connection.environments.CreateComputeEnvironment, request)
+        answer = await self.calls.create_compute_environment(request)
         return answer.compute_environment
 
     async def describe_compute_environments(self, names: Sequence[str]) -> list[environment_pb.ComputeEnvironment]:
         """Describe compute environments; unknown names are left out."""
         request = environment_pb.DescribeComputeEnvironmentsRequest(names=arguments.texts("names", names))
-        answer = await self._connection.call(self._connection.environments.DescribeComputeEnvironments, request)
+        answer = await self.calls.describe_compute_environments(request)
         return list(answer.compute_environments)
 
     async def list_compute_environments(
@@ -77,7 +75,7 @@ class YardCalls:
             page_size=arguments.integer("page_size", page_size, bits=32)
         )
         while True:
-            page = await self._connection.call(self._connection.environments.ListComputeEnvironments, request)
+            page = await self.calls.list_compute_environments(request)
             for environment in page.compute_environments:
                 yield environment
             if not page.next_page_token:
@@ -108,13 +106,13 @@ class YardCalls:
             service_role=None if service_role is None else arguments.text("service_role", service_role),
             annotations=arguments.text_map("annotations", annotations),
         )
-        answer = await self._connection.call(self._connection.environments.UpdateComputeEnvironment, request)
+        answer = await self.calls.update_compute_environment(request)
         return answer.compute_environment
 
     async def delete_compute_environment(self, name: str) -> None:
         """Delete a DISABLED compute environment that no queue uses."""
         request = environment_pb.DeleteComputeEnvironmentRequest(name=arguments.text("name", name))
-        await self._connection.call(self._connection.environments.DeleteComputeEnvironment, request)
+        await self.calls.delete_compute_environment(request)
 
     async def create_job_queue(
         self,
@@ -156,18 +154,18 @@ class YardCalls:
             tags=arguments.text_map("tags", tags),
             annotations=arguments.text_map("annotations", annotations),
         )
-        return (await self._connection.call(self._connection.queues.CreateJobQueue, request)).job_queue
+        return (await self.calls.create_job_queue(request)).job_queue
 
     async def describe_job_queues(self, names: Sequence[str]) -> list[queue_pb.JobQueue]:
         """Describe job queues; unknown names are left out."""
         request = queue_pb.DescribeJobQueuesRequest(names=arguments.texts("names", names))
-        return list((await self._connection.call(self._connection.queues.DescribeJobQueues, request)).job_queues)
+        return list((await self.calls.describe_job_queues(request)).job_queues)
 
     async def list_job_queues(self, *, page_size: int = 100) -> AsyncGenerator[queue_pb.JobQueue, None]:
         """Iterate over job queues in name order."""
         request = queue_pb.ListJobQueuesRequest(page_size=arguments.integer("page_size", page_size, bits=32))
         while True:
-            page = await self._connection.call(self._connection.queues.ListJobQueues, request)
+            page = await self.calls.list_job_queues(request)
             for queue in page.job_queues:
                 yield queue
             if not page.next_page_token:
@@ -205,12 +203,12 @@ class YardCalls:
             else queue_pb.JobStateTimeLimitActions(actions=_time_limits(time_limits)),
             annotations=arguments.text_map("annotations", annotations),
         )
-        return (await self._connection.call(self._connection.queues.UpdateJobQueue, request)).job_queue
+        return (await self.calls.update_job_queue(request)).job_queue
 
     async def delete_job_queue(self, name: str) -> None:
         """Delete a DISABLED job queue; jobs left in it end FAILED."""
         request = queue_pb.DeleteJobQueueRequest(name=arguments.text("name", name))
-        await self._connection.call(self._connection.queues.DeleteJobQueue, request)
+        await self.calls.delete_job_queue(request)
 
     async def register_job_definition(
         self,
@@ -257,7 +255,7 @@ class YardCalls:
             tags=arguments.text_map("tags", tags),
             annotations=arguments.text_map("annotations", annotations),
         )
-        answer = await self._connection.call(self._connection.definitions.RegisterJobDefinition, request)
+        answer = await self.calls.register_job_definition(request)
         return answer.job_definition
 
     async def describe_job_definitions(self, job_definitions: Sequence[str]) -> list[definition_pb.JobDefinition]:
@@ -265,7 +263,7 @@ class YardCalls:
         request = definition_pb.DescribeJobDefinitionsRequest(
             job_definitions=arguments.texts("job_definitions", job_definitions)
         )
-        answer = await self._connection.call(self._connection.definitions.DescribeJobDefinitions, request)
+        answer = await self.calls.describe_job_definitions(request)
         return list(answer.job_definitions)
 
     async def list_job_definitions(
@@ -278,7 +276,7 @@ class YardCalls:
             page_size=arguments.integer("page_size", page_size, bits=32),
         )
         while True:
-            page = await self._connection.call(self._connection.definitions.ListJobDefinitions, request)
+            page = await self.calls.list_job_definitions(request)
             for definition in page.job_definitions:
                 yield definition
             if not page.next_page_token:
@@ -290,13 +288,13 @@ class YardCalls:
         request = definition_pb.DeregisterJobDefinitionRequest(
             job_definition=arguments.text("job_definition", job_definition)
         )
-        await self._connection.call(self._connection.definitions.DeregisterJobDefinition, request)
+        await self.calls.deregister_job_definition(request)
 
     async def list_hosts(self, *, page_size: int = 100) -> AsyncGenerator[host_pb.Host, None]:
         """Iterate over hosts in name order."""
         request = host_pb.ListHostsRequest(page_size=arguments.integer("page_size", page_size, bits=32))
         while True:
-            page = await self._connection.call(self._connection.hosts.ListHosts, request)
+            page = await self.calls.list_hosts(request)
             for host in page.hosts:
                 yield host
             if not page.next_page_token:
@@ -311,22 +309,22 @@ class YardCalls:
             NotFoundError: no such host.
         """
         request = host_pb.DescribeHostRequest(host=arguments.text("host", host))
-        return await self._connection.call(self._connection.hosts.DescribeHost, request)
+        return await self.calls.describe_host(request)
 
     async def cordon_host(self, host: str) -> host_pb.Host:
         """Give a host no new work; what runs goes on."""
         request = host_pb.CordonHostRequest(host=arguments.text("host", host))
-        return (await self._connection.call(self._connection.hosts.CordonHost, request)).host
+        return (await self.calls.cordon_host(request)).host
 
     async def uncordon_host(self, host: str) -> host_pb.Host:
         """Give a cordoned or drained host work again."""
         request = host_pb.CordonHostRequest(host=arguments.text("host", host), undo=True)
-        return (await self._connection.call(self._connection.hosts.CordonHost, request)).host
+        return (await self.calls.cordon_host(request)).host
 
     async def drain_host(self, host: str) -> host_pb.Host:
         """Cordon a host; it counts as drained when its last attempt has ended."""
         request = host_pb.DrainHostRequest(host=arguments.text("host", host))
-        return (await self._connection.call(self._connection.hosts.DrainHost, request)).host
+        return (await self.calls.drain_host(request)).host
 
 
 def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:

@@ -8,6 +8,7 @@ from typing import assert_type, get_type_hints
 
 from batchyard import AsyncClient, Client, JobState, job_state
 from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1 import job_queue_pb2 as queue_pb
 
 
 def sync_types(client: Client) -> None:
@@ -25,6 +26,13 @@ async def async_types(client: AsyncClient) -> None:
     assert_type(await client.submit_job(name="a"), job_pb2.SubmitJobResponse)
     assert_type(client.list_jobs(), AsyncGenerator[job_pb2.JobSummary, None])
     await client.wait(5)  # type: ignore[arg-type]  # as is a wrong type
+
+
+async def message_types(client: AsyncClient) -> None:
+    queue = queue_pb.CreateJobQueueRequest(name="q")
+    assert_type(await client.calls.create_job_queue(queue), queue_pb.CreateJobQueueResponse)
+    assert_type(client.calls.watch_jobs(job_pb2.WatchJobsRequest()), AsyncGenerator[job_pb2.WatchJobsResponse, None])
+    await client.calls.submit_job(queue)  # type: ignore[arg-type]  # another call's message is an error
 
 
 def test_signatures_are_kept_at_run_time() -> None:

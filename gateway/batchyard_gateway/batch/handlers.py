@@ -43,8 +43,7 @@ def _environment_id(context: Context, name: str) -> Members:
 async def create_compute_environment(context: Context, members: Members) -> Members:
     """Create a compute environment."""
     environments.check_new(members)
-    calls = context.client.connection
-    await calls.call(calls.environments.CreateComputeEnvironment, environments.creation(members))
+    await context.client.calls.create_compute_environment(environments.creation(members))
     return _environment_id(context, members["computeEnvironmentName"])
 
 
@@ -55,8 +54,7 @@ async def update_compute_environment(context: Context, members: Members) -> Memb
     if not found:
         raise ClientException(f"{names_of(context).arn(ENVIRONMENT, name)} does not exist")
     environments.check_change(members, found[0])
-    calls = context.client.connection
-    await calls.call(calls.environments.UpdateComputeEnvironment, environments.change(members, found[0]))
+    await context.client.calls.update_compute_environment(environments.change(members, found[0]))
     return _environment_id(context, name)
 
 
@@ -69,7 +67,6 @@ async def delete_compute_environment(context: Context, members: Members) -> Memb
 async def describe_compute_environments(context: Context, members: Members) -> Members:
     """Describe some compute environments, or a page of all."""
     size = rules.page_size(members)
-    calls = context.client.connection
     token = ""
     if asked := members.get("computeEnvironments"):
         rules.check_describe("compute environments", asked)
@@ -78,7 +75,7 @@ async def describe_compute_environments(context: Context, members: Members) -> M
         )
     else:
         request = environment_pb.ListComputeEnvironmentsRequest(page_size=size, page_token=members.get("nextToken", ""))
-        page = await calls.call(calls.environments.ListComputeEnvironments, request)
+        page = await context.client.calls.list_compute_environments(request)
         found, token = page.compute_environments, page.next_page_token
     names = names_of(context)
     return {"computeEnvironments": [environments.members_of(each, names) for each in found], **_next(token)}
@@ -94,17 +91,15 @@ def _queue_id(context: Context, name: str) -> Members:
 async def create_job_queue(context: Context, members: Members) -> Members:
     """Create a job queue."""
     queues.check_new(members)
-    calls = context.client.connection
-    await calls.call(calls.queues.CreateJobQueue, queues.creation(members))
+    await context.client.calls.create_job_queue(queues.creation(members))
     return _queue_id(context, members["jobQueueName"])
 
 
 async def update_job_queue(context: Context, members: Members) -> Members:
     """Change a job queue."""
     queues.check_change(members)
-    calls = context.client.connection
     request = queues.change(members)
-    await calls.call(calls.queues.UpdateJobQueue, request)
+    await context.client.calls.update_job_queue(request)
     return _queue_id(context, request.name)
 
 
@@ -117,14 +112,13 @@ async def delete_job_queue(context: Context, members: Members) -> Members:
 async def describe_job_queues(context: Context, members: Members) -> Members:
     """Describe some job queues, or a page of all."""
     size = rules.page_size(members)
-    calls = context.client.connection
     token = ""
     if asked := members.get("jobQueues"):
         rules.check_describe("job queues", asked)
         found: Sequence[queue_pb.JobQueue] = await context.client.describe_job_queues(_distinct(QUEUE, asked))
     else:
         request = queue_pb.ListJobQueuesRequest(page_size=size, page_token=members.get("nextToken", ""))
-        page = await calls.call(calls.queues.ListJobQueues, request)
+        page = await context.client.calls.list_job_queues(request)
         found, token = page.job_queues, page.next_page_token
     names = names_of(context)
     return {"jobQueues": [queues.members_of(each, names) for each in found], **_next(token)}
@@ -136,8 +130,7 @@ async def describe_job_queues(context: Context, members: Members) -> Members:
 async def register_job_definition(context: Context, members: Members) -> Members:
     """Register a revision of a job definition."""
     definitions.check(members)
-    calls = context.client.connection
-    answer = await calls.call(calls.definitions.RegisterJobDefinition, definitions.registration(members))
+    answer = await context.client.calls.register_job_definition(definitions.registration(members))
     name, revision = answer.job_definition.name, answer.job_definition.revision
     arn = names_of(context).arn(DEFINITION, f"{name}:{revision}")
     return {"jobDefinitionName": name, "jobDefinitionArn": arn, "revision": revision}
@@ -152,7 +145,6 @@ async def deregister_job_definition(context: Context, members: Members) -> Membe
 async def describe_job_definitions(context: Context, members: Members) -> Members:
     """Describe some job definitions, or a page of all, of one name, or of one status."""
     size = rules.page_size(members)
-    calls = context.client.connection
     token = ""
     if asked := members.get("jobDefinitions"):
         rules.check_describe("job definitions", asked)
@@ -164,7 +156,7 @@ async def describe_job_definitions(context: Context, members: Members) -> Member
     else:
         request = definitions.page_request(members)
         request.page_size = size
-        page = await calls.call(calls.definitions.ListJobDefinitions, request)
+        page = await context.client.calls.list_job_definitions(request)
         found, token = page.job_definitions, page.next_page_token
     names = names_of(context)
     return {"jobDefinitions": [definitions.members_of(each, names) for each in found], **_next(token)}
@@ -181,8 +173,7 @@ async def submit_job(context: Context, members: Members) -> Members:
     if submissions.needs_queue(members):
         for queue in await context.client.describe_job_queues([submissions.queue_name(members)]):
             submissions.check_against_queue(queue)
-    calls = context.client.connection
-    answer = await calls.call(calls.jobs.SubmitJob, submissions.submission(members, context), retry=True)
+    answer = await context.client.calls.submit_job(submissions.submission(members, context), retry=True)
     return {"jobArn": names_of(context).arn(JOB, answer.job_id), "jobName": answer.name, "jobId": answer.job_id}
 
 
@@ -215,8 +206,7 @@ async def _first_environments(context: Context, found: Sequence[job_pb2.Job]) ->
 
 async def list_jobs(context: Context, members: Members) -> Members:
     """List a page of a queue's jobs or of an array's children."""
-    calls = context.client.connection
-    page = await calls.call(calls.jobs.ListJobs, listing.request(members))
+    page = await context.client.calls.list_jobs(listing.request(members))
     names = names_of(context)
     return {"jobSummaryList": [jobs.summary_of(job, names) for job in page.jobs], **_next(page.next_page_token)}
 
@@ -290,25 +280,22 @@ async def _stop_result(stop: _Stop, job: str, reason: str) -> dict[str, str] | N
 async def list_tags(context: Context, members: Members) -> Members:
     """List the tags of a resource."""
     kind, name = tagged(members["resourceArn"])
-    calls = context.client.connection
-    answer = await calls.call(calls.tags.ListTags, tag_pb2.ListTagsRequest(kind=kind, name=name))
+    answer = await context.client.calls.list_tags(tag_pb2.ListTagsRequest(kind=kind, name=name))
     return {"tags": dict(sorted(answer.tags.items()))}
 
 
 async def tag_resource(context: Context, members: Members) -> Members:
     """Add tags to a resource."""
     kind, name = tagged(members["resourceArn"])
-    calls = context.client.connection
-    await calls.call(calls.tags.TagResource, tag_pb2.TagResourceRequest(kind=kind, name=name, tags=members["tags"]))
+    await context.client.calls.tag_resource(tag_pb2.TagResourceRequest(kind=kind, name=name, tags=members["tags"]))
     return {}
 
 
 async def untag_resource(context: Context, members: Members) -> Members:
     """Remove tags from a resource."""
     kind, name = tagged(members["resourceArn"])
-    calls = context.client.connection
     request = tag_pb2.UntagResourceRequest(kind=kind, name=name, keys=members["tagKeys"])
-    await calls.call(calls.tags.UntagResource, request)
+    await context.client.calls.untag_resource(request)
     return {}
 
 

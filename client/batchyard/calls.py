@@ -1,0 +1,143 @@
+"""
+Calls: the contract's RPCs, each from its request message to its answer.
+
+The only module of the client that holds generated stubs; an RPC with one answer takes
+one row here. It knows no rule of the service. Its law: whoever speaks the contract's
+messages comes through here, the client's own methods with plain arguments too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import grpc.aio
+
+from batchyard.connection import Connection
+from batchyard.v1 import job_pb2
+from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
+from batchyard.v1.host_pb2_grpc import HostServiceStub
+from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
+from batchyard.v1.job_pb2_grpc import JobServiceStub
+from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.secret_pb2_grpc import SecretServiceStub
+from batchyard.v1.tag_pb2_grpc import TagServiceStub
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class Call(Generic[Q, R]):
+    """One RPC with one answer."""
+
+    def __init__(self, connection: Connection, method: grpc.aio.UnaryUnaryMultiCallable[Q, R]) -> None:
+        self._connection = connection
+        self._method = method
+
+    async def __call__(self, request: Q, *, retry: bool = False) -> R:
+        """
+        Send *request* and return the answer.
+
+        Args:
+            request: The contract's message.
+            retry: Repeat it for the client's ``retry_s`` while the controller is away.
+                Only for requests that may be carried out twice without harm.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        return await self._connection.call(self._method, request, retry=retry)
+
+
+class Calls:
+    """All RPCs of the contract but the agents' own, by their names in lower case."""
+
+    def __init__(self, connection: Connection) -> None:
+        channel = connection.channel
+        self._connection = connection
+        self._jobs = JobServiceStub(channel)
+        self.submit_job = Call(connection, self._jobs.SubmitJob)
+        self.describe_jobs = Call(connection, self._jobs.DescribeJobs)
+        self.list_jobs = Call(connection, self._jobs.ListJobs)
+        self.cancel_job = Call(connection, self._jobs.CancelJob)
+        self.terminate_job = Call(connection, self._jobs.TerminateJob)
+        self.explain_job = Call(connection, self._jobs.ExplainJob)
+
+        queues = JobQueueServiceStub(channel)
+        self.create_job_queue = Call(connection, queues.CreateJobQueue)
+        self.describe_job_queues = Call(connection, queues.DescribeJobQueues)
+        self.list_job_queues = Call(connection, queues.ListJobQueues)
+        self.update_job_queue = Call(connection, queues.UpdateJobQueue)
+        self.delete_job_queue = Call(connection, queues.DeleteJobQueue)
+
+        environments = ComputeEnvironmentServiceStub(channel)
+        self.create_compute_environment = Call(connection, environments.CreateComputeEnvironment)
+        self.describe_compute_environments = Call(connection, environments.DescribeComputeEnvironments)
+        self.list_compute_environments = Call(connection, environments.ListComputeEnvironments)
+        self.update_compute_environment = Call(connection, environments.UpdateComputeEnvironment)
+        self.delete_compute_environment = Call(connection, environments.DeleteComputeEnvironment)
+
+        definitions = JobDefinitionServiceStub(channel)
+        self.register_job_definition = Call(connection, definitions.RegisterJobDefinition)
+        self.describe_job_definitions = Call(connection, definitions.DescribeJobDefinitions)
+        self.list_job_definitions = Call(connection, definitions.ListJobDefinitions)
+        self.deregister_job_definition = Call(connection, definitions.DeregisterJobDefinition)
+
+        hosts = HostServiceStub(channel)
+        self.list_hosts = Call(connection, hosts.ListHosts)
+        self.describe_host = Call(connection, hosts.DescribeHost)
+        self.cordon_host = Call(connection, hosts.CordonHost)
+        self.drain_host = Call(connection, hosts.DrainHost)
+
+        tags = TagServiceStub(channel)
+        self.tag_resource = Call(connection, tags.TagResource)
+        self.untag_resource = Call(connection, tags.UntagResource)
+        self.list_tags = Call(connection, tags.ListTags)
+
+        secrets = SecretServiceStub(channel)
+        self.put_secret = Call(connection, secrets.PutSecret)
+        self.list_secrets = Call(connection, secrets.ListSecrets)
+        self.delete_secret = Call(connection, secrets.DeleteSecret)
+
+        access_keys = AccessKeyServiceStub(channel)
+        self.create_access_key = Call(connection, access_keys.CreateAccessKey)
+        self.list_access_keys = Call(connection, access_keys.ListAccessKeys)
+        self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
+        self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
+
+    def submit_jobs(
+        self, requests: AsyncGenerator[job_pb2.SubmitJobsRequest, None]
+    ) -> AsyncGenerator[job_pb2.SubmitJobsResponse, None]:
+        """Yield one answer for each request, as :meth:`Connection.exchange` does."""
+        return self._connection.exchange(self._jobs.SubmitJobs, requests)
+
+    def watch_jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncGenerator[job_pb2.WatchJobsResponse, None]:
+        """Yield changes as :meth:`Connection.stream` does: whoever reads them moves *request*'s cursor on."""
+        return self._connection.stream(self._jobs.WatchJobs, request)
+
+    def read_logs(
+        self, request: job_pb2.ReadLogsRequest, *, resume: bool = True
+    ) -> AsyncGenerator[job_pb2.ReadLogsResponse, None]:
+        """
+        Yield pieces of a log.
+
+        Args:
+            request: What to read. Whoever reads moves its offset on.
+            resume: Go on after a break, as :meth:`Connection.stream` does; otherwise
+                read once, within the client's ``timeout_s``.
+        """
+        read = self._connection.stream if resume else self._connection.messages
+        return read(self._jobs.ReadLogs, request)
+
+
+class Caller:
+    """Whatever calls a controller over a connection of its own."""
+
+    _connection: Connection
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The contract's own calls, for programs that translate to it, such as the gateway."""
+        return Calls(self._connection)
