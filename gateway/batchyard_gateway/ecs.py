@@ -2,8 +2,8 @@
 Amazon ECS, as far as tools look up where a job ran: a cluster for each compute environment.
 
 A task stands for an attempt, a container instance for a host. Names are made of the
-yard's own ids, so nothing is kept. An attempt does not tell its environment, so a
-task is found under whatever cluster is asked, as its id is unique.
+yard's own ids, so nothing is kept. A task is found under whatever cluster is asked, as
+its id is unique, and tells its true one; only attempts of before that was kept do not.
 
 Source: Amazon ECS API Reference.
 """
@@ -86,7 +86,7 @@ async def describe_tasks(context: Context, members: Members) -> Members:
         if found is None:
             failures.append(_missing(each))
         else:
-            tasks.append(_task(*found, cluster, _account(context), zones))
+            tasks.append(_task(*found, found[1].compute_environment or cluster, _account(context), zones))
     return {"tasks": tasks, "failures": failures}
 
 

@@ -81,7 +81,7 @@ async def test_settings_are_told_as_they_were(world: World) -> None:
     assert list(map(as_json, environments)) == then["environments"]
     queues = [queue_message(q, "", world.counts.get(q.name, {})) for q in world.queues.values()]
     assert list(map(as_json, queues)) == then["queues"]
-    kept = {"hosts": world.hosts, "secrets": world.secrets, "access_keys": world.access_keys}
+    kept: dict[str, Any] = {"hosts": world.hosts, "secrets": world.secrets, "access_keys": world.access_keys}
     assert {name: sorted(mapping) for name, mapping in kept.items()} == {name: then[name] for name in kept}
 
 

@@ -9,11 +9,12 @@ left anywhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from batchyard.ids import JobId
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import StoredState, restore
@@ -62,7 +63,7 @@ class Shelf:
         gone = self._seen - world.jobs.keys()
         kept = [key for key in stored if key.startswith(("job/", "state/", "children/", "attempt/"))]
         assert not [key for key in kept if key.partition("/")[2][:36] in gone]
-        lists = (world.all_jobs, *world.by_queue.values(), world.ended)
+        lists: list[Iterable[Job]] = [world.all_jobs, *world.by_queue.values(), world.ended]
         assert not gone & {job.id for jobs in lists for job in jobs}
         assert not gone & set(world.requests.values())
         lines = [line for queue in world.by_queue for line in world.lines.of_queue(queue)]

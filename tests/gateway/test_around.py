@@ -13,6 +13,7 @@ from tests.gateway.surroundings import ACCOUNT, HOST_ID, REGION, Around, around
 
 from batchyard.arns import Account, instance_id
 from batchyard.ids import task_id
+from batchyard.v1.compute_environment_pb2 import ComputeResources
 
 NAMES = Account(region=REGION, account_id=ACCOUNT)
 CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/AWSBatch-default"
@@ -75,6 +76,22 @@ async def test_a_running_task_is_running(yard: Around) -> None:
     await yard.client.wait(job.id)
     (task,) = (await yard.call(ecs.describe_tasks, tasks=[name]))["tasks"]
     assert (task["lastStatus"], task["desiredStatus"], task["stoppedReason"]) == ("STOPPED", "STOPPED", "enough")
+
+
+async def test_a_task_names_the_environment_it_ran_in(yard: Around) -> None:
+    """Not the first of its queue, nor whatever cluster is asked for."""
+    elsewhere = ComputeResources(labels={"rack": "none"})
+    await yard.client.create_compute_environment("elsewhere", compute_resources=elsewhere)
+    await yard.client.create_job_queue("wide", compute_environments=["elsewhere", "default"])
+    job = await yard.run("true", queue="wide")
+    batch, ecs = yard.boto("batch"), yard.boto("ecs")
+    arn = NAMES.task("default", task_id(job.attempts[0].id))
+    (described,) = (await asyncio.to_thread(batch.describe_jobs, jobs=[job.id]))["jobs"]
+    (attempt,) = described["attempts"]
+    assert (attempt["container"]["taskArn"], described["container"]["taskArn"]) == (arn, arn)
+    assert "/AWSBatch-default/" in attempt["container"]["containerInstanceArn"]
+    (task,) = (await yard.call(ecs.describe_tasks, cluster="AWSBatch-elsewhere", tasks=[arn]))["tasks"]
+    assert (task["taskArn"], task["clusterArn"]) == (arn, CLUSTER)
 
 
 async def test_clusters_are_environments(yard: Around) -> None:

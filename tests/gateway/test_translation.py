@@ -159,7 +159,7 @@ def test_a_jobs_container_keeps_the_definitions_form(vcpus: int, form: str, is_o
         definition.container.resources.cpu_millis = vcpus = 7000
         vcpus //= 1000
     job = job_pb2.Job(id="x", container=definition.container, annotations=definition.annotations)
-    found = jobs.members_of(job, jobs.Place(NAMES, "ce"))["container"]
+    found = jobs.members_of(job, NAMES)["container"]
     assert (found["memory"], found["runtimePlatform"]) == (4, {"cpuArchitecture": "ARM64"})
     if form == "vcpus":
         assert (found["vcpus"], found["resourceRequirements"]) == (vcpus, [])

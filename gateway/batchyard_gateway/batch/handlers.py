@@ -14,8 +14,8 @@ from batchyard import errors as sdk_errors
 from batchyard.arns import Account
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
-from batchyard.v1 import job_pb2, tag_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1 import tag_pb2
 from batchyard_gateway.errors import ApiError, ClientException
 from batchyard_gateway.services import Context, Members
 
@@ -191,17 +191,8 @@ async def describe_jobs(context: Context, members: Members) -> Members:
     if not members["jobs"]:
         return {"jobs": []}
     found = await context.client.describe_jobs(_distinct(JOB, members["jobs"]))
-    names, first = names_of(context), await _first_environments(context, found)
-    return {"jobs": [jobs.members_of(job, jobs.Place(names, first.get(job.queue, "default"))) for job in found]}
-
-
-async def _first_environments(context: Context, found: Sequence[job_pb2.Job]) -> dict[str, str]:
-    """Return the first compute environment of each queue whose jobs have run: ARNs of tasks name one."""
-    asked = sorted({job.queue for job in found if job.attempts})
-    if not asked:
-        return {}
-    steps = {queue.name: queue.compute_environment_order for queue in await context.client.describe_job_queues(asked)}
-    return {name: min(order, key=lambda step: step.order).compute_environment for name, order in steps.items()}
+    names = names_of(context)
+    return {"jobs": [jobs.members_of(job, names) for job in found]}
 
 
 async def list_jobs(context: Context, members: Members) -> Members:

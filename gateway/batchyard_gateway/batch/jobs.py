@@ -8,8 +8,7 @@ container tells is the latest attempt's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from batchyard.arns import last_part
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
 
@@ -71,37 +70,25 @@ _PARENT = (
 _CHILD = (Row("index", "index", Plain()),)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """
-    Where a job's attempts ran, for ARNs.
-
-    Attributes:
-        names: Of the account.
-        environment: The compute environment.
-    """
-
-    names: Names
-    environment: str
-
-    def of(self, attempt: pb.Attempt) -> Members:
-        """Return where one attempt ran; its task's id is the end of its log's name."""
-        account, members = self.names.account, {}
-        if attempt.host_id:
-            members["containerInstanceArn"] = account.container_instance(self.environment, attempt.host_id)
-        if attempt.log_stream_name:
-            task_id = attempt.log_stream_name.rpartition("/")[2]
-            members["taskArn"] = account.task(self.environment, task_id)
-        return members
+def _where(attempt: pb.Attempt, names: Names) -> Members:
+    """Return where one attempt ran; its task's id is the end of its log's name."""
+    account, members = names.account, {}
+    # Attempts of before this was kept do not tell their environment.
+    environment = attempt.compute_environment or "default"
+    if attempt.host_id:
+        members["containerInstanceArn"] = account.container_instance(environment, attempt.host_id)
+    if attempt.log_stream_name:
+        members["taskArn"] = account.task(environment, last_part(attempt.log_stream_name))
+    return members
 
 
-def members_of(job: pb.Job, place: Place) -> Members:
+def members_of(job: pb.Job, names: Names) -> Members:
     """Return AWS's members of a job."""
     kept = kept_in(job.annotations)
     members = {
-        "jobArn": place.names.arn(JOB, job.id),
-        "jobQueue": place.names.arn(QUEUE, job.queue),
-        "jobDefinition": _definition(job.job_definition, place.names),
+        "jobArn": names.arn(JOB, job.id),
+        "jobQueue": names.arn(QUEUE, job.queue),
+        "jobDefinition": _definition(job.job_definition, names),
         **to_members(_DETAIL, job),
     }
     if not job.status_reason and job.waiting_reason:
@@ -113,11 +100,11 @@ def members_of(job: pb.Job, place: Place) -> Members:
         members["arrayProperties"] = array_members(job.array)
     ended = [attempt for attempt in job.attempts if attempt.stopped_at_ms]
     if "ecsProperties" in kept:
-        members["attempts"] = [_task_attempt(attempt, kept["ecsProperties"], place) for attempt in ended]
-        members["ecsProperties"] = _task(job, kept["ecsProperties"], place)
+        members["attempts"] = [_task_attempt(attempt, kept["ecsProperties"], names) for attempt in ended]
+        members["ecsProperties"] = _task(job, kept["ecsProperties"], names)
     else:
-        members["attempts"] = [_attempt(attempt, place) for attempt in ended]
-        members["container"] = _container(job, kept, place)
+        members["attempts"] = [_attempt(attempt, names) for attempt in ended]
+        members["container"] = _container(job, kept, names)
     return members
 
 
@@ -145,26 +132,26 @@ def _definition(key: str, names: Names) -> str:
     return names.arn(DEFINITION, key) if key else ""
 
 
-def _ran(attempt: pb.Attempt, place: Place) -> Members:
+def _ran(attempt: pb.Attempt, names: Names) -> Members:
     """Return what AWS tells of the container of an attempt."""
     return {
-        **place.of(attempt),
+        **_where(attempt, names),
         **to_members((*_ENDING, Row("logStreamName", "log_stream_name")), attempt),
         "networkInterfaces": [],
     }
 
 
-def _attempt(attempt: pb.Attempt, place: Place) -> Members:
-    return {"container": _ran(attempt, place), **to_members(_ATTEMPT, attempt)}
+def _attempt(attempt: pb.Attempt, names: Names) -> Members:
+    return {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt)}
 
 
-def _container(job: pb.Job, kept: Members, place: Place) -> Members:
-    latest = _ran(job.attempts[-1], place) if job.attempts else {"networkInterfaces": []}
+def _container(job: pb.Job, kept: Members, names: Names) -> Members:
+    latest = _ran(job.attempts[-1], names) if job.attempts else {"networkInterfaces": []}
     return {**containers.job_members(job.container, kept.get("containerProperties", {})), **latest}
 
 
-def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, place: Place) -> Members:
-    ran, where = _ran(attempt, place), place.of(attempt)
+def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, names: Names) -> Members:
+    ran, where = _ran(attempt, names), _where(attempt, names)
     container = {name: value for name, value in ran.items() if name not in where}
     name = ecs_properties["taskProperties"][0]["containers"][0].get("name")
     return {
@@ -173,11 +160,11 @@ def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, place: Place) ->
     }
 
 
-def _task(job: pb.Job, ecs_properties: Members, place: Place) -> Members:
+def _task(job: pb.Job, ecs_properties: Members, names: Names) -> Members:
     task = ecs_properties["taskProperties"][0]
     resolved = containers.members_of(job.container)
     overridden = {name: resolved[name] for name in ("command", "environment", "resourceRequirements")}
-    where = place.of(job.attempts[-1]) if job.attempts else {}
-    ran = _ran(job.attempts[-1], place) if job.attempts else {"networkInterfaces": []}
+    where = _where(job.attempts[-1], names) if job.attempts else {}
+    ran = _ran(job.attempts[-1], names) if job.attempts else {"networkInterfaces": []}
     container = task["containers"][0] | overridden | {n: v for n, v in ran.items() if n not in where}
     return {"taskProperties": [{**task, **where, "containers": [container]}]}
