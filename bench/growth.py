@@ -23,6 +23,7 @@ from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
     HostJoined,
+    JobCancelled,
     Phase,
     Planned,
     QueueChanged,
@@ -46,6 +47,7 @@ HOST = HostId("host")
 AT_ONCE = 64
 """Jobs that run at once, and that end in one turn."""
 SUBMITS_A_TURN = 1_000
+PLANS = 50
 NOW = Instant(wall_ms=1_700_000_000_000, boot_ms=1_000)
 
 
@@ -85,6 +87,41 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
                 aim="flat",
                 note=f"{row.restore_us * size / 1e6:.2f} s in all",
             )
+
+    for size in (1_000, 10_000) if scale.is_quick else (1_000, 100_000):
+        cancel_us, plan_us, alone_us = await in_own_process(cancelled, size)
+        yield Figure(
+            name=f"{size:,} cancelled before it: plan for one that waits",
+            value=plan_us,
+            unit="us",
+            baseline=alone_us,
+            baseline_name="none cancelled",
+            aim="flat",
+            note=f"{cancel_us:.2f} us to cancel one",
+        )
+
+
+def cancelled(size: int) -> tuple[float, float, float]:
+    """Cancel *size* queued jobs; return what one took, and a plan for the one behind them, after and without it."""
+    return asyncio.run(_cancelled(size))
+
+
+async def _cancelled(size: int) -> tuple[float, float, float]:
+    yard = _Turns()
+    await yard.open()
+    await yard.submit(AT_ONCE, is_array=False)
+    yard.plan()
+    await yard.submit(1, is_array=False)
+    alone_us = yard.time_plans()
+    for job in list(yard.world.jobs.values())[AT_ONCE:]:
+        yard.cancel(job.id)
+    await yard.submit(size + 1, is_array=False)
+    *doomed, _ = list(yard.world.jobs)[-size - 1 :]
+    began = time.process_time()
+    for job_id in doomed:
+        yard.cancel(job_id)
+    cancel_s = time.process_time() - began
+    return cancel_s * 1e6 / size, yard.time_plans(), alone_us
 
 
 def run(size: int, is_array: bool) -> Row:
@@ -143,7 +180,7 @@ class _Turns:
             submission = Submission(
                 name="bench", queue=QUEUE, task=task(container()), array_size=size if is_array else 0
             )
-            job_id = JobId(uuid7(NOW.wall_ms, number.to_bytes(10, "big")))
+            job_id = JobId(uuid7(NOW.wall_ms, self.world.last_seq.to_bytes(10, "big")))
             event, _ = submit_job(self.world, submission, job_id, NOW)
             assert event is not None, "every submission is new"
             apply(self.world, event, NOW)
@@ -154,8 +191,7 @@ class _Turns:
     async def run_some(self) -> None:
         """Plan as many as there is room for, let them start, and end them."""
         world = self.world
-        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
-        apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
+        self.plan()
         await self._commit()
         for phase, end in ((Phase.RUNNING, None), (Phase.ENDED, AttemptEnd(cause=EndCause.EXITED, exit_code=0))):
             reports = tuple(
@@ -164,6 +200,24 @@ class _Turns:
             )
             apply(world, AttemptsReported(host_id=HOST, reports=reports), NOW)
             await self._commit()
+
+    def plan(self) -> None:
+        """Place what there is room for."""
+        world = self.world
+        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+        apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
+
+    def cancel(self, job_id: JobId) -> None:
+        """Cancel a job that waits."""
+        apply(self.world, JobCancelled(job_id=job_id, index=None, reason="bench"), NOW)
+
+    def time_plans(self) -> float:
+        """Return what a plan takes that finds no room, as after every change of the fleet."""
+        began = time.process_time()
+        for _ in range(PLANS):
+            self.world.fleet.grown += 1
+            self.plan()
+        return (time.process_time() - began) * 1e6 / PLANS
 
     async def _commit(self) -> None:
         atoms = encode_touched(self.world, self.world.ledger.take())

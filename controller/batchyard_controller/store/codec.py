@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import lru_cache, partial
+from dataclasses import MISSING, Field, fields
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -72,8 +72,9 @@ def _encode_job(world: World, name: str) -> bytes | None:
     job = world.jobs.get(JobId(name))
     if job is None:
         return None
-    submission = {field: value for field in _SUBMISSION if (value := getattr(job, field)) != _JOB_DEFAULTS.get(field)}
-    return _encode({**submission, "spec": msgspec.Raw(_encode_spec(job.spec))})
+    submission = {name: value for name, new in _SUBMISSION_DEFAULTS if (value := getattr(job, name)) != new}
+    submission["spec"] = msgspec.Raw(_encode_spec(job.spec))
+    return _encode(submission)
 
 
 @lru_cache(maxsize=1024)
@@ -145,20 +146,29 @@ def _encode_sparse(record: object) -> bytes:
 
 def _sparse(value: Any) -> Any:
     """Turn a record into a map without the fields that are at their defaults."""
-    if is_dataclass(value):
-        return {f.name: _sparse(v) for f in fields(value) if (v := getattr(value, f.name)) != _default(f)}
-    if isinstance(value, tuple):
-        return [_sparse(v) for v in value]
-    if isinstance(value, dict):
-        return {key: _sparse(v) for key, v in value.items()}
-    return value
+    kind = value.__class__
+    if kind in _BARE or issubclass(kind, str):
+        return value
+    if kind is tuple:
+        return [_sparse(each) for each in value]
+    if kind is dict:
+        return {key: _sparse(each) for key, each in value.items()}
+    return {name: _sparse(v) for name, default in _fields(kind) if (v := getattr(value, name)) != default}
+
+
+@cache
+def _fields(record: type) -> tuple[tuple[str, object], ...]:
+    return tuple((f.name, _default(f)) for f in fields(record))
 
 
 def _default(f: Field[Any]) -> object:
     return f.default_factory() if f.default_factory is not MISSING else f.default
 
 
+_BARE = frozenset({str, int, bool, bytes, list, type(None)})
+"""Types that are written as they are, as enums are, being texts."""
 _JOB_DEFAULTS = {f.name: f.default for f in fields(Job)}
+_SUBMISSION_DEFAULTS = tuple((name, _JOB_DEFAULTS[name]) for name in _SUBMISSION)
 _NEW_CHUNK = {f.name: _default(f) for f in fields(Chunk) if f.name != "states"}
 
 

@@ -14,7 +14,7 @@ dependency and nobody failed for it, it counts as ended in the way waited for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchyard.ids import JobId
@@ -46,15 +46,21 @@ class Standing:
         return not self.unmet and self.failure is None
 
 
-def whole_standing(depends_on: Iterable[Dependency], jobs: Mapping[JobId, Job]) -> Standing:
+_NOTHING = Standing((), None)
+"""Of those who wait for nobody, as most."""
+
+
+def whole_standing(depends_on: Sequence[Dependency], jobs: Mapping[JobId, Job]) -> Standing:
     """Look at each dependency on a whole job once."""
+    if not depends_on:
+        return _NOTHING
     whole = (d for d in depends_on if d.type not in CHILD_TYPES)
     return _standing((d, Unit(jobs[JobId(d.job_id)])) for d in whole if d.job_id in jobs)
 
 
 def failure_by(dependent: Job, ended: Job) -> Dependency | None:
     """Return what of *dependent* can never be met now that *ended* has ended, if anything."""
-    return whole_standing((d for d in dependent.depends_on if d.job_id == ended.id), {ended.id: ended}).failure
+    return whole_standing([d for d in dependent.depends_on if d.job_id == ended.id], {ended.id: ended}).failure
 
 
 def child_standing(job: Job, index: int, jobs: Mapping[JobId, Job]) -> Standing:

@@ -114,7 +114,8 @@ def move(unit: Unit, trigger: Trigger) -> JobState:
     Raises:
         InvalidTransitionError: the table does not list the move.
     """
-    before, after = unit.state, _after(unit, trigger)
+    before = unit.state
+    after = _after(unit, before, trigger)
     assert not after.is_final, f"{trigger} ends {unit.id}, and says not why"
     unit.set_state(after)
     return before
@@ -127,7 +128,8 @@ def end(unit: Unit, ending: Ending, at_ms: int) -> JobState:
     Raises:
         InvalidTransitionError: the table does not list the move.
     """
-    before, after = unit.state, _after(unit, ending.trigger)
+    before = unit.state
+    after = _after(unit, before, ending.trigger)
     assert after.is_final, f"{ending.trigger} does not end {unit.id}"
     unit.set_state(after)
     unit.set_ending(ending, at_ms)
@@ -160,11 +162,11 @@ def end_rest(job: Job, rest_end: RestEnd) -> JobState:
     return before
 
 
-def _after(unit: Unit, trigger: Trigger) -> JobState:
+def _after(unit: Unit, before: JobState, trigger: Trigger) -> JobState:
     table = ARRAY_TRANSITIONS if unit.is_parent else TRANSITIONS
-    after = table.get(unit.state, {}).get(trigger)
+    after = table.get(before, {}).get(trigger)
     if after is None:
-        raise InvalidTransitionError(unit.job, f"job {unit.id}", unit.state, trigger)
+        raise InvalidTransitionError(unit.job, f"job {unit.id}", before, trigger)
     return after
 
 

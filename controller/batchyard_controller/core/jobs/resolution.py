@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from batchyard.errors import Reason, Violation
-from batchyard.resources import Resources
+from batchyard.resources import RESOURCE_KINDS
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import JobDefinition, JobSpec, RetryStrategy
@@ -58,28 +58,16 @@ class Submission:
 
 def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
     """Return the resolved spec and what is wrong with it."""
-    base = definition.task if definition is not None else submission.task or NO_TASK
-    main = base.main
+    given = definition.task if definition is not None else submission.task or NO_TASK
     defaults = definition.parameters if definition is not None else ()
     parameters = merge(defaults, submission.parameters)
-    overrides = submission.overrides
-    command, violations = _substitute(overrides.command or main.command, dict(parameters))
-    amounts = {
-        kind: getattr(main.resources, kind) if getattr(overrides, kind) is None else getattr(overrides, kind)
-        for kind in ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
-    }
-    overridden = replace(
-        main,
-        command=command,
-        environment=merge(main.environment, overrides.environment),
-        resources=Resources(**amounts),
-    )
+    task, violations = _override(given, submission.overrides, dict(parameters))
     template = definition or JobDefinition(name="", revision=0)
     priority = submission.scheduling_priority
     propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
     spec = JobSpec(
         queue=submission.queue,
-        task=replace(base, containers=(overridden, *base.containers[1:])),
+        task=task,
         definition=definition.key if definition is not None else "",
         parameters=parameters,
         retry=submission.retry or template.retry or RetryStrategy(),
@@ -92,6 +80,22 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         annotations=merge(template.annotations, submission.annotations),
     )
     return spec, violations
+
+
+def _override(task: Task, overrides: Overrides, parameters: dict[str, str]) -> tuple[Task, list[Violation]]:
+    """Put overrides and parameters into a task's main container; the same task where nothing changes, as for most."""
+    main = task.main
+    command, violations = _substitute(overrides.command or main.command, parameters)
+    amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
+    if command == main.command and not overrides.environment and not amounts:
+        return task, violations
+    overridden = replace(
+        main,
+        command=command,
+        environment=merge(main.environment, overrides.environment),
+        resources=replace(main.resources, **amounts),
+    )
+    return replace(task, containers=(overridden, *task.containers[1:])), violations
 
 
 def propagated_tags(spec: JobSpec) -> Pairs:

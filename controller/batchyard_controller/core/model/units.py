@@ -21,10 +21,10 @@ from .jobs import Job, JobKind
 from .tasks import Task
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Unit:
     """
-    A single job, a child, or a parent.
+    A single job, a child, or a parent: a handle, made anew at every step, so not frozen, which would cost as much again.
 
     Attributes:
         job: The job; of a child, its array.

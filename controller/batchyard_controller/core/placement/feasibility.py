@@ -46,14 +46,14 @@ NO_ACCESS = Access()
 
 def access_of(task: Task) -> Access:
     """Return what a task asks of its host; the same object for all that ask nothing."""
-    devices = {d.host_path for container in task.containers for d in container.linux_parameters.devices}
-    mounted = {point.source_volume for container in task.containers for point in container.mount_points}
-    is_privileged = any(container.privileged for container in task.containers)
-    if not (is_privileged or mounted or devices):
+    asking = [c for c in task.containers if c.privileged or c.mount_points or c.linux_parameters.devices]
+    if not asking:
         return NO_ACCESS
+    mounted = {point.source_volume for container in asking for point in container.mount_points}
+    devices = {device.host_path for container in asking for device in container.linux_parameters.devices}
     paths = {v.host_source_path for v in task.volumes if v.host_source_path and v.name in mounted}
     return Access(
-        privileged=is_privileged,
+        privileged=any(container.privileged for container in asking),
         volume_paths=tuple(sorted(map(_plain, paths))),
         device_paths=tuple(sorted(map(_plain, devices))),
     )

@@ -38,7 +38,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
         )
-        records.claim(world, attempt)
+        records.claim(world, unit, attempt)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)
     for shape, refusals in event.plan.refusals:
@@ -51,7 +51,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
 def restore_claim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:
     """Put a stored claim back in force."""
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
-    records.restore_attempt(world, attempt)
+    records.restore_attempt(world, unit, attempt)
     if unit.is_child and unit.state is JobState.PENDING:
         # Its turn in a bounded array came before the restart.
         progress.release(unit)
@@ -78,30 +78,30 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
         if report.end is not None:
             end_attempt(world, attempt, report.end, now, out)
         elif report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
-            _start_attempt(world, attempt, report.started_at_ms, now, out)
+            _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, now, out)
     if acks:
         out.append(SendAck(host_id, tuple(acks)))
 
 
-def _start_attempt(world: World, attempt: Attempt, started_at_ms: int, now: Instant, out: Out) -> None:
-    records.start_attempt(world, attempt, started_at_ms)
-    Progress(world, now, out).move(world.unit_of(attempt), Trigger.STARTED)
+def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant, out: Out) -> None:
+    records.start_attempt(world, unit, attempt, started_at_ms)
+    Progress(world, now, out).move(unit, Trigger.STARTED)
 
 
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
     """Keep how an attempt ended and decide what becomes of its unit."""
-    if attempt.started_at_ms == 0 and end.started_at_ms:
-        _start_attempt(world, attempt, end.started_at_ms, now, out)
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
+    if attempt.started_at_ms == 0 and end.started_at_ms:
+        _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
     if has_succeeded(ended):
-        records.end_attempt(world, attempt, ended)
+        records.end_attempt(world, unit, attempt, ended)
         progress.end_unit(unit, Ending(trigger=Trigger.SUCCEEDED))
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:
         verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended))
-    records.end_attempt(world, attempt, replace(ended, verdict=verdict))
+    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict))
     if verdict.decision is RetryDecision.RETRY:
         progress.move(unit, Trigger.RETRIED)
     elif attempt.terminate_reason:

@@ -63,5 +63,5 @@ def _terminate_unit(world: World, unit: Unit, reason: str, now: Instant, out: Ou
         return
     attempt = world.live_attempt(unit)
     assert attempt is not None, f"{unit.id} is {unit.state} without an attempt"
-    records.stop_attempt(world, attempt, reason)
+    records.stop_attempt(world, unit, attempt, reason)
     out.append(SendStop(attempt.host_id, attempt.id))

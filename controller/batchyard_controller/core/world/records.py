@@ -187,48 +187,41 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, attempt: Attempt) -> None:
+def claim(world: World, unit: Unit, attempt: Attempt) -> None:
     """Hold a host's resources for a new attempt."""
-    restore_attempt(world, attempt)
-    _note_attempt(world, attempt)
+    restore_attempt(world, unit, attempt)
+    world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def restore_attempt(world: World, attempt: Attempt) -> None:
+def restore_attempt(world: World, unit: Unit, attempt: Attempt) -> None:
     """Hold a host's resources again for an attempt that is stored."""
-    world.attempts[attempt.id] = attempt
-    world.hosts[attempt.host_id].attempts[attempt.id] = attempt
-    resources = world.unit_of(attempt).task.resources
-    world.fleet.claim(attempt.host_id, resources, attempt.gpus, attempt.compute_environment)
+    name = attempt.id
+    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
+    world.fleet.claim(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
 
 
-def start_attempt(world: World, attempt: Attempt, started_at_ms: int) -> None:
+def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int) -> None:
     """Keep when an attempt came to run, and with the first one, when its array did."""
     attempt.started_at_ms = started_at_ms
-    _note_attempt(world, attempt)
-    unit = world.unit_of(attempt)
+    world.ledger.note(unit.group, "attempt", attempt.id)
     if unit.is_child and not unit.job.started_at_ms:
         unit.job.started_at_ms = started_at_ms
         _note_unit(world, Unit(unit.job))
 
 
-def stop_attempt(world: World, attempt: Attempt, reason: str) -> None:
+def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> None:
     """Keep that an attempt is to stop; the first reason stays."""
     if not attempt.terminate_reason:
         attempt.terminate_reason = reason
-        _note_attempt(world, attempt)
+        world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def end_attempt(world: World, attempt: Attempt, ended: EndedAttempt) -> None:
+def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt) -> None:
     """Give back what an attempt held, and keep how it ended."""
-    unit = world.unit_of(attempt)
-    del world.attempts[attempt.id]
-    del world.hosts[attempt.host_id].attempts[attempt.id]
+    name = attempt.id
+    del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
     world.fleet.release(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
     world.wants_plan = True
     unit.record_end(ended)
-    _note_attempt(world, attempt)
+    world.ledger.note(unit.group, "attempt", name)
     _note_unit(world, unit)
-
-
-def _note_attempt(world: World, attempt: Attempt) -> None:
-    world.ledger.note(world.unit_of(attempt).group, "attempt", attempt.id)

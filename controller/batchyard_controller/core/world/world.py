@@ -94,7 +94,9 @@ class World:
 
     def count(self, queue: str, before: JobState | None, after: JobState, number: int = 1) -> None:
         """Note that units of a queue moved."""
-        counts = self.counts.setdefault(queue, Counter())
+        counts = self.counts.get(queue)
+        if counts is None:
+            counts = self.counts[queue] = Counter()
         if before is not None:
             counts[before] -= number
         counts[after] += number
