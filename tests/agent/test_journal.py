@@ -161,3 +161,13 @@ def test_no_acknowledged_row_is_lost_to_kill_9(tmp_path):
     assert set(told) <= kept
     assert kept <= set(range(max(told) + 2))
     journal.close()
+
+
+def test_what_is_acknowledged_was_synced(tmp_path):
+    """A power cut takes nothing back: every commit waits for the disk (SQLite: synchronous = FULL is 2)."""
+    journal = Journal.open(tmp_path, HOST)
+    try:
+        assert journal._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert journal._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    finally:
+        journal.close()

@@ -107,7 +107,7 @@ class YardMachine(RuleBasedStateMachine):
         return self._submit(array_size=size, array_concurrency=concurrency if size else 0, depends_on=depends_on)
 
     def _submit(self, **fields: Any) -> str:
-        job = self.yard.submit(**fields)
+        job = self.yard.submit(request_id=f"r{len(self.plain.jobs)}", **fields)
         self.plain.submit(job.id, plain_job(job))
         return job.id
 

@@ -9,10 +9,10 @@ from tests.core.yard import Yard, container, facts, task
 
 from batchyard.ids import HostId
 from batchyard.states import JobState
-from batchyard_controller.core.events import HostJoined
+from batchyard_controller.core.events import HostJoined, QueueChanged
 from batchyard_controller.core.model.containers import Device, LinuxParameters, MountPoint, Volume
 from batchyard_controller.core.model.hosts import GpuFacts
-from batchyard_controller.core.model.settings import CapacityType, ComputeResources, ResourceState
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources, EnvironmentOrder, ResourceState
 from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.placement.feasibility import NO_ACCESS
 from batchyard_controller.core.placement.lines import Line
@@ -236,6 +236,29 @@ def test_parts_of_a_gpu_are_packed_and_never_span_two(empty: Yard):
     third = empty.submit(container=container(gpu=700))
     empty.plan()
     assert [j.state for j in (*parts, second, third)] == [JobState.STARTING] * 3 + [JobState.RUNNABLE]
+
+
+def test_a_whole_gpu_is_one_that_nobody_has_a_part_of(empty: Yard):
+    """What is left of one that is shared is no whole, neither counted nor given."""
+    empty.host("h", gpus=2)
+    part, whole, late = (empty.submit(container=container(gpu=gpu)) for gpu in (300, 1000, 1000))
+    empty.plan()
+    claimed = {a.job_id: a.gpus[0].uuid for a in empty.world.attempts.values()}
+    assert claimed == {part.id: "GPU-h-0", whole.id: "GPU-h-1"}
+    assert late.state is JobState.RUNNABLE
+
+
+def test_environments_are_tried_in_the_order_of_their_numbers(empty: Yard):
+    """Not in that in which the queue lists them."""
+    for name in ("left", "right"):
+        empty.environment(name, compute_resources=ComputeResources(labels=(("side", name),)))
+        empty.host(name, labels=(("side", name),))
+    order = {"right": 2, "left": 1}
+    steps = tuple(EnvironmentOrder(order=n, compute_environment=name) for name, n in order.items())
+    empty.apply(QueueChanged(queue=replace(empty.world.queues["q"], environment_order=steps)))
+    job = empty.submit()
+    empty.plan()
+    assert empty.live() == {f"{job.id}#1": "left"}
 
 
 def test_a_faulty_gpu_gets_no_work(empty: Yard):

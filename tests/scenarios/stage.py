@@ -23,7 +23,7 @@ from batchyard.ids import AttemptId, HostId, child_id, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
-from batchyard_controller.core.events import HostHeard, HostLeft, Phase, QueueDeleted, Report, Ticked
+from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, Phase, QueueDeleted, Report, Ticked
 from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
@@ -117,6 +117,9 @@ class Stage:
         numbers = {key: int(value) for key, value in options.items()}
         return self._sent(self.yard.host(name, session=self._sessions[name], **numbers))
 
+    def do_cordon(self, name: str) -> list[str]:
+        return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=True, draining=False)))
+
     def do_host_leaves(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostLeft(host_id=HostId(name), session=self._sessions[name])))
 
@@ -163,6 +166,7 @@ class Stage:
             "array_concurrency": int(options.get("concurrency", 0)),
             "retry": self._retry(options),
             "timeout_s": int(options.get("timeout", 0)),
+            "request_id": options.get("request", ""),
         }
         if "definition" in options:
             overridden = tuple(options["command"].split()) if "command" in options else ()
