@@ -248,6 +248,15 @@ def test_a_whole_gpu_is_one_that_nobody_has_a_part_of(empty: Yard):
     assert late.state is JobState.RUNNABLE
 
 
+def test_what_is_left_of_several_gpus_is_no_whole(empty: Yard):
+    """Though it sums up to one."""
+    empty.host("h", gpus=3)
+    parts = [empty.submit(container=container(gpu=600)) for _ in range(3)]
+    whole = empty.submit(container=container(gpu=1000))
+    empty.plan()
+    assert [job.state for job in (*parts, whole)] == [JobState.STARTING] * 3 + [JobState.RUNNABLE]
+
+
 def test_environments_are_tried_in_the_order_of_their_numbers(empty: Yard):
     """Not in that in which the queue lists them."""
     for name in ("left", "right"):
