@@ -178,7 +178,7 @@ class Stage:
                 "overrides": Overrides(command=overridden),
             }
         else:
-            fields["task"] = task(container(cpu=int(options.get("cpu", 1000))))
+            fields["task"] = task(container(cpu=int(options.get("cpu", 1000)), gpu=int(options.get("gpu", 0))))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
 
@@ -270,6 +270,11 @@ class Stage:
             f"attempt {ended.number}: {ended.cause} in {ended.compute_environment}; {verdict(ended.verdict) or 'no retry asked'}"
             for ended in found.attempts
         ]
+
+    def do_gpus(self, label: str) -> list[str]:
+        found = self._unit(label)
+        assert found is not None
+        return [f"attempt {ended.number}: {' '.join(ended.gpu_uuids)}" for ended in found.attempts]
 
     def do_command(self, label: str) -> list[str]:
         found = self._unit(label)
