@@ -116,6 +116,9 @@ class Sessions:
         while True:
             session = Session(driver=self._driver, logs=self._logs, host=self._host, read_now=self._read_now)
             reason = await self._once(session)
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+                # Before Python 3.13 a task group whose own task fails at that moment swallows it.
+                raise asyncio.CancelledError
             if session.welcomed:
                 backoff_s = BACKOFF_MIN_S
                 told = False

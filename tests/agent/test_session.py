@@ -78,7 +78,8 @@ class Agent:
         self.driver.runtimes["fake"] = self.runtime
         self.driver.observe(HostChanged(runtimes=frozenset({"fake"}), gpu_uuids=frozenset()))
         self.driver.observe(Recovered(boot_id="boot-1"))
-        tasks = [asyncio.create_task(self.driver.run()), asyncio.create_task(self.sessions.run())]
+        self.staying_in_touch = asyncio.create_task(self.sessions.run())
+        tasks = [asyncio.create_task(self.driver.run()), self.staying_in_touch]
         try:
             yield self
         finally:
@@ -140,6 +141,18 @@ async def test_an_end_is_told_again_after_a_reconnect_until_it_is_acknowledged(a
     second.ended.set()
     third = await controller.streams.get()
     assert list((await third.hello()).attempts) == []
+
+
+async def test_a_session_that_ends_while_the_agent_stops_does_not_keep_it(agent, controller):
+    """Not even when both happen in one turn of the loop."""
+    stream = await controller.streams.get()
+    await stream.welcome()
+    await stream.start(spec())
+    await stream.until("job-a#1", ENDED)  # so the session serves its stream
+    agent.driver._session.leave("just now")
+    agent.staying_in_touch.cancel()
+    await asyncio.wait([agent.staying_in_touch], timeout=5)
+    assert agent.staying_in_touch.cancelled()
 
 
 async def test_what_ends_while_nobody_listens_is_in_the_next_hello(agent, controller):
