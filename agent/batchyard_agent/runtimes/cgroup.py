@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +124,9 @@ class CgroupV2:
 
     def create(self, name: str, limits: Limits) -> None:
         """See ``CgroupParent``."""
-        self.hand_down()
         folder = self.parent / name
         _make(folder)
+        self.hand_down()
         if limits.memory_mib:
             _write(folder / "memory.max", limits.memory_mib * _MIB)
             with suppress(FileNotFoundError):  # a kernel without swap accounting
@@ -139,8 +139,7 @@ class CgroupV2:
             _write(folder / "cpu.weight", 1 + (_shares(limits.cpu_millis) - 2) * 9999 // 262_142)
 
     def hand_down(self) -> None:
-        """Make the parent, if it is not there, and let its children have controllers."""
-        self.parent.mkdir(exist_ok=True)
+        """Let the parent's children have controllers, once there is one: until then it may be removed."""
         _write(self.parent / "cgroup.subtree_control", "+memory +cpu")
 
     def remove_empty(self) -> None:
@@ -165,9 +164,7 @@ def find_parent(mountinfo: str, own: str, own_pid: int) -> CgroupParent:
         if "memory" in folders and "cpu" in folders:
             parent = CgroupV1(folders["memory"] / PARENT, folders["cpu"] / PARENT)
             for folder in (parent.memory, parent.cpu):
-                folder.mkdir(exist_ok=True)
-                if not os.access(folder, os.W_OK):  # another user's agent has made it
-                    raise CgroupUnavailableError(f"{folder} is not writable")
+                _try(folder, own_pid)
             return parent
         if "" in folders:
             return _find_v2(folders[""], _top(mountinfo), own_pid)
@@ -220,7 +217,7 @@ def _find_v2(own: Path, top: Path, own_pid: int) -> CgroupV2:
         _write(base / LEAF / "cgroup.procs", own_pid)
         _write(base / "cgroup.subtree_control", "+memory +cpu")
     parent = CgroupV2(base / PARENT)
-    parent.hand_down()
+    _try(parent.parent, own_pid, parent.hand_down)
     return parent
 
 
@@ -274,6 +271,20 @@ def _tree(top: str) -> Iterator[str]:
         yield top
     else:
         yield from (folder for folder, _, _ in os.walk(top, topdown=False))
+
+
+def _try(parent: Path, own_pid: int, use: Callable[[], None] = lambda: None) -> None:
+    """
+    Make a cgroup below the parent, *use* the parent while it is there, and remove it again.
+
+    Raises:
+        OSError: it cannot be done, as where another user's agent has made the parent.
+    """
+    trial = parent / f"trial-{own_pid}"
+    with suppress(FileExistsError):  # an agent of that pid was killed just here
+        _make(trial)
+    use()
+    trial.rmdir()
 
 
 def _make(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -48,9 +49,57 @@ def test_version_1_parents_of_another_user_are_not_ours(tmp_path: Path, monkeypa
     """A folder that an agent of root has left behind is there, and of no use to others."""
     for controller in ("memory", "cpu"):
         (tmp_path / controller / "batchyard").mkdir(parents=True)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(CgroupUnavailableError, match="memory/batchyard is not writable"):
+    made = Path.mkdir
+
+    def mkdir_as_another_user(self: Path, *args: object, **kwargs: object) -> None:
+        if self.parent.name == "batchyard":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        made(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_as_another_user)  # root may write everywhere
+    with pytest.raises(CgroupUnavailableError, match=r"Permission denied: .*/memory/batchyard"):
         cgroup.find_parent(V1_MOUNTS.format(root=tmp_path), "4:memory:/\n3:cpu,cpuacct:/\n", 1)
+
+
+def remove_parents_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another agent of this host close, and take each parent away as empty, just after it is made."""
+    made, removed = Path.mkdir, set()
+
+    def mkdir_and_lose(self: Path, *args: object, **kwargs: object) -> None:
+        made(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.name == "batchyard" and self not in removed:
+            removed.add(self)
+            self.rmdir()
+        elif self.name == "batchyard" and not (self / "cgroup.subtree_control").exists():
+            (self / "cgroup.subtree_control").write_text("")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_lose)
+
+
+def test_version_1_parents_that_another_agent_removes_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an agent that starts while another one ends would keep no limits, and say so in one line of its log."""
+    for controller in ("memory", "cpu"):
+        (tmp_path / controller).mkdir()
+    remove_parents_once(monkeypatch)
+    parent = cgroup.find_parent(V1_MOUNTS.format(root=tmp_path), "4:memory:/\n3:cpu,cpuacct:/\n", 1)
+    assert parent == CgroupV1(tmp_path / "memory" / "batchyard", tmp_path / "cpu" / "batchyard")
+
+
+def test_version_2_parent_that_another_agent_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its children are given their controllers again."""
+    service = unified(tmp_path / "service")
+    remove_parents_once(monkeypatch)
+    parent = cgroup.find_parent(V2_MOUNT.format(root=tmp_path), "0::/service\n", 1)
+    assert parent == CgroupV2(service / "batchyard")
+    assert (service / "batchyard" / "cgroup.subtree_control").read_text() == "+memory +cpu"
+    (service / "batchyard" / "cgroup.subtree_control").unlink()
+    (service / "batchyard").rmdir()
+    parent.create("a", Limits(cpu_millis=0, memory_mib=0))
+    assert (service / "batchyard" / "cgroup.subtree_control").read_text() == "+memory +cpu"
 
 
 def unified(root: Path, *, controllers: str = "cpuset cpu io memory pids", procs: str = "") -> Path:
