@@ -226,6 +226,9 @@ class ProcessRuntime:
         if live.pid is None or live.pidfd < 0:
             return  # it has ended, and all that is left of it is being killed
         targets = self._members(live, live.pid)
+        if signal is not StopSignal.KILL:
+            # A shell forgets a signal that it takes just after it has forked; the command cannot.
+            targets = {pid for pid in targets if not process_table.is_fork(pid, live.pid)}
         for pid in targets:
             _kill(pid, signal)
         if signal is StopSignal.KILL:

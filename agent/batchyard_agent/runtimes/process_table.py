@@ -56,6 +56,14 @@ def members(processes: Mapping[int, Process], supervisor: int) -> list[int]:
     return sorted(pid for pid in found if not processes[pid].is_zombie)
 
 
+def is_fork(pid: int, parent: int) -> bool:
+    """Say whether a process still runs its parent's program: it was forked and has called none of its own."""
+    with suppress(*_GONE):
+        arguments = (_PROC / str(pid) / "cmdline").read_bytes()
+        return arguments != b"" and arguments == (_PROC / str(parent) / "cmdline").read_bytes()
+    return False
+
+
 def leftovers(supervisor: int) -> list[int]:
     """
     Return what lives on in the session of a supervisor that has ended.

@@ -230,6 +230,24 @@ async def test_a_signal_right_after_launch_is_not_lost(
         assert end.exit_code == exit_code
 
 
+async def test_a_signal_between_fork_and_call_is_not_lost(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that has just forked takes a signal for itself and forgets it: it is sent once the command is called."""
+    deaf, gate = tmp_path / "deaf", tmp_path / "gate"
+    longer = f"(\ntrap '' TERM; : >{deaf}; until [ -e {gate} ]; do :; done; trap - TERM\n"
+    for script in ("SCRIPT_RLIMIT", "SCRIPT_CGROUP"):
+        monkeypatch.setattr(supervisor, script, getattr(supervisor, script).replace("(\n", longer, 1))
+    spec = attempt(tmp_path, "sleep", "600")
+    await host.runtime.launch(spec)
+    await until(deaf.exists)
+    await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
+    gate.touch()
+    end = await host.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 143
+
+
 async def test_stopped_group_can_be_killed(host: Host, tmp_path: Path) -> None:
     """An attempt that stops its whole group, its supervisor included, still ends."""
     spec = shell(tmp_path, "echo ready; kill -STOP 0; echo never")
