@@ -18,7 +18,7 @@ from bench.figures import Figure, median, spread
 from bench.scale import Scale
 from bench.yard import QUEUE, Program, Yard, open_yard, small_job, timed
 from botocore.config import Config
-from tests.contract.etcd_server import free_ports
+from tests.ports import hold_address
 
 from batchyard import Client
 
@@ -30,12 +30,11 @@ KEYS = {"aws_access_key_id": "bench", "aws_secret_access_key": "bench", "region_
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Alternate between the two ways in, so that both see the same machine."""
     async with open_yard() as yard:
-        port = free_ports(1)[0]
-        address = f"127.0.0.1:{port}"
+        address = hold_address()
         arguments = ("batchyard_gateway", "--listen", address, "--controller", yard.address, "--log-level", "error")
         yard.programs.append(Program("gateway", yard.folder, *arguments))
         await yard.client.register_job_definition(DEFINITION, container=small_job("fake://"))
-        await asyncio.to_thread(_until_answers, port)
+        await asyncio.to_thread(_until_answers, address)
         with Client(yard.address) as grpc_client:
             # A thread of its own: the yard's loop must not stand still meanwhile.
             for figure in await asyncio.to_thread(_measure, scale, yard, address, grpc_client):
@@ -121,11 +120,11 @@ def _added(scale: Scale, address: str, job_id: str, grpc_client: Client) -> Figu
     )
 
 
-def _until_answers(port: int) -> None:
+def _until_answers(address: str) -> None:
     give_up_at = time.monotonic() + 30
     while True:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection = http.client.HTTPConnection(address, timeout=5)
             connection.request("POST", "/v1/describejobqueues", "{}")
             connection.getresponse().read()
             connection.close()

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import grpc.aio
 import psutil
-from tests.contract.etcd_server import EtcdServer, free_ports
+from tests.contract.etcd_server import EtcdServer
+from tests.ports import hold_address
 
 from batchyard import AsyncClient, JobState, UnavailableError, container, job_state
 from batchyard.v1 import compute_environment_pb2, job_pb2
@@ -255,7 +256,7 @@ class Yard:
 async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
     """Start a controller on *store_url*, by default a sqlite file of its own, and stop everything in the end."""
     with temporary_folder() as folder:
-        address = f"127.0.0.1:{free_ports(1)[0]}"
+        address = hold_address()
         controller = Program(
             "controller",
             folder,

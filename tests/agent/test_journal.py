@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from tests.processes import running
 
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
@@ -147,13 +147,11 @@ asyncio.run(main())
 
 def test_no_acknowledged_row_is_lost_to_kill_9(tmp_path):
     """A process commits row after row and says so; it is killed; every row that it told of is there."""
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout is not None
-    told = [int(writer.stdout.readline()) for _ in range(50)]
-    writer.send_signal(signal.SIGKILL)
-    told += [int(line) for line in writer.stdout]
-    writer.wait()
-    writer.stdout.close()
+    with running([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        told = [int(writer.stdout.readline()) for _ in range(50)]
+        writer.kill()
+        told += [int(line) for line in writer.stdout]
 
     journal = Journal.open(tmp_path, HOST)
     assert journal.load_meta().host_id == "host"

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 from tests.cli.conftest import Run
+from tests.processes import running
 from tests.sdk.yard import World, Yard
 
 from batchyard.cli.progress import Progress
@@ -369,11 +370,10 @@ def test_a_change_that_comes_after_the_waiting_is_not_shown(capsys: pytest.Captu
 
 
 def test_an_interrupt_leaves_the_job_running(yard: Yard) -> None:
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-m", "batchyard", "--address", yard.address, "submit", "--wait", "--", "sleep", "9"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONWARNINGS": "error"},
     ) as process:
         yard.until(lambda world: world.watches)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import hold_address
 
 from batchyard import Client
 from batchyard.cli import main
@@ -25,18 +26,12 @@ START_LIMIT_S = 60.0
 pytestmark = pytest.mark.timeout(180)  # a yard takes seconds to start, on a busy machine many
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Up:
     """One ``batchyard up`` in a process of its own."""
 
-    def __init__(self, state_dir: Path, *flags: str, port: int | None = None) -> None:
-        self.address = f"127.0.0.1:{port or free_port()}"
-        self.http = f"127.0.0.1:{free_port()}"
+    def __init__(self, state_dir: Path, *flags: str) -> None:
+        self.address = hold_address()
+        self.http = hold_address()
         self.log = state_dir.parent / "up.log"
         self.log.touch()
         self.seen = self.log.stat().st_size
@@ -168,7 +163,7 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert main(["up", "--listen", address, "--state-dir", str(tmp_path)]) == 1
         assert f"something listens at {address} already" in capsys.readouterr().err
-        listen = f"127.0.0.1:{free_port()}"
+        listen = hold_address()
         assert main(["up", "--listen", listen, "--http", address, "--state-dir", str(tmp_path)]) == 1
         assert f"something listens at {address} already; stop it or give another --http" in capsys.readouterr().err
 

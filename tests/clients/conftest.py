@@ -10,8 +10,9 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.e2e.programs import Program, quiet_port, until
+from tests.e2e.programs import Program, until
 from tests.e2e.yard import sweep_attempts
+from tests.ports import hold_address
 
 REGION = "us-east-1"
 DEFINITIONS: Mapping[str, tuple[str, ...]] = {
@@ -45,7 +46,7 @@ class Yard:
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """Return a yard that runs, with a definition for each of ``DEFINITIONS``."""
     folder = tmp_path_factory.mktemp("yard")
-    address, http = f"127.0.0.1:{quiet_port()}", f"127.0.0.1:{quiet_port()}"
+    address, http = hold_address(), hold_address()
     flags = ("--listen", address, "--http", http, "--runtimes", "process", "--state-dir", str(folder / "state"))
     up = Program("up", [sys.executable, "-m", "batchyard", "up", *flags], folder / "up.log")
     up.start()

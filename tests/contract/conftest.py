@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from tests.contract.etcd_server import EtcdServer
+from tests.processes import running
 
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.open import open_store
@@ -38,13 +40,13 @@ class Home:
             await store.close()
 
 
-def start_writer(url: str) -> subprocess.Popen[str]:
-    """Start another process that campaigns on *url*, then writes and tells; see writer.py."""
-    return subprocess.Popen([sys.executable, str(WRITER), url], stdout=subprocess.PIPE, text=True)
+def writing(url: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Run another process that campaigns on *url*, then writes and tells; see writer.py."""
+    return running([sys.executable, str(WRITER), url], stdout=subprocess.PIPE)
 
 
 def kill_a_leader(url: str) -> int:
-    with start_writer(url) as writer:
+    with writing(url) as writer:
         assert writer.stdout is not None
         words = writer.stdout.readline().split()
         writer.kill()

@@ -14,12 +14,13 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.ports import hold_address
 
 START_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -37,7 +38,7 @@ class EtcdServer:
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), scheme: str = "http") -> None:
         self.folder = folder
-        self.endpoint, self.health_endpoint, self._peer_endpoint = (f"127.0.0.1:{port}" for port in free_ports(3))
+        self.endpoint, self.health_endpoint, self._peer_endpoint = (hold_address() for _ in range(3))
         self._arguments = tuple(arguments)
         self._scheme = scheme
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,12 +123,3 @@ class EtcdServer:
             self._process.send_signal(how)
             self._process.wait(timeout=20)
             self._process = None
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listened on a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(found.getsockname()[1]) for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from tests.contract.conftest import LEASE_TTL_S, start_writer
-from tests.contract.etcd_server import EtcdServer, free_ports
+from tests.contract.conftest import LEASE_TTL_S, writing
+from tests.contract.etcd_server import EtcdServer
+from tests.ports import hold_address
 
 from batchyard_controller.store.etcd import EtcdStore, after_prefix
 from batchyard_controller.store.etcd_client import EtcdClient, check_version
@@ -223,7 +224,7 @@ async def test_commit_to_a_hanging_server_is_an_unknown_outcome(own_etcd_server:
 async def test_own_dead_predecessor_is_outwaited(own_etcd_server: EtcdServer) -> None:
     """A controller killed and started again leads after one lease at most."""
     url = f"{own_etcd_server.url}?lease_ttl_s={LEASE_TTL_S}"
-    with start_writer(url) as writer:
+    with writing(url) as writer:
         assert writer.stdout is not None
         epoch = int(writer.stdout.readline().split()[1])
         writer.send_signal(signal.SIGKILL)
@@ -236,7 +237,7 @@ async def test_own_dead_predecessor_is_outwaited(own_etcd_server: EtcdServer) ->
 @pytest.mark.etcd
 async def test_next_endpoint_is_used_when_one_is_dead(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """A dead member costs a campaign nothing but a try, whatever its place in the list."""
-    dead = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    dead = [hold_address() for _ in range(2)]
     store = EtcdStore([dead[0], etcd_server.endpoint, dead[1]], prefix=f"{tmp_path}/", lease_ttl_s=LEASE_TTL_S)
     epoch = await store.campaign("one")
     await store.commit([(Put("a", b"1"),)], epoch)
@@ -310,7 +311,7 @@ class Relay:
 @pytest.mark.etcd
 async def test_writes_of_a_killed_controller_are_whole(etcd_url: str) -> None:
     """kill -9 of the controller: all that it told of is there, and no atom is half there."""
-    with start_writer(etcd_url) as writer:
+    with writing(etcd_url) as writer:
         assert writer.stdout is not None
         words = [writer.stdout.readline() for _ in range(100)]
         writer.kill()

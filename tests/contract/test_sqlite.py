@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.contract.conftest import start_writer
+from tests.contract.conftest import writing
 
 from batchyard_controller.store.protocol import DeposedError, Put, Store, StoreUnavailableError, UnknownOutcomeError
 from batchyard_controller.store.sqlite import SqliteStore
@@ -31,7 +31,7 @@ async def test_acknowledged_writes_survive_kill_9(path: Path) -> None:
     acknowledged: set[str] = set()
     epochs: list[int] = []
     for _ in range(3):
-        with start_writer(f"sqlite://{path}") as writer:
+        with writing(f"sqlite://{path}") as writer:
             assert writer.stdout is not None
             words = [writer.stdout.readline() for _ in range(200)]
             writer.kill()
@@ -51,7 +51,7 @@ async def test_acknowledged_writes_survive_kill_9(path: Path) -> None:
 
 async def test_second_process_waits_for_the_first(path: Path) -> None:
     """The lock is between processes, not only inside one."""
-    with start_writer(f"sqlite://{path}") as writer:
+    with writing(f"sqlite://{path}") as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "epoch 1\n"
         store = SqliteStore(path)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from tests.contract.conftest import Home
-from tests.contract.etcd_server import free_ports
+from tests.ports import hold_address
 
 from batchyard_controller.store.open import open_store
 from batchyard_controller.store.packing import ATOM_BYTES_MAX, ATOM_CHANGES_MAX
@@ -312,7 +312,7 @@ async def test_store_can_be_closed_unused(home: Home) -> None:
 
 async def test_unreachable_store_says_so() -> None:
     """Where there is nothing to reach, the error is of the store's own tree."""
-    for url in (f"etcd://127.0.0.1:{free_ports(1)[0]}", "sqlite:///dev/null/store.db"):
+    for url in (f"etcd://{hold_address()}", "sqlite:///dev/null/store.db"):
         store = open_store(url)
         with pytest.raises(StoreUnavailableError):
             await store.campaign("one")

@@ -8,10 +8,8 @@ and signals; what the programs do is for ``yard``.
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +20,6 @@ from batchyard.errors import WorldError
 POLL_S = 0.05
 LIMIT_S = 30.0
 LOG_TAIL_LINES = 60
-
-# Below the range that the kernel takes ports of outgoing connections from: a port
-# must stay free while its server is dead, and a client that dials it must not get it.
-_PORTS = itertools.count(12_000 + os.getpid() % 1_000 * 20)
 
 
 class Program:
@@ -129,16 +123,3 @@ def until(holds: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> N
             trouble = f" ({error})"
         assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}{trouble}"
         time.sleep(POLL_S)
-
-
-def quiet_port() -> int:
-    """Return a port on which nobody listens and which the kernel gives to nobody by itself."""
-    for port in _PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError

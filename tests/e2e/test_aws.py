@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tests.agent.runtimes.engine import ensure_image
-from tests.e2e.programs import quiet_port, until
+from tests.e2e.programs import until
 from tests.e2e.yard import Yard
+from tests.ports import hold_address
 
 END_LIMIT_S = 60.0
 
@@ -65,7 +66,7 @@ class Aws:
 @pytest.fixture
 def aws(yard: Yard, tmp_path: Path) -> Aws:
     """Return the CLI of a gateway that is up."""
-    http = f"127.0.0.1:{quiet_port()}"
+    http = hold_address()
     gateway = yard.add_program("gateway", "batchyard_gateway", "--listen", http, "--controller", yard.address)
     gateway.start()
     until(lambda: "listening" in gateway.tail(), "the gateway listens")

@@ -20,8 +20,9 @@ import pytest
 from tests.agent.runtimes.engine import ensure_image
 from tests.contract.etcd_server import EtcdServer
 from tests.e2e.conftest import OpenYard, etcd_store
-from tests.e2e.programs import quiet_port, until
+from tests.e2e.programs import until
 from tests.e2e.yard import Yard
+from tests.ports import hold_address
 
 from batchyard import Client, InvalidArgumentError, JobState, NotFoundError, RequestError, container, job_state
 from batchyard.v1.job_definition_pb2 import ContainerProperties
@@ -85,7 +86,7 @@ def read_log(client: Client, job_id: str) -> str:
 @pytest.fixture
 def metrics(monkeypatch: pytest.MonkeyPatch) -> str:
     """Have all programs of the test log everything, and return where the controller's metrics will be."""
-    address = f"127.0.0.1:{quiet_port()}"
+    address = hold_address()
     monkeypatch.setenv("BATCHYARD_CONTROLLER_METRICS", address)
     monkeypatch.setenv("BATCHYARD_CONTROLLER_LOG_LEVEL", "debug")
     monkeypatch.setenv("BATCHYARD_AGENT_LOG_LEVEL", "debug")

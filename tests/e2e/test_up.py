@@ -21,9 +21,10 @@ import psutil
 import pytest
 from tests.agent.runtimes.engine import ensure_image
 from tests.e2e.conftest import show_logs_of
-from tests.e2e.programs import Program, quiet_port, until
+from tests.e2e.programs import Program, until
 from tests.e2e.witness import Witness
 from tests.e2e.yard import processes, sweep_attempts
+from tests.ports import hold_address
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -40,7 +41,7 @@ class Up:
         self.state_dir = folder / "state"
         self.agent_dir = self.state_dir / "agent-1"
         self.folder = folder
-        self.address = f"127.0.0.1:{quiet_port()}"
+        self.address = hold_address()
         self._environment = {**os.environ, "BATCHYARD_ADDRESS": self.address}
         self._children: list[psutil.Process] = []
         self.program = self.prepare(
@@ -169,9 +170,7 @@ def test_an_interrupt_leaves_jobs_alone(up: Up, witness: Witness) -> None:
     up.await_state(job_id, "RUNNING")
     before = processes(up.agent_dir)
 
-    second = up.prepare(
-        "second", "up", "--listen", f"127.0.0.1:{quiet_port()}", "--http", "", "--state-dir", str(up.state_dir)
-    )
+    second = up.prepare("second", "up", "--listen", hold_address(), "--http", "", "--state-dir", str(up.state_dir))
     second.start()
     assert second.wait() == 1
     assert f"another `batchyard up` uses {up.state_dir}" in second.text()

@@ -14,29 +14,27 @@ runtime, the agents' journals, the engine's list of containers.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
 from tests.agent.runtimes.engine import remove_all
+from tests.agent.runtimes.process_records import end_attempts, records, supervisors
 from tests.conftest import why_missing
-from tests.e2e.programs import POLL_S, Program, quiet_port, until
+from tests.e2e.programs import Program, until
+from tests.ports import hold_address
 
 from batchyard import Client
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.host_pb2 import HOST_STATE_READY, Host
 from batchyard.v1.job_queue_pb2 import JobQueue
-from batchyard_agent.runtimes import cgroup, supervisor
+from batchyard_agent.runtimes import supervisor
 from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
 
 RETRY_S = 90.0
-SWEEP_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ class Yard:
 
     def __init__(self, folder: Path, store: str = "") -> None:
         self.folder = folder
-        self.address = f"127.0.0.1:{quiet_port()}"
+        self.address = hold_address()
         self.store = store or f"sqlite:///{folder / 'controller.sqlite'}"
         arguments = [sys.executable, "-m", "batchyard_controller", "--listen", self.address, "--store", self.store]
         self.controller = Program("controller", arguments, folder / "controller.log")
@@ -160,7 +158,7 @@ class Yard:
 
     def kept_processes(self, name: str) -> list[str]:
         """Return the names of the records that a host's process runtime keeps, of ended attempts too."""
-        return [path.name for path in _records(self.state_dir(name))]
+        return [path.name for path in records(self.state_dir(name) / "process")]
 
     def kept_containers(self, name: str) -> list[str]:
         """Return the ids of a host's containers, ended ones too."""
@@ -189,7 +187,7 @@ def processes(state_dir: Path) -> set[Life]:
     """Return the attempts that live as processes of an agent."""
     return {
         Life(attempt_id=supervisor.attempt_id_of(path.name), identity=f"{pid} since {start_of(pid)}")
-        for path, pid in _supervisors(state_dir)
+        for path, pid in supervisors(state_dir / "process")
     }
 
 
@@ -197,18 +195,7 @@ def sweep_attempts(state_dir: Path) -> None:
     """End the attempts that outlived an agent, as they are made to, and remove what is left of them."""
     if not (state_dir / "journal.db").exists():
         return
-    deadline = time.monotonic() + SWEEP_LIMIT_S
-    while living := _supervisors(state_dir):
-        assert time.monotonic() < deadline, f"attempts cannot be killed: {living}"
-        for _, pid in living:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        time.sleep(POLL_S)
-    for path in _records(state_dir):
-        record = supervisor.read_record(path)
-        while record is not None and not cgroup.remove(record.cgroup):
-            assert time.monotonic() < deadline, f"cannot remove {record.cgroup}"
-            time.sleep(POLL_S)
+    end_attempts(state_dir / "process")
     if not why_missing("docker"):
         remove_all(host_id_of(state_dir))
 
@@ -227,20 +214,6 @@ def host_id_of(state_dir: Path) -> str:
     """Return the id that an agent's journal gives its host."""
     with open_journal(state_dir) as journal:
         return str(journal.execute("SELECT value FROM meta WHERE key = 'host_id'").fetchone()[0])
-
-
-def _records(state_dir: Path) -> Iterator[Path]:
-    return (state_dir / "process/attempts").glob("*")
-
-
-def _supervisors(state_dir: Path) -> list[tuple[Path, int]]:
-    found = []
-    for path in _records(state_dir):
-        with contextlib.suppress(FileNotFoundError):  # it ended just now
-            record = supervisor.read_record(path)
-            if supervisor.is_locked(path) and record is not None and record.pid is not None:
-                found.append((path, record.pid))
-    return found
 
 
 def host_named(client: Client, name: str) -> Host:
