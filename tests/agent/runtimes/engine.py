@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import gc
 import io
@@ -12,6 +13,8 @@ import shutil
 import socket
 import tarfile
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, Started
 IMAGE = "busybox:latest"
 APPLETS = ("cat", "echo", "env", "false", "head", "id", "kill", "printf", "seq", "sh", "sleep", "tail", "true", "yes")
 DEADLINE_S = 40
+_RUN = uuid.uuid4().hex[:12]
 ENGINE_ADDRESS = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
@@ -46,10 +50,19 @@ def busybox_tar(busybox: str) -> bytes:
     return buffer.getvalue()
 
 
+def named(name: str) -> str:
+    """
+    Return an attempt id that no other run of the tests has on this engine.
+
+    Containers are named after attempts, and an engine lets one container bear a name.
+    """
+    return f"{_RUN}-{name}#1"
+
+
 @functools.cache
 def ensure_image() -> str:
     """Make sure that ``busybox:latest`` is on this machine, without a registry; return its name."""
-    with contextlib.closing(docker.from_env().api) as api:
+    with _one_at_a_time(), contextlib.closing(docker.from_env().api) as api:
         try:
             api.inspect_image(IMAGE)  # type: ignore[no-untyped-call]
         except docker.errors.ImageNotFound:
@@ -58,6 +71,14 @@ def ensure_image() -> str:
                 pytest.skip("no busybox to make an image of (on Debian: apt-get install busybox-static)")
             api.import_image_from_data(busybox_tar(busybox), repository="busybox", tag="latest")
     return IMAGE
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep the other workers of this run waiting."""
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache
@@ -79,10 +100,18 @@ def usable_network() -> str:
 
 def remove_all(scope: str) -> None:
     """Remove all containers of a test."""
+    deadline = time.monotonic() + DEADLINE_S
     with contextlib.closing(docker.from_env().api) as api:
-        for container in api.containers(all=True, filters={"label": f"{HOST_LABEL}={scope}"}):
-            with contextlib.suppress(docker.errors.NotFound):
-                api.remove_container(container["Id"], force=True, v=True)
+        while left := api.containers(all=True, filters={"label": f"{HOST_LABEL}={scope}"}):
+            for container in left:
+                try:
+                    api.remove_container(container["Id"], force=True, v=True)
+                except docker.errors.NotFound:
+                    continue
+                except docker.errors.APIError as error:
+                    # An agent that was killed may have asked for it just before.
+                    if "already in progress" not in str(error) or time.monotonic() > deadline:
+                        raise
 
 
 class Seen:
@@ -225,8 +254,7 @@ class Wire:
 def scope(request: pytest.FixtureRequest) -> Iterator[str]:
     """A label of this test's own; its containers are removed afterwards."""
     ensure_image()
-    name = f"test-{request.node.name}"
-    remove_all(name)
+    name = f"test-{_RUN}-{request.node.name}"
     yield name
     remove_all(name)
 

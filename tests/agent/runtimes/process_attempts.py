@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, Observation, Started, StartFailed, Ulimit, Vanished
 
 DEADLINE_S = 20.0
-JOB_ID = "0190c7e0-0000-7000-8000-000000000001"
 
 Ending = Exited | StartFailed | Vanished
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def job_id(folder: Path) -> str:
+    """Return the job of a test's folder: cgroups are named after attempts, so no two tests may have the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, str(folder)))
 
 
 def attempt(
@@ -38,8 +43,8 @@ def attempt(
     **others: Any,
 ) -> LaunchSpec:
     return LaunchSpec(
-        attempt_id=f"{JOB_ID}:5#{number}",
-        job_id=f"{JOB_ID}:5",
+        attempt_id=f"{job_id(folder)}:5#{number}",
+        job_id=f"{job_id(folder)}:5",
         image="",
         command=command,
         environment=environment or {},

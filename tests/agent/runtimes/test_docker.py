@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from tests.processes import running
 
 from batchyard.resources import Resources
 from batchyard_agent.runtimes.docker import DockerRuntime
@@ -39,10 +40,13 @@ from batchyard_agent.runtimes.protocol import (
 )
 
 from .docker_registry import Registry
-from .engine import Seen, Wire, busybox_tar, container_spec, scope, swept, usable_network
+from .engine import Seen, Wire, busybox_tar, container_spec, named, scope, swept, usable_network
 
 pytestmark = pytest.mark.docker
 __all__ = ["scope", "swept"]
+
+A = named("a")
+"""The one attempt of most tests."""
 
 sdk_leaks = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 """The docker SDK leaves its socket open when it cannot connect."""
@@ -106,13 +110,13 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
 
 async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
     before_ms = time.time_ns() // 1_000_000
-    one = spec("a#1", "sh", "-c", 'echo "out $WHO"; sleep 0.2; echo err >&2; exit 7', environment={"WHO": "you"})
+    one = spec(A, "sh", "-c", 'echo "out $WHO"; sleep 0.2; echo err >&2; exit 7', environment={"WHO": "you"})
     await runtime.launch(one)
-    end = await seen.end_of("a#1")
+    end = await seen.end_of(A)
     after_ms = time.time_ns() // 1_000_000
-    started = await seen.start_of("a#1")
+    started = await seen.start_of(A)
     assert isinstance(end, Exited)
-    assert end == Exited(attempt_id="a#1", exit_code=7, stopped_at_ms=end.stopped_at_ms)
+    assert end == Exited(attempt_id=A, exit_code=7, stopped_at_ms=end.stopped_at_ms)
     assert before_ms <= started.started_at_ms <= end.stopped_at_ms <= after_ms
     assert seen.all == [started, end]
     assert one.log_path.read_text() == "out you\nerr\n"
@@ -122,8 +126,8 @@ async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRu
 async def test_exit_codes_are_passed_through(
     runtime: DockerRuntime, seen: Seen, spec: Spec, command: tuple[str, ...], exit_code: int
 ) -> None:
-    await runtime.launch(spec("a#1", *command))
-    end = await seen.end_of("a#1")
+    await runtime.launch(spec(A, *command))
+    end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == exit_code
 
@@ -132,10 +136,10 @@ async def test_missing_command_has_a_reason_with_and_without_init(
     runtime: DockerRuntime, seen: Seen, spec: Spec
 ) -> None:
     """With an init process the engine has started the container before the command is found missing."""
-    await runtime.launch(spec("init#1", "nosuch"))
-    await runtime.launch(spec("bare#1", "nosuch", init=False))
-    await runtime.launch(spec("folder#1", "/tmp", init=False))
-    with_init, without, folder = [await seen.end_of(name) for name in ("init#1", "bare#1", "folder#1")]
+    await runtime.launch(spec(named("init"), "nosuch"))
+    await runtime.launch(spec(named("bare"), "nosuch", init=False))
+    await runtime.launch(spec(named("folder"), "/tmp", init=False))
+    with_init, without, folder = [await seen.end_of(name) for name in (named("init"), named("bare"), named("folder"))]
     assert isinstance(with_init, StartFailed)
     assert with_init.exit_code == 127
     assert with_init.reason == "CannotStartContainerError: exec nosuch failed: No such file or directory"
@@ -153,9 +157,9 @@ async def test_limits_are_the_kernels(runtime: DockerRuntime, seen: Seen, spec: 
         " $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us);"
         "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
     )
-    one = spec("a#1", "sh", "-c", script, resources=Resources(cpu_millis=250, memory_mib=48))
+    one = spec(A, "sh", "-c", script, resources=Resources(cpu_millis=250, memory_mib=48))
     await runtime.launch(one)
-    await seen.end_of("a#1")
+    await seen.end_of(A)
     assert one.log_path.read_text().split() == ["25000", "100000", str(48 << 20)]
 
 
@@ -165,7 +169,7 @@ async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, s
         "while read -r what where rest; do [ $where = /dev/shm ] && echo $rest; done < /proc/mounts"
     )
     one = spec(
-        "a#1",
+        A,
         *("sh", "-c", script),
         user="1000:1000",
         working_directory="/tmp",
@@ -175,7 +179,7 @@ async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, s
         tmpfs=(Tmpfs(container_path="/scratch", size_mib=1, mount_options=("mode=1777",)),),
     )
     await runtime.launch(one)
-    await seen.end_of("a#1")
+    await seen.end_of(A)
     *lines, shared_memory = one.log_path.read_text().splitlines()
     assert lines == ["1000", "/tmp", "100", "read-only", "scratch"]
     assert "size=3072k" in shared_memory
@@ -194,9 +198,9 @@ async def test_tmpfs_options_and_limits_of_the_kernel_reach_the_container(
         Ulimit(name="stack", soft_limit=1 << 20, hard_limit=-1),
     )
     tmpfs = (Tmpfs(container_path="/scratch", size_mib=2, mount_options=("ro", "noexec", "mode=700")),)
-    one = spec("a#1", "sh", "-c", script, ulimits=limits, tmpfs=tmpfs)
+    one = spec(A, "sh", "-c", script, ulimits=limits, tmpfs=tmpfs)
     await runtime.launch(one)
-    await seen.end_of("a#1")
+    await seen.end_of(A)
     options, first, *lines = one.log_path.read_text().splitlines()
     assert {"ro", "noexec", "size=2048k", "mode=700"} <= set(options.split(","))
     assert "init" in first
@@ -208,9 +212,9 @@ async def test_tmpfs_options_and_limits_of_the_kernel_reach_the_container(
 
 async def test_swap_reaches_the_engine(runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient) -> None:
     """Kernels may account for no swap, so the engine is asked what it will have enforced."""
-    await runtime.launch(spec("a#1", "true", max_swap_mib=16, swappiness=40))
-    await seen.end_of("a#1")
-    config = api.inspect_container(container_name("a#1"))["HostConfig"]
+    await runtime.launch(spec(A, "true", max_swap_mib=16, swappiness=40))
+    await seen.end_of(A)
+    config = api.inspect_container(container_name(A))["HostConfig"]
     assert config["Memory"] == 64 << 20
     assert config["MemorySwap"] in (80 << 20, -1)  # -1: without swap accounting
     assert config["MemorySwappiness"] in (40, None)  # None: cgroup v2 has none
@@ -236,7 +240,7 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
     (tmp_path / "open" / "in" / "given").write_text("given\n")
     script = "cat /in/given; (: > /in/x) 2>/dev/null || echo read-only; echo made > /out/made; : > /scratch/x && echo scratch"
     one = spec(
-        *("a#1", "sh", "-c", script),
+        *(A, "sh", "-c", script),
         mounts=(
             Mount(container_path="/in", host_path=str(tmp_path / "open" / "in"), read_only=True),
             Mount(container_path="/out", host_path=str(tmp_path / "open")),
@@ -244,7 +248,7 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
         ),
     )
     await open_host.launch(one)
-    await seen.end_of("a#1")
+    await seen.end_of(A)
     assert one.log_path.read_text().splitlines() == ["given", "read-only", "scratch"]
     assert (tmp_path / "open" / "made").read_text() == "made\n"
 
@@ -252,10 +256,10 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
 async def test_scratch_goes_with_the_attempt(
     open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
-    await open_host.launch(spec("a#1", "true", mounts=(Mount(container_path="/scratch"),)))
-    await seen.end_of("a#1")
-    (mount,) = api.inspect_container(container_name("a#1"))["Mounts"]
-    await open_host.remove("a#1")
+    await open_host.launch(spec(A, "true", mounts=(Mount(container_path="/scratch"),)))
+    await seen.end_of(A)
+    (mount,) = api.inspect_container(container_name(A))["Mounts"]
+    await open_host.remove(A)
     with pytest.raises(docker.errors.NotFound):
         api.inspect_volume(mount["Name"])
 
@@ -266,15 +270,15 @@ async def test_other_paths_are_not_mounted(
 ) -> None:
     (tmp_path / "open" / "link").symlink_to(tmp_path / "closed")
     await open_host.launch(
-        spec("a#1", "cat", "/x/secret", mounts=(Mount(container_path="/x", host_path=str(tmp_path / path)),))
+        spec(A, "cat", "/x/secret", mounts=(Mount(container_path="/x", host_path=str(tmp_path / path)),))
     )
-    end = await seen.end_of("a#1")
+    end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotStartContainerError: ")
     assert path in end.reason
     assert not (tmp_path / "open" / "missing").exists()
     with pytest.raises(docker.errors.NotFound):
-        api.inspect_container(container_name("a#1"))
+        api.inspect_container(container_name(A))
 
 
 async def test_link_put_in_the_way_between_create_and_start_is_noticed(
@@ -290,9 +294,9 @@ async def test_link_put_in_the_way_between_create_and_start_is_noticed(
 
     monkeypatch.setattr(Engine, "create", create_and_swap)
     mount = Mount(container_path="/x", host_path=str(tmp_path / "open" / "in"))
-    one = spec("a#1", "cat", "/x/secret", mounts=(mount,))
+    one = spec(A, "cat", "/x/secret", mounts=(mount,))
     await open_host.launch(one)
-    end = await seen.end_of("a#1")
+    end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert "this host does not allow to mount" in end.reason
     assert not one.log_path.exists()
@@ -303,13 +307,13 @@ async def test_devices_are_given_under_their_name_in_the_container(
 ) -> None:
     """Of a device that no container has by itself; opening it for writing writes nothing yet."""
     script = "(: > /dev/kernel) 2>/dev/null && echo writable || echo not writable"
-    for attempt_id, permissions in (("w#1", "w"), ("r#1", "r")):
+    for attempt_id, permissions in ((named("w"), "w"), (named("r"), "r")):
         device = Device(host_path="/dev/kmsg", container_path="/dev/kernel", permissions=permissions)
         await open_host.launch(spec(attempt_id, "sh", "-c", script, devices=(device,)))
-    refused = spec("refused#1", "true", devices=(Device(host_path="/dev/null", container_path="/dev/x"),))
+    refused = spec(named("refused"), "true", devices=(Device(host_path="/dev/null", container_path="/dev/x"),))
     await open_host.launch(refused)
-    ends = [await seen.end_of(name) for name in ("w#1", "r#1", "refused#1")]
-    logs = [spec(name).log_path.read_text() for name in ("w#1", "r#1")]
+    ends = [await seen.end_of(name) for name in (named("w"), named("r"), named("refused"))]
+    logs = [spec(name).log_path.read_text() for name in (named("w"), named("r"))]
     assert logs == ["writable\n", "not writable\n"]
     assert isinstance(ends[2], StartFailed)
     assert ends[2].reason == (
@@ -321,18 +325,18 @@ async def test_only_a_host_that_allows_it_runs_privileged_containers(
     open_host: DockerRuntime, runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
     """Whether the engine can give all rights depends on its machine, so it is asked what it was told."""
-    await open_host.launch(spec("whole#1", "true", privileged=True))
-    await runtime.launch(spec("refused#1", "true", privileged=True))
-    await seen.end_of("whole#1")
-    end = await seen.end_of("refused#1")
-    assert api.inspect_container(container_name("whole#1"))["HostConfig"]["Privileged"] is True
+    await open_host.launch(spec(named("whole"), "true", privileged=True))
+    await runtime.launch(spec(named("refused"), "true", privileged=True))
+    await seen.end_of(named("whole"))
+    end = await seen.end_of(named("refused"))
+    assert api.inspect_container(container_name(named("whole")))["HostConfig"]["Privileged"] is True
     assert isinstance(end, StartFailed)
     assert end.reason == "CannotStartContainerError: this host allows no privileged containers"
 
 
 async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    await runtime.launch(spec("a#1", "true", working_directory="not/absolute"))
-    end = await seen.end_of("a#1")
+    await runtime.launch(spec(A, "true", working_directory="not/absolute"))
+    end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotCreateContainerError: ")
     assert "not/absolute" in end.reason
@@ -341,14 +345,14 @@ async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime,
 @pytest.mark.parametrize("init", [True, False])
 async def test_memory_limit_ends_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec, init: bool) -> None:
     resources = Resources(cpu_millis=1000, memory_mib=16)
-    await runtime.launch(spec("a#1", "tail", "/dev/zero", init=init, resources=resources))
-    end = await seen.end_of("a#1")
+    await runtime.launch(spec(A, "tail", "/dev/zero", init=init, resources=resources))
+    end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert (end.exit_code, end.out_of_memory) == (137, True)
 
 
 async def test_signals_end_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    for name, signal, exit_code in (("term#1", StopSignal.TERM, 143), ("kill#1", StopSignal.KILL, 137)):
+    for name, signal, exit_code in ((named("term"), StopSignal.TERM, 143), (named("kill"), StopSignal.KILL, 137)):
         await runtime.launch(spec(name, "sleep", "60"))
         await seen.start_of(name)
         await runtime.signal(name, signal)
@@ -356,7 +360,7 @@ async def test_signals_end_the_attempt(runtime: DockerRuntime, seen: Seen, spec:
         assert isinstance(end, Exited)
         assert (end.exit_code, end.out_of_memory) == (exit_code, False)
         await runtime.signal(name, signal)
-    await runtime.signal("never heard of#1", StopSignal.KILL)
+    await runtime.signal(named("never heard of"), StopSignal.KILL)
 
 
 # --- images ---
@@ -367,8 +371,8 @@ async def test_missing_image_is_pulled_once_for_all_who_wait(
 ) -> None:
     registry.manifest_answers = [503]
     for index in range(3):
-        await runtime.launch(spec(f"a:{index}#1", "true", image=registry.image))
-    ends = [await seen.end_of(f"a:{index}#1") for index in range(3)]
+        await runtime.launch(spec(named(f"a:{index}"), "true", image=registry.image))
+    ends = [await seen.end_of(named(f"a:{index}")) for index in range(3)]
     assert [end.exit_code for end in ends if isinstance(end, Exited)] == [0, 0, 0]
     # The engine asks with HEAD, and after the 503 we once more; three pulls would ask more often.
     assert registry.manifest_requests <= 3
@@ -378,8 +382,8 @@ async def test_unknown_image_ends_the_attempt_at_once(
     runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
 ) -> None:
     unknown = registry.image.replace("/box:", "/other:")
-    await runtime.launch(spec("a#1", "true", image=unknown))
-    end = await seen.end_of("a#1")
+    await runtime.launch(spec(A, "true", image=unknown))
+    end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotPullContainerError: ")
     assert "manifest unknown" in end.reason
@@ -408,18 +412,18 @@ async def test_attempt_can_be_stopped_while_its_image_is_pulled(
     runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
 ) -> None:
     registry.hold.clear()
-    await runtime.launch(spec("a#1", "true", image=registry.image))
+    await runtime.launch(spec(A, "true", image=registry.image))
     assert await asyncio.to_thread(registry.asked.wait, 20)
-    await runtime.signal("a#1", StopSignal.TERM)
-    assert await seen.end_of("a#1") == StartFailed(attempt_id="a#1", reason=STOPPED_EARLY_REASON)
+    await runtime.signal(A, StopSignal.TERM)
+    assert await seen.end_of(A) == StartFailed(attempt_id=A, reason=STOPPED_EARLY_REASON)
 
 
 # --- logs ---
 
 
 async def test_log_is_bounded(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    short = spec("short#1", "sh", "-c", "yes 0123456789 | head -n 20000", log_bytes_max=50_000)
-    long = spec("long#1", "sh", "-c", "sleep 1; yes 0123456789 | head -n 20000", log_bytes_max=50_000)
+    short = spec(named("short"), "sh", "-c", "yes 0123456789 | head -n 20000", log_bytes_max=50_000)
+    long = spec(named("long"), "sh", "-c", "sleep 1; yes 0123456789 | head -n 20000", log_bytes_max=50_000)
     for one in (short, long):
         await runtime.launch(one)
     for one in (short, long):
@@ -428,14 +432,14 @@ async def test_log_is_bounded(runtime: DockerRuntime, seen: Seen, spec: Spec) ->
 
 
 async def test_log_of_a_running_attempt_can_be_read(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    one = spec("a#1", "sh", "-c", "echo first; sleep 60")
+    one = spec(A, "sh", "-c", "echo first; sleep 60")
     await runtime.launch(one)
-    await seen.start_of("a#1")
+    await seen.start_of(A)
     async with asyncio.timeout(20):
         while one.log_path.read_text() != "first\n":
             await asyncio.sleep(0.05)
-    await runtime.signal("a#1", StopSignal.KILL)
-    await seen.end_of("a#1")
+    await runtime.signal(A, StopSignal.KILL)
+    await seen.end_of(A)
 
 
 # --- adopt ---
@@ -446,26 +450,20 @@ async def test_killed_agents_attempts_are_adopted(
 ) -> None:
     """Same container, right exit code, a whole log with nothing twice; also for one that ended meanwhile."""
     scripts = {
-        "long#1": "for i in $(seq 1 40); do echo line $i; sleep 0.1; done; exit 3",
-        "short#1": "sleep 0.7; echo only; exit 4",
+        named("long"): "for i in $(seq 1 40); do echo line $i; sleep 0.1; done; exit 3",
+        named("short"): "sleep 0.7; echo only; exit 4",
     }
     arguments = [scope, usable_network(), str(tmp_path), *(f"{name}={script}" for name, script in scripts.items())]
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "tests.agent.runtimes.docker_launcher", *arguments],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert agent.stdout is not None
-    with agent:
+    launcher = [sys.executable, "-m", "tests.agent.runtimes.docker_launcher", *arguments]
+    with running(launcher, cwd=REPOSITORY, stdout=subprocess.PIPE) as agent:
+        assert agent.stdout is not None
         assert {agent.stdout.readline().partition("(")[0] for _ in scripts} == {"Started"}
-        log = tmp_path / "long#1.log"
+        log = spec(named("long")).log_path
         async with asyncio.timeout(20):
             while "line 3" not in log.read_text():
                 await asyncio.sleep(0.05)
-        agent.kill()
     containers = {name: api.inspect_container(container_name(name))["Id"] for name in scripts}
-    api.wait(container_name("short#1"))
+    api.wait(container_name(named("short")))
 
     runtime = DockerRuntime(scope, network=usable_network())
     await runtime.open(seen)
@@ -476,7 +474,7 @@ async def test_killed_agents_attempts_are_adopted(
     assert [end.exit_code for end in ends if isinstance(end, Exited)] == [3, 4]
     assert [len(seen.of(name)) for name in scripts] == [2, 2]
     assert log.read_text() == "".join(f"line {i}\n" for i in range(1, 41))
-    assert (tmp_path / "short#1.log").read_text() == "only\n"
+    assert spec(named("short")).log_path.read_text() == "only\n"
     assert {name: api.inspect_container(container_name(name))["Id"] for name in scripts} == containers
     for name in scripts:
         await runtime.remove(name)
@@ -486,36 +484,36 @@ async def test_killed_agents_attempts_are_adopted(
 
 
 async def test_attempt_without_a_trace_was_never_launched(runtime: DockerRuntime, spec: Spec) -> None:
-    assert await runtime.adopt(spec("a#1", "true")) is Adoption.NOT_LAUNCHED
+    assert await runtime.adopt(spec(A, "true")) is Adoption.NOT_LAUNCHED
 
 
 async def test_container_that_was_never_started_is_removed(
     runtime: DockerRuntime, seen: Seen, spec: Spec, scope: str, api: docker.APIClient
 ) -> None:
-    one = spec("a#1", "echo", "once")
+    one = spec(A, "echo", "once")
     body = container_body(one, scope=scope, cpu_count=1, network="none")
-    api.create_container_from_config(body, container_name("a#1"))  # type: ignore[no-untyped-call]
+    api.create_container_from_config(body, container_name(A))  # type: ignore[no-untyped-call]
     assert await runtime.adopt(one) is Adoption.NOT_LAUNCHED
     assert await runtime.launched() == []
     await runtime.launch(one)
-    assert isinstance(await seen.end_of("a#1"), Exited)
+    assert isinstance(await seen.end_of(A), Exited)
     assert one.log_path.read_text() == "once\n"
 
 
 async def test_container_that_somebody_removed_has_vanished(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    one = spec("a#1", "true")
+    one = spec(A, "true")
     one.log_path.touch()
     assert await runtime.adopt(one) is Adoption.KNOWN
-    assert await seen.end_of("a#1") == Vanished(attempt_id="a#1", reason=VANISHED_REASON)
+    assert await seen.end_of(A) == Vanished(attempt_id=A, reason=VANISHED_REASON)
 
 
 async def test_container_removed_while_it_runs_has_ended(
     runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
-    await runtime.launch(spec("a#1", "sleep", "60"))
-    await seen.start_of("a#1")
-    api.remove_container(container_name("a#1"), force=True)
-    end = await seen.end_of("a#1")
+    await runtime.launch(spec(A, "sleep", "60"))
+    await seen.start_of(A)
+    api.remove_container(container_name(A), force=True)
+    end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 137
 
@@ -524,15 +522,15 @@ async def test_second_launch_starts_nothing(
     scope: str, runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
     """An agent that forgot its attempts asks again; the engine's names and labels know better."""
-    one = spec("a#1", "sh", "-c", "echo ran; exit 5")
+    one = spec(A, "sh", "-c", "echo ran; exit 5")
     await runtime.launch(one)
-    first = await seen.end_of("a#1")
-    container = api.inspect_container(container_name("a#1"))["Id"]
+    first = await seen.end_of(A)
+    container = api.inspect_container(container_name(A))["Id"]
     forgetful, again = DockerRuntime(scope, network=usable_network()), Seen()
     await forgetful.open(again)
     await forgetful.launch(one)
-    assert await again.end_of("a#1") == first
-    assert api.inspect_container(container_name("a#1"))["Id"] == container
+    assert await again.end_of(A) == first
+    assert api.inspect_container(container_name(A))["Id"] == container
     assert one.log_path.read_text() == "ran\n"
     await forgetful.close()
 
@@ -541,14 +539,14 @@ async def test_other_agents_container_is_left_alone(runtime: DockerRuntime, seen
     other = DockerRuntime(f"{scope}-other", network=usable_network())
     theirs = Seen()
     await other.open(theirs)
-    await runtime.launch(spec("a#1", "sleep", "60"))
-    await seen.start_of("a#1")
-    await other.launch(spec("a#1", "true"))
-    end = await theirs.end_of("a#1")
+    await runtime.launch(spec(A, "sleep", "60"))
+    await seen.start_of(A)
+    await other.launch(spec(A, "true"))
+    end = await theirs.end_of(A)
     assert isinstance(end, StartFailed)
     assert "another container is named" in end.reason
     assert await other.launched() == []
-    assert await runtime.launched() == ["a#1"]
+    assert await runtime.launched() == [A]
     await other.close()
 
 
@@ -585,19 +583,19 @@ async def test_end_while_the_engine_was_away_is_learnt_with_the_whole_log(
     """All connections break, the container ends unseen, the engine comes back."""
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
-    one = spec("a#1", "sh", "-c", "echo before; sleep 2; echo after; exit 6")
+    one = spec(A, "sh", "-c", "echo before; sleep 2; echo after; exit 6")
     await runtime.launch(one)
-    await seen.start_of("a#1")
+    await seen.start_of(A)
     async with asyncio.timeout(20):
         while one.log_path.read_text() != "before\n":
             await asyncio.sleep(0.05)
     wire.cut()
-    await asyncio.to_thread(api.wait, container_name("a#1"))
+    await asyncio.to_thread(api.wait, container_name(A))
     assert len(seen.all) == 1
     with pytest.raises(RuntimeUnavailableError):
         await runtime.launched()
     wire.restore()
-    end = await seen.end_of("a#1")
+    end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 6
     assert one.log_path.read_text() == "before\nafter\n"
@@ -610,11 +608,11 @@ async def test_launch_waits_for_an_engine_that_restarts(scope: str, seen: Seen, 
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
     wire.cut()
-    await runtime.launch(spec("a#1", "true"))
+    await runtime.launch(spec(A, "true"))
     with pytest.raises(RuntimeUnavailableError):
         await runtime.launched()
     wire.restore()
-    assert isinstance(await seen.end_of("a#1"), Exited)
+    assert isinstance(await seen.end_of(A), Exited)
     await runtime.close()
 
 
@@ -627,10 +625,10 @@ async def test_start_that_is_not_answered_runs_once_or_never(
     """The connection breaks while the engine is asked to start; only the engine knows what became of it."""
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
-    one = spec("a#1", "echo", "ran")
+    one = spec(A, "echo", "ran")
     wire.lose_next(b"/start ", is_delivered=is_delivered)
     await runtime.launch(one)
-    end = await seen.end_of("a#1")
+    end = await seen.end_of(A)
     if is_delivered:
         assert isinstance(end, Exited)
         assert one.log_path.read_text() == "ran\n"
@@ -649,7 +647,7 @@ async def test_many_at_once_each_end_well(runtime: DockerRuntime, seen: Seen, sp
     slots = asyncio.Semaphore(4)
 
     async def run(index: int) -> int:
-        name = f"many:{index}#1"
+        name = named(f"many:{index}")
         async with slots:
             await runtime.launch(spec(name, "true"))
             end = await seen.end_of(name)
