@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Handed on to pytest: make test ARGS="-k lifecycle"
 ARGS   ?=
+# Processes that share the tests; 0: one after the other, as plain pytest runs them. Most tests
+# wait more than they compute, so two a core; more than 16 have nothing to do at the end.
+WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
 TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/test_tools.py tests/clients/tools.py tests/contract tests/e2e tests/gateway tests/house tests/sdk tests/services
 
@@ -25,7 +28,7 @@ demo: $(READY) ## Run 21 jobs on two agents on this machine
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## All tests, with real etcd and Docker where they may be installed
-	@bash scripts/with-services.sh $(BIN)/pytest $(ARGS)
+	@bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --maxschedchunk=1 $(ARGS)
 
 test-core: $(READY) ## The pure tests only; seconds
 	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)

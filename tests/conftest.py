@@ -1,10 +1,10 @@
 """
-Services that tests need: the markers ``etcd``, ``docker``, ``pypi`` and ``gpu``.
+What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A marked test is skipped with a plain sentence where its service is missing. Law:
-in CI (``CI=true``) an ``etcd``, ``docker`` or ``pypi`` test that is skipped, for whatever
-reason, has failed. Servers are started elsewhere: etcd by the tests
-themselves, a Docker Engine by ``make test``.
+A test with the marker ``etcd``, ``docker``, ``pypi`` or ``gpu`` is skipped with a plain
+sentence where that service is missing. Law: in CI (``CI=true``) an ``etcd``, ``docker`` or
+``pypi`` test that is skipped, for whatever reason, has failed. Servers are started
+elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import urllib.parse
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code. What is found by
+# chance, in CI too, is printed in a form that brings it back.
+hypothesis.settings.register_profile(
+    "batchyard", hypothesis.settings.get_profile("default"), deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile("batchyard")
 
 REQUIRED_IN_CI = ("etcd", "docker", "pypi")
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
@@ -92,6 +101,25 @@ CHECKS = {"etcd": why_no_etcd, "docker": why_no_docker, "pypi": why_no_pypi, "gp
 def why_missing(service: str) -> str:
     """Return why *service* is missing, asking it once a session."""
     return CHECKS[service]()
+
+
+def pytest_configure() -> None:
+    """Take SIGINT as at a prompt: what a script starts with ``&`` ignores it, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker, put first what may take longest, by its time limit: else one worker would end long after the rest."""
+    if hasattr(config, "workerinput"):
+        usual = float(config.getini("timeout") or 0)
+        items.sort(key=lambda item: limit_s(item, usual), reverse=True)
+
+
+def limit_s(item: pytest.Item, usual: float) -> float:
+    """Return how long a test may take."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else usual
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

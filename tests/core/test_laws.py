@@ -326,4 +326,4 @@ def states(world: World) -> dict[str, JobState]:
 
 
 TestYard = YardMachine.TestCase
-TestYard.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestYard.settings = settings(max_examples=60, stateful_step_count=50)

@@ -22,7 +22,7 @@ from batchyard_gateway.errors import ApiError
 
 NAMES = Names(Account())
 LETTERS = st.text("abcXYZ0129-_./ ", max_size=6)
-SLOW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+SLOW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 def right(shape: Shape) -> st.SearchStrategy[Any]:

@@ -182,7 +182,6 @@ def test_random_request_is_answered_or_refused(swept: Swept, name: str) -> None:
 
     @settings(
         max_examples=40,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -197,7 +196,6 @@ def test_random_request_is_answered_or_refused(swept: Swept, name: str) -> None:
 def test_random_submits_of_a_stream_are_answered_or_refused(swept: Swept) -> None:
     @settings(
         max_examples=40,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -210,7 +208,7 @@ def test_random_submits_of_a_stream_are_answered_or_refused(swept: Swept) -> Non
 
 
 def test_random_watch_begins_or_is_refused(swept: Swept) -> None:
-    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=40, derandomize=True, database=None)
     @given(_fields(job_pb2.WatchJobsRequest.DESCRIPTOR))
     def check(fields: dict[str, Any]) -> None:
         fields.pop("cursor", None)  # a cursor that is known waits for changes, and none come

@@ -55,7 +55,7 @@ events = st.one_of(
 turns = st.lists(st.tuples(st.integers(0, 30_000), st.lists(events, max_size=6)), max_size=25)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(turns, st.booleans())
 def test_laws_of_an_attempt(story, after_restart):
     t = table()
@@ -95,7 +95,7 @@ def test_laws_of_an_attempt(story, after_restart):
                 assert t.attempts[attempt_id].phase is Phase.LAUNCHING, "only launches hold launch slots"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(turns)
 def test_every_attempt_can_be_brought_to_its_end(story):
     """Whatever happened before: revoke it, let the runtime report its end, acknowledge, and it is buried."""
