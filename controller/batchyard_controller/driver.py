@@ -144,7 +144,7 @@ class Driver:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._run_ticks())
-                group.create_task(self._run_turns())
+                await self._run_turns()
         finally:
             self._end()
 

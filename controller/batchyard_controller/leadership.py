@@ -105,6 +105,10 @@ async def lead(
             if reason != told:
                 log.warning("does not lead", reason=reason)
                 told = reason
+        if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+            # Before Python 3.13 a task group whose own task fails at that moment swallows it. (One that
+            # awaits nothing in its body would count its own cancelling here: driver and term do.)
+            raise asyncio.CancelledError
         await asyncio.sleep(PAUSE_S)
 
 
@@ -122,8 +126,8 @@ async def _serve_term(
     leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(driver.run())
             tasks.create_task(_watch_lease(store))
+            await driver.run()
     except BaseExceptionGroup as group:
         # Not except*: Python before 3.11.4 wraps what is raised in one into a group again.
         if group.split(StoreError)[1] is not None:

@@ -9,7 +9,13 @@ import pytest
 from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
-from batchyard_controller.store.memory import MemoryStore
+from batchyard_controller.app import clock
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.leadership import Leadership, lead
+from batchyard_controller.metrics import Metrics
+from batchyard_controller.sessions import Sessions
+from batchyard_controller.store.memory import MemoryData, MemoryStore
+from batchyard_controller.vault import Vault, make_keys
 
 from .controller import PATIENCE_S, MemoryController, code_of, queue, refusal, submission
 from .hand_agent import HandAgent, running
@@ -32,6 +38,20 @@ async def test_controller_that_does_not_lead_says_so() -> None:
             first.data.depose()
             await standby.until_leads()
             assert await standby.state(job_id) == "RUNNABLE"
+
+
+async def test_controller_stops_though_its_term_ends_at_that_moment() -> None:
+    """A stop and a lost lease in one turn of the loop: it does not campaign again."""
+    data, leadership = MemoryData(), Leadership()
+    open_sink = Sessions(leadership, Vault(make_keys())).open_term
+    terms = asyncio.create_task(lead(MemoryStore(data), "test", leadership, open_sink, clock, Metrics(), Retention()))
+    while not leadership.leads:
+        await leadership.change.wait()
+    data.depose()
+    await asyncio.sleep(0)  # the lease's watcher has seen it, and fails next
+    terms.cancel()
+    await asyncio.wait({terms}, timeout=PATIENCE_S)
+    assert terms.cancelled()
 
 
 @pytest.mark.parametrize("atoms", [0, 1])
