@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,17 @@ CONFTEST = Path(__file__).parents[1] / "conftest.py"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
 
+IN_TURN_AND_IN_A_WORKER = pytest.mark.parametrize("arguments", [(), ("-n", "1")], ids=["in turn", "in a worker"])
 
-def run_marked(folder: Path, marker: str, body: str = "pass", **environment: str) -> str:
-    """Run one marked test without etcd on PATH, an engine or an index of packages, and return pytest's words."""
+
+def run_tests(folder: Path, source: str, *arguments: str, caller: Sequence[str] = (), **environment: str) -> str:
+    """Run tests without etcd on PATH, an engine or an index of packages, and return pytest's words."""
     shutil.copy(CONFTEST, folder / "conftest.py")
-    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -ra\nmarkers = {marker}: a service\n")
-    (folder / "test_it.py").write_text(f"import pytest\n\n@pytest.mark.{marker}\ndef test_it():\n    {body}\n")
+    markers = "".join(f"\n    {service}: a service" for service in ("etcd", "docker", "pypi", "gpu"))
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -ra\nmarkers ={markers}\n")
+    (folder / "test_it.py").write_text(f"import pytest, signal\n\n{source}")
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder)],
+        [*caller, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -33,6 +37,11 @@ def run_marked(folder: Path, marker: str, body: str = "pass", **environment: str
     return answer.stdout + answer.stderr
 
 
+def marked(*services: str, body: str = "pass") -> str:
+    """Write one test for each service."""
+    return "".join(f"@pytest.mark.{service}\ndef test_{service}():\n    {body}\n\n" for service in services)
+
+
 def put_fake_etcd(folder: Path, version: str) -> None:
     """Put an etcd that knows nothing but its version into *folder*."""
     binary = folder / "etcd"
@@ -40,46 +49,48 @@ def put_fake_etcd(folder: Path, version: str) -> None:
     binary.chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    ("marker", "sentence"),
-    [
-        ("etcd", "no etcd on PATH"),
-        ("docker", "no Docker Engine answers"),
-        ("pypi", "pip reaches no index"),
-        ("gpu", "no NVIDIA driver"),
-    ],
-)
-def test_missing_service_skips_with_a_sentence(tmp_path: Path, marker: str, sentence: str) -> None:
-    words = run_marked(tmp_path, marker)
-    assert "1 skipped" in words
-    assert sentence in words
+def test_missing_services_skip_with_a_sentence(tmp_path: Path) -> None:
+    words = run_tests(tmp_path, marked("etcd", "docker", "pypi", "gpu"))
+    assert "4 skipped" in words
+    for sentence in (
+        "no etcd on PATH",
+        "no Docker Engine answers",
+        "pip reaches no index",
+        "no NVIDIA driver",
+    ):
+        assert sentence in words
 
 
-@pytest.mark.parametrize("marker", ["etcd", "docker", "pypi"])
-def test_missing_service_fails_in_ci(tmp_path: Path, marker: str) -> None:
-    words = run_marked(tmp_path, marker, CI="true")
-    assert "must run in CI" in words
-    assert "1 error" in words or "1 failed" in words
+@IN_TURN_AND_IN_A_WORKER
+def test_missing_services_fail_in_ci(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """All but a GPU, whichever process runs the tests."""
+    words = run_tests(tmp_path, marked("etcd", "docker", "pypi", "gpu"), *arguments, CI="true")
+    for service in ("etcd", "docker", "pypi"):
+        assert f"test_{service} must run in CI" in words
+    assert "1 skipped, 3 errors" in words
 
 
-def test_missing_gpu_skips_in_ci_too(tmp_path: Path) -> None:
-    assert "1 skipped" in run_marked(tmp_path, "gpu", CI="true")
+@IN_TURN_AND_IN_A_WORKER
+def test_test_that_skips_itself_fails_in_ci(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    put_fake_etcd(tmp_path, "3.4.23")
+    words = run_tests(tmp_path, marked("etcd", body="pytest.skip('not today')"), *arguments, CI="true")
+    assert "test_etcd must run in CI: Skipped: not today" in words
+    assert "1 failed" in words
+
+
+def test_test_that_skips_itself_is_skipped_elsewhere(tmp_path: Path) -> None:
+    put_fake_etcd(tmp_path, "3.4.23")
+    assert "1 skipped" in run_tests(tmp_path, marked("etcd", body="pytest.skip('not today')"))
 
 
 def test_etcd_of_a_safe_version_is_used(tmp_path: Path) -> None:
     put_fake_etcd(tmp_path, "3.4.23")
-    assert "1 passed" in run_marked(tmp_path, "etcd", CI="true")
-
-
-def test_test_that_skips_itself_fails_in_ci(tmp_path: Path) -> None:
-    put_fake_etcd(tmp_path, "3.4.23")
-    assert "1 failed" in run_marked(tmp_path, "etcd", body="pytest.skip('not today')", CI="true")
-    assert "1 skipped" in run_marked(tmp_path, "etcd", body="pytest.skip('not today')")
+    assert "1 passed" in run_tests(tmp_path, marked("etcd"), CI="true")
 
 
 def test_etcd_that_loses_writes_is_refused(tmp_path: Path) -> None:
     put_fake_etcd(tmp_path, "3.5.1")
-    words = run_marked(tmp_path, "etcd")
+    words = run_tests(tmp_path, marked("etcd"))
     assert "1 skipped" in words
     assert "which can lose writes" in words
 
@@ -100,3 +111,29 @@ def test_ci_variable_reaches_the_tests() -> None:
     script = (CONFTEST.parents[1] / ".ci" / "run").read_text()
     assert "export CI=true" in script
     assert os.access(CONFTEST.parents[1] / ".ci" / "run", os.X_OK)
+
+
+TWO_TESTS = """
+def test_short():
+    print(signal.getsignal(signal.SIGINT))
+
+@pytest.mark.timeout(600)
+def test_long():
+    pass
+"""
+
+
+@IN_TURN_AND_IN_A_WORKER
+def test_workers_begin_with_what_may_take_long(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """
+    One process alone keeps the order of the file. In both, SIGINT interrupts.
+
+    A script that puts the tests into the background has them ignore it; what they start must not.
+    """
+    shell = shutil.which("sh")
+    assert shell is not None
+    caller = (shell, "-c", 'trap "" INT; exec "$@"', "script")
+    words = run_tests(tmp_path, TWO_TESTS, "-v", "-rA", *arguments, caller=caller)
+    assert "default_int_handler" in words
+    first = min(("test_short", "test_long"), key=lambda name: words.index(f"::{name}"))
+    assert first == ("test_long" if arguments else "test_short")
