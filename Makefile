@@ -10,7 +10,7 @@ ARGS   ?=
 # wait more than they compute, so two a core; more than 16 have nothing to do at the end.
 WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
-TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/test_tools.py tests/clients/tools.py tests/contract tests/e2e tests/gateway tests/house tests/sdk tests/services
+TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/test_tools.py tests/clients/tools.py tests/contract tests/e2e tests/gateway tests/house tests/ports.py tests/processes.py tests/sdk tests/services
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean

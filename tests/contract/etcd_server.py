@@ -104,6 +104,8 @@ class EtcdServer:
             *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
             *("--initial-cluster", f"test={peer_url}"),
             *("--listen-metrics-urls", f"http://{self.health_endpoint}"),
+            # Alone in its cluster, it need not wait a second before it elects itself.
+            *("--heartbeat-interval", "10", "--election-timeout", "100"),
             *self._arguments,
         ]
 

@@ -92,18 +92,17 @@ async def test_lost_lease_deposes(etcd_server: EtcdServer, etcd_url: str, tmp_pa
 
 
 @pytest.mark.etcd
-async def test_server_refuses_a_leader_that_has_not_heard(
-    etcd_server: EtcdServer, etcd_url: str, tmp_path: Path
-) -> None:
+async def test_server_refuses_a_leader_that_has_not_heard(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """The compare, not the leader's own belief, keeps an overtaken leader from writing; not one key of 250 passes."""
-    store, client = open_store(etcd_url), EtcdClient([etcd_server.endpoint])
+    # A lease so long that no renewal tells the leader before the commit does.
+    store, client = open_store(f"{etcd_server.url}{tmp_path}?lease_ttl_s=60"), EtcdClient([etcd_server.endpoint])
     epoch = await store.campaign("one")
     watching = asyncio.create_task(store.deposed())
     await client.revoke((await read_leader(client, tmp_path)).lease)
     assert not watching.done()
     with pytest.raises(DeposedError, match=str(epoch)):
         await store.commit([(Put(f"k/{number}", b""),) for number in range(250)], epoch)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(LEASE_TTL_S):
         await watching
     assert await load(store) == {}
     await store.close()

@@ -25,7 +25,8 @@ RUNTIMES = [pytest.param("process"), pytest.param("docker", marks=pytest.mark.do
 class Aws:
     """The CLI with nothing of this machine's AWS settings."""
 
-    def __init__(self, http: str, folder: Path) -> None:
+    def __init__(self, yard: Yard, http: str, folder: Path) -> None:
+        self._yard = yard
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -59,7 +60,9 @@ class Aws:
         return job
 
     def wait(self, job_id: str) -> Any:
-        until(lambda: self.job(job_id)["status"] in ("SUCCEEDED", "FAILED"), f"{job_id} has ended", END_LIMIT_S)
+        """Wait by the SDK, whose calls cost no process, and describe the job."""
+        with self._yard.client() as client:
+            client.wait(job_id, timeout_s=END_LIMIT_S)
         return self.job(job_id)
 
 
@@ -70,7 +73,7 @@ def aws(yard: Yard, tmp_path: Path) -> Aws:
     gateway = yard.add_program("gateway", "batchyard_gateway", "--listen", http, "--controller", yard.address)
     gateway.start()
     until(lambda: "listening" in gateway.tail(), "the gateway listens")
-    return Aws(http, tmp_path)
+    return Aws(yard, http, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
