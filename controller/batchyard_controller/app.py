@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 import grpc
 import structlog
@@ -84,10 +85,15 @@ def new_job_id() -> JobId:
     return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
 
 
-def build_server(leadership: Leadership, sessions: Sessions, vault: Vault) -> grpc.aio.Server:
-    """Put all services on one server."""
+def build_server(
+    leadership: Leadership,
+    sessions: Sessions,
+    vault: Vault,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> grpc.aio.Server:
+    """Put all services on one server; *interceptors* see a call before, and its answer after, all of ours."""
     server = grpc.aio.server(
-        interceptors=(ErrorInterceptor(),),
+        interceptors=(*interceptors, ErrorInterceptor()),
         options=(
             ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
             ("grpc.keepalive_time_ms", 20_000),

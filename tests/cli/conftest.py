@@ -1,13 +1,18 @@
-"""The command line in this process, against a yard in memory."""
+"""The command line in this process, against a yard in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import _thread
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pytest
 from tests.sdk.conftest import _no_settings, yard  # noqa: F401  # fixtures
+from tests.sdk.host import Host
 from tests.sdk.yard import Yard
+from tests.services.conftest import logged  # noqa: F401  # a fixture
 
 from batchyard.cli import main
 
@@ -19,14 +24,28 @@ class Result:
     err: str
 
 
-Run = Callable[..., Result]
+class Run(Protocol):
+    def __call__(self, *arguments: str, meanwhile: Callable[[Host], Coroutine[Any, Any, None]] | None = None) -> Result:
+        """Carry out a command line; once it watches, a host joins that does what *meanwhile* says."""
 
 
 @pytest.fixture
 def run(yard: Yard, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: F811  # the fixture above
-    def call(*arguments: str) -> Result:
+    def call(*arguments: str, meanwhile: Callable[[Host], Coroutine[Any, Any, None]] | None = None) -> Result:
         capsys.readouterr()
-        code = main(["--address", yard.address, *arguments])
+        if meanwhile is None:
+            code = main(["--address", yard.address, *arguments])
+        else:
+            doing = yard.once_watched(meanwhile)
+            doing.add_done_callback(_interrupt_if_failed)
+            code = main(["--address", yard.address, *arguments])
+            doing.result()
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+def _interrupt_if_failed(done: Future[None]) -> None:
+    """End the command that would now wait for ever."""
+    if done.exception() is not None:
+        _thread.interrupt_main()

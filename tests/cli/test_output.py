@@ -7,20 +7,23 @@ import os
 import pty
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from google.protobuf import json_format
 from tests.cli.conftest import Run
-from tests.sdk.yard import Yard, now_ms
+from tests.sdk.yard import Yard
+from tests.services.hand_agent import HOST_ID
 
+from batchyard import container
 from batchyard.cli import output, spans
+from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import show_jobs
 from batchyard.cli.progress import Tally
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
+from batchyard.v1.attempt_pb2 import END_CAUSE_STOPPED
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
@@ -109,7 +112,7 @@ def test_json_is_the_contracts_with_numbers_for_numbers() -> None:
 
 
 def test_jobs_limits_and_says_so(run: Run, yard: Yard) -> None:
-    made = [yard.do(lambda world: world.add_job()) for _ in range(5)]
+    made = [yard.submit() for _ in range(5)]
     result = run("jobs", "--limit", "2", "-o", "name")
     assert result.out.split() == made[:2:-1]
     assert result.err == "batchyard: there are more than the newest 2: --limit N shows them\n"
@@ -117,29 +120,23 @@ def test_jobs_limits_and_says_so(run: Run, yard: Yard) -> None:
 
 
 def test_jobs_of_an_array(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job(array=pb.ArrayProperties(size=2)))
-    assert run("jobs", "--array", job_id, "-o", "name").out.split() == [f"{job_id}:1", f"{job_id}:0"]
-    assert len(json.loads(run("jobs", "-o", "json", "-s", "runnable").out)) == 1
+    job_id = yard.submit(array_size=2)
+    assert run("jobs", "--array", job_id, "-o", "name").out.split() == [f"{job_id}:0", f"{job_id}:1"]
+    assert len(json.loads(run("jobs", "-o", "json", "-s", "pending").out)) == 1
 
 
 def test_describe_tells_all(run: Run, yard: Yard) -> None:
-    created = now_ms() - 50 * HOUR
-    job_id = yard.do(
-        lambda world: world.add_job(
-            created_at_ms=created,
-            container={
-                "command": ["sh", "-c", "exit 7"],
-                "environment": {"A": "b c"},
-                "resources": {"cpu_millis": 500, "memory_mib": 4096, "gpu_millis": 1000},
-            },
-            tags={"team": "yard"},
-        )
-    )
+    yard.inner.behind_ms = 50 * HOUR
+    what = container(["sh", "-c", "exit 7"], vcpus=0.5, memory="4G", gpus=1, environment={"A": "b c"})
+    job_id = yard.submit(container=what, tags={"team": "yard"})
+    created = yard.client.describe_job(job_id).created_at_ms
     at = spans.moment(created, now_ms()).partition(" (")[0]
     assert run("describe", job_id).out == golden(f"""
         Job          {job_id}
         Name         hello
         State        RUNNABLE
+        Reason       CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type [optimal]
+        Waits        waits for a host: no host belongs to default and offers runtime process
         Queue        default
         Image        none (a process on the host)
         Command      sh -c 'exit 7'
@@ -153,129 +150,154 @@ def test_describe_tells_all(run: Run, yard: Yard) -> None:
 def test_describe_shows_what_a_job_waits_for_and_when_it_is_retried(run: Run, yard: Yard) -> None:
     exit_on = definition_pb.EVALUATE_ON_EXIT_ACTION_EXIT
     rule = definition_pb.EvaluateOnExit(action=exit_on, on_exit_code="4*", on_reason="Out*")
-    fields = {
-        "array": pb.ArrayProperties(size=6, concurrency=2),
-        "depends_on": [pb.Dependency(job_id="j", type=pb.DEPENDENCY_TYPE_N_TO_N), pb.Dependency(job_id="k")],
-        "retry_strategy": definition_pb.RetryStrategy(attempts=3, infrastructure_retries=5, evaluate_on_exit=[rule]),
-    }
-    job_id = yard.do(lambda world: world.add_job(**fields))
+    array, single = yard.submit(array_size=6), yard.submit()
+    job_id = yard.submit(
+        array_size=6,
+        array_concurrency=2,
+        depends_on=[pb.Dependency(job_id=array, type=pb.DEPENDENCY_TYPE_N_TO_N), single],
+        attempts=3,
+        infrastructure_retries=5,
+        evaluate_on_exit=[rule],
+    )
     lines = [line.split(None, 1) for line in run("describe", job_id).out.splitlines()]
     assert ["Array", "6 children, at most 2 at once"] in lines
-    assert ["Depends", "on  j,N_TO_N k"] in lines
+    assert ["Depends", f"on  {array},N_TO_N {single}"] in lines
     assert ["Attempts", "at most 3, 5 more if lost with their host, EXIT:exit-code=4*,reason=Out*"] in lines
 
 
 def test_describe_shows_attempts(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id, exit_code=7))
+    job_id = yard.submit()
+    yard.do(yard.join().run(7))
     lines = run("describe", job_id).out.splitlines()
     assert lines[-2].split() == ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "REASON"]
     assert lines[-1].split()[:4] == ["1", "FAILED", "alpha", "7"]
 
 
 def test_describe_is_always_a_list_in_the_order_asked(run: Run, yard: Yard) -> None:
-    first, second = (yard.do(lambda world: world.add_job()) for _ in range(2))
+    first, second = yard.submit(), yard.submit()
     assert [job["id"] for job in json.loads(run("describe", "-o", "json", first).out)] == [first]
     assert run("describe", "-o", "name", second, first).out.split() == [second, first]
 
 
 def test_describe_shows_what_it_finds_and_names_the_rest(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+    job_id = yard.submit()
     result = run("describe", "-o", "name", job_id, "nothing")
     assert (result.code, result.out, result.err) == (3, f"{job_id}\n", "batchyard: no such job: nothing\n")
 
 
 def test_explain(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+    yard.join()
+    yard.submit(container=container(["true"], memory="2G"))
+    large = container(["true"], memory="64G")
+    first, job_id = yard.submit(container=large), yard.submit(container=large)
     assert run("explain", job_id).out == golden(f"""
         Job       {job_id}
         State     RUNNABLE
-        Why       No host is large enough.
-        Position  3
-        Hosts     0 suit the job
+        Why       waits for a host: 65536 MiB memory asked, at most 6144 free on one host (largest host: 8192); no host known now could ever fit it
+        Position  2
+        Hosts     1 suit the job
 
         RULE        ASKED  FREE  MOST FREE  LARGEST HOST  MEANING
-        memory_mib    64G    6G         4G            8G  asks too much
+        memory_mib    64G    6G         6G            8G  65536 MiB memory asked, at most 6144 free on one host (largest host: 8192); no host known now could ever fit it
     """)
-    assert json.loads(run("explain", "-o", "json", job_id).out)["refusals"][0]["asked"] == 65536
+    assert json.loads(run("explain", "-o", "json", first).out)["refusals"][0]["asked"] == 65536
 
 
 def test_hosts(run: Run, yard: Yard) -> None:
-    heard = now_ms() - 50 * HOUR
-    yard.do(
-        lambda world: world.add_host(
-            "alpha", attempts=2, allocated={"cpu_millis": 1500, "memory_mib": 512}, last_heard_at_ms=heard
-        )
-    )
+    yard.inner.behind_ms = 50 * HOUR
+    host = yard.join()
+    for _ in range(2):
+        yard.submit(container=container(["true"], vcpus=0.75, memory="256M"))
+    yard.do(host.take(2))
     assert run("hosts").out == golden("""
         HOST   STATE  VCPUS   MEMORY  GPUS  ATTEMPTS  RUNTIMES        HEARD
         alpha  READY  1.5/4  512M/8G     -         2  docker,process  2d 2h
     """)
-    assert run("hosts", "alpha").out.splitlines()[:3] == ["Host      alpha", "Id        id-of-alpha", "State     READY"]
-    assert json.loads(run("hosts", "alpha", "-o", "json").out)["host"]["id"] == "id-of-alpha"
+    assert run("hosts", "alpha").out.splitlines()[:3] == ["Host      alpha", f"Id        {HOST_ID}", "State     READY"]
+    assert json.loads(run("hosts", "alpha", "-o", "json").out)["host"]["id"] == HOST_ID
     assert run("hosts", "beta").code == 3
 
 
 def test_cordon_drain_uncordon(run: Run, yard: Yard) -> None:
-    yard.do(lambda world: world.add_host("alpha"))
-    assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED; attempts on it: 0\n"
-    assert run("drain", "alpha").err == "batchyard: alpha is DRAINING; attempts on it: 0\n"
-    assert run("uncordon", "alpha").err == "batchyard: alpha is READY; attempts on it: 0\n"
+    host = yard.join()
+    yard.submit()
+    yard.do(host.take())
+    assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED; attempts on it: 1\n"
+    assert run("drain", "alpha").err == "batchyard: alpha is DRAINING; attempts on it: 1\n"
+    assert run("uncordon", "alpha").err == "batchyard: alpha is READY; attempts on it: 1\n"
     assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "HOST_STATE_CORDONED"
 
 
 def test_cancel_and_terminate(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    assert run("cancel", job_id, "--reason", "wrong input").code == 0
-    assert run("terminate", job_id).code == 0
-    assert yard.do(lambda world: world.stopped) == [
-        ("cancel", job_id, "wrong input"),
-        ("terminate", job_id, "Terminated by the user"),
+    waits, other = yard.submit(), yard.submit()
+    assert run("cancel", waits, "--reason", "wrong input").code == 0
+    assert run("terminate", other).code == 0
+    assert [job.status_reason for job in map(yard.client.wait, (waits, other))] == [
+        "wrong input",
+        "Terminated by the user",
     ]
     assert run("cancel", "nothing").code == 3
 
 
+def test_only_terminate_stops_what_has_started(run: Run, yard: Yard) -> None:
+    host = yard.join()
+    job_id = yard.submit()
+    (spec,) = yard.do(host.take())
+    assert run("cancel", job_id).code == 0
+    assert run("terminate", job_id, "--reason", "wrong input").code == 0
+    yard.do(host.end(spec.attempt_id, 137, cause=END_CAUSE_STOPPED))
+    assert host.stopped == [spec.attempt_id]
+    assert yard.client.wait(job_id).status_reason == "wrong input"
+
+
 def test_logs(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+    job_id = yard.submit()
     waiting = run("logs", job_id)
     assert (waiting.code, waiting.err) == (
         3,
         f"batchyard: {job_id} has not started; `batchyard explain {job_id}` says why\n",
     )
-    yard.do(lambda world: world.run(job_id, log=b"one\ntwo\nthree\n"))
+    yard.do(yard.join().run(log=b"one\ntwo\nthree\n"))
     assert run("logs", job_id).out == "one\ntwo\nthree\n"
     assert run("logs", "--tail", "2", job_id).out == "two\nthree\n"
     assert run("logs", "-f", job_id).out == "one\ntwo\nthree\n"
     assert run("logs", "-f", "-n", "1", job_id).out == "three\n"
     missing = run("logs", "--attempt", "2", job_id)
-    assert (missing.code, missing.err) == (3, f"batchyard: {job_id} has no log of attempt 2\n")
+    assert (missing.code, missing.err) == (3, f"batchyard: job {job_id} has no attempt 2; it has 1\n")
 
 
 def test_an_array_has_no_log_but_its_children_have(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job(array=pb.ArrayProperties(size=2)))
-    yard.do(lambda world: world.run(f"{job_id}:1", log=b"child\n"))
+    job_id = yard.submit(array_size=2)
+    host = yard.join()
+    child = yard.do(host.take(2))[1]
+    yard.do(host.end(child.attempt_id, log=b"child\n"))
     assert run("logs", job_id).code == 3
     assert run("logs", f"{job_id}:1").out == "child\n"
 
 
-def test_queues(run: Run) -> None:
+def test_queues(run: Run, yard: Yard) -> None:
+    yard.inner.behind_ms = 50 * HOUR
     run("compute-environment", "create", "ce")
     assert run("queue", "create", "fast", "--priority", "9", "--compute-environment", "ce", "--tag", "a=b").err == (
         "batchyard: created queue fast (ENABLED, VALID, priority 9)\n"
     )
     assert run("queue", "list").out == golden("""
         NAME     STATE    STATUS  PRIORITY  WAITING  ACTIVE  SUCCEEDED  FAILED  ENVIRONMENTS
-        default  ENABLED  VALID          0        0       0          0       0
+        default  ENABLED  VALID          0        0       0          0       0  default
         fast     ENABLED  VALID          9        0       0          0       0  ce
     """)
-    assert run("queue", "describe", "fast").out == golden("""
+    (made,) = yard.client.describe_job_queues(["fast"])
+    at = spans.moment(made.created_at_ms, now_ms()).partition(" (")[0]
+    assert run("queue", "describe", "fast").out == golden(f"""
         Name          fast
         State         ENABLED
         Status        VALID
+        Reason        JobQueue Healthy
         Priority      9
         Environments  ce
         Jobs          none
         Tags          a=b
+        Created       {at} (2d 2h ago)
     """)
     wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=600"
     assert run("queue", "update", "fast", "--time-limit", wait).code == 0
@@ -296,27 +318,34 @@ def test_queues(run: Run) -> None:
 
 
 def test_compute_environments(run: Run, yard: Yard) -> None:
+    yard.inner.behind_ms = 50 * HOUR
+    yard.join(host_type="m5.large", purchase_option="on-demand", labels={"rack": "4"})
     created = run(
         "compute-environment", "create", "ce", "--max-vcpus", "8", "--label", "rack=4", "--instance-type", "m5"
     )
     assert created.err == "batchyard: created compute environment ce (ENABLED, VALID)\n"
     assert run("compute-environment", "list").out == golden("""
-        NAME  STATE    STATUS  TYPE         STRATEGY              MAX VCPUS  HOSTS
-        ce    ENABLED  VALID   MANAGED EC2  BEST_FIT_PROGRESSIVE          8      1
+        NAME     STATE    STATUS  TYPE         STRATEGY              MAX VCPUS  HOSTS
+        ce       ENABLED  VALID   MANAGED EC2  BEST_FIT_PROGRESSIVE          8      1
+        default  ENABLED  VALID   MANAGED EC2  BEST_FIT              unbounded      1
     """)
     assert run("compute-environment", "update", "ce", "--strategy", "BEST_FIT", "--state", "DISABLED").code == 0
-    resources = yard.do(lambda world: world.environments["ce"].compute_resources)
+    (made,) = yard.client.describe_compute_environments(["ce"])
+    resources = made.compute_resources
     assert (resources.max_vcpus, list(resources.instance_types), dict(resources.labels)) == (8, ["m5"], {"rack": "4"})
-    assert run("compute-environment", "describe", "ce").out == golden("""
+    at = spans.moment(made.created_at_ms, now_ms()).partition(" (")[0]
+    assert run("compute-environment", "describe", "ce").out == golden(f"""
         Name            ce
         State           DISABLED
         Status          VALID
+        Reason          ComputeEnvironment Healthy
         Type            MANAGED EC2
         Strategy        BEST_FIT
         vCPUs           min 0, desired 0, max 8
         Instance types  m5
         Labels          rack=4
-        Hosts           id-of-alpha
+        Hosts           {HOST_ID}
+        Created         {at} (2d 2h ago)
     """)
     assert run("compute-environment", "create", "ce").code == 3
     assert run("compute-environment", "update", "nothing", "--max-vcpus", "1").code == 3
@@ -351,10 +380,10 @@ def test_a_definition_may_come_from_a_file(run: Run, yard: Yard, tmp_path: Path)
     file = tmp_path / "container.json"
     file.write_text('{"image": "a:1", "command": ["x"], "resources": {"memory_mib": 64}, "privileged": true}')
     assert run("job-definition", "register", "d", "--file", str(file), "--image", "b:2").code == 0
-    (made,) = yard.do(lambda world: world.definitions)
-    container = made.container
-    assert (container.image, list(container.command), container.privileged) == ("b:2", ["x"], True)
-    assert (container.resources.cpu_millis, container.resources.memory_mib) == (1000, 64)
+    (made,) = yard.client.describe_job_definitions(["d"])
+    what = made.container
+    assert (what.image, list(what.command), what.privileged) == ("b:2", ["x"], True)
+    assert (what.resources.cpu_millis, what.resources.memory_mib) == (1000, 64)
     file.write_text('{"nothing": 1}')
     wrong = run("job-definition", "register", "d", "--file", str(file))
     assert wrong.code == 2
@@ -386,7 +415,7 @@ def in_terminal(*arguments: str) -> str:
 
 
 def test_states_are_coloured_on_a_terminal_and_ids_are_whole(yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job(name="a" * 100))
+    job_id = yard.submit(name="a" * 100)
     written = in_terminal("--address", yard.address, "jobs")
     assert "\x1b[33mRUNNABLE" in written
     assert job_id in written
@@ -395,16 +424,10 @@ def test_states_are_coloured_on_a_terminal_and_ids_are_whole(yard: Yard) -> None
 
 
 def test_waiting_on_a_terminal_shows_the_state_and_ends_with_the_outcome(yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-
-    def run_once_watched() -> None:
-        yard.until(lambda world: world.watches)
-        yard.run_job(job_id)
-
-    thread = threading.Thread(target=run_once_watched)
-    thread.start()
+    job_id = yard.submit()
+    running = yard.once_watched(lambda host: host.run())
     written = in_terminal("--address", yard.address, "wait", job_id)
-    thread.join()
+    running.result()
     assert "\x1b[?25l" in written  # the cursor is hidden while the status line turns
     assert f" {job_id}: " in written
     assert written.splitlines()[-1].endswith(f"batchyard: {job_id} SUCCEEDED (exit code 0)")

@@ -1,14 +1,14 @@
-"""``submit``: what is sent, what is written, and the exit code."""
+"""``submit``: what becomes of it, what is written, and the exit code."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -16,52 +16,61 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from tests.cli.conftest import Run
 from tests.processes import running
-from tests.sdk.yard import World, Yard
+from tests.sdk.host import Host
+from tests.sdk.yard import Yard
 
+from batchyard import JobState, container, job_state
 from batchyard.cli.progress import Progress
 from batchyard.cli.submit import derived_name
 from batchyard.v1 import job_pb2 as pb
+from batchyard.v1.attempt_pb2 import END_CAUSE_START_FAILED
 
 
-def later(yard: Yard, action: Callable[[World, str], Any]) -> threading.Thread:
-    """Do something to the submitted job once it is watched."""
+def started(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Run the command line in a process of its own, which ends with the block at the latest."""
+    command = [sys.executable, "-m", "batchyard", *arguments]
+    return running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | environment)
 
-    def act() -> None:
-        job_id = yard.until(lambda world: world.watches and next(iter(world.jobs)))
-        yard.do(lambda world: action(world, job_id))
 
-    thread = threading.Thread(target=act)
-    thread.start()
-    return thread
+def only_job(yard: Yard) -> pb.Job:
+    """Return the one job that there is."""
+    (job,) = yard.client.list_jobs()
+    return yard.client.describe_job(job.id)
 
 
 def test_submit_writes_the_id_and_nothing_else(run: Run, yard: Yard) -> None:
     result = run("submit", "--", "echo", "hello")
-    (job_id,) = yard.do(lambda world: list(world.jobs))
-    assert (result.code, result.out, result.err) == (0, f"{job_id}\n", "")
+    assert (result.code, result.out, result.err) == (0, f"{only_job(yard).id}\n", "")
 
 
 def test_defaults_of_a_submit(run: Run, yard: Yard) -> None:
     run("submit", "/usr/bin/env", "-i", "true")
-    (sent,) = yard.do(lambda world: world.submits)
-    assert (sent.name, sent.queue, list(sent.container.command)) == ("env", "default", ["/usr/bin/env", "-i", "true"])
-    resources = sent.container.resources
+    job = only_job(yard)
+    assert (job.name, job.queue, list(job.container.command)) == ("env", "default", ["/usr/bin/env", "-i", "true"])
+    resources = job.container.resources
     assert (resources.cpu_millis, resources.memory_mib, resources.gpu_millis) == (1000, 256, 0)
-    assert sent.container.image == ""
+    assert job.container.image == ""
 
 
-def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
-    yard.do(lambda world: world.add_queue("fast"))
+def test_every_flag_reaches_the_job(run: Run, yard: Yard) -> None:
+    yard.client.create_job_queue("fast")
+    first, array, last = yard.submit(), yard.submit(array_size=20), yard.submit()
     flags = (
         "-q fast --name n --image busybox:latest -c 0.5 -m 4G -g 0.25 --disk 10G --array 20 --attempts 3 --timeout 60"
     )
-    more = "--env A=b=c --env E= --param p=1 --tag t=u --share s --priority 7 --request-id r"
-    depends = "--depends-on j1 --depends-on j2,n_to_n --depends-on sequential --depends-on j3,after_any"
+    more = "--env A=b=c --env E= --param p=1 --tag t=u --request-id r"
+    depends = f"--depends-on {first} --depends-on {array},n_to_n --depends-on sequential --depends-on {last},after_any"
     retries = ["--infrastructure-retries", "5", "--on-exit", "exit:exit-code=4*,reason=Out*"]
     retries += ["--on-exit", "RETRY:status-reason=Host EC2*", "--concurrency", "4"]
-    assert run("submit", *flags.split(), *more.split(), *depends.split(), *retries, "--", "run", "--wait").code == 0
-    (sent,) = yard.do(lambda world: world.submits)
-    assert MessageToDict(sent, preserving_proto_field_name=True) == {
+    arguments = ["submit", *flags.split(), *more.split(), *depends.split(), *retries, "--", "run", "--wait"]
+    result = run(*arguments)
+    assert (result.code, result.err) == (0, "")
+    job = yard.client.describe_job(result.out.strip())
+    described = MessageToDict(job, preserving_proto_field_name=True)
+    for told_by_the_controller in ("id", "state", "created_at_ms", "waiting_reason"):
+        del described[told_by_the_controller]
+    del described["array"]["status_summary"], described["array"]["status_summary_updated_at_ms"]
+    assert described == {
         "name": "n",
         "queue": "fast",
         "container": {
@@ -71,13 +80,12 @@ def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
             "resources": {"cpu_millis": "500", "memory_mib": "4096", "gpu_millis": "250", "disk_mib": "10240"},
         },
         "parameters": {"p": "1"},
-        "array_size": "20",
-        "array_concurrency": "4",
+        "array": {"size": "20", "concurrency": "4"},
         "depends_on": [
-            {"job_id": "j1"},
-            {"job_id": "j2", "type": "DEPENDENCY_TYPE_N_TO_N"},
+            {"job_id": first},
+            {"job_id": array, "type": "DEPENDENCY_TYPE_N_TO_N"},
             {"type": "DEPENDENCY_TYPE_SEQUENTIAL"},
-            {"job_id": "j3", "type": "DEPENDENCY_TYPE_AFTER_ANY"},
+            {"job_id": last, "type": "DEPENDENCY_TYPE_AFTER_ANY"},
         ],
         "retry_strategy": {
             "attempts": 3,
@@ -88,31 +96,45 @@ def test_every_flag_is_sent(run: Run, yard: Yard) -> None:
             "infrastructure_retries": 5,
         },
         "timeout_s": "60",
-        "share_identifier": "s",
-        "scheduling_priority": 7,
         "tags": {"t": "u"},
-        "request_id": "r",
     }
+    assert run(*arguments) == result, "of one request id there is one job"
+
+
+def test_flags_of_a_fair_share_are_sent(run: Run) -> None:
+    """No queue has a policy yet, so the controller refuses both, by name."""
+    result = run("submit", "--share", "s", "--priority", "7", "true")
+    assert result.code == 3
+    assert [line.split(":")[0].strip() for line in result.err.splitlines()] == [
+        "batchyard",
+        "share_identifier",
+        "scheduling_priority",
+    ]
 
 
 def test_with_a_definition_flags_become_overrides(run: Run, yard: Yard) -> None:
-    assert run("submit", "-d", "train:3", "-c", "2", "--env", "A=b", "--", "other").code == 0
-    (sent,) = yard.do(lambda world: world.submits)
-    assert (sent.name, sent.job_definition, sent.HasField("container")) == ("train", "train:3", False)
-    assert sent.overrides == pb.ContainerOverrides(command=["other"], cpu_millis=2000, environment={"A": "b"})
+    for command in ("one", "two", "three"):
+        yard.client.register_job_definition(
+            "train", container=container([command], memory="1G", environment={"C": "d"})
+        )
+    assert run("submit", "-d", "train:2", "-c", "2", "--env", "A=b", "--", "other").code == 0
+    job = only_job(yard)
+    assert (job.name, job.job_definition, list(job.container.command)) == ("train", "train:2", ["other"])
+    assert (job.container.resources.cpu_millis, job.container.resources.memory_mib) == (2000, 1024)
+    assert dict(job.container.environment) == {"A": "b", "C": "d"}
 
 
 def test_the_queue_comes_from_the_environment(run: Run, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    yard.do(lambda world: world.add_queue("fast"))
+    yard.client.create_job_queue("fast")
     monkeypatch.setenv("BATCHYARD_QUEUE", "fast")
     assert run("submit", "true").code == 0
     assert run("submit", "-q", "default", "true").code == 0
-    assert yard.do(lambda world: [sent.queue for sent in world.submits]) == ["fast", "default"]
+    assert [job.queue for job in yard.client.list_jobs()] == ["default", "fast"]
 
 
 def test_submit_as_json_is_one_object(run: Run, yard: Yard) -> None:
     result = run("-o", "json", "submit", "--name", "n", "true")
-    assert json.loads(result.out) == {"job_id": yard.do(lambda world: next(iter(world.jobs))), "name": "n"}
+    assert json.loads(result.out) == {"job_id": only_job(yard).id, "name": "n"}
 
 
 @pytest.mark.parametrize(
@@ -161,20 +183,23 @@ def test_wrong_usage_exits_2(run: Run, yard: Yard, arguments: list[str], message
     result = run(*arguments)
     assert (result.code, result.out) == (2, "")
     assert message in result.err
-    assert yard.do(lambda world: world.submits) == []
+    assert list(yard.client.list_jobs()) == []
+
+
+BAD_NAME = "name: Job name should match valid pattern: 'a b' may hold only letters, digits, '-' and '_'"
 
 
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        (["submit", "-q", "nowhere", "true"], ["batchyard: no such queue: nowhere"]),
-        (["submit", "--name", "a b", "true"], ["batchyard: name: must be up to 128 letters, not 'a b'"]),
+        (["submit", "-q", "nowhere", "true"], ["batchyard: JobQueue nowhere not found."]),
+        (["submit", "--name", "a b", "true"], [f"batchyard: {BAD_NAME}"]),
         (
-            ["submit", "--name", "a b", "-d", "x"],
+            ["submit", "--name", "a b", "-m", "3", "x"],
             [
                 "batchyard: 2 rules are broken",
-                "  name: must be up to 128 letters, not 'a b'",
-                "  container.command: must not be empty",
+                f"  {BAD_NAME}",
+                "  container.resources.memory_mib: 3 MiB is not between 4 and 1073741824",
             ],
         ),
         (
@@ -200,7 +225,7 @@ def test_a_refusal_exits_3_with_a_line_for_each_rule(run: Run, arguments: list[s
 def test_a_disabled_queue_is_refused(run: Run) -> None:
     assert run("queue", "update", "default", "--state", "DISABLED").code == 0
     result = run("submit", "true")
-    assert (result.code, result.err) == (3, "batchyard: queue default is DISABLED\n")
+    assert (result.code, result.err) == (3, "batchyard: JobQueue default is DISABLED and takes no new jobs\n")
 
 
 def test_an_unreachable_controller_exits_4(yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,16 +237,16 @@ def test_an_unreachable_controller_exits_4(yard: Yard, run: Run, monkeypatch: py
     assert submitted.err.splitlines()[0].endswith("; trying again")
 
 
-def test_a_controller_that_does_not_answer_exits_124(yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_does_not_answer_exits_124(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHYARD_TIMEOUT_S", "0.2")
-    yard.do(lambda world: setattr(world, "delay_s", 30.0))
-    assert run("jobs").code == 124
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert run("--address", f"127.0.0.1:{silent.getsockname()[1]}", "jobs").code == 124
 
 
 def test_a_controller_that_fails_exits_5(yard: Yard, run: Run) -> None:
-    yard.do(lambda world: world.failures.update(ListJobs=[grpc.StatusCode.INTERNAL] * 2))
+    yard.wire.lose("ListJobs", grpc.StatusCode.INTERNAL, times=2)
     result = run("jobs")
-    assert (result.code, result.err) == (5, "batchyard: ListJobs fails as planned\n")
+    assert (result.code, result.err) == (5, "batchyard: the answer to ListJobs is lost\n")
     assert "Traceback" in run("--debug", "jobs").err
 
 
@@ -239,92 +264,71 @@ def test_a_broken_address_exits_2(run: Run) -> None:
     assert "must be host:port or unix:/path, not 'a:b'" in result.err
 
 
-@pytest.mark.parametrize(("exit_code", "code"), [(0, 0), (7, 7), (137, 137), (-9, 1), (256, 1)])
-def test_submit_wait_exits_as_the_job(run: Run, yard: Yard, exit_code: int, code: int) -> None:
-    thread = later(yard, lambda world, job_id: world.run(job_id, exit_code=exit_code))
-    result = run("submit", "--wait", "--", "sh", "-c", f"exit {exit_code}")
-    thread.join()
+@pytest.mark.parametrize(("exit_code", "code"), [(0, 0), (7, 7), (137, 137), (-9, 255), (256, 255)])
+def test_submit_wait_exits_as_the_job(run: Run, exit_code: int, code: int) -> None:
+    result = run("submit", "--wait", "--", "sh", "-c", f"exit {exit_code}", meanwhile=lambda host: host.run(exit_code))
     assert result.code == code
     (job_id,) = result.out.splitlines()
     steps = [line.removeprefix(f"batchyard: {job_id}: ") for line in result.err.splitlines()]
     assert steps[:3] == ["RUNNABLE", "STARTING", "RUNNING"]
-    state = "SUCCEEDED" if exit_code == 0 else "FAILED"
-    assert steps[-1] == f"batchyard: {job_id} {state} (exit code {exit_code})"
+    state, reason = ("FAILED", ", Essential container in task exited") if code else ("SUCCEEDED", "")
+    assert steps[-1] == f"batchyard: {job_id} {state} (exit code {code}{reason})"
 
 
-def test_a_job_that_failed_without_an_exit_code_exits_1(run: Run, yard: Yard) -> None:
-    thread = later(yard, lambda world, job_id: world.move(job_id, "FAILED", reason="Host EC2 terminated"))
-    result = run("submit", "--wait", "true")
-    thread.join()
+def test_a_job_that_failed_without_an_exit_code_exits_1(run: Run) -> None:
+    result = run("submit", "--wait", "true", meanwhile=lambda host: host.refuse("no such image"))
     assert result.code == 1
-    assert result.err.endswith("FAILED (Host EC2 terminated)\n")
+    assert result.err.endswith("FAILED (Task failed to start)\n")
 
 
 @pytest.mark.parametrize(("codes", "expected"), [([0, 0, 0], 0), ([0, 3, 9], 9), ([0, None, 0], 1), ([2, None, 0], 2)])
-def test_an_array_exits_as_its_worst_child(run: Run, yard: Yard, codes: list[int | None], expected: int) -> None:
-    def end(world: World, job_id: str) -> None:
-        for index, code in enumerate(codes):
+def test_an_array_exits_as_its_worst_child(run: Run, codes: list[int | None], expected: int) -> None:
+    async def end(host: Host) -> None:
+        for spec, code in zip(await host.take(3), codes, strict=True):
             if code is None:
-                world.move(f"{job_id}:{index}", "FAILED")
+                await host.end(spec.attempt_id, None, cause=END_CAUSE_START_FAILED)
             else:
-                world.run(f"{job_id}:{index}", exit_code=code)
-        world.move(job_id, "FAILED" if any(code != 0 for code in codes) else "SUCCEEDED")
+                await host.end(spec.attempt_id, code)
 
-    thread = later(yard, end)
-    result = run("submit", "--wait", "--array", "3", "true")
-    thread.join()
+    result = run("submit", "--wait", "--array", "3", "true", meanwhile=end)
     assert result.code == expected
 
 
-def test_an_array_shows_how_many_children_are_where(run: Run, yard: Yard) -> None:
-    def end(world: World, job_id: str) -> None:
-        world.run(f"{job_id}:0")
-        world.run(f"{job_id}:1", exit_code=2)
-        world.move(job_id, "FAILED")
+def test_an_array_shows_how_many_children_are_where(run: Run) -> None:
+    async def end(host: Host) -> None:
+        for spec, code in zip(await host.take(2), (0, 2), strict=True):
+            await host.end(spec.attempt_id, code)
 
-    thread = later(yard, end)
-    result = run("submit", "--wait", "--array", "2", "true")
-    thread.join()
+    result = run("submit", "--wait", "--array", "2", "true", meanwhile=end)
     job_id = result.out.strip()
     first, *_, last = result.err.splitlines()
     assert first == f"batchyard: {job_id}: 2 RUNNABLE"
-    assert last == f"batchyard: {job_id} FAILED (1 FAILED, 1 SUCCEEDED)"
+    assert last == f"batchyard: {job_id} FAILED (1 FAILED, 1 SUCCEEDED, Array Child Job failed)"
 
 
-def test_follow_writes_the_logs_of_all_attempts(run: Run, yard: Yard) -> None:
-    def end(world: World, job_id: str) -> None:
-        for state in ("STARTING", "RUNNING"):
-            world.move(job_id, state)
-        world.logs[job_id, 1] = b"first try\n"
-        world.move(job_id, "RUNNABLE", exit_code=1)
-        world.run(job_id, exit_code=4, log=b"second try\n")
+def test_follow_writes_the_logs_of_all_attempts(run: Run) -> None:
+    async def run_twice(host: Host) -> None:
+        await host.run(1, log=b"first try\n")
+        await host.run(4, log=b"second try\n")
 
-    thread = later(yard, end)
-    result = run("submit", "--follow", "true")
-    thread.join()
+    result = run("submit", "--follow", "--attempts", "2", "true", meanwhile=run_twice)
     job_id, *log = result.out.splitlines()
     assert (result.code, log) == (4, ["first try", "second try"])
-    assert result.err == f"batchyard: {job_id} FAILED (exit code 4)\n"
+    assert result.err == f"batchyard: {job_id} FAILED (exit code 4, Essential container in task exited)\n"
 
 
-def test_follow_goes_on_without_a_log(run: Run, yard: Yard) -> None:
+def test_follow_goes_on_without_a_log(run: Run) -> None:
     """An attempt that never ran (no such image) has no log; the job's end still counts."""
-
-    def end(world: World, job_id: str) -> None:
-        world.move(job_id, "STARTING")
-        world.move(job_id, "FAILED", reason="Task failed to start")
-
-    thread = later(yard, end)
-    result = run("submit", "--follow", "true")
-    thread.join()
+    result = run("submit", "--follow", "true", meanwhile=lambda host: host.refuse("no such image"))
     assert result.code == 1
-    assert "no log of attempt 1" in result.err
+    assert f"log of {result.out.strip()}#1: no such log" in result.err
 
 
 def test_wait_gives_the_highest_exit_code(run: Run, yard: Yard) -> None:
-    made = [yard.do(lambda world: world.add_job()) for _ in range(3)]
-    for job_id, code in zip(made, (2, 5, 0), strict=True):
-        yard.run_job(job_id, code)
+    made = [yard.submit() for _ in range(3)]
+    host, codes = yard.join(), dict(zip(made, (2, 5, 0), strict=True))
+    for spec in yard.do(host.take(3)):
+        yard.do(host.end(spec.attempt_id, codes[spec.job_id]))
     result = run("wait", *made)
     assert (result.code, result.out) == (5, "")
     assert run("wait", made[2]).code == 0
@@ -333,25 +337,23 @@ def test_wait_gives_the_highest_exit_code(run: Run, yard: Yard) -> None:
 
 def test_wait_goes_on_over_a_restart_and_says_so_once(yard: Yard) -> None:
     """Nothing but our own lines is on stderr, whatever gRPC thinks of a server that goes away."""
-    job_id = yard.do(lambda world: world.add_job())
-    command = [sys.executable, "-m", "batchyard", "--address", yard.address, "wait", job_id]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        yard.until(lambda world: world.watches)
+    job_id = yard.submit()
+    with started("--address", yard.address, "wait", job_id) as process:
+        yard.do(yard.wire.until_sent("WatchJobs"))
         yard.stop()
-        yard.run_job(job_id, exit_code=6)
         yard.start()
+        yard.do(yard.join().run(6))
         _, err = process.communicate(timeout=60)
     assert process.returncode == 6
     steps = [line.removeprefix("batchyard: ") for line in err.splitlines()]
     assert steps[0] == f"{job_id}: RUNNABLE"
-    assert steps[-1] == f"{job_id} FAILED (exit code 6)"
+    assert steps[-1] == f"{job_id} FAILED (exit code 6, Essential container in task exited)"
     assert len([step for step in steps if step.endswith("; trying again")]) == 1
     assert all(line.startswith("batchyard: ") for line in err.splitlines())
 
 
 def test_wait_gives_up_with_124(run: Run, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    assert run("wait", "--timeout", "0.2", job_id).code == 124
+    assert run("wait", "--timeout", "0.2", yard.submit()).code == 124
 
 
 def test_wait_for_an_unknown_job_exits_3(run: Run) -> None:
@@ -370,35 +372,35 @@ def test_a_change_that_comes_after_the_waiting_is_not_shown(capsys: pytest.Captu
 
 
 def test_an_interrupt_leaves_the_job_running(yard: Yard) -> None:
-    with running(
-        [sys.executable, "-m", "batchyard", "--address", yard.address, "submit", "--wait", "--", "sleep", "9"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-    ) as process:
-        yard.until(lambda world: world.watches)
+    with started("--address", yard.address, "submit", "--wait", "--", "sleep", "9", PYTHONWARNINGS="error") as process:
+        yard.do(yard.wire.until_sent("WatchJobs"))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     job_id = out.strip()
     assert process.returncode == 130
     assert err.splitlines()[-1] == f"batchyard: the job goes on; stop it with: batchyard terminate {job_id}"
     assert "Traceback" not in err
-    assert yard.do(lambda world: world.stopped) == []
+    assert job_state(yard.client.describe_job(job_id)) is JobState.RUNNABLE
 
 
 def test_logs_are_the_jobs_bytes(yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id, log=b"\xff\x00\r\n"))
+    job_id = yard.submit()
+    yard.do(yard.join().run(log=b"\xff\x00\r\n"))
     command = [sys.executable, "-m", "batchyard", "--address", yard.address, "logs", job_id]
     assert subprocess.run(command, capture_output=True, check=True, timeout=60).stdout == b"\xff\x00\r\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(yard: Yard) -> None:
     """``batchyard logs JOB | head -1`` ends without a word."""
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id, log=b"line\n" * 20_000))
+    job_id = yard.submit()
+    yard.do(yard.join().run(log=b"line\n" * 200_000))
     command = f"{sys.executable} -m batchyard --address {yard.address} logs {job_id} | head -1"
     result = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
     )
     assert (result.returncode, result.stdout, result.stderr) == (1, "line\n", "")

@@ -10,41 +10,39 @@ import pytest
 from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
 
-LINES = b"""{"name": "a", "request_id": "a", "container": {"command": ["true"]}}
+WHAT = b'"container": {"command": ["true"], "resources": {"cpu_millis": 1000, "memory_mib": 128}}'
+LINES = b"""{"name": "a", "request_id": "a", %(what)b}
 
-{"name": "b", "queue": "nowhere", "container": {"command": ["true"]}}
+{"name": "b", "queue": "nowhere", %(what)b}
 {"nmae": "c"}
 \xff
-{"name": "d", "arraySize": "20", "container": {"command": ["true"]}}
-"""
+{"name": "d", "arraySize": "20", %(what)b}
+""" % {b"what": WHAT}
 
 
 def test_each_line_is_answered_in_its_place(run: Run, yard: Yard, tmp_path: Path) -> None:
     (tmp_path / "jobs").write_bytes(LINES)
     result = run("submit-jobs", str(tmp_path / "jobs"))
     first, queue, field, no_text, last = result.out.splitlines()
-    made = yard.do(lambda world: [job.id for job in world.jobs.values() if ":" not in job.id])
-    assert [first, last] == made
-    assert queue == "refused: no such queue: nowhere"
+    assert [(job.id, job.name, job.queue, job.array.size) for job in yard.client.list_jobs()] == [
+        (last, "d", "default", 20),
+        (first, "a", "default", 0),
+    ]
+    assert queue == "refused: JobQueue nowhere not found."
     assert field.startswith("refused: no job as JSON: ")
     assert "nmae" in field
     assert no_text.startswith("refused: no job as JSON: ")
     assert (result.code, result.err) == (3, "")
-    sent = yard.do(lambda world: world.submits)
-    assert [(request.name, request.queue, request.array_size) for request in sent] == [
-        ("a", "default", 0),
-        ("d", "default", 20),
-    ]
 
 
 def test_stdin_and_json(run: Run, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    yard.do(lambda world: world.add_queue("fast"))
+    yard.client.create_job_queue("fast")
     stdin = io.TextIOWrapper(io.BytesIO(LINES.splitlines()[0]))
     monkeypatch.setattr("sys.stdin", stdin)
     result = run("submit-jobs", "-", "-q", "fast", "-o", "json")
     (told,) = map(json.loads, result.out.splitlines())
     assert (told["request_id"], told["job"]["name"], result.code) == ("a", "a", 0)
-    assert yard.do(lambda world: world.submits)[0].queue == "fast"
+    assert [(job.id, job.queue) for job in yard.client.list_jobs()] == [(told["job"]["job_id"], "fast")]
 
 
 def test_repeated_with_request_ids_it_makes_no_second_job(run: Run, tmp_path: Path) -> None:

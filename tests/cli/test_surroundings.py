@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -46,17 +47,21 @@ FILLED = {
 }
 
 
+def submitted(run: Run, yard: Yard, *flags: str) -> dict[str, Any]:
+    """Submit a job with *flags* and return its container as it is described."""
+    result = run("submit", "--image", "busybox", *flags, "--", "true")
+    assert (result.code, result.err) == (0, "")
+    job = yard.client.describe_job(result.out.strip())
+    return MessageToDict(job.container, preserving_proto_field_name=True)
+
+
 def test_submit_sends_them(run: Run, yard: Yard) -> None:
-    assert run("submit", "--image", "busybox", *FLAGS.split(), "--", "true").code == 0
-    (sent,) = yard.do(lambda world: world.submits)
-    found = MessageToDict(sent.container, preserving_proto_field_name=True)
+    found = submitted(run, yard, *FLAGS.split())
     assert {key: value for key, value in found.items() if key not in ("image", "command", "resources")} == FILLED
 
 
 def test_without_them_nothing_is_sent(run: Run, yard: Yard) -> None:
-    assert run("submit", "--image", "busybox", "true").code == 0
-    (sent,) = yard.do(lambda world: world.submits)
-    assert set(MessageToDict(sent.container)) == {"image", "command", "resources"}
+    assert set(submitted(run, yard)) == {"image", "command", "resources"}
 
 
 def test_register_adds_them_to_the_file(run: Run, tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_flags_of_another_form_are_refused(run: Run, yard: Yard, flag: str, valu
     refused = run("submit", "--image", "b", flag, value, "true")
     assert refused.code == 2
     assert message in refused.err
-    assert not yard.do(lambda world: world.submits)
+    assert not list(yard.client.list_jobs())
 
 
 @pytest.mark.parametrize("flags", ["--volume /a:/b", "--privileged", "--user me"])

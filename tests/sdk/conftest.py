@@ -1,12 +1,13 @@
-"""A yard in memory for each test, and no settings of the machine's user."""
+"""A yard for each test, and no settings of the machine's user; a bug that the controller logs fails the test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.sdk.yard import Yard
+from tests.sdk.yard import AsyncYard, Yard
+from tests.services.conftest import logged  # noqa: F401  # a fixture
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +16,12 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"BATCHYARD_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+@pytest.fixture
+async def async_yard() -> AsyncIterator[AsyncYard]:
+    async with AsyncYard() as running:
+        yield running
 
 
 @pytest.fixture

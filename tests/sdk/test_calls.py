@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import Counter
 
+from tests.sdk.yard import AsyncYard
 from tests.services.rpcs import RPCS
 
-from batchyard import AsyncClient
+from batchyard import AsyncClient, RequestError
 
-AGENTS_OWN = {"Connect"}
+FOR_CLIENTS = {name: rpc for name, rpc in RPCS.items() if name != "Connect"}  # that one is the agents'
 
 
 def snake(name: str) -> str:
@@ -18,4 +21,13 @@ def snake(name: str) -> str:
 async def test_every_rpc_has_a_call_of_its_name() -> None:
     async with AsyncClient("127.0.0.1:1") as client:
         calls = {name for name in dir(client.calls) if not name.startswith("_")}
-    assert calls == {snake(name) for name in RPCS if name not in AGENTS_OWN}
+    assert calls == {snake(name) for name in FOR_CLIENTS}
+
+
+async def test_each_call_reaches_the_rpc_of_its_name(async_yard: AsyncYard) -> None:
+    before = async_yard.wire.calls.copy()
+    unary = {name: rpc for name, rpc in FOR_CLIENTS.items() if not rpc.streams_out}
+    for name, rpc in unary.items():
+        with contextlib.suppress(RequestError):  # an empty request is mostly refused
+            assert isinstance(await getattr(async_yard.client.calls, snake(name))(rpc.request()), rpc.response)
+    assert async_yard.wire.calls - before == Counter(unary.keys())

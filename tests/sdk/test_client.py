@@ -1,25 +1,24 @@
-"""The SDK against a real gRPC server: requests, errors, retries, waiting, logs."""
+"""The SDK against a controller: requests, errors, retries, waiting, logs."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
-from tests.sdk.yard import Yard
+from tests.sdk.yard import AsyncYard
+from tests.services.hand_agent import HOST_ID, ended
 
 import batchyard
 from batchyard import (
     AlreadyExistsError,
     AsyncClient,
-    Client,
     DeadlineExceededError,
     FailedPreconditionError,
     InternalError,
@@ -33,99 +32,113 @@ from batchyard import (
     container,
     job_state,
 )
-from batchyard.errors import BatchyardError, WorldError
+from batchyard.errors import BatchyardError, Reason, WorldError
 from batchyard.v1 import job_pb2 as pb
 
 HELLO = container(["echo", "hello"])
 
 
-@pytest_asyncio.fixture
-async def client(yard: Yard) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(yard.address, timeout_s=20, retry_s=20) as opened:
+@pytest.fixture
+async def client(async_yard: AsyncYard) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(async_yard.address, timeout_s=20, retry_s=20) as opened:
         yield opened
 
 
-async def test_a_submitted_job_can_be_described(client: AsyncClient, yard: Yard) -> None:
-    answer = await client.submit_job(name="hello", container=HELLO, tags={"team": "yard"}, attempts=3)
-    job = await client.describe_job(answer.job_id)
+async def submit(client: AsyncClient, **fields: Any) -> str:
+    filled: dict[str, Any] = {"name": "hello", "container": HELLO} | fields
+    return (await client.submit_job(**filled)).job_id
+
+
+async def written(source: AsyncIterator[bytes]) -> bytes:
+    return b"".join([data async for data in source])
+
+
+async def test_a_submitted_job_can_be_described(client: AsyncClient) -> None:
+    job = await client.describe_job(await submit(client, tags={"team": "yard"}, annotations={"a": "1"}, attempts=3))
     assert (job.name, job.queue, list(job.container.command)) == ("hello", "default", ["echo", "hello"])
-    (sent,) = yard.do(lambda world: world.submits)
-    assert (sent.retry_strategy.attempts, dict(sent.tags)) == (3, {"team": "yard"})
-    assert (sent.container.resources.cpu_millis, sent.container.resources.memory_mib) == (1000, 256)
+    assert (job.retry_strategy.attempts, dict(job.tags), dict(job.annotations)) == (3, {"team": "yard"}, {"a": "1"})
+    assert (job.container.resources.cpu_millis, job.container.resources.memory_mib) == (1000, 256)
 
 
-async def test_unset_fields_stay_unset_on_the_wire(client: AsyncClient, yard: Yard) -> None:
-    """A definition's values must win where a submit says nothing."""
-    await client.submit_job(name="hello", job_definition="train")
-    (sent,) = yard.do(lambda world: world.submits)
-    for field in ("container", "overrides", "retry_strategy", "scheduling_priority", "propagate_tags"):
-        assert not sent.HasField(field)
+async def test_a_definitions_values_win_where_a_submit_says_nothing(client: AsyncClient) -> None:
+    await client.register_job_definition(
+        "train",
+        container=HELLO,
+        attempts=4,
+        timeout_s=60,
+        parameters={"p": "1"},
+        scheduling_priority=7,
+        propagate_tags=True,
+    )
+    job = await client.describe_job((await client.submit_job(name="hello", job_definition="train")).job_id)
+    assert job.container == HELLO
+    assert (job.retry_strategy.attempts, job.timeout_s) == (4, 60)
+    assert (job.scheduling_priority, job.propagate_tags) == (7, True)
+    assert dict(job.parameters) == {"p": "1"}
 
 
-async def test_dependencies_may_be_ids_or_messages(client: AsyncClient, yard: Yard) -> None:
-    n_to_n = pb.Dependency(job_id="b", type=pb.DEPENDENCY_TYPE_N_TO_N)
-    await client.submit_job(name="hello", container=HELLO, depends_on=["a", n_to_n])
-    (sent,) = yard.do(lambda world: world.submits)
-    assert list(sent.depends_on) == [pb.Dependency(job_id="a"), n_to_n]
+async def test_dependencies_may_be_ids_or_messages(client: AsyncClient) -> None:
+    first, array = await submit(client), await submit(client, array_size=2)
+    n_to_n = pb.Dependency(job_id=array, type=pb.DEPENDENCY_TYPE_N_TO_N)
+    job = await client.describe_job(await submit(client, array_size=2, depends_on=[first, n_to_n]))
+    assert list(job.depends_on) == [pb.Dependency(job_id=first), n_to_n]
 
 
-async def test_every_submit_has_its_own_request_id(client: AsyncClient, yard: Yard) -> None:
-    first = await client.submit_job(name="hello", container=HELLO)
-    second = await client.submit_job(name="hello", container=HELLO)
-    same = [await client.submit_job(name="hello", container=HELLO, request_id="mine") for _ in range(2)]
-    assert first.job_id != second.job_id
-    assert same[0].job_id == same[1].job_id
-    assert all(yard.do(lambda world: [sent.request_id for sent in world.submits]))
+async def test_every_submit_is_a_job_of_its_own_but_for_a_repeated_request_id(client: AsyncClient) -> None:
+    assert await submit(client) != await submit(client)
+    assert await submit(client, request_id="mine") == await submit(client, request_id="mine")
 
 
-async def test_a_submit_whose_answer_was_lost_makes_one_job(client: AsyncClient, yard: Yard) -> None:
+async def test_a_submit_whose_answer_was_lost_makes_one_job(client: AsyncClient, async_yard: AsyncYard) -> None:
     """The controller stores the job, then fails: the repeated submit must find the first."""
-    yard.do(lambda world: world.failures.update(SubmitJob=[grpc.StatusCode.UNAVAILABLE] * 2))
-    answer = await client.submit_job(name="hello", container=HELLO)
-    sent, jobs = yard.do(lambda world: (world.submits, list(world.jobs)))
-    assert len(sent) == 3
-    assert len({request.request_id for request in sent}) == 1
-    assert jobs == [answer.job_id]
+    async_yard.wire.lose("SubmitJob", times=2)
+    job_id = await submit(client)
+    assert async_yard.wire.calls["SubmitJob"] == 3
+    assert [job.id async for job in client.list_jobs()] == [job_id]
 
 
-async def test_a_submit_waits_for_a_controller_that_restarts(yard: Yard) -> None:
-    yard.stop()
+async def test_a_submit_waits_for_a_controller_that_restarts(async_yard: AsyncYard) -> None:
+    await async_yard.stop()
     told: list[WorldError] = []
+    starting: list[asyncio.Task[None]] = []
 
     def on_retry(error: WorldError) -> None:
         told.append(error)
-        if len(told) == 1:
-            threading.Thread(target=yard.start).start()
+        if not starting:
+            starting.append(asyncio.create_task(async_yard.start()))
 
-    async with AsyncClient(yard.address, retry_s=20, on_retry=on_retry) as client:
-        await client.submit_job(name="hello", container=HELLO)
+    async with AsyncClient(async_yard.address, retry_s=20, on_retry=on_retry) as client:
+        await submit(client)
     assert isinstance(told[0], UnavailableError)
-    assert f"cannot reach the controller at {yard.address}" in str(told[0])
+    assert f"cannot reach the controller at {async_yard.address}" in str(told[0])
 
 
-async def test_retries_end_after_retry_s(yard: Yard) -> None:
-    yard.stop()
+async def test_retries_end_after_retry_s(async_yard: AsyncYard) -> None:
+    await async_yard.stop()
     told: list[WorldError] = []
-    async with AsyncClient(yard.address, retry_s=0.5, on_retry=told.append) as client:
+    async with AsyncClient(async_yard.address, retry_s=0.5, on_retry=told.append) as client:
         with pytest.raises(UnavailableError):
-            await client.submit_job(name="hello", container=HELLO)
+            await submit(client)
     assert told
 
 
-async def test_a_refused_submit_is_not_repeated(client: AsyncClient, yard: Yard) -> None:
-    with pytest.raises(NotFoundError, match="no such queue: nowhere"):
-        await client.submit_job(name="hello", queue="nowhere", container=HELLO)
-    assert len(yard.do(lambda world: world.submits)) == 1
+async def test_a_refused_submit_is_not_repeated(client: AsyncClient, async_yard: AsyncYard) -> None:
+    with pytest.raises(NotFoundError, match=r"JobQueue nowhere not found\.") as caught:
+        await submit(client, queue="nowhere")
+    assert (caught.value.reason, caught.value.metadata) == (Reason.JOB_QUEUE_NOT_FOUND, {"name": "nowhere"})
+    assert async_yard.wire.calls["SubmitJob"] == 1
 
 
 async def test_violations_come_with_their_fields(client: AsyncClient) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        await client.submit_job(name="no spaces", container=container([]))
-    assert caught.value.violations == (
-        Violation("name", "must be up to 128 letters, not 'no spaces'"),
-        Violation("container.command", "must not be empty"),
+        await submit(client, name="no spaces", container=container([""]))
+    assert [violation.field for violation in caught.value.violations] == ["name", "container.command"]
+    assert caught.value.violations[0] == Violation(
+        "name",
+        "Job name should match valid pattern: 'no spaces' may hold only letters, digits, '-' and '_'",
+        Reason.BAD_CHARACTERS,
     )
-    assert (caught.value.reason, caught.value.metadata) == ("INVALID_ARGUMENT", {"limit": "128"})
+    assert (caught.value.reason, caught.value.metadata) == ("INVALID_ARGUMENT", {})
 
 
 @pytest.mark.parametrize(
@@ -150,20 +163,21 @@ async def test_violations_come_with_their_fields(client: AsyncClient) -> None:
     ],
 )
 async def test_each_code_has_its_class(
-    client: AsyncClient, yard: Yard, code: grpc.StatusCode, kind: type[BatchyardError]
+    client: AsyncClient, async_yard: AsyncYard, code: grpc.StatusCode, kind: type[BatchyardError]
 ) -> None:
-    yard.do(lambda world: world.failures.update(DescribeJobs=[code]))
+    async_yard.wire.lose("DescribeJobs", code)
     with pytest.raises(BatchyardError) as caught:
         await client.describe_jobs(["a"])
     assert type(caught.value) is kind
     assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
 
 
-async def test_every_call_has_a_deadline(yard: Yard) -> None:
-    yard.do(lambda world: setattr(world, "delay_s", 30.0))
-    async with AsyncClient(yard.address, timeout_s=0.2) as client:
-        with pytest.raises(DeadlineExceededError, match="did not answer in time"):
-            await client.describe_jobs(["a"])
+async def test_every_call_has_a_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with AsyncClient(address, timeout_s=0.2) as client:
+            with pytest.raises(DeadlineExceededError, match="did not answer in time"):
+                await client.describe_jobs(["a"])
 
 
 async def test_a_host_that_does_not_resolve_is_unavailable() -> None:
@@ -172,82 +186,91 @@ async def test_a_host_that_does_not_resolve_is_unavailable() -> None:
             await client.describe_jobs(["a"])
 
 
-async def test_listing_goes_over_all_pages(client: AsyncClient, yard: Yard) -> None:
-    made = [yard.do(lambda world: world.add_job()) for _ in range(7)]
+async def test_listing_goes_over_all_pages(client: AsyncClient) -> None:
+    made = [await submit(client) for _ in range(7)]
     assert [job.id async for job in client.list_jobs(page_size=3)] == made[::-1]
 
 
-async def test_listing_filters(client: AsyncClient, yard: Yard) -> None:
-    done = yard.do(lambda world: world.add_job(name="other"))
-    yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(done))
+async def test_listing_filters(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await client.create_job_queue("other")
+    done = await submit(client, name="other")
+    await (await async_yard.join()).run()
+    await submit(client)
     assert [job.id async for job in client.list_jobs(states=[JobState.SUCCEEDED])] == [done]
     assert [job.id async for job in client.list_jobs(states=["succeeded"], name="other")] == [done]
     assert [job.id async for job in client.list_jobs(queue="other")] == []
 
 
-async def test_every_filter_is_sent(client: AsyncClient, yard: Yard) -> None:
-    made = yard.do(lambda world: world.add_job(created_at_ms=5_000, job_definition="train:1", share_identifier="a"))
-    yard.do(lambda world: world.add_job(created_at_ms=6_000))
-    for filters in (
-        {"job_definition": "train:1"},
-        {"share_identifier": "a"},
-        {"created_before_ms": 6_000},
-        {"created_after_ms": 4_999, "created_before_ms": 5_001},
+async def test_every_filter_is_sent(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await client.register_job_definition("train", container=HELLO)
+    async_yard.behind_ms = 2_000
+    made = await client.describe_job((await client.submit_job(name="a", job_definition="train:1")).job_id)
+    async_yard.behind_ms = 0
+    later = await client.describe_job(await submit(client))
+    at_ms = made.created_at_ms
+    for filters, found in (
+        ({"job_definition": "train:1"}, [made.id]),
+        ({"created_before_ms": later.created_at_ms}, [made.id]),
+        ({"created_after_ms": at_ms - 1, "created_before_ms": at_ms + 1}, [made.id]),
+        ({"created_after_ms": at_ms}, [later.id]),
+        ({"share_identifier": "a"}, []),  # no queue takes one yet
     ):
-        assert [job.id async for job in client.list_jobs(**filters)] == [made], filters
+        assert [job.id async for job in client.list_jobs(**filters)] == found, filters
 
 
-async def test_describing_keeps_the_order_asked(client: AsyncClient, yard: Yard) -> None:
-    made = [yard.do(lambda world: world.add_job()) for _ in range(3)]
-    for job_id in made:
-        yard.run_job(job_id)
+async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
+    made = [await submit(client) for _ in range(3)]
+    host = await async_yard.join()
+    for _ in made:
+        await host.run()
     assert [job.id for job in await client.wait_all(made)] == made
 
 
-async def test_wait_returns_the_ended_job(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    waiting = asyncio.create_task(client.wait(job_id))
-    await asyncio.to_thread(yard.until, lambda world: world.watches)
-    yard.do(lambda world: world.run(job_id, exit_code=7))
+async def test_wait_returns_the_ended_job(client: AsyncClient, async_yard: AsyncYard) -> None:
+    waiting = asyncio.create_task(client.wait(await submit(client)))
+    await async_yard.wire.until_sent("WatchJobs")
+    await (await async_yard.join()).run(7)
     job = await waiting
     assert (job_state(job), job.exit_code) == (JobState.FAILED, 7)
 
 
-async def test_wait_for_an_ended_job_returns_at_once(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id))
+async def test_wait_for_an_ended_job_returns_at_once(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
+    await (await async_yard.join()).run()
     assert job_state(await client.wait(job_id)) is JobState.SUCCEEDED
-    assert yard.do(lambda world: world.watches) == []
+    assert async_yard.wire.calls["WatchJobs"] == 0
 
 
-async def test_wait_resumes_a_broken_stream_after_the_last_cursor(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: setattr(world, "break_after_events", 2))
+async def test_wait_resumes_a_broken_stream_after_the_last_cursor(client: AsyncClient, async_yard: AsyncYard) -> None:
+    """Nothing is told twice, as present states would be, and nothing is missed."""
+    job_id = await submit(client)
+    async_yard.wire.lose("WatchJobs", after=2)
     seen: list[pb.JobEvent] = []
     waiting = asyncio.create_task(client.wait_all([job_id], on_event=seen.append))
-    await asyncio.to_thread(yard.until, lambda world: world.watches)
-    yard.do(lambda world: world.run(job_id))
+    await async_yard.wire.until_sent("WatchJobs")
+    host = await async_yard.join()
+    await async_yard.wire.until_sent("WatchJobs", 2)
+    await host.run()
     await waiting
     states = [job_state(event.job).value for event in seen]
     assert states == ["RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]
-    assert [watch.cursor for watch in yard.do(lambda world: world.watches)] == ["", "2"]
+    assert async_yard.wire.calls["WatchJobs"] == 2
 
 
-async def test_wait_goes_on_over_a_restart_of_the_controller(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+async def test_wait_goes_on_over_a_restart_of_the_controller(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
+    (spec,) = await (await async_yard.join()).take()
     waiting = asyncio.create_task(client.wait(job_id))
-    await asyncio.to_thread(yard.until, lambda world: world.watches)
-    await asyncio.to_thread(yard.stop)
-    yard.do(lambda world: world.run(job_id))
-    await asyncio.to_thread(yard.start)
+    await async_yard.wire.until_sent("WatchJobs")
+    await async_yard.stop()
+    await async_yard.start()
+    await async_yard.join(attempts=[ended(spec.attempt_id)])
     assert job_state(await waiting) is JobState.SUCCEEDED
 
 
-async def test_wait_gives_up_after_its_timeout(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+async def test_wait_gives_up_after_its_timeout(client: AsyncClient) -> None:
     with pytest.raises(DeadlineExceededError, match=r"1 of 1 jobs not ended in 0\.2 s"):
-        await client.wait(job_id, timeout_s=0.2)
+        await client.wait(await submit(client), timeout_s=0.2)
 
 
 async def test_wait_for_an_unknown_job_says_so(client: AsyncClient) -> None:
@@ -255,36 +278,36 @@ async def test_wait_for_an_unknown_job_says_so(client: AsyncClient) -> None:
         await client.wait("nothing")
 
 
-async def test_logs_are_read_whole_and_by_tail(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+async def test_logs_are_read_whole_and_by_tail(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
     log = b"one\ntwo\nthree\n"
-    yard.do(lambda world: world.run(job_id, log=log))
-    assert b"".join([data async for data in client.read_logs(job_id)]) == log
-    assert b"".join([data async for data in client.read_logs(job_id, tail_lines=1)]) == b"three\n"
-    assert b"".join([data async for data in client.read_logs(job_id, offset=8)]) == b"three\n"
+    await (await async_yard.join()).run(log=log)
+    assert await written(client.read_logs(job_id)) == log
+    assert await written(client.read_logs(job_id, tail_lines=1)) == b"three\n"
+    assert await written(client.read_logs(job_id, offset=8)) == b"three\n"
 
 
-async def test_logs_go_on_at_the_byte_where_the_stream_broke(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
+async def test_logs_go_on_at_the_byte_where_the_stream_broke(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
     log = b"".join(b"line %d\n" % i for i in range(20))
-    yard.do(lambda world: world.run(job_id, log=log))
-    yard.do(lambda world: setattr(world, "break_after_bytes", 40))
-    assert b"".join([data async for data in client.read_logs(job_id, follow=True)]) == log
-    assert [read.offset for read in yard.do(lambda world: world.log_reads)] == [0, 40]
+    await (await async_yard.join(slice_bytes=8)).run(log=log)
+    async_yard.wire.lose("ReadLogs", after=5)
+    assert await written(client.read_logs(job_id, follow=True)) == log
+    assert async_yard.wire.calls["ReadLogs"] == 2
 
 
-async def test_a_tail_is_not_started_again_after_a_break(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    log = b"".join(b"line %d\n" % i for i in range(9))
-    yard.do(lambda world: world.run(job_id, log=log))
-    yard.do(lambda world: setattr(world, "break_after_bytes", 48))
-    data = b"".join([data async for data in client.read_logs(job_id, tail_lines=4)])
-    assert data == b"line 5\nline 6\nline 7\nline 8\n"
+async def test_a_tail_is_not_started_again_after_a_break(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
+    await (await async_yard.join(slice_bytes=8)).run(log=b"".join(b"line %d\n" % i for i in range(9)))
+    async_yard.wire.lose("ReadLogs", after=2)
+    assert await written(client.read_logs(job_id, tail_lines=4)) == b"line 5\nline 6\nline 7\nline 8\n"
 
 
-async def test_a_slice_of_a_log_is_what_was_asked_and_tells_where_it_ends(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id, log=b"one\ntwo\nthree\n"))
+async def test_a_slice_of_a_log_is_what_was_asked_and_tells_where_it_ends(
+    client: AsyncClient, async_yard: AsyncYard
+) -> None:
+    job_id = await submit(client)
+    await (await async_yard.join(slice_bytes=8)).run(log=b"one\ntwo\nthree\n")
     read = partial(client.read_log_slice, job_id)
     assert await read() == pb.ReadLogsResponse(data=b"one\ntwo\nthree\n", next_offset=14)
     assert await read(offset=2, limit_bytes=9) == pb.ReadLogsResponse(data=b"e\ntwo\nthr", next_offset=11)
@@ -293,105 +316,25 @@ async def test_a_slice_of_a_log_is_what_was_asked_and_tells_where_it_ends(client
         await read(attempt=2)
 
 
-async def test_a_slice_of_a_log_is_asked_for_once(client: AsyncClient, yard: Yard) -> None:
-    job_id = yard.do(lambda world: world.add_job())
-    yard.do(lambda world: world.run(job_id, log=bytes(100)))
-    yard.do(lambda world: setattr(world, "break_after_bytes", 40))
+async def test_a_slice_of_a_log_is_asked_for_once(client: AsyncClient, async_yard: AsyncYard) -> None:
+    job_id = await submit(client)
+    await (await async_yard.join(slice_bytes=8)).run(log=bytes(100))
+    async_yard.wire.lose("ReadLogs", after=5)
     with pytest.raises(UnavailableError):
         await client.read_log_slice(job_id)
 
 
-async def test_a_closed_client_says_so(yard: Yard) -> None:
-    client = AsyncClient(yard.address)
+async def test_a_closed_client_says_so(async_yard: AsyncYard) -> None:
+    client = AsyncClient(async_yard.address)
     await client.close()
     with pytest.raises(RuntimeError, match="this client is closed"):
         await client.describe_jobs(["a"])
 
 
-def test_the_sync_client_does_the_same(yard: Yard) -> None:
-    with Client(yard.address) as client:
-        answer = client.submit_job(name="hello", container=HELLO)
-        yard.do(lambda world: world.run(answer.job_id, exit_code=3, log=b"out\n"))
-        assert client.wait(answer.job_id).exit_code == 3
-        assert b"".join(client.read_logs(answer.job_id)) == b"out\n"
-        assert [job.id for job in client.list_jobs()] == [answer.job_id]
-        with pytest.raises(NotFoundError):
-            client.describe_job("nothing")
-
-
-def test_the_sync_client_lets_go_of_an_iterator_left_early(yard: Yard) -> None:
-    with Client(yard.address) as client:
-        for _ in range(3):
-            yard.do(lambda world: world.add_job())
-        first = client.list_jobs(page_size=1)
-        next(first)
-        first.close()
-        events = client.watch_jobs([next(client.list_jobs()).id])
-        next(events)
-        events.close()
-
-
-def test_the_sync_client_serves_many_threads(yard: Yard) -> None:
-    with Client(yard.address) as client, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda i: client.submit_job(name=f"job{i}", container=HELLO), range(40)))
-    assert len({answer.job_id for answer in answers}) == 40
-
-
-def test_many_sync_clients_come_and_go_in_many_threads(yard: Yard) -> None:
-    def submit(i: int) -> str:
-        with Client(yard.address) as client:
-            return client.submit_job(name=f"job{i}", container=HELLO).job_id
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(submit, range(40)))) == 40
-
-
-def test_an_unclosed_client_leaves_nothing_to_say_at_exit(yard: Yard) -> None:
-    """A script that forgets close(), even in the middle of a stream, ends quietly."""
-    job_id = yard.do(lambda world: world.add_job())
-    script = (
-        "import sys; from batchyard import Client; c = Client(sys.argv[1]); w = c.watch_jobs([sys.argv[2]]); next(w)"
-    )
-    command = [sys.executable, "-c", script, yard.address, job_id]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
-
-
-def test_a_forked_process_gets_a_loop_of_its_own(yard: Yard) -> None:
-    """A process that has not called yet may fork, and both sides may then call."""
-    script = (
-        "import os, sys; from batchyard.sync import Client; parent = Client(sys.argv[1]); pid = os.fork()\n"
-        "with Client(sys.argv[1]) as client: client.describe_jobs(['a'])\n"
-        "if pid: sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
-    )
-    command = [sys.executable, "-c", script, yard.address]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (answer.returncode, answer.stderr) == (0, "")
-
-
-def test_a_closed_sync_client_says_so(yard: Yard) -> None:
-    client = Client(yard.address)
-    client.close()
-    client.close()
-    with pytest.raises(RuntimeError, match="this client is closed"):
-        client.describe_jobs(["a"])
-
-
-def test_both_clients_have_the_same_methods() -> None:
-    """What one can do the other can; and each carries its documentation."""
-
-    def public(kind: type) -> set[str]:
-        return {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
-
-    assert public(Client) - {"run", "iterate"} == public(AsyncClient)
-    assert all(
-        getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__ for name in public(AsyncClient) - {"close"}
-    )
-
-
-async def test_queues_environments_definitions_and_hosts(client: AsyncClient, yard: Yard) -> None:
-    yard.do(lambda world: world.add_host("alpha"))
-    environment = await client.create_compute_environment("ce")
+async def test_queues_environments_definitions_and_hosts(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await async_yard.join()
+    for name in ("ce", "other"):
+        await client.create_compute_environment(name)
     assert [row.name for row in await client.describe_compute_environments(["ce", "nothing"])] == ["ce"]
     queue = await client.create_job_queue("fast", priority=9, compute_environments=["ce", "other"])
     assert [entry.compute_environment for entry in queue.compute_environment_order] == ["ce", "other"]
@@ -412,9 +355,11 @@ async def test_queues_environments_definitions_and_hosts(client: AsyncClient, ya
         await client.delete_job_queue("fast")
     await client.update_job_queue("fast", state="DISABLED")
     await client.delete_job_queue("fast")
-    await client.delete_compute_environment(environment.name)
+    for name in ("ce", "other"):
+        await client.update_compute_environment(name, state="DISABLED")
+        await client.delete_compute_environment(name)
     assert [row.name async for row in client.list_job_queues()] == ["default"]
-    assert [row.name async for row in client.list_compute_environments()] == []
+    assert [row.name async for row in client.list_compute_environments()] == ["default"]
     first = await client.register_job_definition("train", container=HELLO)
     second = await client.register_job_definition("train", container=HELLO)
     await client.deregister_job_definition("train:1")
@@ -424,7 +369,7 @@ async def test_queues_environments_definitions_and_hosts(client: AsyncClient, ya
     assert [host.facts.name async for host in client.list_hosts()] == ["alpha"]
     assert (await client.cordon_host("alpha")).state != (await client.uncordon_host("alpha")).state
     await client.drain_host("alpha")
-    assert (await client.describe_host("alpha")).host.id == "id-of-alpha"
+    assert (await client.describe_host("alpha")).host.id == HOST_ID
 
 
 def test_importing_batchyard_loads_no_grpc() -> None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import grpc
 import pytest
-from tests.sdk.yard import Yard
+from tests.sdk.yard import AsyncYard
 
-from batchyard import AsyncClient, Client, InvalidArgumentError
-
-
-async def test_tags_are_added_listed_and_removed(yard: Yard) -> None:
-    async with AsyncClient(yard.address) as client:
-        await client.tag_resource("JOB_QUEUE", "default", {"a": "1", "b": "2"})
-        await client.untag_resource("job-queue", "default", ["a"])
-        assert await client.list_tags("JOB_QUEUE", "default") == {"b": "2"}
-        assert await client.list_tags("JOB_DEFINITION", "train:1") == {}
+from batchyard import AsyncClient, Client, InvalidArgumentError, container
 
 
-def test_tagging_is_safe_to_repeat_and_is_repeated(yard: Yard) -> None:
-    yard.do(lambda world: world.failures.update(TagResource=[grpc.StatusCode.UNAVAILABLE]))
-    with Client(yard.address, retry_s=20) as client:
-        client.tag_resource("JOB", "j", {"a": "1"})
-        assert client.list_tags("JOB", "j") == {"a": "1"}
+async def test_tags_are_added_listed_and_removed(async_yard: AsyncYard) -> None:
+    client = async_yard.client
+    await client.register_job_definition("train", container=container(["true"]))
+    await client.tag_resource("JOB_QUEUE", "default", {"a": "1", "b": "2"})
+    await client.untag_resource("job-queue", "default", ["a"])
+    assert await client.list_tags("JOB_QUEUE", "default") == {"b": "2"}
+    assert await client.list_tags("JOB_DEFINITION", "train:1") == {}
+
+
+async def test_tagging_is_safe_to_repeat_and_is_repeated(async_yard: AsyncYard) -> None:
+    async_yard.wire.lose("TagResource")
+    async with AsyncClient(async_yard.address, retry_s=20) as client:
+        await client.tag_resource("JOB_QUEUE", "default", {"a": "1"})
+        assert await client.list_tags("JOB_QUEUE", "default") == {"a": "1"}
 
 
 def test_an_unknown_kind_is_refused_before_any_call() -> None:
@@ -29,10 +29,3 @@ def test_an_unknown_kind_is_refused_before_any_call() -> None:
         client.tag_resource("HOST", "alpha", {"a": "1"})
     expected = "kind: must be one of JOB, JOB_QUEUE, JOB_DEFINITION, COMPUTE_ENVIRONMENT, not 'HOST'"
     assert str(caught.value) == expected
-
-
-async def test_annotations_are_sent(yard: Yard) -> None:
-    async with AsyncClient(yard.address) as client:
-        await client.submit_job(name="hello", job_definition="train", annotations={"a": "1"})
-    (sent,) = yard.do(lambda world: world.submits)
-    assert dict(sent.annotations) == {"a": "1"}

@@ -8,7 +8,7 @@ test can compare all of it before and after, or start a second controller over i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.sessions import Sessions
@@ -44,19 +45,37 @@ PATIENCE_S = 10.0
 
 
 class Controller:
-    """One controller over *store*; an asynchronous context manager."""
+    """
+    One controller over *store*; an asynchronous context manager.
 
-    def __init__(self, store: Store, vault: Vault | None = None) -> None:
+    Args:
+        store: What it keeps things in.
+        vault: Default: one with a key of its own.
+        address: Where it listens. Default: a free port of loopback.
+        clock: Of the driver.
+        interceptors: Put before the server's own.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault | None = None,
+        *,
+        address: str = "127.0.0.1:0",
+        clock: Callable[[], Instant] = clock,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         self._store = store
+        self._clock = clock
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault)
-        self._server = build_server(self.leadership, self.sessions, vault)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server = build_server(self.leadership, self.sessions, vault, interceptors)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
-            lead(self._store, "test", self.leadership, self.sessions.open_term, clock, Metrics(), Retention())
+            lead(self._store, "test", self.leadership, self.sessions.open_term, self._clock, Metrics(), Retention())
         )
         await self._server.start()
         self.channel = grpc.aio.insecure_channel(self.address)
@@ -122,9 +141,9 @@ class Controller:
 class MemoryController(Controller):
     """A controller over *data*, all of which a test may look at."""
 
-    def __init__(self, data: MemoryData | None = None, vault: Vault | None = None) -> None:
+    def __init__(self, data: MemoryData | None = None, vault: Vault | None = None, **more: Any) -> None:
         self.data = MemoryData() if data is None else data
-        super().__init__(MemoryStore(self.data), vault)
+        super().__init__(MemoryStore(self.data), vault, **more)
 
     def stored(self) -> dict[str, bytes]:
         """Return all that is stored now."""
