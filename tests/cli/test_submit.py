@@ -390,7 +390,8 @@ def test_logs_are_the_jobs_bytes(yard: Yard) -> None:
     assert subprocess.run(command, capture_output=True, check=True, timeout=60).stdout == b"\xff\x00\r\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(yard: Yard) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(yard: Yard, unbuffered: str) -> None:
     """``batchyard logs JOB | head -1`` ends without a word."""
     job_id = yard.submit()
     yard.do(yard.join().run(log=b"line\n" * 200_000))
@@ -401,6 +402,6 @@ def test_a_reader_that_goes_away_is_no_error(yard: Yard) -> None:
         text=True,
         timeout=60,
         check=False,
-        env=os.environ | {"PYTHONUNBUFFERED": ""},
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     assert (result.returncode, result.stdout, result.stderr) == (1, "line\n", "")

@@ -70,5 +70,8 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
 def _write(chunks: Iterable[bytes]) -> None:
     stdout = sys.stdout.buffer
     for chunk in chunks:
-        stdout.write(chunk)
+        rest = memoryview(chunk)
+        # Without a buffer (PYTHONUNBUFFERED) a write may take a part, as of a reader that then goes away.
+        while rest:
+            rest = rest[stdout.write(rest) :]
         stdout.flush()
