@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 STOP_LIMIT_S = 2.0
 """How long the end of the process waits for the loop to come to rest."""
+
+WAKE_S = 0.5
+"""How often a thread that waits for a call looks for signals."""
 
 
 def _sync(
@@ -162,6 +166,9 @@ class Client:
             raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            # A signal that comes just before a wait, or to another thread, does not end it.
+            while not future.done():
+                concurrent.futures.wait([future], WAKE_S)
             return future.result()
         finally:
             future.cancel()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -73,6 +76,23 @@ def test_a_forked_process_gets_a_loop_of_its_own(yard: Yard) -> None:
     command = [sys.executable, "-c", script, yard.address]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_an_interrupt_that_does_not_wake_the_waiting_thread_ends_the_wait(yard: Yard) -> None:
+    """As one does not that comes between the last look for signals and the wait."""
+
+    async def wait_for_ever() -> None:
+        # Where the handler runs in another thread, the main one goes on waiting.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yard.client.run(wait_for_ever())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert yard.client.describe_jobs(["a"]) == []
 
 
 def test_a_closed_sync_client_says_so(yard: Yard) -> None:
