@@ -190,6 +190,15 @@ def test_whatever_comes_is_a_value_or_an_error(name: str, data: st.DataObject) -
     assert error is None or error.status == 400
 
 
+@pytest.mark.parametrize(
+    ("name", "member", "value"), [("TagResource", "tags", {"a": None}), ("UntagResource", "tagKeys", [None])]
+)
+def test_null_entries_are_not_counted(name: str, member: str, value: Any) -> None:
+    """They are left out, so what is left must be enough."""
+    with pytest.raises(ApiError, match=f"Value '0 entries' at '{member}'"):
+        OFFERED[name].takes.check({"resourceArn": "a", member: value}, "")
+
+
 def attempt(work: Callable[[], Any]) -> tuple[Any, ApiError | None]:
     """Return a result, or the error that was raised instead; any other error fails the test."""
     try:

@@ -106,11 +106,12 @@ class Items:
     count_max: int = 0
 
     def check(self, value: Any, at: str) -> list[Any]:
-        """Check type, number and each item."""
+        """Check type, number and each item; those that are null are left out."""
         if not isinstance(value, list):
             raise _wrong_type(value, at, "a List")
-        _check_count(value, at, self.count_min, self.count_max)
-        return [self.item.check(item, f"{at}.{i}.member") for i, item in enumerate(value, 1) if item is not None]
+        given = [(i, item) for i, item in enumerate(value, 1) if item is not None]
+        _check_count(given, at, self.count_min, self.count_max)
+        return [self.item.check(item, f"{at}.{i}.member") for i, item in given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +124,12 @@ class Table:
     count_max: int = 0
 
     def check(self, value: Any, at: str) -> dict[str, str]:
-        """Check type, number, keys and values."""
+        """Check type, number, keys and values; entries that are null are left out."""
         if not isinstance(value, dict):
             raise _wrong_type(value, at, "a Map")
-        _check_count(value, at, self.count_min, self.count_max)
-        return {
-            self.key.check(key, f"{at}.key"): self.value.check(text, f"{at}.value")
-            for key, text in value.items()
-            if text is not None
-        }
+        given = {key: text for key, text in value.items() if text is not None}
+        _check_count(given, at, self.count_min, self.count_max)
+        return {self.key.check(key, f"{at}.key"): self.value.check(text, f"{at}.value") for key, text in given.items()}
 
 
 class Structure:
