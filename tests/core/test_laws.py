@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -327,3 +328,5 @@ def states(world: World) -> dict[str, JobState]:
 
 TestYard = YardMachine.TestCase
 TestYard.settings = settings(max_examples=60, stateful_step_count=50)
+TestYard.pytestmark = [pytest.mark.timeout(600)]
+"""Some ten seconds of work, on a busy machine many times that."""
