@@ -149,13 +149,6 @@ def _environments() -> Iterator[Case]:
         rpc,
         ce.UpdateComputeEnvironmentRequest(name="default", unmanaged_vcpus=-1),
     )
-    yield (
-        "update of an environment away from its queue's other one",
-        rpc,
-        ce.UpdateComputeEnvironmentRequest(
-            name="second", compute_resources=ce.ComputeResources(type=ce.CAPACITY_TYPE_SPOT)
-        ),
-    )
     yield "description of no environments", "DescribeComputeEnvironments", ce.DescribeComputeEnvironmentsRequest()
     rpc = "DeleteComputeEnvironment"
     yield "deletion of no environment", rpc, ce.DeleteComputeEnvironmentRequest(name="nobody")
@@ -177,7 +170,6 @@ def _queues() -> Iterator[Case]:
     yield "queue with one order twice", rpc, jq.CreateJobQueueRequest(name="q", compute_environment_order=same)
     yield "queue over nobody", rpc, queue("q", "nobody")
     yield "queue over a long nobody", rpc, queue("q", "n" * 100_000)
-    yield "queue over EC2 and SPOT", rpc, queue("q", "default", "spot")
     yield "queue of the least priority", rpc, queue("q", priority=-INT32_MAX - 1)
     yield "queue with a policy", rpc, queue("q", scheduling_policy="fair")
     for what, bad in TIME_LIMITS.items():
@@ -189,7 +181,6 @@ def _queues() -> Iterator[Case]:
     yield "update of a queue to an unknown state", rpc, jq.UpdateJobQueueRequest(name="default", state=-7)  # type: ignore[arg-type]
     for what, names in {
         "nobody": ["nobody"],
-        "SPOT as well": ["default", "spot"],
         "one twice": ["idle", "idle"],
     }.items():
         update = jq.UpdateJobQueueRequest(name="default", compute_environment_order=order(*names))

@@ -316,3 +316,24 @@ async def test_page_goes_on_after_its_last_row_was_deleted(bare: MemoryControlle
     await bare.queues.DeleteJobQueue(queue_pb.DeleteJobQueueRequest(name=last))
     request.page_token = first.next_page_token
     assert [q.name for q in (await bare.queues.ListJobQueues(request)).job_queues] == ["b", "d-1"]
+
+
+async def test_a_queue_goes_on_to_spot_hosts_and_an_environment_may_change_its_type(bare: MemoryController) -> None:
+    """AWS: the environments of a queue are of EC2, on demand or spot."""
+    spot = environment_pb.ComputeResources(type=environment_pb.CAPACITY_TYPE_SPOT)
+    await bare.environments.CreateComputeEnvironment(environment("on-demand"))
+    await bare.environments.CreateComputeEnvironment(environment("spot", compute_resources=spot))
+    await bare.queues.CreateJobQueue(queue("q", "on-demand", "spot"))
+    agent = HandAgent(bare, purchase_option="spot")
+    await agent.join()
+    await bare.submit(queue="q")
+    (spec,) = await agent.hear_starts()
+    assert spec.environment["AWS_BATCH_CE_NAME"] == "spot"
+    change = environment_pb.UpdateComputeEnvironmentRequest(name="on-demand", compute_resources=spot)
+    await bare.environments.UpdateComputeEnvironment(change)
+    await bare.submit(queue="q")
+    (spec,) = await agent.hear_starts()
+    assert spec.environment["AWS_BATCH_CE_NAME"] == "on-demand"
+    await bare.queues.UpdateJobQueue(
+        queue_pb.UpdateJobQueueRequest(name="q", compute_environment_order=order("spot", "on-demand"))
+    )

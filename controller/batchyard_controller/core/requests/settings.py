@@ -11,11 +11,9 @@ from dataclasses import replace
 from batchyard.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
-    InvalidArgumentError,
     NotFoundError,
     Reason,
     ResourceExhaustedError,
-    Violation,
 )
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
@@ -80,8 +78,6 @@ def update_environment(
         service_role=found.service_role if service_role is None else service_role,
         annotations=_annotate(found.annotations, annotations),
     )
-    if changed.compute_resources.type is not found.compute_resources.type:
-        _check_type_change(world, changed)
     return EnvironmentChanged(environment=changed)
 
 
@@ -95,15 +91,6 @@ def _annotate(kept: Pairs, given: Pairs) -> Pairs:
     check_annotations(out, annotations)
     refuse(out)
     return annotations
-
-
-def _check_type_change(world: World, changed: ComputeEnvironment) -> None:
-    """Refuse a type that a queue's other environments do not have."""
-    for queue in world.queues.values():
-        names = {step.compute_environment for step in queue.environment_order}
-        if changed.name in names and len(names) > 1:
-            text = f"job queue {queue.name} has other compute environments, and all of a queue must be of one type"
-            raise InvalidArgumentError.from_violations([Violation("compute_resources.type", text, Reason.CONFLICT)])
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:
@@ -147,12 +134,8 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
 
 
 def _check_environments(world: World, queue: JobQueue) -> None:
-    types = {
-        find_environment(world, step.compute_environment).compute_resources.type for step in queue.environment_order
-    }
-    if len(types) > 1:
-        text = "all compute environments of a queue must be of one type, EC2 or SPOT"
-        raise InvalidArgumentError.from_violations([Violation("compute_environment_order", text, Reason.CONFLICT)])
+    for step in queue.environment_order:
+        find_environment(world, step.compute_environment)
 
 
 def update_queue(
