@@ -5,7 +5,7 @@ It answers nothing but GET of two documents, to who knows an attempt's token, on
 loopback and on the address that Docker's containers reach this machine by. It is
 written on asyncio's streams, not on a web framework: jobs are not trusted, so what
 counts is that every connection is bounded in bytes, time and number, and that is
-most of it. Law: attempts do not depend on it. Without it they lack a variable.
+most of it. Law: attempts do not depend on it. Without it they lack two variables.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from batchyard.runtimes import DOCKER
 from batchyard_agent.core.attempts import AttemptSpec
 from batchyard_agent.metadata import Documents
 
-VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
+VARIABLES = {"ECS_CONTAINER_METADATA_URI": "v3", "ECS_CONTAINER_METADATA_URI_V4": "v4"}
+"""Where each version answers. Version 3 gets version 4's documents, which hold all of its own."""
+
 LOOPBACK = "127.0.0.1"
 BRIDGE = "docker0"
 """Docker's default bridge; its address here is its containers' gateway."""
@@ -42,7 +44,7 @@ ANSWER_LIMIT_S = 5.0
 CONNECTIONS_MAX = 64
 
 _REQUEST = re.compile(rb"(\S+) ([^\s?]+)(?:\?\S*)? HTTP/1\.[01]\r\n", re.ASCII)
-_PATH = re.compile(r"/v4/(?P<task>[^/]+)-(?P<token>[0-9a-f]{32})(?P<part>/task)?/?", re.ASCII)
+_PATH = re.compile(r"/v[34]/(?P<task>[^/]+)-(?P<token>[0-9a-f]{32})(?P<part>/task)?/?", re.ASCII)
 
 log = structlog.get_logger()
 
@@ -100,12 +102,13 @@ class MetadataServer:
             log.warning("attempts get no metadata endpoint", reason=str(error))
 
     def environment(self, spec: AttemptSpec) -> Mapping[str, str]:
-        """Return the variable for an attempt that is about to be launched; none where it cannot reach us."""
+        """Return the variables for an attempt that is about to be launched; none where it cannot reach us."""
         address = self.listen_for(spec.runtime)
         if self._remembered is None or not address:
             return {}
         name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
-        return {VARIABLE: f"http://{address}:{self._remembered.port}/v4/{name}"}
+        base = f"http://{address}:{self._remembered.port}"
+        return {variable: f"{base}/{version}/{name}" for variable, version in VARIABLES.items()}
 
     def listen_for(self, runtime: str) -> str:
         """Listen where attempts of a runtime can reach us; return the address, empty if that cannot be."""

@@ -348,7 +348,7 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         job_id=unit.id,
         number=attempt.number,
         container=task_message(unit.task),
-        environment=attempt_variables(unit, attempt),
+        environment=attempt_variables(unit, attempt, world.find_definition(spec.definition)),
         timeout_s=spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, attempt.id),

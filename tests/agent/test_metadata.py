@@ -24,7 +24,7 @@ from batchyard.v1 import agent_pb2, job_definition_pb2, resources_pb2
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.metadata import documents
-from batchyard_agent.metadata_server import CONNECTIONS_MAX, VARIABLE, MetadataServer
+from batchyard_agent.metadata_server import CONNECTIONS_MAX, MetadataServer
 
 JOB = uuid7(1_764_000_000_000, bytes(10))
 ATTEMPT = attempt_id(f"{JOB}:7", 2)
@@ -142,7 +142,7 @@ async def get(url: str, method: str = "GET"):
 
 def uri_of(server: MetadataServer, each: Attempt) -> str:
     assert each.spec is not None
-    return server.environment(each.spec)[VARIABLE]
+    return server.environment(each.spec)["ECS_CONTAINER_METADATA_URI_V4"]
 
 
 async def test_an_attempt_reads_about_itself_and_its_task(tmp_path: Path) -> None:
@@ -154,6 +154,21 @@ async def test_an_attempt_reads_about_itself_and_its_task(tmp_path: Path) -> Non
         assert await get(uri) == (200, found.container)
         assert await get(f"{uri}/task") == (200, found.task)
         assert await get(f"{uri}/task?x=1") == (200, found.task)
+
+
+async def test_version_3_of_the_endpoint_answers_too(tmp_path: Path) -> None:
+    """Older clients look for it by its own variable."""
+    async with serving(tmp_path, attempt()) as server:
+        spec = attempt().spec
+        assert spec is not None
+        uris = server.environment(spec)
+        assert sorted(uris) == ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4"]
+        three, four = uris["ECS_CONTAINER_METADATA_URI"], uris["ECS_CONTAINER_METADATA_URI_V4"]
+        assert three == four.replace("/v4/", "/v3/")
+        for part in ("", "/task"):
+            assert await get(three + part) == await get(four + part)
+            assert (await get(three + part))[0] == 200
+        assert (await get(three.replace("/v3/", "/v2/")))[0] == 404
 
 
 async def test_without_the_token_there_is_nothing_to_read(tmp_path: Path) -> None:

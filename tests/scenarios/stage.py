@@ -283,7 +283,9 @@ class Stage:
 
     def do_variables(self, label: str) -> list[str]:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
-        variables = attempt_variables(self.yard.world.unit_of(attempt), attempt)
+        unit = self.yard.world.unit_of(attempt)
+        definition = self.yard.world.find_definition(unit.job.spec.definition)
+        variables = attempt_variables(unit, attempt, definition)
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------

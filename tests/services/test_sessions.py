@@ -12,7 +12,7 @@ from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import host_pb2, job_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 
-from .controller import PATIENCE_S, MemoryController, amounts, container
+from .controller import PATIENCE_S, MemoryController, amounts, container, definition
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
 
 
@@ -40,11 +40,33 @@ async def test_attempt_is_told_to_the_host_with_all_it_needs(yard: MemoryControl
         "AWS_BATCH_JQ_NAME": "default",
         "AWS_BATCH_JOB_ID": job_id,
         "AWS_BATCH_JOB_ATTEMPT": "1",
+        "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         "BATCHYARD_ATTEMPT": spec.attempt_id,
         "BATCHYARD_FENCE_TOKEN": "1",
     }
     assert spec.log_stream_name == f"greet/default/{task_id(spec.attempt_id)}"
     assert f"attempt/{spec.attempt_id}" in yard.stored(), "it was stored before it was told"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "told"),
+    [
+        ([], "AWS_ECS_EC2"),
+        (["EC2"], "AWS_ECS_EC2"),
+        (["FARGATE"], "AWS_ECS_FARGATE"),
+        (["EC2", "FARGATE"], "AWS_ECS_FARGATE"),
+    ],
+)
+async def test_attempt_is_told_the_platform_of_its_definition(
+    yard: MemoryController, capabilities: list[str], told: str
+) -> None:
+    """As Amazon ECS tells it; Metaflow reads it and has no default."""
+    agent = HandAgent(yard)
+    await agent.join()
+    await yard.definitions.RegisterJobDefinition(definition("d", platform_capabilities=capabilities))
+    await yard.submit(job_definition="d", container=None)
+    (spec,) = await agent.hear_starts()
+    assert spec.environment["AWS_EXECUTION_ENV"] == told
 
 
 async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:
