@@ -781,6 +781,11 @@ class JobSummary(google.protobuf.message.Message):
     HOST_NAME_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    IS_CANCELLED_FIELD_NUMBER: builtins.int
+    IS_TERMINATED_FIELD_NUMBER: builtins.int
+    SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
+    SCHEDULED_AT_MS_FIELD_NUMBER: builtins.int
+    CPU_MILLIS_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -795,6 +800,15 @@ class JobSummary(google.protobuf.message.Message):
     attempts: builtins.int
     reason: builtins.str
     """The last attempt's, as Attempt.reason."""
+    is_cancelled: builtins.bool
+    is_terminated: builtins.bool
+    share_identifier: builtins.str
+    scheduled_at_ms: builtins.int
+    """When the last attempt was given its host; 0 before that."""
+    cpu_millis: builtins.int
+    """What an attempt is given, in thousandths of a vCPU; 0 on an array's parent,
+    which runs nothing.
+    """
     @property
     def array(self) -> Global___ArrayProperties: ...
     def __init__(
@@ -814,9 +828,14 @@ class JobSummary(google.protobuf.message.Message):
         host_name: builtins.str = ...,
         attempts: builtins.int = ...,
         reason: builtins.str = ...,
+        is_cancelled: builtins.bool = ...,
+        is_terminated: builtins.bool = ...,
+        share_identifier: builtins.str = ...,
+        scheduled_at_ms: builtins.int = ...,
+        cpu_millis: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary

@@ -46,8 +46,8 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         scheduling_priority=spec.scheduling_priority,
         propagate_tags=spec.propagate_tags,
         tags=dict(spec.tags),
-        is_cancelled=history.is_cancelled(unit),
-        is_terminated=history.is_terminated(unit),
+        is_cancelled=summary.is_cancelled,
+        is_terminated=summary.is_terminated,
         exit_code=summary.exit_code if summary.HasField("exit_code") else None,
         waiting_reason=waiting.waiting_reason(world, unit),
         annotations=dict(spec.annotations),
@@ -76,6 +76,11 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         host_name=waiting.host_name(world, host_id),
         attempts=len(ended) + (live is not None),
         reason=last.reason if last is not None and live is None else "",
+        is_cancelled=history.is_cancelled(unit),
+        is_terminated=history.is_terminated(unit),
+        share_identifier=unit.job.spec.share_identifier,
+        scheduled_at_ms=live.claimed_at_ms if live is not None else last.claimed_at_ms if last is not None else 0,
+        cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
     )
 
 
