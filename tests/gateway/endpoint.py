@@ -222,9 +222,12 @@ def check_shape(shape: Shape, value: Any, at: str) -> None:
         case "string":
             assert isinstance(value, str), at
             words = getattr(shape, "enum", None)
-            assert not words or value in words, f"{at}: {value}"
+            # AWS stores and tells the action of a rule in lower case, whatever its model says.
+            assert not words or (value.upper() if shape.name == "RetryAction" else value) in words, f"{at}: {value}"
         case "integer" | "long":
             assert type(value) is int, at
+        case "double":
+            assert type(value) in (int, float), at
         case "boolean":
             assert type(value) is bool, at
         case other:

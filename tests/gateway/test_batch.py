@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.services.hand_agent import ended, running
 
 from batchyard.v1 import attempt_pb2
 
-from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, queue
+from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, error_of, queue
 
 STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 
@@ -64,6 +65,41 @@ def test_a_fargate_environment_keeps_its_type(batch: Any, kind: str) -> None:
     assert found["computeResources"] == resources | {"maxvCpus": 9}
 
 
+def test_a_queue_may_have_on_demand_and_spot_but_not_fargate_beside_them(batch: Any) -> None:
+    batch.create_compute_environment(**environment("on-demand"))
+    batch.create_compute_environment(**environment("spot", type="SPOT"))
+    for name, kind in (("fargate", "FARGATE"), ("fargate-spot", "FARGATE_SPOT")):
+        batch.create_compute_environment(
+            computeEnvironmentName=name, type="MANAGED", computeResources={"type": kind, "maxvCpus": 4}
+        )
+
+    def order(*names: str) -> list[dict[str, Any]]:
+        return [{"order": i, "computeEnvironment": name} for i, name in enumerate(names)]
+
+    batch.create_job_queue(jobQueueName="ec2", priority=1, computeEnvironmentOrder=order("on-demand", "spot"))
+    batch.create_job_queue(jobQueueName="f", priority=1, computeEnvironmentOrder=order("fargate", "fargate-spot"))
+    batch.update_compute_environment(computeEnvironment="spot", computeResources={"type": "EC2"})
+    mixed = order("spot", f"{ARN}compute-environment/fargate")
+    for call in (
+        lambda: batch.create_job_queue(jobQueueName="x", priority=1, computeEnvironmentOrder=mixed),
+        lambda: batch.update_job_queue(jobQueue="ec2", computeEnvironmentOrder=mixed),
+        lambda: batch.update_compute_environment(computeEnvironment="fargate", computeResources={"type": "SPOT"}),
+    ):
+        assert "Fargate and EC2 compute environments can not be mixed." in error_of(call)[1]
+
+
+def test_an_environment_turns_to_fargate_and_back(batch: Any) -> None:
+    batch.create_compute_environment(**environment("ce", desiredvCpus=2))
+    batch.update_compute_environment(computeEnvironment="ce", computeResources={"type": "FARGATE_SPOT"})
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    resources = {"type": "FARGATE_SPOT", "maxvCpus": 16, "subnets": ["subnet-1"], "securityGroupIds": ["sg-1"]}
+    assert found["computeResources"] == resources
+    batch.update_compute_environment(computeEnvironment="ce", computeResources={"type": "SPOT", "minvCpus": 1})
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    least = {"type": "SPOT", "allocationStrategy": "BEST_FIT", "minvCpus": 1, "desiredvCpus": 1, "instanceTypes": []}
+    assert found["computeResources"] == resources | least
+
+
 def test_an_unmanaged_environment_still_tells_its_resources(batch: Any) -> None:
     batch.create_compute_environment(computeEnvironmentName="u", type="UNMANAGED", unmanagedvCpus=7, state="DISABLED")
     (found,) = batch.describe_compute_environments()["computeEnvironments"]
@@ -76,7 +112,7 @@ def test_an_environment_is_changed_in_parts(batch: Any) -> None:
     batch.update_compute_environment(
         computeEnvironment="ce",
         state="DISABLED",
-        serviceRole="role",
+        serviceRole="arn:aws:iam::1:role/other",
         updatePolicy={"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 20},
         computeResources={
             "maxvCpus": 32,
@@ -87,7 +123,7 @@ def test_an_environment_is_changed_in_parts(batch: Any) -> None:
     )
     (found,) = batch.describe_compute_environments()["computeEnvironments"]
     assert found["state"] == "DISABLED"
-    assert found["serviceRole"] == "role"
+    assert found["serviceRole"] == "arn:aws:iam::1:role/other"
     assert found["updatePolicy"] == {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 20}
     expected = environment("ce", bidPercentage=50)["computeResources"] | {
         "maxvCpus": 32,
@@ -206,7 +242,7 @@ def test_a_definition_is_read_back_as_it_was_given(batch: Any) -> None:
         RICH,
         parameters={"what": "x"},
         schedulingPriority=0,
-        retryStrategy={"attempts": 3, "evaluateOnExit": [{"onReason": "*", "action": "exit"}]},
+        retryStrategy={"attempts": 3, "evaluateOnExit": [{"onReason": "*", "action": "Exit"}]},
         propagateTags=False,
         timeout={"attemptDurationSeconds": 60},
         tags={"a": "b"},
@@ -216,7 +252,7 @@ def test_a_definition_is_read_back_as_it_was_given(batch: Any) -> None:
     arn = f"{ARN}job-definition/d:1"
     assert plain(answer) == {"jobDefinitionName": "d", "jobDefinitionArn": arn, "revision": 1}
     (found,) = batch.describe_job_definitions(jobDefinitions=[arn])["jobDefinitions"]
-    given["retryStrategy"]["evaluateOnExit"][0]["action"] = "EXIT"
+    given["retryStrategy"]["evaluateOnExit"][0]["action"] = "exit"
     properties = given.pop("containerProperties")
     assert {name: found[name] for name in given} == given
     requirements = found["containerProperties"].pop("resourceRequirements")
@@ -284,6 +320,33 @@ def test_a_task_of_one_container_runs_and_is_read_back(yard: Yard) -> None:
     assert attempt["taskProperties"][0]["containers"][0]["exitCode"] == 3
     assert attempt["taskProperties"][0]["taskArn"] == detail["taskArn"]
     assert "container" not in job
+
+
+def test_an_override_is_for_a_container_that_the_definition_has(yard: Yard) -> None:
+    for name, given in (("named", {"name": "main"}), ("unnamed", {})):
+        container = {"image": "busybox", "resourceRequirements": REQUIREMENTS, **given}
+        yard.batch.register_job_definition(
+            jobDefinitionName=name, type="container", ecsProperties={"taskProperties": [{"containers": [container]}]}
+        )
+
+    def submit(definition: str, *names: str) -> str:
+        container = {"command": ["true"], **({"name": names[0]} if names else {})}
+        override = {"taskProperties": [{"containers": [container]}]}
+        return yard.submit(jobDefinition=definition, ecsPropertiesOverride=override)
+
+    for right in (("named", "main"), ("named",), ("unnamed", "default"), ("unnamed",), ("d", "default")):
+        assert submit(*right)
+    for wrong in (("named", "default"), ("named", "sidecar"), ("unnamed", "main"), ("d", "main")):
+        assert f"Container override '{wrong[1]}' should match a container" in error_of(partial(submit, *wrong))[1]
+
+
+def test_definitions_are_listed_newest_first(batch: Any) -> None:
+    for name in "bab":
+        batch.register_job_definition(**definition(name))
+    listed = [
+        (each["jobDefinitionName"], each["revision"]) for each in batch.describe_job_definitions()["jobDefinitions"]
+    ]
+    assert listed == [("a", 1), ("b", 2), ("b", 1)]
 
 
 def test_revisions_count_on_and_are_found_by_name_and_status(batch: Any) -> None:
@@ -367,7 +430,7 @@ def test_attempts_are_told_with_their_places(yard: Yard) -> None:
     assert container["command"] == ["echo", "y"]
     assert container["environment"] == [{"name": "E", "value": "F"}]
     assert {each["type"]: each["value"] for each in container["resourceRequirements"]} == {"VCPU": "2", "MEMORY": "128"}
-    assert job["retryStrategy"]["evaluateOnExit"] == [{"onExitCode": "1", "action": "RETRY"}]
+    assert job["retryStrategy"]["evaluateOnExit"] == [{"onExitCode": "1", "action": "retry"}]
 
 
 def test_a_running_attempt_is_not_yet_among_the_attempts(yard: Yard) -> None:
@@ -405,6 +468,48 @@ def test_dependencies_are_told_as_they_were_given(yard: Yard) -> None:
     assert job["status"] == "PENDING"
     plain_job = yard.job(yard.submit(dependsOn=[{"jobId": f"{ARN}job/{first}"}]))
     assert plain_job["dependsOn"] == [{"jobId": first}]
+
+
+@pytest.mark.parametrize("members", [{}, {"arrayProperties": {"size": 2}}], ids=["job", "array"])
+def test_sequential_beside_a_job_id_is_a_plain_dependency(yard: Yard, members: dict[str, Any]) -> None:
+    """AWS ParallelCluster sends this for plain jobs."""
+    first = yard.submit()
+    job = yard.job(yard.submit(dependsOn=[{"jobId": first, "type": "SEQUENTIAL"}], **members))
+    assert (job["status"], job["dependsOn"]) == ("PENDING", [{"jobId": first}])
+
+
+def test_a_list_tells_of_jobs_what_the_model_has(yard: Yard) -> None:
+    """Whether someone stopped it is told only of a job that was stopped."""
+    agent = yard.endpoint.agent()
+    running_id = yard.submit()
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+    yard.endpoint.run(agent.report(running(spec.attempt_id)))
+    large = {"resourceRequirements": [{"type": "VCPU", "value": "4"}]}
+    cancelled, terminated, array = (
+        yard.submit(containerOverrides=large),
+        yard.submit(containerOverrides=large),
+        yard.submit(arrayProperties={"size": 2}, containerOverrides=large),
+    )
+    yard.batch.cancel_job(jobId=cancelled, reason="r")
+    yard.batch.terminate_job(jobId=terminated, reason="r")
+
+    def listed(**asked: Any) -> dict[str, Any]:
+        return {each["jobId"]: each for each in yard.batch.list_jobs(**asked)["jobSummaryList"]}
+
+    found = listed(jobQueue="q", filters=[{"name": "JOB_NAME", "values": ["*"]}])
+    flags = {job_id: (each.get("isCancelled"), each.get("isTerminated")) for job_id, each in found.items()}
+    assert flags == {
+        running_id: (None, None),
+        cancelled: (True, None),
+        terminated: (None, True),
+        array: (None, None),
+    }
+    assert found[running_id]["capacityUsage"] == [{"capacityUnit": "VCPU", "quantity": 1.0}]
+    assert found[running_id]["createdAt"] <= found[running_id]["scheduledAt"]
+    assert "scheduledAt" not in found[cancelled]
+    assert "capacityUsage" not in found[array]
+    children = listed(arrayJobId=array, jobStatus="RUNNABLE")
+    assert [each["capacityUsage"][0]["quantity"] for each in children.values()] == [4.0, 4.0]
 
 
 def test_a_job_of_the_native_side_is_described_too(endpoint: Endpoint, batch: Any) -> None:
@@ -449,11 +554,21 @@ def test_a_job_that_runs_is_terminated_and_not_cancelled(yard: Yard) -> None:
 
 @pytest.mark.parametrize("operation", ["cancel_jobs", "terminate_jobs"])
 def test_many_jobs_are_stopped_at_once_each_with_its_result(yard: Yard, operation: str) -> None:
-    known, unknown = yard.submit(), "01a20d74-b844-703e-9dba-bd4473ccbda3"
-    answer = getattr(yard.batch, operation)(jobs=[known, unknown, "x" * 65], reason="r")
-    assert answer["successful"] == [known, unknown]
-    (error,) = answer["errors"]
-    assert (error["job"], error["code"]) == ("x" * 65, "ValidationException")
+    known, unknown, array = (
+        yard.submit(),
+        "01a20d74-b844-703e-9dba-bd4473ccbda3",
+        yard.submit(arrayProperties={"size": 2}),
+    )
+    asked = [known, unknown, "x" * 65, f"{array}:1", f"{array}:2", f"{ARN}job/{unknown}"]
+    answer = getattr(yard.batch, operation)(jobs=asked, reason="r")
+    assert answer["successful"] == [known, f"{array}:1"]
+    assert [(error["job"], error["code"]) for error in answer["errors"]] == [
+        (unknown, "ClientException"),
+        ("x" * 65, "ValidationException"),
+        (f"{array}:2", "ClientException"),
+        (f"{ARN}job/{unknown}", "ClientException"),
+    ]
+    assert unknown in answer["errors"][0]["message"]
     assert yard.job(known)["statusReason"] == "r"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -58,7 +59,10 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "pattern": (
         {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "a*b"}]}},
-        "long: onReason 'a*b' is not a valid pattern: only its end may be a *",
+        (
+            "long: onReason 'a*b' is not a valid pattern: it may hold letters, digits, '.', ':' and white space, and a "
+            "* at its end"
+        ),
     ),
     "action": (
         {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "STOP", "onReason": "*"}]}},
@@ -121,11 +125,8 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "dependency": ({"dependsOn": [{"jobId": UNKNOWN}]}, f"Job {UNKNOWN} not found"),
     "kind of dependency": (
-        {"dependsOn": [{"jobId": UNKNOWN, "type": "SEQUENTIAL"}]},
-        (
-            "long: dependsOn[0].type: SEQUENTIAL is only for an array job; "
-            f"dependsOn[0].jobId: '{UNKNOWN}': SEQUENTIAL is about the job's own children and takes no job id"
-        ),
+        {"dependsOn": [{"type": "SEQUENTIAL"}]},
+        "long: dependsOn[0].type: SEQUENTIAL is only for an array job",
     ),
     "payload": (
         {"parameters": {f"p{i}": "x" * 1000 for i in range(31)}},
@@ -133,11 +134,11 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nodes": ({"nodeOverrides": {"numNodes": 2}}, "nodeOverrides: multi-node parallel jobs are not supported yet"),
     "eks": (
-        {"eksPropertiesOverride": {}},
+        {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
         "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",
     ),
     "consumables": (
-        {"consumableResourcePropertiesOverride": {}},
+        {"consumableResourcePropertiesOverride": {"consumableResourceList": [{"consumableResource": "c"}]}},
         "consumableResourcePropertiesOverride: consumable resources are not supported yet",
     ),
 }
@@ -160,9 +161,22 @@ def test_a_wrong_submission_gets_awss_text(shared: Yard, case: str) -> None:
 FARGATE = {"platformCapabilities": ["FARGATE"]}
 
 
-def fargate(vcpu: str, memory: str, **container: Any) -> dict[str, Any]:
-    requirements = [{"type": "VCPU", "value": vcpu}, {"type": "MEMORY", "value": memory}]
+def fargate(vcpu: str, mib: str, **container: Any) -> dict[str, Any]:
+    requirements = [{"type": "VCPU", "value": vcpu}, {"type": "MEMORY", "value": mib}]
     return definition("d", {"resourceRequirements": requirements, "executionRoleArn": "r", **container}) | FARGATE
+
+
+SMALLEST = [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}]
+
+
+def task(container: Mapping[str, Any] | None = None, **members: Any) -> dict[str, Any]:
+    """Return a RegisterJobDefinition with a task of one container."""
+    properties = {"image": "busybox", "resourceRequirements": REQUIREMENTS, **(container or {})}
+    return {
+        "jobDefinitionName": "d",
+        "type": "container",
+        "ecsProperties": {"taskProperties": [{"containers": [properties], **members}]},
+    }
 
 
 DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -206,6 +220,86 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         "long: Fargate resource requirements (1.00 vCPU, 128 MiB) not valid.",
     ),
     "fargate privileged": (fargate("0.25", "512", privileged=True), "long: privileged is not applicable for Fargate."),
+    "no image": (
+        {"jobDefinitionName": "d", "type": "container", "containerProperties": {"resourceRequirements": REQUIREMENTS}},
+        "long: Image is required.",
+    ),
+    "an empty image": (definition("d", {"image": ""}), "long: Image is required."),
+    "an empty image of a task": (task({"image": ""}), "long: Image is required."),
+    "managed instances": (
+        definition("d", platformCapabilities=["MANAGED_INSTANCES"]),
+        "Amazon ECS Managed Instances are not offered by Batchyard",
+    ),
+    "rules without attempts": (
+        definition("d", retryStrategy={"evaluateOnExit": [{"action": "EXIT", "onReason": "*"}]}),
+        "long: RetryAttempts must be provided with retry strategy",
+    ),
+    "a pattern of exit codes": (
+        definition("d", retryStrategy={"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onExitCode": "1-2"}]}),
+        "long: onExitCode '1-2' is not a valid pattern: it may hold digits, and a * at its end",
+    ),
+    "a pattern of reasons": (
+        definition("d", retryStrategy={"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "a-b"}]}),
+        (
+            "long: onReason 'a-b' is not a valid pattern: it may hold letters, digits, '.', ':' and white space, and a "
+            "* at its end"
+        ),
+    ),
+    "pid mode": (task(pidMode="host"), "pidMode host is not offered by Batchyard: jobs do not see the host's own"),
+    "ipc mode": (task(ipcMode="host"), "ipcMode host is not offered by Batchyard: jobs do not see the host's own"),
+    "no pid mode": (
+        task(pidMode="private"),
+        "long: Capability private is not valid. Valid capabilities: [host, task]",
+    ),
+    "no ipc mode": (
+        task(ipcMode="private"),
+        "long: ipcMode private is not valid. Valid values are: [host, task, none]",
+    ),
+    "network mode": (
+        task(networkMode="host"),
+        "networkMode host is not offered by Batchyard: containers are on a bridge",
+    ),
+    "task network": (
+        task(networkConfiguration={"assignPublicIp": "ENABLED"}),
+        "long: networkConfiguration not applicable for EC2.",
+    ),
+    "task platform": (task(platformVersion="LATEST"), "long: platformVersion not applicable for EC2."),
+    "fire lens": (
+        task({"firelensConfiguration": {"type": "fluentd"}}),
+        "firelensConfiguration: a log router is a second container, and jobs of several are not supported yet",
+    ),
+    "container dependency": (
+        task({"dependsOn": [{"containerName": "a", "condition": "START"}]}),
+        "dependsOn: Container dependency can not be used in a single-container job.",
+    ),
+    "fargate windows": (
+        fargate("1", "2048", runtimePlatform={"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}),
+        "operatingSystemFamily WINDOWS_SERVER_2022_CORE is not offered by Batchyard: hosts run Linux",
+    ),
+    "fargate vcpus": (
+        fargate("1", "2048", vcpus=1),
+        "long: vcpus is not applicable for Fargate. Use resource requirements instead.",
+    ),
+    "fargate memory": (
+        fargate("1", "2048", memory=2048),
+        "long: memory is not applicable for Fargate. Use resource requirements instead.",
+    ),
+    "fargate no swap": (
+        fargate("1", "2048", linuxParameters={"maxSwap": 0}),
+        "long: maxSwap is not applicable for Fargate.",
+    ),
+    "fargate log": (
+        fargate("1", "2048", logConfiguration={"logDriver": "json-file"}),
+        "long: Log driver for Fargate is not valid: json-file",
+    ),
+    "fargate ipc mode": (
+        task({"resourceRequirements": SMALLEST}, ipcMode="task", executionRoleArn="r") | FARGATE,
+        "long: ipcMode is not applicable for Fargate.",
+    ),
+    "fargate large": (
+        fargate("32", "65536"),
+        "long: Fargate resource requirements (32.00 vCPU, 65536 MiB) not valid.",
+    ),
     "efs": (
         definition("d", {"volumes": [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]}),
         (
@@ -220,6 +314,17 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_wrong_definition_gets_awss_text(shared: Yard, case: str) -> None:
     wrong, text = DEFINITIONS[case]
     assert refusal(shared.batch.register_job_definition, **wrong) == text
+
+
+@pytest.mark.parametrize("memory", ["61440", "122880", "249856"])
+def test_fargate_has_32_vcpus(shared: Yard, memory: str) -> None:
+    shared.batch.register_job_definition(**fargate("32", memory) | {"jobDefinitionName": "large"})
+
+
+@pytest.mark.parametrize("driver", ["awslogs", "splunk"])
+def test_fargate_has_two_log_drivers(shared: Yard, driver: str) -> None:
+    members = fargate("1", "2048", logConfiguration={"logDriver": driver})
+    shared.batch.register_job_definition(**members | {"jobDefinitionName": "logging"})
 
 
 def test_a_part_of_a_vcpu_is_fargates(shared: Yard) -> None:
@@ -278,6 +383,10 @@ ENVIRONMENTS: dict[str, tuple[dict[str, Any], str]] = {
             "must satisfy enum value set: [EC2, SPOT, FARGATE, FARGATE_SPOT, ECS_MANAGED_INSTANCES]"
         ),
     ),
+    "service role": (
+        environment("x") | {"serviceRole": "AWSBatchServiceRole"},
+        "long: Service role 'AWSBatchServiceRole' is not a valid ARN.",
+    ),
     "eks": (
         environment("x") | {"eksConfiguration": {"eksClusterArn": "a", "kubernetesNamespace": "n"}},
         "eksConfiguration: compute environments on Amazon EKS are not offered by Batchyard",
@@ -297,6 +406,8 @@ def test_environments_are_not_scaled_down_by_hand(batch: Any) -> None:
         "Manually scaling down compute environment is not supported. Disconnecting job queues from compute "
         "environment will cause it to scale-down to minvCpus"
     )
+    text = refusal(batch.update_compute_environment, computeEnvironment="ce", serviceRole="r")
+    assert text == "long: Service role 'r' is not a valid ARN."
     text = refusal(
         batch.update_compute_environment, computeEnvironment="ce", computeResources={"allocationStrategy": "BEST_FIT"}
     )

@@ -27,6 +27,7 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
     4000: range(8192, 30720 + 1, 1024),
     8000: range(16384, 61440 + 1, 4096),
     16000: range(32768, 122880 + 1, 8192),
+    32000: (61440, 122880, 249856),
 }
 """Memory that goes with thousandths of a vCPU (AWS Fargate)."""
 

@@ -19,6 +19,8 @@ from . import amounts, rules
 from .mapping import LISTED, MAPPED, NAMED_VALUES, Nested, NestedList, Plain, Row, residue, to_members, to_message
 
 FARGATE = "FARGATE"
+DEFAULT_NAME = "default"
+"""Of a container that was given no name."""
 
 _USER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,30}", re.ASCII)
 _SECRET_ARN = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:([^:]+)(:.*)?", re.ASCII)
@@ -109,9 +111,27 @@ _EMPTY: Members = {row.member: [] for row in ROWS if row.always and row.member !
 _BY_SUBMISSION = ("command", "environment")
 """What a job's overrides may change, so that the definition's residue does not hold for a job."""
 
-_NOT_FOR_FARGATE = ("privileged", "ulimits", "instanceType", "vcpus", "memory")
+_OF_TASKS = {"taskRoleArn": "jobRoleArn"}
+"""Members of a task that go by another name in container properties."""
+
+_DEPRECATED = ("vcpus", "memory")
+_NOT_FOR_FARGATE = ("privileged", "ulimits", "instanceType", "ipcMode")
 _LINUX_NOT_FOR_FARGATE = ("devices", "sharedMemorySize", "tmpfs", "maxSwap", "swappiness")
-_NOT_FOR_EC2 = ("networkConfiguration", "fargatePlatformConfiguration", "ephemeralStorage", "runtimePlatform")
+_FARGATE_LOG_DRIVERS = ("awslogs", "splunk")
+_NOT_FOR_EC2 = (
+    "networkConfiguration",
+    "fargatePlatformConfiguration",
+    "platformVersion",
+    "ephemeralStorage",
+    "runtimePlatform",
+)
+_HOST_MODE, _BRIDGE_MODE, _LINUX_FAMILY = "host", "bridge", "LINUX"
+_PID_MODES, _IPC_MODES = (_HOST_MODE, "task"), (_HOST_MODE, "task", "none")
+_NOT_OFFERED = {
+    "dependsOn": "Container dependency can not be used in a single-container job.",
+    "firelensConfiguration": "a log router is a second container, and jobs of several are not supported yet",
+}
+_VOLUMES_NOT_OFFERED = ("efsVolumeConfiguration", "s3filesVolumeConfiguration")
 
 
 def container(members: Members, *, fargate: bool) -> pb.ContainerProperties:
@@ -169,9 +189,15 @@ def of_task(ecs_properties: Members) -> Members:
         raise ClientException(f"Jobs of several containers are not supported yet; {len(containers)} are given, not 1")
     if containers[0].get("essential") is False:
         raise ClientException("At least one container must be essential")
-    task = {**tasks[0], "jobRoleArn": tasks[0].get("taskRoleArn")}
-    outer = {name: task[name] for name in ("volumes", "executionRoleArn", "jobRoleArn") if task.get(name) is not None}
+    outer = {_OF_TASKS.get(name, name): value for name, value in tasks[0].items() if name != "containers"}
     return {**containers[0], **outer}
+
+
+def name_in(kept: Members) -> str:
+    """Return the name of the container of a definition, given what is kept of it."""
+    if "ecsProperties" not in kept:
+        return DEFAULT_NAME
+    return str(kept["ecsProperties"]["taskProperties"][0]["containers"][0].get("name") or DEFAULT_NAME)
 
 
 def check(members: Members, capabilities: Sequence[str]) -> None:
@@ -181,38 +207,66 @@ def check(members: Members, capabilities: Sequence[str]) -> None:
     Raises:
         ClientException: it breaks a rule.
     """
+    if not members.get("image"):
+        raise ExecutionException("Image is required.")
+    rules.check_not_given(members, _NOT_OFFERED)
+    _check_modes(members)
     rules.check_variables(members.get("environment", ()))
     user = members.get("user", "")
     if user and not _USER.fullmatch(user):
         raise ExecutionException(f"User '{user[:50]}' does not match regex ^([a-z0-9_][a-z0-9_-]{{0,30}})$")
     for volume in members.get("volumes", ()):
-        for name in ("efsVolumeConfiguration", "s3filesVolumeConfiguration"):
-            if name in volume:
+        for name in _VOLUMES_NOT_OFFERED:
+            if rules.is_said(volume.get(name)):
                 raise ClientException(
                     f"{name} is not offered by Batchyard: mount the file system on the hosts and give host.sourcePath"
                 )
     fargate = FARGATE in capabilities
+    if fargate:
+        _check_fargate(members)
     found = amounts.amounts(members, fargate=fargate)
     if not found.cpu_millis:
         raise ExecutionException("vCPU is not provided.")
     if not found.memory_mib:
         raise ExecutionException("Memory is not provided.")
     if fargate:
-        _check_fargate(members)
         amounts.check_fargate(found)
     else:
         for name in _NOT_FOR_EC2:
-            if name in members:
+            if rules.is_said(members.get(name)):
                 raise ExecutionException(f"{name} not applicable for EC2.")
 
 
+def _check_modes(members: Members) -> None:
+    """Check what a container shares with others: with one container, those of its task are its own."""
+    pid, ipc, network = (members.get(name) for name in ("pidMode", "ipcMode", "networkMode"))
+    if pid and pid not in _PID_MODES:
+        raise ExecutionException(f"Capability {pid[:50]} is not valid. Valid capabilities: [{', '.join(_PID_MODES)}]")
+    if ipc and ipc not in _IPC_MODES:
+        raise ExecutionException(f"ipcMode {ipc[:50]} is not valid. Valid values are: [{', '.join(_IPC_MODES)}]")
+    for name in ("pidMode", "ipcMode"):
+        if members.get(name) == _HOST_MODE:
+            raise ClientException(f"{name} {_HOST_MODE} is not offered by Batchyard: jobs do not see the host's own")
+    if network and network != _BRIDGE_MODE:
+        raise ClientException(f"networkMode {network[:50]} is not offered by Batchyard: containers are on a bridge")
+    family = members.get("runtimePlatform", {}).get("operatingSystemFamily") or _LINUX_FAMILY
+    if family != _LINUX_FAMILY:
+        raise ClientException(f"operatingSystemFamily {family[:50]} is not offered by Batchyard: hosts run Linux")
+
+
 def _check_fargate(members: Members) -> None:
-    given = [name for name in _NOT_FOR_FARGATE if members.get(name)]
-    given += [name for name in _LINUX_NOT_FOR_FARGATE if members.get("linuxParameters", {}).get(name)]
+    for name in _DEPRECATED:
+        if name in members:
+            raise ExecutionException(f"{name} is not applicable for Fargate. Use resource requirements instead.")
+    given = [name for name in _NOT_FOR_FARGATE if rules.is_said(members.get(name))]
+    given += [name for name in _LINUX_NOT_FOR_FARGATE if rules.is_said(members.get("linuxParameters", {}).get(name))]
     given += ["GPU" for each in members.get("resourceRequirements", ()) if each["type"] == "GPU"]
     given += ["host" for volume in members.get("volumes", ()) if volume.get("host", {}).get("sourcePath")]
     if given:
         raise ExecutionException(f"{given[0]} is not applicable for Fargate.")
+    driver = members.get("logConfiguration", {}).get("logDriver")
+    if driver and driver not in _FARGATE_LOG_DRIVERS:
+        raise ExecutionException(f"Log driver for Fargate is not valid: {driver}")
     if not members.get("executionRoleArn"):
         raise ExecutionException("executionRoleArn is required for Fargate.")
     size = members.get("ephemeralStorage", {}).get("sizeInGiB")

@@ -42,13 +42,23 @@ _EXIT_RULE = (
     Row("onStatusReason", "on_status_reason"),
     Row("onReason", "on_reason"),
     Row("onExitCode", "on_exit_code"),
-    Row("action", "action", Word(pb.EvaluateOnExitAction)),
+    Row("action", "action", Word(pb.EvaluateOnExitAction, is_lower=True)),
 )
 _RETRY = (
     Row("attempts", "attempts", always=True),
     Row("evaluateOnExit", "evaluate_on_exit", NestedList(_EXIT_RULE, pb.EvaluateOnExit), always=True),
 )
-RETRY_STRATEGY = Row("retryStrategy", "retry_strategy", Nested(_RETRY, pb.RetryStrategy))
+
+
+class _RetryStrategy(Nested):
+    """A retry strategy; one that says nothing of attempts says nothing at all."""
+
+    def into(self, value: Members) -> pb.RetryStrategy | None:  # type: ignore[override]  # None leaves a field unset
+        """Return the message, if there is one."""
+        return pb.RetryStrategy(**fields(self.rows, value)) if "attempts" in value else None
+
+
+RETRY_STRATEGY = Row("retryStrategy", "retry_strategy", _RetryStrategy(_RETRY, pb.RetryStrategy))
 TIMEOUT = Row("timeout.attemptDurationSeconds", "timeout_s")
 PARAMETERS = Row("parameters", "parameters", MAPPED, always=True)
 TAGS = Row("tags", "tags", MAPPED, always=True)
@@ -87,6 +97,8 @@ def check(members: Members) -> None:
     if members["type"] == "multinode":
         raise ClientException("Multi-node parallel jobs are not supported yet")
     rules.check_not_given(members, _NOT_OFFERED)
+    if "MANAGED_INSTANCES" in members.get("platformCapabilities", ()):
+        raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
     if len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:
         raise ClientException("Job definitions of type container need either containerProperties or ecsProperties")
     rules.check_between("schedulingPriority", members.get("schedulingPriority"), 0, rules.SCHEDULING_PRIORITY_MAX)

@@ -7,7 +7,9 @@ given and shown again. Fargate's kinds of capacity become the host kinds they ar
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Iterable
 
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
@@ -18,6 +20,7 @@ from .mapping import ANNOTATION, LISTED, MAPPED, Row, Word, annotated, kept_in, 
 from .names import ENVIRONMENT, Names
 
 FARGATE_TYPES = ("FARGATE", "FARGATE_SPOT")
+_ROLE_ARN = re.compile(r"arn:.+", re.ASCII)
 
 _CAPACITY_LIKE = {"FARGATE": "EC2", "FARGATE_SPOT": "SPOT"}
 _STRATEGY_LIKE = {
@@ -83,7 +86,7 @@ def check_new(members: Members) -> None:
         ClientException: it breaks a rule of AWS's.
     """
     rules.check_name("Compute environment", members["computeEnvironmentName"])
-    rules.check_not_given(members, _NOT_OFFERED)
+    _check_members(members)
     resources = members.get("computeResources")
     if members["type"] == "UNMANAGED":
         if resources is not None:
@@ -101,6 +104,39 @@ def check_new(members: Members) -> None:
     _check_resources(resources)
 
 
+def _check_members(members: Members) -> None:
+    rules.check_not_given(members, _NOT_OFFERED)
+    role = members.get("serviceRole", "")
+    if role and not _ROLE_ARN.fullmatch(role):
+        raise ExecutionException(f"Service role '{role[:100]}' is not a valid ARN.")
+
+
+def _is_fargate(environment: pb.ComputeEnvironment) -> bool:
+    return _resources_of(environment)["type"] in FARGATE_TYPES
+
+
+def check_together(found: Iterable[pb.ComputeEnvironment]) -> None:
+    """
+    Check that environments may serve one queue.
+
+    Raises:
+        ClientException: some are of EC2 and some of Fargate.
+    """
+    if len({_is_fargate(each) for each in found}) > 1:
+        raise mixed()
+
+
+def mixed() -> ClientException:
+    """Return the error for a queue that would have environments of EC2 and of Fargate."""
+    return ExecutionException("Fargate and EC2 compute environments can not be mixed.")
+
+
+def turns(members: Members, found: pb.ComputeEnvironment) -> bool:
+    """Say whether a change of *found* makes it Fargate's, or no longer so."""
+    kind = members.get("computeResources", {}).get("type")
+    return kind is not None and (kind in FARGATE_TYPES) != _is_fargate(found)
+
+
 def _check_resources(resources: Members) -> None:
     rules.check_not_given(resources, _RESOURCES_NOT_OFFERED)
     kind = resources["type"]
@@ -108,7 +144,7 @@ def _check_resources(resources: Members) -> None:
         raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
     if kind in FARGATE_TYPES:
         for name in _NOT_FOR_FARGATE:
-            if name in resources:
+            if rules.is_said(resources.get(name)):
                 raise ExecutionException(f"{name} is not applicable for Fargate.")
     if resources.get("allocationStrategy", "").startswith("SPOT") and kind != "SPOT":
         raise ExecutionException(f"Allocation strategy {resources['allocationStrategy']} is only for SPOT.")
@@ -116,7 +152,6 @@ def _check_resources(resources: Members) -> None:
     rules.check_between("maxvCpus", high, 1, (1 << 31) - 1)
     rules.check_between("minvCpus", low, 0, high)
     rules.check_between("desiredvCpus", resources.get("desiredvCpus"), low, high)
-    rules.check_between("bidPercentage", resources.get("bidPercentage"), 0, 100)
     delay = resources.get("scalingPolicy", {}).get("minScaleDownDelayMinutes")
     if delay:
         rules.check_between("minScaleDownDelayMinutes", delay, 20, 10080)
@@ -139,7 +174,7 @@ def check_change(members: Members, found: pb.ComputeEnvironment) -> None:
     Raises:
         ClientException: it breaks a rule of AWS's.
     """
-    rules.check_not_given(members, _NOT_OFFERED)
+    _check_members(members)
     is_managed = found.type == pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED
     if "unmanagedvCpus" in members and is_managed:
         raise ExecutionException("unmanagedvCpus is not applicable for MANAGED compute environments.")
@@ -169,10 +204,18 @@ def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEn
 
 
 def _merged(present: Members, changes: Members) -> Members:
-    """Return an environment's resources after a change; what is desired follows the bounds where it is not given."""
-    merged = {name: value for name, value in {**present, **changes}.items() if name != "updateToLatestImageVersion"}
-    if "desiredvCpus" not in changes and merged["type"] not in FARGATE_TYPES:
-        merged["desiredvCpus"] = min(max(merged["desiredvCpus"], merged["minvCpus"]), merged["maxvCpus"])
+    """
+    Return an environment's resources after a change.
+
+    What is desired follows the bounds where it is not given; what Fargate does not
+    have is forgotten by an environment that turns to it.
+    """
+    is_fargate = changes.get("type", present["type"]) in FARGATE_TYPES
+    kept = {name: value for name, value in present.items() if not (is_fargate and name in _NOT_FOR_FARGATE)}
+    merged = {name: value for name, value in {**kept, **changes}.items() if name != "updateToLatestImageVersion"}
+    if "desiredvCpus" not in changes and not is_fargate:
+        least = max(merged.get("desiredvCpus", 0), merged.get("minvCpus", 0))
+        merged["desiredvCpus"] = min(least, merged["maxvCpus"])
     return merged
 
 

@@ -7,6 +7,7 @@ All rules are in the modules of their nouns; nothing is decided here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -54,8 +55,18 @@ async def update_compute_environment(context: Context, members: Members) -> Memb
     if not found:
         raise ClientException(f"{names_of(context).arn(ENVIRONMENT, name)} does not exist")
     environments.check_change(members, found[0])
+    if environments.turns(members, found[0]):
+        await _check_neighbours(context, found[0])
     await context.client.calls.update_compute_environment(environments.change(members, found[0]))
     return _environment_id(context, name)
+
+
+async def _check_neighbours(context: Context, turning: environment_pb.ComputeEnvironment) -> None:
+    """Check that an environment that turns to Fargate, or from it, leaves no queue with both kinds."""
+    async for queue in context.client.list_job_queues():
+        names = [step.compute_environment for step in queue.compute_environment_order]
+        if turning.name in names and len(names) > 1:
+            raise environments.mixed()
 
 
 async def delete_compute_environment(context: Context, members: Members) -> Members:
@@ -91,13 +102,22 @@ def _queue_id(context: Context, name: str) -> Members:
 async def create_job_queue(context: Context, members: Members) -> Members:
     """Create a job queue."""
     queues.check_new(members)
+    await _check_order(context, members)
     await context.client.calls.create_job_queue(queues.creation(members))
     return _queue_id(context, members["jobQueueName"])
+
+
+async def _check_order(context: Context, members: Members) -> None:
+    """Check that environments may serve one queue; of those that are not there the controller tells."""
+    asked = [each["computeEnvironment"] for each in members.get("computeEnvironmentOrder", ())]
+    if len(asked) > 1:
+        environments.check_together(await context.client.describe_compute_environments(_distinct(ENVIRONMENT, asked)))
 
 
 async def update_job_queue(context: Context, members: Members) -> Members:
     """Change a job queue."""
     queues.check_change(members)
+    await _check_order(context, members)
     request = queues.change(members)
     await context.client.calls.update_job_queue(request)
     return _queue_id(context, request.name)
@@ -231,10 +251,8 @@ _Stop = Callable[[str, str], Awaitable[None]]
 
 async def _stop(stop: _Stop, job: str, reason: str) -> None:
     """Stop one job; one that is not there needs no stopping."""
-    try:
+    with contextlib.suppress(sdk_errors.NotFoundError):
         await stop(name_of(JOB, job), reason)
-    except sdk_errors.NotFoundError:
-        return
 
 
 async def _stop_all(stop: _Stop, members: Members) -> Members:
@@ -253,7 +271,7 @@ async def _stop_all(stop: _Stop, members: Members) -> Members:
 async def _stop_result(stop: _Stop, job: str, reason: str) -> dict[str, str] | None:
     """Stop one of many jobs and return what went wrong, if anything."""
     try:
-        await _stop(stop, job, reason)
+        await stop(name_of(JOB, job), reason)
     except ApiError as err:
         return {"code": err.code, "message": err.message}
     except sdk_errors.InvalidArgumentError as err:

@@ -55,7 +55,15 @@ _DETAIL = (
     Row("isCancelled", "is_cancelled", always=True),
     Row("isTerminated", "is_terminated", always=True),
 )
-_SUMMARY = (Row("jobName", "name", always=True), Row("jobId", "id", always=True), *_STATE)
+_SUMMARY = (
+    Row("jobName", "name", always=True),
+    Row("jobId", "id", always=True),
+    *_STATE,
+    Row("shareIdentifier", "share_identifier"),
+    Row("scheduledAt", "scheduled_at_ms"),
+    Row("isCancelled", "is_cancelled"),
+    Row("isTerminated", "is_terminated"),
+)
 _ENDING = (Row("exitCode", "exit_code"), Row("reason", "reason"))
 _ATTEMPT = (
     Row("startedAt", "started_at_ms"),
@@ -115,6 +123,8 @@ def summary_of(job: pb.JobSummary, names: Names) -> Members:
         "jobDefinition": _definition(job.job_definition, names),
         **to_members(_SUMMARY, job),
     }
+    if job.cpu_millis:
+        members["capacityUsage"] = [{"capacityUnit": "VCPU", "quantity": job.cpu_millis / 1000}]
     if ending := to_members(_ENDING, job):
         members["container"] = ending
     if job.HasField("array"):
@@ -153,9 +163,9 @@ def _container(job: pb.Job, kept: Members, names: Names) -> Members:
 def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, names: Names) -> Members:
     ran, where = _ran(attempt, names), _where(attempt, names)
     container = {name: value for name, value in ran.items() if name not in where}
-    name = ecs_properties["taskProperties"][0]["containers"][0].get("name")
+    name = containers.name_in({"ecsProperties": ecs_properties})
     return {
-        "taskProperties": [{**where, "containers": [{"name": name or "default", **container}]}],
+        "taskProperties": [{**where, "containers": [{"name": name, **container}]}],
         **to_members(_ATTEMPT, attempt),
     }
 

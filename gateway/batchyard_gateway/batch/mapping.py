@@ -76,9 +76,16 @@ class NamedValues:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of an enum; upper case on both sides."""
+    """
+    A word of an enum.
+
+    Attributes:
+        enum: The contract's.
+        is_lower: AWS shows it in lower case.
+    """
 
     enum: Any
+    is_lower: bool = False
 
     def into(self, value: str) -> int:
         """Return the number."""
@@ -86,7 +93,8 @@ class Word:
 
     def out(self, value: int) -> str:
         """Return the word."""
-        return wording.word(self.enum, value)
+        word = wording.word(self.enum, value)
+        return word.lower() if self.is_lower else word
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,15 @@ def check_between(noun: str, value: int | None, low: int, high: int) -> None:
         raise ExecutionException(f"{noun} must be between {low} and {high}, not {value}")
 
 
+def is_said(value: Any) -> bool:
+    """Say whether a value asks for anything: 0 does, and nothing, no, and what is empty do not."""
+    return value is not None and value is not False and value not in ("", [], {})
+
+
 def check_not_given(members: Members, texts: Mapping[str, str]) -> None:
     """Refuse members that are not offered, each with its own text."""
     for name, text in texts.items():
-        if name in members:
+        if is_said(members.get(name)):
             raise ClientException(f"{name}: {text}")
 
 
@@ -99,13 +104,11 @@ def check_variables(environment: Sequence[Mapping[str, str]]) -> None:
 
 def check_retry(members: Members) -> None:
     """Check a retry strategy."""
-    retry = members.get("retryStrategy")
-    if retry is None:
-        return
-    if "attempts" not in retry:
-        raise ExecutionException("RetryAttempts must be provided with retry strategy")
-    check_between("RetryAttempts", retry["attempts"], 1, ATTEMPTS_MAX)
+    retry = members.get("retryStrategy", {})
     rules = retry.get("evaluateOnExit", ())
+    if rules and "attempts" not in retry:
+        raise ExecutionException("RetryAttempts must be provided with retry strategy")
+    check_between("RetryAttempts", retry.get("attempts"), 1, ATTEMPTS_MAX)
     if len(rules) > EXIT_RULES_MAX:
         raise ExecutionException(f"EvaluateOnExit must have at most {EXIT_RULES_MAX} entries, not {len(rules)}")
     for rule in rules:
@@ -114,6 +117,7 @@ def check_retry(members: Members) -> None:
 
 def _check_exit_rule(rule: Members) -> None:
     grammars = {"onStatusReason": _TEXT_PATTERN, "onReason": _TEXT_PATTERN, "onExitCode": _EXIT_CODE_PATTERN}
+    allowed = {_TEXT_PATTERN: "letters, digits, '.', ':' and white space", _EXIT_CODE_PATTERN: "digits"}
     if not any(rule.get(name) for name in grammars):
         raise ExecutionException("EvaluateOnExit needs at least one of onStatusReason, onReason and onExitCode")
     for name, grammar in grammars.items():
@@ -121,7 +125,9 @@ def _check_exit_rule(rule: Members) -> None:
         if len(pattern) > PATTERN_LENGTH_MAX:
             raise ExecutionException(f"{name} must be at most {PATTERN_LENGTH_MAX} characters long")
         if not grammar.fullmatch(pattern):
-            raise ExecutionException(f"{name} '{pattern[:100]}' is not a valid pattern: only its end may be a *")
+            raise ExecutionException(
+                f"{name} '{pattern[:100]}' is not a valid pattern: it may hold {allowed[grammar]}, and a * at its end"
+            )
 
 
 def check_timeout(members: Members) -> None:

@@ -3,7 +3,8 @@ Shapes: what values of JSON may look like, and a check that says where one does 
 
 It must never know an operation. Law: what comes out has only known members of the
 right types; unknown members are dropped, as newer clients send them, and cost nothing.
-Constraint texts are AWS's.
+A null and a structure in which nothing is given are as good as absent; an empty list or
+map is not, as it may mean "none from now on". Constraint texts are AWS's.
 """
 
 from __future__ import annotations
@@ -55,7 +56,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One of some words (an enum)."""
+    """
+    One of some words (an enum).
+
+    Attributes:
+        words: As the model spells them.
+        any_case: They are taken in any letter case, and kept in lower case, as AWS does.
+    """
 
     words: tuple[str, ...]
     any_case: bool = False
@@ -64,10 +71,9 @@ class Words:
         """Check type and word."""
         if not isinstance(value, str):
             raise _wrong_type(value, at, "a String")
-        word = value.upper() if self.any_case else value
-        if word not in self.words:
+        if (value.upper() if self.any_case else value) not in self.words:
             raise constraint(value, at, f"Member must satisfy enum value set: [{', '.join(self.words)}]")
-        return word
+        return value.lower() if self.any_case else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ class Structure:
         return {
             name: shape.check(value[name], prefix + name)
             for name, shape in self.members.items()
-            if value.get(name) is not None
+            if name in self.required or _is_given(shape, value.get(name))
         }
 
 
@@ -167,6 +173,31 @@ class Anything:
     def check(self, value: Any, at: str) -> bool:
         """Keep that it was there."""
         return True
+
+
+def _is_given(shape: Shape, value: Any) -> bool:
+    """Say whether a member says anything."""
+    match shape:
+        case Structure() if isinstance(value, dict):
+            return any(_is_given(inner, value.get(name)) for name, inner in shape.members.items())
+        case Anything():
+            return not _is_empty(value)
+        case _:
+            return value is not None
+
+
+def _is_empty(value: Any) -> bool:
+    """Say whether nothing but nulls, empty structures and empty lists is in it; of any depth, so without recursion."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif each is not None:
+            return False
+    return True
 
 
 def constraint(value: object, at: str, rule: str) -> ClientException:

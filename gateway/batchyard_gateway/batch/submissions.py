@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
 
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
@@ -30,12 +33,24 @@ class _JobId(Plain):
         return name_of(JOB, value)
 
 
+class _Dependencies(NestedList):
+    """Dependencies; SEQUENTIAL beside another job's id, as AWS ParallelCluster sends it, is about that job as a whole."""
+
+    def into(self, value: Sequence[Members]) -> list[Message]:
+        """Return the messages."""
+        return NestedList.into(self, [_plain(each) if each.get("jobId") else each for each in value])
+
+
+def _plain(dependency: Members) -> Members:
+    return {name: value for name, value in dependency.items() if (name, value) != ("type", "SEQUENTIAL")}
+
+
 _DEPENDENCY = (Row("jobId", "job_id", _JobId()), Row("type", "type", Word(pb.DependencyType)))
 _ROWS = (
     Row("shareIdentifier", "share_identifier"),
     Row("schedulingPriorityOverride", "scheduling_priority"),
     Row("arrayProperties.size", "array_size"),
-    Row("dependsOn", "depends_on", NestedList(_DEPENDENCY, pb.Dependency)),
+    Row("dependsOn", "depends_on", _Dependencies(_DEPENDENCY, pb.Dependency)),
     PARAMETERS,
     RETRY_STRATEGY,
     PROPAGATE_TAGS,
@@ -101,13 +116,13 @@ def _overrides(members: Members) -> Members:
     found = [container for task in tasks for container in task.get("containers", ())]
     if len(tasks) > 1 or len(found) > 1:
         raise ClientException("Jobs of several containers are not supported yet")
-    return {name: value for name, value in found[0].items() if name != "name"} if found else {}
+    return found[0] if found else {}
 
 
 def needs_definition(members: Members) -> bool:
     """Say whether the overrides are right only for some definitions."""
     overrides = _overrides(members)
-    return "vcpus" in overrides or "memory" in overrides or amounts.has_fraction(overrides)
+    return any(name in overrides for name in ("vcpus", "memory", "name")) or amounts.has_fraction(overrides)
 
 
 def check_against_definition(members: Members, definition: definition_pb.JobDefinition) -> None:
@@ -118,6 +133,11 @@ def check_against_definition(members: Members, definition: definition_pb.JobDefi
         ClientException: they do not go with it.
     """
     overrides, kept = _overrides(members), kept_in(definition.annotations)
+    name = containers.name_in(kept)
+    if overrides.get("name", name) != name:
+        raise ExecutionException(
+            f"Container override '{overrides['name'][:100]}' should match a container of the job definition: {name}"
+        )
     amounts.amounts(overrides, fargate=containers.FARGATE in definition.platform_capabilities)
     deprecated = kept.get("containerProperties", {})
     for name in ("vcpus", "memory"):
