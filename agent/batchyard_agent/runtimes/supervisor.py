@@ -231,7 +231,7 @@ def command_line(spec: LaunchSpec, folder: Path) -> tuple[tuple[str, ...], dict[
     Raises:
         CannotLaunchError: the command is missing (127) or not executable (126).
     """
-    environment = {"PATH": DEFAULT_PATH, **spec.environment, **spec.secrets}
+    environment = {"PATH": DEFAULT_PATH, "HOME": str(folder), **spec.environment, **spec.secrets}
     _require_command(spec.command, environment["PATH"], folder)
     odd = [f"{name}={value}" for name, value in environment.items() if not _survives_shell(name)]
     seen = [name for name in spec.secrets if not _survives_shell(name)]

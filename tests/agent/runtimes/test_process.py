@@ -118,7 +118,17 @@ async def test_environment_is_exactly_what_was_asked(host: Host, tmp_path: Path)
     assert isinstance(end, Exited), end
     seen = {name.decode(): value.decode() for name, value in eval(log_of(spec)).items()}
     assert {name: seen.get(name) for name in wanted} == wanted
-    assert set(seen) - set(wanted) <= {"PWD", "LC_CTYPE"}
+    assert set(seen) - set(wanted) <= {"HOME", "PWD", "LC_CTYPE"}
+
+
+@pytest.mark.parametrize("asked", [None, {"HOME": "/elsewhere"}])
+async def test_home_is_the_attempts_folder_unless_it_was_asked(
+    host: Host, tmp_path: Path, asked: dict[str, str] | None
+) -> None:
+    spec = attempt(tmp_path, "sh", "-c", 'echo "$HOME"; pwd', environment=asked)
+    assert isinstance(await host.done(spec), Exited)
+    home, folder = log_of(spec).splitlines()
+    assert home == (asked["HOME"] if asked else folder)
 
 
 async def test_attempt_has_a_folder_no_stdin_and_default_signals(host: Host, tmp_path: Path) -> None:
