@@ -10,6 +10,7 @@ Source: Amazon ECS API Reference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from batchyard import errors as sdk_errors
@@ -20,6 +21,7 @@ from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2, job_pb2
 
 from . import inputs
+from .errors import ApiError
 from .protocols import JsonRpc
 from .services import Context, Members, Operation, Service
 
@@ -27,6 +29,12 @@ CPU_UNITS = 1024
 """ECS counts a vCPU as so many units."""
 
 DESCRIBE_MAX = 100
+DESCRIBED_AT_ONCE = 1000
+"""How many jobs the contract describes in one call."""
+
+LAUNCH_TYPE = "EC2"
+_HOST_STATUSES = ("ACTIVE", "DRAINING", "REGISTERING", "DEREGISTERING", "REGISTRATION_FAILED")
+"""Which a caller may ask for; no host is ever in the last three."""
 
 _LAST_STATUS = {
     JobState.STARTING: "PENDING",
@@ -104,6 +112,91 @@ async def describe_container_instances(context: Context, members: Members) -> Me
         else:
             instances.append(_container_instance(host, cluster, _account(context)))
     return {"containerInstances": instances, "failures": failures}
+
+
+async def list_container_instances(context: Context, members: Members) -> Members:
+    """List the hosts of a cluster, in the order of their ids."""
+    environment = await _environment(context, members)
+    status = inputs.text(members, "status")
+    if inputs.text(members, "filter"):
+        raise inputs.invalid("filter is not offered by Batchyard.")
+    if status not in ("", *_HOST_STATUSES):
+        raise inputs.invalid(f"status must be one of {', '.join(_HOST_STATUSES)}.")
+    hosts = [host for host_id in sorted(environment.host_ids) if (host := await _host(context, host_id)) is not None]
+    account = _account(context)
+    arns = [
+        account.container_instance(environment.name, host.id) for host in hosts if status in ("", _host_status(host))
+    ]
+    return _page(members, "containerInstanceArns", arns)
+
+
+async def list_tasks(context: Context, members: Members) -> Members:
+    """List a cluster's attempts that have not ended, in the order of their tasks' ids."""
+    environment = await _environment(context, members)
+    for name in ("startedBy", "serviceName", "daemonName"):
+        if inputs.text(members, name):
+            raise inputs.invalid(f"{name} is not offered by Batchyard.")
+    if inputs.text(members, "desiredStatus", "RUNNING") != "RUNNING":
+        raise inputs.invalid("Only tasks of desiredStatus RUNNING are listed; AWS Batch lists jobs that have ended.")
+    asked = _uuid(last_part(inputs.text(members, "containerInstance")))
+    if inputs.text(members, "containerInstance") and asked not in environment.host_ids:
+        raise inputs.invalid("The container instance is not of this cluster.")
+    family, launch_type = inputs.text(members, "family"), inputs.text(members, "launchType", LAUNCH_TYPE)
+    found = await _live(context, [asked] if asked else sorted(environment.host_ids))
+    account = _account(context)
+    arns = [
+        account.task(environment.name, ids.task_id(attempt.id))
+        for job, attempt in found
+        if attempt.compute_environment == environment.name
+        and launch_type == LAUNCH_TYPE
+        and family in ("", job.job_definition.partition(":")[0])
+    ]
+    return _page(members, "taskArns", sorted(arns))
+
+
+async def _environment(context: Context, members: Members) -> environment_pb.ComputeEnvironment:
+    """
+    Return the compute environment whose cluster is asked for.
+
+    Raises:
+        ApiError: there is no such cluster.
+    """
+    name = last_part(inputs.text(members, "cluster", "default"))
+    prefix = cluster_name("")
+    found = (
+        await context.client.describe_compute_environments([name.removeprefix(prefix)])
+        if name.startswith(prefix) and name != prefix
+        else []
+    )
+    if not found:
+        raise ApiError("ClusterNotFoundException", "Cluster not found.")
+    return found[0]
+
+
+async def _live(context: Context, host_ids: Sequence[str]) -> list[tuple[job_pb2.Job, job_pb2.Attempt]]:
+    """Return the attempts that are on some hosts, each with its job."""
+    attempts: dict[str, str] = {}
+    for host_id in host_ids:
+        try:
+            described = await context.client.describe_host(host_id)
+        except sdk_errors.NotFoundError:
+            continue
+        attempts |= dict(zip(described.attempt_ids, described.job_ids, strict=True))
+    job_ids = sorted(set(attempts.values()))
+    jobs: dict[str, job_pb2.Job] = {}
+    for i in range(0, len(job_ids), DESCRIBED_AT_ONCE):
+        jobs |= {job.id: job for job in await context.client.describe_jobs(job_ids[i : i + DESCRIBED_AT_ONCE])}
+    return [found for attempt_id in attempts if (found := _find(jobs, attempt_id)) is not None]
+
+
+def _page(members: Members, name: str, arns: Sequence[str]) -> Members:
+    """Return a page of sorted ARNs under a name."""
+    limit = inputs.number(members, "maxResults", DESCRIBE_MAX, least=1, most=DESCRIBE_MAX)
+    after = inputs.place(members, _name) or ""
+    rest = [arn for arn in arns if last_part(arn) > after]
+    page = rest[:limit]
+    more = {"nextToken": inputs.token(last_part(page[-1]))} if len(rest) > limit else {}
+    return {name: page, **more}
 
 
 def _account(context: Context) -> Account:
@@ -193,7 +286,7 @@ def _task(
         "lastStatus": status,
         "desiredStatus": "STOPPED" if job.is_terminated or status == "STOPPED" else "RUNNING",
         "availabilityZone": zones.get(attempt.host_id, ""),
-        "launchType": "EC2",
+        "launchType": LAUNCH_TYPE,
         "createdAt": _seconds(attempt.claimed_at_ms),
         "startedAt": _seconds(attempt.started_at_ms),
         "stoppedAt": _seconds(attempt.stopped_at_ms),
@@ -202,6 +295,10 @@ def _task(
         **size,
     }
     return _present(task)
+
+
+def _host_status(host: host_pb2.Host) -> str:
+    return "DRAINING" if host.cordoned or host.draining else "ACTIVE"
 
 
 def _container_instance(host: host_pb2.Host, environment: str, account: Account) -> Members:
@@ -214,7 +311,7 @@ def _container_instance(host: host_pb2.Host, environment: str, account: Account)
     return {
         "containerInstanceArn": account.container_instance(environment, host.id),
         "ec2InstanceId": instance_id(host.id),
-        "status": "DRAINING" if host.cordoned or host.draining else "ACTIVE",
+        "status": _host_status(host),
         "agentConnected": host.state != host_pb2.HOST_STATE_UNREACHABLE,
         "runningTasksCount": host.attempts,
         "versionInfo": _present({"agentVersion": facts.agent_version}),
@@ -249,6 +346,8 @@ SERVICE = Service(
         for operation in (
             Operation(name="ListClusters", handler=list_clusters),
             Operation(name="DescribeClusters", handler=describe_clusters),
+            Operation(name="ListContainerInstances", handler=list_container_instances),
+            Operation(name="ListTasks", handler=list_tasks),
             Operation(name="DescribeTasks", handler=describe_tasks),
             Operation(name="DescribeContainerInstances", handler=describe_container_instances),
         )

@@ -111,6 +111,65 @@ async def test_clusters_are_environments(yard: Around) -> None:
     assert [failure["arn"].rpartition("/")[2] for failure in answer["failures"]] == ["AWSBatch-x", "default"]
 
 
+async def test_a_cluster_lists_its_hosts(yard: Around) -> None:
+    """As ParallelCluster's awsbhosts asks, and no other environment's."""
+    await yard.client.create_compute_environment(
+        "elsewhere", compute_resources=ComputeResources(labels={"rack": "none"})
+    )
+    ecs = yard.boto("ecs")
+    arn = NAMES.container_instance("default", HOST_ID)
+    assert await yard.call(ecs.list_container_instances, cluster=CLUSTER) == {"containerInstanceArns": [arn]}
+    for asked, found in (
+        ({"cluster": "AWSBatch-default", "status": "ACTIVE", "maxResults": 1}, [arn]),
+        ({"cluster": CLUSTER, "status": "DRAINING"}, []),
+        ({"cluster": "AWSBatch-elsewhere"}, []),
+    ):
+        assert (await yard.call(ecs.list_container_instances, **asked))["containerInstanceArns"] == found
+    await yard.client.cordon_host(HOST_ID)
+    draining = await yard.call(ecs.list_container_instances, cluster=CLUSTER, status="DRAINING")
+    assert draining == {"containerInstanceArns": [arn]}
+
+
+async def test_a_cluster_lists_its_tasks_that_have_not_ended(yard: Around) -> None:
+    """Children of arrays too; by page, host and family."""
+    await yard.run("true")
+    ecs = yard.boto("ecs")
+    assert await yard.call(ecs.list_tasks, cluster=CLUSTER) == {"taskArns": []}
+    job = await yard.running(await yard.submit("sleep", "600", definition="greet"))
+    array = await yard.submit("sleep", "600", array_size=2)
+    tasks = [await yard.running(each) for each in (job.id, f"{array}:0", f"{array}:1")]
+    arns = sorted(NAMES.task("default", task_id(each.attempts[0].id)) for each in tasks)
+    assert await yard.call(ecs.list_tasks, cluster=CLUSTER) == {"taskArns": arns}
+    first = await yard.call(ecs.list_tasks, cluster=CLUSTER, maxResults=2)
+    rest = await yard.call(ecs.list_tasks, cluster=CLUSTER, maxResults=2, nextToken=first["nextToken"])
+    assert [first["taskArns"], rest] == [arns[:2], {"taskArns": arns[2:]}]
+    mine = [NAMES.task("default", task_id(job.attempts[0].id))]
+    instance = NAMES.container_instance("default", HOST_ID)
+    for asked, found in (
+        ({"family": "greet"}, mine),
+        ({"family": "other"}, []),
+        ({"containerInstance": instance, "desiredStatus": "RUNNING", "launchType": "EC2"}, arns),
+        ({"launchType": "FARGATE"}, []),
+    ):
+        assert (await yard.call(ecs.list_tasks, cluster=CLUSTER, **asked))["taskArns"] == found
+
+
+async def test_what_cannot_be_listed_is_refused(yard: Around) -> None:
+    ecs = yard.boto("ecs")
+    for call, asked, code in (
+        (ecs.list_tasks, {}, "ClusterNotFoundException"),
+        (ecs.list_container_instances, {"cluster": "AWSBatch-nobody"}, "ClusterNotFoundException"),
+        (ecs.list_container_instances, {"cluster": "AWSBatch-"}, "ClusterNotFoundException"),
+        (ecs.list_container_instances, {"cluster": CLUSTER, "filter": "a == b"}, "InvalidParameterException"),
+        (ecs.list_container_instances, {"cluster": CLUSTER, "maxResults": 101}, "InvalidParameterException"),
+        (ecs.list_tasks, {"cluster": CLUSTER, "desiredStatus": "STOPPED"}, "InvalidParameterException"),
+        (ecs.list_tasks, {"cluster": CLUSTER, "containerInstance": "x"}, "InvalidParameterException"),
+        (ecs.list_tasks, {"cluster": CLUSTER, "startedBy": "x"}, "InvalidParameterException"),
+        (ecs.list_tasks, {"cluster": CLUSTER, "nextToken": "x"}, "InvalidParameterException"),
+    ):
+        assert (await yard.refused(call, **asked))[0] == code, asked
+
+
 async def test_what_is_not_there_is_missing_or_not_found(yard: Around) -> None:
     ecs, ec2 = yard.boto("ecs"), yard.boto("ec2")
     nobody = "019a0000-0000-7000-8000-000000000000_1"
