@@ -13,6 +13,7 @@ from batchyard.v1 import attempt_pb2
 
 from .endpoint import ARN, REQUIREMENTS, Endpoint, Yard, definition, environment, error_of, queue
 
+VALIDATION = "ValidationException"
 STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 
 
@@ -559,16 +560,13 @@ def test_many_jobs_are_stopped_at_once_each_with_its_result(yard: Yard, operatio
         "01a20d74-b844-703e-9dba-bd4473ccbda3",
         yard.submit(arrayProperties={"size": 2}),
     )
-    asked = [known, unknown, "x" * 65, f"{array}:1", f"{array}:2", f"{ARN}job/{unknown}"]
-    answer = getattr(yard.batch, operation)(jobs=asked, reason="r")
-    assert answer["successful"] == [known, f"{array}:1"]
-    assert [(error["job"], error["code"]) for error in answer["errors"]] == [
-        (unknown, "ClientException"),
-        ("x" * 65, "ValidationException"),
-        (f"{array}:2", "ClientException"),
-        (f"{ARN}job/{unknown}", "ClientException"),
-    ]
-    assert unknown in answer["errors"][0]["message"]
+    arn = f"{ARN}job/{unknown}"
+    wrong = ["x" * 65, "x", f"{array}:", f"{array}:one", known.upper(), f"{ARN}job-queue/q", "arn:x", ""]
+    right = [known, unknown, f"{array}:1", f"{array}:2", f"{known}#0", arn]
+    answer = getattr(yard.batch, operation)(jobs=[*wrong, *right], reason="r")
+    assert answer["successful"] == right, "AWS: jobs that cannot be found are treated as successfully processed"
+    assert [(error["job"], error["code"]) for error in answer["errors"]] == [(each, VALIDATION) for each in wrong]
+    assert answer["errors"][1]["message"] == "x is not the id of a job"
     assert yard.job(known)["statusReason"] == "r"
 
 

@@ -17,11 +17,11 @@ from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import tag_pb2
-from batchyard_gateway.errors import ApiError, ClientException
+from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Context, Members
 
 from . import definitions, environments, jobs, listing, queues, rules, submissions
-from .names import DEFINITION, ENVIRONMENT, JOB, QUEUE, Names, name_of, tagged
+from .names import DEFINITION, ENVIRONMENT, JOB, QUEUE, Names, is_job, name_of, tagged
 
 
 def names_of(context: Context) -> Names:
@@ -270,10 +270,10 @@ async def _stop_all(stop: _Stop, members: Members) -> Members:
 
 async def _stop_result(stop: _Stop, job: str, reason: str) -> dict[str, str] | None:
     """Stop one of many jobs and return what went wrong, if anything."""
+    if not is_job(job):
+        return {"code": "ValidationException", "message": f"{job[:100]} is not the id of a job"}
     try:
-        await stop(name_of(JOB, job), reason)
-    except ApiError as err:
-        return {"code": err.code, "message": err.message}
+        await _stop(stop, job, reason)
     except sdk_errors.InvalidArgumentError as err:
         return {"code": "ValidationException", "message": str(err)}
     except sdk_errors.RequestError as err:

@@ -8,6 +8,7 @@ ARN names, so that what was written for another account goes on working.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from batchyard.arns import Account
@@ -15,6 +16,9 @@ from batchyard.v1 import tag_pb2
 from batchyard_gateway.errors import ClientException
 
 JOB, QUEUE, DEFINITION, ENVIRONMENT = "job", "job-queue", "job-definition", "compute-environment"
+
+_JOB_ARN = re.compile(r"arn:[^:]*:batch:[^:]*:[^:]*:job/")
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}([:#][0-9]{1,9})?", re.ASCII)
 
 _KINDS = {
     JOB: tag_pb2.RESOURCE_KIND_JOB,
@@ -48,6 +52,12 @@ def name_of(kind: str, text: str) -> str:
     if found != kind:
         raise ClientException(f"{text} is not the ARN of a {kind.replace('-', ' ')}")
     return name
+
+
+def is_job(text: str) -> bool:
+    """Say whether a text is an id, or the ARN, that a job, a child or a node could have."""
+    arn = _JOB_ARN.match(text)
+    return _JOB_ID.fullmatch(text[arn.end() :] if arn else text) is not None
 
 
 def split_arn(text: str) -> tuple[str, str]:
