@@ -89,6 +89,16 @@ def test_a_queue_may_have_on_demand_and_spot_but_not_fargate_beside_them(batch: 
         assert "Fargate and EC2 compute environments can not be mixed." in error_of(call)[1]
 
 
+@pytest.mark.parametrize("name", ["launchTemplateId", "launchTemplateName"])
+def test_a_launch_template_of_no_name_takes_the_present_one_away(batch: Any, name: str) -> None:
+    """As the model says; Terraform does so."""
+    batch.create_compute_environment(**environment("ce", launchTemplate={name: "t", "version": "1"}))
+    for changes, shown in (({}, {name: "t", "version": "1"}), ({name: "u"}, {name: "u"}), ({name: ""}, None)):
+        batch.update_compute_environment(computeEnvironment="ce", computeResources={"launchTemplate": changes})
+        (found,) = batch.describe_compute_environments()["computeEnvironments"]
+        assert found["computeResources"].get("launchTemplate") == shown
+
+
 def test_an_environment_turns_to_fargate_and_back(batch: Any) -> None:
     batch.create_compute_environment(**environment("ce", desiredvCpus=2))
     batch.update_compute_environment(computeEnvironment="ce", computeResources={"type": "FARGATE_SPOT"})

@@ -208,7 +208,8 @@ def _merged(present: Members, changes: Members) -> Members:
     Return an environment's resources after a change.
 
     What is desired follows the bounds where it is not given; what Fargate does not
-    have is forgotten by an environment that turns to it.
+    have is forgotten by an environment that turns to it; a launch template of no
+    name takes the present one away.
     """
     is_fargate = changes.get("type", present["type"]) in FARGATE_TYPES
     kept = {name: value for name, value in present.items() if not (is_fargate and name in _NOT_FOR_FARGATE)}
@@ -216,6 +217,8 @@ def _merged(present: Members, changes: Members) -> Members:
     if "desiredvCpus" not in changes and not is_fargate:
         least = max(merged.get("desiredvCpus", 0), merged.get("minvCpus", 0))
         merged["desiredvCpus"] = min(least, merged["maxvCpus"])
+    if not any(merged.get("launchTemplate", {}).values()):
+        merged.pop("launchTemplate", None)
     return merged
 
 
