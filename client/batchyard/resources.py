@@ -49,6 +49,9 @@ class Resources:
         return all(getattr(self, f.name) <= getattr(free, f.name) for f in fields(self))
 
 
+NOTHING = Resources()
+
+
 def parse_millis(text: str) -> int:
     """
     Read a count such as ``2``, ``0.5`` or ``1.25`` as thousandths.

@@ -26,6 +26,7 @@ from batchyard.errors import (
     Violation,
 )
 from batchyard.ids import AttemptId, HostId, is_uuid
+from batchyard.task_messages import task_message
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2
@@ -39,7 +40,6 @@ from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.requests.secrecy import find_secret
 from batchyard_controller.core.world.world import World
 
-from .convert.containers import task_message
 from .convert.hosts import host_facts, reports
 from .driver import Driver
 from .leadership import Leadership

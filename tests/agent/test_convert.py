@@ -33,7 +33,7 @@ def test_mount_points_meet_their_volumes():
         ],
     )
     launch = read(container).launch
-    assert launch.privileged
+    assert launch.container.privileged
     assert launch.mounts == (
         Mount(container_path="/work"),
         Mount(container_path="/data", host_path="/srv/data", read_only=True),

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import json_format
 from tests.core.law import described
 
-from batchyard_controller.convert.containers import definition_message
+from batchyard_controller.convert.definitions import definition_message
 from batchyard_controller.convert.settings import environment_message, queue_message
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.units import Unit

@@ -14,9 +14,9 @@ from batchyard.errors import (
     NotFoundError,
 )
 from batchyard.resources import Resources
+from batchyard.tasks import Container
 from batchyard_controller.core.events import QueueChanged
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue, ResourceState

@@ -12,8 +12,8 @@ from tests.core.yard import Yard, container, facts
 from batchyard.ids import HostId
 from batchyard.resources import Resources
 from batchyard.states import JobState
+from batchyard.tasks import Container
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import ComputeResources, ResourceState, StateTimeLimit

@@ -8,6 +8,7 @@ import pytest
 
 from batchyard.ids import JobId
 from batchyard.states import JobState
+from batchyard.tasks import Task
 from batchyard_controller.core.jobs.lifecycle import (
     ARRAY_TRANSITIONS,
     TRANSITIONS,
@@ -19,7 +20,6 @@ from batchyard_controller.core.jobs.lifecycle import (
 )
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job, JobKind, JobSpec
-from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.model.units import Unit
 
 

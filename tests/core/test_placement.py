@@ -9,11 +9,10 @@ from tests.core.yard import Yard, container, facts, task
 
 from batchyard.ids import HostId
 from batchyard.states import JobState
+from batchyard.tasks import Device, LinuxParameters, MountPoint, Task, Volume
 from batchyard_controller.core.events import HostJoined, QueueChanged
-from batchyard_controller.core.model.containers import Device, LinuxParameters, MountPoint, Volume
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, EnvironmentOrder, ResourceState
-from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.placement.feasibility import NO_ACCESS
 from batchyard_controller.core.placement.lines import Line
 from batchyard_controller.core.placement.refusals import Block

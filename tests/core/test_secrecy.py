@@ -9,10 +9,10 @@ import pytest
 from tests.core.yard import Yard, container, task
 
 from batchyard.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from batchyard.tasks import Secret
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, DefinitionChanged, SecretPut
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
-from batchyard_controller.core.model.containers import Secret
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
 from batchyard_controller.core.model.values import Instant

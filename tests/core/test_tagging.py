@@ -8,10 +8,11 @@ import pytest
 from tests.core.yard import Yard, container, task
 
 from batchyard.errors import InvalidArgumentError, NotFoundError
+from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.resolution import Submission, propagated_tags
 from batchyard_controller.core.model.jobs import JobDefinition
-from batchyard_controller.core.model.values import Pairs, ResourceKind
+from batchyard_controller.core.model.values import ResourceKind
 from batchyard_controller.core.requests import settings, tagging
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.names import check_annotations

@@ -8,6 +8,7 @@ from typing import Any
 from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
+from batchyard.tasks import Container, Task, Volume
 from batchyard_controller.core.commands import Command, PublishMove
 from batchyard_controller.core.events import (
     AttemptsReported,
@@ -24,11 +25,9 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.containers import Container, Volume
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
-from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.plan import make_plan

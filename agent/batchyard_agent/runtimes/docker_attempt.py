@@ -222,7 +222,7 @@ class ContainerAttempt:
 
     async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:
         """Check what the attempt asks of the host, in a thread: a disk may hang."""
-        if not (spec.privileged or spec.mounts or spec.devices):
+        if not (spec.container.privileged or spec.mounts or spec.devices):
             return spec
         try:
             return await self._yard.calls.once(resolve, spec, self._yard.allowed)
@@ -239,7 +239,7 @@ class ContainerAttempt:
             raise NeverRanError(reason("CannotStartContainerError", "a path to mount was moved during the launch"))
 
     async def _pull(self) -> None:
-        pull = asyncio.ensure_future(self._yard.images.pull(self._spec.image))
+        pull = asyncio.ensure_future(self._yard.images.pull(self._spec.container.image))
         stop = asyncio.ensure_future(self._early_stop.wait())
         try:
             await asyncio.wait({pull, stop}, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from batchyard_agent.runtimes.protocol import LaunchSpec, Mount, Tmpfs
+from batchyard.tasks import Container, Tmpfs
+from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
 
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
@@ -49,40 +50,42 @@ def container_body(spec: LaunchSpec, *, scope: str, cpu_count: int, network: str
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
         network: The engine's network mode, such as ``bridge`` or ``none``.
     """
+    container = spec.container
     body: dict[str, Any] = {
-        "Image": spec.image,
+        "Image": container.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
         # Ours last, so that no tag can pass for one of them.
         "Labels": {**spec.labels, HOST_LABEL: scope, ATTEMPT_LABEL: spec.attempt_id, JOB_LABEL: spec.job_id},
-        "User": spec.user,
-        "WorkingDir": spec.working_directory,
+        "User": container.user,
+        "WorkingDir": container.working_directory,
         "Tty": False,
         "OpenStdin": False,
         "HostConfig": _host_config(spec, cpu_count, network),
     }
-    if spec.command:
-        body["Cmd"] = list(spec.command)
+    if container.command:
+        body["Cmd"] = list(container.command)
     return body
 
 
 def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, Any]:
+    container, linux = spec.container, spec.container.linux_parameters
     config: dict[str, Any] = {
-        "Init": spec.init,
+        "Init": linux.init_process_enabled is not False,
         "RestartPolicy": {"Name": "no"},
         "NetworkMode": network,
-        **_privileges(spec),
+        **_privileges(container),
         "PidsLimit": PIDS_MAX,
-        "ReadonlyRootfs": spec.readonly_root,
+        "ReadonlyRootfs": container.readonly_root_filesystem,
         "LogConfig": {"Type": "json-file", "Config": _engine_log(spec.log_bytes_max)},
-        **_memory(spec),
-        **_cpu(spec.resources.cpu_millis, cpu_count),
+        **_memory(container),
+        **_cpu(container.resources.cpu_millis, cpu_count),
     }
-    if spec.shared_memory_mib:
-        config["ShmSize"] = spec.shared_memory_mib * _MIB
-    if spec.ulimits:
-        config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in spec.ulimits]
-    if spec.tmpfs:
-        config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in spec.tmpfs}
+    if linux.shared_memory_size_mib:
+        config["ShmSize"] = linux.shared_memory_size_mib * _MIB
+    if container.ulimits:
+        config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in container.ulimits]
+    if linux.tmpfs:
+        config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in linux.tmpfs}
     if spec.mounts:
         config["Mounts"] = [_mount(mount) for mount in spec.mounts]
     if spec.devices:
@@ -97,8 +100,8 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
     return config
 
 
-def _privileges(spec: LaunchSpec) -> dict[str, Any]:
-    if spec.privileged:
+def _privileges(container: Container) -> dict[str, Any]:
+    if container.privileged:
         return {"Privileged": True}
     # Raw sockets let a container forge its neighbours' addresses (Nomad, CVE-2021-32575).
     return {"CapDrop": ["NET_RAW"], "SecurityOpt": ["no-new-privileges"]}
@@ -113,15 +116,16 @@ def _mount(mount: Mount) -> dict[str, Any]:
     return {"Type": "volume", **common}
 
 
-def _memory(spec: LaunchSpec) -> dict[str, int]:
-    if not spec.resources.memory_mib:
+def _memory(container: Container) -> dict[str, int]:
+    linux = container.linux_parameters
+    if not container.resources.memory_mib:
         return {}
-    memory = max(spec.resources.memory_mib, MEMORY_MIB_MIN) * _MIB
+    memory = max(container.resources.memory_mib, MEMORY_MIB_MIN) * _MIB
     # The engine's MemorySwap is memory and swap together: equal means no swap.
-    limits = {"Memory": memory, "MemorySwap": memory + (spec.max_swap_mib or 0) * _MIB}
+    limits = {"Memory": memory, "MemorySwap": memory + (linux.max_swap_mib or 0) * _MIB}
     # AWS ignores swappiness without maxSwap.
-    if spec.swappiness is not None and spec.max_swap_mib is not None:
-        limits["MemorySwappiness"] = spec.swappiness
+    if linux.swappiness is not None and linux.max_swap_mib is not None:
+        limits["MemorySwappiness"] = linux.swappiness
     return limits
 
 

@@ -104,6 +104,7 @@ class FakeRuntime:
 def _duration_s(spec: LaunchSpec) -> float:
     if "BATCHYARD_FAKE_DURATION_S" in spec.environment:
         return float(spec.environment["BATCHYARD_FAKE_DURATION_S"])
-    if len(spec.command) == 2 and spec.command[0] == "sleep":
-        return float(spec.command[1])
+    command = spec.container.command
+    if len(command) == 2 and command[0] == "sleep":
+        return float(command[1])
     return 0.0

@@ -45,7 +45,7 @@ def resolve(spec: LaunchSpec, allowed: Allowed) -> LaunchSpec:
     Raises:
         NotAllowedError: the operator does not allow something, or a path does not exist.
     """
-    if spec.privileged and not allowed.privileged:
+    if spec.container.privileged and not allowed.privileged:
         raise NotAllowedError("this host allows no privileged containers")
     return replace(
         spec,

@@ -356,7 +356,7 @@ def _live(spec: LaunchSpec, record: Path, pid: int | None, folders: tuple[str, .
         cgroup=folders,
         log_path=spec.log_path,
         log_bytes_max=spec.log_bytes_max,
-        memory_mib=spec.resources.memory_mib,
+        memory_mib=spec.container.resources.memory_mib,
     )
 
 

@@ -79,12 +79,12 @@ class Launcher:
             self.cgroups.create(name, _limits(spec))
             script = [supervisor.SCRIPT_CGROUP, supervisor.NAME, *cgroup.join_files(folders)]
         else:
-            script = [supervisor.SCRIPT_RLIMIT, supervisor.NAME, _backstop(spec.resources.memory_mib)]
+            script = [supervisor.SCRIPT_RLIMIT, supervisor.NAME, _backstop(spec.container.resources.memory_mib)]
         return _start_process(["/bin/sh", "-c", *script, *command], environment, folder, stdin, spec.log_path)
 
     def _working_directory(self, spec: LaunchSpec, name: str) -> Path:
-        if spec.working_directory:
-            return Path(spec.working_directory)
+        if spec.container.working_directory:
+            return Path(spec.container.working_directory)
         folder = self.scratch / name
         folder.mkdir(exist_ok=True)
         return folder
@@ -123,14 +123,15 @@ def remove_empty(folder: Path) -> None:
 
 
 def _refuse_what_needs_a_container(spec: LaunchSpec) -> None:
-    if spec.user and spec.user not in _own_names():
-        raise CannotLaunchError(f"the process runtime runs as the agent's own user, not as {spec.user!r}")
-    if spec.readonly_root or spec.tmpfs:
+    container = spec.container
+    if container.user and container.user not in _own_names():
+        raise CannotLaunchError(f"the process runtime runs as the agent's own user, not as {container.user!r}")
+    if container.readonly_root_filesystem or container.linux_parameters.tmpfs:
         raise CannotLaunchError("a read-only root and tmpfs need a container: give the job an image")
     if spec.mounts or spec.devices:
         # It sees the host's own paths; at another path, or read-only, it cannot have them.
         raise CannotLaunchError("mount points and devices need a container: give the job an image")
-    if spec.privileged:
+    if container.privileged:
         raise CannotLaunchError("a process has the rights of the agent's user; only a container can be privileged")
 
 
@@ -143,11 +144,12 @@ def _own_names() -> set[str]:
 
 
 def _limits(spec: LaunchSpec) -> cgroup.Limits:
+    amounts, linux = spec.container.resources, spec.container.linux_parameters
     return cgroup.Limits(
-        cpu_millis=spec.resources.cpu_millis,
-        memory_mib=spec.resources.memory_mib,
-        swap_mib=spec.max_swap_mib or 0,
-        swappiness=spec.swappiness,
+        cpu_millis=amounts.cpu_millis,
+        memory_mib=amounts.memory_mib,
+        swap_mib=linux.max_swap_mib or 0,
+        swappiness=linux.swappiness,
     )
 
 

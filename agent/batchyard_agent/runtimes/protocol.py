@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from batchyard.resources import Resources
+from batchyard.tasks import Container
 
 
 class StopSignal(enum.IntEnum):
@@ -23,24 +23,6 @@ class StopSignal(enum.IntEnum):
 
     TERM = 15
     KILL = 9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ulimit:
-    """One resource limit of the attempt's processes."""
-
-    name: str
-    soft_limit: int
-    hard_limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tmpfs:
-    """A memory file system inside the container."""
-
-    container_path: str
-    size_mib: int
-    mount_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,43 +62,27 @@ class LaunchSpec:
     Attributes:
         attempt_id: Never reused. Contains ``:`` and ``#``; runtimes that need a
             plainer name derive one.
-        image: Empty on the process runtime.
-        command: Argument vector; empty means the image's own.
+        container: What is to run, as the contract says it; CPU and memory are enforced,
+            memory is a hard limit. What of it is resolved for this host stands beside it
+            and counts instead: its environment, mount points, devices and secrets.
         environment: Complete, the agent's additions included, but for secrets.
         secrets: Variables that go into the environment too, and nowhere else: into no
             file, argument, log or error.
-        resources: CPU and memory are enforced; memory is a hard limit.
         gpu_uuids: Devices that the attempt may see, no others.
         log_path: File that receives stdout and stderr, appended as they come.
         log_bytes_max: Bytes kept; what comes later is dropped after a marker line.
-        working_directory: Empty: the image's own, or the attempt's scratch folder.
         labels: Of the container; processes have none.
-        init: Run an init process as PID 1 in the container.
-        shared_memory_mib: Size of /dev/shm; 0 means the engine's default.
-        max_swap_mib: None: no swap.
     """
 
     attempt_id: str
     job_id: str
-    image: str
-    command: tuple[str, ...]
+    container: Container
     environment: Mapping[str, str]
-    resources: Resources
     gpu_uuids: tuple[str, ...] = ()
     log_path: Path
     log_bytes_max: int
-    user: str = ""
-    working_directory: str = ""
-    readonly_root: bool = False
-    init: bool = True
-    shared_memory_mib: int = 0
-    max_swap_mib: int | None = None
-    swappiness: int | None = None
-    ulimits: tuple[Ulimit, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    tmpfs: tuple[Tmpfs, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    privileged: bool = False
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
 

@@ -232,19 +232,23 @@ def command_line(spec: LaunchSpec, folder: Path) -> tuple[tuple[str, ...], dict[
         CannotLaunchError: the command is missing (127) or not executable (126).
     """
     environment = {"PATH": DEFAULT_PATH, "HOME": str(folder), **spec.environment, **spec.secrets}
-    _require_command(spec.command, environment["PATH"], folder)
+    _require_command(spec.container.command, environment["PATH"], folder)
     odd = [f"{name}={value}" for name, value in environment.items() if not _survives_shell(name)]
     seen = [name for name in spec.secrets if not _survives_shell(name)]
     if seen:
         raise CannotLaunchError(f"a secret cannot be given as {seen[0]!r}: a shell keeps that variable for itself")
     prefix: tuple[str, ...] = ()
-    if spec.ulimits:
+    if spec.container.ulimits:
         prefix += _limits_prefix(spec)
     if odd:
-        if "=" in spec.command[0]:
-            raise CannotLaunchError(f'exec: "{spec.command[0]}": "=" in a command\'s name beside odd variable names')
+        if "=" in spec.container.command[0]:
+            raise CannotLaunchError(
+                f'exec: "{spec.container.command[0]}": "=" in a command\'s name beside odd variable names'
+            )
         prefix += (_tool("env"), *odd)
-    return prefix + spec.command, {name: value for name, value in environment.items() if _survives_shell(name)}
+    return prefix + spec.container.command, {
+        name: value for name, value in environment.items() if _survives_shell(name)
+    }
 
 
 def _survives_shell(name: str) -> bool:
@@ -275,12 +279,13 @@ def _absolute(search_path: str, folder: Path) -> str:
 
 
 def _limits_prefix(spec: LaunchSpec) -> tuple[str, ...]:
-    unknown = sorted({limit.name for limit in spec.ulimits} - _ULIMIT_NAMES)
+    ulimits = spec.container.ulimits
+    unknown = sorted({limit.name for limit in ulimits} - _ULIMIT_NAMES)
     if unknown:
         raise CannotLaunchError(f"unknown ulimit {unknown[0]!r}")
     return (
         _tool("prlimit"),
-        *(f"--{limit.name}={_limit(limit.soft_limit)}:{_limit(limit.hard_limit)}" for limit in spec.ulimits),
+        *(f"--{limit.name}={_limit(limit.soft_limit)}:{_limit(limit.hard_limit)}" for limit in ulimits),
     )
 
 

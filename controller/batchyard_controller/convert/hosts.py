@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batchyard.ids import AttemptId
+from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
 from batchyard.v1 import (
     agent_pb2,
@@ -18,7 +19,10 @@ from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.settings_rules import check_host_facts
 
-from .values import pairs, resources, resources_message
+_GPUS = ListOf(
+    Rows(GpuFacts, host_pb2.Gpu, message_only=("memory_used_mib", "utilization_percent", "allocated_millis"))
+)
+_FACTS = Rows(HostFacts, host_pb2.HostFacts, Row("capacity", always=True), Row("gpus", kind=_GPUS))
 
 
 def host_facts(message: host_pb2.HostFacts) -> HostFacts:
@@ -28,46 +32,14 @@ def host_facts(message: host_pb2.HostFacts) -> HostFacts:
     Raises:
         InvalidArgumentError: they say more than is kept of a host, or nonsense.
     """
-    facts = HostFacts(
-        name=message.name,
-        boot_id=message.boot_id,
-        agent_version=message.agent_version,
-        capacity=resources(message.capacity),
-        gpus=tuple(GpuFacts(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in message.gpus),
-        runtimes=tuple(message.runtimes),
-        host_type=message.host_type or "workstation",
-        purchase_option=message.purchase_option or "on-demand",
-        zone=message.zone,
-        labels=pairs(message.labels),
-        operating_system=message.operating_system,
-        cpu_model=message.cpu_model,
-        allows_privileged=message.allows_privileged,
-        volume_paths=tuple(message.volume_paths),
-        device_paths=tuple(message.device_paths),
-    )
+    facts = _FACTS.read(message)
     refuse(check_host_facts(facts))
     return facts
 
 
 def host_facts_message(value: HostFacts) -> host_pb2.HostFacts:
     """Turn what a host is into a message."""
-    return host_pb2.HostFacts(
-        name=value.name,
-        boot_id=value.boot_id,
-        agent_version=value.agent_version,
-        capacity=resources_message(value.capacity),
-        gpus=[host_pb2.Gpu(uuid=g.uuid, model=g.model, memory_mib=g.memory_mib, fault=g.fault) for g in value.gpus],
-        runtimes=value.runtimes,
-        host_type=value.host_type,
-        purchase_option=value.purchase_option,
-        zone=value.zone,
-        labels=dict(value.labels),
-        operating_system=value.operating_system,
-        cpu_model=value.cpu_model,
-        allows_privileged=value.allows_privileged,
-        volume_paths=value.volume_paths,
-        device_paths=value.device_paths,
-    )
+    return _FACTS.write(value)
 
 
 _PHASES = {

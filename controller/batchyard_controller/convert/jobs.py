@@ -1,81 +1,70 @@
-"""Submissions, states and dependencies."""
+"""Submissions, jobs, states and dependencies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from batchyard.errors import InvalidArgumentError, Reason, Violation
-from batchyard.resources import RESOURCE_KINDS
+from batchyard.rows import ListOf, Row, Rows, Words
 from batchyard.states import JobState
-from batchyard.v1 import (
-    job_pb2,
-)
-from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard.task_messages import TASK
+from batchyard.v1 import job_pb2 as pb
+from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.jobs import JobSpec
 
-from .containers import retry, task
-from .values import pairs
+from .definitions import RETRY
 
-_DEPENDENCY_TYPES = {
-    job_pb2.DEPENDENCY_TYPE_UNSPECIFIED: DependencyType.WHOLE,
-    job_pb2.DEPENDENCY_TYPE_N_TO_N: DependencyType.N_TO_N,
-    job_pb2.DEPENDENCY_TYPE_SEQUENTIAL: DependencyType.SEQUENTIAL,
-    job_pb2.DEPENDENCY_TYPE_AFTER_ANY: DependencyType.AFTER_ANY,
-    job_pb2.DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.AFTER_FAILURE,
-}
-_STATE_NUMBERS = {state: job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in JobState}
-_STATES: dict[int, JobState] = {number: state for state, number in _STATE_NUMBERS.items()}
+_STATES = Words(JobState, pb.JobState.DESCRIPTOR, "is no job state")
+_DEPENDENCIES = ListOf(
+    Rows(
+        Dependency,
+        pb.Dependency,
+        Row("type", kind=Words(DependencyType, pb.DependencyType.DESCRIPTOR, "is no dependency type")),
+    )
+)
+_SPELT = (Row("definition", "job_definition"), Row("retry", "retry_strategy", RETRY))
+_SUBMISSION = Rows(
+    Submission,
+    pb.SubmitJobRequest,
+    *_SPELT,
+    Row("task", "container", TASK),
+    Row("depends_on", kind=_DEPENDENCIES),
+)
+_SPEC = Rows(
+    JobSpec,
+    pb.Job,
+    *_SPELT,
+    record_only=("task", "definition_tags"),
+    message_only=(
+        *("id", "name", "created_at_ms", "container", "depends_on", "array", "attempts"),
+        *("state", "status_reason", "waiting_reason", "started_at_ms", "stopped_at_ms", "exit_code"),
+        *("is_cancelled", "is_terminated"),
+    ),
+)
 
 
-def job_state_number(state: JobState) -> job_pb2.JobState.ValueType:
+def job_state_number(state: JobState) -> pb.JobState.ValueType:
     """Turn a state into its number on the wire."""
-    return _STATE_NUMBERS[state]
+    number: pb.JobState.ValueType = _STATES.write(state)
+    return number
 
 
 def job_states(numbers: Iterable[int]) -> frozenset[JobState]:
     """Turn state numbers into states."""
-    wanted = list(numbers)
-    for number in wanted:
-        if number not in _STATES:
-            text = f"{number} is no job state"
-            raise InvalidArgumentError.from_violations([Violation("states", text, Reason.UNKNOWN_VALUE)])
-    return frozenset(_STATES[number] for number in wanted)
+    return frozenset(_STATES.read(number, "states") for number in numbers)
 
 
-def submission(message: job_pb2.SubmitJobRequest) -> Submission:
+def submission(message: pb.SubmitJobRequest) -> Submission:
     """Turn a request into a submission."""
-    overrides = message.overrides
-    amounts = {k: getattr(overrides, k) for k in RESOURCE_KINDS if overrides.HasField(k)}  # type: ignore[arg-type]  # the stub lists literals
-    dependencies = []
-    for i, dependency in enumerate(message.depends_on):
-        if dependency.type not in _DEPENDENCY_TYPES:
-            text = f"{dependency.type} is no dependency type"
-            raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}].type", text, Reason.UNKNOWN_VALUE)])
-        type_ = _DEPENDENCY_TYPES[dependency.type]
-        dependencies.append(Dependency(job_id=dependency.job_id, type=type_))
-    return Submission(
-        name=message.name,
-        queue=message.queue,
-        definition=message.job_definition,
-        task=task(message.container) if message.HasField("container") else None,
-        overrides=Overrides(command=tuple(overrides.command), environment=pairs(overrides.environment), **amounts),
-        parameters=pairs(message.parameters),
-        array_size=message.array_size,
-        array_concurrency=message.array_concurrency,
-        depends_on=tuple(dependencies),
-        retry=retry(message.retry_strategy) if message.HasField("retry_strategy") else None,
-        timeout_s=message.timeout_s,
-        share_identifier=message.share_identifier,
-        scheduling_priority=message.scheduling_priority if message.HasField("scheduling_priority") else None,
-        propagate_tags=message.propagate_tags if message.HasField("propagate_tags") else None,
-        tags=pairs(message.tags),
-        annotations=pairs(message.annotations),
-        request_id=message.request_id,
-    )
+    return _SUBMISSION.read(message)
 
 
-def dependency_messages(values: Iterable[Dependency]) -> list[job_pb2.Dependency]:
+def spec_message(value: JobSpec, **others: Any) -> pb.Job:
+    """Turn what jobs of one kind share into a message, which has *others* of the one job."""
+    return _SPEC.write(value, **others)
+
+
+def dependency_messages(values: Iterable[Dependency]) -> list[pb.Dependency]:
     """Turn dependencies into messages."""
-    numbers: dict[DependencyType, Any] = {type_: number for number, type_ in _DEPENDENCY_TYPES.items()}
-    return [job_pb2.Dependency(job_id=d.job_id, type=numbers[d.type]) for d in values]
+    return _DEPENDENCIES.write(values)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId
+from batchyard.pairs import Pairs
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
-from batchyard_controller.core.model.values import Pairs
 from batchyard_controller.core.placement.plan import Plan
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from batchyard.errors import Reason, Violation
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard.v1 import job_definition_pb2_grpc as rpc
-from batchyard_controller.convert.containers import definition, definition_message, definition_status
+from batchyard_controller.convert.definitions import definition, definition_message, definition_status
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, quote
@@ -36,6 +36,9 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     """Return everything that is wrong with a registration."""
     out: Violations = []
     check_name(out, "name", definition.name)
+    if definition.type is not DefinitionType.CONTAINER:
+        text = f"{definition.type.name} is not supported yet, only CONTAINER is"
+        out.append(Violation("type", text, Reason.NOT_SUPPORTED))
     if size_bytes > limits.DEFINITION_BYTES_MAX:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text, Reason.TOO_LONG))

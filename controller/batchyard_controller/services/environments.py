@@ -6,15 +6,10 @@ from typing import Any
 
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard.v1 import compute_environment_pb2_grpc as rpc
-from batchyard_controller.convert.settings import (
-    compute_resources,
-    environment_message,
-    environment_type,
-    resource_state,
-)
-from batchyard_controller.convert.values import check_describe, pairs
+from batchyard_controller.convert.settings import environment, environment_changes, environment_message
+from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import belongs
 from batchyard_controller.core.requests import settings
@@ -31,10 +26,10 @@ from .paging import decode_token, encode_token, page_size
 LISTED = "environments"
 
 
-def view(world: World, environment: ComputeEnvironment) -> pb.ComputeEnvironment:
+def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
-    hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, environment)]
-    return environment_message(environment, words.ENVIRONMENT_HEALTHY, hosts)
+    hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, record)]
+    return environment_message(record, words.ENVIRONMENT_HEALTHY, hosts)
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
@@ -46,16 +41,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     async def CreateComputeEnvironment(
         self, request: pb.CreateComputeEnvironmentRequest, context: Any
     ) -> pb.CreateComputeEnvironmentResponse:
-        record = ComputeEnvironment(
-            name=request.name,
-            type=environment_type(request.type),
-            state=resource_state(request.state, ResourceState.ENABLED),
-            compute_resources=compute_resources(request.compute_resources),
-            unmanaged_vcpus=request.unmanaged_vcpus,
-            service_role=request.service_role,
-            tags=pairs(request.tags),
-            annotations=pairs(request.annotations),
-        )
+        record = environment(request)
         out: Violations = []
         check_name(out, "name", record.name)
         check_compute_resources(out, record.compute_resources)
@@ -100,24 +86,25 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
     async def UpdateComputeEnvironment(
         self, request: pb.UpdateComputeEnvironmentRequest, context: Any
     ) -> pb.UpdateComputeEnvironmentResponse:
-        selection = compute_resources(request.compute_resources) if request.HasField("compute_resources") else None
-        state = resource_state(request.state, None) if request.state else None
+        changes = environment_changes(request)
         out: Violations = []
-        if selection is not None:
-            check_compute_resources(out, selection)
+        if "compute_resources" in changes:
+            check_compute_resources(out, changes["compute_resources"])
         check_range(out, "unmanaged_vcpus", request.unmanaged_vcpus, 0, limits.MAX_VCPUS_MAX)
         check_text(out, "service_role", request.service_role, limits.ROLE_LENGTH_MAX)
         refuse(out)
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            unmanaged = request.unmanaged_vcpus if request.HasField("unmanaged_vcpus") else None
-            role = request.service_role if request.HasField("service_role") else None
-            return (
-                settings.update_environment(
-                    world, request.name, state, selection, unmanaged, role, pairs(request.annotations)
-                ),
-                None,
+            event = settings.update_environment(
+                world,
+                request.name,
+                state=changes.get("state"),
+                compute_resources=changes.get("compute_resources"),
+                unmanaged_vcpus=changes.get("unmanaged_vcpus"),
+                service_role=changes.get("service_role"),
+                annotations=changes.get("annotations", ()),
             )
+            return event, None
 
         await self._leadership.driver.request(decide)
         return pb.UpdateComputeEnvironmentResponse(compute_environment=await self._view(request.name))

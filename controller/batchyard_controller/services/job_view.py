@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from batchyard.ids import attempt_id
 from batchyard.states import JobState
+from batchyard.task_messages import task_message
 from batchyard.v1 import job_pb2
-from batchyard_controller.convert.containers import retry_message, task_message
 from batchyard_controller.convert.hosts import end_cause_number
-from batchyard_controller.convert.jobs import dependency_messages, job_state_number
+from batchyard_controller.convert.jobs import dependency_messages, job_state_number, spec_message
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.jobs.variables import log_stream_name
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -24,12 +24,11 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
     attempts = [_ended_message(world, unit, ended) for ended in unit.attempts]
     if live is not None:
         attempts.append(_live_message(world, unit, live))
-    job, spec = unit.job, unit.job.spec
-    return job_pb2.Job(
+    job = unit.job
+    return spec_message(
+        job.spec,
         id=summary.id,
         name=job.name,
-        queue=spec.queue,
-        job_definition=spec.definition,
         state=summary.state,
         status_reason=summary.status_reason,
         created_at_ms=job.created_at_ms,
@@ -37,20 +36,12 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         stopped_at_ms=summary.stopped_at_ms,
         attempts=attempts,
         container=task_message(unit.task),
-        parameters=dict(spec.parameters),
         array=summary.array if summary.HasField("array") else None,
         depends_on=dependency_messages(job.depends_on),
-        retry_strategy=retry_message(spec.retry),
-        timeout_s=spec.timeout_s,
-        share_identifier=spec.share_identifier,
-        scheduling_priority=spec.scheduling_priority,
-        propagate_tags=spec.propagate_tags,
-        tags=dict(spec.tags),
         is_cancelled=summary.is_cancelled,
         is_terminated=summary.is_terminated,
         exit_code=summary.exit_code if summary.HasField("exit_code") else None,
         waiting_reason=waiting.waiting_reason(world, unit),
-        annotations=dict(spec.annotations),
     )
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from batchyard.v1 import job_queue_pb2 as pb
 from batchyard.v1 import job_queue_pb2_grpc as rpc
-from batchyard_controller.convert.settings import environment_order, queue_message, resource_state, state_time_limits
-from batchyard_controller.convert.values import check_describe, pairs
-from batchyard_controller.core.model.settings import JobQueue, ResourceState
+from batchyard_controller.convert.settings import queue, queue_changes, queue_message
+from batchyard_controller.convert.values import check_describe
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import refuse
@@ -22,9 +22,9 @@ from .paging import decode_token, encode_token, page_size
 LISTED = "queues"
 
 
-def view(world: World, queue: JobQueue) -> pb.JobQueue:
+def view(world: World, record: JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
-    return queue_message(queue, words.QUEUE_HEALTHY, world.counts.get(queue.name, {}))
+    return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}))
 
 
 class JobQueues(rpc.JobQueueServiceServicer):
@@ -34,16 +34,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
         self._leadership = leadership
 
     async def CreateJobQueue(self, request: pb.CreateJobQueueRequest, context: Any) -> pb.CreateJobQueueResponse:
-        record = JobQueue(
-            name=request.name,
-            state=resource_state(request.state, ResourceState.ENABLED),
-            priority=request.priority,
-            environment_order=environment_order(request.compute_environment_order),
-            scheduling_policy=request.scheduling_policy,
-            state_time_limits=state_time_limits(request.job_state_time_limit_actions),
-            tags=pairs(request.tags),
-            annotations=pairs(request.annotations),
-        )
+        record = queue(request)
         refuse(check_queue(record))
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
@@ -76,21 +67,18 @@ class JobQueues(rpc.JobQueueServiceServicer):
         return await self._leadership.driver.read(look)
 
     async def UpdateJobQueue(self, request: pb.UpdateJobQueueRequest, context: Any) -> pb.UpdateJobQueueResponse:
-        state = resource_state(request.state, None) if request.state else None
-        order = environment_order(request.compute_environment_order)
-        replaces = request.HasField("job_state_time_limit_actions")
-        time_limits = state_time_limits(request.job_state_time_limit_actions.actions) if replaces else None
+        changes = queue_changes(request)
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
             event = settings.update_queue(
                 world,
                 request.name,
-                state=state,
-                priority=request.priority if request.HasField("priority") else None,
-                order=order,
-                scheduling_policy=request.scheduling_policy if request.HasField("scheduling_policy") else None,
-                time_limits=time_limits,
-                annotations=pairs(request.annotations),
+                state=changes.get("state"),
+                priority=changes.get("priority"),
+                order=changes.get("environment_order", ()),
+                scheduling_policy=changes.get("scheduling_policy"),
+                time_limits=changes.get("state_time_limits"),
+                annotations=changes.get("annotations", ()),
             )
             return event, None
 

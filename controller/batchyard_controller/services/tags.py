@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from batchyard.errors import Reason, Violation
+from batchyard.pairs import pairs
+from batchyard.rows import Words
 from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
-from batchyard_controller.convert.values import enum_value, pairs
 from batchyard_controller.core.model.values import Instant, ResourceKind
 from batchyard_controller.core.requests import tagging
 from batchyard_controller.core.requests.checks import Violations
@@ -15,6 +16,8 @@ from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_resource_name, check_tag_keys, check_tags
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
+
+_KINDS = Words(ResourceKind, pb.ResourceKind.DESCRIPTOR)
 
 
 class Tags(rpc.TagServiceServicer):
@@ -64,7 +67,7 @@ def _resource(
     request: pb.TagResourceRequest | pb.UntagResourceRequest | pb.ListTagsRequest,
 ) -> tuple[ResourceKind, Violations]:
     """Return the kind that a request is about, and what is wrong with the name."""
-    kind = enum_value(pb.ResourceKind, "RESOURCE_KIND_", ResourceKind, request.kind, None, "kind")
+    kind = _KINDS.read(request.kind, "kind")
     out: Violations = []
     check_resource_name(out, kind, request.name)
     return kind, out

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchyard.ids import AttemptId
-from batchyard.resources import Resources
+from batchyard.tasks import Container
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Meta, Phase, Table
 from batchyard_agent.core.events import (
     EndAcknowledged,
@@ -29,10 +29,8 @@ def spec(attempt_id: AttemptId = A, *, runtime: str = "process", timeout_s: int 
     launch = LaunchSpec(
         attempt_id=attempt_id,
         job_id=attempt_id.partition("#")[0],
-        image="",
-        command=("true",),
+        container=Container(command=("true",)),
         environment={},
-        resources=Resources(),
         log_path=Path("log"),
         log_bytes_max=1000,
     )

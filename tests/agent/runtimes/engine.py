@@ -27,6 +27,8 @@ from batchyard.resources import Resources
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
 from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, Started
 
+from .specs import launch_spec
+
 IMAGE = "busybox:latest"
 APPLETS = ("cat", "echo", "env", "false", "head", "id", "kill", "printf", "seq", "sh", "sleep", "tail", "true", "yes")
 DEADLINE_S = 40
@@ -159,7 +161,7 @@ def container_spec(folder: Path, attempt_id: str, *command: str, **others: Any) 
         "log_path": folder / f"{attempt_id}.log",
         "log_bytes_max": 1 << 20,
     }
-    return LaunchSpec(**fields | others)
+    return launch_spec(**fields | others)
 
 
 class Wire:

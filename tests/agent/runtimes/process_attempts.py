@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from batchyard.resources import Resources
+from batchyard.tasks import Container
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, Observation, Started, StartFailed, Ulimit, Vanished
+from batchyard_agent.runtimes.protocol import (
+    Device,
+    Exited,
+    LaunchSpec,
+    Mount,
+    Observation,
+    Started,
+    StartFailed,
+    Vanished,
+)
 
 DEADLINE_S = 20.0
 
@@ -36,26 +46,21 @@ def attempt(
     memory_mib: int = 256,
     cpu_millis: int = 1000,
     log_bytes_max: int = 1 << 20,
-    user: str = "",
-    working_directory: str = "",
-    readonly_root: bool = False,
-    ulimits: tuple[Ulimit, ...] = (),
+    mounts: tuple[Mount, ...] = (),
+    devices: tuple[Device, ...] = (),
     **others: Any,
 ) -> LaunchSpec:
+    """Build a spec; *others* are its container's."""
+    resources = Resources(cpu_millis=cpu_millis, memory_mib=memory_mib)
     return LaunchSpec(
         attempt_id=f"{job_id(folder)}:5#{number}",
         job_id=f"{job_id(folder)}:5",
-        image="",
-        command=command,
+        container=Container(command=command, resources=resources, **others),
         environment=environment or {},
-        resources=Resources(cpu_millis=cpu_millis, memory_mib=memory_mib),
         log_path=folder / "logs" / f"{number}.log",
         log_bytes_max=log_bytes_max,
-        user=user,
-        working_directory=working_directory,
-        readonly_root=readonly_root,
-        ulimits=ulimits,
-        **others,
+        mounts=mounts,
+        devices=devices,
     )
 
 

@@ -18,6 +18,7 @@ import pytest
 from tests.processes import running
 
 from batchyard.resources import Resources
+from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.docker_attempt import STOPPED_EARLY_REASON, VANISHED_REASON
 from batchyard_agent.runtimes.docker_engine import Engine
@@ -34,8 +35,6 @@ from batchyard_agent.runtimes.protocol import (
     RuntimeUnavailableError,
     StartFailed,
     StopSignal,
-    Tmpfs,
-    Ulimit,
     Vanished,
 )
 
@@ -137,8 +136,8 @@ async def test_missing_command_has_a_reason_with_and_without_init(
 ) -> None:
     """With an init process the engine has started the container before the command is found missing."""
     await runtime.launch(spec(named("init"), "nosuch"))
-    await runtime.launch(spec(named("bare"), "nosuch", init=False))
-    await runtime.launch(spec(named("folder"), "/tmp", init=False))
+    await runtime.launch(spec(named("bare"), "nosuch", init_process_enabled=False))
+    await runtime.launch(spec(named("folder"), "/tmp", init_process_enabled=False))
     with_init, without, folder = [await seen.end_of(name) for name in (named("init"), named("bare"), named("folder"))]
     assert isinstance(with_init, StartFailed)
     assert with_init.exit_code == 127
@@ -173,8 +172,8 @@ async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, s
         *("sh", "-c", script),
         user="1000:1000",
         working_directory="/tmp",
-        readonly_root=True,
-        shared_memory_mib=3,
+        readonly_root_filesystem=True,
+        shared_memory_size_mib=3,
         ulimits=(Ulimit(name="nofile", soft_limit=100, hard_limit=200),),
         tmpfs=(Tmpfs(container_path="/scratch", size_mib=1, mount_options=("mode=1777",)),),
     )
@@ -345,7 +344,7 @@ async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime,
 @pytest.mark.parametrize("init", [True, False])
 async def test_memory_limit_ends_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec, init: bool) -> None:
     resources = Resources(cpu_millis=1000, memory_mib=16)
-    await runtime.launch(spec(A, "tail", "/dev/zero", init=init, resources=resources))
+    await runtime.launch(spec(A, "tail", "/dev/zero", init_process_enabled=init, resources=resources))
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert (end.exit_code, end.out_of_memory) == (137, True)

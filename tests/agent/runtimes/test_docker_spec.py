@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchyard.resources import Resources
+from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes import docker_facts as facts
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
-from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount, Tmpfs, Ulimit
+from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
+
+from .specs import launch_spec
 
 MIB = 1 << 20
 
@@ -30,7 +33,7 @@ def spec(**others: Any) -> LaunchSpec:
         "log_path": Path("log"),
         "log_bytes_max": 1000,
     }
-    return LaunchSpec(**fields | others)
+    return launch_spec(**fields | others)
 
 
 def body(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
@@ -78,9 +81,9 @@ def test_every_option_reaches_the_engine() -> None:
     full = body(
         user="1000:1000",
         working_directory="/data",
-        readonly_root=True,
-        init=False,
-        shared_memory_mib=128,
+        readonly_root_filesystem=True,
+        init_process_enabled=False,
+        shared_memory_size_mib=128,
         max_swap_mib=64,
         swappiness=10,
         ulimits=(Ulimit(name="nofile", soft_limit=10, hard_limit=20),),

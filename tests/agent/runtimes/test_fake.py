@@ -21,9 +21,11 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 
+from .specs import launch_spec
+
 
 def attempt(attempt_id: str, *command: str, environment: Mapping[str, str] | None = None) -> LaunchSpec:
-    return LaunchSpec(
+    return launch_spec(
         attempt_id=attempt_id,
         job_id="job",
         image="",

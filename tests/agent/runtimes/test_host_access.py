@@ -11,6 +11,8 @@ from batchyard.resources import Resources
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
+from .specs import launch_spec
+
 
 def spec(**others: Any) -> LaunchSpec:
     fields: dict[str, Any] = {
@@ -23,7 +25,7 @@ def spec(**others: Any) -> LaunchSpec:
         "log_path": Path("log"),
         "log_bytes_max": 1,
     }
-    return LaunchSpec(**fields | others)
+    return launch_spec(**fields | others)
 
 
 def mounting(path: Path | str) -> LaunchSpec:
@@ -51,7 +53,7 @@ def test_nothing_is_allowed_unless_said(open_: Path) -> None:
     for asked in (mounting(open_), using("/dev/null"), spec(privileged=True)):
         with pytest.raises(NotAllowedError):
             resolve(asked, Allowed())
-    assert resolve(spec(privileged=True), Allowed(privileged=True)).privileged
+    assert resolve(spec(privileged=True), Allowed(privileged=True)).container.privileged
     scratch = spec(mounts=(Mount(container_path="/work"),))
     assert resolve(scratch, Allowed()) == scratch
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from batchyard.tasks import Ulimit
 from batchyard_agent.runtimes import cgroup, supervisor
 from batchyard_agent.runtimes.process import OUT_OF_MEMORY, ProcessRuntime
-from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Ulimit, Vanished
+from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
 
 from .process_attempts import (
     Host,
@@ -183,7 +184,7 @@ async def test_what_needs_a_container_or_another_user_is_refused(host: Host, tmp
     for number, spec in enumerate(
         [
             attempt(tmp_path, "true", user="nobody-at-all", number=1),
-            attempt(tmp_path, "true", readonly_root=True, number=2),
+            attempt(tmp_path, "true", readonly_root_filesystem=True, number=2),
             attempt(tmp_path, "true", working_directory="/no/such/folder", number=3),
             attempt(tmp_path, "true", ulimits=(Ulimit(name="colour", soft_limit=1, hard_limit=1),), number=4),
             attempt(tmp_path, "true", mounts=(Mount(container_path="/x", host_path="/tmp"),), number=6),

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass, replace
 
 from batchyard.errors import Reason, Violation
+from batchyard.pairs import Pairs
 from batchyard.resources import RESOURCE_KINDS
+from batchyard.tasks import NO_TASK, Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import JobDefinition, JobSpec, RetryStrategy
-from batchyard_controller.core.model.tasks import NO_TASK, Task
-from batchyard_controller.core.model.values import Pairs
 
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchyard.ids import AttemptId, HostId
-from batchyard.resources import Resources
+from batchyard.pairs import Pairs
+from batchyard.resources import NOTHING, Resources
 
 from .attempts import Attempt
-from .values import NOTHING, Pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

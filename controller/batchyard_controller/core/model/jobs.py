@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batchyard.ids import JobId
+from batchyard.pairs import Pairs
 from batchyard.states import JobState
+from batchyard.tasks import NO_TASK, Task
 
 from .attempts import EndedAttempt
 from .children import NO_CHILDREN, Children
 from .dependencies import Dependency
 from .endings import Ending
-from .tasks import NO_TASK, Task
-from .values import Pairs
 
 
 class DefinitionType(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .values import Pairs
+from batchyard.pairs import Pairs
 
 
 class EnvironmentType(StrEnum):

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from batchyard.ids import JobId, unit_id
 from batchyard.states import JobState
+from batchyard.tasks import Task
 
 from .attempts import EndedAttempt
 from .children import CHUNK
 from .endings import Ending
 from .jobs import Job, JobKind
-from .tasks import Task
 
 
 @dataclass(slots=True, eq=False)

@@ -5,13 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from batchyard.resources import Resources
-
-NOTHING = Resources()
-
-Pairs = tuple[tuple[str, str], ...]
-"""A map with text keys and values, sorted by key."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instant:

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from batchyard.tasks import Task
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment
-from batchyard_controller.core.model.tasks import Task
 
 _PATHS_SHOWN = 10
 _PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}

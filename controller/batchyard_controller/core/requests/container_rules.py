@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from batchyard.errors import Reason, Violation
+from batchyard.tasks import Container, LinuxParameters, Tmpfs, Ulimit, Volume
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.containers import Container, LinuxParameters, Tmpfs, Ulimit, Volume
 
 from .checks import Violations, check_range, check_text, quote
 

@@ -11,16 +11,15 @@ import re
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.ids import BY_REQUEST, is_uuid
+from batchyard.pairs import Pairs
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, PROCESS, runtime_of
+from batchyard.tasks import Container, Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
-from batchyard_controller.core.model.containers import Container
 from batchyard_controller.core.model.dependencies import DependencyType
 from batchyard_controller.core.model.jobs import RetryStrategy
-from batchyard_controller.core.model.tasks import Task
-from batchyard_controller.core.model.values import Pairs
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes

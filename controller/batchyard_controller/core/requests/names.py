@@ -9,8 +9,9 @@ from typing import assert_never
 
 from batchyard.errors import Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name
+from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.values import Pairs, ResourceKind
+from batchyard_controller.core.model.values import ResourceKind
 
 from .checks import Violations, check_range, check_text, quote
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.errors import NotFoundError, Reason, ResourceExhaustedError, Violation
+from batchyard.tasks import Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
-from batchyard_controller.core.model.tasks import Task
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 

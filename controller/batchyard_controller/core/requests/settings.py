@@ -16,6 +16,7 @@ from batchyard.errors import (
     ResourceExhaustedError,
 )
 from batchyard.ids import HostId
+from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     DefinitionChanged,
@@ -36,7 +37,7 @@ from batchyard_controller.core.model.settings import (
     ResourceState,
     StateTimeLimit,
 )
-from batchyard_controller.core.model.values import Instant, Pairs
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
 from .checks import Violations, quote

@@ -13,12 +13,13 @@ from typing import assert_never
 
 from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, Violation
 from batchyard.ids import JobId, split_job_id
+from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import DefinitionChanged, EnvironmentChanged, JobTagged, QueueChanged
 from batchyard_controller.core.jobs.resolution import merge
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
-from batchyard_controller.core.model.values import Pairs, ResourceKind
+from batchyard_controller.core.model.values import ResourceKind
 from batchyard_controller.core.world.world import World
 
 from .checks import quote

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from batchyard.ids import HostId, JobId
+from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -23,7 +24,6 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.model.values import Pairs
 
 from .world import World
 

@@ -1,12 +1,17 @@
-"""Containers: what runs in an attempt, and what it asks of its surroundings."""
+"""
+Tasks: what one attempt runs, in the words of controller and agent alike.
+
+Records alone: what they may say is the controller's to check, how they are started is
+the agent's. `task_messages` turns them into messages of the contract and back.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchyard.resources import Resources
-
-from .values import NOTHING, Pairs
+from batchyard.pairs import Pairs
+from batchyard.resources import NOTHING, Resources
+from batchyard.runtimes import runtime_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +105,36 @@ class Container:
     secrets: tuple[Secret, ...] = ()
     job_role_arn: str = ""
     execution_role_arn: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """
+    One or several containers that start and end together on one host.
+
+    Attributes:
+        containers: What runs; the first is the one that overrides are about.
+        volumes: Folders of the host, or empty ones, that any of the containers may mount.
+    """
+
+    containers: tuple[Container, ...] = (Container(),)
+    volumes: tuple[Volume, ...] = ()
+
+    @property
+    def main(self) -> Container:
+        """The container whose end is the attempt's."""
+        return self.containers[0]
+
+    @property
+    def resources(self) -> Resources:
+        """What an attempt holds of its host: all that its containers ask for."""
+        first = self.containers[0].resources
+        return sum((other.resources for other in self.containers[1:]), first)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that the host has to offer."""
+        return runtime_of(self.main.image)
+
+
+NO_TASK = Task()

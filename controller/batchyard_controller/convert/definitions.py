@@ -1,0 +1,45 @@
+"""Retry strategies and job definitions."""
+
+from __future__ import annotations
+
+from batchyard.rows import Custom, Row, Rows, Words
+from batchyard.task_messages import TASK
+from batchyard.v1 import job_definition_pb2 as pb
+from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition, RetryStrategy
+
+_RETRY = Rows(RetryStrategy, pb.RetryStrategy, Row("rules", "evaluate_on_exit"))
+
+
+def retry(message: pb.RetryStrategy) -> RetryStrategy:
+    """Turn a retry strategy into the core's; no number of attempts means one, but rules need a number."""
+    if message.evaluate_on_exit and not message.attempts:
+        return _RETRY.read(message, attempts=0)
+    return _RETRY.read(message)
+
+
+RETRY = Custom(retry, _RETRY.write)
+
+_SPELT = (Row("task", "container", TASK), Row("retry", "retry_strategy", RETRY))
+_REGISTRATION = Rows(
+    JobDefinition,
+    pb.RegisterJobDefinitionRequest,
+    *_SPELT,
+    record_only=("revision", "status", "created_at_ms"),
+)
+_DEFINITION = Rows(JobDefinition, pb.JobDefinition, *_SPELT)
+_STATUS = Words(DefinitionStatus, pb.JobDefinitionStatus.DESCRIPTOR)
+
+
+def definition(message: pb.RegisterJobDefinitionRequest, now_ms: int) -> JobDefinition:
+    """Turn a registration into a definition whose revision is not chosen yet."""
+    return _REGISTRATION.read(message, revision=0, created_at_ms=now_ms)
+
+
+def definition_message(value: JobDefinition) -> pb.JobDefinition:
+    """Turn a definition into a message."""
+    return _DEFINITION.write(value)
+
+
+def definition_status(number: int) -> DefinitionStatus | None:
+    """Turn a status into the core's; None for UNSPECIFIED."""
+    return _STATUS.read(number, "status") if number else None
