@@ -9,9 +9,11 @@ belong to the controller alone, so that there is one truth.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from batchyard import resources, wording
 from batchyard.errors import InvalidArgumentError, Reason, Violation
@@ -109,6 +111,46 @@ def message(field: str, value: object, kind: type[M]) -> M:
     return value
 
 
+def request(kind: type[M], at: str = "", /, **given: object) -> M:
+    """
+    Return a message of arguments that are called as its fields, each checked by its field's type.
+
+    Numbers of enums and lists of messages are taken as they are; they are made here or
+    in `wording`. None leaves out what the contract lets be unset.
+
+    Args:
+        kind: The contract's message.
+        at: What errors put before a field's name, such as ``container.``.
+        given: The arguments.
+
+    Raises:
+        InvalidArgumentError: an argument has the wrong type.
+    """
+    said = kind.DESCRIPTOR.fields_by_name
+    return kind(**{name: _checked(f"{at}{name}", said[name], value) for name, value in given.items()})
+
+
+def _checked(field: str, said: Any, value: object) -> object:
+    is_list = isinstance(said.default_value, list)
+    if said.message_type is not None and said.message_type.GetOptions().map_entry:
+        return text_map(field, value)
+    if value is None and said.has_presence:
+        return None
+    if said.message_type is not None:
+        return value if is_list else message(field, value, GetMessageClass(said.message_type))
+    match said.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            return texts(field, value) if is_list else text(field, value)
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return flag(field, value)
+        case FieldDescriptor.CPPTYPE_INT32:
+            return integer(field, value, bits=32)
+        case FieldDescriptor.CPPTYPE_INT64:
+            return integer(field, value)
+        case _:
+            return value
+
+
 def amount(field: str, value: float | str) -> int:
     """Return a count such as ``2``, ``0.5`` or ``"0.25"`` as thousandths."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -165,10 +207,12 @@ def container(
     Raises:
         InvalidArgumentError: an argument has the wrong type or is no amount.
     """
-    return ContainerProperties(
-        image=text("container.image", image),
-        command=texts("container.command", command),
-        environment=text_map("container.environment", environment),
+    return request(
+        ContainerProperties,
+        "container.",
+        image=image,
+        command=command,
+        environment=environment,
         secrets=[
             Secret(name=name, value_from=secret) for name, secret in text_map("container.secrets", secrets).items()
         ],
@@ -178,8 +222,8 @@ def container(
             gpu_millis=amount("container.gpus", gpus),
             disk_mib=size("container.disk", disk),
         ),
-        user=text("container.user", user),
-        working_directory=text("container.working_directory", working_directory),
+        user=user,
+        working_directory=working_directory,
     )
 
 
@@ -200,9 +244,11 @@ def overrides(
     Raises:
         InvalidArgumentError: an argument has the wrong type or is no amount.
     """
-    return ContainerOverrides(
-        command=texts("overrides.command", command),
-        environment=text_map("overrides.environment", environment),
+    return request(
+        ContainerOverrides,
+        "overrides.",
+        command=command,
+        environment=environment,
         cpu_millis=None if vcpus is None else amount("overrides.vcpus", vcpus),
         memory_mib=None if memory is None else size("overrides.memory", memory),
         gpu_millis=None if gpus is None else amount("overrides.gpus", gpus),

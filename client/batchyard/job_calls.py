@@ -86,24 +86,25 @@ class JobCalls(Caller):
             NotFoundError: no such queue or definition.
             FailedPreconditionError: the queue takes no jobs.
         """
-        request = pb.SubmitJobRequest(
-            name=arguments.text("name", name),
-            queue=arguments.text("queue", queue),
-            job_definition=arguments.text("job_definition", job_definition),
-            container=container and arguments.message("container", container, ContainerProperties),
-            overrides=overrides and arguments.message("overrides", overrides, pb.ContainerOverrides),
-            parameters=arguments.text_map("parameters", parameters),
-            array_size=arguments.integer("array_size", array_size),
+        request = arguments.request(
+            pb.SubmitJobRequest,
+            name=name,
+            queue=queue,
+            job_definition=job_definition,
+            container=container,
+            overrides=overrides,
+            parameters=parameters,
+            array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
-            array_concurrency=arguments.integer("array_concurrency", array_concurrency),
+            array_concurrency=array_concurrency,
             retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
-            timeout_s=arguments.integer("timeout_s", timeout_s),
-            share_identifier=arguments.text("share_identifier", share_identifier),
-            scheduling_priority=_optional_integer("scheduling_priority", scheduling_priority),
-            propagate_tags=None if propagate_tags is None else arguments.flag("propagate_tags", propagate_tags),
-            tags=arguments.text_map("tags", tags),
-            annotations=arguments.text_map("annotations", annotations),
-            request_id=new_request_id() if request_id is None else arguments.text("request_id", request_id),
+            timeout_s=timeout_s,
+            share_identifier=share_identifier,
+            scheduling_priority=scheduling_priority,
+            propagate_tags=propagate_tags,
+            tags=tags,
+            annotations=annotations,
+            request_id=new_request_id() if request_id is None else request_id,
         )
         return await self.calls.submit_job(request, retry=True)
 
@@ -149,16 +150,17 @@ class JobCalls(Caller):
             share_identifier: Only jobs of this share.
             page_size: Jobs a call, at most 1000.
         """
-        request = pb.ListJobsRequest(
-            queue=arguments.text("queue", queue),
-            array_job_id=arguments.text("array_job_id", array_job_id),
+        request = arguments.request(
+            pb.ListJobsRequest,
+            queue=queue,
+            array_job_id=array_job_id,
             states=[_state("states", state) for state in arguments.texts("states", states)],
-            name=arguments.text("name", name),
-            job_definition=arguments.text("job_definition", job_definition),
-            created_after_ms=arguments.integer("created_after_ms", created_after_ms),
-            created_before_ms=arguments.integer("created_before_ms", created_before_ms),
-            share_identifier=arguments.text("share_identifier", share_identifier),
-            page_size=arguments.integer("page_size", page_size, bits=32),
+            name=name,
+            job_definition=job_definition,
+            created_after_ms=created_after_ms,
+            created_before_ms=created_before_ms,
+            share_identifier=share_identifier,
+            page_size=page_size,
         )
         while True:
             page = await self.calls.list_jobs(request)
@@ -300,12 +302,8 @@ class JobCalls(Caller):
         Raises:
             NotFoundError: no such job or attempt.
         """
-        request = pb.ReadLogsRequest(
-            job_id=arguments.text("job_id", job_id),
-            attempt=arguments.integer("attempt", attempt, bits=32),
-            offset=arguments.integer("offset", offset),
-            tail_lines=_optional_integer("tail_lines", tail_lines),
-            follow=arguments.flag("follow", follow),
+        request = arguments.request(
+            pb.ReadLogsRequest, job_id=job_id, attempt=attempt, offset=offset, tail_lines=tail_lines, follow=follow
         )
 
         async with aclosing(self.calls.read_logs(request)) as responses:
@@ -334,11 +332,7 @@ class JobCalls(Caller):
             NotFoundError: no such job or attempt, or its host keeps its log no longer.
             UnavailableError: its host is not connected.
         """
-        request = pb.ReadLogsRequest(
-            job_id=arguments.text("job_id", job_id),
-            attempt=arguments.integer("attempt", attempt, bits=32),
-            offset=arguments.integer("offset", offset),
-        )
+        request = arguments.request(pb.ReadLogsRequest, job_id=job_id, attempt=attempt, offset=offset)
         limit = arguments.integer("limit_bytes", limit_bytes)
         data, end = b"", offset
         async with aclosing(self.calls.read_logs(request, resume=False)) as responses:
@@ -381,7 +375,3 @@ def new_request_id() -> str:
 
 def _state(field: str, text: str) -> pb.JobState.ValueType:
     return pb.JobState.ValueType(wording.number(pb.JobState, field, text))
-
-
-def _optional_integer(field: str, value: int | None) -> int | None:
-    return None if value is None else arguments.integer(field, value, bits=32)

@@ -47,16 +47,16 @@ class YardCalls(Caller):
         Raises:
             AlreadyExistsError: the name is taken.
         """
-        request = environment_pb.CreateComputeEnvironmentRequest(
-            name=arguments.text("name", name),
+        request = arguments.request(
+            environment_pb.CreateComputeEnvironmentRequest,
+            name=name,
             type=_environment_type("type", kind),
             state=_resource_state(state),
-            compute_resources=compute_resources
-            and arguments.message("compute_resources", compute_resources, environment_pb.ComputeResources),
-            unmanaged_vcpus=arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
-            service_role=arguments.text("service_role", service_role),
-            tags=arguments.text_map("tags", tags),
-            annotations=arguments.text_map("annotations", annotations),
+            compute_resources=compute_resources,
+            unmanaged_vcpus=unmanaged_vcpus,
+            service_role=service_role,
+            tags=tags,
+            annotations=annotations,
         )
         answer = await self.calls.create_compute_environment(request)
         return answer.compute_environment
@@ -97,14 +97,14 @@ class YardCalls(Caller):
 
         *annotations* are merged by key; an empty value removes its key.
         """
-        request = environment_pb.UpdateComputeEnvironmentRequest(
-            name=arguments.text("name", name),
+        request = arguments.request(
+            environment_pb.UpdateComputeEnvironmentRequest,
+            name=name,
             state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
-            compute_resources=compute_resources
-            and arguments.message("compute_resources", compute_resources, environment_pb.ComputeResources),
-            unmanaged_vcpus=None if unmanaged_vcpus is None else arguments.integer("unmanaged_vcpus", unmanaged_vcpus),
-            service_role=None if service_role is None else arguments.text("service_role", service_role),
-            annotations=arguments.text_map("annotations", annotations),
+            compute_resources=compute_resources,
+            unmanaged_vcpus=unmanaged_vcpus,
+            service_role=service_role,
+            annotations=annotations,
         )
         answer = await self.calls.update_compute_environment(request)
         return answer.compute_environment
@@ -144,15 +144,16 @@ class YardCalls(Caller):
         Raises:
             AlreadyExistsError: the name is taken.
         """
-        request = queue_pb.CreateJobQueueRequest(
-            name=arguments.text("name", name),
-            priority=arguments.integer("priority", priority, bits=32),
+        request = arguments.request(
+            queue_pb.CreateJobQueueRequest,
+            name=name,
+            priority=priority,
             compute_environment_order=_order(compute_environments),
             state=_resource_state(state),
-            scheduling_policy=arguments.text("scheduling_policy", scheduling_policy),
+            scheduling_policy=scheduling_policy,
             job_state_time_limit_actions=_time_limits({} if time_limits is None else time_limits),
-            tags=arguments.text_map("tags", tags),
-            annotations=arguments.text_map("annotations", annotations),
+            tags=tags,
+            annotations=annotations,
         )
         return (await self.calls.create_job_queue(request)).job_queue
 
@@ -190,18 +191,17 @@ class YardCalls(Caller):
 
         *annotations* are merged by key; an empty value removes its key.
         """
-        request = queue_pb.UpdateJobQueueRequest(
-            name=arguments.text("name", name),
+        request = arguments.request(
+            queue_pb.UpdateJobQueueRequest,
+            name=name,
             state=_resource_state(state) if state else environment_pb.RESOURCE_STATE_UNSPECIFIED,
-            priority=None if priority is None else arguments.integer("priority", priority, bits=32),
+            priority=priority,
             compute_environment_order=_order(compute_environments),
-            scheduling_policy=None
-            if scheduling_policy is None
-            else arguments.text("scheduling_policy", scheduling_policy),
+            scheduling_policy=scheduling_policy,
             job_state_time_limit_actions=None
             if time_limits is None
             else queue_pb.JobStateTimeLimitActions(actions=_time_limits(time_limits)),
-            annotations=arguments.text_map("annotations", annotations),
+            annotations=annotations,
         )
         return (await self.calls.update_job_queue(request)).job_queue
 
@@ -241,19 +241,18 @@ class YardCalls(Caller):
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
         """
-        request = definition_pb.RegisterJobDefinitionRequest(
-            name=arguments.text("name", name),
+        request = arguments.request(
+            definition_pb.RegisterJobDefinitionRequest,
+            name=name,
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
             container=arguments.message("container", container, definition_pb.ContainerProperties),
-            parameters=arguments.text_map("parameters", parameters),
+            parameters=parameters,
             retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
-            timeout_s=arguments.integer("timeout_s", timeout_s),
-            scheduling_priority=None
-            if scheduling_priority is None
-            else arguments.integer("scheduling_priority", scheduling_priority, bits=32),
-            propagate_tags=arguments.flag("propagate_tags", propagate_tags),
-            tags=arguments.text_map("tags", tags),
-            annotations=arguments.text_map("annotations", annotations),
+            timeout_s=timeout_s,
+            scheduling_priority=scheduling_priority,
+            propagate_tags=propagate_tags,
+            tags=tags,
+            annotations=annotations,
         )
         answer = await self.calls.register_job_definition(request)
         return answer.job_definition

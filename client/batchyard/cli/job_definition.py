@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import options, spans, surroundings
+from batchyard.cli import container, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line, retries_line
-from batchyard.cli.submit import DEFAULT_MEMORY, DEFAULT_VCPUS
 
 if TYPE_CHECKING:
     from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition
-    from batchyard.v1.resources_pb2 import Resources
 
 _REGISTER_HELP = """
 Register the next revision of a job definition.
@@ -39,44 +37,16 @@ def job_definition() -> None:
 @job_definition.command(help=_REGISTER_HELP, short_help="Register the next revision.")
 @click.argument("name")
 @click.option("--file", type=click.File(), help="Container as JSON; - is stdin.")
-@click.option("--image", help="Container image. Default: none, a process.")
-@options.wanted_resources
-@surroundings.surroundings
-@options.pairs("--env", "env", "Environment variable.")
-@options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V.")
-@options.pairs("--param", "parameters", "Default for a Ref::K of the command.")
-@options.pairs("--tag", "tags", "Tag.")
-@options.retries
-@click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
-@click.option("--priority", "scheduling_priority", type=int, help="Order within a fair share.")
+@container.described
+@options.template
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @options.shared
 @options.session
-def register(
-    session: options.Session,
-    /,
-    name: str,
-    attempts: int | None,
-    on_exit: tuple[str, ...],
-    infrastructure_retries: int,
-    timeout_s: int,
-    scheduling_priority: int | None,
-    **flags: Any,
-) -> None:
+def register(session: options.Session, /, name: str, file: IO[str] | None, **flags: Any) -> None:
     """Register the next revision (the text of --help is ``_REGISTER_HELP``)."""
-    wanted = _container(**flags)
+    wanted = container.fill(_read(file), flags)
     with session.client() as client:
-        made = client.register_job_definition(
-            name,
-            container=wanted,
-            parameters=options.as_map(flags["parameters"]),
-            attempts=attempts,
-            evaluate_on_exit=options.exit_rules(on_exit),
-            infrastructure_retries=infrastructure_retries,
-            timeout_s=timeout_s,
-            scheduling_priority=scheduling_priority,
-            tags=options.as_map(flags["tags"]),
-        )
+        made = client.register_job_definition(name, container=wanted, **options.template_arguments(flags))
     match session.output:
         case "json":
             out.write_json(out.to_plain(made))
@@ -86,10 +56,9 @@ def register(
             out.note(f"registered job definition {_id(made)}")
 
 
-def _container(*, file: IO[str] | None, command: tuple[str, ...], env: Any, **flags: Any) -> ContainerProperties:
+def _read(file: IO[str] | None) -> ContainerProperties:
     from google.protobuf import json_format
 
-    from batchyard import arguments
     from batchyard.v1.job_definition_pb2 import ContainerProperties
 
     wanted = ContainerProperties()
@@ -98,27 +67,7 @@ def _container(*, file: IO[str] | None, command: tuple[str, ...], env: Any, **fl
             json_format.Parse(file.read(), wanted)
         except json_format.ParseError as err:
             raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
-    wanted.image = wanted.image if flags["image"] is None else arguments.text("image", flags["image"])
-    wanted.command[:] = arguments.texts("command", command) or wanted.command
-    wanted.environment.update(arguments.text_map("env", options.as_map(env)))
-    for variable, secret in arguments.text_map("secret", options.as_map(flags["secrets"])).items():
-        wanted.secrets.add(name=variable, value_from=secret)
-    _set_resources(wanted.resources, flags)
-    surroundings.fill(wanted, flags)
     return wanted
-
-
-def _set_resources(resources: Resources, flags: Mapping[str, Any]) -> None:
-    from batchyard import arguments
-
-    if flags["vcpus"] is not None or not resources.cpu_millis:
-        resources.cpu_millis = arguments.amount("vcpus", flags["vcpus"] or DEFAULT_VCPUS)
-    if flags["memory"] is not None or not resources.memory_mib:
-        resources.memory_mib = arguments.size("memory", flags["memory"] or DEFAULT_MEMORY)
-    if flags["gpus"] is not None:
-        resources.gpu_millis = arguments.amount("gpus", flags["gpus"])
-    if flags["disk"] is not None:
-        resources.disk_mib = arguments.size("disk", flags["disk"])
 
 
 @job_definition.command("list")

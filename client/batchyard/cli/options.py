@@ -19,7 +19,6 @@ from batchyard.cli import output as out
 if TYPE_CHECKING:
     from batchyard.errors import WorldError
     from batchyard.sync import Client
-    from batchyard.v1.job_definition_pb2 import EvaluateOnExit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,52 +119,63 @@ def size(value: str) -> str:
     return value
 
 
+_PAIRS: dict[str, Any] = {"type": pair, "metavar": "K=V", "multiple": True}
+
+
 def pairs(flag: str, name: str, text: str) -> Callable[[F], F]:
     """Add an option ``KEY=VALUE`` that may be given several times."""
-    return click.option(flag, name, type=pair, metavar="K=V", multiple=True, help=text)
+    return click.option(flag, name, **_PAIRS, help=text)
 
 
-def wanted_resources(function: F) -> F:
-    """Add the options that say what a job needs."""
-    for option in (
-        click.option("--disk", type=size, metavar="SIZE", help="Disk space. Default 0."),
-        click.option("-g", "--gpus", type=amount, metavar="N", help="Below 1 shares a GPU. Default 0."),
-        click.option("-m", "--memory", type=size, metavar="SIZE", help="A hard limit, such as 4G. Default 256M."),
-        click.option("-c", "--vcpus", type=amount, metavar="N", help="In steps of 0.001. Default 1."),
-    ):
-        function = option(function)
+_TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
+    "attempts": (
+        "--attempts",
+        {"type": click.IntRange(min=1), "metavar": "N", "help": "Tries, not retries: 3 is at most 3. Default 1."},
+    ),
+    "evaluate_on_exit": (
+        "--on-exit",
+        {
+            "multiple": True,
+            "metavar": "ACTION:KIND=PATTERN[,...]",
+            "help": "RETRY or EXIT by exit-code, reason or status-reason; the first rule that matches decides.",
+        },
+    ),
+    "infrastructure_retries": (
+        "--infrastructure-retries",
+        {
+            "type": click.IntRange(0, 100),
+            "default": 0,
+            "metavar": "N",
+            "help": "Tries lost with their host that do not count. Default 0.",
+        },
+    ),
+    "timeout_s": (
+        "--timeout",
+        {"type": int, "default": 0, "metavar": "SECONDS", "help": "How long a try may run."},
+    ),
+    "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
+    "parameters": ("--param", {**_PAIRS, "help": "Value for a Ref::K of the command."}),
+    "tags": ("--tag", {**_PAIRS, "help": "Tag."}),
+}
+"""What jobs and job definitions have in common, by the SDK's names: flag and settings."""
+
+
+def template(function: F) -> F:
+    """Add the options that jobs and job definitions have in common; their values go to `template_arguments`."""
+    for name, (flag, settings) in reversed(_TEMPLATE.items()):
+        function = click.option(flag, name, **settings)(function)
     return function
 
 
-def retries(function: F) -> F:
-    """Add the options that say when a job is tried again."""
-    for option in (
-        click.option(
-            "--infrastructure-retries",
-            type=click.IntRange(0, 100),
-            default=0,
-            metavar="N",
-            help="Tries lost with their host that do not count. Default 0.",
-        ),
-        click.option(
-            "--on-exit",
-            multiple=True,
-            metavar="ACTION:KIND=PATTERN[,...]",
-            help="RETRY or EXIT by exit-code, reason or status-reason; the first rule that matches decides.",
-        ),
-        click.option(
-            "--attempts", type=click.IntRange(min=1), metavar="N", help="Tries, not retries: 3 is at most 3. Default 1."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def exit_rules(texts: tuple[str, ...]) -> list[EvaluateOnExit]:
-    """Return the rules that ``--on-exit`` gives."""
+def template_arguments(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what these options say, as arguments of the SDK."""
     from batchyard import arguments
 
-    return [arguments.exit_rule("on_exit", text) for text in texts]
+    said = {name: flags[name] for name in _TEMPLATE}
+    for name in ("parameters", "tags"):
+        said[name] = as_map(said[name])
+    said["evaluate_on_exit"] = [arguments.exit_rule("on_exit", text) for text in said["evaluate_on_exit"]]
+    return said
 
 
 def as_map(values: tuple[tuple[str, str], ...]) -> Mapping[str, str]:

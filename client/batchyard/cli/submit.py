@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import exits, logs, options, surroundings
+from batchyard.cli import container, exits, logs, options
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
-    from batchyard.v1.job_pb2 import Dependency
-
-DEFAULT_VCPUS = "1"
-DEFAULT_MEMORY = "256M"
+    from batchyard.v1.job_pb2 import ContainerOverrides, Dependency
 
 _HELP = """
 Submit a job: what follows the options is its command, word by word, no shell.
@@ -39,9 +36,7 @@ job running.
 @click.option("-q", "--queue", help="Where it waits (BATCHYARD_QUEUE). Default default.")
 @click.option("-d", "--definition", default="", metavar="NAME[:REVISION]", help="Job definition to start from.")
 @click.option("--name", help="Default: made from the command's or definition's name.")
-@click.option("--image", help="Container image. Default: none, a process.")
-@options.wanted_resources
-@surroundings.surroundings
+@container.described
 @click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
 @click.option(
     "--concurrency",
@@ -58,14 +53,8 @@ job running.
     help="Wait for JOB's success. KIND N_TO_N: for its child of the same index; AFTER_ANY: for any end; "
     "AFTER_FAILURE: for its failure. SEQUENTIAL: for the previous child.",
 )
-@options.retries
-@click.option("--timeout", "timeout_s", type=int, default=0, metavar="SECONDS", help="How long a try may run.")
-@options.pairs("--env", "env", "Environment variable.")
-@options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V.")
-@options.pairs("--param", "parameters", "Value for a Ref::K of the definition.")
-@options.pairs("--tag", "tags", "Tag of the job.")
+@options.template
 @click.option("--share", "share_identifier", default="", help="Fair share it counts towards.")
-@click.option("--priority", "scheduling_priority", type=int, help="Order within its share.")
 @click.option("--request-id", help="A repeated submit with the same id returns the first job.")
 @click.option("-w", "--wait", is_flag=True, help="Wait for the end.")
 @click.option("-f", "--follow", is_flag=True, help="Write the job's log as it comes, then as --wait.")
@@ -94,7 +83,7 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
     if flags["definition"] and flags["secrets"]:
         raise click.UsageError("--secret cannot be given with --definition: secrets are the definition's")
-    given = [flag for name, flag in surroundings.FLAGS.items() if flags[name]]
+    given = [flag for name, flag in container.FLAGS.items() if flags[name]]
     if flags["definition"] and given:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
     if follow and flags["array_size"]:
@@ -102,44 +91,28 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
 
 
 def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, Any]:
-    from batchyard import container, overrides
-
-    request: dict[str, Any] = {
+    request = {
         "name": flags["name"] or derived_name(flags["command"], flags["definition"]),
         "queue": flags["queue"] or session.queue,
         "array_size": flags["array_size"] or 0,
         "array_concurrency": flags["array_concurrency"] or 0,
-        "job_definition": flags["definition"],
         "depends_on": [_dependency(text) for text in flags["depends_on"]],
-        "evaluate_on_exit": options.exit_rules(flags["on_exit"]),
-        "parameters": options.as_map(flags["parameters"]),
-        "tags": options.as_map(flags["tags"]),
+        "share_identifier": flags["share_identifier"],
+        "request_id": flags["request_id"],
+        **options.template_arguments(flags),
     }
-    same = ("attempts", "infrastructure_retries", "timeout_s", "share_identifier", "scheduling_priority", "request_id")
-    request.update({key: flags[key] for key in same})
-    environment = options.as_map(flags["env"])
     if flags["definition"]:
-        request["overrides"] = overrides(
-            flags["command"],
-            vcpus=flags["vcpus"],
-            memory=flags["memory"],
-            gpus=flags["gpus"],
-            disk=flags["disk"],
-            environment=environment,
-        )
-    else:
-        request["container"] = container(
-            flags["command"],
-            image=flags["image"] or "",
-            vcpus=flags["vcpus"] or DEFAULT_VCPUS,
-            memory=flags["memory"] or DEFAULT_MEMORY,
-            gpus=flags["gpus"] or "0",
-            disk=flags["disk"] or "0",
-            environment=environment,
-            secrets=options.as_map(flags["secrets"]),
-        )
-        surroundings.fill(request["container"], flags)
-    return request
+        return {**request, "job_definition": flags["definition"], "overrides": _overrides(flags)}
+    from batchyard.v1.job_definition_pb2 import ContainerProperties
+
+    return {**request, "container": container.fill(ContainerProperties(), flags)}
+
+
+def _overrides(flags: Mapping[str, Any]) -> ContainerOverrides:
+    from batchyard import overrides
+
+    amounts = {kind: flags[kind] for kind in ("vcpus", "memory", "gpus", "disk")}
+    return overrides(flags["command"], environment=options.as_map(flags["env"]), **amounts)
 
 
 def derived_name(command: tuple[str, ...], definition: str) -> str:

@@ -1,5 +1,5 @@
 """
-Options about what a job's container has around its command: volumes, devices, user, limits.
+Options about a job's container: its image, what it needs, and what it has around its command.
 
 They are spelled as for ``docker run`` where AWS Batch knows the same. Only the form
 of a flag is checked here; what it may say, the controller knows.
@@ -17,8 +17,12 @@ from batchyard.cli import options
 
 if TYPE_CHECKING:
     from batchyard.v1.job_definition_pb2 import ContainerProperties
+    from batchyard.v1.resources_pb2 import Resources
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_VCPUS = "1"
+DEFAULT_MEMORY = "256M"
 
 FLAGS = {
     "volumes": "--volume",
@@ -30,7 +34,7 @@ FLAGS = {
     "tmpfs": "--tmpfs",
     "ulimits": "--ulimit",
 }
-"""Names of the values that ``fill`` takes, and their flags."""
+"""Names of the values that a submission cannot say in place of its definition, and their flags."""
 
 _PERMISSIONS = {"r": "READ", "w": "WRITE", "m": "MKNOD"}
 
@@ -75,8 +79,25 @@ def ulimit(value: str) -> tuple[str, int, int]:
         raise click.BadParameter(f"{value!r} is not NAME=SOFT[:HARD]") from err
 
 
-def surroundings(function: F) -> F:
-    """Add the options; their values go to ``fill``."""
+def described(function: F) -> F:
+    """Add the options; their values go to ``fill``, with a ``command``."""
+    for option in (
+        options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V."),
+        options.pairs("--env", "env", "Environment variable."),
+        _surroundings,
+        click.option("--disk", type=options.size, metavar="SIZE", help="Disk space. Default 0."),
+        click.option("-g", "--gpus", type=options.amount, metavar="N", help="Below 1 shares a GPU. Default 0."),
+        click.option(
+            "-m", "--memory", type=options.size, metavar="SIZE", help="A hard limit, such as 4G. Default 256M."
+        ),
+        click.option("-c", "--vcpus", type=options.amount, metavar="N", help="In steps of 0.001. Default 1."),
+        click.option("--image", help="Container image. Default: none, a process."),
+    ):
+        function = option(function)
+    return function
+
+
+def _surroundings(function: F) -> F:
     for flag, name, kind, metavar, text in (
         ("--ulimit", "ulimits", ulimit, "NAME=SOFT[:HARD]", "Limit of its processes, such as nofile=1024:2048."),
         ("--tmpfs", "tmpfs", tmpfs, "CONTAINER:size=SIZE[,OPTION...]", "File system in memory."),
@@ -97,8 +118,35 @@ def surroundings(function: F) -> F:
     return function
 
 
-def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> None:
-    """Put what the options say into a container, beside what it has."""
+def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProperties:
+    """Put what the options say into a container, in place of its parts or beside its lists, and return it."""
+    from batchyard import arguments
+
+    if flags["image"] is not None:
+        wanted.image = arguments.text("container.image", flags["image"])
+    wanted.command[:] = arguments.texts("container.command", flags["command"]) or wanted.command
+    wanted.environment.update(arguments.text_map("container.environment", options.as_map(flags["env"])))
+    for name, secret in arguments.text_map("container.secrets", options.as_map(flags["secrets"])).items():
+        wanted.secrets.add(name=name, value_from=secret)
+    _fill_resources(wanted.resources, flags)
+    _fill_surroundings(wanted, flags)
+    return wanted
+
+
+def _fill_resources(wanted: Resources, flags: Mapping[str, Any]) -> None:
+    from batchyard import arguments
+
+    if flags["vcpus"] is not None or not wanted.cpu_millis:
+        wanted.cpu_millis = arguments.amount("container.vcpus", flags["vcpus"] or DEFAULT_VCPUS)
+    if flags["memory"] is not None or not wanted.memory_mib:
+        wanted.memory_mib = arguments.size("container.memory", flags["memory"] or DEFAULT_MEMORY)
+    if flags["gpus"] is not None:
+        wanted.gpu_millis = arguments.amount("container.gpus", flags["gpus"])
+    if flags["disk"] is not None:
+        wanted.disk_mib = arguments.size("container.disk", flags["disk"])
+
+
+def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) -> None:
     from batchyard import arguments
 
     if flags["user"] is not None:
