@@ -5,57 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from batchyard.errors import Reason, Violation
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard.v1 import job_definition_pb2_grpc as rpc
 from batchyard_controller.convert.definitions import definition, definition_message, definition_status
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition
+from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.checks import Violations, check_range, quote
-from batchyard_controller.core.requests.job_rules import check_retry, check_task, check_timeout, refuse
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.job_rules import check_definition, refuse
 from batchyard_controller.core.requests.names import (
-    check_annotations,
     check_definition_key,
     check_lengths,
-    check_name,
-    check_tags,
 )
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
 from .paging import as_number, decode_token, encode_token, page_size
-
-PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
-"""AWS: platformCapabilities."""
-
-
-def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
-    """Return everything that is wrong with a registration."""
-    out: Violations = []
-    check_name(out, "name", definition.name)
-    if definition.type is not DefinitionType.CONTAINER:
-        text = f"{definition.type.name} is not supported yet, only CONTAINER is"
-        out.append(Violation("type", text, Reason.NOT_SUPPORTED))
-    if size_bytes > limits.DEFINITION_BYTES_MAX:
-        text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
-        out.append(Violation("job_definition", text, Reason.TOO_LONG))
-    check_task(out, "container", definition.task, complete=False)
-    if definition.retry is not None:
-        check_retry(out, "retry_strategy", definition.retry)
-    check_timeout(out, "timeout_s", definition.timeout_s)
-    if definition.scheduling_priority is not None:
-        check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
-    check_tags(out, definition.tags)
-    for i, capability in enumerate(definition.platform_capabilities):
-        if capability not in PLATFORM_CAPABILITIES:
-            text = f"{quote(capability)} is not one of {', '.join(PLATFORM_CAPABILITIES)}"
-            out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
-            break
-    check_annotations(out, definition.annotations)
-    return out
 
 
 def payload_bytes(request: pb.RegisterJobDefinitionRequest) -> int:

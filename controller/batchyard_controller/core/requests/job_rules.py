@@ -19,7 +19,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.dependencies import DependencyType
-from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, RetryStrategy
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
@@ -43,6 +43,9 @@ AMOUNT_LIMITS = {
     "gpu_millis": (0, limits.GPU_MILLIS_MAX, "thousandths of a GPU"),
     "disk_mib": (0, limits.DISK_MIB_MAX, "MiB"),
 }
+
+_PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
+"""AWS: platformCapabilities."""
 
 
 def refuse(violations: Violations) -> None:
@@ -201,6 +204,32 @@ def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
     """Check a timeout; 0 means none."""
     check_range(out, field, timeout_s, 0, limits.TIMEOUT_S_MAX, "seconds")
+
+
+def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
+    """Return everything that is wrong with a registration that has *size_bytes*."""
+    out: Violations = []
+    check_name(out, "name", definition.name)
+    if definition.type is not DefinitionType.CONTAINER:
+        text = f"{definition.type.name} is not supported yet, only CONTAINER is"
+        out.append(Violation("type", text, Reason.NOT_SUPPORTED))
+    if size_bytes > limits.DEFINITION_BYTES_MAX:
+        text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
+        out.append(Violation("job_definition", text, Reason.TOO_LONG))
+    check_task(out, "container", definition.task, complete=False)
+    if definition.retry is not None:
+        check_retry(out, "retry_strategy", definition.retry)
+    check_timeout(out, "timeout_s", definition.timeout_s)
+    if definition.scheduling_priority is not None:
+        check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+    check_tags(out, definition.tags)
+    for i, capability in enumerate(definition.platform_capabilities):
+        if capability not in _PLATFORM_CAPABILITIES:
+            text = f"{quote(capability)} is not one of {', '.join(_PLATFORM_CAPABILITIES)}"
+            out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
+            break
+    check_annotations(out, definition.annotations)
+    return out
 
 
 def check_submission(submission: Submission) -> Violations:
