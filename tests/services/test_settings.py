@@ -245,6 +245,12 @@ async def test_deregistered_revision_is_inactive_and_gives_no_more_jobs(yard: Me
     assert (await yard.definitions.RegisterJobDefinition(definition("train"))).job_definition.revision == 3
 
 
+async def test_log_options_are_kept_without_a_driver(bare: MemoryController) -> None:
+    wanted = container(log_configuration=definition_pb.LogConfiguration(options={"tag": "x"}))
+    made = (await bare.definitions.RegisterJobDefinition(definition("d", container=wanted))).job_definition
+    assert made.container == wanted
+
+
 async def test_definition_of_24_kib_is_taken_and_one_byte_more_is_not(bare: MemoryController) -> None:
     request = definition("d", parameters={"p": ""})
     request.parameters["p"] = "x" * (24 * 1024 - request.ByteSize())
