@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -13,6 +12,7 @@ from textwrap import dedent
 import pytest
 from google.protobuf import json_format
 from tests.cli.conftest import Run
+from tests.processes import running
 from tests.sdk.yard import Yard
 from tests.services.hand_agent import HOST_ID
 
@@ -394,23 +394,19 @@ def in_terminal(*arguments: str) -> str:
     """Run the command on a terminal of 100 columns and return what it wrote there."""
     here, there = pty.openpty()
     env = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchyard", *arguments],
-        stdout=there,
-        stderr=there,
-        stdin=there,
-        env={**env, "TERM": "xterm-256color", "COLUMNS": "100"},
-    )
-    os.close(there)
+    command = [sys.executable, "-m", "batchyard", *arguments]
+    settings = {**env, "TERM": "xterm-256color", "COLUMNS": "100"}
     written = b""
-    try:
-        while data := os.read(here, 4096):
-            written += data
-    except OSError:  # a terminal whose other side is closed
-        pass
-    finally:
-        os.close(here)
-    assert process.wait(timeout=30) == 0
+    with running(command, stdout=there, stderr=there, stdin=there, env=settings) as process:
+        os.close(there)
+        try:
+            while data := os.read(here, 4096):
+                written += data
+        except OSError:  # a terminal whose other side is closed
+            pass
+        finally:
+            os.close(here)
+        assert process.wait(timeout=30) == 0
     return written.decode()
 
 

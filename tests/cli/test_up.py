@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -71,11 +72,13 @@ class Up:
 
 @pytest.fixture
 def ups() -> Iterator[list[Up]]:
-    """Every ``up`` put here is stopped at the end."""
-    started: list[Up] = []
-    yield started
-    for up in started:
-        up.stop()
+    """Every ``up`` put here is stopped at the end, or killed: its children end with it."""
+    with contextlib.ExitStack() as stack:
+        started: list[Up] = []
+        yield started
+        for up in started:
+            stack.callback(up.process.kill)
+            stack.callback(up.stop)
 
 
 def test_a_job_runs_at_once_and_ctrl_c_stops_all(tmp_path: Path, ups: list[Up]) -> None:
