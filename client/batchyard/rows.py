@@ -169,15 +169,10 @@ class Rows(Generic[R, M]):
         kind = row.kind or _kind(type_, said)
         read, write = (None, None) if kind is None else (kind.read, kind.write)
         structure = None if _is_repeated(said) or may_be_none else said.message_type
+        if structure is not None and not row.always:
+            write = _unless_empty(write)
         self._readers[said] = (field.name, read)
-        self._writers.append(
-            (
-                field.name,
-                said.name,
-                _unless_empty(write) if structure is not None and not row.always else write,
-                said.has_presence,
-            )
-        )
+        self._writers.append((field.name, said.name, write, said.has_presence))
         if isinstance(kind, Words) and (row.required or (row.unset is None and field.default is MISSING)):
             self._required.append((field.name, said.name, kind))
         elif row.unset is not None:
