@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run a command with real services at hand: etcd on PATH, a Docker Engine that answers.
+# Run a command with real services at hand: etcd and a browser on PATH, a Docker Engine that answers.
 #
 #   scripts/with-services.sh COMMAND [ARG...]
 #
@@ -40,6 +40,7 @@ PY
 
 missing_packages() {
     has etcd || echo etcd-server
+    has chromium || echo chromium
     has gcc || echo gcc libc6-dev
     [ -x /bin/busybox ] || echo busybox-static
     has openssl || echo openssl

@@ -1,9 +1,9 @@
 """
 What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A test with the marker ``etcd``, ``docker``, ``pypi`` or ``gpu`` is skipped with a plain
-sentence where that service is missing. Law: in CI (``CI=true``) an ``etcd``, ``docker`` or
-``pypi`` test that is skipped, for whatever reason, has failed. Servers are started
+A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser`` or ``gpu`` is skipped with a
+plain sentence where that service is missing. Law: in CI (``CI=true``) one that needs any of
+them but a GPU and is skipped, for whatever reason, has failed. Servers are started
 elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
 """
 
@@ -32,7 +32,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("batchyard")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi")
+REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser")
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -94,7 +94,18 @@ def why_no_pypi() -> str:
     return "" if answer.returncode == 0 else "pip reaches no index of packages"
 
 
-CHECKS = {"etcd": why_no_etcd, "docker": why_no_docker, "pypi": why_no_pypi, "gpu": why_no_gpu}
+def why_no_browser() -> str:
+    """Return why no browser can be started here; empty when one can."""
+    return "" if shutil.which("chromium") else "no chromium on PATH (on Debian: apt-get install chromium)"
+
+
+CHECKS = {
+    "etcd": why_no_etcd,
+    "docker": why_no_docker,
+    "pypi": why_no_pypi,
+    "browser": why_no_browser,
+    "gpu": why_no_gpu,
+}
 
 
 @functools.cache

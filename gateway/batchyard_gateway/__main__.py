@@ -35,9 +35,16 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
 @click.option("--listen", default=DEFAULT_LISTEN, callback=_reads(parse_listen), help="host:port of the HTTP listener.")
 @click.option(
     "--controller",
-    default=settings.DEFAULT_ADDRESS,
+    default=settings.default_address,
     callback=_reads(settings.parse_address),
-    help="Where the controller listens.",
+    help="Where the controller listens; it must be a socket of this machine, as only there it tells signing keys.",
+)
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    metavar="NAME",
+    help="What clients call the gateway by, besides its address, this machine's name and localhost; may be repeated.",
 )
 @click.option(
     "--account-id", default=ACCOUNT_ID_DEFAULT, callback=_reads(parse_account_id), help="For ARNs: 12 digits."

@@ -2,23 +2,23 @@
 App: one HTTP server for all services; here clocks and dice come in.
 
 Its law: every request gets one answer in its service's own form, with a request id;
-no more of a body is kept than is allowed; and authentication comes before reading.
+no more of a body is kept than is allowed; and who sent it is asked before it is read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import signal
 import socket
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -30,20 +30,20 @@ from batchyard.settings import is_loopback
 from . import ec2, ecs, logs, sts
 from .authentication import Authenticator
 from .batch.operations import SERVICE as BATCH
+from .bodies import Bodies
 from .config import Config, split_listen
-from .errors import ApiError, ClientException, ServerException, TooManyRequestsException
+from .connections import Waiting, door, source_of
+from .errors import ApiError, BusyException, ClientException, ServerException, TooManyRequestsException
+from .heads import check_sender, check_type
 from .routing import find_service, region_of
-from .services import Authenticate, Context, Operation, Service, anybody
+from .services import Context, Guard, Operation, Service
 from .throttle import TokenBucket
 from .wire import Answer, Request
-
-BODY_BYTES_MAX = 5 << 20
-"""Ours: longer than any input that is taken, so that a list far too long still gets the service's own error."""
 
 _INVOCATION_LENGTH_MAX = 64
 
 REQUESTS_MAX = 512
-"""Requests under way at once; more are told to come again (503), which every AWS SDK does."""
+"""Admitted requests under way at once; more are told to come again (503), which every AWS SDK does."""
 
 HEAD_BYTES_MAX = 64 << 10
 """Longest head of a request."""
@@ -67,34 +67,35 @@ class Gateway:
 
     Attributes:
         services: Those it speaks for; the first also gets what names none.
-        authenticate: Who sent a request.
+        guard: Who may call.
     """
 
     config: Config
     client: AsyncClient
     services: Sequence[Service]
-    authenticate: Authenticate = anybody
+    guard: Guard
     bucket: TokenBucket = field(init=False)
+    bodies: Bodies = field(init=False, default_factory=Bodies)
+    own_names: frozenset[str] = field(init=False)
+    under_way: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.bucket = TokenBucket(self.config.calls_per_second)
+        self.own_names = own_names(self.config)
 
     async def __call__(self, http: HttpRequest) -> Response:
         """Answer one request of HTTP."""
-        request_id = str(uuid.uuid4())
-        try:
-            request = await _receive(http)
-        except ApiError as err:
-            return _respond(self.services[0].protocol.write_error(err, request_id))
-        return _respond(await self.answer(request, request_id))
+        answer = await self.answer(http, str(uuid.uuid4()))
+        return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
 
-    async def answer(self, request: Request, request_id: str) -> Answer:
+    async def answer(self, http: HttpRequest, request_id: str) -> Answer:
         """Answer one request."""
         service = self.services[0]
         try:
-            service = find_service(self.services, request)
-            if not self.bucket.take(time.monotonic()):
-                raise TooManyRequestsException  # noqa: TRY301  # one place tells all errors
+            head = _head(http)
+            service = find_service(self.services, head)
+            await self._check_head(service, head, http)
+            request = replace(head, body=await self.bodies.read(http.stream()))
             operation = service.protocol.operation(service, request)
             return await self._carry_out(service, operation, request, request_id)
         except ApiError as err:
@@ -108,8 +109,19 @@ class Gateway:
             log.exception("internal error", request_id=request_id)
             return service.protocol.write_error(ServerException("Internal error"), request_id)
 
+    async def _check_head(self, service: Service, head: Request, http: HttpRequest) -> None:
+        """Turn away what its head tells enough of."""
+        own_address = http.scope["server"][0]
+        check_sender(head, scheme=http.scope["scheme"], own_address=own_address, own_names=self.own_names)
+        check_type(service, head)
+        await self.guard.admit_head(head, source_of(http.client.host if http.client else ""))
+
     async def _carry_out(self, service: Service, operation: Operation, request: Request, request_id: str) -> Answer:
-        principal = await self.authenticate(request, operation.is_change)
+        principal = await self.guard.admit(request, operation.is_change)
+        if not self.bucket.take(time.monotonic()):
+            raise TooManyRequestsException
+        if self.under_way >= REQUESTS_MAX:
+            raise BusyException
         context = Context(
             client=self.client,
             principal=principal,
@@ -118,7 +130,11 @@ class Gateway:
             request_id=request_id,
             invocation_id=request.header("amz-sdk-invocation-id")[:_INVOCATION_LENGTH_MAX],
         )
-        output = await operation.handler(context, service.protocol.read(operation, request))
+        self.under_way += 1
+        try:
+            output = await operation.handler(context, service.protocol.read(operation, request))
+        finally:
+            self.under_way -= 1
         return service.protocol.write(operation, output, request_id)
 
 
@@ -128,32 +144,29 @@ def build(gateway: Gateway, routes: Sequence[BaseRoute] = ()) -> Starlette:
     return Starlette(routes=[*routes, Route("/{path:path}", gateway.__call__, methods=methods)])
 
 
-async def _receive(http: HttpRequest) -> Request:
-    """
-    Read a request, no more of its body than is allowed.
+def own_names(config: Config) -> frozenset[str]:
+    """Return the names, in lower case, that the gateway is called by."""
+    listen = split_listen(config.listen)[0]
+    named = (*config.host_names, socket.gethostname(), *([] if _is_address(listen) else [listen]))
+    return frozenset(name.lower() for name in named)
 
-    Raises:
-        ApiError: the body is too long, or did not come to its end.
-    """
-    body = bytearray()
+
+def _is_address(text: str) -> bool:
     try:
-        async for part in http.stream():
-            body += part
-            if len(body) > BODY_BYTES_MAX:
-                raise ApiError("RequestEntityTooLargeException", f"The body has more than {BODY_BYTES_MAX} bytes.", 413)
-    except ClientDisconnect as err:
-        raise ApiError("RequestAbortedException", "The body did not come to its end.") from err
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _head(http: HttpRequest) -> Request:
     return Request(
         method=http.method,
         path=http.scope["raw_path"],
         query=http.scope["query_string"],
         headers=http.scope["headers"],
-        body=bytes(body),
+        body=b"",
     )
-
-
-def _respond(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
 
 
 async def serve(config: Config) -> None:
@@ -173,14 +186,13 @@ async def serve(config: Config) -> None:
         # Uvicorn ends well on these, then sends them again for whoever else may want them: nobody does.
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     async with AsyncClient(config.controller) as client:
-        authenticator = Authenticator(
+        guard = Authenticator(
             client,
             region=config.region,
             services=[service.name for service in SERVICES],
-            is_loopback=is_loopback(config.listen),
             read_wall_s=time.time,
         )
-        gateway = Gateway(config=config, client=client, services=SERVICES, authenticate=authenticator)
+        gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
             await server(build(gateway), config).serve(sockets=[listener])
@@ -188,20 +200,19 @@ async def serve(config: Config) -> None:
 
 
 def server(application: Starlette, config: Config) -> uvicorn.Server:
-    """Make the HTTP server: h11, which is strict, and no more at once than is good."""
+    """Make the HTTP server: h11, which is strict, and connections that may not wait for ever."""
     return uvicorn.Server(
         uvicorn.Config(
             application,
             ssl_certfile=config.tls_cert,
             ssl_keyfile=config.tls_key,
-            http="h11",
+            http=door(Waiting()),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=REQUESTS_MAX,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_GRACE_S,

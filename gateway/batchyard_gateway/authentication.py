@@ -2,8 +2,9 @@
 Who may call the gateway: signatures checked with keys that the controller derives.
 
 It holds no secret: a signing key is good for one day, region and service, and is
-kept for a minute, so that a revoked access key soon opens nothing. Law: without a
-signature only loopback is served, and only while no access key is defined.
+kept for a minute, so that a revoked access key soon opens nothing. Law: nothing is
+served without a signature; no body is read for an access key that nobody has; and
+however many others fail, who signs with a known key is heard.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from .errors import TooManyRequestsException
 from .services import Principal
-from .signature import SignatureError, read_claim, verify
+from .signature import Credential, SignatureError, mismatch, read_claim, read_credential, verify
+from .throttle import TokenBucket
 from .wire import Request
 
 KEY_TTL_S = 60.0
 """How long a signing key is kept, and so how long a revoked access key may still work."""
-
-OPEN_TTL_S = 5.0
-"""How long loopback stays open after the first access key was made."""
 
 KEYS_MAX = 1_000
 REPLAY_AFTER_S = 10.0
@@ -35,6 +35,12 @@ and clients send twins within one. A client that tries again signs again.
 
 REPLAYS_MAX = 100_000
 """Signatures remembered; at a higher rate than 160 changes a second, for less than the clock window."""
+
+FAILURES_PER_SECOND = 20.0
+"""Refusals that one source gets an answer of its own for; beyond it, only known keys are looked at."""
+
+SOURCES_MAX = 10_000
+MINUTE_S = 60.0
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,7 +64,7 @@ class Keys(Protocol):
     """What of the SDK's client is needed."""
 
     async def derive_signing_key(self, access_key_id: str, *, date: str, region: str, service: str) -> SigningKey:
-        """Ask for a signing key; with an empty id, whether there are keys at all."""
+        """Ask for a signing key."""
 
 
 class Memory(Generic[K, V]):
@@ -92,26 +98,48 @@ class Authenticator:
         keys: Where signing keys come from.
         region: The gateway's own; requests must be signed for it.
         services: Those that it answers for.
-        is_loopback: Whether only this machine can reach it.
         read_wall_s: The clock, in seconds since the epoch.
     """
 
-    def __init__(
-        self, keys: Keys, *, region: str, services: Collection[str], is_loopback: bool, read_wall_s: Callable[[], float]
-    ) -> None:
+    def __init__(self, keys: Keys, *, region: str, services: Collection[str], read_wall_s: Callable[[], float]) -> None:
         self._keys = keys
         self._region = region
         self._services = services
-        self._is_loopback = is_loopback
         self._read_wall_s = read_wall_s
         self._signing_keys: Memory[tuple[str, str, str], bytes] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
-        self._open: Memory[str, bool] = Memory(ttl_s=OPEN_TTL_S, entries_max=1)
+        # Apart from the keys that are, so that made-up ones push none of them out.
+        self._nobodys: Memory[str, bool] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
+        self._known: Memory[str, bool] = Memory(ttl_s=24 * 3600.0, entries_max=KEYS_MAX)
+        self._failures: Memory[str, TokenBucket] = Memory(ttl_s=MINUTE_S, entries_max=SOURCES_MAX)
         self._seen: Memory[str, float] = Memory(ttl_s=600.0, entries_max=REPLAYS_MAX)
         self._has_warned = False
 
-    async def __call__(self, request: Request, is_change: bool) -> Principal:
+    async def admit_head(self, head: Request, source: str) -> None:
         """
-        Return who signed *request*.
+        Refuse a request whose head shows that no body can make it right.
+
+        Args:
+            head: As it came over the wire, without a body.
+            source: Whom failures are counted against.
+
+        Raises:
+            SignatureError: it is unsigned, unreadable, or signed with no key there is.
+            TooManyRequestsException: its source has failed too often, and its key is not known.
+            BatchyardError: the controller could not be asked.
+        """
+        now_s = self._read_wall_s()
+        try:
+            credential = read_credential(head, now_s=now_s, region=self._region, services=self._services)
+        except SignatureError:
+            self._count_failure(source, now_s)
+            raise
+        if not await self._signing_key(credential, source, now_s):
+            self._count_failure(source, now_s)
+            raise mismatch()
+
+    async def admit(self, request: Request, is_change: bool) -> Principal:
+        """
+        Return who signed *request*, whose head was admitted.
 
         Args:
             request: As it came over the wire.
@@ -122,42 +150,46 @@ class Authenticator:
             BatchyardError: the controller could not be asked.
         """
         now_s = self._read_wall_s()
-        if self._is_loopback and await self._is_open(now_s):
-            return Principal()
         claim = read_claim(request, now_s=now_s, region=self._region, services=self._services)
-        verify(claim, await self._signing_key(claim.access_key_id, claim.date, claim.service, now_s))
+        verify(claim, await self._signing_key(claim.credential, "", now_s))
         if is_change:
-            self._refuse_replay(claim.signature, now_s)
-        return Principal(access_key_id=claim.access_key_id)
+            self._refuse_replay(claim.credential.signature, now_s)
+        return Principal(access_key_id=claim.credential.access_key_id)
 
-    async def _is_open(self, now_s: float) -> bool:
-        """Say whether no access key is defined; warn the first time."""
-        is_open = self._open.get("", now_s)
-        if is_open is None:
-            answer = await self._keys.derive_signing_key("", date="", region="", service="")
-            is_open = not answer.any_keys
-            self._open.put("", is_open, now_s)
-        if is_open and not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "no access key is defined: every user of this machine may call the gateway; "
-                "make one with `batchyard access-key create`"
-            )
-        return is_open
-
-    async def _signing_key(self, access_key_id: str, date: str, service: str, now_s: float) -> bytes:
-        name = (access_key_id, date, service)
+    async def _signing_key(self, credential: Credential, source: str, now_s: float) -> bytes:
+        """Return the key to verify with; empty when nobody has the access key."""
+        key_id = credential.access_key_id
+        name = (key_id, credential.date, credential.service)
         key = self._signing_keys.get(name, now_s)
-        if key is None:
-            answer = await self._keys.derive_signing_key(access_key_id, date=date, region=self._region, service=service)
-            key = answer.signing_key
-            if not (answer.any_keys or self._has_warned):
-                self._has_warned = True
-                log.warning(
-                    "no access key is defined, so nobody is served; make one with `batchyard access-key create`"
-                )
-            self._signing_keys.put(name, key, now_s)
-        return key
+        if key is not None:
+            return key
+        if self._nobodys.get(key_id, now_s):
+            return b""
+        if not self._known.get(key_id, now_s) and not self._may_fail(source, now_s):
+            raise TooManyRequestsException
+        answer = await self._keys.derive_signing_key(
+            key_id, date=credential.date, region=self._region, service=credential.service
+        )
+        if answer.signing_key:
+            self._signing_keys.put(name, answer.signing_key, now_s)
+            self._known.put(key_id, True, now_s)
+        else:
+            self._nobodys.put(key_id, True, now_s)
+        if not (answer.any_keys or self._has_warned):
+            self._has_warned = True
+            log.warning("no access key is defined, so nobody is served; make one with `batchyard access-key create`")
+        return answer.signing_key
+
+    def _may_fail(self, source: str, now_s: float) -> bool:
+        bucket = self._failures.get(source, now_s)
+        return bucket is None or bucket.has(now_s)
+
+    def _count_failure(self, source: str, now_s: float) -> None:
+        """Take note; who failed too often is told to slow down."""
+        bucket = self._failures.get(source, now_s) or TokenBucket(FAILURES_PER_SECOND)
+        self._failures.put(source, bucket, now_s)
+        if not bucket.take(now_s):
+            raise TooManyRequestsException
 
     def _refuse_replay(self, signature: str, now_s: float) -> None:
         first_s = self._seen.get(signature, now_s)

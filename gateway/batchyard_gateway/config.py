@@ -17,6 +17,7 @@ class Config:
     Attributes:
         listen: ``host:port`` of the HTTP listener.
         controller: Address of the controller.
+        host_names: What clients may call the gateway by, in ``Host``, besides addresses of its own and ``localhost``.
         account_id: Twelve digits, for ARNs.
         region: For ARNs of requests that name none, and the only one that signed requests may name.
         tls_cert: File with the certificate and its chain, as PEM; None means plain HTTP.
@@ -27,6 +28,7 @@ class Config:
 
     listen: str = DEFAULT_LISTEN
     controller: str
+    host_names: tuple[str, ...] = ()
     account_id: str = ACCOUNT_ID_DEFAULT
     region: str = REGION_DEFAULT
     tls_cert: str | None = None

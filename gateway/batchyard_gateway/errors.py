@@ -59,6 +59,13 @@ class TooManyRequestsException(ApiError):  # noqa: N818  # AWS's name
         super().__init__("TooManyRequestsException", "Too Many Requests", 429)
 
 
+class BusyException(ApiError):  # noqa: N818  # as its kin
+    """As many requests as are good are under way."""
+
+    def __init__(self) -> None:
+        super().__init__("ServiceUnavailableException", "Too many requests are under way; try again.", 503)
+
+
 class UnknownOperationException(ApiError):  # noqa: N818  # AWS's name
     """There is no such operation."""
 

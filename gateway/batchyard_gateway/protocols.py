@@ -9,7 +9,7 @@ is a value or an `ApiError` with a 4xx; reading costs no more than the bytes tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
@@ -21,12 +21,14 @@ from .wire import Answer, Request
 QUERY_FIELDS_MAX = 1000
 """Ours: fields of a query or form."""
 
-_JSON_TYPES = ("", "application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
-_FORM_TYPES = ("", "application/x-www-form-urlencoded")
+_JSON_TYPES = ("application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
+_FORM_TYPES = ("application/x-www-form-urlencoded",)
 
 
 class RestJson:
     """REST with JSON bodies: operations by method and path, times as the service says."""
+
+    content_types = _JSON_TYPES
 
     def operation(self, service: Service, request: Request) -> Operation:
         """Find an operation by method and raw path."""
@@ -43,7 +45,7 @@ class RestJson:
 
     def read(self, operation: Operation, request: Request) -> Members:
         """Read the body, the member in the path and those in the query."""
-        members = _json_object(request, _JSON_TYPES) if request.body else {}
+        members = _json_object(request) if request.body else {}
         members |= _path_member(operation, request.path) or {}
         if operation.query:
             fields = _fields(request.query)
@@ -67,6 +69,7 @@ class RestJson:
 class JsonRpc:
     """JSON 1.1: the operation is named by ``X-Amz-Target``."""
 
+    content_types = _JSON_TYPES
     content_type = "application/x-amz-json-1.1"
 
     def operation(self, service: Service, request: Request) -> Operation:
@@ -80,7 +83,7 @@ class JsonRpc:
 
     def read(self, operation: Operation, request: Request) -> Members:
         """Read the body."""
-        return _json_object(request, _JSON_TYPES) if request.body else {}
+        return _json_object(request) if request.body else {}
 
     def write(self, operation: Operation, output: Members, request_id: str) -> Answer:
         """Write the output."""
@@ -100,6 +103,7 @@ class Query:
     Outputs are elements by their names; a list becomes one element with an *item* for each.
     """
 
+    content_types = _FORM_TYPES
     item = "member"
 
     def __init__(self, namespace: str) -> None:
@@ -177,8 +181,7 @@ def _path_member(operation: Operation, path: bytes) -> Members | None:
     return {name.rstrip("}"): unquote(value.decode("latin-1"), errors="replace")}
 
 
-def _json_object(request: Request, types: Iterable[str]) -> Members:
-    _check_type(request, types)
+def _json_object(request: Request) -> Members:
     try:
         value = json.loads(request.body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:  # UnicodeDecodeError is a ValueError
@@ -196,12 +199,6 @@ def _reason(err: ValueError | RecursionError) -> str:
     return "it is nested too deeply" if isinstance(err, RecursionError) else str(err)[:200]
 
 
-def _check_type(request: Request, types: Iterable[str]) -> None:
-    given = request.header("content-type").partition(";")[0].strip().lower()
-    if given not in types:
-        raise ApiError("UnsupportedMediaTypeException", f"The content type {_shown(given.encode())} is not taken.", 415)
-
-
 def _post_to_root(request: Request) -> None:
     if request.path not in (b"", b"/"):
         raise UnknownOperationException(f"There is no operation at {_shown(request.path)}.")
@@ -210,7 +207,6 @@ def _post_to_root(request: Request) -> None:
 
 
 def _form(request: Request) -> list[tuple[str, str]]:
-    _check_type(request, _FORM_TYPES)
     return _fields(request.body)
 
 

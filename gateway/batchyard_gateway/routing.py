@@ -1,16 +1,15 @@
 """
 Routing: which service a request is for.
 
-Decided by its head alone: the service in the signature's scope, else the target header,
-else the form's ``Action``. It must never look at services' rules. What names none is
-for the first service, which speaks REST.
+Decided by its head alone: the service in the signature's scope, else the target header.
+It must never look at services' rules. A form that names none is for the first service that
+reads forms, all else for the first service, which speaks REST.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
 
 from .errors import ApiError
 from .services import Service
@@ -38,11 +37,9 @@ def find_service(services: Sequence[Service], request: Request) -> Service:
     for service in services:
         if target and service.target_prefix == target:
             return service
-    if request.header("content-type").startswith("application/x-www-form-urlencoded"):
-        action = dict(parse_qsl(request.body[:4096].decode("latin-1"))).get("Action", "")
-        for service in services:
-            if service.operations.get(action) is not None and not service.operations[action].path:
-                return service
+    kind = request.header("content-type").partition(";")[0].strip().lower()
+    if request.path in (b"", b"/"):
+        return next((service for service in services if kind in service.protocol.content_types), services[0])
     return services[0]
 
 

@@ -8,7 +8,7 @@ from input to output. To add a service, build a `Service` and give it to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,10 +27,10 @@ class Principal:
     Who calls.
 
     Attributes:
-        access_key_id: Of the key that signed; empty when none was needed.
+        access_key_id: Of the key that signed.
     """
 
-    access_key_id: str = ""
+    access_key_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,10 @@ class Operation:
 class WireProtocol(Protocol):
     """How a service's requests are read and its answers written."""
 
+    @property
+    def content_types(self) -> Sequence[str]:
+        """What bodies may be, in lower case and without parameters."""
+
     def operation(self, service: Service, request: Request) -> Operation:
         """
         Find the operation that a request is for.
@@ -124,14 +128,11 @@ class Service:
     target_prefix: str = ""
 
 
-Authenticate = Callable[[Request, bool], Awaitable[Principal]]
-"""
-Says who sent a request, before anything of its body is read; the flag says that it changes something.
+class Guard(Protocol):
+    """Who may call. Both raise `ApiError` (``code``, ``message``, ``status`` as AWS has them) to refuse."""
 
-Raises `ApiError` (``code``, ``message``, ``status`` as AWS has them) when it is refused.
-"""
+    async def admit_head(self, head: Request, source: str) -> None:
+        """Look at a request's head before anything of its body is read; *source* is whom failures count against."""
 
-
-async def anybody(_request: Request, _is_change: bool) -> Principal:
-    """Take every request: for a gateway that only its own machine reaches."""
-    return Principal()
+    async def admit(self, request: Request, is_change: bool) -> Principal:
+        """Say who sent a request whose head was admitted; the flag says that it changes something."""

@@ -43,14 +43,15 @@ _MISMATCH = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Credential:
     """
-    What a request says about itself: nothing is proved until ``verify``.
+    What a request's head says of who signed it: nothing is proved until ``verify``.
 
     Attributes:
         date: Of the signing key, such as ``20261124``.
         signature: 64 hexadecimal digits.
-        string_to_sign: What the signature must be the HMAC of.
+        timestamp: When it was signed, such as ``20261124T101500Z``.
+        names: Of the headers that are signed.
     """
 
     access_key_id: str
@@ -58,6 +59,20 @@ class Claim:
     region: str
     service: str
     signature: str
+    timestamp: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    What a request says about itself, its body included.
+
+    Attributes:
+        string_to_sign: What the signature must be the HMAC of.
+    """
+
+    credential: Credential
     string_to_sign: bytes
 
 
@@ -68,12 +83,12 @@ class SignatureError(ApiError):
         super().__init__(code, message, status)
 
 
-def read_claim(request: Request, *, now_s: float, region: str, services: Collection[str]) -> Claim:
+def read_credential(head: Request, *, now_s: float, region: str, services: Collection[str]) -> Credential:
     """
-    Read who claims to have signed *request*, and check all but the signature.
+    Read who claims to have signed a request, and check all that needs neither its body nor a key.
 
     Args:
-        request: As it came.
+        head: As it came; its body does not matter.
         now_s: Seconds since the epoch.
         region: The only one that requests may be signed for.
         services: Those that requests may be signed for, such as ``batch``.
@@ -81,8 +96,8 @@ def read_claim(request: Request, *, now_s: float, region: str, services: Collect
     Raises:
         SignatureError: it is unsigned, unreadable, too old, or meant for another endpoint.
     """
-    headers = _headers(request)
-    authorization = _AUTHORIZATION.fullmatch(_authorization(request, headers))
+    headers = _headers(head)
+    authorization = _AUTHORIZATION.fullmatch(_authorization(head, headers))
     if authorization is None:
         raise _unreadable(headers["authorization"][0])
     names = authorization["headers"].split(";")
@@ -90,15 +105,31 @@ def read_claim(request: Request, *, now_s: float, region: str, services: Collect
     access_key_id, date, scope_region, service = _scope(authorization["credential"])
     timestamp = _timestamp(headers, now_s)
     _check_scope((date, scope_region, service), timestamp, region, services)
-    scope = f"{date}/{region}/{service}/{_TERMINATOR}"
-    canonical = _canonical_request(request, names, headers)
-    return Claim(
+    return Credential(
         access_key_id=access_key_id,
         date=date,
         region=region,
         service=service,
         signature=authorization["signature"],
-        string_to_sign="\n".join((_ALGORITHM, timestamp, scope, hashlib.sha256(canonical).hexdigest())).encode(),
+        timestamp=timestamp,
+        names=tuple(names),
+    )
+
+
+def read_claim(request: Request, *, now_s: float, region: str, services: Collection[str]) -> Claim:
+    """
+    Read what is claimed to be signed; arguments and errors are those of ``read_credential``.
+
+    Raises:
+        SignatureError: as there, or the body is not the one whose hash is told.
+    """
+    credential = read_credential(request, now_s=now_s, region=region, services=services)
+    scope = f"{credential.date}/{region}/{credential.service}/{_TERMINATOR}"
+    canonical = _canonical_request(request, credential.names, _headers(request))
+    digest = hashlib.sha256(canonical).hexdigest()
+    return Claim(
+        credential=credential,
+        string_to_sign=f"{_ALGORITHM}\n{credential.timestamp}\n{scope}\n{digest}".encode(),
     )
 
 
@@ -115,9 +146,14 @@ def verify(claim: Claim, signing_key: bytes) -> None:
         SignatureError: another key, or another request, was signed.
     """
     expected = hmac.new(signing_key or _NOBODYS_KEY, claim.string_to_sign, hashlib.sha256).hexdigest()
-    matches = hmac.compare_digest(expected, claim.signature)
+    matches = hmac.compare_digest(expected, claim.credential.signature)
     if not (matches and signing_key):
-        raise SignatureError("SignatureDoesNotMatch", _MISMATCH)
+        raise mismatch()
+
+
+def mismatch() -> SignatureError:
+    """Make the error of a wrong key and of a wrong request: nobody learns which it was."""
+    return SignatureError("SignatureDoesNotMatch", _MISMATCH)
 
 
 def _headers(request: Request) -> dict[str, list[str]]:

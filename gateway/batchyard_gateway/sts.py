@@ -11,11 +11,11 @@ from .services import Context, Members, Operation, Service
 
 
 async def get_caller_identity(context: Context, members: Members) -> Members:
-    """Tell the account, and the access key as its user; without keys, the account's root."""
+    """Tell the account, and the access key as its user."""
     key = context.principal.access_key_id
     return {
-        "Arn": f"arn:aws:iam::{context.account_id}:{f'user/{key}' if key else 'root'}",
-        "UserId": key or context.account_id,
+        "Arn": f"arn:aws:iam::{context.account_id}:user/{key}",
+        "UserId": key,
         "Account": context.account_id,
     }
 

@@ -24,12 +24,16 @@ class TokenBucket:
 
     def take(self, now_s: float) -> bool:
         """Say whether a call may pass, and count it if so; *now_s* never goes back."""
-        if not self._rate:
-            return True
-        if self._filled_at_s is not None:
-            self._tokens = min(self._burst, self._tokens + (now_s - self._filled_at_s) * self._rate)
-        self._filled_at_s = now_s
-        if self._tokens < 1.0:
+        if not self.has(now_s):
             return False
         self._tokens -= 1.0
         return True
+
+    def has(self, now_s: float) -> bool:
+        """Say whether a call might pass, and count none."""
+        if not self._rate:
+            return True
+        if self._filled_at_s is not None:
+            self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._filled_at_s) * self._rate)
+        self._filled_at_s = now_s
+        return self._tokens >= 1.0

@@ -27,6 +27,8 @@ from batchyard.client import AsyncClient
 from batchyard_gateway.app import Gateway, build, listen, server
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
+from batchyard_gateway.services import Guard, Principal
+from batchyard_gateway.wire import Request
 
 R = TypeVar("R")
 
@@ -53,16 +55,30 @@ class Reply:
         return json.loads(self.body)
 
 
+class Anybody:
+    """Admits whatever comes as one user: for tests of what is behind the door, and of the door's other locks."""
+
+    async def admit_head(self, head: Request, source: str) -> None:
+        pass
+
+    async def admit(self, request: Request, is_change: bool) -> Principal:
+        return Principal(access_key_id="ANYBODY")
+
+
 class Endpoint:
     """
     The gateway of one test; a context manager.
 
     Args:
+        guard: Who may call, given the client to ask; default anybody.
         controller: Where the gateway looks for its controller; empty is where it is.
         settings: Of the gateway.
     """
 
-    def __init__(self, *, controller: str = "", **settings: Any) -> None:
+    def __init__(
+        self, *, controller: str = "", guard: Callable[[AsyncClient], Guard] | None = None, **settings: Any
+    ) -> None:
+        self._guard = guard or (lambda _: Anybody())
         self._controller = controller
         self._settings = {"account_id": ACCOUNT, "region": "us-east-1"} | settings
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
@@ -83,7 +99,7 @@ class Endpoint:
         async with MemoryController() as self.yard, AsyncClient(self._controller or self.yard.address) as self.client:
             await self.yard.until_leads()
             config = Config(controller=self.client.address, listen="127.0.0.1:0", **self._settings)
-            gateway = Gateway(config=config, client=self.client, services=(SERVICE,))
+            gateway = Gateway(config=config, client=self.client, services=(SERVICE,), guard=self._guard(self.client))
             with listen(config.listen) as listener:
                 self.port = listener.getsockname()[1]
                 web = server(build(gateway), config)

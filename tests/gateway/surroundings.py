@@ -17,6 +17,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
+from tests.gateway.endpoint import Anybody
 from tests.services.controller import MemoryController
 
 from batchyard import AsyncClient, container
@@ -26,7 +27,7 @@ from batchyard_agent.config import Config as AgentConfig
 from batchyard_agent.journal import Journal
 from batchyard_gateway.app import SERVICES, Gateway, build, listen, server
 from batchyard_gateway.config import Config
-from batchyard_gateway.services import Authenticate, anybody
+from batchyard_gateway.services import Guard
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
@@ -111,7 +112,7 @@ class Around:
 
 @contextlib.asynccontextmanager
 async def around(
-    folder: Path, *, authenticate: Callable[[AsyncClient], Authenticate] = lambda _: anybody, **settings: Any
+    folder: Path, *, guard: Callable[[AsyncClient], Guard] = lambda _: Anybody(), **settings: Any
 ) -> AsyncIterator[Around]:
     """Start a yard; all of it ends with the block."""
     async with MemoryController() as controller:
@@ -120,7 +121,7 @@ async def around(
         async with (
             AsyncClient(controller.address) as client,
             _agent(folder / "agent", controller.address),
-            _gateway(client, authenticate(client), settings) as url,
+            _gateway(client, guard(client), settings) as url,
         ):
             await _until_ready(client)
             yard = Around(client, url)
@@ -157,9 +158,9 @@ async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _gateway(client: AsyncClient, authenticate: Authenticate, settings: dict[str, Any]) -> AsyncIterator[str]:
+async def _gateway(client: AsyncClient, guard: Guard, settings: dict[str, Any]) -> AsyncIterator[str]:
     config = Config(controller=client.address, account_id=ACCOUNT, region=REGION, **settings)
-    gateway = Gateway(config=config, client=client, services=SERVICES, authenticate=authenticate)
+    gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
     with listen("127.0.0.1:0") as listener:
         web = server(build(gateway), config)
         serving = asyncio.create_task(web.serve([listener]))

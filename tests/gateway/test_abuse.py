@@ -116,10 +116,10 @@ def test_paths_and_methods_that_are_not_there(shared: Endpoint) -> None:
 
 
 def test_content_types_that_are_no_json(shared: Endpoint) -> None:
-    for kind in ("text/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "\xff"):
+    for kind in ("text/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "\xff", ""):
         reply = shared.send("POST", "/v1/describejobs", b'{"jobs": []}', {"Content-Type": kind})
         check(reply, 415, "UnsupportedMediaTypeException")
-    for kind in ("application/json; charset=utf-8", "application/x-amz-json-1.1", "APPLICATION/JSON", ""):
+    for kind in ("application/json; charset=utf-8", "application/x-amz-json-1.1", "APPLICATION/JSON"):
         reply = shared.send("POST", "/v1/describejobs", b'{"jobs": []}', {"Content-Type": kind})
         assert reply.status == 200
 
@@ -156,7 +156,7 @@ def send_raw(port: int, data: bytes) -> bytes:
 
 
 def test_a_body_that_is_too_long_is_refused_before_it_has_come(shared: Endpoint) -> None:
-    head = b"POST /v1/describejobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/describejobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     length = b"Content-Length: %d\r\n\r\n" % (1 << 40)
     answer = send_raw(shared.port, head + length + b" " * (6 << 20))
     assert b" 413 " in answer.partition(b"\r\n")[0]
@@ -169,9 +169,9 @@ def test_what_is_no_http_is_hung_up_on(shared: Endpoint) -> None:
     for data in (
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET\r\n\r\n",
-        b"POST /v1/describejobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST /v1/describejobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"POST /v1/describejobs HTTP/1.1\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n",
-        b"POST /v1/describejobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{",
+        b"POST /v1/describejobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
     ):
         answer = send_raw(shared.port, data)
         assert answer == b"" or b" 400 " in answer.partition(b"\r\n")[0]

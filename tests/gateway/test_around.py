@@ -206,7 +206,7 @@ async def test_instances_are_filtered(yard: Around, name: str, value: str, is_fo
 
 async def test_a_caller_learns_the_account(yard: Around) -> None:
     answer = await yard.call(yard.boto("sts").get_caller_identity)
-    assert answer == {"Account": ACCOUNT, "UserId": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:root"}
+    assert answer == {"Account": ACCOUNT, "UserId": "ANYBODY", "Arn": f"arn:aws:iam::{ACCOUNT}:user/ANYBODY"}
 
 
 async def test_a_process_reads_about_itself(yard: Around) -> None:

@@ -1,4 +1,4 @@
-"""Who is admitted: nobody beyond loopback without a key, and nobody at all once there is one."""
+"""Who is admitted: nobody without a key, and who has one whatever others do."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.gateway.test_signature import KEY_ID, REGION, SERVICES, date_of, key_for, signed
+from tests.gateway.test_signature import KEY_ID, REGION, SERVICES, date_of, signed, signing_key
 
 from batchyard_gateway.authentication import (
+    FAILURES_PER_SECOND,
     KEY_TTL_S,
-    OPEN_TTL_S,
     REPLAY_AFTER_S,
     Authenticator,
     Memory,
 )
-from batchyard_gateway.signature import Claim, SignatureError
+from batchyard_gateway.errors import ApiError
+from batchyard_gateway.signature import SignatureError
 from batchyard_gateway.wire import Request
 
 UNSIGNED = Request(method="POST", path=b"/v1/listjobs", query=b"", headers=[(b"host", b"a")], body=b"{}")
@@ -37,23 +38,19 @@ class AccessKeys:
 
     async def derive_signing_key(self, access_key_id: str, *, date: str, region: str, service: str) -> Answer:
         self.asked.append(access_key_id)
-        claim = Claim(
-            access_key_id=access_key_id, date=date, region=region, service=service, signature="", string_to_sign=b""
-        )
-        return Answer(key_for(claim) if self.is_there else b"", self.is_there)
+        return Answer(signing_key(date, region, service) if self.is_there else b"", self.is_there)
 
 
 class Desk:
     """An authenticator and its clock."""
 
-    def __init__(self, keys: AccessKeys, *, is_loopback: bool = True) -> None:
+    def __init__(self, keys: AccessKeys) -> None:
         self.now_s = date_of(signed())
-        self.authenticator = Authenticator(
-            keys, region=REGION, services=SERVICES, is_loopback=is_loopback, read_wall_s=lambda: self.now_s
-        )
+        self.authenticator = Authenticator(keys, region=REGION, services=SERVICES, read_wall_s=lambda: self.now_s)
 
-    async def admit(self, request: Request, *, is_change: bool = False) -> str:
-        return (await self.authenticator(request, is_change)).access_key_id
+    async def admit(self, request: Request, *, is_change: bool = False, source: str = "a") -> str:
+        await self.authenticator.admit_head(request, source)
+        return (await self.authenticator.admit(request, is_change)).access_key_id
 
     async def refuses(self, request: Request, **arguments: Any) -> str:
         with pytest.raises(SignatureError) as caught:
@@ -61,36 +58,48 @@ class Desk:
         return caught.value.code
 
 
-async def test_loopback_is_open_while_there_is_no_key_and_says_so_once() -> None:
+async def test_nobody_is_served_without_a_key() -> None:
     desk = Desk(AccessKeys(is_there=False))
     with capture_logs() as logs:
-        assert await desk.admit(UNSIGNED) == ""
-        desk.now_s += OPEN_TTL_S
-        assert await desk.admit(signed(secret="whatever")) == ""
-    assert [line["log_level"] for line in logs] == ["warning"]
+        assert await desk.refuses(UNSIGNED) == "MissingAuthenticationToken"
+        assert await desk.refuses(signed()) == "SignatureDoesNotMatch"
+        assert await desk.refuses(signed(key_id="ANOTHER")) == "SignatureDoesNotMatch"
+    assert [line["log_level"] for line in logs] == ["warning"], "it says once that there is no key"
+    assert await Desk(AccessKeys()).admit(signed()) == KEY_ID
 
 
-async def test_the_first_key_closes_loopback_within_seconds() -> None:
-    keys = AccessKeys(is_there=False)
+async def test_a_head_without_a_known_key_is_refused_whatever_its_body() -> None:
+    keys = AccessKeys()
     desk = Desk(keys)
-    await desk.admit(UNSIGNED)
-    keys.is_there = True
-    desk.now_s += OPEN_TTL_S
-    assert await desk.refuses(UNSIGNED) == "MissingAuthenticationToken"
-    assert await desk.refuses(signed(secret="another")) == "SignatureDoesNotMatch"
+    head = replace(signed(), body=b"")
+    await desk.authenticator.admit_head(head, "a")
+    keys.is_there = False
+    with pytest.raises(SignatureError):
+        await Desk(keys).authenticator.admit_head(head, "a")
+
+
+async def test_made_up_keys_cost_the_controller_little_and_others_nothing() -> None:
+    """However many keys one source makes up, few are asked for, and who signs with a known one is heard."""
+    keys = AccessKeys()
+    desk = Desk(keys)
     assert await desk.admit(signed()) == KEY_ID
-
-
-async def test_beyond_loopback_nobody_is_served_without_a_key() -> None:
-    desk = Desk(AccessKeys(is_there=False), is_loopback=False)
-    assert await desk.refuses(UNSIGNED) == "MissingAuthenticationToken"
-    assert await desk.refuses(signed()) == "SignatureDoesNotMatch"
-    assert await Desk(AccessKeys(), is_loopback=False).admit(signed()) == KEY_ID
+    keys.is_there = False
+    told = set()
+    for number in range(1000):
+        with pytest.raises(ApiError) as caught:
+            await desk.authenticator.admit_head(signed(key_id=f"MADEUP{number}"), "a")
+        told.add(caught.value.status)
+    assert told == {403, 429}
+    assert len(keys.asked) <= 1 + FAILURES_PER_SECOND + 1
+    keys.is_there = True
+    desk.now_s += KEY_TTL_S
+    assert await desk.admit(signed(), source="a") == KEY_ID, "a key that was good is asked for again"
+    assert await desk.admit(signed(key_id="ANOTHER"), source="b") == "ANOTHER", "other sources are not counted"
 
 
 async def test_a_signing_key_is_asked_for_once_and_dies_within_a_minute() -> None:
     keys = AccessKeys()
-    desk = Desk(keys, is_loopback=False)
+    desk = Desk(keys)
     for _ in range(3):
         await desk.admit(signed())
     assert keys.asked == [KEY_ID]

@@ -112,7 +112,11 @@ def _submit(members: dict[str, Any]) -> Message:
     if submissions.needs_queue(members):
         submissions.check_against_queue(queue_pb.JobQueue())
     context = Context(
-        client=AsyncClient("127.0.0.1:1"), principal=Principal(), account_id="1", region="r", request_id="1"
+        client=AsyncClient("127.0.0.1:1"),
+        principal=Principal(access_key_id="BYAK"),
+        account_id="1",
+        region="r",
+        request_id="1",
     )
     request = submissions.submission(members, context)
     request.request_id = ""

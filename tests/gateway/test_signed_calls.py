@@ -17,7 +17,7 @@ from tests.gateway.test_signature import SERVICES
 from batchyard import AsyncClient
 from batchyard_agent import clock
 from batchyard_gateway.__main__ import main
-from batchyard_gateway.authentication import KEY_TTL_S, OPEN_TTL_S, Authenticator
+from batchyard_gateway.authentication import KEY_TTL_S, Authenticator
 
 
 @dataclass
@@ -37,10 +37,10 @@ def time() -> Clock:
 
 @pytest.fixture
 async def yard(tmp_path: Path, time: Clock) -> AsyncIterator[Around]:
-    def authenticate(client: AsyncClient) -> Authenticator:
-        return Authenticator(client, region=REGION, services=SERVICES, is_loopback=True, read_wall_s=time.read)
+    def guard(client: AsyncClient) -> Authenticator:
+        return Authenticator(client, region=REGION, services=SERVICES, read_wall_s=time.read)
 
-    async with around(tmp_path, authenticate=authenticate) as opened:
+    async with around(tmp_path, guard=guard) as opened:
         yield opened
 
 
@@ -95,11 +95,10 @@ async def test_a_clock_that_is_off_is_told(yard: Around, time: Clock) -> None:
     assert (code, status) == ("RequestTimeTooSkewed", 403)
 
 
-async def test_loopback_is_open_until_there_is_a_key_and_a_revoked_one_dies(yard: Around, time: Clock) -> None:
+async def test_nobody_is_served_without_a_key_and_a_revoked_one_dies(yard: Around, time: Clock) -> None:
     stranger = yard.boto("ecs")
-    await yard.call(stranger.list_clusters)
+    assert (await yard.refused(stranger.list_clusters))[0] == "SignatureDoesNotMatch"
     keys, other = await make_key(yard), await make_key(yard)
-    time.offset_s += OPEN_TTL_S
     assert (await yard.refused(stranger.list_clusters))[0] == "SignatureDoesNotMatch"
     known = yard.boto("ecs", *keys)
     await yard.call(known.list_clusters)

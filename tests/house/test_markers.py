@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
+ALL = ("etcd", "docker", "pypi", "browser", "gpu")
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
 
@@ -22,7 +23,7 @@ IN_TURN_AND_IN_A_WORKER = pytest.mark.parametrize("arguments", [(), ("-n", "1")]
 def run_tests(folder: Path, source: str, *arguments: str, caller: Sequence[str] = (), **environment: str) -> str:
     """Run tests without etcd on PATH, an engine or an index of packages, and return pytest's words."""
     shutil.copy(CONFTEST, folder / "conftest.py")
-    markers = "".join(f"\n    {service}: a service" for service in ("etcd", "docker", "pypi", "gpu"))
+    markers = "".join(f"\n    {service}: a service" for service in ALL)
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -ra\nmarkers ={markers}\n")
     (folder / "test_it.py").write_text(f"import pytest, signal\n\n{source}")
     answer = subprocess.run(
@@ -50,12 +51,13 @@ def put_fake_etcd(folder: Path, version: str) -> None:
 
 
 def test_missing_services_skip_with_a_sentence(tmp_path: Path) -> None:
-    words = run_tests(tmp_path, marked("etcd", "docker", "pypi", "gpu"))
-    assert "4 skipped" in words
+    words = run_tests(tmp_path, marked(*ALL))
+    assert "5 skipped" in words
     for sentence in (
         "no etcd on PATH",
         "no Docker Engine answers",
         "pip reaches no index",
+        "no chromium on PATH",
         "no NVIDIA driver",
     ):
         assert sentence in words
@@ -64,10 +66,10 @@ def test_missing_services_skip_with_a_sentence(tmp_path: Path) -> None:
 @IN_TURN_AND_IN_A_WORKER
 def test_missing_services_fail_in_ci(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """All but a GPU, whichever process runs the tests."""
-    words = run_tests(tmp_path, marked("etcd", "docker", "pypi", "gpu"), *arguments, CI="true")
-    for service in ("etcd", "docker", "pypi"):
+    words = run_tests(tmp_path, marked(*ALL), *arguments, CI="true")
+    for service in ALL[:-1]:
         assert f"test_{service} must run in CI" in words
-    assert "1 skipped, 3 errors" in words
+    assert "1 skipped, 4 errors" in words
 
 
 @IN_TURN_AND_IN_A_WORKER
