@@ -17,33 +17,46 @@ import boto3
 from bench.figures import Figure, median, spread
 from bench.scale import Scale
 from bench.yard import QUEUE, Program, Yard, open_yard, small_job, timed
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from tests.ports import hold_address
 
-from batchyard import Client
+from batchyard import AsyncClient, Client
 
 THREADS = 16
 DEFINITION = "bench"
-KEYS = {"aws_access_key_id": "bench", "aws_secret_access_key": "bench", "region_name": "us-east-1"}
+REGION = "us-east-1"
 
 
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Alternate between the two ways in, so that both see the same machine."""
     async with open_yard() as yard:
         address = hold_address()
-        arguments = ("batchyard_gateway", "--listen", address, "--controller", yard.address, "--log-level", "error")
+        arguments = ("batchyard_gateway", "--listen", address, "--controller", yard.socket, "--log-level", "error")
         yard.programs.append(Program("gateway", yard.folder, *arguments))
         await yard.client.register_job_definition(DEFINITION, container=small_job("fake://"))
         await asyncio.to_thread(_until_answers, address)
+        async with AsyncClient(yard.socket) as owner:
+            made = await owner.create_access_key()
+        credentials = Credentials(made.access_key.id, made.secret)
         with Client(yard.address) as grpc_client:
             # A thread of its own: the yard's loop must not stand still meanwhile.
-            for figure in await asyncio.to_thread(_measure, scale, yard, address, grpc_client):
+            for figure in await asyncio.to_thread(_measure, scale, yard, address, grpc_client, credentials):
                 yield figure
 
 
-def _measure(scale: Scale, yard: Yard, address: str, grpc_client: Client) -> list[Figure]:
+def _measure(scale: Scale, yard: Yard, address: str, grpc_client: Client, credentials: Credentials) -> list[Figure]:
     config = Config(max_pool_connections=THREADS, retries={"total_max_attempts": 1})
-    batch = boto3.client("batch", endpoint_url=f"http://{address}", config=config, **KEYS)
+    batch = boto3.client(
+        "batch",
+        endpoint_url=f"http://{address}",
+        config=config,
+        region_name=REGION,
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+    )
     submit = {"jobName": "bench", "jobQueue": QUEUE, "jobDefinition": DEFINITION}
     job_id = batch.submit_job(**submit)["jobId"]
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
@@ -54,7 +67,7 @@ def _measure(scale: Scale, yard: Yard, address: str, grpc_client: Client) -> lis
         "describes": (lambda: batch.describe_jobs(jobs=[job_id]), lambda: grpc_client.describe_jobs([job_id])),
     }
     figures = [_rates(scale, yard, name, *calls) for name, calls in pairs.items()]
-    return [*figures, _added(scale, address, job_id, grpc_client)]
+    return [*figures, _added(scale, address, job_id, grpc_client, credentials)]
 
 
 def _rates(scale: Scale, yard: Yard, name: str, through: Callable[[], object], direct: Callable[[], object]) -> Figure:
@@ -93,15 +106,18 @@ def _calls_per_s(call: Callable[[], object], seconds: float) -> float:
     return made / (time.perf_counter() - began)
 
 
-def _added(scale: Scale, address: str, job_id: str, grpc_client: Client) -> Figure:
-    """Measure one call at a time, over bare HTTP: what boto3 costs is no part of it."""
+def _added(scale: Scale, address: str, job_id: str, grpc_client: Client, credentials: Credentials) -> Figure:
+    """Measure one call at a time, over bare HTTP and signed before: what boto3 costs is no part of it."""
     count = scale.pick(1_000, 200)
     host, _, port = address.partition(":")
     connection = http.client.HTTPConnection(host, int(port))
-    body = json.dumps({"jobs": [job_id]})
+    body = json.dumps({"jobs": [job_id]}).encode()
+    url = f"http://{address}/v1/describejobs"
+    signed = AWSRequest(method="POST", url=url, data=body, headers={"Content-Type": "application/json"})
+    SigV4Auth(credentials, "batch", REGION).add_auth(signed)
 
     def over_http() -> None:
-        connection.request("POST", "/v1/describejobs", body, {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/describejobs", body, dict(signed.headers))
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         answer.read()

@@ -28,6 +28,7 @@ from tests.contract.etcd_server import EtcdServer
 from tests.ports import hold_address
 
 from batchyard import AsyncClient, JobState, UnavailableError, container, job_state
+from batchyard.settings import SOCKET_NAME
 from batchyard.v1 import compute_environment_pb2, job_pb2
 from batchyard.v1.job_definition_pb2 import ContainerProperties
 from batchyard.v1.job_pb2_grpc import JobServiceStub
@@ -133,6 +134,7 @@ class Yard:
     def __init__(self, folder: Path, address: str, controller: Program) -> None:
         self.folder = folder
         self.address = address
+        self.socket = f"unix:{folder / SOCKET_NAME}"
         self.controller = controller
         self.programs = [controller]
         self.client = AsyncClient(address)
@@ -261,7 +263,8 @@ async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
             "controller",
             folder,
             "batchyard_controller",
-            *("--listen", address, "--store", store_url or sqlite_url(folder), "--log-level", "warning"),
+            *("--listen", address, "--socket", str(folder / SOCKET_NAME)),
+            *("--store", store_url or sqlite_url(folder), "--log-level", "warning"),
         )
         yard = Yard(folder, address, controller)
         try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -32,6 +31,7 @@ from rich.live import Live
 from rich.table import Table
 
 from batchyard import BatchyardError, Client, JobState, UnavailableError, container, job_state, overrides
+from batchyard.settings import SOCKET_NAME
 from batchyard.v1.compute_environment_pb2 import (
     ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
     CAPACITY_TYPE_EC2,
@@ -256,9 +256,9 @@ def wait_for_hosts(client: Client, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def yard(folder: Path) -> Iterator[Client]:
     """Run ``batchyard up`` with its state in *folder*; yield a client of it when its hosts are ready."""
-    address = f"127.0.0.1:{free_port()}"
+    state = folder / "state"
     command = [str(Path(sys.executable).with_name("batchyard")), "up", "--agents", str(AGENTS)]
-    command += ["--listen", address, "--http", "", "--state-dir", str(folder / "state")]
+    command += ["--http", "", "--state-dir", str(state)]
     click.echo(f"starting: batchyard {' '.join(command[1:])}")
     with (folder / "up.log").open("wb") as output:
         # A session of its own: an interrupt reaches the demo, which then takes it down in order.
@@ -266,7 +266,7 @@ def yard(folder: Path) -> Iterator[Client]:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        with Client(address) as client:
+        with Client(f"unix:{state / SOCKET_NAME}") as client:
             wait_for_hosts(client, process)
             yield client
     except (DemoError, BatchyardError):
@@ -292,14 +292,6 @@ def show_ends(folder: Path) -> None:
         click.echo(f"{log.name} ends with:", err=True)
         for line in log.read_text(errors="replace").splitlines()[-15:]:
             click.echo(f"  {line}", err=True)
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -31,10 +31,8 @@ fail() {
 }
 
 start_yard() {
-    local deadline=$((SECONDS + ready_limit_s)) port
-    port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    export BATCHYARD_ADDRESS=127.0.0.1:$port
-    "$python" -m batchyard up --listen "$BATCHYARD_ADDRESS" --state-dir "$clean/state" --runtimes process \
+    local deadline=$((SECONDS + ready_limit_s))
+    "$python" -m batchyard up --http '' --state-dir "$clean/state" --runtimes process \
         >"$clean/yard.log" 2>&1 </dev/null &
     yard_pid=$!
     until grep -q 'ready at' "$clean/yard.log"; do
@@ -42,6 +40,7 @@ start_yard() {
         [ $SECONDS -lt $deadline ] || fail "the yard was not ready within $ready_limit_s s"
         sleep 0.2
     done
+    eval "$("$python" -m batchyard env --state-dir "$clean/state")"
 }
 
 "$python" -m venv --without-pip "$clean/venv"

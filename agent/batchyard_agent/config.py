@@ -122,7 +122,7 @@ def _paths(texts: tuple[str, ...]) -> tuple[str, ...]:
 OPTIONS = (
     click.Option(
         ["--controller"],
-        default=settings.DEFAULT_ADDRESS,
+        default=settings.default_address,
         show_default=True,
         metavar="HOST:PORT",
         callback=_reads(settings.parse_address),

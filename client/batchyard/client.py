@@ -29,7 +29,7 @@ class AsyncClient(JobCalls, SubmitCalls, YardCalls, TagCalls, SecretCalls):
 
     Args:
         address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
-            the settings file, else ``127.0.0.1:8470``.
+            the settings file, else the socket of this user's controller.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.

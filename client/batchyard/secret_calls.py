@@ -87,7 +87,7 @@ class SecretCalls(Caller):
 
         Args:
             access_key_id: Empty only asks whether there are any keys.
-            date: As ``20261124``.
+            date: As ``20261124``; of today, yesterday or tomorrow.
             region: As ``eu-central-1``.
             service: As ``batch``.
 

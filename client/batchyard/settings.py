@@ -19,8 +19,10 @@ from pathlib import Path
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 
-DEFAULT_ADDRESS = "127.0.0.1:8470"
 DEFAULT_PORT = 8470
+SOCKET_NAME = "controller.sock"
+SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
+"""Where the controller that systemd starts listens."""
 
 SECTIONS = ("client", "controller", "agent", "gateway")
 CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
@@ -32,12 +34,12 @@ class ClientSettings:
     What the SDK needs to know.
 
     Attributes:
-        address: ``host:port``, or ``unix:/path``.
+        address: ``host:port``, or ``unix:/path``; default as ``default_address`` says.
         timeout_s: Deadline of each call.
         retry_s: How long a submit is repeated while the controller is away.
     """
 
-    address: str = DEFAULT_ADDRESS
+    address: str
     timeout_s: float = 30.0
     retry_s: float = 30.0
 
@@ -54,9 +56,9 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
     for key in ("address", "timeout_s", "retry_s"):
         if env.get(f"BATCHYARD_{key.upper()}"):
             values[key] = env[f"BATCHYARD_{key.upper()}"]
-    fallback = ClientSettings()
+    fallback = ClientSettings(address="")
     return ClientSettings(
-        address=parse_address(str(values.get("address", fallback.address))),
+        address=parse_address(str(values.get("address") or default_address(env))),
         timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
         retry_s=_seconds("retry_s", values.get("retry_s", fallback.retry_s)),
     )
@@ -112,6 +114,18 @@ def state_dir(environment: Mapping[str, str] | None = None) -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/batchyard")
     return Path(env.get("HOME", "/")) / ".local" / "state" / "batchyard"
+
+
+def default_address(environment: Mapping[str, str] | None = None) -> str:
+    """
+    Return where a controller of this machine listens: a socket of this user's, else systemd's.
+
+    Nobody but its owner can connect to the first, so whoever is found there is oneself.
+    """
+    own = state_dir(environment) / SOCKET_NAME
+    # os.path, as it says no of a folder that is closed to us.
+    is_system = not os.path.exists(own) and os.path.exists(SYSTEM_SOCKET)  # noqa: PTH110
+    return f"unix:{SYSTEM_SOCKET if is_system else own}"
 
 
 def parse_address(address: str) -> str:

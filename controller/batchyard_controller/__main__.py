@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
-from batchyard import program_log
-from batchyard.settings import defaults
+from batchyard import program_log, settings
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from .app import serve
-from .config import DEFAULT_LISTEN, Config, default_store
+from .config import Config, default_store
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
 
 @click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_CONTROLLER", "show_default": True})
-@click.option("--listen", default=DEFAULT_LISTEN, help="host:port of the gRPC listener.")
+@click.option(
+    "--socket",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=lambda: settings.state_dir() / settings.SOCKET_NAME,
+    help="The gRPC socket, for this user alone.",
+)
+@click.option("--socket-group", default="", metavar="GROUP", help="A group that may connect to the socket too.")
+@click.option("--listen", default="", help="host:port of a further gRPC listener, for other machines; none by default.")
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
 @click.option(
@@ -37,7 +44,15 @@ from .store.protocol import StoreError
 @click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(
-    listen: str, store: str, metrics: str, secrets_key: str, keep_jobs_days: float, keep_jobs: int, log_level: str
+    socket: Path,
+    socket_group: str,
+    listen: str,
+    store: str,
+    metrics: str,
+    secrets_key: str,
+    keep_jobs_days: float,
+    keep_jobs: int,
+    log_level: str,
 ) -> None:
     """Run the Batchyard controller."""
     program_log.set_up(log_level)
@@ -45,6 +60,8 @@ def main(
     try:
         retention = Retention(age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs)
         config = Config(
+            socket=socket,
+            socket_group=socket_group,
             listen=listen,
             store=store,
             metrics=metrics,
@@ -62,4 +79,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(prog_name="batchyard controller", default_map=defaults("controller"))
+    main(prog_name="batchyard controller", default_map=settings.defaults("controller"))

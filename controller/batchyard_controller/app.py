@@ -43,7 +43,8 @@ from batchyard_controller.core.model.values import Instant
 from .config import Config, without_login
 from .leadership import Leadership, lead
 from .metrics import Metrics
-from .services.access_keys import AccessKeys
+from .private_socket import listen_privately
+from .services.access_keys import AccessKeys, AccessKeysElsewhere
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
 from .services.errors import ErrorInterceptor
@@ -90,8 +91,20 @@ def build_server(
     sessions: Sessions,
     vault: Vault,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    *,
+    is_private: bool,
 ) -> grpc.aio.Server:
-    """Put all services on one server; *interceptors* see a call before, and its answer after, all of ours."""
+    """
+    Put all services on one server.
+
+    Args:
+        leadership: Who leads, and with what driver.
+        sessions: The agents' streams.
+        vault: What secrets and access keys are sealed with.
+        interceptors: They see a call before, and its answer after, all of ours. Default: none.
+        is_private: Nobody but the controller's own user, or a group of its choice, can
+            connect: access keys are told to these alone.
+    """
     server = grpc.aio.server(
         interceptors=(*interceptors, ErrorInterceptor()),
         options=(
@@ -115,7 +128,9 @@ def build_server(
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(leadership, sessions, clock), server)
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
-    access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(AccessKeys(leadership, vault), server)
+    access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
+        AccessKeys(leadership, vault, lambda: clock().wall_ms) if is_private else AccessKeysElsewhere(), server
+    )
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
@@ -136,15 +151,21 @@ async def serve(config: Config) -> None:
     metrics = Metrics()
     leadership = Leadership()
     sessions = Sessions(leadership, vault)
-    server = build_server(leadership, sessions, vault)
     healthy = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    _listen(server, config.listen)
+    own = build_server(leadership, sessions, vault, is_private=True)
+    listen_privately(own, config.socket, config.socket_group)
+    servers = [own]
+    if config.listen:
+        servers.append(build_server(leadership, sessions, vault, is_private=False))
+        _listen(servers[-1], config.listen)
+    for server in servers:
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if config.metrics:
         host, _, port = config.metrics.rpartition(":")
         start_http_server(int(port), host, registry=metrics.registry)
-    await server.start()
-    log.info("listening", address=config.listen, store=without_login(config.store))
+    for server in servers:
+        await server.start()
+    log.info("listening", socket=str(config.socket), address=config.listen, store=without_login(config.store))
     candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
@@ -155,7 +176,7 @@ async def serve(config: Config) -> None:
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
-    await server.stop(STOP_GRACE_S)
+    await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await store.close()
     log.info("stopped")
 
@@ -180,6 +201,8 @@ async def _report_health(leadership: Leadership, healthy: health.aio.HealthServi
 
 
 def _listen(server: grpc.aio.Server, address: str) -> None:
+    if address.startswith("unix"):
+        raise OSError(f"--listen takes host:port, not {address}; the socket is --socket")
     if not is_loopback(address):
         structlog.get_logger().warning(
             "LISTENING BEYOND LOOPBACK WITHOUT AUTHENTICATION: anyone who reaches this port can run "

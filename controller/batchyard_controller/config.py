@@ -9,8 +9,6 @@ from pathlib import Path
 
 from batchyard_controller.core.jobs.retention import Retention
 
-DEFAULT_LISTEN = "127.0.0.1:8470"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -18,7 +16,9 @@ class Config:
     What the controller is told.
 
     Attributes:
-        listen: ``host:port`` of the gRPC listener.
+        socket: Path of the gRPC socket, the one listener that serves access keys.
+        socket_group: Group that may connect to it; empty: its owner alone.
+        listen: ``host:port`` of a further gRPC listener, for hosts and users of other machines; empty for none.
         store: Store URL, see ``store.open``.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
@@ -26,7 +26,9 @@ class Config:
         retention: What history of ended jobs is kept.
     """
 
-    listen: str = DEFAULT_LISTEN
+    socket: Path
+    socket_group: str = ""
+    listen: str = ""
     store: str
     metrics: str = ""
     secrets_key: str = ""

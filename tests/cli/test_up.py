@@ -164,7 +164,7 @@ def test_one_state_directory_serves_one_yard(tmp_path: Path, ups: list[Up]) -> N
 def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert main(["up", "--listen", address, "--state-dir", str(tmp_path)]) == 1
+        assert main(["up", "--listen", address, "--http", "", "--state-dir", str(tmp_path)]) == 1
         assert f"something listens at {address} already" in capsys.readouterr().err
         listen = hold_address()
         assert main(["up", "--listen", listen, "--http", address, "--state-dir", str(tmp_path)]) == 1
@@ -201,17 +201,18 @@ def test_programs_get_their_arguments_as_they_are(command: str) -> None:
 
 
 def test_what_one_agent_is_told(tmp_path: Path) -> None:
-    plan = yard_plan("127.0.0.1:8470", None, tmp_path, 1, "", None)
+    plan = yard_plan("", "127.0.0.1:8471", tmp_path, 1, "", None)
     (agent,) = plan.agents()
     assert plan.controller().arguments[1:] == (
-        *("-m", "batchyard_controller", "--listen", "127.0.0.1:8470"),
+        *("-m", "batchyard_controller", "--socket", f"{tmp_path}/controller.sock"),
         *("--store", f"sqlite:///{tmp_path}/controller.sqlite"),
     )
     assert plan.gateway().arguments[1:] == (
-        *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471", "--controller", "127.0.0.1:8470"),
+        *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471"),
+        *("--controller", f"unix:{tmp_path}/controller.sock"),
     )
     assert agent.arguments[1:] == (
-        *("-m", "batchyard_agent", "--controller", "127.0.0.1:8470"),
+        *("-m", "batchyard_agent", "--controller", f"unix:{tmp_path}/controller.sock"),
         *("--state-dir", f"{tmp_path}/agent-1", "--name", socket.gethostname()),
     )
 

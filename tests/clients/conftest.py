@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,23 +47,27 @@ class Yard:
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """Return a yard that runs, with a definition for each of ``DEFINITIONS``."""
     folder = tmp_path_factory.mktemp("yard")
-    address, http = hold_address(), hold_address()
-    flags = ("--listen", address, "--http", http, "--runtimes", "process", "--state-dir", str(folder / "state"))
+    http = hold_address()
+    flags = ("--http", http, "--runtimes", "process", "--state-dir", str(folder / "state"))
     up = Program("up", [sys.executable, "-m", "batchyard", "up", *flags], folder / "up.log")
     up.start()
     try:
         until(lambda: "ready at" in up.text(), "the yard is ready", 60.0)
-        yield _open(f"http://{http}")
+        yield _open(f"http://{http}", folder / "state")
         assert up.stop() == 0
     finally:
         up.sweep()
         sweep_attempts(folder / "state" / "agent-1")
 
 
-def _open(url: str) -> Yard:
-    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": REGION}
+def _open(url: str, state_dir: Path) -> Yard:
+    keys = _told(state_dir)
     batch = boto3.client(
-        "batch", endpoint_url=url, region_name=REGION, aws_access_key_id="any", aws_secret_access_key="any"
+        "batch",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
     for name, command in DEFINITIONS.items():
         batch.register_job_definition(
@@ -71,6 +76,14 @@ def _open(url: str) -> Yard:
             containerProperties=container(command),
         )
     return Yard(variables={"AWS_ENDPOINT_URL": url, **keys}, batch=batch)
+
+
+def _told(state_dir: Path) -> dict[str, str]:
+    """Return what ``batchyard env`` tells a shell of the key."""
+    line = [sys.executable, "-m", "batchyard", "env", "--state-dir", str(state_dir)]
+    told = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+    variables = dict(line.removeprefix("export ").split("=", 1) for line in told.splitlines())
+    return {name: variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")}
 
 
 def container(command: tuple[str, ...]) -> dict[str, Any]:

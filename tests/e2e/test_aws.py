@@ -15,6 +15,8 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.ports import hold_address
 
+from batchyard import Client
+
 END_LIMIT_S = 60.0
 
 pytestmark = pytest.mark.timeout(300)  # each call of the CLI is a process that takes a second or more to load
@@ -32,13 +34,18 @@ class Aws:
             "HOME": str(folder),
             "AWS_ENDPOINT_URL_BATCH": f"http://{http}",
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": f"http://{http}",
-            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_PAGER": "",
         }
         self._program = str(Path(sys.executable).with_name("aws"))
+
+    def sign_in(self, yard: Yard) -> None:
+        """Make a key, and sign with it from now on."""
+        with Client(yard.socket) as client:
+            made = client.create_access_key(description="aws")
+        self._environment["AWS_ACCESS_KEY_ID"] = made.access_key.id
+        self._environment["AWS_SECRET_ACCESS_KEY"] = made.secret
 
     def run(self, operation: str, service: str = "batch", **members: Any) -> subprocess.CompletedProcess[str]:
         command = [self._program, service, operation, "--output", "json"]
@@ -70,7 +77,7 @@ class Aws:
 def aws(yard: Yard, tmp_path: Path) -> Aws:
     """Return the CLI of a gateway that is up."""
     http = hold_address()
-    gateway = yard.add_program("gateway", "batchyard_gateway", "--listen", http, "--controller", yard.address)
+    gateway = yard.add_program("gateway", "batchyard_gateway", "--listen", http, "--controller", yard.socket)
     gateway.start()
     until(lambda: "listening" in gateway.tail(), "the gateway listens")
     return Aws(yard, http, tmp_path)
@@ -79,6 +86,7 @@ def aws(yard: Yard, tmp_path: Path) -> Aws:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_walk_through_the_service(yard: Yard, aws: Aws, runtime: str) -> None:
     yard.start("alpha", cpus=2, runtimes=runtime)
+    aws.sign_in(yard)
     image = ensure_image() if runtime == "docker" else "process://"
     resources = {
         "type": "EC2",

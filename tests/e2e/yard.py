@@ -72,7 +72,9 @@ class Yard:
         self.folder = folder
         self.address = hold_address()
         self.store = store or f"sqlite:///{folder / 'controller.sqlite'}"
+        self.socket = f"unix:{folder / 'controller.sock'}"
         arguments = [sys.executable, "-m", "batchyard_controller", "--listen", self.address, "--store", self.store]
+        arguments += ["--socket", self.socket.removeprefix("unix:")]
         self.controller = Program("controller", arguments, folder / "controller.log")
         self.agents: dict[str, Program] = {}
         self.others: list[Program] = []

@@ -15,8 +15,10 @@ def write(path: Path, text: str) -> dict[str, str]:
 
 
 def test_defaults_without_file_and_environment() -> None:
-    found = settings.client_settings({"HOME": "/nonexistent"})
-    assert found == settings.ClientSettings(address="127.0.0.1:8470", timeout_s=30.0, retry_s=30.0)
+    found = settings.client_settings({"HOME": "/nonexistent", "XDG_STATE_HOME": "/nonexistent"})
+    assert found == settings.ClientSettings(
+        address="unix:/nonexistent/batchyard/controller.sock", timeout_s=30.0, retry_s=30.0
+    )
 
 
 def test_environment_over_file_over_defaults(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Controller:
         address: Where it listens. Default: a free port of loopback.
         clock: Of the driver.
         interceptors: Put before the server's own.
+        is_private: Serve as on the socket, access keys included.
     """
 
     def __init__(
@@ -64,13 +65,14 @@ class Controller:
         address: str = "127.0.0.1:0",
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        is_private: bool = True,
     ) -> None:
         self._store = store
         self._clock = clock
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault)
-        self._server = build_server(self.leadership, self.sessions, vault, interceptors)
+        self._server = build_server(self.leadership, self.sessions, vault, interceptors, is_private=is_private)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
 
     async def __aenter__(self) -> Self:

@@ -43,7 +43,11 @@ async def former(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 async def channel(former: SqliteStore, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """Run the program as ``batchyard controller`` does, and end it by SIGTERM."""
     address = _free_address()
-    program = asyncio.create_task(serve(Config(listen=address, store=f"sqlite://{tmp_path / 'controller.db'}")))
+    program = asyncio.create_task(
+        serve(
+            Config(socket=tmp_path / "controller.sock", listen=address, store=f"sqlite://{tmp_path / 'controller.db'}")
+        )
+    )
     async with grpc.aio.insecure_channel(address) as opened:
         yield opened
     os.kill(os.getpid(), signal.SIGTERM)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from datetime import UTC, datetime, timedelta
 
 from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as ak
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
+from batchyard_controller.app import clock
 from batchyard_controller.vault import Vault, make_keys
 
 from .controller import MemoryController, container, refusal, submission
 from .hand_agent import OTHER_ID, HandAgent, ended
 
 VALUE = "hunter2-canary"
+NOW = datetime.fromtimestamp(clock().wall_ms / 1000, UTC)
+TODAY = NOW.strftime("%Y%m%d")
 
 
 async def put(yard: MemoryController, name: str, value: str = VALUE) -> sp.SecretInfo:
@@ -72,13 +76,13 @@ async def test_without_a_key_secrets_and_access_keys_are_refused(bare: MemoryCon
 
 def _signing_key(secret: str) -> bytes:
     key = b"AWS4" + secret.encode()
-    for part in (b"20261124", b"eu-central-1", b"batch", b"aws4_request"):
+    for part in (TODAY.encode(), b"eu-central-1", b"batch", b"aws4_request"):
         key = hmac.new(key, part, hashlib.sha256).digest()
     return key
 
 
 def _scope(key_id: str) -> ak.DeriveSigningKeyRequest:
-    return ak.DeriveSigningKeyRequest(access_key_id=key_id, date="20261124", region="eu-central-1", service="batch")
+    return ak.DeriveSigningKeyRequest(access_key_id=key_id, date=TODAY, region="eu-central-1", service="batch")
 
 
 async def test_access_key_signs_until_it_is_revoked(bare: MemoryController) -> None:
@@ -99,6 +103,34 @@ async def test_access_key_signs_until_it_is_revoked(bare: MemoryController) -> N
     assert (after.signing_key, after.any_keys) == (b"", False)
     again = await refusal(bare.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id=made.access_key.id)))
     assert again.code == "NOT_FOUND"
+
+
+async def test_signing_keys_of_other_days_are_told_to_nobody(bare: MemoryController) -> None:
+    made = await bare.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest())
+    for days in (-400, -2, 2, 400):
+        asked = _scope(made.access_key.id)
+        asked.date = (NOW + timedelta(days=days)).strftime("%Y%m%d")
+        told = await refusal(bare.access_keys.DeriveSigningKey(asked))
+        assert (told.code, told.violation_reasons) == ("INVALID_ARGUMENT", (Reason.OUT_OF_RANGE,)), days
+    for days in (-1, 0, 1):
+        asked.date = (NOW + timedelta(days=days)).strftime("%Y%m%d")
+        assert (await bare.access_keys.DeriveSigningKey(asked)).signing_key
+
+
+async def test_access_keys_are_not_served_where_users_come_in() -> None:
+    """Who reaches the port of hosts and users can neither list keys nor have one that signs for another."""
+    async with MemoryController(is_private=False) as public:
+        await public.until_leads()
+        for call in (
+            public.access_keys.ListAccessKeys(ak.ListAccessKeysRequest()),
+            public.access_keys.DeriveSigningKey(_scope("BYAK" + "0" * 16)),
+            public.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest()),
+            public.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id="BYAK")),
+        ):
+            told = await refusal(call)
+            assert (told.code, told.reason) == ("FAILED_PRECONDITION", Reason.SOCKET_ONLY)
+            assert "own socket" in told.text
+        await public.furnish()
 
 
 async def test_next_controller_reads_what_the_former_kept_and_says_when_it_has_another_key() -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "controller": ("up", "Start a controller."),
     "agent": ("up", "Start an agent."),
     "gateway": ("up", "Start a gateway: the AWS Batch API over HTTP."),
+    "env": ("gateway_access", "Write what tells this yard, and its key, to a shell."),
     "submit": ("submit", "Submit a job."),
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),

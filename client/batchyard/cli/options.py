@@ -75,10 +75,10 @@ def shared(function: F) -> F:
         click.option("--debug", is_flag=True, expose_value=False, callback=_set, help="Show tracebacks."),
         click.option(
             "--address",
-            metavar="HOST:PORT",
+            metavar="ADDRESS",
             expose_value=False,
             callback=_set,
-            help="The controller (BATCHYARD_ADDRESS). Default 127.0.0.1:8470.",
+            help="The controller (BATCHYARD_ADDRESS). Default: the socket of this user's `batchyard up`.",
         ),
         click.option(
             "-o",

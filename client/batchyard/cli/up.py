@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING
 import click
 
 from batchyard import settings
-from batchyard.cli import exits, spans
+from batchyard.cli import exits, gateway_access, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.jobs import resources_line
 from batchyard.cli.options import quiet_grpc
+from batchyard.state_folder import make_private_folder
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -54,10 +56,11 @@ class YardPlan:
     What ``up`` starts.
 
     Attributes:
-        listen: Address of the controller.
+        listen: Address of the controller beyond its socket; empty for none.
         http: Address of the gateway; empty for none.
         state_dir: Where everything is kept.
         store: The controller's store.
+        secrets_key: Its key file; empty leaves it to the controller.
         host_names: One for each agent.
         runtimes: What agents may run; empty leaves it to them.
         cpu_millis: Each agent's share; 0 leaves it to the agent.
@@ -68,24 +71,34 @@ class YardPlan:
     http: str
     state_dir: Path
     store: str
+    secrets_key: str = ""
     host_names: tuple[str, ...]
     runtimes: str = ""
     cpu_millis: int = 0
     memory_mib: int = 0
 
+    @property
+    def socket(self) -> Path:
+        """Where the controller listens for this user alone."""
+        return self.state_dir / settings.SOCKET_NAME
+
+    @property
+    def address(self) -> str:
+        """How this user's clients, agents and gateway reach the controller."""
+        return f"unix:{self.socket}"
+
     def controller(self) -> ChildSpec:
         """Return the controller to start."""
-        return ChildSpec(
-            name="controller",
-            arguments=(sys.executable, "-m", CONTROLLER, "--listen", self.listen, "--store", self.store),
-            log=self.state_dir / "controller.log",
-        )
+        arguments = [sys.executable, "-m", CONTROLLER, "--socket", str(self.socket), "--store", self.store]
+        arguments += ["--listen", self.listen] if self.listen else []
+        arguments += ["--secrets-key", self.secrets_key] if self.secrets_key else []
+        return ChildSpec(name="controller", arguments=tuple(arguments), log=self.state_dir / "controller.log")
 
     def gateway(self) -> ChildSpec:
         """Return the gateway to start."""
         return ChildSpec(
             name="gateway",
-            arguments=(sys.executable, "-m", GATEWAY, "--listen", self.http, "--controller", self.listen),
+            arguments=(sys.executable, "-m", GATEWAY, "--listen", self.http, "--controller", self.address),
             log=self.state_dir / "gateway.log",
         )
 
@@ -93,7 +106,7 @@ class YardPlan:
         """Yield the agents to start."""
         for number, host_name in enumerate(self.host_names, start=1):
             name = f"agent-{number}"
-            arguments = [sys.executable, "-m", AGENT, "--controller", self.listen]
+            arguments = [sys.executable, "-m", AGENT, "--controller", self.address]
             arguments += ["--state-dir", str(self.state_dir / name), "--name", host_name]
             arguments += ["--runtimes", self.runtimes] if self.runtimes else []
             arguments += ["--cpus", spans.millis(self.cpu_millis)] if self.cpu_millis else []
@@ -102,8 +115,19 @@ class YardPlan:
 
 
 @click.command(help=_UP_HELP, short_help="Start a whole yard on this machine.")
-@click.option("--listen", default=settings.DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT")
-@click.option("--http", metavar="HOST:PORT", help="The gateway's. Default: the next port; '' starts no gateway.")
+@click.option(
+    "--listen",
+    default="",
+    metavar="HOST:PORT",
+    help="Listen there too. Whoever reaches it can run jobs as you: see SECURITY.md. Default: a socket for you alone.",
+)
+@click.option(
+    "--http",
+    default="127.0.0.1:8471",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The gateway's; '' starts no gateway. `batchyard env` tells AWS's tools its key.",
+)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: below the user's home.")
 @click.option("--agents", type=click.IntRange(1, 64), default=1, show_default=True, help="Agents to start.")
 @click.option("--runtimes", default="", help="What agents may run: docker,process. Default: what the machine has.")
@@ -111,7 +135,7 @@ class YardPlan:
 @click.option("-v", "--verbose", is_flag=True, help="Show the logs; they are in the state directory either way.")
 def up(
     listen: str,
-    http: str | None,
+    http: str,
     state_dir: Path | None,
     agents: int,
     runtimes: str,
@@ -122,9 +146,9 @@ def up(
     require(CONTROLLER, AGENT, *([] if http == "" else [GATEWAY]))
     directory = (state_dir or settings.state_dir()).absolute()
     plan = yard_plan(listen, http, directory, agents, runtimes, store)
-    _check_free(plan.listen, "--listen")
-    if plan.http:
-        _check_free(plan.http, "--http")
+    for address, flag in ((plan.listen, "--listen"), (plan.http, "--http")):
+        if address:
+            _check_free(address, flag)
     with _only_one(directory), _stop_signals() as stop:
         children = Children()
         try:
@@ -168,16 +192,18 @@ def require(*modules: str) -> None:
         )
 
 
-def yard_plan(
-    listen: str, http: str | None, state_dir: Path, agents: int, runtimes: str, store: str | None
-) -> YardPlan:
+def yard_plan(listen: str, http: str, state_dir: Path, agents: int, runtimes: str, store: str | None) -> YardPlan:
     """Decide what to start; several agents get an equal share of the machine each."""
     host = socket.gethostname()
+    # Beside the file of an embedded store the controller makes one itself.
+    has_own = not store or store.startswith(("sqlite:", "memory:"))
+    secrets_key = "" if has_own or _is_key_file_set() else str(state_dir / "secrets.key")
     cpus, memory_mib = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return YardPlan(
-        listen=settings.parse_address(listen),
-        http=_next_port(settings.parse_address(listen)) if http is None else http and settings.parse_address(http),
+        listen=listen and settings.parse_address(listen),
+        http=http and settings.parse_address(http),
         state_dir=state_dir,
+        secrets_key=secrets_key,
         store=store or f"sqlite:///{state_dir / 'controller.sqlite'}",
         host_names=(host,) if agents == 1 else tuple(f"{host}-{i}" for i in range(1, agents + 1)),
         runtimes=runtimes,
@@ -186,12 +212,10 @@ def yard_plan(
     )
 
 
-def _next_port(listen: str) -> str:
-    """Return the address after a controller's, where its gateway listens: 8471 after 8470."""
-    host, _, port = listen.rpartition(":")
-    if listen.startswith("unix:") or int(port) == 65535:
-        raise click.UsageError(f"there is no next port after {listen}: give --http")
-    return f"{host}:{int(port) + 1}"
+def _is_key_file_set() -> bool:
+    """Say whether the controller is told its key file by environment or settings file."""
+    told = os.environ.get("BATCHYARD_CONTROLLER_SECRETS_KEY")  # noqa: TID251  # what the child is going to read
+    return bool(told or settings.defaults("controller").get("secrets_key"))
 
 
 def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: bool) -> int:
@@ -200,8 +224,10 @@ def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: 
     from batchyard.sync import Client
 
     out.note(f"state and logs are in {plan.state_dir}")
+    if plan.secrets_key:
+        gateway_access.make_key_file(Path(plan.secrets_key))
     children.start(plan.controller())
-    with Client(plan.listen, timeout_s=5) as client:
+    with Client(plan.address, timeout_s=5) as client:
         if not _until(lambda: _answers(client), children, stop, verbose=verbose):
             return _ended(children, stop, f"the controller did not answer within {START_LIMIT_S:g} s")
         for spec in plan.agents():
@@ -211,6 +237,7 @@ def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: 
         if not _until(lambda: _has_defaults(client), children, stop, verbose=verbose):
             return _ended(children, stop, f"the default queue was not ready within {START_LIMIT_S:g} s")
         if plan.http:
+            gateway_access.hand_over(client, plan.state_dir, plan.http)
             children.start(plan.gateway())
             if not _until(lambda: _listens(plan.http), children, stop, verbose=verbose):
                 return _ended(children, stop, f"the gateway did not answer within {START_LIMIT_S:g} s")
@@ -274,17 +301,21 @@ def _has_defaults(client: Client) -> bool:
 def _tell_ready(client: Client, plan: YardPlan) -> None:
     hosts = [host for host in client.list_hosts() if host.facts.name in plan.host_names]
     running = sum(host.attempts for host in hosts)
-    out.note(f"ready at {plan.listen}" + (f"; AWS Batch API at http://{plan.http}" if plan.http else ""))
+    out.note(
+        f"ready at {plan.listen or plan.address}" + (f"; AWS Batch API at http://{plan.http}" if plan.http else "")
+    )
     for host in hosts:
         capacity = host.facts.capacity
         amounts = resources_line(capacity.cpu_millis, capacity.memory_mib, capacity.gpu_millis, 0)
         out.note(f"  host {host.facts.name}: {amounts}; runs {', '.join(host.facts.runtimes)}")
     if running:
         out.note(f"attempts found running: {running}")
-    prefix = "" if plan.listen == settings.DEFAULT_ADDRESS else f"BATCHYARD_ADDRESS={plan.listen} "
+    is_default = plan.state_dir == settings.state_dir().absolute()
+    prefix = "" if is_default else f"BATCHYARD_ADDRESS={shlex.quote(plan.address)} "
     out.note(f"in another terminal: {prefix}batchyard submit --follow -- echo hello")
     if plan.http:
-        out.note(f"or: AWS_ENDPOINT_URL_BATCH=http://{plan.http} aws batch describe-job-queues")
+        flag = "" if is_default else f" --state-dir {shlex.quote(str(plan.state_dir))}"
+        out.note(f'or: eval "$(batchyard env{flag})"; aws batch describe-job-queues')
     out.note("Ctrl-C stops it")
 
 
@@ -316,7 +347,7 @@ def _attempts(plan: YardPlan) -> int:
     from batchyard.sync import Client
 
     try:
-        with Client(plan.listen, timeout_s=2) as client:
+        with Client(plan.address, timeout_s=2) as client:
             return sum(host.attempts for host in client.list_hosts())
     except BatchyardError as err:
         out.note(f"cannot count what is running: {err}")
@@ -342,10 +373,10 @@ def _become(module: str, arguments: Sequence[str]) -> None:
 def _only_one(directory: Path) -> Iterator[None]:
     """Hold the state directory for this process alone."""
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(directory)
         lock = (directory / "up.lock").open("w")
     except OSError as err:
-        raise click.ClickException(f"cannot write to the state directory {directory}: {err.strerror}") from err
+        raise click.ClickException(f"cannot write to the state directory {directory}: {err.strerror or err}") from err
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

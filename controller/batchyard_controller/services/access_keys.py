@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import secrets
 import string
+from collections.abc import Callable
 from typing import Any
 
+from batchyard.errors import FailedPreconditionError, Reason
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
 from batchyard_controller.core import limits
@@ -43,9 +45,10 @@ def derive_signing_key(secret: str, date: str, region: str, service: str) -> byt
 class AccessKeys(rpc.AccessKeyServiceServicer):
     """Thin: checks fields, seals, lets admission decide."""
 
-    def __init__(self, leadership: Leadership, vault: Vault) -> None:
+    def __init__(self, leadership: Leadership, vault: Vault, read_wall_ms: Callable[[], int]) -> None:
         self._leadership = leadership
         self._vault = vault
+        self._read_wall_ms = read_wall_ms
 
     async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
         out: Violations = []
@@ -84,7 +87,7 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         out: Violations = []
         if key_id:
             check_text(out, "access_key_id", key_id, limits.ACCESS_KEY_ID_LENGTH_MAX)
-            secrecy.check_signing_scope(out, request.date, request.region, request.service)
+            secrecy.check_signing_scope(out, self._read_wall_ms(), request.date, request.region, request.service)
         refuse(out)
 
         def look(world: World) -> tuple[AccessKey | None, bool]:
@@ -95,6 +98,27 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         secret = _NOBODYS_SECRET if found is None else self._vault.open("access_key", found.id, found.sealed)
         derived = derive_signing_key(secret, request.date, request.region, request.service)
         return pb.DeriveSigningKeyResponse(signing_key=derived if found is not None else b"", any_keys=any_keys)
+
+
+class AccessKeysElsewhere(rpc.AccessKeyServiceServicer):
+    """For the listener that users of other machines reach: without identities nobody there is told of keys."""
+
+    async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
+        raise _elsewhere()
+
+    async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
+        raise _elsewhere()
+
+    async def RevokeAccessKey(self, request: pb.RevokeAccessKeyRequest, context: Any) -> pb.RevokeAccessKeyResponse:
+        raise _elsewhere()
+
+    async def DeriveSigningKey(self, request: pb.DeriveSigningKeyRequest, context: Any) -> pb.DeriveSigningKeyResponse:
+        raise _elsewhere()
+
+
+def _elsewhere() -> FailedPreconditionError:
+    text = "access keys are served on the controller's own socket alone: ask on its machine, as its user"
+    return FailedPreconditionError(text, reason=Reason.SOCKET_ONLY)
 
 
 def _throw(characters: str, length: int) -> str:

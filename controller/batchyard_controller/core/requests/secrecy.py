@@ -9,6 +9,7 @@ can be read. As in `admission`, nothing changes; the event is returned, or a
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from batchyard.errors import NotFoundError, Reason, ResourceExhaustedError, Violation
 from batchyard.tasks import Task
@@ -101,11 +102,21 @@ def revoke_access_key(world: World, key_id: str) -> AccessKeyRevoked:
     return AccessKeyRevoked(id=key_id)
 
 
-def check_signing_scope(out: Violations, date: str, region: str, service: str) -> None:
-    """Check for what a signing key is derived (AWS Signature Version 4)."""
+def check_signing_scope(out: Violations, now_ms: int, date: str, region: str, service: str) -> None:
+    """Check for what a signing key is derived (AWS Signature Version 4): keys of other days sign nothing now."""
     if not (len(date) == 8 and date.isascii() and date.isdigit()):
         out.append(Violation("date", f"{quote(date)} does not have the form YYYYMMDD", Reason.MALFORMED))
+    elif date not in _days_around(now_ms):
+        text = f"{date} is not within a day of {_days_around(now_ms)[1]}"
+        out.append(Violation("date", text, Reason.OUT_OF_RANGE))
     for field, value in (("region", region), ("service", service)):
         if not value:
             out.append(Violation(field, "is required", Reason.REQUIRED))
         check_text(out, field, value, limits.SIGNING_SCOPE_LENGTH_MAX)
+
+
+def _days_around(now_ms: int) -> tuple[str, str, str]:
+    """Return yesterday, today and tomorrow."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    yesterday, today, tomorrow = ((now + timedelta(days=days)).strftime("%Y%m%d") for days in (-1, 0, 1))
+    return yesterday, today, tomorrow
