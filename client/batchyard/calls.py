@@ -106,6 +106,7 @@ class Calls:
         self.list_access_keys = Call(connection, access_keys.ListAccessKeys)
         self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
         self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
+        self.note_signature = Call(connection, access_keys.NoteSignature)
 
     def submit_jobs(
         self, requests: AsyncGenerator[job_pb2.SubmitJobsRequest, None]

@@ -102,6 +102,19 @@ class SecretCalls(Caller):
         )
         return await self.calls.derive_signing_key(request)
 
+    async def note_signature(self, signature: str) -> key_pb.NoteSignatureResponse:
+        """
+        Note that a change came with a signature, for all gateways of the yard.
+
+        Args:
+            signature: 64 hexadecimal digits.
+
+        Returns:
+            ``age_ms`` is how long ago it was first noted; 0 the first time.
+        """
+        request = key_pb.NoteSignatureRequest(signature=arguments.text("signature", signature))
+        return await self.calls.note_signature(request)
+
 
 def _hidden(field: str, value: str) -> str:
     """Return a text that can be sent, or refuse it without repeating it."""

@@ -152,6 +152,7 @@ class Client:
     list_access_keys = _sync_iterator(AsyncClient.list_access_keys)
     revoke_access_key = _sync(AsyncClient.revoke_access_key)
     derive_signing_key = _sync(AsyncClient.derive_signing_key)
+    note_signature = _sync(AsyncClient.note_signature)
 
     def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""

@@ -129,7 +129,7 @@ def build_server(
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
-        AccessKeys(leadership, vault, lambda: clock().wall_ms) if is_private else AccessKeysElsewhere(), server
+        AccessKeys(leadership, vault, clock) if is_private else AccessKeysElsewhere(), server
     )
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -33,9 +33,6 @@ Earlier it may be another request of the same words: a signature's date has seco
 and clients send twins within one. A client that tries again signs again.
 """
 
-REPLAYS_MAX = 100_000
-"""Signatures remembered; at a higher rate than 160 changes a second, for less than the clock window."""
-
 FAILURES_PER_SECOND = 20.0
 """Refusals that one source gets an answer of its own for; beyond it, only known keys are looked at."""
 
@@ -60,11 +57,22 @@ class SigningKey(Protocol):
         """Whether any access key is defined."""
 
 
+class Noted(Protocol):
+    """The contract's ``NoteSignatureResponse``, as far as it is read here."""
+
+    @property
+    def age_ms(self) -> int:
+        """How long ago the signature was first noted."""
+
+
 class Keys(Protocol):
     """What of the SDK's client is needed."""
 
     async def derive_signing_key(self, access_key_id: str, *, date: str, region: str, service: str) -> SigningKey:
         """Ask for a signing key."""
+
+    async def note_signature(self, signature: str) -> Noted:
+        """Note a signature where all gateways of the yard do."""
 
 
 class Memory(Generic[K, V]):
@@ -111,7 +119,6 @@ class Authenticator:
         self._nobodys: Memory[str, bool] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
         self._known: Memory[str, bool] = Memory(ttl_s=24 * 3600.0, entries_max=KEYS_MAX)
         self._failures: Memory[str, TokenBucket] = Memory(ttl_s=MINUTE_S, entries_max=SOURCES_MAX)
-        self._seen: Memory[str, float] = Memory(ttl_s=600.0, entries_max=REPLAYS_MAX)
         self._has_warned = False
 
     async def admit_head(self, head: Request, source: str) -> None:
@@ -153,7 +160,7 @@ class Authenticator:
         claim = read_claim(request, now_s=now_s, region=self._region, services=self._services)
         verify(claim, await self._signing_key(claim.credential, "", now_s))
         if is_change:
-            self._refuse_replay(claim.credential.signature, now_s)
+            await self._refuse_replay(claim.credential.signature)
         return Principal(access_key_id=claim.credential.access_key_id)
 
     async def _signing_key(self, credential: Credential, source: str, now_s: float) -> bytes:
@@ -191,11 +198,9 @@ class Authenticator:
         if not bucket.take(now_s):
             raise TooManyRequestsException
 
-    def _refuse_replay(self, signature: str, now_s: float) -> None:
-        first_s = self._seen.get(signature, now_s)
-        if first_s is None:
-            self._seen.put(signature, now_s, now_s)
-        elif now_s - first_s > REPLAY_AFTER_S:
+    async def _refuse_replay(self, signature: str) -> None:
+        noted = await self._keys.note_signature(signature)
+        if noted.age_ms > REPLAY_AFTER_S * 1000:
             raise SignatureError(
                 "SignatureDoesNotMatch", "Signature expired: this very request was carried out before."
             )

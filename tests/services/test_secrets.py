@@ -12,6 +12,7 @@ from batchyard.v1 import access_key_pb2 as ak
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
 from batchyard_controller.app import clock
+from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signatures
 from batchyard_controller.vault import Vault, make_keys
 
 from .controller import MemoryController, container, refusal, submission
@@ -117,6 +118,21 @@ async def test_signing_keys_of_other_days_are_told_to_nobody(bare: MemoryControl
         assert (await bare.access_keys.DeriveSigningKey(asked)).signing_key
 
 
+async def test_a_signature_is_known_to_whoever_asks_of_it_again(bare: MemoryController) -> None:
+    first = await bare.access_keys.NoteSignature(ak.NoteSignatureRequest(signature="0a" * 32))
+    again = await bare.access_keys.NoteSignature(ak.NoteSignatureRequest(signature="0a" * 32))
+    assert (first.age_ms, again.age_ms >= 0) == (0, True)
+    told = await refusal(bare.access_keys.NoteSignature(ak.NoteSignatureRequest(signature="0A" * 32)))
+    assert (told.code, told.violation_reasons) == ("INVALID_ARGUMENT", (Reason.MALFORMED,))
+
+
+def test_signatures_are_forgotten_when_they_are_too_old_to_come_again() -> None:
+    signatures = Signatures()
+    assert [signatures.note("a", at_ms) for at_ms in (0, 10_001, SIGNATURES_KEPT_MS)] == [0, 10_001, SIGNATURES_KEPT_MS]
+    signatures.note("b", SIGNATURES_KEPT_MS + 1)
+    assert signatures.note("a", SIGNATURES_KEPT_MS + 1) == 0
+
+
 async def test_access_keys_are_not_served_where_users_come_in() -> None:
     """Who reaches the port of hosts and users can neither list keys nor have one that signs for another."""
     async with MemoryController(is_private=False) as public:
@@ -125,6 +141,7 @@ async def test_access_keys_are_not_served_where_users_come_in() -> None:
             public.access_keys.ListAccessKeys(ak.ListAccessKeysRequest()),
             public.access_keys.DeriveSigningKey(_scope("BYAK" + "0" * 16)),
             public.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest()),
+            public.access_keys.NoteSignature(ak.NoteSignatureRequest(signature="0a" * 32)),
             public.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id="BYAK")),
         ):
             told = await refusal(call)

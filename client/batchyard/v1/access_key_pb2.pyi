@@ -188,3 +188,35 @@ class DeriveSigningKeyResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["any_keys", b"any_keys", "signing_key", b"signing_key"]) -> None: ...
 
 Global___DeriveSigningKeyResponse: typing_extensions.TypeAlias = DeriveSigningKeyResponse
+
+@typing.final
+class NoteSignatureRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    signature: builtins.str
+    """64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        signature: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["signature", b"signature"]) -> None: ...
+
+Global___NoteSignatureRequest: typing_extensions.TypeAlias = NoteSignatureRequest
+
+@typing.final
+class NoteSignatureResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGE_MS_FIELD_NUMBER: builtins.int
+    age_ms: builtins.int
+    """How long ago it was first noted; 0 the first time."""
+    def __init__(
+        self,
+        *,
+        age_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["age_ms", b"age_ms"]) -> None: ...
+
+Global___NoteSignatureResponse: typing_extensions.TypeAlias = NoteSignatureResponse

@@ -54,6 +54,11 @@ class AccessKeyServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyResponse.FromString,
                 _registered_method=True)
+        self.NoteSignature = channel.unary_unary(
+                '/batchyard.v1.AccessKeyService/NoteSignature',
+                request_serializer=batchyard_dot_v1_dot_access__key__pb2.NoteSignatureRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_access__key__pb2.NoteSignatureResponse.FromString,
+                _registered_method=True)
 
 
 class AccessKeyServiceServicer(object):
@@ -88,6 +93,14 @@ class AccessKeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NoteSignature(self, request, context):
+        """Notes that a change came with a signature, so that all gateways of a yard know one
+        that comes again. The controller remembers it for ten minutes, in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +123,11 @@ def add_AccessKeyServiceServicer_to_server(servicer, server):
                     servicer.DeriveSigningKey,
                     request_deserializer=batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyResponse.SerializeToString,
+            ),
+            'NoteSignature': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteSignature,
+                    request_deserializer=batchyard_dot_v1_dot_access__key__pb2.NoteSignatureRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_access__key__pb2.NoteSignatureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +238,33 @@ class AccessKeyService(object):
             '/batchyard.v1.AccessKeyService/DeriveSigningKey',
             batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyRequest.SerializeToString,
             batchyard_dot_v1_dot_access__key__pb2.DeriveSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteSignature(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.AccessKeyService/NoteSignature',
+            batchyard_dot_v1_dot_access__key__pb2.NoteSignatureRequest.SerializeToString,
+            batchyard_dot_v1_dot_access__key__pb2.NoteSignatureResponse.FromString,
             options,
             channel_credentials,
             insecure,

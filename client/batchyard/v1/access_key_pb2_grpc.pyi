@@ -91,7 +91,23 @@ _AccessKeyServiceDeriveSigningKeyType = typing_extensions.TypeVar(
     ],
 )
 
-class AccessKeyServiceStub(typing.Generic[_AccessKeyServiceCreateAccessKeyType, _AccessKeyServiceListAccessKeysType, _AccessKeyServiceRevokeAccessKeyType, _AccessKeyServiceDeriveSigningKeyType]):
+_AccessKeyServiceNoteSignatureType = typing_extensions.TypeVar(
+    '_AccessKeyServiceNoteSignatureType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.access_key_pb2.NoteSignatureRequest,
+        batchyard.v1.access_key_pb2.NoteSignatureResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.access_key_pb2.NoteSignatureRequest,
+        batchyard.v1.access_key_pb2.NoteSignatureResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.access_key_pb2.NoteSignatureRequest,
+        batchyard.v1.access_key_pb2.NoteSignatureResponse,
+    ],
+)
+
+class AccessKeyServiceStub(typing.Generic[_AccessKeyServiceCreateAccessKeyType, _AccessKeyServiceListAccessKeysType, _AccessKeyServiceRevokeAccessKeyType, _AccessKeyServiceDeriveSigningKeyType, _AccessKeyServiceNoteSignatureType]):
     @typing.overload
     def __init__(self: AccessKeyServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -109,6 +125,10 @@ class AccessKeyServiceStub(typing.Generic[_AccessKeyServiceCreateAccessKeyType, 
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.access_key_pb2.DeriveSigningKeyRequest,
             batchyard.v1.access_key_pb2.DeriveSigningKeyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.access_key_pb2.NoteSignatureRequest,
+            batchyard.v1.access_key_pb2.NoteSignatureResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -130,6 +150,10 @@ class AccessKeyServiceStub(typing.Generic[_AccessKeyServiceCreateAccessKeyType, 
             batchyard.v1.access_key_pb2.DeriveSigningKeyRequest,
             batchyard.v1.access_key_pb2.DeriveSigningKeyResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.access_key_pb2.NoteSignatureRequest,
+            batchyard.v1.access_key_pb2.NoteSignatureResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     CreateAccessKey: _AccessKeyServiceCreateAccessKeyType
@@ -144,6 +168,11 @@ class AccessKeyServiceStub(typing.Generic[_AccessKeyServiceCreateAccessKeyType, 
     DeriveSigningKey: _AccessKeyServiceDeriveSigningKeyType
     """Derives the key that signs requests of one day, region and service (AWS
     Signature Version 4), so that a gateway can verify them without the secret.
+    """
+
+    NoteSignature: _AccessKeyServiceNoteSignatureType
+    """Notes that a change came with a signature, so that all gateways of a yard know one
+    that comes again. The controller remembers it for ten minutes, in memory alone.
     """
 
 AccessKeyServiceAsyncStub: typing_extensions.TypeAlias = AccessKeyServiceStub[
@@ -162,6 +191,10 @@ AccessKeyServiceAsyncStub: typing_extensions.TypeAlias = AccessKeyServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.access_key_pb2.DeriveSigningKeyRequest,
         batchyard.v1.access_key_pb2.DeriveSigningKeyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.access_key_pb2.NoteSignatureRequest,
+        batchyard.v1.access_key_pb2.NoteSignatureResponse,
     ],
 ]
 
@@ -198,6 +231,16 @@ class AccessKeyServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[batchyard.v1.access_key_pb2.DeriveSigningKeyResponse, collections.abc.Awaitable[batchyard.v1.access_key_pb2.DeriveSigningKeyResponse]]:
         """Derives the key that signs requests of one day, region and service (AWS
         Signature Version 4), so that a gateway can verify them without the secret.
+        """
+
+    @abc.abstractmethod
+    def NoteSignature(
+        self,
+        request: batchyard.v1.access_key_pb2.NoteSignatureRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.access_key_pb2.NoteSignatureResponse, collections.abc.Awaitable[batchyard.v1.access_key_pb2.NoteSignatureResponse]]:
+        """Notes that a change came with a signature, so that all gateways of a yard know one
+        that comes again. The controller remembers it for ten minutes, in memory alone.
         """
 
 def add_AccessKeyServiceServicer_to_server(servicer: AccessKeyServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import string
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from batchyard.errors import FailedPreconditionError, Reason
+from batchyard.errors import FailedPreconditionError, InvalidArgumentError, Reason, Violation
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
 from batchyard_controller.core import limits
@@ -31,6 +33,11 @@ SECRET_LENGTH = 40
 """Lengths are AWS's, as its SDKs expect."""
 _ID_CHARACTERS = string.ascii_uppercase + string.digits
 _SECRET_CHARACTERS = string.ascii_letters + string.digits + "+/"
+_SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
+SIGNATURES_MAX = 200_000
+"""At a higher rate than 330 changes a second, signatures are forgotten before they are too old to come again."""
+SIGNATURES_KEPT_MS = 600_000
+"""Gateways take a signature's date from five minutes ago to five minutes from now."""
 _NOBODYS_SECRET = "0" * SECRET_LENGTH
 
 
@@ -45,10 +52,11 @@ def derive_signing_key(secret: str, date: str, region: str, service: str) -> byt
 class AccessKeys(rpc.AccessKeyServiceServicer):
     """Thin: checks fields, seals, lets admission decide."""
 
-    def __init__(self, leadership: Leadership, vault: Vault, read_wall_ms: Callable[[], int]) -> None:
+    def __init__(self, leadership: Leadership, vault: Vault, clock: Callable[[], Instant]) -> None:
         self._leadership = leadership
         self._vault = vault
-        self._read_wall_ms = read_wall_ms
+        self._clock = clock
+        self._signatures = Signatures()
 
     async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
         out: Violations = []
@@ -87,7 +95,7 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         out: Violations = []
         if key_id:
             check_text(out, "access_key_id", key_id, limits.ACCESS_KEY_ID_LENGTH_MAX)
-            secrecy.check_signing_scope(out, self._read_wall_ms(), request.date, request.region, request.service)
+            secrecy.check_signing_scope(out, self._clock().wall_ms, request.date, request.region, request.service)
         refuse(out)
 
         def look(world: World) -> tuple[AccessKey | None, bool]:
@@ -98,6 +106,26 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         secret = _NOBODYS_SECRET if found is None else self._vault.open("access_key", found.id, found.sealed)
         derived = derive_signing_key(secret, request.date, request.region, request.service)
         return pb.DeriveSigningKeyResponse(signing_key=derived if found is not None else b"", any_keys=any_keys)
+
+    async def NoteSignature(self, request: pb.NoteSignatureRequest, context: Any) -> pb.NoteSignatureResponse:
+        if _SIGNATURE.fullmatch(request.signature) is None:
+            text = "must be 64 hexadecimal digits"
+            raise InvalidArgumentError.from_violations([Violation("signature", text, Reason.MALFORMED)])
+        return pb.NoteSignatureResponse(age_ms=self._signatures.note(request.signature, self._clock().boot_ms))
+
+
+class Signatures:
+    """Signatures of changes, and when each was first seen; the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._first_ms: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, signature: str, now_ms: int) -> int:
+        """Return how long ago a signature was first noted; 0 the first time."""
+        first_ms = self._first_ms.setdefault(signature, now_ms)
+        while len(self._first_ms) > SIGNATURES_MAX or now_ms - next(iter(self._first_ms.values())) > SIGNATURES_KEPT_MS:
+            self._first_ms.popitem(last=False)
+        return now_ms - first_ms
 
 
 class AccessKeysElsewhere(rpc.AccessKeyServiceServicer):
@@ -113,6 +141,9 @@ class AccessKeysElsewhere(rpc.AccessKeyServiceServicer):
         raise _elsewhere()
 
     async def DeriveSigningKey(self, request: pb.DeriveSigningKeyRequest, context: Any) -> pb.DeriveSigningKeyResponse:
+        raise _elsewhere()
+
+    async def NoteSignature(self, request: pb.NoteSignatureRequest, context: Any) -> pb.NoteSignatureResponse:
         raise _elsewhere()
 
 
