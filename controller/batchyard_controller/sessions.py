@@ -22,6 +22,7 @@ from batchyard.errors import (
     NotFoundError,
     Reason,
     RequestError,
+    ResourceExhaustedError,
     UnavailableError,
     Violation,
 )
@@ -37,10 +38,11 @@ from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.secrets import StoredSecret
+from batchyard_controller.core.requests.checks import printable
 from batchyard_controller.core.requests.secrecy import find_secret
 from batchyard_controller.core.world.world import World
 
-from .convert.hosts import host_facts, reports
+from .convert.hosts import host_facts, host_usage, reports
 from .driver import Driver
 from .leadership import Leadership
 from .move_log import MoveLog
@@ -214,7 +216,7 @@ class Sessions(rpc.AgentServiceServicer):
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
                 driver.post(HostHeard(host_id=session.host_id, facts=facts))
-                self._usage[session.host_id] = beat.usage
+                self._usage[session.host_id] = host_usage(beat.usage)
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":
                 session.take_slice(request.log_slice)
@@ -271,7 +273,7 @@ class Sessions(rpc.AgentServiceServicer):
         )
         piece = await session.read_log(read)
         if piece.error:
-            text = f"log of {attempt_id}: {piece.error}"
+            text = f"log of {attempt_id}: {printable(piece.error, limits.HOST_TEXT_LENGTH_MAX)}"
             raise NotFoundError(text, reason=Reason.LOG_NOT_FOUND, metadata={"attempt_id": attempt_id})
         return piece
 
@@ -293,13 +295,18 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
         text = f"{name!r} is no host name"
         raise InvalidArgumentError.from_violations([Violation("hello.facts.name", text, Reason.MALFORMED)])
 
-    def look(world: World) -> bool:
-        return any(
+    def look(world: World) -> tuple[bool, bool]:
+        is_taken = any(
             host.session and host.record.facts.name == name and host.record.id != hello.host_id
             for host in world.hosts.values()
         )
+        return is_taken, len(world.hosts) >= limits.HOSTS_MAX and HostId(hello.host_id) not in world.hosts
 
-    if await driver.read(look):
+    is_taken, is_full = await driver.read(look)
+    if is_full:
+        text = f"{limits.HOSTS_MAX} hosts are known already; no more are remembered"
+        raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_HOSTS, metadata={"limit": str(limits.HOSTS_MAX)})
+    if is_taken:
         text = f"another host named {name} is connected; give this one another --name"
         raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
     return hello

@@ -11,6 +11,9 @@ from batchyard.ids import task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import host_pb2, job_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard_controller.app import clock
+from batchyard_controller.core import limits
+from batchyard_controller.services.hosts import PAGE_BYTES_MAX
 
 from .controller import PATIENCE_S, MemoryController, amounts, container, definition
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
@@ -320,6 +323,74 @@ async def test_exit_code_that_no_process_has_counts_as_the_highest(yard: MemoryC
     for i in range(2):
         child = await yard.describe(f"{array}:{i}")
         assert (child.state, child.exit_code) == (job_pb2.JOB_STATE_FAILED, 255)
+
+
+async def test_times_that_cannot_be_and_reasons_that_are_no_text_are_bounded(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    reason = "\x1b]0;owned\x07 and \x9b31m so on" + "." * 5000
+    said = ended(spec.attempt_id, 1, started_at_ms=-5, stopped_at_ms=2**62, reason=reason)
+    await agent.report(running(spec.attempt_id), said)
+    await agent.hear("ack")
+    job = await yard.describe(job_id)
+    (attempt,) = job.attempts
+    assert attempt.started_at_ms >= 0
+    assert attempt.stopped_at_ms <= clock().wall_ms + limits.CLOCK_AHEAD_MS_MAX
+    assert attempt.reason.startswith("\ufffd]0;owned\ufffd and \ufffd31m so on...")
+    assert len(attempt.reason) == limits.CONTAINER_REASON_LENGTH_MAX
+    assert not any(b"\x1b" in value or b"\\u001b" in value for value in yard.stored().values())
+
+
+BAD_USAGE: dict[str, host_pb2.HostUsage] = {
+    "far too many GPUs": host_pb2.HostUsage(gpus=[host_pb2.Gpu(uuid=str(i)) for i in range(100_000)]),
+    "a GPU of 3 MB": host_pb2.HostUsage(gpus=[host_pb2.Gpu(model="m" * 3_000_000)]),
+    "a GPU with an escape": host_pb2.HostUsage(gpus=[host_pb2.Gpu(fault="\x1b[2J")]),
+    "less than nothing": host_pb2.HostUsage(memory_used_mib=-1),
+    "more than there can be": host_pb2.HostUsage(disk_free_mib=2**62),
+}
+
+
+@pytest.mark.parametrize("name", BAD_USAGE)
+async def test_host_that_says_nonsense_of_its_use_is_refused(yard: MemoryController, name: str) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    await agent.beat(usage=BAD_USAGE[name])
+    assert await agent.code() == "INVALID_ARGUMENT"
+    assert not (await _host(yard)).host.usage.gpus
+
+
+async def test_what_is_not_known_of_a_hosts_use_is_not_kept(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    padded = host_pb2.HostUsage(gpus=[host_pb2.Gpu(uuid="G")])
+    padded.gpus[0].MergeFromString(b"\xfa\x7f" + b"\x80\x80\x80\x01" + b"x" * (2 << 20))  # field 2047, 2 MiB
+    await agent.beat(usage=padded)
+    await agent.hear("heartbeat_ack")
+    assert (await _host(yard)).host.ByteSize() < 10_000
+
+
+async def test_thousands_of_invented_hosts_hide_no_host_and_are_bounded(
+    yard: MemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says as much of itself as it may: the list still comes, in pages that a client takes."""
+    monkeypatch.setattr(limits, "HOSTS_MAX", 6)
+    gpus = [{"uuid": str(i), "model": "m" * 255, "fault": "f" * 255} for i in range(1000)]
+    for i in range(6):
+        await HandAgent(yard, f"00000000-0000-4000-8000-{i:012}", f"host-{i:02}", gpus=gpus).join()
+    surplus = HandAgent(yard, "00000000-0000-4000-8000-999999999999", "one-more")
+    await surplus.open(pb.ConnectRequest(hello=pb.Hello(host_id=surplus.host_id, facts=surplus.facts)))
+    assert await surplus.code() == "RESOURCE_EXHAUSTED"
+    names, request = [], host_pb2.ListHostsRequest(page_size=1000)
+    while True:
+        page = await yard.hosts.ListHosts(request)
+        assert page.ByteSize() < PAGE_BYTES_MAX + (1 << 20)
+        names += [host.facts.name for host in page.hosts]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert names == [f"host-{i:02}" for i in range(6)]
 
 
 async def test_garbage_later_on_is_ignored(yard: MemoryController) -> None:

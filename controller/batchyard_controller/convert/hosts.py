@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from batchyard.errors import Reason, Violation
 from batchyard.ids import AttemptId
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
@@ -16,6 +17,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.settings_rules import check_host_facts
 
@@ -35,6 +37,29 @@ def host_facts(message: host_pb2.HostFacts) -> HostFacts:
     facts = _FACTS.read(message)
     refuse(check_host_facts(facts))
     return facts
+
+
+def host_usage(message: host_pb2.HostUsage) -> host_pb2.HostUsage:
+    """
+    Return what a host says that it is doing, made anew: no more of it is kept than is known here.
+
+    Raises:
+        InvalidArgumentError: it says more than is kept, or nonsense.
+    """
+    out: Violations = []
+    numbers = ("cpu_percent", "memory_used_mib", "disk_free_mib")
+    for name, high in zip(numbers, (limits.INT32_MAX, limits.MEMORY_MIB_MAX, limits.DISK_MIB_MAX), strict=True):
+        check_range(out, f"usage.{name}", getattr(message, name), 0, high)
+    if len(message.gpus) > limits.HOST_GPUS_MAX:
+        text = f"{len(message.gpus)} given; at most {limits.HOST_GPUS_MAX} are allowed"
+        out.append(Violation("usage.gpus", text, Reason.TOO_MANY))
+    for gpu in message.gpus[: limits.HOST_GPUS_MAX]:
+        for name in ("uuid", "model", "fault"):
+            check_text(out, f"usage.gpus.{name}", getattr(gpu, name), limits.HOST_TEXT_LENGTH_MAX)
+    refuse(out)
+    usage = host_pb2.HostUsage(**{name: getattr(message, name) for name in numbers}, gpus=message.gpus)
+    usage.DiscardUnknownFields()
+    return usage
 
 
 def host_facts_message(value: HostFacts) -> host_pb2.HostFacts:

@@ -76,6 +76,10 @@ VOLUME_NAME_LENGTH_MAX = 255
 PATH_LENGTH_MAX = 4096
 """Linux: PATH_MAX."""
 HOST_TEXT_LENGTH_MAX = 255
+HOSTS_MAX = 20_000
+"""Ours: hosts that are remembered, connected or not."""
+CLOCK_AHEAD_MS_MAX = 24 * 3600 * 1000
+"""How far a host's clock may be ahead of the controller's; what it tells of later times counts as then."""
 HOST_RUNTIMES_MAX = 16
 HOST_GPUS_MAX = 1000
 HOST_PATHS_MAX = 100

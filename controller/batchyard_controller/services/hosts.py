@@ -20,6 +20,8 @@ from batchyard_controller.sessions import Sessions
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "hosts"
+PAGE_BYTES_MAX = 2 << 20
+"""A page that grows beyond it ends: hosts may say much of themselves, and clients take no answer of any length."""
 Clock = Callable[[], Instant]
 
 
@@ -37,10 +39,14 @@ class Hosts(rpc.HostServiceServicer):
         def look(world: World) -> pb.ListHostsResponse:
             places = sorted((f"{h.record.facts.name}/{h.record.id}", h) for h in world.hosts.values())
             rest = [(place, host) for place, host in places if place > after]
-            return pb.ListHostsResponse(
-                hosts=[self._view(world, host) for _, host in rest[:size]],
-                next_page_token=encode_token(LISTED, rest[size - 1][0]) if len(rest) > size else "",
-            )
+            page, bytes_left = pb.ListHostsResponse(), PAGE_BYTES_MAX
+            for i, (place, host) in enumerate(rest[:size], start=1):
+                page.hosts.append(self._view(world, host))
+                bytes_left -= page.hosts[-1].ByteSize()
+                if i < len(rest) and (i == size or bytes_left < 0):
+                    page.next_page_token = encode_token(LISTED, place)
+                    break
+            return page
 
         return await self._leadership.driver.read(look)
 

@@ -20,6 +20,7 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
+from .reported import bounded
 
 
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
@@ -66,7 +67,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
     if host is not None:
         hear(host, now)
     acks: list[AttemptId] = []
-    for report in reports:
+    for report in (bounded(said, now) for said in reports):
         attempt = world.attempts.get(report.attempt_id)
         is_ours = attempt is not None and attempt.host_id == host_id
         if report.phase is Phase.ENDED:

@@ -21,6 +21,14 @@ def quote(value: str) -> str:
     return repr(value if len(value) <= 40 else value[:37] + "...")
 
 
+def printable(value: str, length_max: int) -> str:
+    """Return a text of a stranger in one line: what cannot be printed is replaced, what is too long cut."""
+    shown = value[:length_max]
+    return (
+        shown if shown.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    )
+
+
 def check_range(out: Violations, field: str, value: int, low: int, high: int, unit: str = "") -> None:
     """Check that a number lies between two limits, both allowed."""
     if not low <= value <= high:

@@ -111,5 +111,6 @@ def check_host_facts(facts: HostFacts) -> Violations:
     for i, gpu in enumerate(facts.gpus[: limits.HOST_GPUS_MAX]):
         check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
         check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
+        check_range(out, f"facts.gpus[{i}].memory_mib", gpu.memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
     check_tags(out, facts.labels, "facts.labels")
     return out
