@@ -16,7 +16,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 import click
 
 from batchyard import errors, settings
-from batchyard.cli import exits, options, output
+from batchyard.cli import exits, harmless, options, output
 
 COMMANDS = {
     "up": ("up", "Start a whole yard on this machine."),
@@ -152,13 +152,13 @@ def report(error: errors.BatchyardError) -> int:
     """Write an error, each broken rule on a line of its own, and return its exit code."""
     match error:
         case errors.InvalidArgumentError(violations=(violation,)):
-            click.echo(f"batchyard: {violation}", err=True)
+            output.note(str(violation))
         case errors.InvalidArgumentError(violations=violations) if violations:
-            click.echo(f"batchyard: {len(violations)} rules are broken", err=True)
+            output.note(f"{len(violations)} rules are broken")
             for violation in violations:
-                click.echo(f"  {violation}", err=True)
+                click.echo(harmless.line(f"  {violation}"), err=True)
         case _:
-            click.echo(f"batchyard: {error}", err=True)
+            output.note(str(error))
     match error:
         case errors.UnavailableError():
             return exits.UNREACHABLE

@@ -10,9 +10,10 @@ import click
 
 from batchyard.cli import options
 from batchyard.cli import output as out
+from batchyard.cli.harmless import TerminalFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from batchyard.sync import Client
 
@@ -68,6 +69,9 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
 
 
 def _write(chunks: Iterable[bytes]) -> None:
+    """Write a log as it is; to a terminal without what that would obey."""
+    if sys.stdout.isatty():
+        chunks = _harmless(chunks)
     stdout = sys.stdout.buffer
     for chunk in chunks:
         rest = memoryview(chunk)
@@ -75,3 +79,10 @@ def _write(chunks: Iterable[bytes]) -> None:
         while rest:
             rest = rest[stdout.write(rest) :]
         stdout.flush()
+
+
+def _harmless(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    through = TerminalFilter()
+    for chunk in chunks:
+        yield through.feed(chunk)
+    yield through.end()

@@ -9,7 +9,6 @@ name or list give a list, commands about one thing give an object.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
+from batchyard.cli import harmless
 from batchyard.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ def show_described(
 def show_names(names: Iterable[str]) -> None:
     """Write one name a line."""
     for name in names:
-        click.echo(name)
+        click.echo(harmless.line(name))
 
 
 def write_json(plain: object) -> None:
     """Write JSON to stdout."""
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+    click.echo(harmless.json_text(plain, indent=2))
 
 
 def show_table(
@@ -200,15 +200,12 @@ def styled(cell: str) -> Text:
     """Colour a cell that is one known word; what a terminal would obey is made harmless."""
     from rich.text import Text
 
-    harmless = "".join(
-        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in cell
-    )
-    return Text(harmless, style=STYLES.get(cell, ""))
+    return Text(harmless.line(cell), style=STYLES.get(cell, ""))
 
 
 def note(message: str) -> None:
     """Tell the person something, on stderr."""
-    click.echo(f"batchyard: {message}", err=True)
+    click.echo(harmless.line(f"batchyard: {message}"), err=True)
 
 
 def to_plain(message: Message) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from batchyard.cli import exits, options
+from batchyard.cli import exits, harmless, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -82,8 +81,8 @@ def _in_order(parsed: Iterable[SubmitJobRequest | str], results: Iterator[Submit
 
 def _show(output: str, result: SubmitResult) -> None:
     if output == "json":
-        click.echo(json.dumps(out.to_plain(result), ensure_ascii=False))
+        click.echo(harmless.json_text(out.to_plain(result)))
     elif result.HasField("job"):
         click.echo(result.job.job_id)
     else:
-        click.echo(f"refused: {result.refusal.message}".replace("\n", " "))
+        click.echo(harmless.line(f"refused: {result.refusal.message}"))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchyard import settings
-from batchyard.cli import exits, gateway_access, spans
+from batchyard.cli import exits, gateway_access, harmless, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.jobs import resources_line
@@ -329,7 +329,7 @@ def _ended(children: Children, stop: threading.Event, trouble: str) -> int:
         return exits.FAILED
     out.note(f"{child.spec.name} ended unexpectedly ({_how(child.process.returncode)}); stopping the others")
     for line in last_words(child.spec):
-        click.echo(f"{child.spec.name} | {line}", err=True)
+        click.echo(harmless.line(f"{child.spec.name} | {line}"), err=True)
     return exits.FAILED
 
 
@@ -357,7 +357,7 @@ def _attempts(plan: YardPlan) -> int:
 def _show_logs(children: Children, *, verbose: bool) -> None:
     if verbose:
         for line in children.new_log_lines():
-            click.echo(line, err=True)
+            click.echo(harmless.line(line), err=True)
 
 
 def _how(code: int) -> str:
