@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from batchyard.ids import AttemptId
+from batchyard.state_folder import make_private_folder
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
 
@@ -70,10 +71,11 @@ class Journal:
             new_host_id: The host's id, if the journal is new.
 
         Raises:
-            StateDirectoryError: another agent uses the folder, or it cannot be written to.
+            StateDirectoryError: another agent uses the folder, it cannot be written to,
+                or another user could.
         """
         try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(state_dir)
             lock = _lock(state_dir / "lock")
         except OSError as error:
             raise StateDirectoryError(f"cannot use the state folder {state_dir}: {error}") from error

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from batchyard.errors import FailedPreconditionError, Reason
+from batchyard.state_folder import make_private_folder
 from batchyard_controller.core.model.secrets import Sealed
 
 from .store.keys import key_of
@@ -157,7 +158,7 @@ def _parse(line: str) -> tuple[str, bytes]:
 
 def _write_keys(path: Path, keys: Mapping[str, bytes]) -> None:
     """Make a key file that is whole or not there; one that somebody else made just now stays."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from batchyard.state_folder import make_private_folder
 from batchyard_controller.store.packing import check, merge
 from batchyard_controller.store.protocol import (
     Atom,
@@ -143,7 +144,7 @@ class SqliteStore:
 
     async def _lock(self) -> int:
         """Wait for the lock and return the descriptor that holds it."""
-        _make_folder(self._path.parent)
+        make_private_folder(self._path.parent)
         lock_fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
@@ -165,7 +166,7 @@ class SqliteStore:
     # What follows runs in the worker thread.
 
     def _connect(self) -> sqlite3.Connection:
-        _make_folder(self._path.parent)
+        make_private_folder(self._path.parent)
         # SQLite would make the file readable for all; its -wal and -shm copy this mode.
         # A file that is there is not opened: closing it would drop the locks that
         # this process's other connections hold on it (POSIX).
@@ -232,11 +233,6 @@ class SqliteStore:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def _make_folder(folder: Path) -> None:
-    """Make *folder*, for its owner alone, unless it is there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
