@@ -117,8 +117,8 @@ class Yard:
         return program
 
     def client(self, *, retry_s: float = RETRY_S) -> Client:
-        """Return a client, to be closed by the caller."""
-        return Client(self.address, retry_s=retry_s)
+        """Return a client of the controller's own user, to be closed by the caller."""
+        return Client(self.socket, retry_s=retry_s)
 
     def is_ready(self, client: Client, *names: str, attempts: int | None = None) -> bool:
         """Say whether the hosts of these names are ready, each with so many attempts, if told."""
