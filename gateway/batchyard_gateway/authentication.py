@@ -114,7 +114,7 @@ class Authenticator:
         self._region = region
         self._services = services
         self._read_wall_s = read_wall_s
-        self._signing_keys: Memory[tuple[str, str, str], bytes] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
+        self._signing_keys: Memory[tuple[str, str, str, str], bytes] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
         # Apart from the keys that are, so that made-up ones push none of them out.
         self._nobodys: Memory[str, bool] = Memory(ttl_s=KEY_TTL_S, entries_max=KEYS_MAX)
         self._known: Memory[str, bool] = Memory(ttl_s=24 * 3600.0, entries_max=KEYS_MAX)
@@ -166,7 +166,7 @@ class Authenticator:
     async def _signing_key(self, credential: Credential, source: str, now_s: float) -> bytes:
         """Return the key to verify with; empty when nobody has the access key."""
         key_id = credential.access_key_id
-        name = (key_id, credential.date, credential.service)
+        name = (key_id, credential.date, credential.region, credential.service)
         key = self._signing_keys.get(name, now_s)
         if key is not None:
             return key
@@ -175,7 +175,7 @@ class Authenticator:
         if not self._known.get(key_id, now_s) and not self._may_fail(source, now_s):
             raise TooManyRequestsException
         answer = await self._keys.derive_signing_key(
-            key_id, date=credential.date, region=self._region, service=credential.service
+            key_id, date=credential.date, region=credential.region, service=credential.service
         )
         if answer.signing_key:
             self._signing_keys.put(name, answer.signing_key, now_s)

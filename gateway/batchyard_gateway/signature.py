@@ -25,6 +25,9 @@ from .wire import Request
 CLOCK_WINDOW_S = 300
 """How far a request's date may be from now, before and after (AWS: five minutes)."""
 
+GLOBAL_SERVICES = ("sts",)
+"""Of no region: whoever asks who they are may have signed for any, as redun does for its own default."""
+
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TERMINATOR = "aws4_request"
 _AUTHORIZATION = re.compile(
@@ -90,7 +93,7 @@ def read_credential(head: Request, *, now_s: float, region: str, services: Colle
     Args:
         head: As it came; its body does not matter.
         now_s: Seconds since the epoch.
-        region: The only one that requests may be signed for.
+        region: The only one that requests may be signed for, but for `GLOBAL_SERVICES`.
         services: Those that requests may be signed for, such as ``batch``.
 
     Raises:
@@ -108,7 +111,7 @@ def read_credential(head: Request, *, now_s: float, region: str, services: Colle
     return Credential(
         access_key_id=access_key_id,
         date=date,
-        region=region,
+        region=scope_region,
         service=service,
         signature=authorization["signature"],
         timestamp=timestamp,
@@ -124,7 +127,7 @@ def read_claim(request: Request, *, now_s: float, region: str, services: Collect
         SignatureError: as there, or the body is not the one whose hash is told.
     """
     credential = read_credential(request, now_s=now_s, region=region, services=services)
-    scope = f"{credential.date}/{region}/{credential.service}/{_TERMINATOR}"
+    scope = f"{credential.date}/{credential.region}/{credential.service}/{_TERMINATOR}"
     canonical = _canonical_request(request, credential.names, _headers(request))
     digest = hashlib.sha256(canonical).hexdigest()
     return Claim(
@@ -234,7 +237,7 @@ def _timestamp(headers: Mapping[str, list[str]], now_s: float) -> str:
 def _check_scope(scope: tuple[str, str, str], timestamp: str, region: str, services: Collection[str]) -> None:
     date, scope_region, service = scope
     text = ""
-    if scope_region != region:
+    if scope_region != region and service not in GLOBAL_SERVICES:
         text = f"Credential should be scoped to a valid region, not '{scope_region}'; this endpoint is '{region}'."
     elif service not in services:
         text = f"Credential should be scoped to correct service: '{', '.join(sorted(services))}'."

@@ -235,6 +235,12 @@ def test_what_was_signed_for_another_endpoint_is_refused(arguments: dict[str, st
     assert refused(signed(**arguments)) == ("SignatureDoesNotMatch", 403)  # type: ignore[arg-type]  # names vary
 
 
+def test_who_asks_who_they_are_may_have_signed_for_any_region() -> None:
+    """A tool may ask STS in its own default region, whatever the yard's is."""
+    assert check(signed(path="/", service="sts", region="us-west-2")).credential.region == "us-west-2"
+    assert refused(signed(region="us-west-2"))[0] == "SignatureDoesNotMatch"
+
+
 def test_the_scopes_date_is_the_requests() -> None:
     request = signed()
     day = dict(request.headers)[b"x-amz-date"][:8]
