@@ -43,7 +43,8 @@ READY_LIMIT_S = 60.0
 DONE_LIMIT_S = 300.0
 STOP_LIMIT_S = 15.0
 POLL_S = 0.02
-PREFIX = "batchyard-bench-"
+PREFIX = "by-bench-"
+"""Short: the path of a socket in the folder has 107 bytes at most."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
