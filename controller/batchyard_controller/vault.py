@@ -130,9 +130,12 @@ def read_keys(path: Path) -> dict[str, bytes]:
         ValueError: others may read or write it, or a line is no key.
     """
     with path.open(encoding="utf-8") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_IMODE(mode) & 0o177:
-            raise ValueError(f"key file {path} has mode {stat.S_IMODE(mode):04o}; only 0600 is safe (chmod 600 {path})")
+        status = os.fstat(file.fileno())
+        mode = stat.S_IMODE(status.st_mode)
+        # A credential of systemd's looks so where its folder knows access lists: root's, and the unit's user's.
+        is_credential = (mode, status.st_uid, status.st_gid) == (0o440, 0, 0)
+        if mode & 0o177 and not is_credential:
+            raise ValueError(f"key file {path} has mode {mode:04o}; only 0600 is safe (chmod 600 {path})")
         lines = file.read().splitlines()
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +133,13 @@ def test_made_keys_are_new_each_time() -> None:
     (one,), (other,) = make_keys().values(), make_keys().values()
     assert len(one) == 32
     assert one != other
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to root's group")
+def test_key_file_that_systemd_hands_over_is_read(tmp_path: Path) -> None:
+    """Its access list, for root and the unit's user, shows as bits of the group; any other group's are refused."""
+    path = _key_file(tmp_path / "keys", _line("k", OLD), 0o440)
+    assert list(read_keys(path)) == ["k"]
+    os.chown(path, 0, 12345)
+    with pytest.raises(ValueError, match="has mode 0440"):
+        read_keys(path)
