@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Batchyard alone is in it, without the tools of its development.
+USABLE := $(VENV)/.usable
 # Handed on to pytest: make test ARGS="-k lifecycle"
 ARGS   ?=
 # Processes that share the tests; 0: one after the other, as plain pytest runs them. Most tests
@@ -21,10 +23,14 @@ help: ## Say what each target does
 setup: $(READY) ## Make .venv and install everything into it (once)
 
 $(READY): pyproject.toml scripts/setup.sh
-	@bash scripts/setup.sh "$(PYTHON)" "$(VENV)"
+	@bash scripts/setup.sh "$(PYTHON)" "$(VENV)" dev
+	@touch $@ $(USABLE)
+
+$(USABLE): pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh "$(PYTHON)" "$(VENV)" all
 	@touch $@
 
-demo: $(READY) ## Run 21 jobs on two agents on this machine
+demo: $(USABLE) ## Run 21 jobs on two agents on this machine
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## All tests, with real etcd and Docker where they may be installed

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Make a virtual environment and install Batchyard with its tools into it.
+# Make a virtual environment and install Batchyard into it.
 #
-#   scripts/setup.sh PYTHON VENV
+#   scripts/setup.sh PYTHON VENV EXTRA
 #
+# EXTRA says with what: all runs it, dev has the tools of its development too.
 # Works on an empty Debian as root (installs python3-venv) and as a plain user
 # (borrows pip from Debian's own package, without installing it).
 set -euo pipefail
 
 python=$1
 venv=$2
+extra=$3
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() {
@@ -90,4 +92,4 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     make_venv
 fi
 say "installing packages into $venv"
-pip_install --editable '.[dev]'
+pip_install --editable ".[$extra]"

@@ -55,3 +55,23 @@ def test_stubs_check_finds_a_stale_stub(tmp_path: Path) -> None:
     )
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[0] == "stale stub: client/batchyard/v1/gone_pb2.py"
+
+
+@pytest.mark.parametrize(
+    ("target", "installed", "other"), [("demo", "all", "dev"), ("test-core", "dev", "all"), ("setup", "dev", "all")]
+)
+def test_a_target_installs_what_it_needs_and_no_more(tmp_path: Path, target: str, installed: str, other: str) -> None:
+    """With the tools of development it would be three times as much."""
+    line = ["make", "--dry-run", target, f"VENV={tmp_path}/venv", "PYTHON=python3"]
+    steps = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT, timeout=20).stdout
+    assert f'scripts/setup.sh "python3" "{tmp_path}/venv" {installed}' in steps
+    assert f'/venv" {other}' not in steps
+
+
+def test_what_development_needs_runs_the_demo_too(tmp_path: Path) -> None:
+    """After ``make setup`` the demo installs nothing."""
+    for stamp in (".ready", ".usable"):
+        (tmp_path / stamp).touch()
+    line = ["make", "--dry-run", "demo", f"VENV={tmp_path}"]
+    steps = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT, timeout=20).stdout
+    assert steps.splitlines() == [f"{tmp_path}/bin/python examples/demo.py"]
