@@ -30,6 +30,9 @@ STREAM_DEADLINE_S = 60.0
 RECONNECT_S = 300.0
 """How long a stream goes on trying to reach a controller that is away."""
 
+HOST_AWAY_S = 10.0
+"""The same for a host that the controller does not reach: enough to come back after the controller did."""
+
 MESSAGE_BYTES_MAX = 64 << 20
 """Longest answer taken. A page of 1000 jobs of 30 KiB each stays below it."""
 
@@ -121,7 +124,7 @@ class Connection:
                 into it what has been seen so far.
 
         Raises:
-            UnavailableError: the controller was away for ``RECONNECT_S``.
+            UnavailableError: the controller was away for ``RECONNECT_S``, or a host for ``HOST_AWAY_S``.
             BatchyardError: the server refused.
         """
         self._check_open()
@@ -138,10 +141,12 @@ class Connection:
                 if isinstance(error, errors.DeadlineExceededError):
                     # Our own deadline: nothing to say for a minute, or a dead connection.
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
-                elif isinstance(error, errors.UnavailableError) and loop.time() < give_up_at:
-                    self.on_retry(error)
                 else:
-                    raise error from err
+                    if error.reason in errors.HOST_AWAY:
+                        give_up_at = min(give_up_at, loop.time() + HOST_AWAY_S)
+                    if not isinstance(error, errors.UnavailableError) or loop.time() >= give_up_at:
+                        raise error from err
+                    self.on_retry(error)
             else:
                 return
             finally:

@@ -113,6 +113,10 @@ class Reason(StrEnum):
     MORE_VIOLATIONS = "MORE_VIOLATIONS"
 
 
+HOST_AWAY = frozenset({Reason.HOST_DISCONNECTED, Reason.HOST_SILENT})
+"""The controller is there, and the host that has what was asked for is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """

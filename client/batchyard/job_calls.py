@@ -301,6 +301,7 @@ class JobCalls(Caller):
 
         Raises:
             NotFoundError: no such job or attempt.
+            UnavailableError: its host has been away for ten seconds, or the controller for five minutes.
         """
         request = arguments.request(
             pb.ReadLogsRequest, job_id=job_id, attempt=attempt, offset=offset, tail_lines=tail_lines, follow=follow

@@ -63,7 +63,7 @@ def error_from_rpc(err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardE
             for violation in bad.field_violations
         )
         return errors.InvalidArgumentError(text, violations, reason=info.reason, metadata=info.metadata)
-    if kind is errors.UnavailableError:
+    if kind is errors.UnavailableError and info.reason not in errors.HOST_AWAY:
         text = f"the controller at {address} is not available: {text}"
     elif kind is errors.DeadlineExceededError:
         text = f"the controller at {address} did not answer in time ({text})"

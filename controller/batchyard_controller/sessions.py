@@ -58,8 +58,9 @@ LOG_ANSWER_S = 15.0
 class _Session:
     """One agent's stream, while it lasts."""
 
-    def __init__(self, host_id: HostId, number: int, epoch: int) -> None:
+    def __init__(self, host_id: HostId, host_name: str, number: int, epoch: int) -> None:
         self.host_id = host_id
+        self.host_name = host_name
         self.number = number
         self._epoch = epoch
         self._out: asyncio.Queue[pb.ConnectResponse | None] = asyncio.Queue()
@@ -90,7 +91,7 @@ class _Session:
             async with asyncio.timeout(LOG_ANSWER_S):
                 return await future
         except TimeoutError:
-            text = f"host {self.host_id} did not answer a log read within {LOG_ANSWER_S} s"
+            text = f"host {self.host_name} did not answer a log read within {LOG_ANSWER_S} s"
             raise UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": self.host_id}) from None
         finally:
             del self._reads[read.read_id]
@@ -113,7 +114,7 @@ class _Session:
             task.cancel()
         for future in self._reads.values():
             if not future.done():
-                text = f"host {self.host_id} lost its connection"
+                text = f"host {self.host_name} lost its connection"
                 future.set_exception(_disconnected(self.host_id, text))
 
 
@@ -176,7 +177,7 @@ class Sessions(rpc.AgentServiceServicer):
 
     def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
         host_id, facts = HostId(hello.host_id), host_facts(hello.facts)
-        session = _Session(host_id, next(self._numbers), self._epoch)
+        session = _Session(host_id, facts.name, next(self._numbers), self._epoch)
         former = self._sessions.get(host_id)
         if former is not None:
             former.end()
@@ -252,7 +253,7 @@ class Sessions(rpc.AgentServiceServicer):
         self.moves.publish(moves)
 
     async def read_log(
-        self, host_id: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool
+        self, host_id: str, host_name: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool
     ) -> pb.LogSlice:
         """
         Read one slice of an attempt's log from its host.
@@ -263,7 +264,7 @@ class Sessions(rpc.AgentServiceServicer):
         """
         session = self._sessions.get(HostId(host_id))
         if session is None:
-            raise _disconnected(host_id, f"host {host_id} is not connected; its logs cannot be read now")
+            raise _disconnected(host_id, f"host {host_name} is not connected; its logs cannot be read now")
         read = pb.LogRead(
             attempt_id=attempt_id,
             offset=offset,

@@ -281,8 +281,7 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
     commands: list[Command] = [SaveMeta()]
     for attempt in table.living():
         if rebooted:
-            reason = f"Host EC2 (instance {table.meta.host_id}) terminated."
-            commands += endings.end_lost(table, attempt, reason, now)
+            commands += endings.end_lost(table, attempt, "The host was restarted", now)
         elif attempt.spec is not None:
             table.adopting.add(attempt.attempt_id)
             commands.append(Adopt(attempt.spec))

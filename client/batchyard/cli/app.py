@@ -55,7 +55,7 @@ Exit codes:
        1 when a job failed without one
   2    wrong usage or settings
   3    refused: not found, or a rule is broken
-  4    the controller cannot be reached
+  4    the controller, or the host that has a log, cannot be reached
   5    the controller failed
   124  no answer, or no end, in time
   130  interrupted

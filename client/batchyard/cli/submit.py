@@ -138,7 +138,7 @@ def _until_end(client: Client, job_id: str, *, follow: bool) -> int:
 
     try:
         if follow:
-            logs.follow_job(client, job_id)
+            _follow(client, job_id)
             ended = client.wait(job_id)
         else:
             with progress.Progress([job_id]) as shown:
@@ -148,3 +148,15 @@ def _until_end(client: Client, job_id: str, *, follow: bool) -> int:
         return exits.INTERRUPTED
     out.note(progress.outcome(ended))
     return progress.exit_code(client, [ended])
+
+
+def _follow(client: Client, job_id: str) -> None:
+    """Write the job's log as it comes; that its host is away is no reason not to wait for the job."""
+    from batchyard.errors import HOST_AWAY, UnavailableError
+
+    try:
+        logs.follow_job(client, job_id)
+    except UnavailableError as err:
+        if err.reason not in HOST_AWAY:
+            raise
+        out.note(f"{err}; the job is waited for without its log")

@@ -17,7 +17,7 @@ from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
-from batchyard_controller.core.views import history
+from batchyard_controller.core.views import history, words
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -84,11 +84,11 @@ class Jobs(rpc.JobServiceServicer):
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
         _check_read(request)
-        host_id, name = await self._await_attempt(request)
+        host, name = await self._await_attempt(request)
         offset = request.offset
         tail = request.tail_lines if request.HasField("tail_lines") else None
         while True:
-            piece = await self._sessions.read_log(host_id, name, offset, tail, follow=request.follow)
+            piece = await self._sessions.read_log(*host, name, offset, tail, follow=request.follow)
             tail, offset = None, piece.next_offset
             # Without data it still tells where the log ends now.
             if piece.data or not request.follow:
@@ -96,8 +96,8 @@ class Jobs(rpc.JobServiceServicer):
             if piece.end or not (piece.data or request.follow):
                 return
 
-    async def _await_attempt(self, request: pb.ReadLogsRequest) -> tuple[str, str]:
-        """Find the host and id of the attempt whose log is asked for; when following, wait for one to start."""
+    async def _await_attempt(self, request: pb.ReadLogsRequest) -> tuple[tuple[str, str], str]:
+        """Find the host's id and name, and the id, of the attempt whose log is asked for; when following, wait for one to start."""
         while True:
             moves = self._sessions.moves
             place = moves.end
@@ -150,8 +150,8 @@ def _check_read(request: pb.ReadLogsRequest) -> None:
     refuse(out)
 
 
-def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] | None:
-    """Return host and id of an attempt, None if the job has none yet."""
+def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str, str], str] | None:
+    """Return the host's id and name, and the id, of an attempt, None if the job has none yet."""
     units = _find_units(world, [request.job_id])
     if not units:
         raise _no_such_job(request.job_id)
@@ -175,4 +175,4 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[str, str] 
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
         return None
     number = request.attempt or max(hosts)
-    return hosts[number], attempt_id(request.job_id, number)
+    return (hosts[number], words.host_name(world, hosts[number])), attempt_id(request.job_id, number)

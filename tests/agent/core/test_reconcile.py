@@ -460,9 +460,7 @@ def test_a_reboot_loses_everything_that_had_not_ended():
     ended = replace(launching(B), phase=Phase.ENDED, cause=EndCause.EXITED, exit_code=0)
     t = recovered_table(launching(), ended, meta=meta)
     after = turn(t, 5, Recovered(boot_id="boot-1"))
-    assert [(r.attempt_id, r.cause, r.reason) for r in after.reports] == [
-        (A, EndCause.LOST, "Host EC2 (instance host-1) terminated.")
-    ]
+    assert [(r.attempt_id, r.cause, r.reason) for r in after.reports] == [(A, EndCause.LOST, "The host was restarted")]
     assert after.actions == []
     assert after.meta == Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=None, fence_ms=60_000)
 

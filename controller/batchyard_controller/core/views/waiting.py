@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from batchyard.ids import HostId
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.jobs import Job
@@ -35,7 +34,7 @@ def _environments(world: World, queue: JobQueue) -> tuple[ComputeEnvironment, ..
 
 def status_reason(world: World, unit: Unit) -> str:
     """Return AWS's status reason of a unit, or an array's parent: why it ended, or why its queue stands still."""
-    return _blocked_reason(world, unit) if unit.state is JobState.RUNNABLE else words.ending_reason(unit)
+    return _blocked_reason(world, unit) if unit.state is JobState.RUNNABLE else words.ending_reason(world, unit)
 
 
 def _blocked_reason(world: World, unit: Unit) -> str:
@@ -99,17 +98,11 @@ def summary(world: World, unit: Unit) -> str:
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
-        return f"{state.lower()} on host {host_name(world, live.host_id)}, attempt {live.number}"
+        return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
     if state.is_final:
-        reason = words.ending_reason(unit)
+        reason = words.ending_reason(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
     return waiting_reason(world, unit) or f"is {state}"
-
-
-def host_name(world: World, host_id: str) -> str:
-    """Return what a host is called, its id if it is no longer known."""
-    host = world.hosts.get(HostId(host_id))
-    return host.record.facts.name if host is not None else host_id
 
 
 def eligible_hosts(world: World, job: Job) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
@@ -18,6 +19,7 @@ from batchyard_controller.core.model.dependencies import Dependency, DependencyT
 from batchyard_controller.core.model.endings import Trigger
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.refusals import Block
+from batchyard_controller.core.world.world import World
 
 ENVIRONMENT_HEALTHY = "ComputeEnvironment Healthy"
 QUEUE_HEALTHY = "JobQueue Healthy"
@@ -44,14 +46,14 @@ def blocked(block: Block, instance_types: tuple[str, ...] = ()) -> str:
     return f"{block} - {_BLOCKED[block].format(types=types)}"
 
 
-def ending_reason(unit: Unit) -> str:
+def ending_reason(world: World, unit: Unit) -> str:
     """Return the status reason of a unit, or an array's parent, that has come to its end; else nothing."""
     ending = unit.ending
     if ending is None:
         return ""
     match ending.trigger:
         case Trigger.SUCCEEDED | Trigger.FAILED:
-            return attempt_reason(unit, unit.attempts[-1])
+            return attempt_reason(world, unit, unit.attempts[-1])
         case Trigger.CANCELLED | Trigger.TERMINATED:
             return ending.words
         case Trigger.TIME_LIMIT_PASSED:
@@ -74,11 +76,17 @@ def _dependency_reason(waited_for: Dependency | None) -> str:
     return DEPENDENCY_FAILED
 
 
-def attempt_reason(unit: Unit, ended: EndedAttempt) -> str:
+def attempt_reason(world: World, unit: Unit, ended: EndedAttempt) -> str:
     """Return the status reason of a try that is over: whoever asked to stop it has the word."""
     if ended.cause is EndCause.STOPPED and unit.terminate_reason:
         return unit.terminate_reason
-    return ends.status_reason(ended)
+    return ends.status_reason(ended, host_name(world, ended.host_id))
+
+
+def host_name(world: World, host_id: str) -> str:
+    """Return what a host is called, its id if it is no longer known."""
+    host = world.hosts.get(HostId(host_id))
+    return host.record.facts.name if host is not None else host_id
 
 
 def verdict(said: Verdict | None) -> str:
