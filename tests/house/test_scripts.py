@@ -72,6 +72,6 @@ def test_what_development_needs_runs_the_demo_too(tmp_path: Path) -> None:
     """After ``make setup`` the demo installs nothing."""
     for stamp in (".ready", ".usable"):
         (tmp_path / stamp).touch()
-    line = ["make", "--dry-run", "demo", f"VENV={tmp_path}"]
+    line = ["make", "--no-print-directory", "--dry-run", "demo", f"VENV={tmp_path}"]
     steps = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT, timeout=20).stdout
     assert steps.splitlines() == [f"{tmp_path}/bin/python examples/demo.py"]
