@@ -61,7 +61,7 @@ FOLLOW_AFTER_S = 0.5
 """A container that ends sooner is not worth a thread: its output is read at its end."""
 
 MEND_LOG_EVERY_S = 30
-OUT_OF_MEMORY_EVENT_WAIT_S = 0.5
+OUT_OF_MEMORY_EVENT_WAIT_S = 3
 """The kernel's word comes by another way than the exit, and may come after it (cgroup v1)."""
 
 LAUNCHES_MAX = 16
