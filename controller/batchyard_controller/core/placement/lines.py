@@ -77,8 +77,11 @@ class Line:
         if not self._entries or _place(self._entries[-1]) <= _place(entry):
             self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
         else:
-            place = bisect.bisect_right(self._entries, _place(entry), key=_place)  # behind gaps of the same place
-            self._entries.insert(place, entry)
+            place = end = bisect.bisect_left(self._entries, _place(entry), key=_place)
+            while end < len(self._entries) and _place(self._entries[end]) < (job.seq, stop):
+                end += 1  # gaps where these stood before: in between they would break the order
+            self._entries[place:end] = [entry]
+            self._gaps -= end - place
             self._first = min(self._first, place)
 
     def remove(self, job: Job, start: int, stop: int) -> None:
