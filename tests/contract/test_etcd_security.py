@@ -73,7 +73,7 @@ async def test_tls_lets_nothing_else_pass(tls_server: EtcdServer, tmp_path: Path
 
 @pytest.fixture
 def login_server(tmp_path: Path) -> Iterator[EtcdServer]:
-    """An etcd whose tokens live for 2 s, and whose user ``batchyard`` may touch its own prefix only."""
+    """An etcd whose tokens live for 4 s, and whose user ``batchyard`` may touch its own prefix only."""
     key, public = tmp_path / "token.key", tmp_path / "token.pub"
     for command in (["genrsa", "-out", str(key), "2048"], ["rsa", "-in", str(key), "-pubout", "-out", str(public)]):
         subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=30)
