@@ -61,6 +61,21 @@ def test_what_takes_too_much_memory_is_killed(yard: Yard, runtime: str) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_killed_child_does_not_hide_the_jobs_own_exit_code(yard: Yard, runtime: str) -> None:
+    """Whether it then fails with a code of its own or gets along without that child."""
+    child = "(head -c 300000000 /dev/zero; sleep 5) | tail -n 1 >/dev/null"
+    yard.start("a", runtimes=runtime)
+    with yard.client() as client:
+        image = image_for(runtime)
+        assert ending(run(client, "sh", "-c", f"{child}; exit 5", image=image)) == (
+            JobState.FAILED.value, 5, OUT_OF_MEMORY, "Essential container in task exited",
+        )  # fmt: skip
+        survivor = ending(run(client, "sh", "-c", f"{child}; exit 0", image=image))
+        assert survivor[:2] == (JobState.SUCCEEDED.value, 0)
+        assert survivor[2].startswith("OutOfMemoryError: a process of the job was killed")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_job_that_runs_too_long_is_ended(yard: Yard, runtime: str) -> None:
     """By SIGTERM, to which it may listen, with AWS's status reason; its last words are in the log."""
     yard.start("a", runtimes=runtime)

@@ -23,8 +23,9 @@ KILL_REPEAT_MS = 10_000
 """SIGKILL is sent again this often until the attempt has ended."""
 
 REASON_LENGTH_MAX = 255
-OUT_OF_MEMORY_EXIT_CODE = 137
 OUT_OF_MEMORY_REASON = "OutOfMemoryError: Container killed due to memory usage"
+"""AWS's text."""
+OUT_OF_MEMORY_SURVIVED_REASON = "OutOfMemoryError: a process of the job was killed; the command itself exited with 0"
 TIMED_OUT_REASON = "Job attempt duration exceeded timeout"
 NEVER_STARTED_REASON = "Stopped before it started"
 
@@ -88,15 +89,23 @@ def raise_fence(table: Table, now: Now) -> list[Command]:
 
 
 def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list[Command]:
-    """End an attempt whose command came to its end."""
-    cause, reason, exit_code = EndCause.EXITED, exited.reason, exited.exit_code
+    """
+    End an attempt whose command came to its end.
+
+    The kernel kills processes for their memory, and the command decides what that
+    means: its exit code is told as it is, and what was killed beside it.
+    """
+    cause, reason = EndCause.EXITED, exited.reason
     if exited.out_of_memory and attempt.stop is None:
-        cause, reason, exit_code = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON, OUT_OF_MEMORY_EXIT_CODE
+        if exited.exit_code:
+            cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
+        else:
+            reason = OUT_OF_MEMORY_SURVIVED_REASON
     stopped_at_ms = exited.stopped_at_ms or now.wall_ms
     if not attempt.started_at_ms:
         # An end whose start was not seen still ran.
         attempt = replace(attempt, started_at_ms=stopped_at_ms)
-    return _end(table, attempt, cause, reason, stopped_at_ms, exit_code)
+    return _end(table, attempt, cause, reason, stopped_at_ms, exited.exit_code)
 
 
 def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:

@@ -131,9 +131,6 @@ class CgroupV2:
             _write(folder / "memory.max", limits.memory_mib * _MIB)
             with suppress(FileNotFoundError):  # a kernel without swap accounting
                 _write(folder / "memory.swap.max", limits.swap_mib * _MIB)
-            # All of an attempt ends with the first victim, as a container would.
-            with suppress(FileNotFoundError):  # older than Linux 4.19
-                _write(folder / "memory.oom.group", 1)
         if limits.cpu_millis:
             _write(folder / "cpu.max", f"{_quota_us(limits.cpu_millis)} {_PERIOD_US}")
             _write(folder / "cpu.weight", 1 + (_shares(limits.cpu_millis) - 2) * 9999 // 262_142)

@@ -394,8 +394,6 @@ class ContainerAttempt:
         )
 
     async def _ran_out_of_memory(self, facts: ContainerFacts | None, exit_code: int) -> bool:
-        if exit_code == 0:
-            return False
         if facts is not None and facts.out_of_memory:
             return True
         if exit_code == EXIT_KILLED and self._last_signal is None and not self._out_of_memory.is_set():

@@ -8,8 +8,8 @@ each on the event loop, and reads their records. It decides nothing about attemp
 What is enforced, by ``enforcement`` (one log line at ``open`` says which):
 
 - ``cgroup-v1``, ``cgroup-v2``: memory is a hard limit of the kernel; CPU has quota and weight.
-- ``rlimit`` (no writable cgroups): memory is watched every half second and the attempt killed
-  beyond it; in between, no process gets more than the limit and 1 GiB. CPU is not enforced.
+- ``rlimit`` (no writable cgroups): memory is watched every half second and the largest process
+  killed beyond it; in between, no process gets more than the limit and 1 GiB. CPU is not enforced.
 
 Laws: a record is made before a supervisor, and only once; its lock says whether the
 attempt may still run. Nothing is told to have ended before all its processes have.
@@ -48,9 +48,6 @@ from batchyard_agent.runtimes.supervisor import CannotLaunchError, Record
 
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
-
-OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
-"""AWS's text."""
 
 _RETRY_S_MIN = 0.005
 _RETRY_S_MAX = 1.0
@@ -218,27 +215,33 @@ class ProcessRuntime:
         return Adoption.KNOWN
 
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
-        """See ``Runtime``. The supervisor is spared: it has the exit code to write."""
+        """
+        See ``Runtime``. The supervisor is spared: it has the exit code to write.
+
+        As in a container SIGTERM goes to the command's own process alone, which tells its
+        children as it sees fit: one that lost them first would end before its handler ran.
+        SIGKILL goes to all, and to that process first, so that its end is what is told.
+        """
         if live := self._live.get(attempt_id):
             self._signal(live, signal, _RETRY_S_MIN)
 
     def _signal(self, live: _Live, signal: StopSignal, retry_s: float) -> None:
         if live.pid is None or live.pidfd < 0:
             return  # it has ended, and all that is left of it is being killed
-        targets = self._members(live, live.pid)
-        if signal is not StopSignal.KILL:
+        processes = process_table.read_processes()
+        targets = process_table.children(processes, live.pid)
+        if signal is StopSignal.KILL:
+            others = {*process_table.members(processes, live.pid), *(cgroup.pids(live.cgroup) if live.cgroup else ())}
+            targets += sorted(others.difference(targets))
+        else:
             # A shell forgets a signal that it takes just after it has forked; the command cannot.
-            targets = {pid for pid in targets if not process_table.is_fork(pid, live.pid)}
+            targets = [pid for pid in targets if not process_table.is_fork(pid, live.pid)]
         for pid in targets:
             _kill(pid, signal)
         if signal is StopSignal.KILL:
             _kill(live.pid, signals.SIGCONT)  # in case the attempt has stopped its whole group
         if not targets:  # the supervisor has not called the command yet, or is just ending
             self._loop.call_later(retry_s, self._signal, live, signal, min(2 * retry_s, _RETRY_S_MAX))
-
-    def _members(self, live: _Live, supervisor_pid: int) -> set[int]:
-        found = process_table.members(process_table.read_processes(), supervisor_pid)
-        return {*found, *(cgroup.pids(live.cgroup) if live.cgroup else ())}
 
     async def remove(self, attempt_id: str) -> None:
         """See ``Runtime``."""
@@ -329,13 +332,16 @@ class ProcessRuntime:
         limit_kib = live.memory_mib * 1024
         if sum(map(process_table.resident_kib, pids)) <= limit_kib:
             return
-        if process_table.unreclaimable_kib(pids) <= limit_kib:
-            return
-        if not live.killed_for_memory:
-            live.killed_for_memory = True
-            supervisor.note_out_of_memory(live.record)
-        for pid in pids:
+        held_kib = {pid: process_table.unreclaimable_kib([pid]) for pid in pids}
+        # As the kernel does it: the largest goes, and what is left decides how the attempt ends.
+        for pid in sorted(held_kib, key=held_kib.__getitem__, reverse=True):
+            if sum(held_kib.values()) <= limit_kib:
+                return
+            if not live.killed_for_memory:
+                live.killed_for_memory = True
+                supervisor.note_out_of_memory(live.record)
             _kill(pid, signals.SIGKILL)
+            del held_kib[pid]
 
     def _record(self, attempt_id: str) -> Path:
         return self._records / supervisor.plain_name(attempt_id)
@@ -376,16 +382,12 @@ def _ending(live: _Live) -> Exited | Vanished:
     if record is None or record.exit_code is None:
         reason = "the attempt's supervisor was killed, the exit code is lost"
         return Vanished(attempt_id=live.attempt_id, reason=reason)
-    killed = record.out_of_memory or (bool(live.cgroup) and cgroup.oom_kills(live.cgroup) > 0)
-    out_of_memory = killed and record.exit_code != 0
-    reason = OUT_OF_MEMORY if out_of_memory else ""
-    if record.never_called:
-        reason = "CannotStartContainerError: the kernel refused the attempt's limits"
+    reason = "CannotStartContainerError: the kernel refused the attempt's limits" if record.never_called else ""
     return Exited(
         attempt_id=live.attempt_id,
         exit_code=record.exit_code,
         stopped_at_ms=record.stopped_at_ms,
-        out_of_memory=out_of_memory,
+        out_of_memory=record.out_of_memory or (bool(live.cgroup) and cgroup.oom_kills(live.cgroup) > 0),
         reason=reason,
     )
 

@@ -56,6 +56,11 @@ def members(processes: Mapping[int, Process], supervisor: int) -> list[int]:
     return sorted(pid for pid in found if not processes[pid].is_zombie)
 
 
+def children(processes: Mapping[int, Process], parent: int) -> list[int]:
+    """Return the pids of a process's children, no zombies; of a supervisor that is its command alone."""
+    return [process.pid for process in processes.values() if process.parent == parent and not process.is_zombie]
+
+
 def is_fork(pid: int, parent: int) -> bool:
     """Say whether a process still runs its parent's program: it was forked and has called none of its own."""
     with suppress(*_GONE):

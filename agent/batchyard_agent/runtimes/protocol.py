@@ -102,7 +102,8 @@ class Exited:
 
     Attributes:
         exit_code: As a shell gives it: 128 + n after signal n.
-        out_of_memory: The kernel killed it for its memory limit.
+        out_of_memory: The kernel killed a process of it for its memory limit; the
+            command itself may have gone on, so any exit code can stand beside it.
         reason: What the runtime says beyond the code; empty mostly.
     """
 

@@ -82,12 +82,21 @@ def test_an_acknowledged_end_leaves_a_tombstone_and_lets_the_runtime_go():
     assert (t.attempts, t.tombstones[A].spec, t.tombstones[A].done_at_ms) == ({}, None, WALL_MS + 20)
 
 
-def test_out_of_memory_has_the_text_of_aws():
+@pytest.mark.parametrize("exit_code", [1, 5, 137])
+def test_out_of_memory_has_the_text_of_aws_and_the_commands_own_exit_code(exit_code: int):
     t = table()
     running(t)
-    ended = turn(t, 9, exited(ms=9, exit_code=1, out_of_memory=True)).reports[0]
-    assert (ended.cause, ended.exit_code) == (EndCause.OUT_OF_MEMORY, 137)
+    ended = turn(t, 9, exited(ms=9, exit_code=exit_code, out_of_memory=True)).reports[0]
+    assert (ended.cause, ended.exit_code) == (EndCause.OUT_OF_MEMORY, exit_code)
     assert ended.reason == "OutOfMemoryError: Container killed due to memory usage"
+
+
+def test_a_job_that_survives_its_killed_child_succeeds_and_says_so():
+    t = table()
+    running(t)
+    ended = turn(t, 9, exited(ms=9, exit_code=0, out_of_memory=True)).reports[0]
+    assert (ended.cause, ended.exit_code) == (EndCause.EXITED, 0)
+    assert ended.reason == "OutOfMemoryError: a process of the job was killed; the command itself exited with 0"
 
 
 def test_a_failed_start_keeps_the_runtimes_words_within_255_characters():

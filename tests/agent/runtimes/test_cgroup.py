@@ -146,7 +146,7 @@ def test_no_hierarchy_is_said_so() -> None:
 def test_version_2_limits_are_the_kernels_files(tmp_path: Path) -> None:
     """Memory hard, without swap and all at once; CPU by quota and weight."""
     folder = tmp_path / "batchyard" / "a"
-    names = ("memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.weight")
+    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight")
     parent = CgroupV2(unified(tmp_path / "batchyard"))
     made = Path.mkdir
 
@@ -163,7 +163,6 @@ def test_version_2_limits_are_the_kernels_files(tmp_path: Path) -> None:
     assert {name: (folder / name).read_text() for name in names} == {
         "memory.max": str(64 << 20),
         "memory.swap.max": "0",
-        "memory.oom.group": "1",
         "cpu.max": "150000 100000",
         "cpu.weight": "59",
     }

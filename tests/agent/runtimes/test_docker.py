@@ -350,6 +350,17 @@ async def test_memory_limit_ends_the_attempt(runtime: DockerRuntime, seen: Seen,
     assert (end.exit_code, end.out_of_memory) == (137, True)
 
 
+@pytest.mark.parametrize("exit_code", [0, 5, 143])
+async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, exit_code: int
+) -> None:
+    resources = Resources(cpu_millis=1000, memory_mib=16)
+    await runtime.launch(spec(A, "sh", "-c", f"tail /dev/zero; sleep 1; exit {exit_code}", resources=resources))
+    end = await seen.end_of(A)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.out_of_memory) == (exit_code, True)
+
+
 async def test_signals_end_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
     for name, signal, exit_code in ((named("term"), StopSignal.TERM, 143), (named("kill"), StopSignal.KILL, 137)):
         await runtime.launch(spec(name, "sleep", "60"))

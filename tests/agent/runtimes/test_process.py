@@ -16,7 +16,7 @@ import pytest
 
 from batchyard.tasks import Ulimit
 from batchyard_agent.runtimes import cgroup, supervisor
-from batchyard_agent.runtimes.process import OUT_OF_MEMORY, ProcessRuntime
+from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
 
 from .process_attempts import (
@@ -213,7 +213,34 @@ async def test_an_attempt_is_launched_once(host: Host, tmp_path: Path) -> None:
     assert await host.runtime.launched() == [spec.attempt_id]
 
 
-async def test_term_reaches_every_process_and_kill_ends_the_stubborn(host: Host, tmp_path: Path) -> None:
+async def test_term_reaches_the_command_before_it_loses_its_children(host: Host, tmp_path: Path) -> None:
+    """A handler runs, every time, and decides itself what its children hear."""
+    script = "trap 'echo saved; exit 9' TERM; (trap 'echo child; exit' TERM; {sleep}) & {sleep} & echo ready; wait"
+    script = script.format(sleep="while :; do sleep 0.2; done")
+    specs = [shell(tmp_path, script, number=number) for number in range(1, 17)]
+    for spec in specs:
+        await host.runtime.launch(spec)
+    for spec in specs:
+        await until(lambda spec=spec: "ready" in log_of(spec))  # type: ignore[misc]  # a default binds it
+        await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
+    for spec in specs:
+        end = await host.end(spec)
+        assert isinstance(end, Exited)
+        assert (end.exit_code, log_of(spec)) == (9, "ready\nsaved\n")
+
+
+async def test_a_killed_command_cannot_outlive_its_children_for_a_last_word(host: Host, tmp_path: Path) -> None:
+    for number in range(1, 11):
+        spec = shell(tmp_path, "echo ready; sleep 600; exit 0", number=number)
+        await host.runtime.launch(spec)
+        await until(lambda spec=spec: "ready" in log_of(spec))  # type: ignore[misc]  # a default binds it
+        await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+        end = await host.end(spec)
+        assert isinstance(end, Exited)
+        assert end.exit_code == 137
+
+
+async def test_term_reaches_the_command_and_kill_ends_the_stubborn(host: Host, tmp_path: Path) -> None:
     """A command that ignores SIGTERM is ended by SIGKILL, exit code 137."""
     spec = shell(tmp_path, "trap 'echo ignored' TERM; echo ready; while :; do sleep 0.05; done")
     await host.runtime.launch(spec)
@@ -327,11 +354,23 @@ HOG = "x = bytearray(160 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nimpo
 
 
 async def test_too_much_memory_ends_the_attempt(host: Host, tmp_path: Path) -> None:
-    """With AWS's reason and code 137, whoever keeps the limit."""
+    """With code 137, whoever keeps the limit."""
     spec = attempt(tmp_path, sys.executable, "-c", HOG, memory_mib=64)
     end = await host.done(spec)
     assert isinstance(end, Exited)
-    assert (end.exit_code, end.out_of_memory, end.reason) == (137, True, OUT_OF_MEMORY)
+    assert (end.exit_code, end.out_of_memory) == (137, True)
+
+
+@pytest.mark.parametrize("exit_code", [0, 5, 143])
+async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
+    host: Host, tmp_path: Path, exit_code: int
+) -> None:
+    """What the command makes of it is told, and that a process was killed."""
+    script = f'"$0" -c "{HOG}"; sleep 0.1; exit {exit_code}'
+    spec = attempt(tmp_path, "sh", "-c", script, sys.executable, memory_mib=64)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.out_of_memory) == (exit_code, True)
 
 
 async def test_memory_below_the_limit_is_left_alone(host: Host, tmp_path: Path) -> None:
