@@ -75,6 +75,7 @@ class Agent:
         self._logs = Logs(
             config.state_dir / "logs",
             phase_of=self._phase_of,
+            bytes_max=config.log_bytes_max,
             age_max_s=config.logs_age_max_s,
             total_bytes_max=config.logs_total_bytes_max,
         )
@@ -137,7 +138,7 @@ class Agent:
         return table
 
     def _decode_spec(self, wire: bytes) -> AttemptSpec:
-        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self._logs.path)
+        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self._logs)
 
     def _phase_of(self, attempt_id: AttemptId) -> Phase | None:
         attempt = self._table.get(attempt_id)

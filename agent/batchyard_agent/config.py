@@ -20,7 +20,7 @@ from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, Account, parse_ac
 from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
-from batchyard_agent.logs import AGE_MAX_S, TOTAL_BYTES_MAX
+from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Config:
         allowed: What jobs may reach of the host; default nothing.
         purchase_option: ``on-demand`` or ``spot``.
         account: What AWS names that attempts are told are made of; as the gateway's.
+        log_bytes_max: How much of an attempt's log is kept when its job says nothing else.
         logs_age_max_s: How long logs of ended attempts are kept.
         logs_total_bytes_max: How much of them is kept.
     """
@@ -66,6 +67,7 @@ class Config:
     allowed: Allowed = field(default_factory=Allowed)
     log_level: str = "info"
     account: Account = field(default_factory=Account)
+    log_bytes_max: int = BYTES_MAX
     logs_age_max_s: int = AGE_MAX_S
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
 
@@ -92,6 +94,10 @@ def _amount(parse: Callable[[str], int]) -> Callable[[str], int]:
         return amount
 
     return positive
+
+
+def _bytes(text: str) -> int:
+    return _amount(parse_mib)(text) << 20
 
 
 def _runtimes(text: str) -> tuple[str, ...]:
@@ -200,6 +206,14 @@ OPTIONS = (
         help="Device that jobs may use; a trailing * stands for any rest. May be given several times. Default: none.",
     ),
     click.Option(
+        ["log_bytes_max", "--log-size"],
+        default=f"{BYTES_MAX >> 20}M",
+        show_default=True,
+        callback=_reads(_bytes),
+        metavar="SIZE",
+        help="How much of an attempt's output is kept, half from its beginning and half from its end.",
+    ),
+    click.Option(
         ["logs_age_max_s", "--keep-logs-days"],
         type=click.IntRange(min=1),
         default=AGE_MAX_S // DAY_S,
@@ -211,7 +225,7 @@ OPTIONS = (
         ["logs_total_bytes_max", "--keep-logs-size"],
         default=f"{TOTAL_BYTES_MAX >> 30}G",
         show_default=True,
-        callback=_reads(lambda size: _amount(parse_mib)(size) << 20),
+        callback=_reads(_bytes),
         metavar="SIZE",
         help="How much of all logs is kept.",
     ),

@@ -7,8 +7,9 @@ silently ran without its volume would be worse than one that did not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
@@ -27,9 +28,6 @@ from batchyard_agent.core.events import (
 )
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
-LOG_BYTES_MAX = 10 << 20
-"""Bytes of output kept for one attempt."""
-
 PHASES = {
     Phase.ACCEPTED: agent_pb2.ATTEMPT_PHASE_STARTING,
     Phase.LAUNCHING: agent_pb2.ATTEMPT_PHASE_STARTING,
@@ -42,16 +40,23 @@ PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 _GPU_CLAIMS = ListOf(Rows(GpuClaim, agent_pb2.GpuClaim))
 CAUSES = {cause: attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
 
-LogPath = Callable[[AttemptId], Path]
+
+class LogPlaces(Protocol):
+    """Where the logs of attempts are, and how long they may grow."""
+
+    bytes_max: int
+
+    def path(self, attempt_id: AttemptId) -> Path:
+        """Return the file of an attempt's log."""
 
 
-def events_from(response: agent_pb2.ConnectResponse, log_path: LogPath) -> Iterable[FromController]:
+def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterable[FromController]:
     """Yield the wishes that a message from the controller holds; none for other messages."""
     epoch = response.epoch
     match response.WhichOneof("message"):
         case "start":
             for message in response.start.attempts:
-                yield StartRequested(epoch=epoch, spec=spec_from(message, log_path))
+                yield StartRequested(epoch=epoch, spec=spec_from(message, logs))
         case "ack":
             for attempt_id in response.ack.attempt_ids:
                 yield EndAcknowledged(epoch=epoch, attempt_id=AttemptId(attempt_id))
@@ -64,7 +69,7 @@ def events_from(response: agent_pb2.ConnectResponse, log_path: LogPath) -> Itera
             pass
 
 
-def spec_from(message: agent_pb2.AttemptSpec, log_path: LogPath) -> AttemptSpec:
+def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
     """Read an attempt's spec as it comes over the wire or out of the journal."""
     attempt_id = AttemptId(message.attempt_id)
     task = task_messages.task(message.container)
@@ -72,7 +77,7 @@ def spec_from(message: agent_pb2.AttemptSpec, log_path: LogPath) -> AttemptSpec:
     return AttemptSpec(
         attempt_id=attempt_id,
         runtime=task.runtime,
-        launch=_launch_spec(message, task, gpus, log_path(attempt_id)),
+        launch=_launch_spec(message, task, gpus, logs),
         timeout_s=message.timeout_s,
         gpus=gpus,
         wire=message.SerializeToString(),
@@ -94,7 +99,7 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
     )
 
 
-def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], log_path: Path) -> LaunchSpec:
+def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], logs: LogPlaces) -> LaunchSpec:
     container = task.main
     return LaunchSpec(
         attempt_id=message.attempt_id,
@@ -102,9 +107,9 @@ def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClai
         container=container,
         environment={**dict(container.environment), **message.environment, **gpu.visibility(gpus)},
         gpu_uuids=tuple(claim.uuid for claim in gpus),
-        log_path=log_path,
+        log_path=logs.path(AttemptId(message.attempt_id)),
         labels=dict(message.tags),
-        log_bytes_max=LOG_BYTES_MAX,
+        log_bytes_max=container.log_size_mib << 20 or logs.bytes_max,
         mounts=_mounts(task),
         devices=tuple(_device(device) for device in container.linux_parameters.devices),
     )

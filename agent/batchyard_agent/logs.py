@@ -1,6 +1,10 @@
 """
 Logs of attempts: one file each, written by the runtimes, read and swept here.
 
+Files may have holes, where ``log_limit`` dropped what was too much: nobody is ever shown
+one, and what a log takes is what it takes of the disk. A slice is in one piece: its
+first byte has the offset ``next_offset - len(data)``, behind a hole if it was asked for there.
+
 It knows files, not attempts: how far an attempt has come is asked of whoever
 knows. Logs outlive their attempt until they are too old or too many.
 """
@@ -16,8 +20,11 @@ from urllib.parse import quote, unquote
 
 from batchyard.ids import AttemptId
 from batchyard_agent.core.attempts import OVER, Phase
+from batchyard_agent.runtimes import log_limit
 
 POLL_S = 0.05
+BYTES_MAX = 10 << 20
+"""What is kept of an attempt's output when its job says nothing else."""
 LIMIT_BYTES_DEFAULT = 64 << 10
 LIMIT_BYTES_MAX = 1 << 20
 WAIT_MS_MAX = 60_000
@@ -49,7 +56,7 @@ class LogFile:
     """One log on disk, as the sweep sees it; ``changed_at_s`` is wall-clock time."""
 
     attempt_id: AttemptId
-    size_bytes: int
+    used_bytes: int
     changed_at_s: float
 
 
@@ -58,18 +65,25 @@ class LogNotFoundError(Exception):
 
 
 class Logs:
-    """The logs in one folder."""
+    """
+    The logs in one folder.
+
+    Attributes:
+        bytes_max: What is kept of an attempt's output when its job says nothing else.
+    """
 
     def __init__(
         self,
         folder: Path,
         *,
         phase_of: Callable[[AttemptId], Phase | None],
+        bytes_max: int = BYTES_MAX,
         age_max_s: int = AGE_MAX_S,
         total_bytes_max: int = TOTAL_BYTES_MAX,
     ) -> None:
         self._folder = folder
         self._phase_of = phase_of
+        self.bytes_max = bytes_max
         self._age_max_s = age_max_s
         self._total_bytes_max = total_bytes_max
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,7 +135,7 @@ class Logs:
     def sweep(self, now_s: float) -> list[AttemptId]:
         """Delete old and surplus logs of attempts that are over; return whose. Blocks."""
         files = _scan(self._folder)
-        total_bytes = sum(file.size_bytes for file in files)
+        total_bytes = sum(file.used_bytes for file in files)
         ended = [file for file in files if self._is_over(file.attempt_id)]
         doomed = doomed_logs(ended, total_bytes, now_s, self._age_max_s, self._total_bytes_max)
         for attempt_id in doomed:
@@ -142,7 +156,7 @@ def doomed_logs(
         if file.changed_at_s + age_max_s > now_s and total_bytes <= total_bytes_max:
             break
         doomed.append(file.attempt_id)
-        total_bytes -= file.size_bytes
+        total_bytes -= file.used_bytes
     return doomed
 
 
@@ -151,9 +165,9 @@ def _scan(folder: Path) -> list[LogFile]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(_SUFFIX):
-                stat = entry.stat()
                 attempt_id = AttemptId(unquote(entry.name.removesuffix(_SUFFIX)))
-                found.append(LogFile(attempt_id=attempt_id, size_bytes=stat.st_size, changed_at_s=stat.st_mtime))
+                used_bytes, changed_at_s = log_limit.used_bytes(Path(entry.path)), entry.stat().st_mtime
+                found.append(LogFile(attempt_id=attempt_id, used_bytes=used_bytes, changed_at_s=changed_at_s))
     return found
 
 
@@ -166,26 +180,32 @@ def _read(path: Path, offset: int, tail_lines: int | None, limit: int) -> tuple[
     try:
         size = os.fstat(fd).st_size
         start = min(max(offset, 0), size) if tail_lines is None else _tail_offset(fd, size, tail_lines)
-        return os.pread(fd, limit, start), start, size
+        while True:
+            start, stop = next(log_limit.stretches(fd, start, size), (size, size))
+            data = os.pread(fd, min(limit, stop - start), start)
+            # What was dropped meanwhile reads as zeros.
+            if next(log_limit.stretches(fd, start, start + len(data)), (start, start)) == (start, start + len(data)):
+                return data, start, size
     finally:
         os.close(fd)
 
 
 def _tail_offset(fd: int, size: int, lines: int) -> int:
-    """Find where the last *lines* lines start; an unfinished last line counts as one."""
+    """Find where the last *lines* lines start; an unfinished last line counts as one, and a hole ends a line."""
     if lines <= 0:
         return size
-    position = size
-    wanted = lines
-    if size and os.pread(fd, 1, size - 1) == b"\n":
-        position = size - 1
-    while position > 0:
-        start = max(0, position - _BLOCK)
-        block = os.pread(fd, position - start, start)
-        newline = len(block)
-        while (newline := block.rfind(b"\n", 0, newline)) >= 0:
-            wanted -= 1
-            if wanted == 0:
-                return start + newline + 1
-        position = start
+    for first, stop in reversed(list(log_limit.stretches(fd, 0, size))):
+        position = stop - 1 if os.pread(fd, 1, stop - 1) == b"\n" else stop
+        while position > first:
+            start = max(first, position - _BLOCK)
+            block = os.pread(fd, position - start, start)
+            newline = len(block)
+            while (newline := block.rfind(b"\n", 0, newline)) >= 0:
+                lines -= 1
+                if lines == 0:
+                    return start + newline + 1
+            position = start
+        lines -= 1
+        if lines == 0:
+            return first
     return 0

@@ -235,7 +235,7 @@ class Session:
                     answer = response.secret_values
                     self._driver.take_secrets(AttemptId(answer.attempt_id), dict(answer.values), answer.error)
                 case _:
-                    for event in events_from(response, self._logs.path):
+                    for event in events_from(response, self._logs):
                         self._driver.observe(event)
                     await self._driver.room()
 

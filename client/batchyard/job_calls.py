@@ -327,7 +327,8 @@ class JobCalls(Caller):
             limit_bytes: At most so many.
 
         Returns:
-            The bytes, none at the end, and the offset behind them.
+            The bytes, none at the end, and the offset behind them. They are in one piece: it
+            begins behind *offset* if what stood there was dropped, and ends where more was.
 
         Raises:
             NotFoundError: no such job or attempt, or its host keeps its log no longer.
@@ -338,6 +339,8 @@ class JobCalls(Caller):
         data, end = b"", offset
         async with aclosing(self.calls.read_logs(request, resume=False)) as responses:
             async for response in responses:
+                if data and response.data and response.next_offset - len(response.data) != end:
+                    break
                 data, end = data + response.data, response.next_offset
                 if len(data) >= limit:
                     break

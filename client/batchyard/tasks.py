@@ -105,6 +105,7 @@ class Container:
     secrets: tuple[Secret, ...] = ()
     job_role_arn: str = ""
     execution_role_arn: str = ""
+    log_size_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Any
 from batchyard import errors as sdk_errors
 from batchyard.arns import LOG_GROUP, Account
 from batchyard.client import AsyncClient
+from batchyard.v1.job_pb2 import ReadLogsResponse
 
 from . import inputs, log_filter
 from .errors import ApiError
@@ -159,7 +160,7 @@ class _Search:
                     return line.offset
                 if self._pattern.matches(line.text):
                     self._events.append(_found(stream, line))
-            self._bytes_left -= page.end - offset
+            self._bytes_left -= page.end - page.start
             offset = page.end
 
     def skip(self, stream: Stream) -> None:
@@ -197,15 +198,43 @@ async def _page(client: AsyncClient, stream: Stream, place: Place | None, limit:
         elif place.way == "b":
             is_last = True  # a token's place is the beginning of a line: what is before it is whole
         offset, length = window(place)
-        read = await client.read_log_slice(stream.job_id, attempt=stream.attempt, offset=offset, limit_bytes=length)
+        read = await _read(client, stream, offset, length)
+        if place.way == "b" and _start(read) >= place.offset > 0:
+            place = Place(way="b", offset=await _gap_start(client, stream, place.offset))
+            offset, length = window(place)
+            read = await _read(client, stream, offset, length)
+        if place.way == "b" and read.next_offset < place.offset:
+            behind = await _read(client, stream, read.next_offset, place.offset - read.next_offset)
+            read = behind if _start(behind) < place.offset else read
     except sdk_errors.NotFoundError as err:
         raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.") from err
     except sdk_errors.UnavailableError as err:
         raise ApiError("ServiceUnavailableException", str(err), 503) from err
-    offset = read.next_offset - len(read.data)
+    offset = _start(read)
     if place.way == "b":
-        return page_backward(read.data, offset, limit=limit, is_last=is_last)
+        data = read.data[: max(0, place.offset - offset)]
+        return page_backward(data, offset, limit=limit, is_last=is_last)
     return page_forward(read.data, offset, limit=limit, is_last=is_last and len(read.data) < length)
+
+
+async def _read(client: AsyncClient, stream: Stream, offset: int, length: int) -> ReadLogsResponse:
+    return await client.read_log_slice(stream.job_id, attempt=stream.attempt, offset=offset, limit_bytes=length)
+
+
+def _start(read: ReadLogsResponse) -> int:
+    return read.next_offset - len(read.data)
+
+
+async def _gap_start(client: AsyncClient, stream: Stream, offset: int) -> int:
+    """Return where the log's middle was dropped, to find what stands before it; *offset* is not before its end."""
+    low, high = 0, offset
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _start(await _read(client, stream, middle, 1)) == middle:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _check_group(members: Members) -> None:

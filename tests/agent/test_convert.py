@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from batchyard.ids import AttemptId
 from batchyard.v1 import agent_pb2
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard_agent.convert import spec_from
@@ -13,8 +14,22 @@ from batchyard_agent.core.attempts import AttemptSpec
 from batchyard_agent.runtimes.protocol import Device, Mount
 
 
+class Places:
+    """Where logs are, on an agent that keeps 7 MiB of each."""
+
+    bytes_max = 7 << 20
+
+    def path(self, _: AttemptId) -> Path:
+        return Path("log")
+
+
 def read(container: jd.ContainerProperties) -> AttemptSpec:
-    return spec_from(agent_pb2.AttemptSpec(attempt_id="a#1", job_id="a", container=container), lambda _: Path("log"))
+    return spec_from(agent_pb2.AttemptSpec(attempt_id="a#1", job_id="a", container=container), Places())
+
+
+def test_a_log_is_as_long_as_its_job_says_or_else_the_agent():
+    assert read(jd.ContainerProperties()).launch.log_bytes_max == 7 << 20
+    assert read(jd.ContainerProperties(log_size_mib=64)).launch.log_bytes_max == 64 << 20
 
 
 def test_mount_points_meet_their_volumes():

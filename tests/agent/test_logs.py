@@ -9,6 +9,7 @@ import pytest
 
 from batchyard_agent.core.attempts import Phase
 from batchyard_agent.logs import LogFile, LogNotFoundError, Logs, Slice, doomed_logs
+from batchyard_agent.runtimes import log_limit
 
 from .core.builders import A, B, C
 
@@ -105,8 +106,55 @@ def test_no_attempt_id_leads_out_of_the_folder(yard, tmp_path, attempt_id):
     assert path.resolve().parent == (tmp_path / "logs").resolve()
 
 
+def long_log(yard, limit=1 << 20) -> bytes:
+    """Write 40 MB whose cause stands in the last line, and bound it."""
+    whole = b"".join(b"chatter %07d\n" % number for number in range(2_500_000)) + b"ERROR: cause\n"
+    yard.write(whole)
+    log_limit.enforce(yard.logs.path(A), limit)
+    return whole
+
+
+async def test_of_a_long_log_the_last_line_is_read_and_no_hole(yard):
+    whole = long_log(yard)
+    assert (await yard.logs.read(A, tail_lines=1)).data == b"ERROR: cause\n"
+    assert (await yard.logs.read(A, tail_lines=1000)).data == b"".join(whole.splitlines(keepends=True)[-1000:])
+    offset, parts = 0, []
+    while (read := await yard.logs.read(A, offset=offset, limit_bytes=1 << 20)).data:
+        assert read.data in whole or log_limit.marker(1 << 20) in read.data
+        offset = read.next_offset
+        parts.append(read.data)
+    shown = b"".join(parts)
+    assert offset == len(whole)
+    assert shown.count(log_limit.marker(1 << 20)) == 1
+    assert b"\0" not in shown
+    assert 1 << 20 <= len(shown) + 8192 <= (1 << 20) + 16384
+    # The tail reaches back over the hole: two ends of about half a MiB hold some 33,000 lines each.
+    over = await yard.logs.read(A, tail_lines=40_000, limit_bytes=1 << 20)
+    assert over.data.endswith(log_limit.marker(1 << 20))
+
+
+async def test_a_hole_that_a_job_made_is_not_shown(yard):
+    yard.write(b"begun\n")
+    os.truncate(yard.logs.path(A), 5 << 30)
+    yard.write(b"the end\n")
+    assert (await yard.logs.read(A)).data.rstrip(b"\0") == b"begun\n"
+    assert (await yard.logs.read(A, offset=1 << 30)).data.lstrip(b"\0") == b"the end\n"
+    assert (await yard.logs.read(A, tail_lines=1)).data.lstrip(b"\0") == b"the end\n"
+
+
+def test_what_a_log_takes_is_what_it_takes_of_the_disk(tmp_path):
+    """A log with a hole of 5 GB costs no other log its place."""
+    yard = Yard(tmp_path, total_bytes_max=1 << 20)
+    yard.write(b"of another job", B)
+    yard.write(b"begun")
+    os.truncate(yard.logs.path(A), 5 << 30)
+    log_limit.enforce(yard.logs.path(A), 1 << 20)
+    assert yard.logs.sweep(yard.logs.path(B).stat().st_mtime) == []
+    assert yard.logs.path(B).read_bytes() == b"of another job"
+
+
 def file(attempt_id, size_bytes, changed_at_s) -> LogFile:
-    return LogFile(attempt_id=attempt_id, size_bytes=size_bytes, changed_at_s=changed_at_s)
+    return LogFile(attempt_id=attempt_id, used_bytes=size_bytes, changed_at_s=changed_at_s)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from tests.agent.runtimes.engine import ensure_image, usable_network
 
 from batchyard.arns import Account
-from batchyard.ids import attempt_id, task_id, uuid7
+from batchyard.ids import AttemptId, attempt_id, task_id, uuid7
 from batchyard.v1 import agent_pb2, job_definition_pb2, resources_pb2
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
@@ -28,6 +28,17 @@ from batchyard_agent.metadata_server import CONNECTIONS_MAX, MetadataServer
 
 JOB = uuid7(1_764_000_000_000, bytes(10))
 ATTEMPT = attempt_id(f"{JOB}:7", 2)
+
+
+class Places:
+    """Where logs are."""
+
+    bytes_max = 1 << 20
+
+    def path(self, _: AttemptId) -> Path:
+        return Path("log")
+
+
 TASK = task_id(ATTEMPT)
 ACCOUNT = Account(region="eu-central-1", account_id="123456789012")
 
@@ -46,7 +57,7 @@ def attempt(image: str = "process://", phase: Phase = Phase.RUNNING) -> Attempt:
         environment={"AWS_BATCH_CE_NAME": "yard"},
         log_stream_name=f"greet/default/{TASK}",
     )
-    spec = spec_from(message, lambda _: Path("log"))
+    spec = spec_from(message, Places())
     return Attempt(
         attempt_id=spec.attempt_id, phase=phase, runtime=spec.runtime, spec=spec, started_at_ms=1_764_000_000_123
     )

@@ -66,7 +66,7 @@ class Agent:
         )
 
     def _decode(self, wire):
-        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self.logs.path)
+        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self.logs)
 
     def _phase_of(self, attempt_id):
         attempt = self.table.get(attempt_id)

@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
 
 FLAGS = (
-    "--user 1000:100 --privileged --read-only --shm-size 1G"
+    "--user 1000:100 --privileged --read-only --shm-size 1G --log-size 64M"
     " --volume /srv/in:/in:ro --volume /srv/out:/out --volume /work"
     " --device /dev/fuse --device /dev/null:/dev/nothing:rw --device /dev/zero:m"
     " --tmpfs /tmp:noexec,size=64M,mode=1777 --ulimit nofile=1024:2048 --ulimit core=0"
@@ -21,6 +21,7 @@ FILLED = {
     "user": "1000:100",
     "privileged": True,
     "readonly_root_filesystem": True,
+    "log_size_mib": "64",
     "ulimits": [
         {"name": "nofile", "soft_limit": "1024", "hard_limit": "2048"},
         {"name": "core"},

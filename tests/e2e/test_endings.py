@@ -76,6 +76,23 @@ def test_a_killed_child_does_not_hide_the_jobs_own_exit_code(yard: Yard, runtime
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_cause_in_the_last_line_of_a_long_log_is_kept(yard: Yard, runtime: str) -> None:
+    """As is the beginning; the log of another job is untouched."""
+    yard.start("a", runtimes=runtime)
+    with yard.client() as client:
+        image = image_for(runtime)
+        other = run(client, "echo", "of another job", image=image)
+        line = "chatter" * 100
+        script = f"echo begun; yes {line} | head -c 40000000; echo; echo ERROR: cause; exit 4"
+        job = run(client, "sh", "-c", script, image=image)
+        assert b"".join(client.read_logs(job.id, tail_lines=1)) == b"ERROR: cause\n"
+        whole = b"".join(client.read_logs(job.id))
+        assert whole.startswith(b"begun\nchatter")
+        assert len(whole) < 11 << 20
+        assert b"".join(client.read_logs(other.id)) == b"of another job\n"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_job_that_runs_too_long_is_ended(yard: Yard, runtime: str) -> None:
     """By SIGTERM, to which it may listen, with AWS's status reason; its last words are in the log."""
     yard.start("a", runtimes=runtime)

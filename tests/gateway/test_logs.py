@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.gateway.surroundings import ACCOUNT, REGION, Around, around, texts
 
+from batchyard import container
 from batchyard.ids import task_id
 
 GROUP = "/aws/batch/job"
@@ -51,6 +52,35 @@ async def test_a_log_is_paged_forward_and_backward_until_tokens_repeat(yard: Aro
             break
         token = page["nextBackwardToken"]
     assert pages == [["line 2", "line 3"], ["line 1"], []]
+
+
+async def test_pages_pass_over_what_was_dropped_from_the_middle_of_a_log(yard: Around) -> None:
+    """One way and the other: the same lines, each once, and the cause in the last of them."""
+    command = ["sh", "-c", "seq 1000000 1599999; echo cause"]
+    short = container(command, image="process://", vcpus=0.25, memory="64M")
+    short.log_size_mib = 1
+    submitted = await yard.client.submit_job(name="talker", container=short)
+    job = await yard.client.wait(submitted.job_id)
+    boto = yard.boto("logs")
+    stream: dict[str, Any] = {"logGroupName": GROUP, "logStreamName": job.attempts[0].log_stream_name}
+    ways = []
+    for from_head, name in ((True, "nextForwardToken"), (False, "nextBackwardToken")):
+        pages: list[list[str]] = []
+        page = await yard.call(boto.get_log_events, **stream, startFromHead=from_head)
+        token = ""
+        while page[name] != token:
+            pages.append(texts(page))
+            token = page[name]
+            page = await yard.call(boto.get_log_events, **stream, startFromHead=from_head, nextToken=token)
+        ways.append([line for page in (pages if from_head else reversed(pages)) for line in page])
+    forward, backward = ways
+    assert forward[-1] == backward[-1] == "cause"
+    assert (forward[0], backward[0]) == ("1000000", "1000000")
+    assert sum("dropped" in line for line in forward) == 1
+    # Where the end begins in the middle of a line, only one way can tell that it is not whole.
+    assert len(forward) > 100_000
+    assert set(forward) - set(backward) <= {forward[forward.index(next(x for x in forward if "dropped" in x)) + 1]}
+    assert len(set(backward)) == len(backward)
 
 
 async def test_a_running_log_grows_behind_the_same_token(yard: Around, tmp_path: Path) -> None:

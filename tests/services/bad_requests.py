@@ -292,6 +292,8 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "a part of a secret": {
         "secrets": [{"name": "S", "value_from": "arn:aws:secretsmanager:eu-central-1:1:secret:db:password::"}]
     },
+    "negative log size": {"log_size_mib": -1},
+    "huge log size": {"log_size_mib": 1025},
     "negative shared memory": {"linux_parameters": {"shared_memory_size_mib": -1}},
     "huge shared memory": {"linux_parameters": {"shared_memory_size_mib": INT64_MAX}},
     "swappiness 101": {"linux_parameters": {"swappiness": 101}},

@@ -190,6 +190,7 @@ async def test_definition_is_kept_whole(bare: MemoryController) -> None:
             user="1000:1000",
             working_directory="/srv",
             readonly_root_filesystem=True,
+            log_size_mib=64,
             ulimits=[definition_pb.Ulimit(name="nofile", soft_limit=10, hard_limit=20)],
             linux_parameters=definition_pb.LinuxParameters(
                 init_process_enabled=True,

@@ -38,7 +38,7 @@ from batchyard_agent.runtimes.docker_facts import (
     reason,
 )
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_logs import Pump, read_rest, read_tail
+from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import (
@@ -356,7 +356,9 @@ class ContainerAttempt:
         yard, spec = self._yard, self._spec
         try:
             # After a lost connection a stream may have ended too soon, and cleanly.
-            if self._pump is not None and await yard.calls.once(self._pump.finish) and self._died is not None:
+            is_followed = self._pump is not None and await yard.calls.once(self._pump.finish)
+            is_told = is_followed and self._died is not None
+            if is_told and await yard.calls.until_answered(has_end, yard.engine, self._container, spec.log_path):
                 return
             await yard.calls.until_answered(read_rest, yard.engine, self._container, spec.log_path, spec.log_bytes_max)
         except (EngineError, OSError) as error:

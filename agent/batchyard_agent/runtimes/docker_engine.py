@@ -202,14 +202,15 @@ class Engine:
                 if "error" in message:
                     raise EngineError(str(message["error"]))
 
-    def output(self, container: str, *, follow: bool) -> Stream[bytes]:
+    def output(self, container: str, *, follow: bool, tail_lines: int | None = None) -> Stream[bytes]:
         """
-        Read a container's output from its beginning, both streams in the order they came.
+        Read a container's output, both streams in the order they came: all, or its last lines.
 
         Not through the SDK's ``logs``: that asks for the terminal mode first, and
         hides whether the stream ended or broke off.
         """
-        wanted = {"stdout": "1", "stderr": "1", "follow": str(int(follow))}
+        tail = "all" if tail_lines is None else str(tail_lines)
+        wanted = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), "tail": tail}
         response = self._get(f"containers/{container}/logs", wanted, None if follow else CALL_TIMEOUT_S)
         return Stream(response, payloads)
 

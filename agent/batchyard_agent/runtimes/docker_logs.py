@@ -3,9 +3,10 @@ A container's output, brought into the attempt's log file.
 
 The engine can send a container's output again from its beginning, always the
 same bytes. So the file is its own bookmark: whoever takes up a log again reads
-from the beginning and skips what the file holds. Law: at most ``log_bytes_max``
-bytes and one marker line are written, no byte twice, and where output was lost
-the file says so. Knows the engine only as a stream of bytes.
+from the beginning and skips what the file holds, or held before ``log_limit``
+dropped it. Law: the file takes about ``log_bytes_max`` of the disk, no byte is
+written twice while the engine has the output's beginning, and where output was
+lost the file says so. Knows the engine only as a stream of bytes.
 
 The engine stores output as text: bytes that are no UTF-8 reach us as U+FFFD.
 """
@@ -19,10 +20,15 @@ from typing import Protocol, Self
 
 import structlog
 
+from batchyard_agent.runtimes import log_limit
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError, Stream
-from batchyard_agent.runtimes.log_limit import marker
 
 STOP_TIMEOUT_S = 5
+
+_BOUND_EVERY_BYTES = 1 << 20
+"""What a log may grow beyond its limit before its middle is dropped."""
+
+_END_LINES = 20
 
 LOST_MARKER = b"\n[batchyard: some output was lost here]\n"
 
@@ -30,9 +36,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Output(Protocol):
-    """Where a container's output can be read from its beginning."""
+    """Where a container's output can be read from its beginning, or its last lines."""
 
-    def output(self, container: str, *, follow: bool) -> Stream[bytes]:
+    def output(self, container: str, *, follow: bool, tail_lines: int | None = None) -> Stream[bytes]:
         """Return the stream."""
 
 
@@ -44,16 +50,18 @@ class LogFile:
 
     Args:
         path: The log; what it holds is taken for the output's beginning.
-        bytes_max: Bytes of output to keep.
+        bytes_max: See ``LaunchSpec.log_bytes_max``.
 
     Raises:
         OSError: the file cannot be opened, read or written.
     """
 
     def __init__(self, path: Path, bytes_max: int) -> None:
+        self._path = path
         self._bytes_max = bytes_max
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._held = os.fstat(self._fd).st_size
+        self._bounded = self._held
         self._offered = 0
 
     def __enter__(self) -> Self:
@@ -61,31 +69,38 @@ class LogFile:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the limit and its marker are reached: more output changes nothing."""
-        return self._held > self._bytes_max
+        log_limit.finish(self._path, self._bytes_max)
 
     def take(self, data: bytes) -> None:
         """Take the next bytes of output: skip what is held, append the rest."""
-        if self.is_full:
-            return
         if known := min(len(data), self._held - self._offered):
-            if os.pread(self._fd, known, self._offered) == data[:known]:
+            if self._holds(data[:known]):
                 self._offered += known
                 data = data[known:]
             else:
                 # The engine has thrown the beginning away (docker_spec says when).
                 self._append(LOST_MARKER)
                 self._offered = self._held
-        if not data:
-            return
-        room = max(0, self._bytes_max - self._held)
-        self._append(data[:room])
-        self._offered = self._held
-        if len(data) > room:
-            self._append(marker(self._bytes_max))
+        self._append(data)
+        self._offered += len(data)
+        if self._held - self._bounded >= _BOUND_EVERY_BYTES:
+            log_limit.enforce(self._path, self._bytes_max)
+            self._bounded = self._held
+
+    def _holds(self, data: bytes) -> bool:
+        """Say whether *data* stands where output was offered last, as far as it was not dropped."""
+        start, end = self._offered, self._offered + len(data)
+        line = log_limit.marker(self._bytes_max)
+        marked = log_limit.head_end(self._fd, self._bytes_max) - len(line)
+        if os.pread(self._fd, len(line), marked) == line:
+            parts = [(start, min(end, marked)), (max(start, marked + len(line)), end)]
+        else:
+            parts = [(start, end)]
+        return all(
+            os.pread(self._fd, stop - first, first) == data[first - start : stop - start]
+            for part in parts
+            for first, stop in log_limit.stretches(self._fd, *part)
+        )
 
     def _append(self, data: bytes) -> None:
         while data:
@@ -145,6 +160,22 @@ class Pump:
             _log.warning("following a log broke off", container=self._container, error=str(error))
 
 
+def has_end(engine: Output, container: str, path: Path) -> bool:
+    """
+    Say whether the log of an ended container holds its last words.
+
+    A stream that is followed ends cleanly and too soon where the engine has begun a new
+    file of its own meanwhile (seen with 20.10).
+
+    Raises:
+        EngineError: the engine has no output of it.
+        EngineSilentError: the engine does not answer.
+        OSError: the file cannot be read.
+    """
+    end = b"".join(engine.output(container, follow=False, tail_lines=_END_LINES))
+    return read_tail(path, len(end)) == end
+
+
 def read_rest(engine: Output, container: str, path: Path, bytes_max: int) -> None:
     """
     Bring all output of an ended container into its log.
@@ -155,8 +186,7 @@ def read_rest(engine: Output, container: str, path: Path, bytes_max: int) -> Non
         OSError: the file cannot be written.
     """
     with LogFile(path, bytes_max) as log_file:
-        if not log_file.is_full:
-            _pour(engine.output(container, follow=False), log_file)
+        _pour(engine.output(container, follow=False), log_file)
 
 
 def read_tail(path: Path, size: int) -> bytes:
@@ -169,6 +199,3 @@ def read_tail(path: Path, size: int) -> bytes:
 def _pour(stream: Stream[bytes], log_file: LogFile) -> None:
     for data in stream:
         log_file.take(data)
-        if log_file.is_full:
-            stream.close()
-            break

@@ -366,7 +366,7 @@ def _live(spec: LaunchSpec, record: Path, pid: int | None, folders: tuple[str, .
     )
 
 
-def _bound_log(live: _Live, bound: Callable[[Path, int], None]) -> None:
+def _bound_log(live: _Live, bound: Callable[[Path, int], object]) -> None:
     """Hold a log to its limit; a full or broken disk must not keep the attempt from ending."""
     try:
         bound(live.log_path, live.log_bytes_max)

@@ -70,7 +70,8 @@ class LaunchSpec:
             file, argument, log or error.
         gpu_uuids: Devices that the attempt may see, no others.
         log_path: File that receives stdout and stderr, appended as they come.
-        log_bytes_max: Bytes kept; what comes later is dropped after a marker line.
+        log_bytes_max: What the log may take of the disk. Beyond it both ends are kept,
+            with a marker line between (``log_limit``).
         labels: Of the container; processes have none.
     """
 

@@ -31,6 +31,7 @@ FLAGS = {
     "privileged": "--privileged",
     "read_only": "--read-only",
     "shm_size": "--shm-size",
+    "log_size": "--log-size",
     "tmpfs": "--tmpfs",
     "ulimits": "--ulimit",
 }
@@ -110,6 +111,9 @@ def _surroundings(function: F) -> F:
         function = click.option(flag, name, type=kind, metavar=metavar, multiple=True, help=text)(function)
     for option in (
         click.option("--shm-size", type=options.size, metavar="SIZE", help="Size of /dev/shm."),
+        click.option(
+            "--log-size", type=options.size, metavar="SIZE", help="How much of each try's output is kept: both ends."
+        ),
         click.option("--read-only", is_flag=True, help="Make the image's files read only."),
         click.option("--privileged", is_flag=True, help="Give it all rights, if the host allows it."),
         click.option("--user", metavar="NAME|UID[:GID]", help="Whom it runs as. Default: the image's."),
@@ -157,6 +161,8 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
         wanted.readonly_root_filesystem = True
     if flags["shm_size"] is not None:
         wanted.linux_parameters.shared_memory_size_mib = arguments.size("shm_size", flags["shm_size"])
+    if flags["log_size"] is not None:
+        wanted.log_size_mib = arguments.size("log_size", flags["log_size"])
     for host, place, is_read_only in flags["volumes"]:
         name = _free_name({known.name for known in wanted.volumes})
         wanted.volumes.add(name=name, host_source_path=arguments.text("volume", host))

@@ -311,6 +311,7 @@ class ContainerProperties(google.protobuf.message.Message):
     SECRETS_FIELD_NUMBER: builtins.int
     JOB_ROLE_ARN_FIELD_NUMBER: builtins.int
     EXECUTION_ROLE_ARN_FIELD_NUMBER: builtins.int
+    LOG_SIZE_MIB_FIELD_NUMBER: builtins.int
     image: builtins.str
     """At most 255 characters. Empty or "process://": a plain process on the host."""
     user: builtins.str
@@ -319,6 +320,10 @@ class ContainerProperties(google.protobuf.message.Message):
     readonly_root_filesystem: builtins.bool
     job_role_arn: builtins.str
     execution_role_arn: builtins.str
+    log_size_mib: builtins.int
+    """How much of an attempt's output is kept, half from its beginning and half from
+    its end: 1 to 1024; 0 means what the host's agent says (default 10).
+    """
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The argument vector; no shell is involved."""
@@ -358,9 +363,10 @@ class ContainerProperties(google.protobuf.message.Message):
         secrets: collections.abc.Iterable[Global___Secret] | None = ...,
         job_role_arn: builtins.str = ...,
         execution_role_arn: builtins.str = ...,
+        log_size_mib: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
 

@@ -86,6 +86,8 @@ HOST_PATHS_MAX = 100
 """Ours: so that a record of a host stays small."""
 EXIT_CODE_MAX = 255
 """Linux: what a process can end with."""
+LOG_SIZE_MIB_MAX = 1024
+"""Ours."""
 SWAPPINESS_MAX = 100
 """AWS: LinuxParameters.swappiness."""
 SHARE_IDENTIFIER_LENGTH_MAX = 255

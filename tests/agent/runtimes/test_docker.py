@@ -25,7 +25,7 @@ from batchyard_agent.runtimes.docker_engine import Engine
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
 from batchyard_agent.runtimes.host_access import Allowed
-from batchyard_agent.runtimes.log_limit import marker
+from batchyard_agent.runtimes.log_limit import marker, used_bytes
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     Device,
@@ -431,14 +431,20 @@ async def test_attempt_can_be_stopped_while_its_image_is_pulled(
 # --- logs ---
 
 
-async def test_log_is_bounded(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    short = spec(named("short"), "sh", "-c", "yes 0123456789 | head -n 20000", log_bytes_max=50_000)
-    long = spec(named("long"), "sh", "-c", "sleep 1; yes 0123456789 | head -n 20000", log_bytes_max=50_000)
+async def test_both_ends_of_a_long_log_are_kept(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
+    """Whether it came at once or while it was followed; the cause stands in the last line."""
+    talk = "echo begun; yes 0123456789 | head -n 20000; echo the cause; exit 4"
+    short = spec(named("short"), "sh", "-c", talk, log_bytes_max=50_000)
+    long = spec(named("long"), "sh", "-c", f"sleep 1; {talk}", log_bytes_max=50_000)
     for one in (short, long):
         await runtime.launch(one)
     for one in (short, long):
         await seen.end_of(one.attempt_id)
-        assert one.log_path.read_bytes() == (b"0123456789\n" * 20000)[:50_000] + marker(50_000)
+        content = one.log_path.read_bytes()
+        assert content.startswith(b"begun\n0123456789\n")
+        assert marker(50_000) in content
+        assert content.endswith(b"0123456789\nthe cause\n")
+        assert used_bytes(one.log_path) <= 50_000 + 4096
 
 
 async def test_log_of_a_running_attempt_can_be_read(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchyard_agent.runtimes.docker_logs import LOST_MARKER, LogFile, read_tail
-from batchyard_agent.runtimes.log_limit import marker
+from batchyard_agent.runtimes.log_limit import marker, stretches, used_bytes
 
 
 def pour(path: Path, bytes_max: int, *chunks: bytes) -> bytes:
@@ -19,38 +20,49 @@ def pour(path: Path, bytes_max: int, *chunks: bytes) -> bytes:
     return path.read_bytes()
 
 
+def shown(path: Path) -> bytes:
+    """Return what readers are shown: all but the holes."""
+    with path.open("rb") as file:
+        parts = list(stretches(file.fileno(), 0, path.stat().st_size))
+        return b"".join(os.pread(file.fileno(), stop - start, start) for start, stop in parts)
+
+
+LIMIT = 32 << 10
+LINES = b"".join(b"line %06d\n" % number for number in range(1 << 15))
+
+
+@settings(max_examples=30)
 @given(
-    output=st.binary(max_size=60),
-    bytes_max=st.integers(min_value=0, max_value=80),
-    stops=st.lists(st.integers(min_value=0, max_value=60), max_size=4),
-    step=st.integers(min_value=1, max_value=20),
+    size=st.integers(min_value=0, max_value=len(LINES)),
+    stops=st.lists(st.integers(min_value=0, max_value=len(LINES)), max_size=4),
+    step=st.integers(min_value=1 << 12, max_value=1 << 17),
 )
 def test_log_is_the_same_however_often_it_is_taken_up(
-    tmp_path_factory: pytest.TempPathFactory, output: bytes, bytes_max: int, stops: list[int], step: int
+    tmp_path_factory: pytest.TempPathFactory, size: int, stops: list[int], step: int
 ) -> None:
-    """Each stop is an agent's death somewhere in the output; the last reader gets all of it."""
+    """Each stop is an agent's death somewhere in the output; the last reader gets all of it, and both ends stay."""
     path = tmp_path_factory.mktemp("log") / "log"
+    output = LINES[:size]
     for stop in [*stops, len(output)]:
         seen = output[:stop]
-        pour(path, bytes_max, *(seen[start : start + step] for start in range(0, len(seen), step)))
-    expected = output if len(output) <= bytes_max else output[:bytes_max] + marker(bytes_max)
-    assert path.read_bytes() == expected
+        pour(path, LIMIT, *(seen[start : start + step] for start in range(0, len(seen), step)))
+    found = shown(path)
+    assert path.stat().st_size == len(output)
+    if len(output) <= LIMIT:
+        assert found == output
+    else:
+        head, line, tail = found.partition(marker(LIMIT))
+        assert output.startswith(head)
+        assert output.endswith(tail)
+        assert line
+        assert len(tail) >= LIMIT // 2
+        assert used_bytes(path) <= LIMIT + 4096
 
 
 def test_output_that_the_engine_threw_away_is_told(tmp_path: Path) -> None:
     path = tmp_path / "log"
     pour(path, 1000, b"one\ntwo\n")
     assert pour(path, 1000, b"five\n", b"six\n") == b"one\ntwo\n" + LOST_MARKER + b"five\nsix\n"
-
-
-def test_full_log_takes_no_more(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    full = pour(path, 4, b"12345")
-    assert full == b"1234" + marker(4)
-    with LogFile(path, 4) as log_file:
-        assert log_file.is_full
-        log_file.take(b"other")
-    assert path.read_bytes() == full
 
 
 def test_tail_is_the_end_of_the_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from batchyard.tasks import Ulimit
-from batchyard_agent.runtimes import cgroup, supervisor
+from batchyard_agent.runtimes import cgroup, log_limit, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
 
@@ -382,19 +382,26 @@ async def test_memory_below_the_limit_is_left_alone(host: Host, tmp_path: Path) 
     assert (end.exit_code, log_of(spec)) == (0, "fine\n")
 
 
-async def test_log_stops_at_its_limit(host: Host, tmp_path: Path) -> None:
-    """The first bytes and one marker line are kept, also while the attempt runs on."""
-    script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789; i=$((i+1)); done; echo done >flag; sleep 600"
-    spec = shell(tmp_path, script, log_bytes_max=1000)
+async def test_both_ends_of_a_long_log_are_kept(host: Host, tmp_path: Path) -> None:
+    """Also while the attempt runs on, and whatever it says at its very end."""
+    limit = 64 << 10
+    pause = ": >flag; while [ ! -e go ]; do sleep 0.05; done"
+    script = f"echo begun; yes 0123456789 | head -c 4000000; echo; {pause}"
+    spec = shell(tmp_path, script + "; yes again | head -c 4000000; echo; echo the cause; exit 4", log_bytes_max=limit)
     await host.runtime.launch(spec)
-    await until(lambda: "dropped" in log_of(spec))
-    running = spec.log_path.read_bytes()
-    kept = ("0123456789\n" * 91)[:1000].encode()
-    line = b"\n[batchyard: the log reached its limit of 1000 bytes; the rest was dropped]\n"
-    assert running.startswith(kept + line)
-    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    scratch = tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id)
+    await until((scratch / "flag").exists)
+    await until(lambda: log_limit.used_bytes(spec.log_path) <= limit + 4096)
+    assert (
+        spec.log_path.read_bytes().endswith(b"0123456789\n01\n") or b"0123456789\n" in spec.log_path.read_bytes()[-64:]
+    )
+    (scratch / "go").touch()
     await host.end(spec)
-    assert spec.log_path.read_bytes() == kept + line
+    content = spec.log_path.read_bytes()
+    assert content.startswith(b"begun\n0123456789\n")
+    assert log_limit.marker(limit) in content
+    assert content.endswith(b"\nthe cause\n")
+    assert log_limit.used_bytes(spec.log_path) <= limit + 4096
 
 
 async def test_two_hundred_attempts_leave_nothing_behind(host: Host, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
     if driver and driver not in _LOG_DRIVERS:
         text = f"{quote(driver)} is not one of {', '.join(_LOG_DRIVERS)}"
         out.append(Violation(f"{field}.log_configuration.log_driver", text, Reason.UNKNOWN_VALUE))
+    check_range(out, f"{field}.log_size_mib", container.log_size_mib, 0, limits.LOG_SIZE_MIB_MAX, "MiB")
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
