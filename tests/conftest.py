@@ -32,6 +32,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("batchyard")
 
+# Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
+os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
+
 REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser")
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 

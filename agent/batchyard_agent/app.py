@@ -32,6 +32,7 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
+from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
@@ -179,7 +180,9 @@ class Agent:
         if name == DOCKER:
             return DockerRuntime(self._table.meta.host_id, allowed=self._config.allowed)
         if name == PROCESS:
-            return ProcessRuntime(self._config.state_dir / PROCESS, now_ms=clock.read_wall_ms)
+            config = self._config
+            user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
+            return ProcessRuntime(config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, user=user)
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
 

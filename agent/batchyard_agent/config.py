@@ -46,6 +46,9 @@ class Config:
         gpus: Offer so many at most; None: all.
         host_type: AWS: instance type.
         allowed: What jobs may reach of the host; default nothing.
+        scratch_dir: Where processes get a working folder each; None: beside the state folder.
+        job_user: Whom processes run as; None: ``nobody`` where the agent is root.
+        allow_root_jobs: Processes may run as root.
         purchase_option: ``on-demand`` or ``spot``.
         account: What AWS names that attempts are told are made of; as the gateway's.
         log_bytes_max: How much of an attempt's log is kept when its job says nothing else.
@@ -65,11 +68,19 @@ class Config:
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
+    scratch_dir: Path | None = None
+    job_user: str | None = None
+    allow_root_jobs: bool = False
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
     logs_age_max_s: int = AGE_MAX_S
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
+
+    @property
+    def scratch(self) -> Path:
+        """Where processes get a working folder each: never in the state folder, which no job may enter."""
+        return self.scratch_dir or self.state_dir.with_name(f"{self.state_dir.name}-scratch")
 
 
 def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
@@ -138,6 +149,21 @@ OPTIONS = (
         ["--state-dir"],
         type=click.Path(file_okay=False, path_type=Path),
         help="The agent's own folder. Default: below the user's home, for root /var/lib/batchyard/agent.",
+    ),
+    click.Option(
+        ["--scratch-dir"],
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where processes get a working folder each, best on a disk of its own. Default: beside the state folder.",
+    ),
+    click.Option(
+        ["--job-user"],
+        metavar="NAME|UID",
+        help="Whom processes run as. Default: nobody where the agent is root, else the agent's own user.",
+    ),
+    click.Option(
+        ["--allow-root-jobs"],
+        is_flag=True,
+        help="Let processes run as root, all of them if --job-user names nobody else. Default: no.",
     ),
     click.Option(["--name"], help="The host's name, unique in its yard. Default: the machine's."),
     click.Option(

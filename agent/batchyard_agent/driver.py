@@ -30,7 +30,7 @@ from batchyard_agent.core.endings import NEVER_STARTED_REASON
 from batchyard_agent.core.events import Adopted, CommandFailed, Event, Now, StartFailed, Ticked
 from batchyard_agent.core.reconcile import Turn, take_turn
 from batchyard_agent.journal import Journal
-from batchyard_agent.runtimes.protocol import Runtime
+from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 
 EVENTS_MAX = 10_000
 """Events that may wait before the session has to stop reading."""
@@ -200,7 +200,8 @@ class Driver:
             await self._command_runtime(command)
         except Exception as error:
             log.debug("a runtime broke", command=command, exc_info=True)
-            self.observe(CommandFailed(command=command, error=f"{type(error).__name__}: {error}"))
+            is_away = isinstance(error, RuntimeUnavailableError)
+            self.observe(CommandFailed(command=command, error=f"{type(error).__name__}: {error}", is_away=is_away))
 
     async def _command_runtime(self, command: RuntimeCommand) -> None:
         match command:
@@ -255,5 +256,5 @@ class Driver:
     def _runtime(self, name: str) -> Runtime:
         runtime = self.runtimes.get(name)
         if runtime is None:
-            raise LookupError(f"the {name} runtime is not open")
+            raise RuntimeUnavailableError(f"the {name} runtime is not open")
         return runtime

@@ -140,6 +140,7 @@ async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
         runtimes=("process",),
         cpu_millis=4000,
         memory_mib=1024,
+        allow_root_jobs=True,  # they look into the tests' own folders
         host_type="m5.large",
         purchase_option="on-demand",
         zone="rack-1",

@@ -174,6 +174,7 @@ class Table:
         waiting: Accepted attempts that wait for a launch, by runtime, in order.
             May hold attempts that have gone on since; they are skipped.
         adopting: Attempts whose runtime is being asked whether it knows them.
+        adoption_failures: How often the adoption of attempts broke.
         launch_errors: What went wrong with a launch that broke half-way.
         unremoved: Acknowledged attempts whose removal broke and is to be repeated.
         fenced: The present silence has been answered by killing everything.
@@ -189,6 +190,7 @@ class Table:
     launching: dict[str, set[AttemptId]] = field(default_factory=dict)
     waiting: dict[str, deque[AttemptId]] = field(default_factory=dict)
     adopting: set[AttemptId] = field(default_factory=set)
+    adoption_failures: dict[AttemptId, int] = field(default_factory=dict)
     launch_errors: dict[AttemptId, str] = field(default_factory=dict)
     unremoved: set[AttemptId] = field(default_factory=set)
     fenced: bool = False
@@ -258,6 +260,7 @@ class Table:
         self.free_slot(attempt)
         self.adopting.discard(attempt.attempt_id)
         self.launch_errors.pop(attempt.attempt_id, None)
+        self.adoption_failures.pop(attempt.attempt_id, None)
 
     def set_alarm(self, due_ms: int, attempt_id: AttemptId) -> None:
         """Have the attempt looked at when *due_ms* (boottime) has come."""

@@ -124,10 +124,16 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFailed:
-    """A runtime broke while carrying out a command; what took effect is unknown."""
+    """
+    A runtime broke while carrying out a command; what took effect is unknown.
+
+    Attributes:
+        is_away: It cannot be used now, so nothing speaks against the attempt.
+    """
 
     command: RuntimeCommand
     error: str
+    is_away: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

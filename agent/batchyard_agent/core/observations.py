@@ -20,6 +20,9 @@ from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 RETRY_MS = 5_000
 """Pause before a runtime is asked again after it broke."""
 
+ADOPTIONS_MAX = 12
+"""Times that the adoption of an attempt may break, in about a minute, before it counts as lost."""
+
 
 def on_started(table: Table, event: Started, now: Now) -> list[Command]:
     """Note that an attempt runs; if it must not, have it stopped."""
@@ -108,6 +111,11 @@ def on_command_failed(table: Table, event: CommandFailed, now: Now) -> list[Comm
                 table.adopting.add(spec.attempt_id)
                 commands.append(Adopt(spec))
             return commands
+        case Adopt(spec) if not event.is_away and _adoption_is_hopeless(table, spec.attempt_id):
+            attempt = table.attempts[spec.attempt_id]
+            note = Note(f"adoption broke {ADOPTIONS_MAX} times, it is given up: {event.error}", spec.attempt_id)
+            kill = Signal(spec.attempt_id, spec.runtime, StopSignal.KILL)
+            return [note, kill, *endings.end_lost(table, attempt, f"it cannot be taken up again: {event.error}", now)]
         case Adopt(spec):
             table.set_alarm(now.boot_ms + RETRY_MS, spec.attempt_id)
             return [Note(f"adoption broke: {event.error}", spec.attempt_id)]
@@ -120,6 +128,14 @@ def on_command_failed(table: Table, event: CommandFailed, now: Now) -> list[Comm
             return [Note(f"{signal.name} broke: {event.error}", attempt_id)]
         case _:
             assert_never(event.command)
+
+
+def _adoption_is_hopeless(table: Table, attempt_id: AttemptId) -> bool:
+    """Count one more failed adoption of an attempt that has not ended; say whether it was the last."""
+    if attempt_id not in table.adopting:
+        return False
+    table.adoption_failures[attempt_id] = table.adoption_failures.get(attempt_id, 0) + 1
+    return table.adoption_failures[attempt_id] >= ADOPTIONS_MAX
 
 
 def _unknown(attempt_id: str) -> Note:

@@ -32,6 +32,7 @@ import structlog
 
 from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, supervisor
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process_launch import Launcher, remove_empty, write_durably
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -45,6 +46,11 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 from batchyard_agent.runtimes.supervisor import CannotLaunchError, Record
+
+ADOPT_LIMIT_S = 5.0
+"""How long a supervisor may take to write its pid down before its record counts as damaged."""
+
+DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
 
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
@@ -78,21 +84,30 @@ class _Live:
 
 class ProcessRuntime:
     """
-    Runs attempts as processes of the agent's own user.
+    Runs attempts as processes.
 
     Args:
         state_dir: Folder of this runtime alone; must survive restarts of the agent.
+        scratch: Folder of attempts' working folders; apart, since jobs fill it.
         now_ms: Wall clock.
+        user: Whom they run as; None: the agent's own user.
         enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
     """
 
     name = "process"
 
     def __init__(
-        self, state_dir: Path, *, now_ms: Callable[[], int], enforcement: Literal["auto", "rlimit"] = "auto"
+        self,
+        state_dir: Path,
+        scratch: Path,
+        *,
+        now_ms: Callable[[], int],
+        user: JobUser | None = None,
+        enforcement: Literal["auto", "rlimit"] = "auto",
     ) -> None:
         self._records = state_dir / "attempts"
-        self._scratch = state_dir / "scratch"
+        self._scratch = scratch
+        self._user = user
         self._boot_file = state_dir / "boot"
         self._now_ms = now_ms
         self._wanted_enforcement = enforcement
@@ -118,13 +133,16 @@ class ProcessRuntime:
 
     def _prepare(self) -> None:
         self._boot_id = read_boot_id()
-        self._records.mkdir(parents=True, exist_ok=True)
-        self._scratch.mkdir(exist_ok=True)
+        self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch.chmod(0o711)  # each attempt finds its own folder, and lists no others
+        if self._user and not all(folder.stat().st_mode & 0o001 for folder in self._scratch.absolute().parents):
+            _log.warning("jobs cannot reach their folders by name", user=self._user.name, scratch=str(self._scratch))
         if self._boot_file.exists():
             self._launched_boot_id = self._boot_file.read_text()
         os.close(os.pidfd_open(os.getpid()))  # needs Linux 5.3
         self._find_cgroups()
-        self._launcher = Launcher(boot_id=self._boot_id, scratch=self._scratch, cgroups=self._cgroups)
+        self._launcher = Launcher(boot_id=self._boot_id, scratch=self._scratch, cgroups=self._cgroups, user=self._user)
 
     def _find_cgroups(self) -> None:
         why_not = "chosen by configuration"
@@ -170,15 +188,40 @@ class ProcessRuntime:
         if spec.attempt_id in self._live:
             return Adoption.KNOWN
         path = self._record(spec.attempt_id)
+        give_up_at_s, was_damaged = self._loop.time() + ADOPT_LIMIT_S, False
         try:
             while supervisor.is_locked(path):
                 if self._adopt_running(spec, path):
                     return Adoption.KNOWN
+                if self._loop.time() > give_up_at_s:
+                    was_damaged = True
+                    await self._end_unknown(path)
+                    break
                 await asyncio.sleep(_RETRY_S_MIN)  # its supervisor starts, or ends, this very moment
             record = supervisor.read_record(path)
         except FileNotFoundError:
             record = None
+            if log_limit.used_bytes(spec.log_path):
+                was_damaged = True
+                await self._end_unknown(path)
+        if was_damaged and (record is None or record.exit_code is None):
+            self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
+            return Adoption.KNOWN
         return self._adopt_ended(spec, path, record)
+
+    async def _end_unknown(self, path: Path) -> None:
+        """End an attempt whose record does not tell who keeps it any more: nobody could follow or stop it."""
+        _log.warning("a record was damaged; its attempt is killed", record=path.name)
+        folders = self._cgroups.folders(path.name) if self._cgroups else ()
+        while keepers := process_table.supervisors(path):
+            processes = process_table.read_processes()
+            for keeper in keepers:
+                for pid in process_table.members(processes, keeper):
+                    _kill(pid, signals.SIGKILL)
+                _kill(keeper, signals.SIGKILL)
+            for pid in cgroup.pids(folders) if folders else ():
+                _kill(pid, signals.SIGKILL)
+            await asyncio.sleep(_RETRY_S_MIN)
 
     def _adopt_running(self, spec: LaunchSpec, path: Path) -> bool:
         """Follow an attempt whose record is locked. False: it has not begun yet, or has just ended."""
@@ -189,7 +232,9 @@ class ProcessRuntime:
             pidfd = os.pidfd_open(record.pid)
         except ProcessLookupError:
             return False
-        if not supervisor.is_locked(path):  # so the pid may have been another's when it was opened
+        # The pid may have been another's when it was opened, or never its own: where the
+        # agent is not root, a job can write its record.
+        if not (process_table.keeps(record.pid, path) and supervisor.is_locked(path)):
             os.close(pidfd)
             return False
         self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
@@ -199,6 +244,9 @@ class ProcessRuntime:
     def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
         is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
         if is_this_boot and (record is None or record.pid is None):
+            if log_limit.used_bytes(spec.log_path):
+                self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
+                return Adoption.KNOWN
             self._launcher.discard(path, record.cgroup if record else ())
             return Adoption.NOT_LAUNCHED
         if record is None or (record.exit_code is None and not is_this_boot):
@@ -393,7 +441,7 @@ def _ending(live: _Live) -> Exited | Vanished:
 
 
 def _kill(pid: int, signal: int) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # a program that became another user
         os.kill(pid, signal)
 
 

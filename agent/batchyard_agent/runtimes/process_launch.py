@@ -12,12 +12,14 @@ import os
 import pwd
 import resource
 import subprocess
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchyard_agent.runtimes import cgroup, supervisor
+from batchyard_agent.runtimes import cgroup, job_user, supervisor
 from batchyard_agent.runtimes.cgroup import CgroupParent
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.protocol import LaunchSpec
 from batchyard_agent.runtimes.supervisor import CannotLaunchError
 
@@ -40,11 +42,14 @@ class Launcher:
     Attributes:
         scratch: Where attempts get a working folder each.
         cgroups: None: limits are kept without.
+        user: Whom commands run as; None: the agent's own. Supervisors are the agent's, and
+            so are records: no job can write into its own.
     """
 
     boot_id: str
     scratch: Path
     cgroups: CgroupParent | None
+    user: JobUser | None = None
 
     def launch(self, spec: LaunchSpec, record: Path, started_at_ms: int) -> Supervised:
         """
@@ -54,7 +59,7 @@ class Launcher:
             CannotLaunchError: nothing has run, nothing is left of it.
             FileExistsError: the record exists: the attempt was launched before.
         """
-        _refuse_what_needs_a_container(spec)
+        _refuse_what_needs_a_container(spec, self.user.names if self.user else _own_names())
         folders = self.cgroups.folders(record.name) if self.cgroups else ()
         try:
             stdin = supervisor.create_record(record, started_at_ms=started_at_ms, boot_id=self.boot_id, cgroup=folders)
@@ -74,19 +79,33 @@ class Launcher:
 
     def _start(self, spec: LaunchSpec, name: str, folders: tuple[str, ...], stdin: int) -> int:
         folder = self._working_directory(spec, name)
-        command, environment = supervisor.command_line(spec, folder)
+        command, environment = supervisor.command_line(spec, folder, self.user)
+        arguments: tuple[str, ...]
         if self.cgroups:
             self.cgroups.create(name, _limits(spec))
-            script = [supervisor.SCRIPT_CGROUP, supervisor.NAME, *cgroup.join_files(folders)]
+            limit, arguments = supervisor.LIMIT_CGROUP, cgroup.join_files(folders)
         else:
-            script = [supervisor.SCRIPT_RLIMIT, supervisor.NAME, _backstop(spec.container.resources.memory_mib)]
-        return _start_process(["/bin/sh", "-c", *script, *command], environment, folder, stdin, spec.log_path)
+            limit, arguments = supervisor.LIMIT_RLIMIT, (_backstop(spec.container.resources.memory_mib),)
+        script = supervisor.script(limit, as_user=self.user is not None)
+        line = ["/bin/sh", "-c", script, supervisor.NAME, *arguments, *command]
+        if self.user is None:
+            return _start_process(line, environment, folder, stdin, _open_log(spec.log_path), subprocess.DEVNULL)
+        stderr = job_user.environment_file(environment)
+        try:
+            log = _open_log(spec.log_path)
+            os.fchown(log, self.user.uid, -1)  # so that the job can open its own /dev/stdout
+            here = Path("/") if spec.container.working_directory else folder
+            return _start_process(line, {"PATH": supervisor.DEFAULT_PATH}, here, stdin, log, stderr)
+        finally:
+            os.close(stderr)
 
     def _working_directory(self, spec: LaunchSpec, name: str) -> Path:
         if spec.container.working_directory:
             return Path(spec.container.working_directory)
         folder = self.scratch / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if self.user:
+            os.chown(folder, self.user.uid, self.user.gid)
         return folder
 
     def discard(self, record: Path, folders: tuple[str, ...]) -> None:
@@ -122,17 +141,16 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _refuse_what_needs_a_container(spec: LaunchSpec) -> None:
-    container = spec.container
-    if container.user and container.user not in _own_names():
-        raise CannotLaunchError(f"the process runtime runs as the agent's own user, not as {container.user!r}")
-    if container.readonly_root_filesystem or container.linux_parameters.tmpfs:
+def _refuse_what_needs_a_container(spec: LaunchSpec, users: AbstractSet[str]) -> None:
+    if spec.container.user and spec.container.user not in users:
+        raise CannotLaunchError(f"processes of this host run as {max(users)!r}, not as {spec.container.user!r}")
+    if spec.container.readonly_root_filesystem or spec.container.linux_parameters.tmpfs:
         raise CannotLaunchError("a read-only root and tmpfs need a container: give the job an image")
     if spec.mounts or spec.devices:
         # It sees the host's own paths; at another path, or read-only, it cannot have them.
         raise CannotLaunchError("mount points and devices need a container: give the job an image")
-    if container.privileged:
-        raise CannotLaunchError("a process has the rights of the agent's user; only a container can be privileged")
+    if spec.container.privileged:
+        raise CannotLaunchError("a process has the rights of its user; only a container can be privileged")
 
 
 def _own_names() -> set[str]:
@@ -165,9 +183,10 @@ def _backstop(memory_mib: int) -> str:
     return str(min(bounds)) if bounds else "unlimited"
 
 
-def _start_process(arguments: list[str], environment: dict[str, str], folder: Path, stdin: int, log_path: Path) -> int:
-    """Start a supervisor in a session of its own; return its pid."""
-    log = _open_log(log_path)
+def _start_process(
+    arguments: list[str], environment: dict[str, str], folder: Path, stdin: int, log: int, stderr: int
+) -> int:
+    """Start a supervisor in a session of its own; return its pid. What the shell itself says is not kept."""
     try:
         process = subprocess.Popen(
             arguments,
@@ -175,7 +194,7 @@ def _start_process(arguments: list[str], environment: dict[str, str], folder: Pa
             cwd=folder,
             stdin=stdin,
             stdout=log,
-            stderr=subprocess.DEVNULL,  # what the shell itself says; the command's goes to the log
+            stderr=stderr,
             start_new_session=True,
         )
     finally:

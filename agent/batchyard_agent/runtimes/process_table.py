@@ -61,6 +61,20 @@ def children(processes: Mapping[int, Process], parent: int) -> list[int]:
     return [process.pid for process in processes.values() if process.parent == parent and not process.is_zombie]
 
 
+def supervisors(record: Path) -> list[int]:
+    """Return the processes that keep the record of an attempt, found without it."""
+    return [pid for pid in _pids() if keeps(pid, record)]
+
+
+def keeps(pid: int, record: Path) -> bool:
+    """Say whether a process leads a session and has the record open as its stdin: an attempt's supervisor."""
+    with suppress(*_GONE, PermissionError):
+        if os.getsid(pid) == pid:
+            stdin = os.readlink(_PROC / str(pid) / "fd" / "0")  # noqa: PTH115  # a removed file has no path
+            return stdin.removesuffix(" (deleted)") == str(record.absolute())
+    return False
+
+
 def is_fork(pid: int, parent: int) -> bool:
     """Say whether a process still runs its parent's program: it was forked and has called none of its own."""
     with suppress(*_GONE):

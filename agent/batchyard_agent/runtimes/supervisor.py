@@ -32,6 +32,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 
 # What both scripts share. The traps let the supervisor outlive a signal to its whole
@@ -42,16 +43,16 @@ _SCRIPT = """echo "pid $$" >&0
 trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
 (
 {limit} || {{ echo failed >&0; exit 125; }}
-exec "$@" </dev/null 2>&1
+exec "$@" {stdin} 2>&1
 )
 echo "exit $?" >&0
 kill -9 0
 """
 
-SCRIPT_RLIMIT = _SCRIPT.format(limit='ulimit -d "$1" && shift')
+LIMIT_RLIMIT = 'ulimit -d "$1" && shift'
 """First argument: KiB of private writable memory a process may have, or ``unlimited``."""
 
-SCRIPT_CGROUP = _SCRIPT.format(limit='echo 0 >"$1" && echo 0 >"$2" && shift 2')
+LIMIT_CGROUP = 'echo 0 >"$1" && echo 0 >"$2" && shift 2'
 """First two arguments: files that move whoever writes 0 into the attempt's cgroups."""
 
 NAME = "batchyard-supervisor"
@@ -64,6 +65,9 @@ EXIT_NEVER_CALLED = 125
 """Exit code beside ``failed``, as ``docker run`` has it when the fault is not the command's."""
 
 _REASON_LENGTH_MAX = 255
+_RECORD_BYTES_MAX = 64 << 10
+_PID = re.compile(rb"pid ([1-9][0-9]{0,8})")
+_EXIT = re.compile(rb"exit ([0-9]{1,3})")
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NOT_PLAIN = re.compile(rb"[^A-Za-z0-9-]")
 # Variables that one shell or another (dash, bash, busybox) sets, drops or chokes on.
@@ -184,34 +188,47 @@ def is_locked(path: Path) -> bool:
 
 def read_record(path: Path) -> Record | None:
     """
-    Read a record; None when its writer died before the first line was whole.
+    Read a record; None when its first line is not whole, as its writer died before, or was overwritten.
 
     Raises:
         FileNotFoundError: there is no record.
     """
     with path.open("rb") as file:
-        content = file.read()
+        content = file.read(_RECORD_BYTES_MAX)
         modified_at_ms = os.fstat(file.fileno()).st_mtime_ns // 1_000_000
     return parse_record(content, modified_at_ms)
 
 
 def parse_record(content: bytes, modified_at_ms: int) -> Record | None:
-    """Understand a record's content. A last line without its end does not count."""
+    """
+    Understand a record's content, whatever stands in it: it never raises.
+
+    Where the agent is not root a job may write there too. So the first pid counts, which
+    stood there before the command was called; a line that means nothing is passed over, and
+    so is a last line without its end.
+    """
     header, *lines = content.split(b"\n")[:-1] or [b""]
-    if not header.startswith(b"{"):
+    try:
+        launch = json.loads(header)
+        started_at_ms, boot_id, folders = launch["started_at_ms"], launch["boot_id"], launch["cgroup"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    launch = json.loads(header)
-    facts = dict(line.rsplit(b" ", 1) for line in lines if b" " in line)
+    if not (isinstance(started_at_ms, int) and isinstance(boot_id, str) and isinstance(folders, list)):
+        return None
+    if not all(isinstance(folder, str) for folder in folders):
+        return None
+    pids = [int(match[1]) for match in map(_PID.fullmatch, lines) if match]
+    exits = [int(match[1]) for match in map(_EXIT.fullmatch, lines) if match]
     return Record(
-        started_at_ms=launch["started_at_ms"],
-        boot_id=launch["boot_id"],
-        cgroup=tuple(launch["cgroup"]),
-        pid=int(facts[b"pid"]) if b"pid" in facts else None,
-        exit_code=int(facts[b"exit"]) if b"exit" in facts else None,
+        started_at_ms=started_at_ms,
+        boot_id=boot_id,
+        cgroup=tuple(folders),
+        pid=pids[0] if pids else None,
+        exit_code=exits[-1] if exits else None,
         never_called=b"failed" in lines,
         out_of_memory=b"out of memory" in lines,
         # The time of a file is taken from a coarser clock, a few milliseconds late.
-        stopped_at_ms=max(modified_at_ms, launch["started_at_ms"]),
+        stopped_at_ms=max(modified_at_ms, started_at_ms),
     )
 
 
@@ -221,7 +238,12 @@ def note_out_of_memory(path: Path) -> None:
         file.write(b"out of memory\n")
 
 
-def command_line(spec: LaunchSpec, folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+def script(limit: str, *, as_user: bool) -> str:
+    """Return a supervisor's lines; *as_user*: its stderr holds the environment, see ``job_user``."""
+    return _SCRIPT.format(limit=limit, stdin="<&2" if as_user else "</dev/null")
+
+
+def command_line(spec: LaunchSpec, folder: Path, user: JobUser | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     Return the arguments and environment with which to call an attempt's command.
 
@@ -240,6 +262,8 @@ def command_line(spec: LaunchSpec, folder: Path) -> tuple[tuple[str, ...], dict[
     prefix: tuple[str, ...] = ()
     if spec.container.ulimits:
         prefix += _limits_prefix(spec)
+    if user:
+        prefix += user.become(_tool("setpriv"), spec.container.working_directory)
     if odd:
         if "=" in spec.container.command[0]:
             raise CannotLaunchError(

@@ -108,6 +108,8 @@ class YardPlan:
             name = f"agent-{number}"
             arguments = [sys.executable, "-m", AGENT, "--controller", self.address]
             arguments += ["--state-dir", str(self.state_dir / name), "--name", host_name]
+            # Beside the state folder, which is closed to the user as whom a root's jobs run.
+            arguments += ["--scratch-dir", str(self.state_dir.with_name(f"{self.state_dir.name}-scratch") / name)]
             arguments += ["--runtimes", self.runtimes] if self.runtimes else []
             arguments += ["--cpus", spans.millis(self.cpu_millis)] if self.cpu_millis else []
             arguments += ["--memory", f"{self.memory_mib}M"] if self.memory_mib else []

@@ -31,6 +31,7 @@ from batchyard_agent.core.events import (
     Ticked,
     Vanished,
 )
+from batchyard_agent.core.observations import ADOPTIONS_MAX
 from batchyard_agent.core.reconcile import Turn
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
@@ -439,6 +440,22 @@ def test_a_stop_goes_on_over_a_restart():
     turn(t, 6_000, Recovered(boot_id="boot-1"))
     assert turn(t, 6_001, Ticked()).actions == []
     assert turn(t, 6_002, started(ms=1)).actions == [Signal(A, "process", KILL)]
+
+
+def test_an_adoption_that_breaks_again_and_again_ends_the_attempt():
+    """Not while its runtime is merely away, however long that takes."""
+    t = recovered_table(launching(A))
+    turn(t, 0, Recovered(boot_id="boot-1"))
+    away = CommandFailed(command=Adopt(spec(A)), error="RuntimeUnavailableError: no engine", is_away=True)
+    broken = replace(away, error="ValueError: nonsense", is_away=False)
+    for number in range(100):
+        assert turn(t, number, away).reports == []
+    for number in range(100, 100 + ADOPTIONS_MAX - 1):
+        assert turn(t, number, broken).reports == []
+    last = turn(t, 200, broken)
+    assert Signal(A, "process", KILL) in last.actions
+    [report] = last.reports
+    assert (report.cause, report.reason) == (EndCause.LOST, "it cannot be taken up again: ValueError: nonsense")
 
 
 def test_a_stop_during_adoption_waits_for_its_answer():

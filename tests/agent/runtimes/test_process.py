@@ -51,7 +51,9 @@ MODES = ["rlimit", WITH_CGROUP]
 @pytest.fixture(params=MODES)
 async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
     """A runtime in each way of keeping limits that this machine has."""
-    opened = await Host(ProcessRuntime(tmp_path / "state", now_ms=now_ms, enforcement=request.param)).open()
+    opened = await Host(
+        ProcessRuntime(tmp_path / "state", tmp_path / "scratch", now_ms=now_ms, enforcement=request.param)
+    ).open()
     yield opened
     for attempt_id in await opened.runtime.launched():
         await opened.runtime.signal(attempt_id, StopSignal.KILL)
@@ -138,7 +140,7 @@ async def test_attempt_has_a_folder_no_stdin_and_default_signals(host: Host, tmp
     spec = shell(tmp_path, script)
     await host.done(spec)
     folder, blocked, ignored, descriptors = log_of(spec).split("\n")[:4]
-    assert folder == str(tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id))
+    assert folder == str(tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id))
     # What this process itself was started with is handed on; what Python ignores is not.
     ours = Path("/proc/self/status").read_text().split("SigIgn:")[1].split()[0]
     pythons = sum(1 << (number - 1) for number in (signal.SIGPIPE, signal.SIGXFSZ))
@@ -176,7 +178,7 @@ async def test_command_that_cannot_run_never_ran(
     assert text in end.reason
     assert host.of(spec) == [end]
     assert await host.runtime.launched() == []
-    assert list((tmp_path / "state" / "scratch").iterdir()) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 async def test_what_needs_a_container_or_another_user_is_refused(host: Host, tmp_path: Path) -> None:
@@ -274,8 +276,7 @@ async def test_a_signal_between_fork_and_call_is_not_lost(
     """A shell that has just forked takes a signal for itself and forgets it: it is sent once the command is called."""
     deaf, gate = tmp_path / "deaf", tmp_path / "gate"
     longer = f"(\ntrap '' TERM; : >{deaf}; until [ -e {gate} ]; do :; done; trap - TERM\n"
-    for script in ("SCRIPT_RLIMIT", "SCRIPT_CGROUP"):
-        monkeypatch.setattr(supervisor, script, getattr(supervisor, script).replace("(\n", longer, 1))
+    monkeypatch.setattr(supervisor, "_SCRIPT", supervisor._SCRIPT.replace("(\n", longer, 1))
     spec = attempt(tmp_path, "sleep", "600")
     await host.runtime.launch(spec)
     await until(deaf.exists)
@@ -389,7 +390,7 @@ async def test_both_ends_of_a_long_log_are_kept(host: Host, tmp_path: Path) -> N
     script = f"echo begun; yes 0123456789 | head -c 4000000; echo; {pause}"
     spec = shell(tmp_path, script + "; yes again | head -c 4000000; echo; echo the cause; exit 4", log_bytes_max=limit)
     await host.runtime.launch(spec)
-    scratch = tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id)
+    scratch = tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id)
     await until((scratch / "flag").exists)
     await until(lambda: log_limit.used_bytes(spec.log_path) <= limit + 4096)
     assert (
@@ -422,7 +423,7 @@ async def test_two_hundred_attempts_leave_nothing_behind(host: Host, tmp_path: P
     assert zombie_children() == []
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert await host.runtime.launched() == []
-    assert list((tmp_path / "state" / "scratch").iterdir()) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_plain_name_can_be_read_back() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.processes import running
 
-from batchyard_agent.runtimes import supervisor
+from batchyard_agent.runtimes import process, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
 
@@ -28,7 +28,7 @@ from batchyard_agent.runtimes.process import ProcessRuntime
 
 async def main():
     folder = Path(sys.argv[2])
-    host = await Host(ProcessRuntime(folder / "state", now_ms=now_ms, enforcement=sys.argv[3])).open()
+    host = await Host(ProcessRuntime(folder / "state", folder / "scratch", now_ms=now_ms, enforcement=sys.argv[3])).open()
     for number, script in enumerate(sys.argv[4:], start=1):
         await host.runtime.launch(shell(folder, script, number=number))
     print("launched", flush=True)
@@ -56,7 +56,9 @@ class Agents:
             yield agent
 
     async def successor(self) -> Host:
-        runtime = ProcessRuntime(self.folder / "state", now_ms=now_ms, enforcement=self.enforcement)  # type: ignore[arg-type]
+        runtime = ProcessRuntime(
+            self.folder / "state", self.folder / "scratch", now_ms=now_ms, enforcement=self.enforcement
+        )  # type: ignore[arg-type]
         return await Host(runtime).open()
 
 
@@ -85,7 +87,7 @@ async def test_a_running_attempt_goes_on_and_its_code_is_learnt(agents: Agents, 
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN  # asked twice, told once
     pid = int(log_of(spec))
     assert lives(pid)
-    go = tmp_path / "state" / "scratch" / supervisor.plain_name(spec.attempt_id) / "go"
+    go = tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id) / "go"
     go.touch()
     end = await heir.end(spec)
     assert isinstance(end, Exited)
@@ -166,6 +168,32 @@ async def test_what_was_never_launched_is_said_so(agents: Agents, heir: Host, tm
     assert isinstance(await heir.done(prepared), Exited)
 
 
+@pytest.mark.parametrize("damage", ["pid x\n", None, '{"started_at_ms": 5}\npid 1\n', ""])
+async def test_a_job_that_damages_its_record_is_ended_and_never_launched_again(
+    agents: Agents, heir: Host, tmp_path: Path, damage: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one can that runs as the agent's own user: by its supervisor's open file, by name, or by removing it."""
+    monkeypatch.setattr(process, "ADOPT_LIMIT_S", 0.1)
+    spec = shell(tmp_path, "")
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    with agents.former(f"echo 'pid x' >>/proc/$PPID/fd/0; cat {record}; echo $$; sleep 600"):
+        await until(lambda: log_of(spec).count("\n") == 4)
+    if damage is None:
+        record.unlink()
+    elif damage != "pid x\n":
+        record.write_text(damage)
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    if damage == "pid x\n":
+        await heir.runtime.signal(spec.attempt_id, StopSignal.KILL)
+        end = await heir.end(spec)
+        assert isinstance(end, Exited)
+        assert end.exit_code == 137
+    else:
+        assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+    await until(lambda: not lives(int(log_of(spec).split()[-1])))
+    await heir.runtime.remove(spec.attempt_id)
+
+
 @pytest.mark.parametrize(
     ("content", "boot_noted"),
     [(None, "an earlier boot"), ('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\n', None)],
@@ -210,6 +238,12 @@ def test_a_torn_last_line_does_not_count() -> None:
         header + b"pid 12": (None, None),
         header + b"pid 12\nexit 1": (12, None),
         header + b"pid 12\nexit 13\n": (12, 13),
+        # Where the agent is not root, a job may write there too.
+        header + b"pid 12\npid x\npid 1\nexit y\nexit 13\n": (12, 13),
+        header + b"pid " + b"9" * 5000 + b"\nexit 99999\n\xff\xfe\n": (None, None),
+        b'{"started_at_ms": "5", "boot_id": 1, "cgroup": [0]}\npid 12\n': None,
+        b"[" * 50_000 + b"\n": None,
+        b"\0" * 100 + b"\n": None,
     }
     for content, expected in cases.items():
         record = supervisor.parse_record(content, 9)

@@ -1,0 +1,85 @@
+"""
+The user as whom processes run: never the agent's own when that is root, unless its operator says so.
+
+It knows how a process of root becomes one of that user, and nothing of attempts. Law: what
+a job may set (its environment, its folder) touches no process that is still root.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
+
+DEFAULT = "nobody"
+
+# Runs as the user already. Its environment comes as a file, its stdin: neither arguments,
+# which everybody can read, nor the environment of a process of root, which would obey it.
+_SCRIPT = '. /proc/self/fd/0 && { [ -z "$1" ] || cd "$1"; } && shift && exec "$@" </dev/null'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUser:
+    """A user of this machine, not root."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that a job may call this user."""
+        return frozenset({self.name, str(self.uid), f"{self.uid}:{self.gid}"})
+
+    def become(self, setpriv: str, folder: str) -> tuple[str, ...]:
+        """
+        Return what to put before a command so that a process of root calls it as this user.
+
+        Args:
+            setpriv: Path of util-linux's program.
+            folder: Where to call it; empty: where that process is.
+        """
+        drop = (f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--inh-caps=-all", "--no-new-privs")
+        return (setpriv, *drop, "--", "/bin/sh", "-c", _SCRIPT, "batchyard-job", folder)
+
+
+def find(name: str | None, *, allow_root: bool) -> JobUser | None:
+    """
+    Find whom processes of this agent run as; None: its own user.
+
+    Args:
+        name: A user's name or number; None: ``nobody`` where the agent is root and *allow_root* is not set.
+        allow_root: Processes may run as root.
+
+    Raises:
+        RuntimeUnavailableError: there is no such user, or it cannot or must not be it.
+    """
+    if name is None:
+        if os.geteuid() != 0 or allow_root:
+            return None
+        name = DEFAULT
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except KeyError as error:
+        raise RuntimeUnavailableError(f"this machine has no user {name!r} to run processes as") from error
+    if entry.pw_uid == 0 and not allow_root:
+        raise RuntimeUnavailableError("processes run as root only where the agent's operator says --allow-root-jobs")
+    if entry.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise RuntimeUnavailableError(f"only an agent of root can run processes as {entry.pw_name!r}")
+    return JobUser(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def environment_file(environment: Mapping[str, str]) -> int:
+    """Return an open file, in memory alone, from which ``become`` takes the environment; names as a shell spells them."""
+    fd = os.memfd_create("environment", os.MFD_CLOEXEC)
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(os.fsencode("".join(lines)))
+    os.fchmod(fd, 0o444)
+    return fd

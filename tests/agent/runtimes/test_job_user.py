@@ -1,0 +1,128 @@
+"""Processes of an agent of root run as an unprivileged user, and reach nothing of what is root's."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from batchyard_agent.runtimes import job_user, supervisor
+from batchyard_agent.runtimes.process import ProcessRuntime
+from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal, Ulimit
+
+from .process_attempts import Host, attempt, log_of, now_ms, shell, until
+
+NOBODY = pwd.getpwnam("nobody")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that other users may reach, as pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(params=["rlimit", "auto"])
+async def host(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Host]:
+    user = job_user.find(None, allow_root=False)
+    runtime = ProcessRuntime(folder / "state", folder / "scratch", now_ms=now_ms, user=user, enforcement=request.param)
+    opened = await Host(runtime).open()
+    yield opened
+    for attempt_id in await opened.runtime.launched():
+        await opened.runtime.signal(attempt_id, StopSignal.KILL)
+    await until(lambda: not opened.runtime._live)
+    for attempt_id in await opened.runtime.launched():
+        await opened.runtime.remove(attempt_id)
+    await opened.runtime.close()
+
+
+@as_root
+async def test_a_job_is_nobody_and_has_no_way_back(host: Host, folder: Path) -> None:
+    """No group of root's, no capability, nothing to be had from set-user-id programs; its own folder to write in."""
+    script = "id -u; id -G; grep -E 'CapEff|CapInh|NoNewPrivs' /proc/self/status; touch here; touch $PWD/there; ls"
+    spec = shell(folder, script)
+    await host.done(spec)
+    assert log_of(spec).split() == [
+        *(str(NOBODY.pw_uid), str(NOBODY.pw_gid)),
+        *("CapInh:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1", "here", "there"),
+    ]
+
+
+@as_root
+async def test_a_job_cannot_write_its_record(host: Host, folder: Path) -> None:
+    """Neither through its supervisor's open file nor by name; nor can it read other attempts' logs."""
+    script = "echo 'pid x' >>/proc/$PPID/fd/0; echo pid x >>{}/state/attempts/*; ls {}/state/attempts {}/logs; exit 7"
+    (folder / "logs").mkdir(mode=0o700)
+    spec = shell(folder, script.format(folder, folder, folder))
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 7
+    assert log_of(spec).count("ermission denied") == 4
+
+
+@as_root
+async def test_what_a_job_sets_touches_no_process_of_root(host: Host, folder: Path) -> None:
+    """Its environment reaches it whole, in no command line; libraries that it names are loaded by none but itself."""
+    values = {
+        "LD_PRELOAD": "/no/such/library.so",
+        "PATH": "/usr/bin:/bin",
+        "QUOTED": 'it\'s $HOME `id` \\ "x"\nsecond line',
+    }
+    script = "env -0 | tr '\\0' '~'; cat /proc/$PPID/environ"
+    spec = shell(folder, script, environment=values, secrets={"TOKEN": "canary"})
+    await host.done(spec)
+    text = log_of(spec)
+    for name, value in {**values, "TOKEN": "canary"}.items():
+        assert f"{name}={value}~" in text
+    assert "environ: Permission denied" in text
+    # The dynamic linker complains for each program that was told to load it: env and those of the script.
+    assert 1 <= text.count("cannot be preloaded") <= 5
+
+
+@as_root
+async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: Path) -> None:
+    (folder / "work").mkdir(mode=0o755)
+    (folder / "private").mkdir(mode=0o700)
+    there = attempt(
+        folder, "sh", "-c", "pwd; ulimit -n; echo out >>/dev/stdout", working_directory=str(folder / "work"),
+        ulimits=(Ulimit(name="nofile", soft_limit=77, hard_limit=88),), user="nobody",
+    )  # fmt: skip
+    await host.done(there)
+    assert log_of(there) == f"{folder / 'work'}\n77\nout\n"
+    closed = attempt(folder, "true", working_directory=str(folder / "private"), number=2)
+    end = await host.done(closed)
+    assert isinstance(end, Exited)
+    assert end.exit_code != 0
+    stopped = shell(folder, "trap 'echo saved; exit 9' TERM; echo ready; sleep 600 & wait", number=3)
+    await host.runtime.launch(stopped)
+    await until(lambda: "ready" in log_of(stopped))
+    await host.runtime.signal(stopped.attempt_id, StopSignal.TERM)
+    end = await host.end(stopped)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(stopped)) == (9, "ready\nsaved\n")
+    refused = await host.done(attempt(folder, "true", user="root", number=4))
+    assert isinstance(refused, StartFailed)
+    assert "not as 'root'" in refused.reason
+    name = supervisor.plain_name(stopped.attempt_id)
+    await host.runtime.remove(stopped.attempt_id)
+    assert not (folder / "scratch" / name).exists()
+
+
+@as_root
+def test_root_only_where_the_operator_says_so() -> None:
+    assert job_user.find(None, allow_root=True) is None
+    assert job_user.find("root", allow_root=True) is None
+    found = job_user.find(None, allow_root=False)
+    assert found is not None
+    assert found.names == {"nobody", str(NOBODY.pw_uid), f"{NOBODY.pw_uid}:{NOBODY.pw_gid}"}
+    for name in ("root", "0"):
+        with pytest.raises(RuntimeUnavailableError, match="--allow-root-jobs"):
+            job_user.find(name, allow_root=False)
+    with pytest.raises(RuntimeUnavailableError, match="no user 'no-such-user'"):
+        job_user.find("no-such-user", allow_root=False)
