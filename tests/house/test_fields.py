@@ -58,6 +58,7 @@ class Planting:
 PROGRAM = """
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from tests.services.controller import MemoryController, container, definition
 from tests.services.hand_agent import HandAgent
 from batchyard.v1 import job_definition_pb2
@@ -78,7 +79,7 @@ async def main():
         await agent.join()
         job = await second.describe(await second.submit(job_definition="d"))
         (started,) = await agent.hear_starts()
-        launch = spec_from(started, lambda _: Path("log")).launch
+        launch = spec_from(started, SimpleNamespace(bytes_max=1, path=Path)).launch
         {checks}
 
 asyncio.run(main())
@@ -194,7 +195,7 @@ SPELT = {
     "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources"}),
     "agent/batchyard_agent/convert.py": (
         OF_CONTAINERS,  # what is resolved for the host
-        {"environment", "mount_points", "linux_parameters", "devices", "secrets"},
+        {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"},
     ),
     f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "retry", "revision", "status", "created_at_ms"}),
     f"{CONVERT}/jobs.py": (

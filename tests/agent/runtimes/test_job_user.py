@@ -12,7 +12,7 @@ import pytest
 
 from batchyard_agent.runtimes import job_user, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal, Ulimit
+from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal
 
 from .process_attempts import Host, attempt, log_of, now_ms, shell, until
 
