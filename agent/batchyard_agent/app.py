@@ -80,6 +80,7 @@ class Agent:
             age_max_s=config.logs_age_max_s,
             total_bytes_max=config.logs_total_bytes_max,
         )
+        self._journal = journal
         self._table = self._recall(journal)
         self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents)
         self._driver = Driver(
@@ -95,7 +96,7 @@ class Agent:
             # What runs was told by the last agent where to ask.
             for attempt in self._table.living():
                 self._metadata.listen_for(attempt.runtime)
-            host = LocalHost(self._config, list(self._driver.runtimes), self._driver.observe)
+            host = LocalHost(self._config, self._driver.runtimes, self._driver.observe)
             held = await self._held()
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
             sessions = Sessions(
@@ -120,7 +121,7 @@ class Agent:
                         self._driver.run(),
                         sessions.run(),
                         self._run_sweeps(),
-                        self._run_reopening(host),
+                        self._run_reopening(),
                         _broken(),
                     )
                     tasks = [group.create_task(part) for part in parts]
@@ -195,7 +196,7 @@ class Agent:
                 log.warning("cannot look for left-over attempts", runtime=name, reason=str(error))
         return tuple(held)
 
-    async def _run_reopening(self, host: LocalHost) -> None:
+    async def _run_reopening(self) -> None:
         """Take in an automatic runtime that becomes available later, such as an engine that starts after the agent."""
         while not self._config.runtimes:
             await asyncio.sleep(REOPEN_S)
@@ -208,13 +209,13 @@ class Agent:
                     log.debug("runtime still not available", runtime=name, reason=str(error))
                 else:
                     log.info("runtime available", runtime=name)
-                    host.add_runtime(name)
 
     async def _run_sweeps(self) -> None:
         while True:
             deleted = await asyncio.to_thread(self._logs.sweep, clock.read_wall_ms() / 1000)
             if deleted:
                 log.info("deleted old logs", attempts=len(deleted))
+            await asyncio.to_thread(self._journal.fill_reserve)
             await asyncio.sleep(SWEEP_S)
 
 

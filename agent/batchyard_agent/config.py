@@ -28,6 +28,7 @@ T = TypeVar("T")
 AUTOMATIC = (DOCKER, PROCESS)
 """Offered, if they open, when nothing else is said."""
 
+KEEP_FREE_MIB = 256
 DAY_S = 24 * 3600
 
 
@@ -46,6 +47,7 @@ class Config:
         gpus: Offer so many at most; None: all.
         host_type: AWS: instance type.
         allowed: What jobs may reach of the host; default nothing.
+        keep_free_mib: With less than this free on the disk of state or scratch, it takes no work.
         scratch_dir: Where processes get a working folder each; None: beside the state folder.
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
@@ -68,6 +70,7 @@ class Config:
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
+    keep_free_mib: int = KEEP_FREE_MIB
     scratch_dir: Path | None = None
     job_user: str | None = None
     allow_root_jobs: bool = False
@@ -154,6 +157,14 @@ OPTIONS = (
         ["--scratch-dir"],
         type=click.Path(file_okay=False, path_type=Path),
         help="Where processes get a working folder each, best on a disk of its own. Default: beside the state folder.",
+    ),
+    click.Option(
+        ["keep_free_mib", "--keep-free"],
+        default=f"{KEEP_FREE_MIB}M",
+        show_default=True,
+        callback=_reads(parse_mib),
+        metavar="SIZE",
+        help="Take no work while less than this is free on the disk of state or scratch.",
     ),
     click.Option(
         ["--job-user"],

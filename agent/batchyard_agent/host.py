@@ -8,7 +8,7 @@ attempts. Law: a probe that hangs holds up nobody; the last reading stands in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent.config import Config
 from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
+from batchyard_agent.runtimes.protocol import Runtime
 
 PROBE_TIMEOUT_S = 2.0
 MEMORY_RESERVE_SHARE = 20
@@ -33,9 +34,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the probes read at one moment."""
+    """
+    What the probes read at one moment.
+
+    Attributes:
+        free_mib: Of the fullest disk that the agent and processes write to.
+    """
 
     usage: cpu_memory.HostUsage
+    free_mib: int
     gpus: Sequence[nvml.Gpu]
 
 
@@ -44,19 +51,24 @@ class LocalHost:
     The machine that the agent runs on.
 
     Args:
-        runtimes: Names of those that are open.
+        runtimes: Those that are open, by name; more may come.
         on_change: Told when runtimes or GPUs are others than before.
     """
 
-    def __init__(self, config: Config, runtimes: Sequence[str], on_change: Callable[[HostChanged], None]) -> None:
+    def __init__(
+        self, config: Config, runtimes: Mapping[str, Runtime], on_change: Callable[[HostChanged], None]
+    ) -> None:
         self._config = config
-        self._runtimes = list(runtimes)
+        self._runtimes = runtimes
         self._on_change = on_change
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe")
+        self._is_short = False
         self._reading: asyncio.Future[Reading] | None = None
         self._fixed = cpu_memory.read_facts(config.state_dir)
         self._last = self._read()
         self._facts = self._make_facts()
+        if self._facts.faults:
+            _tell_faults(self._facts)
         self._tell()
 
     @property
@@ -67,12 +79,6 @@ class LocalHost:
     def facts(self) -> host_pb2.HostFacts:
         """Return what the host is; the same object until it has changed."""
         return self._facts
-
-    def add_runtime(self, name: str) -> None:
-        """Offer one more runtime."""
-        self._runtimes.append(name)
-        self._facts = self._make_facts()
-        self._tell()
 
     async def read_usage(self) -> host_pb2.HostUsage:
         """Measure what the host is doing; after two seconds, take what was measured before."""
@@ -98,15 +104,26 @@ class LocalHost:
         before, self._last = self._last, reading
         if [_identity(gpu) for gpu in before.gpus] != [_identity(gpu) for gpu in reading.gpus]:
             log.warning("the GPUs have changed", gpus=[_identity(gpu) for gpu in reading.gpus])
-            self._facts = self._make_facts()
+        if (facts := self._make_facts()) != self._facts:
+            if facts.faults != self._facts.faults:
+                _tell_faults(facts)
+            self._facts = facts
             self._tell()
 
     def _read(self) -> Reading:
         gpus = nvml.read_gpus()
         limit = self._config.gpus
-        return Reading(
-            usage=cpu_memory.read_usage(self._config.state_dir), gpus=gpus if limit is None else gpus[:limit]
-        )
+        usage = cpu_memory.read_usage(self._config.state_dir)
+        free_mib = usage.disk_free_mib
+        if self._config.scratch.exists():
+            free_mib = min(free_mib, cpu_memory.read_disk_free_mib(self._config.scratch))
+        return Reading(usage=usage, free_mib=free_mib, gpus=gpus if limit is None else gpus[:limit])
+
+    def _shortage(self) -> str:
+        """Say which disk has too little room for more work; it takes a quarter more than that to be well again."""
+        floor_mib = self._config.keep_free_mib
+        self._is_short = self._last.free_mib < (floor_mib * 5 // 4 if self._is_short else floor_mib)
+        return f"less than {floor_mib} MiB are free on a disk of the agent's" if self._is_short else ""
 
     def _tell(self) -> None:
         uuids = frozenset(gpu.uuid for gpu in self._last.gpus)
@@ -114,6 +131,7 @@ class LocalHost:
 
     def _make_facts(self) -> host_pb2.HostFacts:
         config, fixed, gpus = self._config, self._fixed, self._last.gpus
+        shortage = self._shortage()
         capacity = resources_pb2.Resources(
             cpu_millis=config.cpu_millis or fixed.cpu_millis,
             memory_mib=config.memory_mib or fixed.memory_mib - memory_reserve_mib(fixed.memory_mib),
@@ -126,7 +144,8 @@ class LocalHost:
             agent_version=batchyard_agent.__version__,
             capacity=capacity,
             gpus=map(_gpu, gpus),
-            runtimes=sorted(self._runtimes),
+            runtimes=[name for name, runtime in sorted(self._runtimes.items()) if not (shortage or runtime.fault)],
+            faults=[shortage] if shortage else [r.fault for _, r in sorted(self._runtimes.items()) if r.fault],
             host_type=config.host_type,
             purchase_option=config.purchase_option,
             zone=config.zone,
@@ -137,6 +156,10 @@ class LocalHost:
             volume_paths=config.allowed.volume_paths,
             device_paths=config.allowed.device_paths,
         )
+
+
+def _tell_faults(facts: host_pb2.HostFacts) -> None:
+    log.warning("the host takes other work than before", offers=list(facts.runtimes), faults=list(facts.faults))
 
 
 def memory_reserve_mib(total_mib: int) -> int:

@@ -4,6 +4,8 @@ The agent's memory across its own death: one SQLite file and a lock.
 It stores what the core hands it and decides nothing. Law: when ``commit``
 returns, what it was given survives a power cut (WAL, synchronous=FULL). All
 writing happens in one thread, so that the event loop never waits for the disk.
+A full disk ends nothing: a reserve is given up, and when that is used up too,
+``commit`` waits for room, and with it all that may only follow what is written.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+import structlog
 
 from batchyard.ids import AttemptId
 from batchyard.state_folder import make_private_folder
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
+from batchyard_agent.reserve import Reserve
 
 SCHEMA_VERSION = 1
 
@@ -46,6 +52,13 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 _WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
+FULL_PAUSE_S = 1.0
+"""Between two tries to write to a full disk."""
+
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+log = structlog.get_logger()
+
 DecodeSpec = Callable[[bytes], AttemptSpec]
 
 
@@ -56,8 +69,9 @@ class StateDirectoryError(Exception):
 class Journal:
     """The journal in one state folder, held by this process alone."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: IO[str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: IO[str], reserve: Reserve) -> None:
         self._connection = connection
+        self._reserve = reserve
         self._lock = lock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
@@ -79,12 +93,19 @@ class Journal:
             lock = _lock(state_dir / "lock")
         except OSError as error:
             raise StateDirectoryError(f"cannot use the state folder {state_dir}: {error}") from error
+        reserve = Reserve(state_dir)
         try:
-            connection = _connect(state_dir / "journal.db", new_host_id)
+            try:
+                connection = _connect(state_dir / "journal.db", new_host_id)
+            except sqlite3.OperationalError as error:
+                if not (_is_full(error) and reserve.release()):
+                    raise
+                connection = _connect(state_dir / "journal.db", new_host_id)
         except sqlite3.Error as error:
             lock.close()
             raise StateDirectoryError(f"cannot use the journal in {state_dir}: {error}") from error
-        return cls(connection, lock)
+        reserve.fill()
+        return cls(connection, lock, reserve)
 
     def load_meta(self) -> Meta:
         """Read what is not about single attempts. For use before the first commit."""
@@ -101,12 +122,31 @@ class Journal:
         self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
     ) -> None:
         """
-        Write all of it in one transaction, durably.
+        Write all of it in one transaction, durably, as soon as the disk has room.
 
         Raises:
             sqlite3.Error: nothing was written; the agent must not go on.
         """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows, forgotten, meta)
+        loop, is_told = asyncio.get_running_loop(), False
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, self._write, rows, forgotten, meta)
+            except sqlite3.OperationalError as error:
+                if not _is_full(error):
+                    raise
+                if self._reserve.release():
+                    log.warning("the disk is full; the journal's reserve was given up")
+                    continue
+                if not is_told:
+                    log.warning("the disk is full; nothing goes on before the journal can be written")
+                is_told = True
+                await asyncio.sleep(FULL_PAUSE_S)
+            else:
+                return
+
+    def fill_reserve(self) -> None:
+        """Set room aside again after a full disk. Blocks."""
+        self._reserve.fill()
 
     def close(self) -> None:
         """Finish what is being written and unlock the folder. Idempotent."""
@@ -125,6 +165,10 @@ class Journal:
                 _write_meta(connection, meta)
 
 
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode in _FULL
+
+
 def _lock(path: Path) -> IO[str]:
     # Opened without truncating, as another agent's pid may stand in it.
     lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
@@ -134,9 +178,10 @@ def _lock(path: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise StateDirectoryError(f"another agent (pid {holder}) uses the state folder {path.parent}") from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    with suppress(OSError):  # a full disk; the pid is but a courtesy
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
     return lock
 
 

@@ -47,3 +47,4 @@ class EndCause(StrEnum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     FENCED = "FENCED"
     LOST = "LOST"
+    HOST_ERROR = "HOST_ERROR"

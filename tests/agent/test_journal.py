@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -11,6 +13,7 @@ from dataclasses import replace
 import pytest
 from tests.processes import running
 
+from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
 from batchyard_agent.journal import Journal, StateDirectoryError
@@ -169,3 +172,52 @@ def test_what_is_acknowledged_was_synced(tmp_path):
         assert journal._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     finally:
         journal.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own of 16 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder) -> None:
+    with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+async def test_a_full_disk_takes_what_is_known_from_the_reserve(small_disk):
+    """And when that is used up too, the journal waits for room and goes on."""
+    journal = Journal.open(small_disk, "host")
+    fill(small_disk)
+    rows = [replace(ENDED, attempt_id=AttemptId(f"job-{number}#1")) for number in range(500)]
+    await journal.commit(rows)
+    assert not (small_disk / "reserve").exists()
+    fill(small_disk)
+    more = [replace(ENDED, attempt_id=AttemptId(f"more-{number}#1")) for number in range(5_000)]
+    writing = asyncio.create_task(journal.commit(more))
+    assert not (await asyncio.wait([writing], timeout=0.3))[0]
+    (small_disk / "filler").unlink()
+    await writing
+    journal.close()
+    again = Journal.open(small_disk, "other")
+    assert len(list(again.load_attempts(decode))) == 5_500
+    assert again.load_meta().host_id == "host"
+    assert (small_disk / "reserve").stat().st_size > 1 << 20
+    again.close()
+
+
+def test_an_agent_starts_on_a_full_disk(small_disk):
+    Journal.open(small_disk, "host").close()
+    fill(small_disk)
+    journal = Journal.open(small_disk, "other")
+    assert journal.load_meta().host_id == "host"
+    journal.close()

@@ -214,6 +214,7 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
     assert agent.arguments[1:] == (
         *("-m", "batchyard_agent", "--controller", f"unix:{tmp_path}/controller.sock"),
         *("--state-dir", f"{tmp_path}/agent-1", "--name", socket.gethostname()),
+        *("--scratch-dir", f"{tmp_path}-scratch/agent-1"),
     )
 
 
@@ -228,9 +229,10 @@ def test_what_several_agents_are_told(tmp_path: Path) -> None:
         cpu_millis=500,
         memory_mib=100,
     )
-    assert [agent.arguments[-10:] for agent in plan.agents()] == [
+    assert [agent.arguments[-12:] for agent in plan.agents()] == [
         (
             *("--state-dir", f"{tmp_path}/agent-{i}", "--name", f"a-{i}"),
+            *("--scratch-dir", f"{tmp_path}-scratch/agent-{i}"),
             *("--runtimes", "process", "--cpus", "0.5", "--memory", "100M"),
         )
         for i in (1, 2)

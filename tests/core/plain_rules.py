@@ -123,6 +123,6 @@ def _may_try_again(job: PlainJob, unit: Unit) -> bool:
     cause, code = unit.ends[-1]
     if cause in ("STOPPED", "TIMED_OUT"):
         return False
-    lost = [end for end in unit.ends if end[0] in ("LOST", "FENCED")]
+    lost = [end for end in unit.ends if end[0] in ("LOST", "FENCED", "HOST_ERROR")]
     counted = len(unit.ends) - min(len(lost), job.infrastructure)
     return counted < job.attempts and str(code) not in job.exit_codes

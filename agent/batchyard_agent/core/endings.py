@@ -13,7 +13,7 @@ from dataclasses import replace
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Phase, Stop, Table
 from batchyard_agent.core.commands import Command, Report, Save, Signal
-from batchyard_agent.core.events import Exited, Now
+from batchyard_agent.core.events import Exited, Now, StartFailed
 from batchyard_agent.runtimes.protocol import StopSignal
 
 STOP_GRACE_MS = 30_000
@@ -96,7 +96,9 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     means: its exit code is told as it is, and what was killed beside it.
     """
     cause, reason = EndCause.EXITED, exited.reason
-    if exited.out_of_memory and attempt.stop is None:
+    if exited.host_failed:
+        cause = EndCause.HOST_ERROR
+    elif exited.out_of_memory and attempt.stop is None:
         if exited.exit_code:
             cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
         else:
@@ -114,16 +116,20 @@ def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:
     return _end(table, attempt, attempt.stop.cause, NEVER_STARTED_REASON, now.wall_ms)
 
 
-def end_failed(
-    table: Table, attempt: Attempt, reason: str, now: Now, *, exit_code: int | None = None, stopped_at_ms: int = 0
-) -> list[Command]:
+def end_failed(table: Table, attempt: Attempt, reason: str, now: Now) -> list[Command]:
     """End an attempt that could not be started."""
-    return _end(table, attempt, EndCause.START_FAILED, reason, stopped_at_ms or now.wall_ms, exit_code)
+    return _end(table, attempt, EndCause.START_FAILED, reason, now.wall_ms)
 
 
-def end_lost(table: Table, attempt: Attempt, reason: str, now: Now) -> list[Command]:
-    """End an attempt whose exit code nobody can learn any more."""
-    return _end(table, attempt, EndCause.LOST, reason, now.wall_ms)
+def end_start_failed(table: Table, attempt: Attempt, failed: StartFailed, now: Now) -> list[Command]:
+    """End an attempt that its runtime could not start."""
+    cause = EndCause.HOST_ERROR if failed.host_failed else EndCause.START_FAILED
+    return _end(table, attempt, cause, failed.reason, failed.stopped_at_ms or now.wall_ms, failed.exit_code)
+
+
+def end_lost(table: Table, attempt: Attempt, reason: str, now: Now, *, is_reboot: bool = False) -> list[Command]:
+    """End an attempt whose exit code nobody can learn any more: with its host, or while that went on."""
+    return _end(table, attempt, EndCause.LOST if is_reboot else EndCause.HOST_ERROR, reason, now.wall_ms)
 
 
 def _end(

@@ -69,10 +69,8 @@ def on_never_learnt(table: Table, event: StartFailed | Vanished, now: Now) -> li
     if attempt.is_over:
         return []
     if isinstance(event, Vanished):
-        return endings.end_lost(table, attempt, event.reason, now)
-    return endings.end_failed(
-        table, attempt, event.reason, now, exit_code=event.exit_code, stopped_at_ms=event.stopped_at_ms
-    )
+        return endings.end_lost(table, attempt, event.reason, now, is_reboot=event.is_reboot)
+    return endings.end_start_failed(table, attempt, event, now)
 
 
 def on_adopted(table: Table, event: Adopted, now: Now) -> list[Command]:

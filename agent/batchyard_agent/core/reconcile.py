@@ -281,7 +281,7 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
     commands: list[Command] = [SaveMeta()]
     for attempt in table.living():
         if rebooted:
-            commands += endings.end_lost(table, attempt, "The host was restarted", now)
+            commands += endings.end_lost(table, attempt, "The host was restarted", now, is_reboot=True)
         elif attempt.spec is not None:
             table.adopting.add(attempt.attempt_id)
             commands.append(Adopt(attempt.spec))

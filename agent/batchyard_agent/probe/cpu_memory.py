@@ -97,6 +97,11 @@ def read_usage(disk_path: Path) -> HostUsage:
     )
 
 
+def read_disk_free_mib(path: Path) -> int:
+    """Return what is free on a disk."""
+    return psutil.disk_usage(str(path)).free // _MIB
+
+
 def read_boot_id() -> str:
     """Return the id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -21,9 +21,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
+from batchyard_agent import clock
 from batchyard_agent.runtimes.docker_attempt import LAUNCHES_MAX, VANISHED_REASON, ContainerAttempt, Yard
 from batchyard_agent.runtimes.docker_calls import Calls
-from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, EngineSilentError, MissingError
+from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, EngineError, EngineSilentError, MissingError
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
@@ -40,6 +41,11 @@ from batchyard_agent.runtimes.protocol import (
 
 LOOK_EVERY_S = 30
 LOOK_AGAIN_S = 0.1
+PING_EVERY_S = 3
+FAILURES_MAX = 2
+"""Pings in a row without an answer, of 5 s each, after which the engine is offered no work: within 20 s in all."""
+
+FAULT = "the Docker Engine does not answer"
 
 _log = structlog.get_logger(__name__)
 
@@ -59,17 +65,29 @@ class DockerRuntime:
         network: The engine's network mode for all containers.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
+        now_ms: Wall clock.
+
+    Attributes:
+        fault: See ``Runtime``.
     """
 
     name = "docker"
 
     def __init__(
-        self, scope: str, *, address: str = "", network: str = "bridge", allowed: Allowed | None = None
+        self,
+        scope: str,
+        *,
+        address: str = "",
+        network: str = "bridge",
+        allowed: Allowed | None = None,
+        now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
         self._address = address
         self._network = network
         self._allowed = allowed or Allowed()
+        self._now_ms = now_ms
+        self.fault = ""
         self._calls = Calls()
         self._attempts: dict[str, ContainerAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,8 +107,12 @@ class DockerRuntime:
             raise RuntimeUnavailableError(f"no Docker Engine answers: {error}") from error
         self._engine = engine
         self._images = Images(engine)
+        self._events = EventWatch(
+            engine, self._scope, engine.info.clock_s, self._on_event, self._look_now.set, self._now_ms
+        )
         self._yard = Yard(
             engine=engine,
+            was_away=self._events.was_away,
             calls=self._calls,
             images=self._images,
             launch_slots=asyncio.Semaphore(LAUNCHES_MAX),
@@ -99,8 +121,8 @@ class DockerRuntime:
             allowed=self._allowed,
             observe=observe,
         )
-        self._events = EventWatch(engine, self._scope, engine.info.clock_s, self._on_event, self._look_now.set)
         self._spawn(self._run_looks())
+        self._spawn(self._run_health())
 
     async def launch(self, spec: LaunchSpec) -> None:
         """Start an attempt that was never launched; all that follows is told by observations."""
@@ -212,6 +234,21 @@ class DockerRuntime:
             for attempt_id, attempt in self._attempts.items():
                 if attempt_id not in running:
                     attempt.look_again()
+
+    async def _run_health(self) -> None:
+        """Ask the engine whether it is there, for whoever might send it work."""
+        failures = 0
+        while True:
+            try:
+                await self._calls.once(self._engine.ping)
+                failures = 0
+            except (EngineError, EngineSilentError):
+                failures += 1
+            fault = FAULT if failures >= FAILURES_MAX else ""
+            if fault != self.fault:
+                _log.warning("the Docker Engine does not answer" if fault else "the Docker Engine answers again")
+            self.fault = fault
+            await asyncio.sleep(PING_EVERY_S)
 
     async def _answered(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from batchyard_agent.runtimes.docker_engine import (
 )
 from batchyard_agent.runtimes.docker_facts import (
     EXIT_KILLED,
+    EXIT_TERMINATED,
     ContainerDied,
     ContainerEvent,
     ContainerFacts,
@@ -52,6 +54,7 @@ from batchyard_agent.runtimes.protocol import (
 )
 
 STOPPED_EARLY_REASON = "Stopped before it started"
+ENGINE_STOPPED_REASON = "The Docker Engine was stopped or restarted under the container"
 VANISHED_REASON = "The container was removed by somebody else"
 
 CREATE_BACKOFF_S = (1, 2, 4, 8)
@@ -61,6 +64,7 @@ FOLLOW_AFTER_S = 0.5
 """A container that ends sooner is not worth a thread: its output is read at its end."""
 
 MEND_LOG_EVERY_S = 30
+END_EVENT_WAIT_S = 2
 OUT_OF_MEMORY_EVENT_WAIT_S = 3
 """The kernel's word comes by another way than the exit, and may come after it (cgroup v1)."""
 
@@ -75,9 +79,10 @@ _log = structlog.get_logger(__name__)
 class NeverRanError(Exception):
     """The attempt's command did not run and will not; the text is the reason."""
 
-    def __init__(self, reason_text: str, exit_code: int | None = None) -> None:
+    def __init__(self, reason_text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
         super().__init__(reason_text)
         self.exit_code = exit_code
+        self.host_failed = host_failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class Yard:
     """What the attempts of one runtime share."""
 
     engine: Engine
+    was_away: Callable[[int], bool]
     calls: Calls
     images: Images
     launch_slots: asyncio.Semaphore
@@ -162,7 +168,12 @@ class ContainerAttempt:
                 await self._start()
         except NeverRanError as failure:
             self._yard.observe(
-                StartFailed(attempt_id=self._spec.attempt_id, reason=str(failure), exit_code=failure.exit_code)
+                StartFailed(
+                    attempt_id=self._spec.attempt_id,
+                    reason=str(failure),
+                    exit_code=failure.exit_code,
+                    host_failed=failure.host_failed,
+                )
             )
             return
         await self._deliver_early_stop()
@@ -206,11 +217,11 @@ class ContainerAttempt:
                 if former := await self._clear_name(name):
                     return former, True
             except EngineTimeoutError as error:
-                raise NeverRanError(_timed_out("created")) from error
+                raise NeverRanError(_timed_out("created"), host_failed=True) from error
             except EngineSilentError as error:
                 wait_s = next(waits_s, None)
                 if wait_s is None:
-                    raise NeverRanError(reason("CannotCreateContainerError", str(error))) from error
+                    raise NeverRanError(reason("CannotCreateContainerError", str(error)), host_failed=True) from error
                 await asyncio.sleep(wait_s)
             except EngineError as error:
                 raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
@@ -276,7 +287,8 @@ class ContainerAttempt:
             # The marker of the second law; adopt reads it.
             self._spec.log_path.touch(mode=0o640)
         except OSError as error:
-            raise NeverRanError(reason("CannotStartContainerError", f"its log cannot be written: {error}")) from error
+            text = reason("CannotStartContainerError", f"its log cannot be written: {error}")
+            raise NeverRanError(text, host_failed=True) from error
         try:
             async with yard.launch_slots:
                 await yard.calls.once(yard.engine.start, self._container)
@@ -284,7 +296,7 @@ class ContainerAttempt:
             if not await self._has_started():
                 is_timeout = isinstance(error, EngineTimeoutError)
                 text = _timed_out("started") if is_timeout else reason("CannotStartContainerError", str(error))
-                raise NeverRanError(text) from error
+                raise NeverRanError(text, host_failed=True) from error
         except EngineError as error:
             exit_code = exit_code_of_start_failure(error.message)
             raise NeverRanError(reason("CannotStartContainerError", error.message), exit_code) from error
@@ -391,9 +403,36 @@ class ContainerAttempt:
             )
             return
         out_of_memory = await self._ran_out_of_memory(facts, exit_code)
+        host_failed = not out_of_memory and await self._went_with_the_engine(exit_code, stopped_at_ms)
         self._yard.observe(
-            Exited(attempt_id=attempt_id, exit_code=exit_code, stopped_at_ms=stopped_at_ms, out_of_memory=out_of_memory)
+            Exited(
+                attempt_id=attempt_id,
+                exit_code=exit_code,
+                stopped_at_ms=stopped_at_ms,
+                out_of_memory=out_of_memory,
+                reason=ENGINE_STOPPED_REASON if host_failed else "",
+                host_failed=host_failed,
+            )
         )
+
+    async def _went_with_the_engine(self, exit_code: int, stopped_at_ms: int) -> bool:
+        """
+        Say whether the engine ended the container as it was stopped or restarted itself.
+
+        It stops listening first, then sends SIGTERM, and later SIGKILL. One that went on all
+        the time still knows the end and tells it after the next connect; one that was
+        started anew does not. What nobody signalled and ended with 0 is believed.
+        """
+        yard = self._yard
+        if exit_code == 0 or self._last_signal is not None or yard.engine.info.live_restore:
+            return False
+        if not yard.was_away(stopped_at_ms):
+            return False
+        if self._died is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_EVENT_WAIT_S):
+                    await self._may_have_ended.wait()
+        return self._died is None or exit_code in {EXIT_TERMINATED, EXIT_KILLED}
 
     async def _ran_out_of_memory(self, facts: ContainerFacts | None, exit_code: int) -> bool:
         if facts is not None and facts.out_of_memory:

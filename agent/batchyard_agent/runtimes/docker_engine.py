@@ -39,6 +39,7 @@ from batchyard_agent.runtimes.docker_facts import (
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
 
 OPEN_TIMEOUT_S = 3
+PING_TIMEOUT_S = 5
 CALL_TIMEOUT_S = 30
 LAUNCH_TIMEOUT_S = 120
 """For create and start, which wait for the engine's disk and network."""
@@ -82,10 +83,12 @@ class EngineInfo:
 
     Attributes:
         clock_s: The engine's clock, in seconds since the epoch; it need not be ours.
+        live_restore: Containers go on while it is restarted.
     """
 
     cpu_count: int
     clock_s: int
+    live_restore: bool = False
 
 
 class Stream(Generic[T]):
@@ -140,12 +143,25 @@ class Engine:
         except docker.errors.DockerException as error:
             raise EngineSilentError(str(error)) from error
         self.info = EngineInfo(
-            cpu_count=int(info["NCPU"]), clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp())
+            cpu_count=int(info["NCPU"]),
+            clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp()),
+            live_restore=bool(info.get("LiveRestoreEnabled")),
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
+
+    def ping(self) -> None:
+        """
+        See whether the engine answers.
+
+        Raises:
+            EngineError: not as it should.
+            EngineSilentError: not within 5 s.
+        """
+        with contextlib.closing(self._get("_ping", {}, PING_TIMEOUT_S)):
+            pass
 
     def create(self, name: str, body: dict[str, Any]) -> str:
         """

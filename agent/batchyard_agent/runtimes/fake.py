@@ -36,6 +36,7 @@ class FakeRuntime:
     """
 
     name = "fake"
+    fault = ""
 
     def __init__(self, *, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms

@@ -95,6 +95,7 @@ class ProcessRuntime:
     """
 
     name = "process"
+    fault = ""
 
     def __init__(
         self,
@@ -251,7 +252,7 @@ class ProcessRuntime:
             return Adoption.NOT_LAUNCHED
         if record is None or (record.exit_code is None and not is_this_boot):
             reason = "the host was restarted while the attempt ran"
-            self._tell(Vanished(attempt_id=spec.attempt_id, reason=reason))
+            self._tell(Vanished(attempt_id=spec.attempt_id, reason=reason, is_reboot=True))
             return Adoption.KNOWN
         self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
         # A supervisor that got as far as the exit code has ended its group itself; and
@@ -387,7 +388,8 @@ class ProcessRuntime:
                 return
             if not live.killed_for_memory:
                 live.killed_for_memory = True
-                supervisor.note_out_of_memory(live.record)
+                with suppress(OSError):  # a full disk
+                    supervisor.note_out_of_memory(live.record)
             _kill(pid, signals.SIGKILL)
             del held_kib[pid]
 

@@ -8,6 +8,7 @@ it back, under the record's lock, so that a failed launch has certainly run noth
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import resource
@@ -24,6 +25,10 @@ from batchyard_agent.runtimes.protocol import LaunchSpec
 from batchyard_agent.runtimes.supervisor import CannotLaunchError
 
 _BACKSTOP_KIB = 1 << 20
+_SHORTAGES = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EROFS, errno.EIO}
+)
+"""What the host, and not the attempt, is short of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +71,15 @@ class Launcher:
         except FileExistsError:
             raise
         except OSError as error:
-            raise CannotLaunchError(str(error)) from error
+            raise CannotLaunchError(str(error), host_failed=error.errno in _SHORTAGES) from error
         try:
             return Supervised(pid=self._start(spec, record.name, folders, stdin), cgroup=folders)
         except (OSError, ValueError, CannotLaunchError) as error:
             self.discard(record, folders)
             if isinstance(error, CannotLaunchError):
                 raise
-            raise CannotLaunchError(str(error)) from error
+            is_short = isinstance(error, OSError) and error.errno in _SHORTAGES
+            raise CannotLaunchError(str(error), host_failed=is_short) from error
         finally:
             os.close(stdin)
 

@@ -106,6 +106,7 @@ class Exited:
         out_of_memory: The kernel killed a process of it for its memory limit; the
             command itself may have gone on, so any exit code can stand beside it.
         reason: What the runtime says beyond the code; empty mostly.
+        host_failed: The host ended it and not the job, as when its engine was restarted.
     """
 
     attempt_id: str
@@ -113,6 +114,7 @@ class Exited:
     stopped_at_ms: int
     out_of_memory: bool = False
     reason: str = ""
+    host_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +127,14 @@ class StartFailed:
             ``CannotStartContainerError: ...``; at most 255 characters.
         exit_code: 127 or 126 when the command was missing or not executable, as
             a shell and Docker say it; None when there is none to tell.
+        host_failed: The host is why: its engine does not answer, its disk is full.
     """
 
     attempt_id: str
     reason: str
     exit_code: int | None = None
     stopped_at_ms: int = 0
+    host_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +145,14 @@ class Vanished:
     For instance after a reboot of the host, or when somebody removed the
     container. Also the answer of ``adopt`` for an attempt that was never launched
     is not this but ``NotLaunched``.
+
+    Attributes:
+        is_reboot: All of the host went down, and not something of it.
     """
 
     attempt_id: str
     reason: str
+    is_reboot: bool = False
 
 
 Observation = Started | Exited | StartFailed | Vanished
@@ -167,6 +175,10 @@ class Runtime(Protocol):
 
     name: str
     """``docker``, ``process`` or ``fake``."""
+
+    @property
+    def fault(self) -> str:
+        """Why it can take no new attempts now, such as an engine that does not answer; empty: it can."""
 
     async def open(self, observe: Observe) -> None:
         """

@@ -139,14 +139,21 @@ class Record:
 class CannotLaunchError(Exception):
     """The attempt cannot be launched; carries what to tell."""
 
-    def __init__(self, text: str, exit_code: int | None = None) -> None:
+    def __init__(self, text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+        self.host_failed = host_failed
 
     def observed(self, attempt_id: str, now_ms: int) -> StartFailed:
         """Return the observation for it, with the prefix that AWS's users match on."""
         reason = f"CannotStartContainerError: {self}"[:_REASON_LENGTH_MAX]
-        return StartFailed(attempt_id=attempt_id, reason=reason, exit_code=self.exit_code, stopped_at_ms=now_ms)
+        return StartFailed(
+            attempt_id=attempt_id,
+            reason=reason,
+            exit_code=self.exit_code,
+            stopped_at_ms=now_ms,
+            host_failed=self.host_failed,
+        )
 
 
 def create_record(path: Path, *, started_at_ms: int, boot_id: str, cgroup: tuple[str, ...]) -> int:

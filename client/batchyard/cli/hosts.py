@@ -114,6 +114,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Zone", facts.zone),
             ("Labels", _labels(host) if facts.labels else ""),
             ("Runtimes", ", ".join(facts.runtimes)),
+            ("Faults", "; ".join(facts.faults)),
             ("Allows", _allows(facts)),
             ("System", facts.operating_system),
             ("CPU", facts.cpu_model),

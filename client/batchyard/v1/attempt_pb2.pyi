@@ -35,6 +35,10 @@ class _EndCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """The agent killed it as it had lost touch with the controller for too long."""
     END_CAUSE_LOST: _EndCause.ValueType  # 7
     """The machine went down under it, or its traces are gone."""
+    END_CAUSE_HOST_ERROR: _EndCause.ValueType  # 8
+    """Something of the host failed under it (engine, disk, descriptors): not the
+    job's doing.
+    """
 
 class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
     """Why an attempt ended, beyond its exit code."""
@@ -52,4 +56,8 @@ END_CAUSE_FENCED: EndCause.ValueType  # 6
 """The agent killed it as it had lost touch with the controller for too long."""
 END_CAUSE_LOST: EndCause.ValueType  # 7
 """The machine went down under it, or its traces are gone."""
+END_CAUSE_HOST_ERROR: EndCause.ValueType  # 8
+"""Something of the host failed under it (engine, disk, descriptors): not the
+job's doing.
+"""
 Global___EndCause: typing_extensions.TypeAlias = EndCause

@@ -118,6 +118,7 @@ class HostFacts(google.protobuf.message.Message):
     ALLOWS_PRIVILEGED_FIELD_NUMBER: builtins.int
     VOLUME_PATHS_FIELD_NUMBER: builtins.int
     DEVICE_PATHS_FIELD_NUMBER: builtins.int
+    FAULTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -152,6 +153,12 @@ class HostFacts(google.protobuf.message.Message):
     def device_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Devices of the host that jobs may ask for; a trailing "*" matches any rest."""
 
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Why it takes less work now than it could, such as an engine that does not
+        answer or a full disk; runtimes that cannot be used now are not among them.
+        """
+
     def __init__(
         self,
         *,
@@ -170,9 +177,10 @@ class HostFacts(google.protobuf.message.Message):
         allows_privileged: builtins.bool = ...,
         volume_paths: collections.abc.Iterable[builtins.str] | None = ...,
         device_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        faults: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

@@ -92,6 +92,23 @@ def test_out_of_memory_has_the_text_of_aws_and_the_commands_own_exit_code(exit_c
     assert ended.reason == "OutOfMemoryError: Container killed due to memory usage"
 
 
+@pytest.mark.parametrize(
+    ("told", "cause", "exit_code"),
+    [
+        (Vanished(attempt_id=A, reason="the supervisor was killed"), EndCause.HOST_ERROR, None),
+        (Vanished(attempt_id=A, reason="the host was restarted", is_reboot=True), EndCause.LOST, None),
+        (exited(ms=9, exit_code=143, reason="the engine was restarted", host_failed=True), EndCause.HOST_ERROR, 143),
+        (StartFailed(attempt_id=A, reason="no space", host_failed=True), EndCause.HOST_ERROR, None),
+        (StartFailed(attempt_id=A, reason="no such command", exit_code=127), EndCause.START_FAILED, 127),
+    ],
+)
+def test_what_failed_of_the_host_is_neither_the_job_nor_the_whole_host(told, cause: EndCause, exit_code: int | None):
+    t = table()
+    running(t)
+    [ended] = turn(t, 9, told).reports
+    assert (ended.cause, ended.reason, ended.exit_code) == (cause, told.reason, exit_code)
+
+
 def test_a_job_that_survives_its_killed_child_succeeds_and_says_so():
     t = table()
     running(t)
@@ -108,13 +125,6 @@ def test_a_failed_start_keeps_the_runtimes_words_within_255_characters():
     assert (report.cause, report.exit_code, report.started_at_ms) == (EndCause.START_FAILED, 127, 0)
     assert report.reason.startswith("CannotPullContainerError: xxx")
     assert len(report.reason) == 255
-
-
-def test_what_left_no_trace_is_lost():
-    t = table()
-    running(t)
-    [report] = turn(t, 5, Vanished(attempt_id=A, reason="somebody removed the container")).reports
-    assert (report.cause, report.reason, report.exit_code) == (EndCause.LOST, "somebody removed the container", None)
 
 
 def test_an_end_whose_start_was_not_seen_still_ran():
@@ -455,7 +465,7 @@ def test_an_adoption_that_breaks_again_and_again_ends_the_attempt():
     last = turn(t, 200, broken)
     assert Signal(A, "process", KILL) in last.actions
     [report] = last.reports
-    assert (report.cause, report.reason) == (EndCause.LOST, "it cannot be taken up again: ValueError: nonsense")
+    assert (report.cause, report.reason) == (EndCause.HOST_ERROR, "it cannot be taken up again: ValueError: nonsense")
 
 
 def test_a_stop_during_adoption_waits_for_its_answer():

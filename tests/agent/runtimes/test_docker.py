@@ -613,8 +613,54 @@ async def test_end_while_the_engine_was_away_is_learnt_with_the_whole_log(
     wire.restore()
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
-    assert end.exit_code == 6
+    assert (end.exit_code, end.host_failed) == (6, False)
     assert one.log_path.read_text() == "before\nafter\n"
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+@pytest.mark.parametrize("signal", [15, 9])
+async def test_what_the_engine_ends_as_it_is_restarted_is_no_fault_of_the_job(
+    scope: str, seen: Seen, spec: Spec, wire: Wire, api: docker.APIClient, signal: int
+) -> None:
+    """It stops listening, ends its containers by signals, and is back."""
+    runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
+    await runtime.open(seen)
+    await runtime.launch(spec(A, "sleep", "600"))
+    await seen.start_of(A)
+    wire.cut()
+    await asyncio.to_thread(api.kill, container_name(A), signal)
+    await asyncio.to_thread(api.wait, container_name(A))
+    wire.restore()
+    end = await seen.end_of(A)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.host_failed) == (128 + signal, True)
+    assert end.reason == "The Docker Engine was stopped or restarted under the container"
+    await runtime.close()
+
+
+@sdk_leaks
+@pytest.mark.usefixtures("swept")
+async def test_an_engine_that_hangs_is_offered_no_work_and_comes_back_by_itself(
+    scope: str, seen: Seen, spec: Spec, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchyard_agent.runtimes.docker_engine.PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("batchyard_agent.runtimes.docker.PING_EVERY_S", 0.1)
+    runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
+    await runtime.open(seen)
+    for stop, resume in ((wire.freeze, wire.thaw), (wire.cut, wire.restore)):
+        assert runtime.fault == ""
+        stop()
+        async with asyncio.timeout(10):
+            while runtime.fault != "the Docker Engine does not answer":
+                await asyncio.sleep(0.05)
+        resume()
+        async with asyncio.timeout(10):
+            while runtime.fault:
+                await asyncio.sleep(0.05)
+    await runtime.launch(spec(A, "true"))
+    assert isinstance(await seen.end_of(A), Exited)
     await runtime.close()
 
 

@@ -18,8 +18,10 @@ TIMED_OUT = "Job attempt duration exceeded timeout"
 QUEUE_DELETED = "JobQueue deleted"
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
-HOST_LOSSES = frozenset({EndCause.LOST, EndCause.FENCED})
-"""Causes by which an attempt was lost with its host, which is no fault of the job."""
+HOST_FAILED = "Host failed under the task"
+
+HOST_LOSSES = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.HOST_ERROR})
+"""Causes that are surely no fault of the job."""
 
 
 def has_succeeded(ended: EndedAttempt) -> bool:
@@ -38,6 +40,8 @@ def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
     match ended.cause:
         case EndCause.START_FAILED:
             return START_FAILED
+        case EndCause.HOST_ERROR:
+            return HOST_FAILED if ended.started_at_ms else START_FAILED
         case EndCause.TIMED_OUT:
             return TIMED_OUT
         case EndCause.FENCED | EndCause.LOST:

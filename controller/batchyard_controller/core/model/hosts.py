@@ -40,6 +40,7 @@ class HostFacts:
     allows_privileged: bool = False
     volume_paths: tuple[str, ...] = ()
     device_paths: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,95 @@
+"""What becomes of jobs when something of their host fails, and the host goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.agent.runtimes.process_records import supervisors
+from tests.e2e.programs import until
+from tests.e2e.yard import Yard
+
+from batchyard import Client, container, job_state
+from batchyard.states import JobState
+from batchyard.v1 import attempt_pb2
+
+pytestmark = pytest.mark.timeout(120)
+
+SMALL_DISK = "48m"
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """Mount a small disk; gives what fills it. Removing the file ``filler`` empties it again."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+
+    def fill() -> None:
+        with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def offers(client: Client) -> tuple[list[str], list[str]]:
+    """Return the runtimes that the only host offers now, and its faults."""
+    (host,) = client.list_hosts()
+    return list(host.facts.runtimes), list(host.facts.faults)
+
+
+def test_a_full_disk_stops_the_intake_and_nothing_else(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs goes on, and its end is told; the host says why it takes no work, and takes it again with room."""
+    monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE_MIB", "8M")
+    with small_disk(yard.state_dir("a")) as fill, yard.client() as client:
+        yard.start("a")
+        gate = yard.folder / "gate"
+        script = f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 7"
+        running = client.submit_job(name="running", container=container(["sh", "-c", script], memory=32)).job_id
+        until(lambda: job_state(client.describe_job(running)) is JobState.RUNNING, "it runs")
+        pid = yard.agents["a"].pid
+        fill()
+        until(lambda: offers(client) == ([], ["less than 8 MiB are free on a disk of the agent's"]), "it says so")
+        waiting = client.submit_job(name="waiting", container=container(["true"], memory=32)).job_id
+        gate.touch()
+        ended = client.wait(running, timeout_s=60)
+        assert ended.attempts[0].exit_code == 7
+        assert job_state(client.describe_job(waiting)) is JobState.RUNNABLE
+        (yard.state_dir("a") / "filler").unlink()
+        assert job_state(client.wait(waiting, timeout_s=60)) is JobState.SUCCEEDED
+        assert offers(client) == (["process"], [])
+        assert yard.agents["a"].pid == pid
+        assert yard.agents["a"].is_running
+
+
+def test_a_killed_supervisor_is_a_fault_of_the_host_and_not_charged(yard: Yard) -> None:
+    """The job is tried again although it has one attempt; rules about hosts taken away do not meet it."""
+    yard.start("a")
+    with yard.client() as client:
+        job_id = client.submit_job(
+            name="victim",
+            container=container(["sh", "-c", "[ $AWS_BATCH_JOB_ATTEMPT -gt 1 ] || sleep 600"], memory=32),
+            attempts=1,
+            infrastructure_retries=1,
+        ).job_id
+        until(lambda: job_state(client.describe_job(job_id)) is JobState.RUNNING, "it runs")
+        ((_, supervisor),) = supervisors(yard.state_dir("a") / "process")
+        os.kill(supervisor, signal.SIGKILL)
+        job = client.wait(job_id, timeout_s=60)
+        assert job_state(job) is JobState.SUCCEEDED
+        first = job.attempts[0]
+        assert first.cause == attempt_pb2.END_CAUSE_HOST_ERROR
+        assert (first.status_reason, first.reason) == (
+            "Host failed under the task",
+            "the attempt's supervisor was killed, the exit code is lost",
+        )
