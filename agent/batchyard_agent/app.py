@@ -212,7 +212,8 @@ class Agent:
 
     async def _run_sweeps(self) -> None:
         while True:
-            deleted = await asyncio.to_thread(self._logs.sweep, clock.read_wall_ms() / 1000)
+            now = clock.read_now()
+            deleted = await asyncio.to_thread(self._logs.sweep, now.wall_ms / 1000, now.boot_ms / 1000)
             if deleted:
                 log.info("deleted old logs", attempts=len(deleted))
             await asyncio.to_thread(self._journal.fill_reserve)

@@ -17,6 +17,7 @@ import structlog
 import batchyard_agent
 from batchyard.resources import GPU_WHOLE
 from batchyard.v1 import host_pb2, resources_pb2
+from batchyard_agent import clock
 from batchyard_agent.config import Config
 from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
@@ -93,6 +94,7 @@ class LocalHost:
             cpu_percent=usage.cpu_percent,
             memory_used_mib=usage.memory_used_mib,
             disk_free_mib=usage.disk_free_mib,
+            wall_ms=clock.read_wall_ms(),
             gpus=map(_gpu, self._last.gpus),
         )
 

@@ -47,10 +47,11 @@ CREATE TABLE IF NOT EXISTS attempts (
     stop_grace_ms INTEGER,
     stop_kill_at_ms INTEGER,
     done_at_ms INTEGER NOT NULL,
-    spec BLOB
+    spec BLOB,
+    timeout_at_ms INTEGER
 ) WITHOUT ROWID;
 """
-_WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 FULL_PAUSE_S = 1.0
 """Between two tries to write to a full disk."""
@@ -193,6 +194,8 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(_SCHEMA)
+    if "timeout_at_ms" not in [row["name"] for row in connection.execute("PRAGMA table_info(attempts)")]:
+        connection.execute("ALTER TABLE attempts ADD COLUMN timeout_at_ms INTEGER")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
@@ -227,6 +230,7 @@ def _row(attempt: Attempt) -> tuple[object, ...]:
         stop.kill_at_ms if stop is not None else None,
         attempt.done_at_ms,
         attempt.spec.wire if attempt.spec is not None else None,
+        attempt.timeout_at_ms,
     )
 
 
@@ -251,5 +255,6 @@ def _attempt(row: sqlite3.Row, decode_spec: DecodeSpec) -> Attempt:
         cause=EndCause(row["cause"]) if row["cause"] is not None else None,
         reason=row["reason"],
         stop=stop,
+        timeout_at_ms=row["timeout_at_ms"],
         done_at_ms=row["done_at_ms"],
     )

@@ -86,6 +86,8 @@ class Logs:
         self.bytes_max = bytes_max
         self._age_max_s = age_max_s
         self._total_bytes_max = total_bytes_max
+        self._date_s: float | None = None
+        self._swept_boot_s = 0.0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, attempt_id: AttemptId) -> Path:
@@ -132,9 +134,19 @@ class Logs:
             offset, tail_lines = start, None
             await asyncio.sleep(POLL_S)
 
-    def sweep(self, now_s: float) -> list[AttemptId]:
-        """Delete old and surplus logs of attempts that are over; return whose. Blocks."""
+    def sweep(self, wall_s: float, boot_s: float) -> list[AttemptId]:
+        """
+        Delete old and surplus logs of attempts that are over; return whose. Blocks.
+
+        No step of the wall clock makes a log old: days count from the newest byte that was
+        there at the first sweep, and pass as time does (boottime).
+        """
         files = _scan(self._folder)
+        if self._date_s is None:
+            self._date_s = max((file.changed_at_s for file in files), default=wall_s)
+            self._swept_boot_s = boot_s
+        now_s = self._date_s = min(wall_s, self._date_s + boot_s - self._swept_boot_s)
+        self._swept_boot_s = boot_s
         total_bytes = sum(file.used_bytes for file in files)
         ended = [file for file in files if self._is_over(file.attempt_id)]
         doomed = doomed_logs(ended, total_bytes, now_s, self._age_max_s, self._total_bytes_max)

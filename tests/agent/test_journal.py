@@ -38,6 +38,7 @@ RUNNING = Attempt(
     spec=wired(A),
     launched=True,
     started_at_ms=5,
+    timeout_at_ms=65,
     stop=Stop(cause=EndCause.STOPPED, reason="why", grace_ms=9, kill_at_ms=7),
 )
 ENDED = Attempt(
@@ -66,6 +67,16 @@ async def test_what_was_committed_is_read_again(tmp_path):
     assert again.load_meta() == META
     assert sorted(again.load_attempts(decode), key=lambda a: a.attempt_id) == [RUNNING, ENDED, DONE]
     again.close()
+
+
+def test_a_journal_from_before_timeouts_were_kept_is_read(tmp_path):
+    Journal.open(tmp_path, HOST).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.execute("ALTER TABLE attempts DROP COLUMN timeout_at_ms")
+    journal = Journal.open(tmp_path, HOST)
+    asyncio.run(journal.commit([RUNNING]))
+    assert list(journal.load_attempts(decode)) == [RUNNING]
+    journal.close()
 
 
 async def test_a_row_is_replaced_and_forgotten(tmp_path):

@@ -149,7 +149,7 @@ def test_what_a_log_takes_is_what_it_takes_of_the_disk(tmp_path):
     yard.write(b"begun")
     os.truncate(yard.logs.path(A), 5 << 30)
     log_limit.enforce(yard.logs.path(A), 1 << 20)
-    assert yard.logs.sweep(yard.logs.path(B).stat().st_mtime) == []
+    assert yard.logs.sweep(yard.logs.path(B).stat().st_mtime, 0) == []
     assert yard.logs.path(B).read_bytes() == b"of another job"
 
 
@@ -175,5 +175,16 @@ def test_the_sweep_spares_the_living(tmp_path):
     for attempt_id in (A, B):
         yard.write(b"x" * 100, attempt_id)
         os.utime(yard.logs.path(attempt_id), (0, 0))
-    assert yard.logs.sweep(now_s=50) == [B]
+    assert yard.logs.sweep(wall_s=50, boot_s=0) == [B]
     assert (yard.logs.path(A).exists(), yard.logs.path(B).exists()) == (True, False)
+
+
+def test_no_step_of_the_clock_makes_a_log_old(tmp_path):
+    """Neither while the agent runs nor when it finds the clock ahead as it starts."""
+    yard = Yard(tmp_path, age_max_s=100)
+    yard.write(b"x", B)
+    os.utime(yard.logs.path(B), (1_000, 1_000))
+    assert yard.logs.sweep(wall_s=1_000_000, boot_s=5) == []
+    assert yard.logs.sweep(wall_s=1_050, boot_s=55) == []
+    assert yard.logs.sweep(wall_s=2_000_000, boot_s=60) == []
+    assert yard.logs.sweep(wall_s=2_000_100, boot_s=160) == [B]

@@ -13,7 +13,7 @@ from typing import assert_never
 from batchyard.ids import AttemptId
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import Phase, Table
-from batchyard_agent.core.commands import Adopt, Command, Launch, Note, Remove, Report, Signal
+from batchyard_agent.core.commands import Adopt, Command, Launch, Note, Remove, Report, Save, Signal
 from batchyard_agent.core.events import Adopted, CommandFailed, Exited, Now, Started, StartFailed, Vanished
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
@@ -31,19 +31,24 @@ def on_started(table: Table, event: Started, now: Now) -> list[Command]:
         return [_unknown(event.attempt_id)]
     if attempt.is_over:
         return [Signal(attempt.attempt_id, attempt.runtime, StopSignal.KILL)]
+    is_new = attempt.attempt_id in table.launching.get(attempt.runtime, ())
     table.free_slot(attempt)
     if attempt.phase is Phase.ACCEPTED:
         attempt = table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
     started_at_ms = event.started_at_ms or now.wall_ms
-    timeout_at_ms = None
-    if attempt.spec is not None and attempt.spec.timeout_s > 0:
-        ran_ms = max(0, now.wall_ms - started_at_ms)
+    timeout_at_ms = attempt.timeout_at_ms
+    if timeout_at_ms is None and attempt.spec is not None and attempt.spec.timeout_s > 0:
+        # Wall clocks are stepped, and count only where the agent died before it could
+        # write down when the time is up.
+        ran_ms = 0 if is_new else max(0, now.wall_ms - started_at_ms)
         timeout_at_ms = now.boot_ms - ran_ms + attempt.spec.timeout_s * 1000
+    commands: list[Command] = [Report(attempt.attempt_id)]
+    if timeout_at_ms is not None:
         table.set_alarm(timeout_at_ms, attempt.attempt_id)
+        commands.append(Save(attempt.attempt_id))
     known = attempt.phase is Phase.RUNNING
     attempt = replace(attempt, phase=Phase.RUNNING, started_at_ms=started_at_ms, timeout_at_ms=timeout_at_ms)
     attempt = table.note(attempt) if known else table.move(attempt)
-    commands: list[Command] = [Report(attempt.attempt_id)]
     if attempt.stop is not None:
         commands += endings.deliver_stop(table, attempt, now)
     return commands

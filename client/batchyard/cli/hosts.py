@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from batchyard.v1.host_pb2 import DescribeHostResponse, Gpu, Host, HostFacts
 
 
+CLOCK_SLACK_MS = 5_000
+
+
 @click.command()
 @click.argument("host", required=False)
 @options.shared
@@ -66,6 +69,14 @@ def uncordon(session: options.Session, host: str) -> None:
         _show_change(session.output, client.uncordon_host(host))
 
 
+def _clock(host: Host) -> str:
+    """Say how far a host's clock is from the controller's, if that is more than the way of a heartbeat."""
+    ahead_ms = host.usage.wall_ms - host.last_heard_at_ms
+    if not host.usage.wall_ms or not host.last_heard_at_ms or abs(ahead_ms) < CLOCK_SLACK_MS:
+        return ""
+    return f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'} the controller's"
+
+
 def _show_change(output: str, host: Host) -> None:
     match output:
         case "json":
@@ -109,6 +120,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
             ("Disk", f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts"),
             ("Disk free", disk_free),
+            ("Clock", _clock(host)),
             ("Type", facts.host_type),
             ("Option", facts.purchase_option),
             ("Zone", facts.zone),

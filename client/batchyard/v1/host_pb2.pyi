@@ -194,9 +194,14 @@ class HostUsage(google.protobuf.message.Message):
     MEMORY_USED_MIB_FIELD_NUMBER: builtins.int
     DISK_FREE_MIB_FIELD_NUMBER: builtins.int
     GPUS_FIELD_NUMBER: builtins.int
+    WALL_MS_FIELD_NUMBER: builtins.int
     cpu_percent: builtins.int
     memory_used_mib: builtins.int
     disk_free_mib: builtins.int
+    wall_ms: builtins.int
+    """The host's wall clock as it was measured; beside last_heard_at_ms it tells how
+    far the clocks are apart.
+    """
     @property
     def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
     def __init__(
@@ -206,8 +211,9 @@ class HostUsage(google.protobuf.message.Message):
         memory_used_mib: builtins.int = ...,
         disk_free_mib: builtins.int = ...,
         gpus: collections.abc.Iterable[Global___Gpu] | None = ...,
+        wall_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cpu_percent", b"cpu_percent", "disk_free_mib", b"disk_free_mib", "gpus", b"gpus", "memory_used_mib", b"memory_used_mib"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpu_percent", b"cpu_percent", "disk_free_mib", b"disk_free_mib", "gpus", b"gpus", "memory_used_mib", b"memory_used_mib", "wall_ms", b"wall_ms"]) -> None: ...
 
 Global___HostUsage: typing_extensions.TypeAlias = HostUsage
 

@@ -24,6 +24,7 @@ from batchyard_agent.core.events import (
     CommandFailed,
     HeartbeatAcknowledged,
     HostChanged,
+    Now,
     Recovered,
     RevokeRequested,
     SessionOpened,
@@ -32,7 +33,7 @@ from batchyard_agent.core.events import (
     Vanished,
 )
 from batchyard_agent.core.observations import ADOPTIONS_MAX
-from batchyard_agent.core.reconcile import Turn
+from batchyard_agent.core.reconcile import Turn, take_turn
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
 from .builders import EPOCH, WALL_MS, A, B, C, acknowledged, exited, running, spec, start, started, stop, table, turn
@@ -435,6 +436,22 @@ def test_a_runtime_may_tell_of_an_adopted_attempt_before_it_says_that_it_knows_i
     told = turn(t, 1, started(ms=1), Adopted(attempt_id=A, adoption=Adoption.KNOWN))
     assert [(r.phase, r.started_at_ms) for r in told.reports] == [(Phase.RUNNING, WALL_MS + 1)]
     assert told.actions == []
+
+
+@pytest.mark.parametrize("step_ms", [-7_200_000, 7_200_000, 10 * 86_400_000])
+def test_a_step_of_the_clock_changes_no_timeout(step_ms: int):
+    """Neither while it runs, nor over the restart of an agent that finds the clock stepped."""
+    t = table()
+    turn(t, 0, start(timeout_s=120))
+    # The start comes from an engine whose clock is another.
+    turn_at = lambda boot_ms, *events: take_turn(t, events, Now(boot_ms=boot_ms, wall_ms=WALL_MS + boot_ms + step_ms))  # noqa: E731
+    [row] = turn_at(1_000, started(ms=1_000)).rows
+    t = recovered_table(row)
+    turn_at(15_000, Recovered(boot_id="boot-1"))
+    adopted = Adopted(attempt_id=A, adoption=Adoption.KNOWN)
+    assert turn_at(15_001, started(ms=1_000), adopted, Ticked()).actions == []
+    assert turn_at(120_999, Ticked()).actions == []
+    assert turn_at(121_000, Ticked()).actions == [Signal(A, "process", TERM)]
 
 
 def test_a_timeout_goes_on_counting_over_a_restart():

@@ -33,6 +33,30 @@ class Retention:
     count: int = 250_000
 
 
+@dataclass(slots=True)
+class Calendar:
+    """
+    The date, as far as things may be deleted by it: no step of the wall clock moves it on.
+
+    It goes on as time passes (boottime) and never runs ahead of the wall clock. A wrong
+    clock makes history live longer, until the next leader, and never shorter. Time in which
+    nobody led does not count: whoever finds a clock wrong at its start cannot know.
+
+    Attributes:
+        date_ms: Wall-clock time at the last look; at first the newest that is known for sure.
+        seen_boot_ms: When that was.
+    """
+
+    date_ms: int
+    seen_boot_ms: int
+
+    def read(self, wall_ms: int, boot_ms: int) -> int:
+        """Return the date."""
+        self.date_ms = min(wall_ms, self.date_ms + boot_ms - self.seen_boot_ms)
+        self.seen_boot_ms = boot_ms
+        return self.date_ms
+
+
 def forgettable(ended: deque[Job], retention: Retention, now_ms: int) -> Iterator[Job]:
     """Take out of *ended* the jobs that are too old or too many, the oldest first."""
     records = 0

@@ -35,7 +35,7 @@ from batchyard_controller.core.events import (
     SecretPut,
     Ticked,
 )
-from batchyard_controller.core.jobs.retention import forgettable
+from batchyard_controller.core.jobs.retention import Calendar, forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
@@ -52,6 +52,7 @@ from .time_limits import cancel_overdue
 def apply(world: World, event: Event, now: Instant) -> Out:
     """Take one event in; return what must be carried out after the commit."""
     out: Out = []
+    world.calendar = world.calendar or _calendar(world, now)
     match event:
         case JobSubmitted():
             on_job_submitted(world, event, now, out)
@@ -86,6 +87,12 @@ def apply(world: World, event: Event, now: Instant) -> Out:
     return out
 
 
+def _calendar(world: World, now: Instant) -> Calendar:
+    """Begin to count days from the newest that is stored: what the clock says beyond it may be wrong."""
+    newest_ms = max((max(job.created_at_ms, job.ended_at_ms) for job in world.jobs.values()), default=now.wall_ms)
+    return Calendar(min(now.wall_ms, newest_ms), now.boot_ms)
+
+
 def on_ticked(world: World, now: Instant, out: Out) -> None:
     """Give up attempts whose hosts' fences have surely passed; cancel who blocks a queue; forget old history."""
     for host in world.hosts.values():
@@ -93,5 +100,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     cancel_overdue(world, now, out)
-    for job in forgettable(world.ended, world.retention, now.wall_ms):
+    assert world.calendar is not None, "apply begins it"
+    date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
+    for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

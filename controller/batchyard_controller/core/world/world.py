@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, ref
 
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
-from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
@@ -33,6 +33,8 @@ class World:
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
+        self.calendar: Calendar | None = None
+        """From the first event on."""
         self.ledger = Ledger()
         self.environments: dict[str, ComputeEnvironment] = {}
         self.queues: dict[str, JobQueue] = {}
