@@ -212,7 +212,7 @@ async def test_after_a_reboot_nothing_is_launched_again(
     heir = await agents.successor()
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN
     reason = "the host was restarted while the attempt ran"
-    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=reason)
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=reason, is_reboot=True)
     await heir.runtime.remove(spec.attempt_id)
     await heir.runtime.close()
 
