@@ -31,7 +31,7 @@ from typing import Literal
 import structlog
 
 from batchyard_agent.probe.cpu_memory import read_boot_id
-from batchyard_agent.runtimes import cgroup, log_limit, process_table, supervisor
+from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
 from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process_launch import Launcher, remove_empty, write_durably
 from batchyard_agent.runtimes.protocol import (
@@ -51,6 +51,9 @@ ADOPT_LIMIT_S = 5.0
 """How long a supervisor may take to write its pid down before its record counts as damaged."""
 
 DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
+
+DISK_INTERVAL_S = 5.0
+"""Time between looks at what attempts that asked for an amount take of the disk."""
 
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
@@ -78,6 +81,7 @@ class _Live:
     log_path: Path
     log_bytes_max: int
     memory_mib: int
+    disk_mib: int
     pidfd: int = -1
     killed_for_memory: bool = False
 
@@ -88,7 +92,7 @@ class ProcessRuntime:
 
     Args:
         state_dir: Folder of this runtime alone; must survive restarts of the agent.
-        scratch: Folder of attempts' working folders; apart, since jobs fill it.
+        scratch_dir: Folder of attempts' working folders; apart, since jobs fill it.
         now_ms: Wall clock.
         user: Whom they run as; None: the agent's own user.
         enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
@@ -100,14 +104,14 @@ class ProcessRuntime:
     def __init__(
         self,
         state_dir: Path,
-        scratch: Path,
+        scratch_dir: Path,
         *,
         now_ms: Callable[[], int],
         user: JobUser | None = None,
         enforcement: Literal["auto", "rlimit"] = "auto",
     ) -> None:
         self._records = state_dir / "attempts"
-        self._scratch = scratch
+        self._scratch = scratch_dir
         self._user = user
         self._boot_file = state_dir / "boot"
         self._now_ms = now_ms
@@ -117,6 +121,7 @@ class ProcessRuntime:
         self._launched_boot_id = ""
         self._live: dict[str, _Live] = {}
         self._watch: asyncio.TimerHandle | None = None
+        self._disk_watch: asyncio.Task[None] | None = None
 
     @property
     def enforcement(self) -> str:
@@ -323,6 +328,9 @@ class ProcessRuntime:
         if self._watch:
             self._watch.cancel()
             self._watch = None
+        if self._disk_watch:
+            self._disk_watch.cancel()
+            await asyncio.gather(self._disk_watch, return_exceptions=True)
         if self._cgroups:
             self._cgroups.remove_empty()
 
@@ -332,6 +340,8 @@ class ProcessRuntime:
         self._loop.add_reader(pidfd, self._on_supervisor_ended, live)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
+        if live.disk_mib and (self._disk_watch is None or self._disk_watch.done()):
+            self._disk_watch = self._loop.create_task(self._run_disk_watch())
 
     def _unfollow(self, live: _Live) -> None:
         if live.pidfd >= 0:
@@ -377,6 +387,17 @@ class ProcessRuntime:
         if running:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
+    async def _run_disk_watch(self) -> None:
+        """Hold running attempts to what they asked for of the disk, while there are such."""
+        while watched := [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]:
+            await asyncio.sleep(DISK_INTERVAL_S)
+            for live in watched:
+                used_mib = await asyncio.to_thread(scratch.used_mib, self._scratch / live.record.name)
+                if used_mib > live.disk_mib and live.pidfd >= 0:
+                    with suppress(OSError):  # the disk is full
+                        supervisor.note_over_disk(live.record)
+                    self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
+
     def _hold_to_memory(self, live: _Live, pids: list[int]) -> None:
         limit_kib = live.memory_mib * 1024
         if sum(map(process_table.resident_kib, pids)) <= limit_kib:
@@ -413,6 +434,7 @@ def _live(spec: LaunchSpec, record: Path, pid: int | None, folders: tuple[str, .
         log_path=spec.log_path,
         log_bytes_max=spec.log_bytes_max,
         memory_mib=spec.container.resources.memory_mib,
+        disk_mib=spec.container.resources.disk_mib,
     )
 
 
@@ -432,7 +454,11 @@ def _ending(live: _Live) -> Exited | Vanished:
     if record is None or record.exit_code is None:
         reason = "the attempt's supervisor was killed, the exit code is lost"
         return Vanished(attempt_id=live.attempt_id, reason=reason)
-    reason = "CannotStartContainerError: the kernel refused the attempt's limits" if record.never_called else ""
+    reason = ""
+    if record.never_called:
+        reason = "CannotStartContainerError: the kernel refused the attempt's limits"
+    elif record.over_disk:
+        reason = f"Killed as its working folder took more than the {live.disk_mib} MiB that it asked for"
     return Exited(
         attempt_id=live.attempt_id,
         exit_code=record.exit_code,

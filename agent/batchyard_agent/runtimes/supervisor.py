@@ -15,6 +15,7 @@ A record is one file of whole lines, each written by one write:
     {"started_at_ms": ..., "boot_id": ..., "cgroup": [...]}   by the agent
     pid 4711          by the supervisor, before anything else
     out of memory     by the agent, before it kills for memory
+    over disk         by the agent, before it kills for what it takes of the disk
     failed            by the supervisor: the command was never called
     exit 7            by the supervisor, at the end; its time is the stop time
 
@@ -133,6 +134,7 @@ class Record:
     exit_code: int | None
     never_called: bool
     out_of_memory: bool
+    over_disk: bool
     stopped_at_ms: int
 
 
@@ -234,6 +236,7 @@ def parse_record(content: bytes, modified_at_ms: int) -> Record | None:
         exit_code=exits[-1] if exits else None,
         never_called=b"failed" in lines,
         out_of_memory=b"out of memory" in lines,
+        over_disk=b"over disk" in lines,
         # The time of a file is taken from a coarser clock, a few milliseconds late.
         stopped_at_ms=max(modified_at_ms, started_at_ms),
     )
@@ -241,8 +244,17 @@ def parse_record(content: bytes, modified_at_ms: int) -> Record | None:
 
 def note_out_of_memory(path: Path) -> None:
     """Write down why the attempt is about to be killed, in case the agent dies first."""
+    _note(path, b"out of memory\n")
+
+
+def note_over_disk(path: Path) -> None:
+    """Write down why the attempt is about to be killed, in case the agent dies first."""
+    _note(path, b"over disk\n")
+
+
+def _note(path: Path, line: bytes) -> None:
     with path.open("ab", buffering=0) as file:
-        file.write(b"out of memory\n")
+        file.write(line)
 
 
 def script(limit: str, *, as_user: bool) -> str:

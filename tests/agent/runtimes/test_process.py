@@ -374,6 +374,21 @@ async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
     assert (end.exit_code, end.out_of_memory) == (exit_code, True)
 
 
+async def test_too_much_disk_ends_the_attempt(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By blocks that it really takes, and with the reason; one that keeps within its amount goes on."""
+    monkeypatch.setattr("batchyard_agent.runtimes.process.DISK_INTERVAL_S", 0.1)
+    modest = "truncate -s 5G hole; head -c 1000000 /dev/zero >small; ln -s / all; sleep 1; exit 3"
+    glutton = "mkdir deep; head -c 20000000 /dev/zero >deep/large; sleep 600"
+    specs = [shell(tmp_path, script, number=number) for number, script in enumerate((modest, glutton), start=1)]
+    for spec in specs:
+        await host.runtime.launch(replace(spec, resources=replace(spec.resources, disk_mib=10)))
+    ends = [await host.end(spec) for spec in specs]
+    assert [(end.exit_code, end.reason) for end in ends if isinstance(end, Exited)] == [
+        (3, ""),
+        (137, "Killed as its working folder took more than the 10 MiB that it asked for"),
+    ]
+
+
 async def test_memory_below_the_limit_is_left_alone(host: Host, tmp_path: Path) -> None:
     """Reserved, untouched address space does not count."""
     script = "import mmap; m = mmap.mmap(-1, 8 << 30, prot=0); x = bytearray(80 << 20); print('fine')"
