@@ -257,13 +257,15 @@ def overrides(
 
 
 def retry_strategy(
-    attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit], infrastructure_retries: int = 0
+    attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit], infrastructure_retries: int | None = None
 ) -> RetryStrategy | None:
     """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
     rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
-    made_up = integer("infrastructure_retries", infrastructure_retries, bits=32)
+    made_up = (
+        None if infrastructure_retries is None else integer("infrastructure_retries", infrastructure_retries, bits=32)
+    )
     if attempts is None:
-        asked = rules or made_up
+        asked = rules or made_up is not None
         return RetryStrategy(evaluate_on_exit=rules, infrastructure_retries=made_up) if asked else None
     if integer("attempts", attempts, bits=32) == 0:
         raise refuse(

@@ -54,7 +54,7 @@ class Call(Generic[Q, R]):
 class Calls:
     """All RPCs of the contract but the agents' own, by their names in lower case."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection) -> None:  # noqa: PLR0915  # a row an RPC
         channel = connection.channel
         self._connection = connection
         self._jobs = JobServiceStub(channel)
@@ -90,6 +90,7 @@ class Calls:
         self.describe_host = Call(connection, hosts.DescribeHost)
         self.cordon_host = Call(connection, hosts.CordonHost)
         self.drain_host = Call(connection, hosts.DrainHost)
+        self.remove_host = Call(connection, hosts.RemoveHost)
 
         tags = TagServiceStub(channel)
         self.tag_resource = Call(connection, tags.TagResource)

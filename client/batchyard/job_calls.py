@@ -41,7 +41,7 @@ class JobCalls(Caller):
         array_concurrency: int = 0,
         depends_on: Sequence[str | pb.Dependency] = (),
         attempts: int | None = None,
-        infrastructure_retries: int = 0,
+        infrastructure_retries: int | None = None,
         evaluate_on_exit: Sequence[EvaluateOnExit] = (),
         timeout_s: int = 0,
         share_identifier: str = "",
@@ -68,7 +68,8 @@ class JobCalls(Caller):
             array_concurrency: Most children at once; 0 is no bound.
             depends_on: Ids of jobs to wait for, or ``Dependency`` messages.
             attempts: Tries, not retries: 3 means at most 3. None: the definition's, else 1.
-            infrastructure_retries: Tries lost with their host that do not count; with
+            infrastructure_retries: Tries that their host failed, and that do not count,
+                at most; None is 5. With
                 *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.

@@ -38,7 +38,7 @@ ACTIVE_STATES = frozenset({JobState.STARTING, JobState.RUNNING})
 
 
 class EndCause(StrEnum):
-    """Why an attempt ended, beyond its exit code; names as in ``agent.proto``."""
+    """Why an attempt ended, beyond its exit code; names as in ``attempt.proto``. Their order is stored: add at the end."""
 
     EXITED = "EXITED"
     START_FAILED = "START_FAILED"
@@ -48,3 +48,4 @@ class EndCause(StrEnum):
     FENCED = "FENCED"
     LOST = "LOST"
     HOST_ERROR = "HOST_ERROR"
+    IMAGE_UNAVAILABLE = "IMAGE_UNAVAILABLE"

@@ -217,7 +217,7 @@ class YardCalls(Caller):
         container: definition_pb.ContainerProperties,
         parameters: Mapping[str, str] | None = None,
         attempts: int | None = None,
-        infrastructure_retries: int = 0,
+        infrastructure_retries: int | None = None,
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
         scheduling_priority: int | None = None,
@@ -233,7 +233,7 @@ class YardCalls(Caller):
             container: What to run; see :func:`batchyard.container`.
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
-            infrastructure_retries: Tries lost with their host that do not count.
+            infrastructure_retries: Tries that their host failed, and that do not count, at most; None is 5.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
@@ -324,6 +324,22 @@ class YardCalls(Caller):
         """Cordon a host; it counts as drained when its last attempt has ended."""
         request = host_pb.DrainHostRequest(host=arguments.text("host", host))
         return (await self.calls.drain_host(request)).host
+
+    async def remove_host(self, host: str, *, force: bool = False) -> None:
+        """
+        Forget a host that is gone for good.
+
+        Args:
+            host: Its id or name.
+            force: Also one on which attempts count as running: they are lost at once,
+                and may run elsewhere. Only for a host that is switched off.
+
+        Raises:
+            NotFoundError: no such host.
+            FailedPreconditionError: it is connected, or attempts count as running on it.
+        """
+        request = host_pb.RemoveHostRequest(host=arguments.text("host", host), force=arguments.flag("force", force))
+        await self.calls.remove_host(request)
 
 
 def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:

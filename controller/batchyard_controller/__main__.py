@@ -42,6 +42,13 @@ from .store.protocol import StoreError
     help="How long ended jobs are kept.",
 )
 @click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
+@click.option(
+    "--keep-hosts-days",
+    type=click.FloatRange(min=0.01),
+    default=Retention().host_age_ms / DAY_MS,
+    show_default=True,
+    help="Days after which a host that was not heard of is forgotten.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(
     socket: Path,
@@ -52,13 +59,16 @@ def main(
     secrets_key: str,
     keep_jobs_days: float,
     keep_jobs: int,
+    keep_hosts_days: float,
     log_level: str,
 ) -> None:
     """Run the Batchyard controller."""
     program_log.set_up(log_level)
     failed = False
     try:
-        retention = Retention(age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs)
+        retention = Retention(
+            age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs, host_age_ms=int(keep_hosts_days * DAY_MS)
+        )
         config = Config(
             socket=socket,
             socket_group=socket_group,

@@ -32,7 +32,15 @@ from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from batchyard_controller.core.commands import (
+    Command,
+    EndSession,
+    PublishMove,
+    SendAck,
+    SendRevoke,
+    SendStart,
+    SendStop,
+)
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
@@ -58,7 +66,10 @@ LOG_ANSWER_S = 15.0
 class _Session:
     """One agent's stream, while it lasts."""
 
-    def __init__(self, host_id: HostId, host_name: str, number: int, epoch: int) -> None:
+    def __init__(self, host_id: HostId, host_name: str, number: int, epoch: int, hello: pb.Hello) -> None:
+        self.nonce, self.machine_id = hello.nonce, hello.machine_id
+        self.refusal: UnavailableError | None = None
+        """Why it is over, if this side hung up on its agent."""
         self.host_id = host_id
         self.host_name = host_name
         self.number = number
@@ -72,8 +83,9 @@ class _Session:
         """Queue one message for the agent."""
         self._out.put_nowait(pb.ConnectResponse(epoch=self._epoch, **message))
 
-    def end(self) -> None:
+    def end(self, refusal: UnavailableError | None = None) -> None:
         """Let the stream end after what is queued."""
+        self.refusal = self.refusal or refusal
         self._out.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[pb.ConnectResponse]:
@@ -156,6 +168,7 @@ class Sessions(rpc.AgentServiceServicer):
         driver = self._leadership.driver
         first = await anext(request_iterator, None)
         hello = await _check_hello(driver, first)
+        self._refuse_twin(hello)
         if self._leadership.driver is not driver:
             raise UnavailableError("another term began meanwhile; try again", reason=Reason.NOT_LEADING)
         session = self._begin(driver, hello)
@@ -165,6 +178,8 @@ class Sessions(rpc.AgentServiceServicer):
         try:
             async for message in session.messages():
                 yield message
+            if session.refusal is not None:
+                raise session.refusal
             if reader.done():
                 reader.result()  # raises what was wrong with the agent's message
         finally:
@@ -175,9 +190,25 @@ class Sessions(rpc.AgentServiceServicer):
             driver.post(HostLeft(host_id=session.host_id, session=session.number))
             log.info("host left", session=session.number)
 
+    def _refuse_twin(self, hello: pb.Hello) -> None:
+        """
+        Let the first of two agents with one identity stay; one that comes back by itself replaces its own session.
+
+        The first one's session ends when it dies, or is silent for the contact limit, so
+        an agent that was started again is let in by then.
+        """
+        former = self._sessions.get(HostId(hello.host_id))
+        if former is not None and former.nonce != hello.nonce:
+            where = "this machine" if former.machine_id == hello.machine_id else "another machine"
+            text = (
+                f"another agent with this one's host id {hello.host_id} is connected, from {where}: "
+                "one's state folder is a copy of the other's; start this one with an empty folder"
+            )
+            raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": hello.host_id})
+
     def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
         host_id, facts = HostId(hello.host_id), host_facts(hello.facts)
-        session = _Session(host_id, facts.name, next(self._numbers), self._epoch)
+        session = _Session(host_id, facts.name, next(self._numbers), self._epoch, hello)
         former = self._sessions.get(host_id)
         if former is not None:
             former.end()
@@ -187,6 +218,7 @@ class Sessions(rpc.AgentServiceServicer):
                 epoch=self._epoch,
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
                 fence_ms=limits.FENCE_MS,
+                session=session.number,
             )
         )
         driver.post(
@@ -248,9 +280,19 @@ class Sessions(rpc.AgentServiceServicer):
                 moves.append(command)
                 continue
             session = self._sessions.get(command.host_id)
-            if session is not None:
+            if session is None:
+                continue
+            if isinstance(command, EndSession):
+                self._hang_up(session, command)
+            else:
                 _send(session, world, command)
         self.moves.publish(moves)
+
+    def _hang_up(self, session: _Session, command: EndSession) -> None:
+        if session.number == command.session:
+            del self._sessions[session.host_id]
+            text = f"nothing was heard of this host for {limits.CONTACT_LIMIT_MS // 1000} s"
+            session.end(UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": session.host_id}))
 
     async def read_log(
         self, host_id: str, host_name: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool
@@ -337,7 +379,7 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
     match command:
         case SendStart():
             specs = [_attempt_spec(world, attempt) for attempt in command.attempts]
-            session.send(start=pb.StartAttempts(attempts=specs))
+            session.send(start=pb.StartAttempts(attempts=specs, session=session.number))
         case SendStop():
             session.send(stop=pb.StopAttempt(attempt_id=command.attempt_id, grace_s=STOP_GRACE_S))
         case SendRevoke():

@@ -18,8 +18,8 @@ class Unit:
     """A single job, or one child."""
 
     state: str = WAITING
-    ends: list[tuple[str, int]] = field(default_factory=list)
-    """Cause and exit code of each try that is over."""
+    ends: list[tuple[str, int, bool]] = field(default_factory=list)
+    """Cause and exit code of each try that is over, and whether its host was to blame."""
     is_terminated: bool = False
 
 
@@ -60,10 +60,12 @@ class PlainRules:
         assert self.jobs[job_id].units[index].state == RUNNABLE
         self.jobs[job_id].units[index].state = ACTIVE
 
-    def end(self, job_id: str, index: int, cause: str, code: int) -> None:
+    def end(self, job_id: str, index: int, cause: str, code: int, *, has_other_taker: bool = False) -> None:
+        """Take in an end; an image that could not be had is its host's fault as long as another may still have it."""
         job = self.jobs[job_id]
         unit = job.units[index]
-        unit.ends.append((cause, code))
+        is_of_host = cause in ("LOST", "FENCED", "HOST_ERROR") or (cause == "IMAGE_UNAVAILABLE" and has_other_taker)
+        unit.ends.append((cause, code, is_of_host))
         if cause == "EXITED" and code == 0:
             unit.state = SUCCEEDED
         elif unit.is_terminated or not _may_try_again(job, unit):
@@ -120,9 +122,11 @@ class PlainRules:
 
 
 def _may_try_again(job: PlainJob, unit: Unit) -> bool:
-    cause, code = unit.ends[-1]
+    cause, code, is_of_host = unit.ends[-1]
     if cause in ("STOPPED", "TIMED_OUT"):
         return False
-    lost = [end for end in unit.ends if end[0] in ("LOST", "FENCED", "HOST_ERROR")]
-    counted = len(unit.ends) - min(len(lost), job.infrastructure)
+    of_hosts = sum(is_of_host for _, _, is_of_host in unit.ends)
+    if is_of_host and of_hosts <= job.infrastructure and cause in ("HOST_ERROR", "IMAGE_UNAVAILABLE"):
+        return True
+    counted = len(unit.ends) - min(of_hosts, job.infrastructure)
     return counted < job.attempts and str(code) not in job.exit_codes

@@ -13,15 +13,17 @@ from tests.core.plain_rules import ACTIVE, FAILED, RUNNABLE, SUCCEEDED, WAITING,
 from tests.core.plain_rules import Unit as PlainUnit
 from tests.core.yard import Yard, container, ended_report
 
-from batchyard.ids import HostId, JobId, split_job_id
+from batchyard.ids import AttemptId, HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostHeard, HostLeft, Phase, Report, Ticked
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, Job, RetryStrategy
 from batchyard_controller.core.model.units import Unit, unit_at, units_of
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.trust import SUSPECTED_MS_MAX, WINDOW_MS
 from batchyard_controller.core.views.waiting import waiting_reason
 from batchyard_controller.core.world.world import World
 
@@ -128,17 +130,44 @@ class YardMachine(RuleBasedStateMachine):
         if live:
             self._end(data.draw(st.sampled_from(live)), exit_code, cause)
 
-    def _end(self, attempt_id: str, exit_code: int, cause: EndCause) -> None:
-        host = self.yard.live()[attempt_id]
-        self.yard.ended(attempt_id, exit_code, cause)
-        self.plain.end(*unit_of(attempt_id), cause.value, exit_code)
+    @rule(data=st.data(), cause=st.sampled_from([EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE]))
+    def fail_to_start(self, data: st.DataObject, cause: EndCause) -> None:
+        """Hosts that fail starts are given less and less, and who is failed by one goes to another."""
+        unstarted = sorted(a.id for a in self.yard.world.attempts.values() if not a.started_at_ms)
+        if unstarted:
+            self._end(data.draw(st.sampled_from(unstarted)), -1, cause, ran=False)
+
+    def _end(self, attempt_id: str, exit_code: int, cause: EndCause, *, ran: bool = True) -> None:
+        host, others = self.yard.live()[attempt_id], self._has_other_taker(attempt_id)
+        if ran:
+            self.yard.ended(attempt_id, exit_code, cause)
+        else:
+            end = AttemptEnd(cause=cause, stopped_at_ms=3_000)
+            self.yard.report(Report(attempt_id=AttemptId(attempt_id), phase=Phase.ENDED, end=end))
+        self.plain.end(*unit_of(attempt_id), cause.value, exit_code, has_other_taker=others)
         self.ended.append((attempt_id, host))
+
+    def _has_other_taker(self, attempt_id: str) -> bool:
+        """Say whether a host works that has not failed to get the unit's image and is large enough."""
+        attempt = self.yard.world.attempts[AttemptId(attempt_id)]
+        unit = self.yard.world.unit_of(attempt)
+        asked = unit.task.resources
+        lacking = {e.host_id for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE} | {attempt.host_id}
+        return any(
+            host.session
+            and not (host.trust.rests_until_boot_ms and host.trust.suspicion)
+            and host.record.id not in lacking
+            and asked.cpu_millis <= host.record.facts.capacity.cpu_millis
+            and asked.gpu_millis <= 1000 * len(host.record.facts.gpus)
+            for host in self.yard.world.hosts.values()
+        )
 
     @rule(data=st.data(), exit_code=st.sampled_from([0, 1]))
     def say_again(self, data: st.DataObject, exit_code: int) -> None:
         """Replaying an end, or a wish to stop, changes nothing, whatever it says now."""
         if self.ended:
             attempt_id, host = data.draw(st.sampled_from(self.ended))
+            self.yard.apply(HostHeard(host_id=HostId(host)))  # by which a report also counts
             before = described(self.yard.world)
             self.yard.report(ended_report(attempt_id, exit_code), host)
             assert described(self.yard.world) == before
@@ -231,6 +260,10 @@ class YardMachine(RuleBasedStateMachine):
         if not hasattr(self, "yard"):
             return
         self._join()
+        self._pass_time(SUSPECTED_MS_MAX + WINDOW_MS)  # no host rests for longer
+        for host in self.yard.world.hosts.values():
+            self.yard.apply(HostHeard(host_id=host.record.id))
+        self.yard.apply(Ticked())
         while self.yard.plan() or self.yard.live():
             for attempt_id in sorted(self.yard.live()):
                 if attempt_id not in self.starts:

@@ -69,7 +69,7 @@ def test_a_lost_start_is_sent_again_when_the_host_joins(yard: Yard):
 
 def test_a_running_attempt_that_its_host_forgot_is_lost(yard: Yard):
     """If the same agent's journal knows nothing of a running attempt, it is over."""
-    job = yard.submit()
+    job = yard.submit(retry=RetryStrategy(infrastructure_retries=0))
     yard.plan()
     yard.started(f"{job.id}#1")
     yard.host("h1", session=2)

@@ -86,10 +86,18 @@ class Yard:
         steps = tuple(EnvironmentOrder(order=i, compute_environment=e) for i, e in enumerate(environments or ("ce",)))
         self.apply(QueueChanged(queue=JobQueue(name=name, priority=priority, environment_order=steps)))
 
-    def host(self, name: str, *reports: Report, session: int = 1, **fields: Any) -> list[Command]:
-        return self.apply(
+    def host(
+        self, name: str, *reports: Report, session: int = 1, is_proven: bool = True, **fields: Any
+    ) -> list[Command]:
+        """Let a host join; one that is proven has shown, long ago and for ever, that it can start jobs."""
+        told = self.apply(
             HostJoined(host_id=HostId(name), facts=facts(name, **fields), session=session, reports=reports)
         )
+        if is_proven:
+            host = self.world.hosts[HostId(name)]
+            host.trust.proven_until_boot_ms = 1 << 60
+            self.world.refresh_host(host)
+        return told
 
     def submit(self, queue: str = "q", name: str = "job", **fields: Any) -> Job:
         given = fields.pop("container", container())

@@ -22,7 +22,15 @@ from batchyard.errors import RequestError
 from batchyard.ids import AttemptId, HostId, child_id, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
-from batchyard_controller.core.commands import Command, PublishMove, SendAck, SendRevoke, SendStart, SendStop
+from batchyard_controller.core.commands import (
+    Command,
+    EndSession,
+    PublishMove,
+    SendAck,
+    SendRevoke,
+    SendStart,
+    SendStop,
+)
 from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, Phase, QueueDeleted, Report, Ticked
 from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
@@ -30,6 +38,7 @@ from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from batchyard_controller.core.jobs.variables import attempt_variables
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
+from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.settings import ComputeResources
 from batchyard_controller.core.model.units import Unit
@@ -44,6 +53,11 @@ _KINDS = {
     "n_to_n": DependencyType.N_TO_N,
     "after_any": DependencyType.AFTER_ANY,
     "after_failure": DependencyType.AFTER_FAILURE,
+}
+_REASONS = {
+    EndCause.OUT_OF_MEMORY: OUT_OF_MEMORY,
+    EndCause.HOST_ERROR: "CannotStartContainerError: no space left on device",
+    EndCause.IMAGE_UNAVAILABLE: "CannotPullContainerError: not found",
 }
 _OPTION = re.compile(r"[\w.]+=")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -112,13 +126,27 @@ class Stage:
 
     # Hosts and time ---------------------------------------------------------------
 
-    def do_host(self, name: str, **options: str) -> list[str]:
+    def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
+        """Let a host join; an unproven one has not shown yet that it can start jobs."""
         self._sessions[name] = self._sessions.get(name, 0) + 1
         numbers = {key: int(value) for key, value in options.items()}
-        return self._sent(self.yard.host(name, session=self._sessions[name], **numbers))
+        return self._sent(self.yard.host(name, session=self._sessions[name], is_proven=not unproven, **numbers))
+
+    def do_trust(self, *names: str) -> list[str]:
+        """Tell what is held against hosts."""
+        return [f"{name}: {self._trust(self.yard.world.hosts[HostId(name)])}" for name in names]
+
+    def _trust(self, host: Host) -> str:
+        if not host.trust.rests_until_boot_ms:
+            return "works"
+        rest_s = (host.trust.rests_until_boot_ms - self.yard.now.boot_ms) // 1000
+        return f"rests for {rest_s} s" + (f", {host.trust.suspicion}" if host.trust.suspicion else "")
 
     def do_cordon(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=True, draining=False)))
+
+    def do_uncordon(self, name: str) -> list[str]:
+        return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=False, draining=False)))
 
     def do_host_leaves(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostLeft(host_id=HostId(name), session=self._sessions[name])))
@@ -140,13 +168,13 @@ class Stage:
         assert facts(name, **known) == host.record.facts
         return self._sent(self.yard.host(name, *reports, session=self._sessions[name], **known))
 
-    def do_pass(self, span: str) -> list[str]:
-        """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected are heard meanwhile."""
+    def do_pass(self, span: str, silent: str = "") -> list[str]:
+        """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected and not named silent are heard meanwhile."""
         ms = int(span[:-1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}[span[-1]]
         now = self.yard.now
         self.yard.now = Instant(wall_ms=now.wall_ms + ms, boot_ms=now.boot_ms + ms)
         for host in self.yard.world.hosts.values():
-            if host.session:
+            if host.session and host.record.id not in silent.split(","):
                 self.yard.apply(HostHeard(host_id=host.record.id))
         return self._sent(self.yard.apply(Ticked()))
 
@@ -178,7 +206,10 @@ class Stage:
                 "overrides": Overrides(command=overridden),
             }
         else:
-            fields["task"] = task(container(cpu=int(options.get("cpu", 1000)), gpu=int(options.get("gpu", 0))))
+            wanted = container(
+                cpu=int(options.get("cpu", 1000)), gpu=int(options.get("gpu", 0)), image=options.get("image", "")
+            )
+            fields["task"] = task(wanted)
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
 
@@ -195,7 +226,7 @@ class Stage:
             return None
         return RetryStrategy(
             attempts=int(options.get("attempts", 0 if rules else 1)),
-            infrastructure_retries=int(options.get("infrastructure", 0)),
+            infrastructure_retries=int(options.get("infrastructure", 5)),
             rules=rules,
         )
 
@@ -225,7 +256,7 @@ class Stage:
             started_at_ms=started_at_ms,
             stopped_at_ms=self.yard.now.wall_ms,
             exit_code=int(code) if code else None,
-            reason=OUT_OF_MEMORY if cause == EndCause.OUT_OF_MEMORY else "",
+            reason=_REASONS.get(EndCause(cause), ""),
         )
         report = Report(attempt_id=attempt_id, phase=Phase.ENDED, started_at_ms=started_at_ms, end=end)
         return self._sent(self.yard.report(report, "" if live else host))
@@ -333,6 +364,8 @@ class Stage:
                     lines.append(f"to {command.host_id}: revoke {command.attempt_id}")
                 case SendAck():
                     lines.append(f"to {command.host_id}: ack {' '.join(command.attempt_ids)}")
+                case EndSession():
+                    lines.append(f"to {command.host_id}: end the session")
                 case PublishMove():
                     raise AssertionError(command)
         return lines

@@ -42,9 +42,12 @@ def ended(attempt_id: str, exit_code: int | None = 0, **fields: Any) -> pb.Attem
 class HandAgent:
     """One session of one host."""
 
-    def __init__(self, yard: Controller, host_id: str = HOST_ID, name: str = "alpha", **more_facts: Any) -> None:
+    def __init__(
+        self, yard: Controller, host_id: str = HOST_ID, name: str = "alpha", nonce: str = "", **more_facts: Any
+    ) -> None:
         self._yard = yard
         self.host_id = host_id
+        self.nonce = nonce
         self.facts = facts(name, **more_facts)
         self._beats = 0
 
@@ -56,10 +59,16 @@ class HandAgent:
         else:
             await self._call.write(first)
 
+    def hello(self, attempts: Sequence[pb.AttemptReport] = (), epoch: int = 0) -> pb.ConnectRequest:
+        """Return what begins a session."""
+        hello = pb.Hello(
+            host_id=self.host_id, facts=self.facts, attempts=attempts, epoch=epoch, nonce=self.nonce, machine_id="m"
+        )
+        return pb.ConnectRequest(hello=hello)
+
     async def join(self, attempts: Sequence[pb.AttemptReport] = (), epoch: int = 0) -> pb.Welcome:
         """Say hello and return the welcome."""
-        hello = pb.Hello(host_id=self.host_id, facts=self.facts, attempts=attempts, epoch=epoch)
-        await self.open(pb.ConnectRequest(hello=hello))
+        await self.open(self.hello(attempts, epoch))
         welcome: pb.Welcome = await self.hear("welcome")
         # The host has joined when its hello is stored; a heartbeat's answer does not say so, but a reader does.
         await self._yard.leadership.driver.read(lambda world: None)

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from batchyard.ids import task_id
+from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
+from batchyard_controller.core.commands import EndSession
 from batchyard_controller.services.hosts import PAGE_BYTES_MAX
 
-from .controller import PATIENCE_S, MemoryController, amounts, container, definition
+from .controller import PATIENCE_S, MemoryController, amounts, container, definition, refusal
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
 
 
@@ -171,7 +172,8 @@ async def test_start_that_was_lost_is_sent_again(yard: MemoryController) -> None
 async def test_running_attempt_that_the_host_no_longer_knows_is_lost(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()
-    job_id = await yard.submit()
+    strategy = definition_pb.RetryStrategy(infrastructure_retries=0)
+    job_id = await yard.submit(retry_strategy=strategy)
     (spec,) = await agent.hear_starts()
     await agent.report(running(spec.attempt_id))
     await agent.hear_nothing()
@@ -206,6 +208,73 @@ async def test_second_session_of_a_host_replaces_the_first(yard: MemoryControlle
     assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY, "the end of the first is not the host's"
     await yard.submit()
     await second.hear_starts()
+
+
+async def test_of_two_agents_with_one_identity_the_first_stays(yard: MemoryController) -> None:
+    """As after a state folder was copied; the second is told so in one sentence."""
+    first, second = HandAgent(yard, nonce="one"), HandAgent(yard, nonce="two")
+    await first.join()
+    for _ in range(20):
+        await second.open(second.hello())
+        assert await second.code() == "ALREADY_EXISTS"
+        assert await second.error() == (
+            f"another agent with this one's host id {HOST_ID} is connected, from this machine: "
+            "one's state folder is a copy of the other's; start this one with an empty folder"
+        )
+    await yard.submit()
+    await first.hear_starts()
+    await first.leave()
+    await second.join()
+
+
+async def test_host_that_is_silent_is_hung_up_on(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    host = yard.leadership.driver
+    session = await host.read(lambda world: world.hosts[HostId(HOST_ID)].session)
+    await host.read(lambda world: yard.sessions.carry_out(world, [EndSession(HostId(HOST_ID), session)]))
+    assert (await agent.code(), await agent.error()) == ("UNAVAILABLE", "nothing was heard of this host for 45 s")
+
+
+async def test_starts_carry_the_number_of_their_session(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    welcome = await agent.join()
+    await yard.submit()
+    start = await agent.hear("start")
+    assert (start.session, bool(start.session)) == (welcome.session, True)
+
+
+async def test_suspected_host_is_named_with_its_reason(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    for _ in range(3):
+        await yard.submit()
+    for spec in await agent.hear_starts(3):
+        failed = ended(spec.attempt_id, None, cause=attempt_pb2.END_CAUSE_HOST_ERROR, started_at_ms=0, reason="no disk")
+        await agent.report(failed)
+        await agent.hear("ack")
+    host = (await _host(yard)).host
+    assert host.state == host_pb2.HOST_STATE_SUSPECTED
+    assert host.suspicion == "starts failed on it: no disk"
+    assert host.suspected_until_ms > host.last_heard_at_ms
+    await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha", undo=True))
+    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
+
+
+async def test_host_that_is_gone_is_removed(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    await agent.hear_starts()
+    remove = host_pb2.RemoveHostRequest(host="alpha")
+    assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_CONNECTED"
+    await agent.leave()
+    assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_BUSY"
+    await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
+    assert not (await yard.hosts.ListHosts(host_pb2.ListHostsRequest())).hosts
+    assert f"host/{HOST_ID}" not in yard.stored()
+    assert await yard.state(job_id) == "RUNNABLE", "its try was lost, and does not count"
+    assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_NOT_FOUND"
 
 
 async def test_host_that_left_is_unreachable_and_gets_no_work(yard: MemoryController) -> None:
@@ -460,7 +529,8 @@ async def test_cordon_gives_no_new_work_and_is_taken_back(yard: MemoryController
     job_id = await yard.submit()
     await agent.hear_nothing()
     told = (await yard.describe(job_id)).waiting_reason
-    assert told == "waits for a host: none of the 1 hosts of default with runtime process takes work now"
+    waits = "waits for a host: none of the 1 hosts of default with runtime process takes work now"
+    assert told == f"{waits}: alpha is cordoned"
     host = (await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host=HOST_ID, undo=True))).host
     assert host.state == host_pb2.HOST_STATE_READY
     await agent.hear_starts()

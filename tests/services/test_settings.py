@@ -214,6 +214,7 @@ async def test_definition_is_kept_whole(bare: MemoryController) -> None:
                     on_exit_code="13*",
                 )
             ],
+            infrastructure_retries=2,
         ),
         timeout_s=60,
         scheduling_priority=7,

@@ -37,6 +37,7 @@ COMMANDS = {
     "drain": ("hosts", "Empty a host: no new work, what runs goes on."),
     "cordon": ("hosts", "Give a host no new work."),
     "uncordon": ("hosts", "Give a host work again."),
+    "host": ("hosts", "Remove a host that is gone."),
     "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
     "queue": ("queue", "Job queues: where jobs wait."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),

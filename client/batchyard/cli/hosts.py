@@ -1,4 +1,4 @@
-"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``."""
+"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``, ``host remove``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,23 @@ def uncordon(session: options.Session, host: str) -> None:
         _show_change(session.output, client.uncordon_host(host))
 
 
+@click.group()
+def host() -> None:
+    """Remove a host that is gone; see also hosts, drain, cordon and uncordon."""
+
+
+@host.command()
+@click.argument("host")
+@click.option("--force", is_flag=True, help="Although attempts count as running on it: it is switched off.")
+@options.shared
+@options.session
+def remove(session: options.Session, host: str, force: bool) -> None:
+    """Forget HOST, which is gone for good; an agent that is started there again makes it known again."""
+    with session.client() as client:
+        client.remove_host(host, force=force)
+    out.note(f"{host} is forgotten")
+
+
 def _clock(host: Host) -> str:
     """Say how far a host's clock is from the controller's, if that is more than the way of a heartbeat."""
     ahead_ms = host.usage.wall_ms - host.last_heard_at_ms
@@ -105,6 +122,10 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
         out.Column(title="ID", cell=lambda host: host.id, is_wide=True),
     ]
     out.show_rows(output, rows, columns, lambda host: host.facts.name)
+    if output in ("table", "wide"):
+        for row in rows:
+            if row.suspicion:
+                out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
@@ -116,6 +137,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Host", facts.name),
             ("Id", host.id),
             ("State", _state(host)),
+            ("Suspected", _suspicion(host)),
             ("vCPUs", f"{_vcpus(host)} held by attempts, {host.usage.cpu_percent}% busy"),
             ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
             ("Disk", f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts"),
@@ -172,6 +194,14 @@ def _state(host: Host) -> str:
     from batchyard.wording import word
 
     return word(HostState, host.state)
+
+
+def _suspicion(host: Host) -> str:
+    """Say why a host is suspected and for how long; nothing of others."""
+    if not host.suspicion:
+        return ""
+    left = spans.span(host.suspected_until_ms - now_ms())
+    return f"for {left} more: {host.suspicion} (uncordon, if it is mended)"
 
 
 def _vcpus(host: Host) -> str:

@@ -144,9 +144,8 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
         "--infrastructure-retries",
         {
             "type": click.IntRange(0, 100),
-            "default": 0,
             "metavar": "N",
-            "help": "Tries lost with their host that do not count. Default 0.",
+            "help": "Tries that their host failed, and that do not count, at most. Default 5.",
         },
     ),
     "timeout_s": (

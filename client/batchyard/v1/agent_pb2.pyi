@@ -194,10 +194,18 @@ class Hello(google.protobuf.message.Message):
     FACTS_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    NONCE_FIELD_NUMBER: builtins.int
+    MACHINE_ID_FIELD_NUMBER: builtins.int
     host_id: builtins.str
     """Made by the agent once and kept in its journal."""
     epoch: builtins.int
     """Highest epoch that the agent has seen."""
+    nonce: builtins.str
+    """Made by each run of an agent: of two that have one host id, as after a state
+    folder was copied, it tells which is which.
+    """
+    machine_id: builtins.str
+    """Of the operating system (/etc/machine-id); empty where there is none."""
     @property
     def facts(self) -> batchyard.v1.host_pb2.HostFacts: ...
     @property
@@ -211,9 +219,11 @@ class Hello(google.protobuf.message.Message):
         facts: batchyard.v1.host_pb2.HostFacts | None = ...,
         attempts: collections.abc.Iterable[Global___AttemptReport] | None = ...,
         epoch: builtins.int = ...,
+        nonce: builtins.str = ...,
+        machine_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["facts", b"facts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id", "machine_id", b"machine_id", "nonce", b"nonce"]) -> None: ...
 
 Global___Hello: typing_extensions.TypeAlias = Hello
 
@@ -351,18 +361,22 @@ class Welcome(google.protobuf.message.Message):
     EPOCH_FIELD_NUMBER: builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     FENCE_MS_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     heartbeat_interval_ms: builtins.int
     fence_ms: builtins.int
     """The agent kills what it runs when no heartbeat was acknowledged for so long."""
+    session: builtins.int
+    """Number of this session, which its starts carry."""
     def __init__(
         self,
         *,
         epoch: builtins.int = ...,
         heartbeat_interval_ms: builtins.int = ...,
         fence_ms: builtins.int = ...,
+        session: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
 
@@ -386,14 +400,18 @@ class StartAttempts(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.int
+    """Number of the session they were sent in; the agent takes none of another."""
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptSpec]: ...
     def __init__(
         self,
         *,
         attempts: collections.abc.Iterable[Global___AttemptSpec] | None = ...,
+        session: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "session", b"session"]) -> None: ...
 
 Global___StartAttempts: typing_extensions.TypeAlias = StartAttempts
 

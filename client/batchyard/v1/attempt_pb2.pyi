@@ -39,6 +39,10 @@ class _EndCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Something of the host failed under it (engine, disk, descriptors): not the
     job's doing.
     """
+    END_CAUSE_IMAGE_UNAVAILABLE: _EndCause.ValueType  # 9
+    """It never ran: the host could not get its image. Whether that is the host's
+    doing or the job's only other hosts can tell.
+    """
 
 class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
     """Why an attempt ended, beyond its exit code."""
@@ -59,5 +63,9 @@ END_CAUSE_LOST: EndCause.ValueType  # 7
 END_CAUSE_HOST_ERROR: EndCause.ValueType  # 8
 """Something of the host failed under it (engine, disk, descriptors): not the
 job's doing.
+"""
+END_CAUSE_IMAGE_UNAVAILABLE: EndCause.ValueType  # 9
+"""It never ran: the host could not get its image. Whether that is the host's
+doing or the job's only other hosts can tell.
 """
 Global___EndCause: typing_extensions.TypeAlias = EndCause

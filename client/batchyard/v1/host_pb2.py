@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from batchyard.v1 import resources_pb2 as batchyard_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61tchyard/v1/host.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1c\x62\x61tchyard/v1/resources.proto\"\x95\x01\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\x12\x17\n\x0fmemory_used_mib\x18\x04 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x05 \x01(\x05\x12\x18\n\x10\x61llocated_millis\x18\x06 \x01(\x03\x12\r\n\x05\x66\x61ult\x18\x07 \x01(\t\"\xc1\x03\n\tHostFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12)\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12\x1f\n\x04gpus\x18\x05 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x10\n\x08runtimes\x18\x06 \x03(\t\x12\x11\n\thost_type\x18\x07 \x01(\t\x12\x17\n\x0fpurchase_option\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x33\n\x06labels\x18\n \x03(\x0b\x32#.batchyard.v1.HostFacts.LabelsEntry\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x11\n\tcpu_model\x18\x0c \x01(\t\x12\x19\n\x11\x61llows_privileged\x18\r \x01(\x08\x12\x14\n\x0cvolume_paths\x18\x0e \x03(\t\x12\x14\n\x0c\x64\x65vice_paths\x18\x0f \x03(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x01\n\tHostUsage\x12\x13\n\x0b\x63pu_percent\x18\x01 \x01(\x05\x12\x17\n\x0fmemory_used_mib\x18\x02 \x01(\x03\x12\x15\n\rdisk_free_mib\x18\x03 \x01(\x03\x12\x1f\n\x04gpus\x18\x04 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x0f\n\x07wall_ms\x18\x05 \x01(\x03\"\x86\x02\n\x04Host\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.batchyard.v1.HostState\x12*\n\tallocated\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x18\n\x10last_heard_at_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x10\n\x08\x64raining\x18\t \x01(\x08\"9\n\x10ListHostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.batchyard.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65scribeHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"^\n\x14\x44\x65scribeHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\x12\x13\n\x0b\x61ttempt_ids\x18\x02 \x03(\t\x12\x0f\n\x07job_ids\x18\x03 \x03(\t\"/\n\x11\x43ordonHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"6\n\x12\x43ordonHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\" \n\x10\x44rainHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host*\xa3\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10HOST_STATE_READY\x10\x01\x12\x17\n\x13HOST_STATE_CORDONED\x10\x02\x12\x17\n\x13HOST_STATE_DRAINING\x10\x03\x12\x16\n\x12HOST_STATE_DRAINED\x10\x04\x12\x1a\n\x16HOST_STATE_UNREACHABLE\x10\x05\x32\xd1\x02\n\x0bHostService\x12L\n\tListHosts\x12\x1e.batchyard.v1.ListHostsRequest\x1a\x1f.batchyard.v1.ListHostsResponse\x12U\n\x0c\x44\x65scribeHost\x12!.batchyard.v1.DescribeHostRequest\x1a\".batchyard.v1.DescribeHostResponse\x12O\n\nCordonHost\x12\x1f.batchyard.v1.CordonHostRequest\x1a .batchyard.v1.CordonHostResponse\x12L\n\tDrainHost\x12\x1e.batchyard.v1.DrainHostRequest\x1a\x1f.batchyard.v1.DrainHostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61tchyard/v1/host.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1c\x62\x61tchyard/v1/resources.proto\"\x95\x01\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\x12\x17\n\x0fmemory_used_mib\x18\x04 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x05 \x01(\x05\x12\x18\n\x10\x61llocated_millis\x18\x06 \x01(\x03\x12\r\n\x05\x66\x61ult\x18\x07 \x01(\t\"\xc1\x03\n\tHostFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12)\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12\x1f\n\x04gpus\x18\x05 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x10\n\x08runtimes\x18\x06 \x03(\t\x12\x11\n\thost_type\x18\x07 \x01(\t\x12\x17\n\x0fpurchase_option\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x33\n\x06labels\x18\n \x03(\x0b\x32#.batchyard.v1.HostFacts.LabelsEntry\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x11\n\tcpu_model\x18\x0c \x01(\t\x12\x19\n\x11\x61llows_privileged\x18\r \x01(\x08\x12\x14\n\x0cvolume_paths\x18\x0e \x03(\t\x12\x14\n\x0c\x64\x65vice_paths\x18\x0f \x03(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x01\n\tHostUsage\x12\x13\n\x0b\x63pu_percent\x18\x01 \x01(\x05\x12\x17\n\x0fmemory_used_mib\x18\x02 \x01(\x03\x12\x15\n\rdisk_free_mib\x18\x03 \x01(\x03\x12\x1f\n\x04gpus\x18\x04 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x0f\n\x07wall_ms\x18\x05 \x01(\x03\"\xb5\x02\n\x04Host\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.batchyard.v1.HostState\x12*\n\tallocated\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x18\n\x10last_heard_at_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x11\n\tsuspicion\x18\n \x01(\t\x12\x1a\n\x12suspected_until_ms\x18\x0b \x01(\x03\"9\n\x10ListHostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.batchyard.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65scribeHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"^\n\x14\x44\x65scribeHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\x12\x13\n\x0b\x61ttempt_ids\x18\x02 \x03(\t\x12\x0f\n\x07job_ids\x18\x03 \x03(\t\"/\n\x11\x43ordonHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"6\n\x12\x43ordonHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\" \n\x10\x44rainHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\"0\n\x11RemoveHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x14\n\x12RemoveHostResponse*\xbd\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10HOST_STATE_READY\x10\x01\x12\x17\n\x13HOST_STATE_CORDONED\x10\x02\x12\x17\n\x13HOST_STATE_DRAINING\x10\x03\x12\x16\n\x12HOST_STATE_DRAINED\x10\x04\x12\x1a\n\x16HOST_STATE_UNREACHABLE\x10\x05\x12\x18\n\x14HOST_STATE_SUSPECTED\x10\x06\x32\xa2\x03\n\x0bHostService\x12L\n\tListHosts\x12\x1e.batchyard.v1.ListHostsRequest\x1a\x1f.batchyard.v1.ListHostsResponse\x12U\n\x0c\x44\x65scribeHost\x12!.batchyard.v1.DescribeHostRequest\x1a\".batchyard.v1.DescribeHostResponse\x12O\n\nCordonHost\x12\x1f.batchyard.v1.CordonHostRequest\x1a .batchyard.v1.CordonHostResponse\x12L\n\tDrainHost\x12\x1e.batchyard.v1.DrainHostRequest\x1a\x1f.batchyard.v1.DrainHostResponse\x12O\n\nRemoveHost\x12\x1f.batchyard.v1.RemoveHostRequest\x1a .batchyard.v1.RemoveHostResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOSTFACTS_LABELSENTRY']._loaded_options = None
   _globals['_HOSTFACTS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HOSTSTATE']._serialized_start=1541
-  _globals['_HOSTSTATE']._serialized_end=1704
+  _globals['_HOSTSTATE']._serialized_start=1660
+  _globals['_HOSTSTATE']._serialized_end=1849
   _globals['_GPU']._serialized_start=72
   _globals['_GPU']._serialized_end=221
   _globals['_HOSTFACTS']._serialized_start=224
@@ -45,23 +45,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOSTUSAGE']._serialized_start=676
   _globals['_HOSTUSAGE']._serialized_end=806
   _globals['_HOST']._serialized_start=809
-  _globals['_HOST']._serialized_end=1071
-  _globals['_LISTHOSTSREQUEST']._serialized_start=1073
-  _globals['_LISTHOSTSREQUEST']._serialized_end=1130
-  _globals['_LISTHOSTSRESPONSE']._serialized_start=1132
-  _globals['_LISTHOSTSRESPONSE']._serialized_end=1211
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1213
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1248
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1250
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=1344
-  _globals['_CORDONHOSTREQUEST']._serialized_start=1346
-  _globals['_CORDONHOSTREQUEST']._serialized_end=1393
-  _globals['_CORDONHOSTRESPONSE']._serialized_start=1395
-  _globals['_CORDONHOSTRESPONSE']._serialized_end=1449
-  _globals['_DRAINHOSTREQUEST']._serialized_start=1451
-  _globals['_DRAINHOSTREQUEST']._serialized_end=1483
-  _globals['_DRAINHOSTRESPONSE']._serialized_start=1485
-  _globals['_DRAINHOSTRESPONSE']._serialized_end=1538
-  _globals['_HOSTSERVICE']._serialized_start=1707
-  _globals['_HOSTSERVICE']._serialized_end=2044
+  _globals['_HOST']._serialized_end=1118
+  _globals['_LISTHOSTSREQUEST']._serialized_start=1120
+  _globals['_LISTHOSTSREQUEST']._serialized_end=1177
+  _globals['_LISTHOSTSRESPONSE']._serialized_start=1179
+  _globals['_LISTHOSTSRESPONSE']._serialized_end=1258
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1260
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1295
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1297
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=1391
+  _globals['_CORDONHOSTREQUEST']._serialized_start=1393
+  _globals['_CORDONHOSTREQUEST']._serialized_end=1440
+  _globals['_CORDONHOSTRESPONSE']._serialized_start=1442
+  _globals['_CORDONHOSTRESPONSE']._serialized_end=1496
+  _globals['_DRAINHOSTREQUEST']._serialized_start=1498
+  _globals['_DRAINHOSTREQUEST']._serialized_end=1530
+  _globals['_DRAINHOSTRESPONSE']._serialized_start=1532
+  _globals['_DRAINHOSTRESPONSE']._serialized_end=1585
+  _globals['_REMOVEHOSTREQUEST']._serialized_start=1587
+  _globals['_REMOVEHOSTREQUEST']._serialized_end=1635
+  _globals['_REMOVEHOSTRESPONSE']._serialized_start=1637
+  _globals['_REMOVEHOSTRESPONSE']._serialized_end=1657
+  _globals['_HOSTSERVICE']._serialized_start=1852
+  _globals['_HOSTSERVICE']._serialized_end=2270
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,9 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     HOST_STATE_DRAINING: _HostState.ValueType  # 3
     HOST_STATE_DRAINED: _HostState.ValueType  # 4
     HOST_STATE_UNREACHABLE: _HostState.ValueType  # 5
-    """Not heard from for the contact limit (45 s)."""
+    """Not connected, or not heard from for the contact limit (45 s)."""
+    HOST_STATE_SUSPECTED: _HostState.ValueType  # 6
+    """Starts failed on it for reasons of its own: no work for a while."""
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper): ...
 
@@ -42,7 +44,9 @@ HOST_STATE_CORDONED: HostState.ValueType  # 2
 HOST_STATE_DRAINING: HostState.ValueType  # 3
 HOST_STATE_DRAINED: HostState.ValueType  # 4
 HOST_STATE_UNREACHABLE: HostState.ValueType  # 5
-"""Not heard from for the contact limit (45 s)."""
+"""Not connected, or not heard from for the contact limit (45 s)."""
+HOST_STATE_SUSPECTED: HostState.ValueType  # 6
+"""Starts failed on it for reasons of its own: no work for a while."""
 Global___HostState: typing_extensions.TypeAlias = HostState
 
 @typing.final
@@ -230,13 +234,19 @@ class Host(google.protobuf.message.Message):
     ATTEMPTS_FIELD_NUMBER: builtins.int
     CORDONED_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
+    SUSPICION_FIELD_NUMBER: builtins.int
+    SUSPECTED_UNTIL_MS_FIELD_NUMBER: builtins.int
     id: builtins.str
     state: Global___HostState.ValueType
     last_heard_at_ms: builtins.int
-    """0 when not heard from since the controller started."""
+    """Of a host that is not connected it may be an hour too early."""
     attempts: builtins.int
     cordoned: builtins.bool
     draining: builtins.bool
+    suspicion: builtins.str
+    """Why a host is SUSPECTED; empty of others."""
+    suspected_until_ms: builtins.int
+    """When a SUSPECTED host gets work again; 0 of others."""
     @property
     def facts(self) -> Global___HostFacts: ...
     @property
@@ -255,9 +265,11 @@ class Host(google.protobuf.message.Message):
         attempts: builtins.int = ...,
         cordoned: builtins.bool = ...,
         draining: builtins.bool = ...,
+        suspicion: builtins.str = ...,
+        suspected_until_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["allocated", b"allocated", "facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "state", b"state", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
 
 Global___Host: typing_extensions.TypeAlias = Host
 
@@ -410,3 +422,35 @@ class DrainHostResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
 
 Global___DrainHostResponse: typing_extensions.TypeAlias = DrainHostResponse
+
+@typing.final
+class RemoveHostRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    force: builtins.bool
+    """Remove it although attempts count as running on it: they end as lost with
+    their host, at once, and may be tried again elsewhere. Only for a host that
+    surely runs nothing any more.
+    """
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        force: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["force", b"force", "host", b"host"]) -> None: ...
+
+Global___RemoveHostRequest: typing_extensions.TypeAlias = RemoveHostRequest
+
+@typing.final
+class RemoveHostResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___RemoveHostResponse: typing_extensions.TypeAlias = RemoveHostResponse

@@ -54,6 +54,11 @@ class HostServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_host__pb2.DrainHostRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_host__pb2.DrainHostResponse.FromString,
                 _registered_method=True)
+        self.RemoveHost = channel.unary_unary(
+                '/batchyard.v1.HostService/RemoveHost',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer(object):
@@ -87,6 +92,14 @@ class HostServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveHost(self, request, context):
+        """Forgets a host that is gone for good. Refused while it is connected, or while
+        attempts count as running on it, unless forced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +122,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.DrainHost,
                     request_deserializer=batchyard_dot_v1_dot_host__pb2.DrainHostRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_host__pb2.DrainHostResponse.SerializeToString,
+            ),
+            'RemoveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHost,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +237,33 @@ class HostService(object):
             '/batchyard.v1.HostService/DrainHost',
             batchyard_dot_v1_dot_host__pb2.DrainHostRequest.SerializeToString,
             batchyard_dot_v1_dot_host__pb2.DrainHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/RemoveHost',
+            batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,7 +89,23 @@ _HostServiceDrainHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType]):
+_HostServiceRemoveHostType = typing_extensions.TypeVar(
+    '_HostServiceRemoveHostType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.RemoveHostRequest,
+        batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.RemoveHostRequest,
+        batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.RemoveHostRequest,
+        batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+)
+
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceRemoveHostType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -107,6 +123,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DrainHostRequest,
             batchyard.v1.host_pb2.DrainHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.RemoveHostRequest,
+            batchyard.v1.host_pb2.RemoveHostResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -128,6 +148,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
             batchyard.v1.host_pb2.DrainHostRequest,
             batchyard.v1.host_pb2.DrainHostResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.RemoveHostRequest,
+            batchyard.v1.host_pb2.RemoveHostResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListHosts: _HostServiceListHostsType
@@ -141,6 +165,11 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
 
     DrainHost: _HostServiceDrainHostType
     """Cordons a host and counts it drained when its last attempt has ended."""
+
+    RemoveHost: _HostServiceRemoveHostType
+    """Forgets a host that is gone for good. Refused while it is connected, or while
+    attempts count as running on it, unless forced.
+    """
 
 HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -158,6 +187,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.DrainHostRequest,
         batchyard.v1.host_pb2.DrainHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.RemoveHostRequest,
+        batchyard.v1.host_pb2.RemoveHostResponse,
     ],
 ]
 
@@ -193,5 +226,15 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.host_pb2.DrainHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.DrainHostResponse]]:
         """Cordons a host and counts it drained when its last attempt has ended."""
+
+    @abc.abstractmethod
+    def RemoveHost(
+        self,
+        request: batchyard.v1.host_pb2.RemoveHostRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.RemoveHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.RemoveHostResponse]]:
+        """Forgets a host that is gone for good. Refused while it is connected, or while
+        attempts count as running on it, unless forced.
+        """
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

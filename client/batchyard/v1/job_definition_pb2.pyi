@@ -407,7 +407,7 @@ class RetryStrategy(google.protobuf.message.Message):
     """Tries, not retries: 1 (the default) to 10."""
     infrastructure_retries: builtins.int
     """Attempts lost to faults of hosts that are made up for and not counted as
-    attempts: 0 (the default, as on AWS: all are counted) to 100.
+    attempts: 0 (all are counted, as on AWS) to 100; 5 if absent.
     """
     @property
     def evaluate_on_exit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EvaluateOnExit]:
@@ -418,9 +418,11 @@ class RetryStrategy(google.protobuf.message.Message):
         *,
         attempts: builtins.int = ...,
         evaluate_on_exit: collections.abc.Iterable[Global___EvaluateOnExit] | None = ...,
-        infrastructure_retries: builtins.int = ...,
+        infrastructure_retries: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "infrastructure_retries", b"infrastructure_retries"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_infrastructure_retries", b"_infrastructure_retries"]) -> typing.Literal["infrastructure_retries"] | None: ...
 
 Global___RetryStrategy: typing_extensions.TypeAlias = RetryStrategy
 

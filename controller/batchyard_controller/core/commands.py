@@ -48,6 +48,14 @@ class SendAck:
 
 
 @dataclass(frozen=True, slots=True)
+class EndSession:
+    """Hang up on a host that was silent for too long; it may open another session."""
+
+    host_id: HostId
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishMove:
     """
     Tell watchers that a job, a child, or a run of children has a new state.
@@ -78,4 +86,4 @@ class PublishMove:
             yield replace(self, index=index, stop=0)
 
 
-Command = SendStart | SendStop | SendRevoke | SendAck | PublishMove
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove

@@ -113,6 +113,13 @@ class HostMarked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostRemoved:
+    """An operator said that a host is gone for good, and that nothing runs there any more."""
+
+    host_id: HostId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
     """A host reported on attempts."""
 
@@ -205,6 +212,7 @@ Event = (
     | HostLeft
     | HostHeard
     | HostMarked
+    | HostRemoved
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted

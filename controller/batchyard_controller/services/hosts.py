@@ -9,7 +9,6 @@ from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
-from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
@@ -69,6 +68,13 @@ class Hosts(rpc.HostServiceServicer):
     async def DrainHost(self, request: pb.DrainHostRequest, context: Any) -> pb.DrainHostResponse:
         return pb.DrainHostResponse(host=await self._mark(request.host, cordoned=True, draining=True))
 
+    async def RemoveHost(self, request: pb.RemoveHostRequest, context: Any) -> pb.RemoveHostResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return settings.remove_host(world, request.host, force=request.force), None
+
+        await self._leadership.driver.request(decide)
+        return pb.RemoveHostResponse()
+
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
             return settings.mark_host(world, name, cordoned=cordoned, draining=draining), None
@@ -85,18 +91,30 @@ class Hosts(rpc.HostServiceServicer):
         return pb.Host(
             id=record.id,
             facts=facts,
-            state=self._state(world, host),
+            state=self._state(host),
             allocated=resources_message(world.fleet.allocated(record.id)),
             usage=self._sessions.usage(record.id),
-            last_heard_at_ms=host.heard_wall_ms,
+            last_heard_at_ms=host.heard_wall_ms or record.heard_at_ms,
             attempts=len(host.attempts),
             cordoned=record.cordoned,
             draining=record.draining,
+            suspicion=host.trust.suspicion if self._is_suspected(host) else "",
+            suspected_until_ms=self._rest_end_ms(host) if self._is_suspected(host) else 0,
         )
 
-    def _state(self, world: World, host: Host) -> pb.HostState.ValueType:
-        if host.session == 0 or world.is_silent(host, self._clock(), limits.CONTACT_LIMIT_MS):
+    def _rest_end_ms(self, host: Host) -> int:
+        now = self._clock()
+        return now.wall_ms + max(0, host.trust.rests_until_boot_ms - now.boot_ms)
+
+    @staticmethod
+    def _is_suspected(host: Host) -> bool:
+        return bool(host.trust.suspicion and host.trust.rests_until_boot_ms)
+
+    def _state(self, host: Host) -> pb.HostState.ValueType:
+        if not host.is_reachable:
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
-        return pb.HOST_STATE_CORDONED if host.record.cordoned else pb.HOST_STATE_READY
+        if host.record.cordoned:
+            return pb.HOST_STATE_CORDONED
+        return pb.HOST_STATE_SUSPECTED if self._is_suspected(host) else pb.HOST_STATE_READY

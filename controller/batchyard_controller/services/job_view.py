@@ -145,8 +145,8 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
                 largest_capacity=r.largest_capacity,
                 message=r.message,
             )
-            for r in (waiting.refusals(world, unit.job) if waits else ())
+            for r in (waiting.refusals(world, unit) if waits else ())
         ],
         position=world.lines.ahead_of(unit) + 1 if waits else 0,
-        eligible_hosts=waiting.eligible_hosts(world, unit.job) if waits else 0,
+        eligible_hosts=waiting.eligible_hosts(world, unit) if waits else 0,
     )

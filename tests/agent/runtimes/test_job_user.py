@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchyard.tasks import Ulimit
 from batchyard_agent.runtimes import job_user, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from batchyard.states import EndCause
-from batchyard_controller.core.model.attempts import EndedAttempt
+from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision
 
 CONTAINER_EXITED = "Essential container in task exited"
 START_FAILED = "Task failed to start"
@@ -20,8 +20,15 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 HOST_FAILED = "Host failed under the task"
 
-HOST_LOSSES = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.HOST_ERROR})
+HOST_FAULTS = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.HOST_ERROR})
 """Causes that are surely no fault of the job."""
+
+
+def is_of_host(ended: EndedAttempt) -> bool:
+    """Say whether a try that is over failed for reasons of its host, as far as could be told then."""
+    return ended.cause in HOST_FAULTS or (
+        ended.verdict is not None and ended.verdict.decision is RetryDecision.ELSEWHERE
+    )
 
 
 def has_succeeded(ended: EndedAttempt) -> bool:
@@ -38,7 +45,7 @@ def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
         host_name: What its host is called; by default its id. No rule's pattern reaches so far.
     """
     match ended.cause:
-        case EndCause.START_FAILED:
+        case EndCause.START_FAILED | EndCause.IMAGE_UNAVAILABLE:
             return START_FAILED
         case EndCause.HOST_ERROR:
             return HOST_FAILED if ended.started_at_ms else START_FAILED

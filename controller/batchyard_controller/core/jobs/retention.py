@@ -1,5 +1,5 @@
 """
-Retention: how long ended jobs are kept, and which may be forgotten now.
+Retention: how long ended jobs and silent hosts are kept, and which jobs may be forgotten now.
 
 Pure arithmetic over the order of ends. Law: a job that has not ended is never
 touched, and one look costs what is forgotten, not what is kept.
@@ -27,10 +27,12 @@ class Retention:
     Attributes:
         age_ms: Time since a job's end; AWS keeps jobs "at least 7 days".
         count: Most ended jobs; an array counts once.
+        host_age_ms: Time since a host was last heard of.
     """
 
     age_ms: int = 7 * DAY_MS
     count: int = 250_000
+    host_age_ms: int = 30 * DAY_MS
 
 
 @dataclass(slots=True)

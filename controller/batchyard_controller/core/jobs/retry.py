@@ -2,10 +2,10 @@
 Retry: may a failed attempt be followed by another?
 
 Order of checks (AWS Batch User Guide, "Automated job retries"): a job that was
-cancelled, terminated or timed out is never retried; then the limit of
-attempts, which counts tries and not retries, and of those lost with their host
-only such as are not made up for (``infrastructure_retries``, ours); then the evaluate-on-exit rules,
-of which the first match decides; no match means retry.
+cancelled, terminated or timed out is never retried; then, ours, a try that its host
+failed is followed by one elsewhere, which does not count (``infrastructure_retries``
+bounds such tries); then the limit of attempts, which counts tries and not retries; then
+the evaluate-on-exit rules, of which the first match decides; no match means retry.
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 
-from .ends import HOST_LOSSES, status_reason
+from .ends import HOST_FAULTS, is_of_host, status_reason
 
 
-def evaluate(strategy: RetryStrategy, attempts: tuple[EndedAttempt, ...]) -> Verdict:
-    """Decide what follows the last of *attempts*, which failed."""
+def evaluate(strategy: RetryStrategy, attempts: tuple[EndedAttempt, ...], *, has_other_taker: bool = False) -> Verdict:
+    """
+    Decide what follows the last of *attempts*, which failed.
+
+    Args:
+        strategy: The job's.
+        attempts: All tries of the unit, oldest first.
+        has_other_taker: Another host that has not failed the unit could take it, which
+            alone can show whether an image that could not be had is had by nobody.
+    """
     ended = attempts[-1]
     if ended.cause in (EndCause.STOPPED, EndCause.TIMED_OUT):
         return Verdict(decision=RetryDecision.NEVER)
-    lost = sum(each.cause in HOST_LOSSES for each in attempts)
-    if ended.number - min(strategy.infrastructure_retries, lost) >= strategy.attempts:
+    of_host = sum(map(is_of_host, attempts[:-1]))
+    is_start = ended.cause is EndCause.HOST_ERROR or (ended.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker)
+    if is_start and of_host < strategy.infrastructure_retries:
+        return Verdict(decision=RetryDecision.ELSEWHERE)  # rules are about the job, and about hosts that AWS takes away
+    of_host += ended.cause in HOST_FAULTS
+    if ended.number - min(strategy.infrastructure_retries, of_host) >= strategy.attempts:
         return Verdict(decision=RetryDecision.EXHAUSTED)
     for place, rule in enumerate(strategy.rules, start=1):
         if matches(rule, ended):

@@ -16,6 +16,7 @@ class RetryDecision(StrEnum):
     NEVER = "NEVER"
     EXHAUSTED = "EXHAUSTED"
     RULE_EXIT = "RULE_EXIT"
+    ELSEWHERE = "ELSEWHERE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -273,6 +273,11 @@ class Children:
             epoch=chunk.epochs[i],
         )
 
+    def tried(self) -> Iterator[int]:
+        """Yield the indices of children of which a try has ended, in order."""
+        for number in sorted(self.chunks):
+            yield from (number * CHUNK + i for i, tries in enumerate(self.chunks[number].attempts) if tries)
+
     def attempts(self, index: int) -> tuple[EndedAttempt, ...]:
         """Return all ended tries of child *index*, oldest first."""
         last = self.last_attempt(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from batchyard.ids import AttemptId, HostId
+from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 
@@ -43,14 +43,60 @@ class HostFacts:
     faults: tuple[str, ...] = ()
 
 
+HEARD_SAVE_MS = 3600 * 1000
+"""Stored so seldom, as a write a heartbeat would be most of all writes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRecord:
-    """What the store keeps of a host."""
+    """
+    What the store keeps of a host.
+
+    Attributes:
+        heard_at_ms: When it was last heard of, by the controller's wall clock; up to
+            `HEARD_SAVE_MS` too early.
+    """
 
     id: HostId
     facts: HostFacts
     cordoned: bool = False
     draining: bool = False
+    heard_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedStart:
+    """
+    A start that failed, or may have failed, for reasons of its host.
+
+    Attributes:
+        image: That the host could not get; empty if something of the host failed.
+    """
+
+    unit_id: JobId
+    image: str
+    reason: str
+    at_boot_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Trust:
+    """
+    What the latest starts on a host say of it; never stored, as it may be mended meanwhile.
+
+    Attributes:
+        proven_until_boot_ms: A start has succeeded shortly before; 0 if none has.
+        failures: Starts that failed since one succeeded, oldest first.
+        rests_until_boot_ms: It gets no work before; 0 if it may have some.
+        strikes: How often it was suspected in a row.
+        suspicion: What is said of a host that is suspected.
+    """
+
+    proven_until_boot_ms: int = 0
+    failures: list[FailedStart] = field(default_factory=list)
+    rests_until_boot_ms: int = 0
+    strikes: int = 0
+    suspicion: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,10 +105,13 @@ class Host:
     A host and what is known of its liveness, which is never stored.
 
     Attributes:
-        session: Number of the stream it is connected by; 0 when it is not.
+        session: Number of the stream by which it is reached; 0 when it is not. Who is
+            silent for the contact limit loses it, so placement, listings and logs all
+            ask this alone.
         heard_boot_ms: When it was last heard, on our clock; a new leader starts
             every host afresh.
         attempts: Live claims on it.
+        trust: What its latest starts say of it.
     """
 
     record: HostRecord
@@ -70,3 +119,9 @@ class Host:
     heard_boot_ms: int = 0
     heard_wall_ms: int = 0
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it is connected and was heard of within the contact limit."""
+        return self.session != 0

@@ -23,6 +23,9 @@ from .children import NO_CHILDREN, Children
 from .dependencies import Dependency
 from .endings import Ending
 
+INFRASTRUCTURE_RETRIES = 5
+"""Unless a retry strategy says otherwise (reliability, P6)."""
+
 
 class DefinitionType(StrEnum):
     """AWS: type of a job definition; only CONTAINER is built so far."""
@@ -62,12 +65,13 @@ class RetryStrategy:
 
     Attributes:
         attempts: Counts tries, not retries: 3 means at most 3 containers.
-        infrastructure_retries: Tries lost with their host that do not count.
+        infrastructure_retries: Tries that failed for reasons of their host and do not
+            count, at most.
     """
 
     attempts: int = 1
     rules: tuple[ExitRule, ...] = ()
-    infrastructure_retries: int = 0
+    infrastructure_retries: int = INFRASTRUCTURE_RETRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

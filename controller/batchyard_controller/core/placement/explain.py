@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
+from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .feasibility import NO_ACCESS, Access, not_allowed
 from .fleet import CPU, GPU, Fleet, Mask, row_of
 from .lines import Shape
 from .refusals import Block, Refusal
-from .sketch import Sketch, room_for, vcpus_left
+from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
 from .strategies import Amounts
 
+_HOSTS_SHOWN = 10
 _UNITS = {
     "cpu_millis": (1000, "vCPU"),
     "memory_mib": (1, "MiB memory"),
@@ -33,7 +34,7 @@ def explain(
         names = ", ".join(e.name for e in environments)
         text = f"every compute environment of the queue is DISABLED ({names})"
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
-    sketch = sketch or Sketch(fleet, fleet.free, fleet.environment_cpu)
+    sketch = sketch or Sketch.of(fleet)
     member = _members(fleet, enabled, shape.runtime, shape.access)
     block = _block(row_of(shape.resources), enabled, fleet, member)
     return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, sketch, member))
@@ -69,11 +70,12 @@ def _block(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, memb
 
 def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, member: Mask) -> tuple[Refusal, ...]:
     fleet = sketch.fleet
-    ready = member & fleet.usable
+    wanted = wanted_hosts(fleet, shape, enabled)
+    ready = member & fleet.usable if wanted is None else member & fleet.usable & wanted
     if not ready.any():
-        return (_no_host(shape, enabled, fleet, int(member.sum())),)
+        return (_no_host(shape, enabled, fleet, member),)
     asked = row_of(shape.resources)
-    if any(room_for(sketch, shape, e, asked).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
+    if any(room_for(sketch, shape, e, asked, wanted).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
     refusals = [
         _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
@@ -93,23 +95,42 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, m
                     largest_capacity=bound * 1000,
                 )
             )
-    return tuple(refusals) or (_no_single_host(shape.resources, int(ready.sum())),)
+    return tuple(refusals) or (_no_single_host(sketch, shape, ready, asked),)
 
 
-def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, members: int) -> Refusal:
+def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Refusal:
     names = ", ".join(e.name for e in environments)
+    members = int(member.sum())
     others = np.nonzero(_members(fleet, environments, shape.runtime))[0].tolist()
     if others and not members:
         text = not_allowed(shape.access, (fleet.facts[row] for row in others))
     elif members:
-        text = f"none of the {members} hosts of {names} with runtime {shape.runtime} takes work now"
+        text = f"none of the {members} hosts of {names} with runtime {shape.runtime} takes work now: "
+        text += _shortened(
+            [
+                f"{fleet.facts[row].name} {fleet.away[row] or 'failed it before'}"
+                for row in np.nonzero(member)[0].tolist()
+            ]
+        )
     else:
         text = f"no host belongs to {names} and offers runtime {shape.runtime}"
     return Refusal(kind="hosts", message=text, asked=1, largest_capacity=members)
 
 
-def _no_single_host(resources: Resources, hosts: int) -> Refusal:
-    text = f"each amount is free on some of the {hosts} hosts, but no single host has all of them free"
+def _shortened(texts: list[str]) -> str:
+    more = f" and {len(texts) - _HOSTS_SHOWN} more" if len(texts) > _HOSTS_SHOWN else ""
+    return ", ".join(texts[:_HOSTS_SHOWN]) + more
+
+
+def _no_single_host(sketch: Sketch, shape: Shape, ready: Mask, asked: Amounts) -> Refusal:
+    hosts = int(ready.sum())
+    fits = ready & (sketch.free >= asked).all(axis=1)
+    if (fits & (sketch.start_room <= 0)).any():
+        text = (
+            "a host has room for it, but has yet to show that it can start jobs: few starts are under way there at once"
+        )
+    else:
+        text = f"each amount is free on some of the {hosts} hosts, but no single host has all of them free"
     return Refusal(kind="hosts", message=text, asked=1, largest_capacity=hosts)
 
 

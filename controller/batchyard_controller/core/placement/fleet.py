@@ -18,6 +18,8 @@ from .strategies import Amounts
 
 Mask = npt.NDArray[np.bool_]
 
+UNBOUNDED = 1 << 40
+"""More starts than any host has room for."""
 _MASKS_KEPT = 4096
 """Jobs may each ask for a path of their own."""
 CPU, MEMORY, GPU, DISK = range(4)
@@ -43,6 +45,14 @@ class Fleet:
         self.free: Amounts = np.zeros((0, 4), dtype=np.int64)
         self.capacity: Amounts = np.zeros((0, 4), dtype=np.int64)
         self.usable: Mask = np.zeros(0, dtype=np.bool_)
+        self.hopeful: Mask = np.zeros(0, dtype=np.bool_)
+        """Who is usable, or will be after a short rest."""
+        self.away: list[str] = []
+        """Why a host gets no new work now; empty of those that are usable."""
+        self.start_room: Amounts = np.zeros(0, dtype=np.int64)
+        """How many more starts a host is trusted with now."""
+        self.doubted: set[HostId] = set()
+        """Hosts on which starts failed of late, and none has succeeded since."""
         self.gpu_free: list[dict[str, int]] = []
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
@@ -50,8 +60,8 @@ class Fleet:
         """Rises whenever something that did not fit might fit now."""
         self._members: dict[tuple[ComputeEnvironment, str, Access], Mask] = {}
 
-    def set_host(self, host_id: HostId, facts: HostFacts, *, usable: bool) -> None:
-        """Add a host, or change what it is and whether it gets new work."""
+    def set_host(self, host_id: HostId, facts: HostFacts, *, away: str = "", rests: bool = False) -> None:
+        """Add a host, or change what it is and why it gets no new work, if it gets none; one that *rests* will soon."""
         row = self.rows.get(host_id)
         if row is None:
             row = self.rows[host_id] = len(self.ids)
@@ -61,6 +71,9 @@ class Fleet:
             self.free = np.vstack([self.free, np.zeros((1, 4), dtype=np.int64)])
             self.capacity = np.vstack([self.capacity, np.zeros((1, 4), dtype=np.int64)])
             self.usable = np.append(self.usable, False)  # numpy takes it so
+            self.hopeful = np.append(self.hopeful, False)
+            self.away.append("")
+            self.start_room = np.append(self.start_room, UNBOUNDED)
         fit_gpus = [gpu.uuid for gpu in facts.gpus if not gpu.fault]
         capacity = row_of(facts.capacity)
         capacity[GPU] = len(fit_gpus) * GPU_WHOLE
@@ -68,9 +81,32 @@ class Fleet:
         self.free[row] += capacity - self.capacity[row]
         self.capacity[row] = capacity
         self.gpu_free[row] = {uuid: GPU_WHOLE - used.get(uuid, 0) for uuid in fit_gpus}
-        self.usable[row] = usable
+        self.usable[row] = not away
+        self.hopeful[row] = rests or not away
+        self.away[row] = away
         if self.facts[row] != facts:
             self.facts[row] = facts
+        self._members.clear()
+        self.grown += 1
+
+    def set_start_room(self, host_id: HostId, room: int) -> bool:
+        """Say how many more starts a host is trusted with; return whether that is more than before."""
+        row = self.rows[host_id]
+        before, self.start_room[row] = int(self.start_room[row]), room
+        if room > before:
+            self.grown += 1
+        return room > before
+
+    def drop_host(self, host_id: HostId) -> None:
+        """Forget a host that nothing is claimed of."""
+        row = self.rows[host_id]
+        self.doubted.discard(host_id)
+        for kept in (self.ids, self.facts, self.gpu_free, self.away):
+            del kept[row]
+        self.free, self.capacity = (np.delete(amounts, row, axis=0) for amounts in (self.free, self.capacity))
+        self.usable, self.hopeful = np.delete(self.usable, row), np.delete(self.hopeful, row)
+        self.start_room = np.delete(self.start_room, row)
+        self.rows = {host_id: row for row, host_id in enumerate(self.ids)}
         self._members.clear()
         self.grown += 1
 

@@ -14,6 +14,7 @@ import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from batchyard.ids import HostId
 from batchyard.resources import Resources
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, unit_at
@@ -21,15 +22,25 @@ from batchyard_controller.core.model.units import Unit, unit_at
 from .feasibility import NO_ACCESS, Access
 from .refusals import Refusal
 
+NOTHING_AVOIDED: frozenset[HostId] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """All that placement asks of a unit."""
+    """
+    All that placement asks of a unit.
+
+    Attributes:
+        avoids: Hosts that could not get its image; it goes there only if no other can take it.
+        doubts: Hosts that failed it otherwise, which it avoids while they are doubted.
+    """
 
     queue: str
     resources: Resources
     runtime: str
     access: Access = NO_ACCESS
+    avoids: frozenset[HostId] = NOTHING_AVOIDED
+    doubts: frozenset[HostId] = NOTHING_AVOIDED
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from .explain import explain
 from .fleet import CPU, Fleet, row_of
 from .lines import Line, Lines, Shape
 from .refusals import Refusal
-from .sketch import Sketch, room_for, vcpus_left
+from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
 from .strategies import STRATEGIES
 
 
@@ -59,7 +59,7 @@ def make_plan(
     lines: Lines, queues: Mapping[str, JobQueue], environments: Mapping[str, ComputeEnvironment], fleet: Fleet
 ) -> Plan:
     """Decide where waiting jobs go now, and say why the others wait."""
-    sketch = Sketch(fleet, fleet.free.copy(), dict(fleet.environment_cpu))
+    sketch = Sketch.of(fleet)
     placements: list[Placement] = []
     turns: list[_Turn] = []
     by_priority: dict[int, list[JobQueue]] = {}
@@ -67,7 +67,7 @@ def make_plan(
         by_priority.setdefault(queue.priority, []).append(queue)
     for priority in sorted(by_priority, reverse=True):
         waiting = [
-            _Turn(line, _steps(queue, environments), sketch)
+            _Turn(line, steps_of(queue, environments), sketch)
             for queue in by_priority[priority]
             for line in lines.of_queue(queue.name)
             if line.refused_at != fleet.grown
@@ -78,7 +78,7 @@ def make_plan(
     return Plan(tuple(placements), refusals, fleet.grown)
 
 
-def _steps(queue: JobQueue, environments: Mapping[str, ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
+def steps_of(queue: JobQueue, environments: Mapping[str, ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
     """Return the queue's environments in their order."""
     ordered = sorted(queue.environment_order, key=lambda step: step.order)
     return tuple(environments[step.compute_environment] for step in ordered)
@@ -133,10 +133,11 @@ class _Turn:
     def _find_slots(self) -> Iterator[tuple[int, str]]:
         """Yield a host row for one unit after the other, environments in order, tightest host first."""
         fleet, sketch, asked = self._sketch.fleet, self._sketch, self._asked
+        wanted = wanted_hosts(fleet, self.shape, self._environments)
         for environment in self._environments:
             if environment.state is not ResourceState.ENABLED:
                 continue
-            room = room_for(sketch, self.shape, environment, asked)
+            room = room_for(sketch, self.shape, environment, asked, wanted)
             rows = np.nonzero(room)[0]
             strategy = STRATEGIES[environment.compute_resources.allocation_strategy]
             order = np.argsort(strategy(sketch.free[rows], fleet.capacity[rows], asked), kind="stable")

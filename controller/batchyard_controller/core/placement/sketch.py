@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from batchyard.ids import HostId
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
-from .fleet import CPU, GPU, Fleet
+from .fleet import CPU, GPU, Fleet, Mask, row_of
 from .gpus import choose_gpus, gpu_room
 from .lines import Shape
 from .strategies import Amounts
@@ -23,9 +24,15 @@ class Sketch:
     fleet: Fleet
     free: Amounts
     environment_cpu: dict[str, int]
+    start_room: Amounts
     gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
     """Copies of rows that were touched."""
     version: int = 0
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> Sketch:
+        """Return a sketch of a fleet as it is."""
+        return cls(fleet, fleet.free.copy(), dict(fleet.environment_cpu), fleet.start_room.copy())
 
     def gpus_of(self, row: int) -> Mapping[str, int]:
         """Return the thousandths free of each GPU of a host."""
@@ -40,6 +47,7 @@ class Sketch:
                 left[gpu.uuid] -= gpu.millis
             self.gpu_free[row] = left
         self.free[row] -= asked
+        self.start_room[row] -= 1
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) + int(asked[CPU])
         self.version += 1
         return gpus
@@ -53,10 +61,34 @@ def vcpus_left(sketch: Sketch, environment: ComputeEnvironment) -> int:
     return bound * 1000 - sketch.environment_cpu.get(environment.name, 0)
 
 
-def room_for(sketch: Sketch, shape: Shape, environment: ComputeEnvironment, asked: Amounts) -> Amounts:
-    """Return how many units each host can take now."""
+def takers(fleet: Fleet, shape: Shape, environments: Iterable[ComputeEnvironment], avoided: frozenset[HostId]) -> Mask:
+    """Return which hosts that get work now or soon could take a unit if they were empty, *avoided* ones left out."""
+    mask: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
+    for environment in environments:
+        if environment.state is ResourceState.ENABLED:
+            mask |= fleet.members(environment, shape.runtime, shape.access)
+    mask &= fleet.hopeful & (fleet.capacity >= row_of(shape.resources)).all(axis=1)
+    mask[[fleet.rows[host_id] for host_id in avoided if host_id in fleet.rows]] = False
+    return mask
+
+
+def wanted_hosts(fleet: Fleet, shape: Shape, environments: Iterable[ComputeEnvironment]) -> Mask | None:
+    """Return where units go that avoid some hosts; None for anywhere, as where nobody else could take them."""
+    avoided = shape.avoids | (shape.doubts & fleet.doubted)
+    if not avoided:
+        return None
+    mask = takers(fleet, shape, environments, avoided)
+    return mask if mask.any() else None
+
+
+def room_for(
+    sketch: Sketch, shape: Shape, environment: ComputeEnvironment, asked: Amounts, wanted: Mask | None = None
+) -> Amounts:
+    """Return how many units each host can take now, of the *wanted* ones if any are said."""
     fleet = sketch.fleet
     mask = fleet.members(environment, shape.runtime, shape.access) & fleet.usable
+    if wanted is not None:
+        mask &= wanted
     room: Amounts = np.zeros(len(fleet.ids), dtype=np.int64)
     if not mask.any():
         return room
@@ -65,4 +97,4 @@ def room_for(sketch: Sketch, shape: Shape, environment: ComputeEnvironment, aske
     if asked[GPU]:
         for row in np.nonzero(room)[0].tolist():
             room[row] = min(int(room[row]), gpu_room(sketch.gpus_of(row), int(asked[GPU])))
-    return room
+    return np.minimum(room, np.maximum(sketch.start_room, 0))

@@ -24,6 +24,7 @@ from batchyard_controller.core.events import (
     HostJoined,
     HostLeft,
     HostMarked,
+    HostRemoved,
     JobCancelled,
     JobSubmitted,
     JobTagged,
@@ -42,10 +43,18 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
-from .hosts import on_host_heard, on_host_joined, on_host_left, on_host_marked
+from .hosts import (
+    forget_old_hosts,
+    leave_silent,
+    on_host_asked,
+    on_host_heard,
+    on_host_joined,
+    on_host_left,
+)
 from .jobs import on_job_cancelled, on_job_submitted, on_job_tagged, on_job_terminated
 from .progress import Out
 from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
+from .starts import end_rests
 from .time_limits import cancel_overdue
 
 
@@ -68,8 +77,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked():
-            on_host_marked(world, event)
+        case HostMarked() | HostRemoved():
+            on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
         case EnvironmentChanged() | EnvironmentDeleted() | QueueChanged() | DefinitionChanged():
@@ -94,11 +103,14 @@ def _calendar(world: World, now: Instant) -> Calendar:
 
 
 def on_ticked(world: World, now: Instant, out: Out) -> None:
-    """Give up attempts whose hosts' fences have surely passed; cancel who blocks a queue; forget old history."""
+    """Leave silent hosts, and give up what runs where the fence has surely passed; mind time limits and retention."""
+    leave_silent(world, now, out)
+    end_rests(world, now)
     for host in world.hosts.values():
         if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    forget_old_hosts(world, now)
     cancel_overdue(world, now, out)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.ids import AttemptId, HostId
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart
 from batchyard_controller.core.events import Phase, Planned, Report
@@ -17,10 +17,12 @@ from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
 from .reported import bounded
+from .starts import on_start_failed, on_start_succeeded
 
 
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
@@ -42,6 +44,8 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         records.claim(world, unit, attempt)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)
+    for host_id in starts:
+        world.refresh_starts(world.hosts[host_id])
     for shape, refusals in event.plan.refusals:
         line = world.lines.find(shape)
         if line is not None:
@@ -65,7 +69,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
     """Believe a host about its own attempts; ends are acknowledged after the commit."""
     host = world.hosts.get(host_id)
     if host is not None:
-        hear(host, now)
+        hear(world, host, now)
     acks: list[AttemptId] = []
     for report in (bounded(said, now) for said in reports):
         attempt = world.attempts.get(report.attempt_id)
@@ -86,6 +90,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
 
 def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant, out: Out) -> None:
     records.start_attempt(world, unit, attempt, started_at_ms)
+    on_start_succeeded(world, unit, attempt, now)
     Progress(world, now, out).move(unit, Trigger.STARTED)
 
 
@@ -97,13 +102,18 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     ended = _ended(attempt, end, now)
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended)
+        world.refresh_starts(world.hosts[attempt.host_id])
         progress.end_unit(unit, Ending(trigger=Trigger.SUCCEEDED))
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:
-        verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended))
+        elsewhere = has_other_taker(world, unit, attempt)
+        verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
+    if not attempt.started_at_ms and end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE):
+        on_start_failed(world, unit, attempt, end, now)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict))
-    if verdict.decision is RetryDecision.RETRY:
+    world.refresh_starts(world.hosts[attempt.host_id])
+    if verdict.decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE):
         progress.move(unit, Trigger.RETRIED)
     elif attempt.terminate_reason:
         progress.end_unit(unit, Ending(trigger=Trigger.TERMINATED, words=attempt.terminate_reason))
@@ -127,7 +137,8 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
     )
 
 
-def hear(host: Host, now: Instant) -> None:
+def hear(world: World, host: Host, now: Instant) -> None:
     """Restart a host's timers."""
     host.heard_boot_ms = now.boot_ms
     host.heard_wall_ms = now.wall_ms
+    records.note_heard(world, host, now.wall_ms)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from batchyard.states import EndCause
-from batchyard_controller.core.commands import SendStart, SendStop
+from batchyard_controller.core import limits
+from batchyard_controller.core.commands import EndSession, SendStart, SendStop
 from batchyard_controller.core.events import (
     HostHeard,
     HostJoined,
     HostLeft,
     HostMarked,
+    HostRemoved,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, hear, on_attempts_reported
 from .progress import Out
+from .starts import trust_again
 
 
 def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> None:
@@ -27,9 +31,11 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     host = world.hosts.get(event.host_id)
     if host is None:
         host = records.add_host(world, event.host_id, event.facts)
+    if host.record.facts.boot_id != event.facts.boot_id:
+        trust_again(world, host)
     _set_facts(world, host, event)
     host.session = event.session
-    hear(host, now)
+    hear(world, host, now)
     world.refresh_host(host)
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
@@ -54,20 +60,64 @@ def on_host_left(world: World, event: HostLeft) -> None:
     """Give a host without a session no new work; what runs there goes on."""
     host = world.hosts.get(event.host_id)
     if host is not None and host.session == event.session:
-        host.session = 0
-        world.refresh_host(host)
+        _lose_session(world, host)
+
+
+def leave_silent(world: World, now: Instant, out: Out) -> None:
+    """Hang up on hosts that were not heard of for the contact limit; what runs there goes on."""
+    for host in world.hosts.values():
+        if host.is_reachable and world.is_silent(host, now, limits.CONTACT_LIMIT_MS):
+            out.append(EndSession(host.record.id, host.session))
+            _lose_session(world, host)
+
+
+def _lose_session(world: World, host: Host) -> None:
+    host.session = 0
+    world.refresh_host(host)
 
 
 def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
     """Restart a host's timers."""
     host = world.hosts.get(event.host_id)
     if host is not None:
-        hear(host, now)
+        hear(world, host, now)
         _set_facts(world, host, event)
 
 
-def on_host_marked(world: World, event: HostMarked) -> None:
+def on_host_asked(world: World, event: HostMarked | HostRemoved, now: Instant, out: Out) -> None:
+    """Do what an operator says of a host."""
+    match event:
+        case HostMarked():
+            _mark(world, world.hosts[event.host_id], event)
+        case HostRemoved(host_id=host_id):
+            _remove(world, world.hosts[host_id], now, out)
+        case _:
+            assert_never(event)
+
+
+def _mark(world: World, host: Host, event: HostMarked) -> None:
     """Cordon, drain or free a host."""
-    host = world.hosts[event.host_id]
+    if not event.cordoned:
+        trust_again(world, host)
     marked = replace(host.record, cordoned=event.cordoned, draining=event.draining)
     records.change_host(world, host, marked)
+
+
+def _remove(world: World, host: Host, now: Instant, out: Out) -> None:
+    """Forget a host; what ran there is lost."""
+    for attempt in list(host.attempts.values()):
+        end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    records.drop_host(world, host)
+
+
+def forget_old_hosts(world: World, now: Instant) -> None:
+    """
+    Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
+
+    They were silent for an hour by a clock that only rises, too, so that a wall clock
+    that was wrong for a moment makes no host forgotten.
+    """
+    for host in list(world.hosts.values()):
+        is_old = host.record.heard_at_ms + world.retention.host_age_ms <= now.wall_ms
+        if is_old and not host.is_reachable and not host.attempts and world.is_silent(host, now, HEARD_SAVE_MS):
+            records.drop_host(world, host)

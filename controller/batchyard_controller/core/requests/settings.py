@@ -23,6 +23,7 @@ from batchyard_controller.core.events import (
     EnvironmentChanged,
     EnvironmentDeleted,
     HostMarked,
+    HostRemoved,
     QueueChanged,
     QueueDeleted,
 )
@@ -216,3 +217,25 @@ def mark_host(world: World, name_or_id: str, *, cordoned: bool, draining: bool) 
     """Admit that a host is cordoned, drained or freed."""
     host = find_host(world, name_or_id)
     return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
+
+
+def remove_host(world: World, name_or_id: str, *, force: bool) -> HostRemoved:
+    """
+    Admit that a host is forgotten: one that is not connected, and runs nothing unless *force* says that it cannot.
+
+    Raises:
+        NotFoundError: no such host.
+        FailedPreconditionError: it is connected, or attempts count as running on it.
+    """
+    host = find_host(world, name_or_id)
+    name, metadata = host.record.facts.name, {"host": name_or_id}
+    if host.is_reachable:
+        text = f"host {name} is connected and would be back at once; stop its agent first"
+        raise FailedPreconditionError(text, reason=Reason.HOST_CONNECTED, metadata=metadata)
+    if host.attempts and not force:
+        text = (
+            f"{len(host.attempts)} attempts count as running on host {name} until it has surely stopped them; "
+            "if it is switched off, remove it by force, and they are lost at once"
+        )
+        raise FailedPreconditionError(text, reason=Reason.HOST_BUSY, metadata=metadata)
+    return HostRemoved(host_id=host.record.id)

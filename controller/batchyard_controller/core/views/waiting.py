@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
-from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.explain import explain
+from batchyard_controller.core.placement.plan import steps_of
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
@@ -16,20 +16,19 @@ from . import words
 from .history import live_attempt
 
 
-def refusals(world: World, job: Job) -> tuple[Refusal, ...]:
-    """Return what stands against placing a job now."""
-    queue = world.queues.get(job.spec.queue)
+def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
+    """Return what stands against placing a unit, or the children of an array, now."""
+    queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
-        return (Refusal(kind="queue", message=f"job queue {job.spec.queue} is gone"),)
-    line = world.lines.find(shape_of(job))
+        return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
+    line = world.lines.find(shape_of(unit))
     if line is not None and line.refusals and line.refused_at == world.fleet.grown:
         return line.refusals
-    return explain(shape_of(job), _environments(world, queue), world.fleet)
+    return explain(shape_of(unit), _environments(world, queue), world.fleet)
 
 
 def _environments(world: World, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
-    steps = sorted(queue.environment_order, key=lambda s: s.order)
-    return tuple(world.environments[s.compute_environment] for s in steps)
+    return steps_of(queue, world.environments)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -40,7 +39,7 @@ def status_reason(world: World, unit: Unit) -> str:
 def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
-    line = world.lines.find(shape_of(unit.job))
+    line = world.lines.find(shape_of(unit))
     if queue is None or line is None or not line.refusals or not _is_first(world, unit):
         return ""
     block = line.refusals[0].block
@@ -59,11 +58,11 @@ def waiting_reason(world: World, unit: Unit) -> str:
     job = unit.job
     match unit.state:
         case JobState.RUNNABLE:
-            return "waits for a host: " + "; ".join(r.message for r in refusals(world, job))
+            return "waits for a host: " + "; ".join(r.message for r in refusals(world, unit))
         case JobState.PENDING if job.unmet:
             return f"waits for {job.unmet} of its {len(job.depends_on)} dependencies"
         case JobState.PENDING if unit.is_parent:
-            return _array_reason(world, job)
+            return _array_reason(world, unit)
         case JobState.PENDING if unit.is_child:
             return _child_reason(world, unit)
         case _:
@@ -77,12 +76,12 @@ def _child_reason(world: World, unit: Unit) -> str:
     return f"waits for its turn: at most {unit.job.concurrency} children of the array at once"
 
 
-def _array_reason(world: World, job: Job) -> str:
-    counts = job.children.counts
+def _array_reason(world: World, unit: Unit) -> str:
+    counts = unit.job.children.counts
     parts = ", ".join(f"{counts[state]} {state}" for state in JobState if counts.get(state))
     text = f"children: {parts}"
     if counts.get(JobState.RUNNABLE):
-        text += "; the next waits for a host: " + "; ".join(r.message for r in refusals(world, job))
+        text += "; the next waits for a host: " + "; ".join(r.message for r in refusals(world, unit))
     return text
 
 
@@ -105,12 +104,12 @@ def summary(world: World, unit: Unit) -> str:
     return waiting_reason(world, unit) or f"is {state}"
 
 
-def eligible_hosts(world: World, job: Job) -> int:
-    """Return how many hosts could ever take a job as far as their kind, runtimes and operators say, and work now."""
-    queue = world.queues.get(job.spec.queue)
+def eligible_hosts(world: World, unit: Unit) -> int:
+    """Return how many hosts could ever take a unit as far as their kind, runtimes and operators say, and work now."""
+    queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return 0
-    shape = shape_of(job)
+    shape = shape_of(unit)
     rows: set[int] = set()
     for environment in _environments(world, queue):
         mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable

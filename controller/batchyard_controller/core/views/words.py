@@ -96,6 +96,8 @@ def verdict(said: Verdict | None) -> str:
     match said.decision:
         case RetryDecision.RETRY if said.rule:
             return f"evaluateOnExit rule {said.rule} says RETRY"
+        case RetryDecision.ELSEWHERE:
+            return "another attempt is allowed and does not count: its host failed it"
         case RetryDecision.RETRY:
             return "another attempt is allowed"
         case RetryDecision.RULE_EXIT:

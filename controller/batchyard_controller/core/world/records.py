@@ -19,7 +19,7 @@ from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import CHUNK, RestEnd
 from batchyard_controller.core.model.endings import Ending
-from batchyard_controller.core.model.hosts import Host, HostFacts, HostRecord
+from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -98,6 +98,21 @@ def change_host(world: World, host: Host, record: HostRecord) -> None:
         host.record = record
         _note_alone(world, "host", record.id)
         world.refresh_host(host)
+
+
+def note_heard(world: World, host: Host, at_ms: int) -> None:
+    """Keep, seldom, when a host was heard of."""
+    if at_ms - host.record.heard_at_ms >= HEARD_SAVE_MS:
+        host.record = replace(host.record, heard_at_ms=at_ms)
+        _note_alone(world, "host", host.record.id)
+
+
+def drop_host(world: World, host: Host) -> None:
+    """Forget a host on which nothing runs."""
+    assert not host.attempts, f"attempts run on {host.record.id}"
+    del world.hosts[host.record.id]
+    world.forget_host(host)
+    _note_alone(world, "host", host.record.id)
 
 
 def _note_alone(world: World, kind: str, name: str) -> None:

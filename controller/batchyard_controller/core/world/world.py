@@ -20,12 +20,15 @@ from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.fleet import Fleet
+from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.refusals import BlockedHead
+from batchyard_controller.core.placement.trust import StartedImages, start_limit
 
 from .ledger import Ledger
 from .submitted import SubmittedJobs
+
+RESTS = "rests after a failed start"
 
 
 class World:
@@ -45,6 +48,7 @@ class World:
         self.jobs: dict[JobId, Job] = {}
         self.attempts: dict[AttemptId, Attempt] = {}
         self.hosts: dict[HostId, Host] = {}
+        self.images = StartedImages()
         self.requests: dict[str, JobId] = {}
         """First job of each request id."""
         self.dependents: dict[JobId, list[JobId]] = {}
@@ -121,10 +125,24 @@ class World:
         return [job for job in self.by_queue.get(queue, ()) if not job.state.is_final]
 
     def refresh_host(self, host: Host) -> None:
-        """Tell the fleet what a host is now and whether it gets new work."""
-        usable = host.session != 0 and not host.record.cordoned
-        self.fleet.set_host(host.record.id, host.record.facts, usable=usable)
+        """Tell the fleet what a host is now, whether it gets new work, and with how many starts it is trusted."""
+        away = _away(host)
+        self.fleet.set_host(host.record.id, host.record.facts, away=away, rests=away == RESTS)
+        self.refresh_starts(host)
         self.wants_plan = True
+
+    def forget_host(self, host: Host) -> None:
+        """Tell the fleet that a host is gone for good."""
+        self.fleet.drop_host(host.record.id)
+        self.wants_plan = True
+
+    def refresh_starts(self, host: Host) -> None:
+        """Tell the fleet with how many more starts a host is trusted."""
+        limit, room = start_limit(host.trust), UNBOUNDED
+        if limit is not None:
+            room = limit - sum(attempt.started_at_ms == 0 for attempt in host.attempts.values())
+        if self.fleet.set_start_room(host.record.id, room):
+            self.wants_plan = True
 
     def find_definition(self, text: str) -> JobDefinition | None:
         """Return ``name:revision``, or for ``name`` the latest ACTIVE revision."""
@@ -144,3 +162,14 @@ class World:
 def states_of(job: Job) -> dict[JobState, int]:
     """Return how many units of a job are in each state."""
     return job.children.counts if job.size else {job.state: 1}
+
+
+def _away(host: Host) -> str:
+    """Say why a host gets no new work; nothing if it gets some."""
+    if not host.is_reachable:
+        return "is not connected"
+    if host.record.cordoned:
+        return "is cordoned"
+    if host.trust.rests_until_boot_ms:
+        return "is suspected: " + host.trust.suspicion if host.trust.suspicion else RESTS
+    return ""
