@@ -56,7 +56,7 @@ def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterabl
     match response.WhichOneof("message"):
         case "start":
             for message in response.start.attempts:
-                yield StartRequested(epoch=epoch, spec=spec_from(message, logs))
+                yield StartRequested(epoch=epoch, session=response.start.session, spec=spec_from(message, logs))
         case "ack":
             for attempt_id in response.ack.attempt_ids:
                 yield EndAcknowledged(epoch=epoch, attempt_id=AttemptId(attempt_id))

@@ -215,7 +215,11 @@ class Session:
         if response.WhichOneof("message") != "welcome":
             raise SessionEndedError("the controller did not answer the hello with a welcome")
         welcome = response.welcome
-        self._driver.observe(SessionOpened(epoch=welcome.epoch, sent_at_ms=sent_at_ms, fence_ms=welcome.fence_ms))
+        self._driver.observe(
+            SessionOpened(
+                epoch=welcome.epoch, sent_at_ms=sent_at_ms, fence_ms=welcome.fence_ms, session=welcome.session
+            )
+        )
         self.welcomed = True
         log.info("connected to the controller", epoch=welcome.epoch, attempts=len(attempts))
         return Timers(heartbeat_interval_s=max(HEARTBEAT_INTERVAL_MS_MIN, welcome.heartbeat_interval_ms) / 1000)

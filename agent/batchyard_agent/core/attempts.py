@@ -178,6 +178,8 @@ class Table:
         launch_errors: What went wrong with a launch that broke half-way.
         unremoved: Acknowledged attempts whose removal broke and is to be repeated.
         fenced: The present silence has been answered by killing everything.
+        session: Number of the session whose starts are taken; None before this run of
+            the agent was welcomed by a controller.
         contact_saved_ms: Which ``meta.contact_ms`` the journal holds.
     """
 
@@ -194,6 +196,7 @@ class Table:
     launch_errors: dict[AttemptId, str] = field(default_factory=dict)
     unremoved: set[AttemptId] = field(default_factory=set)
     fenced: bool = False
+    session: int | None = None
     contact_saved_ms: int | None = None
     _alarms: list[tuple[int, AttemptId]] = field(default_factory=list)
 
@@ -277,10 +280,21 @@ class Table:
 
     @property
     def fence_at_ms(self) -> int | None:
-        """When the present silence has lasted too long (boottime); None if it cannot."""
+        """When everything is to be killed for the present silence (boottime); None if that is done, or never due."""
         if self.fenced or self.meta.contact_ms is None or self.meta.fence_ms <= 0:
             return None
         return self.meta.contact_ms + self.meta.fence_ms
+
+    def may_launch(self, now_ms: int) -> bool:
+        """
+        Say whether anything may be launched: only in touch with a controller, as after the fence it may give it to others.
+
+        That no fence is due is not enough: it is not due any more once it was raised, nor
+        before the first contact, as after a reboot or in a copied state folder.
+        """
+        if self.session is None or self.meta.contact_ms is None:
+            return False
+        return self.meta.fence_ms <= 0 or now_ms < self.meta.contact_ms + self.meta.fence_ms
 
     @property
     def next_due_ms(self) -> int | None:

@@ -116,14 +116,18 @@ def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:
     return _end(table, attempt, attempt.stop.cause, NEVER_STARTED_REASON, now.wall_ms)
 
 
-def end_failed(table: Table, attempt: Attempt, reason: str, now: Now) -> list[Command]:
-    """End an attempt that could not be started."""
-    return _end(table, attempt, EndCause.START_FAILED, reason, now.wall_ms)
+def end_failed(
+    table: Table, attempt: Attempt, reason: str, now: Now, *, cause: EndCause = EndCause.HOST_ERROR
+) -> list[Command]:
+    """End an attempt that could not be started, for what its host is or has unless *cause* says otherwise."""
+    return _end(table, attempt, cause, f"CannotStartContainerError: {reason}", now.wall_ms)
 
 
 def end_start_failed(table: Table, attempt: Attempt, failed: StartFailed, now: Now) -> list[Command]:
     """End an attempt that its runtime could not start."""
-    cause = EndCause.HOST_ERROR if failed.host_failed else EndCause.START_FAILED
+    cause = EndCause.IMAGE_UNAVAILABLE if failed.image_missing else EndCause.START_FAILED
+    if failed.host_failed:
+        cause = EndCause.HOST_ERROR
     return _end(table, attempt, cause, failed.reason, failed.stopped_at_ms or now.wall_ms, failed.exit_code)
 
 

@@ -39,11 +39,13 @@ class SessionOpened:
     Attributes:
         sent_at_ms: When the agent's hello was sent (boottime).
         fence_ms: See ``Meta``.
+        session: Number of the session, which its starts carry.
     """
 
     epoch: int
     sent_at_ms: int
     fence_ms: int
+    session: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +58,10 @@ class HeartbeatAcknowledged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequested:
-    """The controller claimed this host for an attempt."""
+    """The controller claimed this host for an attempt, and said so in a session."""
 
     epoch: int
+    session: int = 0
     spec: AttemptSpec
 
 

@@ -98,7 +98,7 @@ def on_adopted(table: Table, event: Adopted, now: Now) -> list[Command]:
             return []
         case Phase.LAUNCHING:
             error = table.launch_errors.get(attempt.attempt_id, "it was never launched")
-            return endings.end_failed(table, attempt, f"CannotStartContainerError: {error}", now)
+            return endings.end_failed(table, attempt, error, now)
         case _:
             return endings.end_lost(table, attempt, f"the {attempt.runtime} runtime has no trace of it", now)
 

@@ -3,8 +3,9 @@ What the agent does about events. Pure: table and event in, commands out.
 
 ``take_turn`` takes all events that have come, in order, and answers with one
 ``Turn``: what to write, and then what to do. Laws: an attempt is launched at
-most once; an attempt that ended stays ended and is reported until its end is
-acknowledged; a command of a lower epoch than the highest seen changes nothing.
+most once, and only while a controller is in touch; an attempt that ended stays ended
+and is reported until its end is acknowledged; a command of a lower epoch than the
+highest seen changes nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Turn:
 def take_turn(table: Table, events: Iterable[Event], now: Now) -> Turn:
     """Apply all events, launch what may be launched, and gather what follows."""
     commands = [command for event in events for command in apply(table, event, now)]
-    commands += launch_waiting(table)
+    commands += launch_waiting(table, now)
     turn = Turn()
     saved: set[AttemptId] = set()
     reported: dict[AttemptId, None] = {}
@@ -160,7 +161,8 @@ def on_controller(table: Table, event: FromController, now: Now) -> list[Command
             commands += on_end_acknowledged(table, attempt_id, now)
         case HeartbeatAcknowledged(sent_at_ms=sent_at_ms):
             commands += on_contact(table, sent_at_ms, table.meta.fence_ms, now)
-        case SessionOpened(sent_at_ms=sent_at_ms, fence_ms=fence_ms):
+        case SessionOpened(sent_at_ms=sent_at_ms, fence_ms=fence_ms, session=session):
+            table.session = session
             commands += on_contact(table, sent_at_ms, fence_ms, now)
         case StopRequested(attempt_id=attempt_id, grace_s=grace_s):
             grace_ms = grace_s * 1000 if grace_s > 0 else endings.STOP_GRACE_MS
@@ -178,13 +180,18 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
     attempt_id = spec.attempt_id
     if table.get(attempt_id) is not None:
         return [Report(attempt_id)]
+    if event.session != table.session or not table.may_launch(now.boot_ms):
+        # Left over from a session that is dead. Who is alive says it again, or has given it to another host.
+        return [Note("refused: a start that came too late", attempt_id)]
     attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
     table.add(attempt)
-    refusal = spec.refusal or gpu.refusal(spec.gpus, table.gpu_uuids)
-    if not refusal and spec.runtime not in table.runtimes:
-        refusal = f"the {spec.runtime} runtime is not available on this host"
-    if refusal:
-        return endings.end_failed(table, attempt, f"CannotStartContainerError: {refusal}", now)
+    if spec.refusal:
+        return endings.end_failed(table, attempt, spec.refusal, now, cause=EndCause.START_FAILED)
+    lack = gpu.refusal(spec.gpus, table.gpu_uuids)
+    if not lack and spec.runtime not in table.runtimes:
+        lack = f"the {spec.runtime} runtime is not available on this host"
+    if lack:
+        return endings.end_failed(table, attempt, lack, now)
     table.queue(attempt)
     return [Save(attempt_id)]
 
@@ -293,9 +300,11 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
     return commands
 
 
-def launch_waiting(table: Table) -> list[Command]:
-    """Launch waiting attempts, first come first served, within each runtime's bound."""
+def launch_waiting(table: Table, now: Now) -> list[Command]:
+    """Launch waiting attempts, first come first served, within each runtime's bound; none without contact."""
     commands: list[Command] = []
+    if not table.may_launch(now.boot_ms):
+        return commands
     for runtime, waiting in table.waiting.items():
         launching = table.launching.setdefault(runtime, set())
         limit = table.launch_limits.get(runtime)

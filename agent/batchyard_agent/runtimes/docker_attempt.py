@@ -37,6 +37,8 @@ from batchyard_agent.runtimes.docker_facts import (
     ContainerOutOfMemory,
     exit_code_of_start_failure,
     init_failure,
+    is_malformed_image,
+    is_shortage,
     reason,
 )
 from batchyard_agent.runtimes.docker_images import Images
@@ -82,7 +84,16 @@ class NeverRanError(Exception):
     def __init__(self, reason_text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
         super().__init__(reason_text)
         self.exit_code = exit_code
-        self.host_failed = host_failed
+        self.host_failed = host_failed or is_shortage(reason_text)
+        self.image_missing = False
+
+
+class NoImageError(NeverRanError):
+    """The image could not be had on this host."""
+
+    def __init__(self, reason_text: str) -> None:
+        super().__init__(reason_text)
+        self.image_missing = not is_malformed_image(reason_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +184,7 @@ class ContainerAttempt:
                     reason=str(failure),
                     exit_code=failure.exit_code,
                     host_failed=failure.host_failed,
+                    image_missing=failure.image_missing,
                 )
             )
             return
@@ -210,7 +222,7 @@ class ContainerAttempt:
                     return await yard.calls.once(yard.engine.create, name, body), False
             except MissingError as error:
                 if is_pulled:
-                    raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
+                    raise NoImageError(reason("CannotCreateContainerError", error.message)) from error
                 await self._pull()
                 is_pulled = True
             except ConflictError:
@@ -256,7 +268,7 @@ class ContainerAttempt:
             await asyncio.wait({pull, stop}, return_when=asyncio.FIRST_COMPLETED)
             self._refuse_if_stopped()
             if failure := pull.result():
-                raise NeverRanError(failure)
+                raise NoImageError(failure)
         finally:
             pull.cancel()
             stop.cancel()

@@ -38,6 +38,18 @@ _FINAL_PULL_TEXTS = (
     "no such host",
 )
 
+_SHORTAGES = (
+    "no space left on device",
+    "disk quota exceeded",
+    "too many open files",
+    "cannot allocate memory",
+    "resource temporarily unavailable",
+    "read-only file system",
+    "input/output error",
+    "could not select device driver",
+)
+"""What the engine says of its host, whatever the job asked; the last: it has no runtime for GPUs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerFacts:
@@ -175,6 +187,17 @@ def is_final_pull_failure(message: str, status: int) -> bool:
     """Say whether pulling again could not help: no such image, no right to it, no such registry."""
     text = message.lower()
     return status in {400, 401, 403, 404} or any(fragment in text for fragment in _FINAL_PULL_TEXTS)
+
+
+def is_shortage(message: str) -> bool:
+    """Say whether the engine failed for what its host lacks."""
+    text = message.lower()
+    return any(fragment in text for fragment in _SHORTAGES)
+
+
+def is_malformed_image(message: str) -> bool:
+    """Say whether no host can have an image, as its name is none."""
+    return "invalid reference format" in message.lower()
 
 
 def exit_code_of_start_failure(message: str) -> int | None:

@@ -128,6 +128,7 @@ class StartFailed:
         exit_code: 127 or 126 when the command was missing or not executable, as
             a shell and Docker say it; None when there is none to tell.
         host_failed: The host is why: its engine does not answer, its disk is full.
+        image_missing: The image could not be had here; of other hosts this says nothing.
     """
 
     attempt_id: str
@@ -135,6 +136,7 @@ class StartFailed:
     exit_code: int | None = None
     stopped_at_ms: int = 0
     host_failed: bool = False
+    image_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

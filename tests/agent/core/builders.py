@@ -23,6 +23,7 @@ from batchyard_agent.runtimes.protocol import LaunchSpec
 A, B, C = AttemptId("job-a#1"), AttemptId("job-b#1"), AttemptId("job-c#1")
 WALL_MS = 1_700_000_000_000
 EPOCH = 3
+SESSION = 4
 
 
 def spec(attempt_id: AttemptId = A, *, runtime: str = "process", timeout_s: int = 0, gpus: tuple[GpuClaim, ...] = ()):
@@ -44,15 +45,16 @@ def at(ms: int) -> Now:
 
 def table(**changes: Any) -> Table:
     fields = {
-        "meta": Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1"),
+        "meta": Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=0),
+        "session": SESSION,
         "launch_limits": {"process": 2},
         "runtimes": frozenset({"process", "fake"}),
     }
     return Table(**(fields | changes))
 
 
-def start(attempt_id: AttemptId = A, epoch: int = EPOCH, **changes: Any) -> StartRequested:
-    return StartRequested(epoch=epoch, spec=spec(attempt_id, **changes))
+def start(attempt_id: AttemptId = A, epoch: int = EPOCH, session: int = SESSION, **changes: Any) -> StartRequested:
+    return StartRequested(epoch=epoch, session=session, spec=spec(attempt_id, **changes))
 
 
 def started(attempt_id: AttemptId = A, ms: int = 0) -> Started:

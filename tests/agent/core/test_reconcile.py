@@ -36,7 +36,23 @@ from batchyard_agent.core.observations import ADOPTIONS_MAX
 from batchyard_agent.core.reconcile import Turn, take_turn
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
-from .builders import EPOCH, WALL_MS, A, B, C, acknowledged, exited, running, spec, start, started, stop, table, turn
+from .builders import (
+    EPOCH,
+    SESSION,
+    WALL_MS,
+    A,
+    B,
+    C,
+    acknowledged,
+    exited,
+    running,
+    spec,
+    start,
+    started,
+    stop,
+    table,
+    turn,
+)
 
 TERM, KILL = StopSignal.TERM, StopSignal.KILL
 
@@ -189,7 +205,7 @@ def test_a_deposed_leader_changes_nothing():
 def test_a_higher_epoch_is_written_with_the_attempt_it_brought():
     t = table()
     first = turn(t, 0, start(epoch=EPOCH + 1))
-    assert first.meta == Meta(host_id="host-1", epoch=EPOCH + 1, boot_id="boot-1")
+    assert first.meta == Meta(host_id="host-1", epoch=EPOCH + 1, boot_id="boot-1", contact_ms=0)
     assert first.rows == [launching()]
 
 
@@ -222,7 +238,7 @@ def test_a_runtime_that_the_host_lacks_fails_the_start():
     t = table()
     [report] = turn(t, 0, start(runtime="docker")).reports
     assert report.reason == "CannotStartContainerError: the docker runtime is not available on this host"
-    assert report.cause is EndCause.START_FAILED
+    assert report.cause is EndCause.HOST_ERROR
     turn(t, 1, HostChanged(runtimes=frozenset({"docker"}), gpu_uuids=frozenset()))
     assert turn(t, 2, start(B, runtime="docker")).actions == [Launch(spec(B, runtime="docker"))]
 
@@ -240,7 +256,7 @@ def test_gpu_claims_that_cannot_be_honoured_fail_the_start(claims, reason):
     t = table(gpu_uuids=frozenset({"GPU-1", "GPU-2"}))
     gpus = tuple(GpuClaim(uuid=uuid, millis=millis) for uuid, millis in claims)
     [report] = turn(t, 0, start(gpus=gpus)).reports
-    assert (report.cause, report.reason) == (EndCause.START_FAILED, f"CannotStartContainerError: {reason}")
+    assert (report.cause, report.reason) == (EndCause.HOST_ERROR, f"CannotStartContainerError: {reason}")
 
 
 def test_gpu_claims_that_fit_are_launched():
@@ -348,7 +364,7 @@ def test_who_asked_first_is_the_cause():
 
 
 def opened(ms: int, fence_ms: int = 60_000) -> SessionOpened:
-    return SessionOpened(epoch=EPOCH, sent_at_ms=ms, fence_ms=fence_ms)
+    return SessionOpened(epoch=EPOCH, sent_at_ms=ms, fence_ms=fence_ms, session=SESSION)
 
 
 def beat(sent_at_ms: int) -> HeartbeatAcknowledged:
@@ -390,6 +406,44 @@ def test_contact_after_the_fence_does_not_save_what_should_be_dead():
     assert turn(t, 70_000, opened(69_000)).actions == [Signal(A, "process", KILL)]
     running(t, B, 70_000)
     assert turn(t, 100_000, Ticked()).actions == [Signal(A, "process", KILL)]
+
+
+LATE = Note("refused: a start that came too late", A)
+
+
+def test_a_start_of_a_dead_session_is_not_taken():
+    """Its host may have lost it meanwhile; whoever leads now says it again."""
+    t = table()
+    turn(t, 0, opened(0))
+    assert turn(t, 1, start(session=SESSION - 1)) == Turn(actions=[LATE])
+    assert t.attempts == {}
+
+
+def test_a_fenced_agent_takes_no_start_and_launches_nothing():
+    """A start that waited in a dead stream, read after the fence: the job runs elsewhere by now."""
+    t = table()
+    turn(t, 0, opened(0))
+    assert turn(t, 60_000, Ticked(), start()).actions == [LATE]
+    assert turn(t, 60_001, start()).actions == [LATE]
+    assert turn(t, 90_000, opened(89_000), start()).actions == [Launch(spec())]
+
+
+def test_nothing_is_launched_when_the_fence_passes_in_the_same_turn():
+    """Accepted while there was a bound on launches, and looked at again too late, before any tick."""
+    t = table(launch_limits={"process": 1})
+    turn(t, 0, opened(0), start(A), start(B))
+    assert [a for a in turn(t, 60_000, exited(A)).actions if isinstance(a, Launch)] == []
+
+
+@pytest.mark.parametrize("contact_ms", [None, 5])
+def test_nothing_is_launched_before_a_controller_answered(contact_ms):
+    """As after a reboot, or in a copied state folder: what is journalled may be another's by now."""
+    meta = Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=contact_ms, fence_ms=60_000)
+    accepted = replace(launching(), phase=Phase.ACCEPTED, launched=False)
+    t = recovered_table(accepted, meta=meta, session=None)
+    turn(t, 10, Recovered(boot_id="boot-1"))
+    assert turn(t, 11, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).actions == []
+    assert turn(t, 12, opened(12)).actions == [Launch(spec())]
 
 
 def test_the_last_contact_is_written_every_few_seconds_only():
@@ -537,7 +591,7 @@ def test_a_launch_that_broke_is_looked_into_and_never_repeated():
     assert broke.actions == [Note("launch broke: EngineError: went away", A), Adopt(spec())]
     [report] = turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).reports
     assert (report.cause, report.reason) == (
-        EndCause.START_FAILED,
+        EndCause.HOST_ERROR,
         "CannotStartContainerError: EngineError: went away",
     )
 
@@ -601,3 +655,34 @@ def test_alarms_of_ended_attempts_are_swept_out(monkeypatch):
 
 def test_grace_is_that_of_aws():
     assert endings.STOP_GRACE_MS == 30_000
+
+
+# --- whose fault a failed start is --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failed", "cause"),
+    [
+        ({}, EndCause.START_FAILED),
+        ({"host_failed": True}, EndCause.HOST_ERROR),
+        ({"image_missing": True}, EndCause.IMAGE_UNAVAILABLE),
+        ({"host_failed": True, "image_missing": True}, EndCause.HOST_ERROR),
+    ],
+)
+def test_a_failed_start_says_whose_fault_it_is(failed, cause):
+    """The last: no room on the disk for an image that was being pulled."""
+    t = table()
+    turn(t, 0, start())
+    [report] = turn(t, 1, StartFailed(attempt_id=A, reason="why", **failed)).reports
+    assert (report.cause, report.reason) == (cause, "why")
+
+
+def test_what_no_agent_can_run_as_asked_is_the_jobs_own_fault():
+    t = table()
+    event = start()
+    refused = replace(event, spec=replace(event.spec, refusal="no volume is named 'x'"))
+    [report] = turn(t, 0, refused).reports
+    assert (report.cause, report.reason) == (
+        EndCause.START_FAILED,
+        "CannotStartContainerError: no volume is named 'x'",
+    )

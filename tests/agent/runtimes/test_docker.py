@@ -396,6 +396,8 @@ async def test_unknown_image_ends_the_attempt_at_once(
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotPullContainerError: ")
+    assert end.image_missing
+    assert not end.host_failed
     assert "manifest unknown" in end.reason
     assert registry.manifest_requests <= 2
 

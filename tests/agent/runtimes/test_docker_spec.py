@@ -249,3 +249,22 @@ def test_secrets_are_variables_and_nothing_else() -> None:
     assert "DB=canary" in asked.pop("Env")
     assert "canary" not in str(asked)
     assert "canary" not in repr(spec(secrets={"DB": "canary"}))
+
+
+@pytest.mark.parametrize(
+    ("message", "is_hosts"),
+    [
+        ("failed to copy: write /var/lib/docker/tmp/x: no space left on device", True),
+        ("socket: too many open files", True),
+        ('could not select device driver "" with capabilities: [[gpu]]', True),
+        ('exec: "nosuch": executable file not found in $PATH', False),
+        ("pull access denied for busibox, repository does not exist", False),
+    ],
+)
+def test_what_the_engine_says_tells_whose_fault_it_is(message: str, is_hosts: bool) -> None:
+    assert facts.is_shortage(message) is is_hosts
+
+
+def test_a_name_that_is_none_is_no_hosts_fault() -> None:
+    assert facts.is_malformed_image("CannotPullContainerError: invalid reference format")
+    assert not facts.is_malformed_image("CannotPullContainerError: manifest unknown")
