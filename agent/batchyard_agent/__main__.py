@@ -15,6 +15,7 @@ from batchyard_agent import app
 from batchyard_agent.config import OPTIONS, config_from, file_defaults
 from batchyard_agent.journal import StateDirectoryError
 from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
+from batchyard_agent.session import TwinError
 
 ENVIRONMENT_PREFIX = "BATCHYARD_AGENT"
 
@@ -25,7 +26,7 @@ def run(**values: Any) -> None:
     program_log.set_up(config.log_level)
     try:
         asyncio.run(app.run(config))
-    except (StateDirectoryError, RuntimeUnavailableError) as error:
+    except (StateDirectoryError, RuntimeUnavailableError, TwinError) as error:
         raise click.ClickException(str(error)) from error
 
 

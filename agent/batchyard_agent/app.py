@@ -32,12 +32,13 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
+from batchyard_agent.probe import cpu_memory
 from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
-from batchyard_agent.session import Sessions
+from batchyard_agent.session import Identity, Sessions, TwinError
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
 """Launches in flight. Docker's hold images that are being pulled too; the engine's own calls the runtime bounds."""
@@ -54,6 +55,7 @@ async def run(config: Config) -> None:
 
     Raises:
         StateDirectoryError: the state folder cannot be used.
+        TwinError: another agent with this one's identity, as of a copied state folder, is connected.
         RuntimeUnavailableError: a runtime that was asked for by name cannot be used.
         ExceptionGroup: a part of the agent broke.
     """
@@ -64,6 +66,11 @@ async def run(config: Config) -> None:
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
         await Agent(config, journal).run(stop)
+    except ExceptionGroup as group:
+        twins, _ = group.split(TwinError)
+        if twins is None:
+            raise
+        raise TwinError(str(twins.exceptions[0])) from None
     finally:
         journal.close()
 
@@ -106,6 +113,7 @@ class Agent:
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
+                identity=Identity(nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id()),
             )
             log.info(
                 "agent started",

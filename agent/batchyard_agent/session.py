@@ -19,7 +19,9 @@ import grpc
 import grpc.aio
 import structlog
 
+from batchyard.errors import Reason
 from batchyard.ids import AttemptId
+from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1 import agent_pb2, agent_pb2_grpc, host_pb2
 from batchyard_agent.convert import events_from, report_from
 from batchyard_agent.core.attempts import Attempt
@@ -37,6 +39,8 @@ HEARTBEAT_INTERVAL_MS_MIN = 50
 REPORTS_PER_MESSAGE = 1_000
 REPORTS_PAUSE_S = 0.005
 """Between messages of reports: each costs the controller a commit, and reports that wait share one."""
+TWIN_PATIENCE_MS = 60_000
+"""After so long another agent of this identity surely lives: the session of a dead one has ended by then."""
 LOG_READS_MAX = 64
 UNTOLD = "INTERNAL: Internal error from Core"
 """What grpc.aio makes of a stream that the controller ended just as something was written; why is lost."""
@@ -66,8 +70,26 @@ class Host(Protocol):
         """Measure what the host is doing."""
 
 
+class TwinError(Exception):
+    """Another agent with this one's identity is connected, and stays; the text says so."""
+
+
 class SessionEndedError(Exception):
     """The session is over; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """
+    What tells this run of an agent from others.
+
+    Attributes:
+        nonce: Made by each run.
+        machine_id: Of the operating system; empty where there is none.
+    """
+
+    nonce: str
+    machine_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +123,7 @@ class Sessions:
         host: Host,
         read_now: Callable[[], Now],
         dice: Callable[[], float],
+        identity: Identity,
     ) -> None:
         self._target = target
         self._driver = driver
@@ -108,13 +131,27 @@ class Sessions:
         self._host = host
         self._read_now = read_now
         self._dice = dice
+        self._identity = identity
+        self._refused_at_ms: int | None = None
+        """Since when another agent of this identity has kept this one out."""
 
     async def run(self) -> NoReturn:
-        """Stay in touch. Only what is no fault of the network ends this."""
+        """
+        Stay in touch. Only what is no fault of the network ends this.
+
+        Raises:
+            TwinError: another agent with this one's identity lives.
+        """
         backoff_s = BACKOFF_MIN_S
         told = False
         while True:
-            session = Session(driver=self._driver, logs=self._logs, host=self._host, read_now=self._read_now)
+            session = Session(
+                driver=self._driver,
+                logs=self._logs,
+                host=self._host,
+                read_now=self._read_now,
+                identity=self._identity,
+            )
             reason = await self._once(session)
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
                 # Before Python 3.13 a task group whose own task fails at that moment swallows it.
@@ -122,6 +159,7 @@ class Sessions:
             if session.welcomed:
                 backoff_s = BACKOFF_MIN_S
                 told = False
+                self._refused_at_ms = None
             # One line an outage, however often its reason changes.
             tell = log.debug if told else log.warning
             tell("no controller; attempts go on", controller=self._target, reason=reason)
@@ -139,18 +177,33 @@ class Sessions:
             except* SessionEndedError as group:
                 reason = str(group.exceptions[0])
             except* grpc.aio.AioRpcError as group:
-                reason = reason or _why(group.exceptions[0])
+                reason = reason or self._judge(group.exceptions[0])
             finally:
                 self._driver.detach(session)
                 call.cancel()
         return reason
 
+    def _judge(self, error: BaseException) -> str:
+        """Say why a stream broke, or give up for good if this agent has a twin."""
+        assert isinstance(error, grpc.aio.AioRpcError)
+        if error_from_rpc(error, self._target).reason != Reason.HOST_TWIN:
+            return f"{error.code().name}: {error.details()}"
+        now_ms = self._read_now().boot_ms
+        if self._refused_at_ms is None:
+            self._refused_at_ms = now_ms
+        if now_ms - self._refused_at_ms >= TWIN_PATIENCE_MS:
+            raise TwinError(error.details())
+        return error.details() or ""
+
 
 class Session:
     """One stream, from its hello to its end."""
 
-    def __init__(self, *, driver: Driver, logs: Logs, host: Host, read_now: Callable[[], Now]) -> None:
+    def __init__(
+        self, *, driver: Driver, logs: Logs, host: Host, read_now: Callable[[], Now], identity: Identity
+    ) -> None:
         self.welcomed = False
+        self._identity = identity
         self._driver = driver
         self._logs = logs
         self._host = host
@@ -205,6 +258,8 @@ class Session:
             facts=facts,
             attempts=map(report_from, attempts),
             epoch=self._driver.table.meta.epoch,
+            nonce=self._identity.nonce,
+            machine_id=self._identity.machine_id,
         )
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
@@ -331,8 +386,3 @@ async def _ending(call: Call) -> str:
     """Say how the controller ended a call that is over."""
     code, details = await call.code(), await call.details()
     return f"the controller ended the stream: {code.name}{': ' if details else ''}{details or ''}"
-
-
-def _why(error: BaseException) -> str:
-    assert isinstance(error, grpc.aio.AioRpcError)
-    return f"{error.code().name}: {error.details()}"

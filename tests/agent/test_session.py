@@ -26,9 +26,9 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Adoption, LaunchSpec, StopSignal
-from batchyard_agent.session import UNTOLD, Session, Sessions
+from batchyard_agent.session import UNTOLD, Identity, Session, Sessions
 
-from .core.builders import start
+from .core.builders import SESSION, start
 from .session_controller import ENDED, EPOCH, RUNNING, serving
 
 FACTS = host_pb2.HostFacts(name="host", runtimes=["fake"])
@@ -51,7 +51,7 @@ class StillHost:
 class Agent:
     """Driver, journal, logs, fake runtime and sessions in one folder."""
 
-    def __init__(self, folder, target, runtime=None) -> None:
+    def __init__(self, folder, target, runtime=None, nonce="n", read_now=clock.read_now) -> None:
         self.journal = Journal.open(folder, "host-1")
         meta = self.journal.load_meta()
         self.table = Table(meta=meta, contact_saved_ms=meta.contact_ms)
@@ -62,7 +62,13 @@ class Agent:
         self.runtime = runtime or FakeRuntime(now_ms=clock.read_wall_ms)
         self.host = StillHost()
         self.sessions = Sessions(
-            target=target, driver=self.driver, logs=self.logs, host=self.host, read_now=clock.read_now, dice=lambda: 0.0
+            target=target,
+            driver=self.driver,
+            logs=self.logs,
+            host=self.host,
+            read_now=read_now,
+            dice=lambda: 0.0,
+            identity=Identity(nonce=nonce, machine_id="m"),
         )
 
     def _decode(self, wire):
@@ -394,7 +400,7 @@ async def test_a_restarted_agent_knows_its_attempts_again(tmp_path, controller):
 async def test_nothing_is_told_before_it_is_written(tmp_path):
     """The report of an end reaches the session after its commit, never before."""
     journal = Journal.open(tmp_path, "host-1")
-    table = Table(meta=journal.load_meta())
+    table = Table(meta=replace(journal.load_meta(), contact_ms=0), session=SESSION)
     driver = Driver(table=table, journal=journal, read_now=clock.read_now)
     told: list[list[Phase]] = []
 

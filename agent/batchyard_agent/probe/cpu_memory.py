@@ -107,6 +107,14 @@ def read_boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def read_machine_id() -> str:
+    """Return the id of this installation of an operating system (machine-id(5)); empty where there is none."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def read_cgroup_limits(mountinfo: str, own: str) -> CgroupLimits:
     """
     Read the smallest limits of this process's cgroup and all above it.
