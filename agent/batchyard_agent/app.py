@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -25,7 +25,7 @@ from batchyard_agent import clock
 from batchyard_agent.config import AUTOMATIC, Config
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
-from batchyard_agent.core.events import Recovered
+from batchyard_agent.core.events import Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
@@ -104,7 +104,7 @@ class Agent:
             for attempt in self._table.living():
                 self._metadata.listen_for(attempt.runtime)
             host = LocalHost(self._config, self._driver.runtimes, self._driver.observe)
-            held = await self._held()
+            held = await self._held(self._driver.runtimes)
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
             sessions = Sessions(
                 target=self._config.controller,
@@ -187,7 +187,7 @@ class Agent:
 
     def _make_runtime(self, name: str) -> Runtime:
         if name == DOCKER:
-            return DockerRuntime(self._table.meta.host_id, allowed=self._config.allowed)
+            return DockerRuntime(self._table.meta.host_id, home=self._home(), allowed=self._config.allowed)
         if name == PROCESS:
             config = self._config
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
@@ -195,11 +195,15 @@ class Agent:
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
 
-    async def _held(self) -> tuple[tuple[str, AttemptId], ...]:
+    def _home(self) -> str:
+        """Return what tells this agent's state folder from those of others that use the same engine."""
+        return f"{self._config.name}:{self._config.state_dir.absolute()}"
+
+    async def _held(self, names: Iterable[str]) -> tuple[tuple[str, AttemptId], ...]:
         held = []
-        for name, runtime in self._driver.runtimes.items():
+        for name in names:
             try:
-                held += [(name, AttemptId(attempt_id)) for attempt_id in await runtime.launched()]
+                held += [(name, AttemptId(each)) for each in await self._driver.runtimes[name].launched()]
             except RuntimeUnavailableError as error:
                 log.warning("cannot look for left-over attempts", runtime=name, reason=str(error))
         return tuple(held)
@@ -217,6 +221,7 @@ class Agent:
                     log.debug("runtime still not available", runtime=name, reason=str(error))
                 else:
                     log.info("runtime available", runtime=name)
+                    self._driver.observe(RuntimeOpened(held=await self._held([name])))
 
     async def _run_sweeps(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from batchyard_agent.core.attempts import Attempt, AttemptSpec, Table
 from batchyard_agent.core.commands import (
     Adopt,
     CloseSession,
+    Discard,
     Launch,
     Note,
     Remove,
@@ -27,7 +28,7 @@ from batchyard_agent.core.commands import (
     Signal,
 )
 from batchyard_agent.core.endings import NEVER_STARTED_REASON
-from batchyard_agent.core.events import Adopted, CommandFailed, Event, Now, StartFailed, Ticked
+from batchyard_agent.core.events import Adopted, CommandFailed, Discarded, Event, Now, StartFailed, Ticked
 from batchyard_agent.core.reconcile import Turn, take_turn
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
@@ -184,7 +185,7 @@ class Driver:
             self._session.send_reports(turn.reports)
         for action in turn.actions:
             match action:
-                case Launch() | Adopt() | Signal() | Remove():
+                case Launch() | Adopt() | Signal() | Remove() | Discard():
                     group.create_task(self._command(action))
                 case Note(text, attempt_id):
                     log.warning(text, attempt=attempt_id)
@@ -217,6 +218,9 @@ class Driver:
                 await self._runtime(runtime).signal(attempt_id, signal)
             case Remove(attempt_id, runtime):
                 await self._runtime(runtime).remove(attempt_id)
+            case Discard(attempt_id, runtime):
+                await self._runtime(runtime).discard(attempt_id)
+                self.observe(Discarded(attempt_id=attempt_id))
             case _:
                 assert_never(command)
 

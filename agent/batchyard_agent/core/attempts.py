@@ -177,6 +177,8 @@ class Table:
         adoption_failures: How often the adoption of attempts broke.
         launch_errors: What went wrong with a launch that broke half-way.
         unremoved: Acknowledged attempts whose removal broke and is to be repeated.
+        discarding: Runtimes of attempts that the journal does not know and that are being
+            killed. Nothing is launched beside them, as they hold what the host has.
         fenced: The present silence has been answered by killing everything.
         session: Number of the session whose starts are taken; None before this run of
             the agent was welcomed by a controller.
@@ -195,6 +197,7 @@ class Table:
     adoption_failures: dict[AttemptId, int] = field(default_factory=dict)
     launch_errors: dict[AttemptId, str] = field(default_factory=dict)
     unremoved: set[AttemptId] = field(default_factory=set)
+    discarding: dict[AttemptId, str] = field(default_factory=dict)
     fenced: bool = False
     session: int | None = None
     contact_saved_ms: int | None = None
@@ -269,9 +272,12 @@ class Table:
         """Have the attempt looked at when *due_ms* (boottime) has come."""
         if len(self._alarms) > 2 * len(self.attempts) + ALARMS_SLACK:
             # Attempts mostly end long before their timeout; drop what they left.
-            self._alarms = [alarm for alarm in self._alarms if alarm[1] in self.attempts or alarm[1] in self.unremoved]
+            self._alarms = [alarm for alarm in self._alarms if self._minds(alarm[1])]
             heapq.heapify(self._alarms)
         heapq.heappush(self._alarms, (due_ms, attempt_id))
+
+    def _minds(self, attempt_id: AttemptId) -> bool:
+        return attempt_id in self.attempts or attempt_id in self.unremoved or attempt_id in self.discarding
 
     def pop_alarms(self, now_ms: int) -> Iterator[AttemptId]:
         """Yield the attempts whose alarms have gone off, each alarm once."""
@@ -289,10 +295,11 @@ class Table:
         """
         Say whether anything may be launched: only in touch with a controller, as after the fence it may give it to others.
 
+        Nor beside what a former agent left behind and this one does not answer for.
         That no fence is due is not enough: it is not due any more once it was raised, nor
         before the first contact, as after a reboot or in a copied state folder.
         """
-        if self.session is None or self.meta.contact_ms is None:
+        if self.session is None or self.meta.contact_ms is None or self.discarding:
             return False
         return self.meta.fence_ms <= 0 or now_ms < self.meta.contact_ms + self.meta.fence_ms
 

@@ -74,6 +74,14 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """Have the runtime kill an attempt that the journal does not know, and let go of it."""
+
+    attempt_id: AttemptId
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseSession:
     """Leave this controller: it is not the leader."""
 
@@ -88,5 +96,5 @@ class Note:
     attempt_id: AttemptId | None = None
 
 
-RuntimeCommand = Launch | Adopt | Signal | Remove
+RuntimeCommand = Launch | Adopt | Signal | Remove | Discard
 Command = Save | SaveMeta | Forget | Report | RuntimeCommand | CloseSession | Note

@@ -110,6 +110,20 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOpened:
+    """A runtime can be used that could not when the agent started; ``held`` as in ``Recovered``."""
+
+    held: tuple[tuple[str, AttemptId], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """Nothing is left of an attempt that the journal did not know."""
+
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostChanged:
     """The host has other runtimes or GPUs than before."""
 
@@ -144,4 +158,14 @@ class Ticked:
     """Time has passed."""
 
 
-Event = FromController | Observation | Recovered | HostChanged | Adopted | CommandFailed | Ticked
+Event = (
+    FromController
+    | Observation
+    | Recovered
+    | RuntimeOpened
+    | Discarded
+    | HostChanged
+    | Adopted
+    | CommandFailed
+    | Ticked
+)

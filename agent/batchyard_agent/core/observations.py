@@ -13,7 +13,7 @@ from typing import assert_never
 from batchyard.ids import AttemptId
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import Phase, Table
-from batchyard_agent.core.commands import Adopt, Command, Launch, Note, Remove, Report, Save, Signal
+from batchyard_agent.core.commands import Adopt, Command, Discard, Launch, Note, Remove, Report, Save, Signal
 from batchyard_agent.core.events import Adopted, CommandFailed, Exited, Now, Started, StartFailed, Vanished
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
@@ -126,6 +126,9 @@ def on_command_failed(table: Table, event: CommandFailed, now: Now) -> list[Comm
             table.unremoved.add(attempt_id)
             table.set_alarm(now.boot_ms + RETRY_MS, attempt_id)
             return [Note(f"removal broke: {event.error}", attempt_id)]
+        case Discard(attempt_id):
+            table.set_alarm(now.boot_ms + RETRY_MS, attempt_id)
+            return [Note(f"killing what is not in the journal broke: {event.error}", attempt_id)]
         case Signal(attempt_id, _, signal):
             # SIGKILL follows SIGTERM, and is itself repeated.
             return [Note(f"{signal.name} broke: {event.error}", attempt_id)]

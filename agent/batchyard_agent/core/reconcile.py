@@ -30,6 +30,7 @@ from batchyard_agent.core.commands import (
     Adopt,
     CloseSession,
     Command,
+    Discard,
     Forget,
     Launch,
     Note,
@@ -43,6 +44,7 @@ from batchyard_agent.core.commands import (
 from batchyard_agent.core.events import (
     Adopted,
     CommandFailed,
+    Discarded,
     EndAcknowledged,
     Event,
     Exited,
@@ -52,6 +54,7 @@ from batchyard_agent.core.events import (
     Now,
     Recovered,
     RevokeRequested,
+    RuntimeOpened,
     SessionOpened,
     Started,
     StartFailed,
@@ -107,7 +110,7 @@ def take_turn(table: Table, events: Iterable[Event], now: Now) -> Turn:
                 turn.meta = table.meta
             case Forget(attempt_id):
                 turn.forgotten.append(attempt_id)
-            case Launch() | Adopt() | Signal() | Remove() | CloseSession() | Note():
+            case Launch() | Adopt() | Signal() | Remove() | Discard() | CloseSession() | Note():
                 turn.actions.append(command)
             case _:
                 assert_never(command)
@@ -136,6 +139,11 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
             return observations.on_command_failed(table, event, now)
         case Recovered():
             return on_recovered(table, event, now)
+        case RuntimeOpened(held=held):
+            return on_held(table, held)
+        case Discarded(attempt_id=attempt_id):
+            table.discarding.pop(attempt_id, None)
+            return []
         case HostChanged(runtimes=runtimes, gpu_uuids=gpu_uuids):
             table.runtimes, table.gpu_uuids = runtimes, gpu_uuids
             return []
@@ -292,11 +300,24 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
         elif attempt.spec is not None:
             table.adopting.add(attempt.attempt_id)
             commands.append(Adopt(attempt.spec))
-    for runtime, attempt_id in event.held:
+    return commands + on_held(table, event.held)
+
+
+def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command]:
+    """
+    Let go of what runtimes hold and the table does not: it has ended, or its journal is gone.
+
+    An attempt that nobody answers for would run on beside its next try, in what this
+    host offers to others, so it is killed before anything new starts.
+    """
+    commands: list[Command] = []
+    for runtime, attempt_id in held:
         if attempt_id in table.tombstones:
             commands.append(Remove(attempt_id, runtime))
         elif attempt_id not in table.attempts:
+            table.discarding[attempt_id] = runtime
             commands.append(Note(f"the {runtime} runtime holds an attempt that is not in the journal", attempt_id))
+            commands.append(Discard(attempt_id, runtime))
     return commands
 
 
@@ -319,6 +340,8 @@ def launch_waiting(table: Table, now: Now) -> list[Command]:
 
 
 def _on_alarm(table: Table, attempt_id: AttemptId, now: Now) -> list[Command]:
+    if attempt_id in table.discarding:
+        return [Discard(attempt_id, table.discarding[attempt_id])]
     attempt = table.get(attempt_id)
     if attempt is None:
         return []

@@ -28,7 +28,7 @@ from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, Engine
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import container_name
+from batchyard_agent.runtimes.docker_spec import HOME_LABEL, HOST_LABEL, container_name
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -60,6 +60,8 @@ class DockerRuntime:
     Args:
         scope: Marks this agent's containers; the host's id. Two agents may use
             one engine under different scopes.
+        home: Marks what agents of one state folder launched, whatever their scope; empty:
+            the scope.
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
         network: The engine's network mode for all containers.
@@ -77,12 +79,14 @@ class DockerRuntime:
         self,
         scope: str,
         *,
+        home: str = "",
         address: str = "",
         network: str = "bridge",
         allowed: Allowed | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
+        self._home = home or scope
         self._address = address
         self._network = network
         self._allowed = allowed or Allowed()
@@ -117,6 +121,7 @@ class DockerRuntime:
             images=self._images,
             launch_slots=asyncio.Semaphore(LAUNCHES_MAX),
             scope=self._scope,
+            home=self._home,
             network=self._network,
             allowed=self._allowed,
             observe=observe,
@@ -185,9 +190,22 @@ class DockerRuntime:
         self._attempts.pop(attempt_id, None)
 
     async def launched(self) -> list[str]:
-        """Return ids of all attempts of this agent that have a container."""
-        listed = await self._answered(self._engine.listing, self._scope)
+        """Return ids of all attempts that agents of this state folder launched and that have a container."""
+        listed = await self._answered(self._engine.listing, HOME_LABEL, self._home)
         return [container.attempt_id for container in listed if container.attempt_id]
+
+    async def discard(self, attempt_id: str) -> None:
+        """Kill and remove a container that was never adopted."""
+        name = container_name(attempt_id)
+        while True:
+            try:
+                with contextlib.suppress(ConflictError):  # it has ended
+                    await self._answered(self._engine.kill, name, StopSignal.KILL)
+                await self._answered(self._engine.remove, name)
+            except MissingError:
+                return
+            except ConflictError:
+                await asyncio.sleep(LOOK_AGAIN_S)  # it is just ending, or being removed
 
     async def close(self) -> None:
         """Stop observing. Containers go on."""
@@ -228,7 +246,7 @@ class DockerRuntime:
             self._look_now.clear()
             running = {
                 container.attempt_id
-                for container in await self._calls.until_answered(self._engine.listing, self._scope)
+                for container in await self._calls.until_answered(self._engine.listing, HOST_LABEL, self._scope)
                 if container.is_running
             }
             for attempt_id, attempt in self._attempts.items():

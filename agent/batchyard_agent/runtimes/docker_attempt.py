@@ -106,6 +106,7 @@ class Yard:
     images: Images
     launch_slots: asyncio.Semaphore
     scope: str
+    home: str
     network: str
     allowed: Allowed
     observe: Observe
@@ -241,7 +242,9 @@ class ContainerAttempt:
     def _body(self) -> dict[str, Any]:
         yard = self._yard
         cpu_count = yard.engine.info.cpu_count
-        return container_body(self._resolved, scope=yard.scope, cpu_count=cpu_count, network=yard.network)
+        return container_body(
+            self._resolved, scope=yard.scope, home=yard.home, cpu_count=cpu_count, network=yard.network
+        )
 
     async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:
         """Check what the attempt asks of the host, in a thread: a disk may hang."""

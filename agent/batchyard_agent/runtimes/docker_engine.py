@@ -205,10 +205,10 @@ class Engine:
         with _translated():
             self._calls.remove_container(container, v=True)
 
-    def listing(self, scope: str) -> list[ListedContainer]:
-        """Return all containers labelled with *scope*, ended ones too."""
+    def listing(self, label: str, value: str) -> list[ListedContainer]:
+        """Return all containers with a label of this value, ended ones too."""
         with _read():
-            return listed_from_list(self._calls.containers(all=True, filters={"label": f"{HOST_LABEL}={scope}"}))
+            return listed_from_list(self._calls.containers(all=True, filters={"label": f"{label}={value}"}))
 
     def pull(self, image: str, on_progress: Callable[[], None]) -> None:
         """Pull *image*; no time limit, but *on_progress* is called whenever something moves."""

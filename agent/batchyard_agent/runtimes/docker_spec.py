@@ -16,6 +16,8 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
 
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
+HOME_LABEL = "batchyard.home"
+"""Whose state folder the container belongs to; outlives a host id."""
 ATTEMPT_LABEL = "batchyard.attempt"
 JOB_LABEL = "batchyard.job"
 
@@ -40,13 +42,14 @@ def container_name(attempt_id: str) -> str:
     return "batchyard-" + _UNSAFE_IN_NAME.sub("_", attempt_id.replace(":", "."))
 
 
-def container_body(spec: LaunchSpec, *, scope: str, cpu_count: int, network: str) -> dict[str, Any]:
+def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str) -> dict[str, Any]:
     """
     Translate *spec* for the engine.
 
     Args:
         spec: The attempt.
         scope: Value of the host label.
+        home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
         network: The engine's network mode, such as ``bridge`` or ``none``.
     """
@@ -55,7 +58,13 @@ def container_body(spec: LaunchSpec, *, scope: str, cpu_count: int, network: str
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
         # Ours last, so that no tag can pass for one of them.
-        "Labels": {**spec.labels, HOST_LABEL: scope, ATTEMPT_LABEL: spec.attempt_id, JOB_LABEL: spec.job_id},
+        "Labels": {
+            **spec.labels,
+            HOST_LABEL: scope,
+            HOME_LABEL: home,
+            ATTEMPT_LABEL: spec.attempt_id,
+            JOB_LABEL: spec.job_id,
+        },
         "User": container.user,
         "WorkingDir": container.working_directory,
         "Tty": False,

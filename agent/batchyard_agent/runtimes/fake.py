@@ -84,6 +84,10 @@ class FakeRuntime:
         """See ``Runtime``."""
         return sorted(self._held)
 
+    async def discard(self, attempt_id: str) -> None:
+        """See ``Runtime``."""
+        self._held.discard(attempt_id)
+
     async def close(self) -> None:
         """See ``Runtime``. Unlike real ones, these attempts end with the agent."""
         self._observe = None

@@ -216,8 +216,8 @@ class ProcessRuntime:
         return self._adopt_ended(spec, path, record)
 
     async def _end_unknown(self, path: Path) -> None:
-        """End an attempt whose record does not tell who keeps it any more: nobody could follow or stop it."""
-        _log.warning("a record was damaged; its attempt is killed", record=path.name)
+        """End an attempt whose record does not tell who keeps it any more, or is gone: nobody could follow or stop it."""
+        _log.warning("an attempt that nobody can follow is killed", record=path.name)
         folders = self._cgroups.folders(path.name) if self._cgroups else ()
         while keepers := process_table.supervisors(path):
             processes = process_table.read_processes()
@@ -317,7 +317,19 @@ class ProcessRuntime:
 
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
-        return [supervisor.attempt_id_of(path.name) for path in sorted(self._records.iterdir())]
+        names = {path.name for path in self._records.iterdir()} | process_table.kept_in(self._records)
+        return [supervisor.attempt_id_of(name) for name in sorted(names)]
+
+    async def discard(self, attempt_id: str) -> None:
+        """See ``Runtime``."""
+        assert attempt_id not in self._live, f"{attempt_id} was adopted"
+        path = self._record(attempt_id)
+        await self._end_unknown(path)
+        folders = self._cgroups.folders(path.name) if self._cgroups else ()
+        while folders and not cgroup.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
+            await asyncio.sleep(_RETRY_S_MIN)
+        await asyncio.to_thread(shutil.rmtree, self._scratch / path.name, ignore_errors=True)
+        path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """See ``Runtime``."""

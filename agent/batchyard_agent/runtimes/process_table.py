@@ -68,11 +68,22 @@ def supervisors(record: Path) -> list[int]:
 
 def keeps(pid: int, record: Path) -> bool:
     """Say whether a process leads a session and has the record open as its stdin: an attempt's supervisor."""
+    return _kept(pid) == record.parent.resolve() / record.name
+
+
+def kept_in(folder: Path) -> set[str]:
+    """Return the names of all records of a folder that supervisors keep, also of those that were removed."""
+    kept = filter(None, map(_kept, _pids()))
+    return {record.name for record in kept if record.parent == folder.resolve()}
+
+
+def _kept(pid: int) -> Path | None:
+    """Return what a process that leads a session has open as its stdin."""
     with suppress(*_GONE, PermissionError):
         if os.getsid(pid) == pid:
             stdin = os.readlink(_PROC / str(pid) / "fd" / "0")  # noqa: PTH115  # a removed file has no path
-            return stdin.removesuffix(" (deleted)") == str(record.absolute())
-    return False
+            return Path(stdin.removesuffix(" (deleted)"))
+    return None
 
 
 def is_fork(pid: int, parent: int) -> bool:

@@ -213,7 +213,15 @@ class Runtime(Protocol):
         """Let go of an ended attempt: container, files, cgroup; not its log. Idempotent."""
 
     async def launched(self) -> list[str]:
-        """Return ids of all attempts of this agent that the runtime still holds."""
+        """
+        Return ids of all attempts that the runtime still holds and that were launched from this state folder.
+
+        Also by a former agent of another host id, whose journal was wiped; not by one
+        that runs from a copy of the folder.
+        """
+
+    async def discard(self, attempt_id: str) -> None:
+        """Kill an attempt that was launched and never adopted, and let go of it. Idempotent."""
 
     async def close(self) -> None:
         """Stop observing. Attempts go on."""

@@ -18,15 +18,17 @@ from batchyard_agent.core.attempts import (
     Phase,
     Stop,
 )
-from batchyard_agent.core.commands import Adopt, CloseSession, Launch, Note, Remove, Signal
+from batchyard_agent.core.commands import Adopt, CloseSession, Discard, Launch, Note, Remove, Signal
 from batchyard_agent.core.events import (
     Adopted,
     CommandFailed,
+    Discarded,
     HeartbeatAcknowledged,
     HostChanged,
     Now,
     Recovered,
     RevokeRequested,
+    RuntimeOpened,
     SessionOpened,
     StartFailed,
     Ticked,
@@ -572,12 +574,34 @@ def test_a_reboot_loses_everything_that_had_not_ended():
     assert after.meta == Meta(host_id="host-1", epoch=EPOCH, boot_id="boot-1", contact_ms=None, fence_ms=60_000)
 
 
-def test_left_over_traces_of_buried_attempts_are_removed_and_strangers_left_alone():
+def test_left_over_traces_of_buried_attempts_are_removed_and_strangers_killed():
     done = Attempt(attempt_id=A, phase=Phase.DONE, runtime="process", cause=EndCause.EXITED, done_at_ms=WALL_MS)
     t = table(tombstones={A: done})
     assert turn(t, 0, Recovered(boot_id="boot-1", held=(("process", A), ("process", B)))).actions == [
         Remove(A, "process"),
         Note("the process runtime holds an attempt that is not in the journal", B),
+        Discard(B, "process"),
+    ]
+
+
+def test_nothing_new_is_launched_before_strangers_are_dead():
+    """They hold what this host offers, and may be tried again elsewhere; a kill that breaks is repeated."""
+    t = table()
+    turn(t, 0, Recovered(boot_id="boot-1", held=(("process", B),)))
+    assert turn(t, 1, opened(0), start(A)).actions == [LATE]
+    assert turn(t, 2, CommandFailed(command=Discard(B, "process"), error="EngineError: away")).actions == [
+        Note("killing what is not in the journal broke: EngineError: away", B)
+    ]
+    assert turn(t, 5_002, Ticked()).actions == [Discard(B, "process")]
+    turn(t, 5_003, Discarded(attempt_id=B))
+    assert turn(t, 5_004, start(A)).actions == [Launch(spec())]
+
+
+def test_a_runtime_that_opens_later_is_asked_for_strangers_too():
+    t = table()
+    assert turn(t, 0, RuntimeOpened(held=(("docker", B),))).actions == [
+        Note("the docker runtime holds an attempt that is not in the journal", B),
+        Discard(B, "docker"),
     ]
 
 

@@ -509,7 +509,7 @@ async def test_container_that_was_never_started_is_removed(
     runtime: DockerRuntime, seen: Seen, spec: Spec, scope: str, api: docker.APIClient
 ) -> None:
     one = spec(A, "echo", "once")
-    body = container_body(one, scope=scope, cpu_count=1, network="none")
+    body = container_body(one, scope=scope, home=scope, cpu_count=1, network="none")
     api.create_container_from_config(body, container_name(A))  # type: ignore[no-untyped-call]
     assert await runtime.adopt(one) is Adoption.NOT_LAUNCHED
     assert await runtime.launched() == []
@@ -566,6 +566,28 @@ async def test_other_agents_container_is_left_alone(runtime: DockerRuntime, seen
     assert await other.launched() == []
     assert await runtime.launched() == [A]
     await other.close()
+
+
+async def test_an_agent_with_a_new_id_finds_and_kills_what_its_folder_launched(
+    scope: str, seen: Seen, spec: Spec
+) -> None:
+    """The journal was wiped, and with it the host's id; a copy of the folder elsewhere has no part in it."""
+    home = f"alpha:/{scope}"
+    former = DockerRuntime(scope, home=home, network=usable_network())
+    await former.open(seen)
+    await former.launch(spec(A, "sleep", "60"))
+    await seen.start_of(A)
+    await former.close()
+    copied, heir = DockerRuntime(scope, home=f"{home}-copied"), DockerRuntime(f"{scope}-new", home=home)
+    await copied.open(Seen())
+    await heir.open(Seen())
+    assert await copied.launched() == []
+    assert await heir.launched() == [A]
+    await heir.discard(A)
+    assert await heir.launched() == []
+    await heir.discard(A)
+    await copied.close()
+    await heir.close()
 
 
 # --- an engine that fails ---

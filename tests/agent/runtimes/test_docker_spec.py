@@ -37,7 +37,7 @@ def spec(**others: Any) -> LaunchSpec:
 
 
 def body(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
-    return container_body(spec(**others), scope="host-1", cpu_count=cpu_count, network="bridge")
+    return container_body(spec(**others), scope="host-1", home="alpha:/state", cpu_count=cpu_count, network="bridge")
 
 
 def host_config(cpu_count: int = 8, **others: Any) -> dict[str, Any]:
@@ -55,7 +55,12 @@ def test_plain_attempt_is_translated_whole() -> None:
         "Image": "busybox:latest",
         "Cmd": ["echo", "a b", "$HOME"],
         "Env": ["A=1", "B=x=y\nz"],
-        "Labels": {"batchyard.host": "host-1", "batchyard.attempt": "job:3#2", "batchyard.job": "job:3"},
+        "Labels": {
+            "batchyard.host": "host-1",
+            "batchyard.home": "alpha:/state",
+            "batchyard.attempt": "job:3#2",
+            "batchyard.job": "job:3",
+        },
         "User": "",
         "WorkingDir": "",
         "Tty": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -248,3 +249,21 @@ def test_a_torn_last_line_does_not_count() -> None:
     for content, expected in cases.items():
         record = supervisor.parse_record(content, 9)
         assert (record and (record.pid, record.exit_code)) == expected, content
+
+
+@pytest.mark.parametrize("wiped", ["state", "nothing"])
+async def test_what_no_journal_knows_is_found_and_killed(agents: Agents, tmp_path: Path, wiped: str) -> None:
+    """After the state folder was wiped the kernel knows of attempts alone; with all that they have started."""
+    spec = shell(tmp_path, "")
+    with agents.former("sleep 300 & echo $$ $!; wait"):
+        await until(lambda: log_of(spec))
+    pids = [int(pid) for pid in log_of(spec).split()]
+    if wiped == "state":
+        shutil.rmtree(tmp_path / "state")
+    heir = await agents.successor()
+    assert await heir.runtime.launched() == [spec.attempt_id]
+    await heir.runtime.discard(spec.attempt_id)
+    assert not any(map(lives, pids))
+    assert await heir.runtime.launched() == []
+    await heir.runtime.discard(spec.attempt_id)
+    await heir.runtime.close()
