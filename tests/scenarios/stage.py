@@ -148,6 +148,12 @@ class Stage:
     def do_uncordon(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=False, draining=False)))
 
+    def do_remove(self, name: str, force: str = "") -> list[str]:
+        return self._sent(self.yard.apply(settings.remove_host(self.yard.world, name, force=bool(force))))
+
+    def do_hosts(self) -> list[str]:
+        return [", ".join(self.yard.world.hosts) or "no hosts"]
+
     def do_host_leaves(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostLeft(host_id=HostId(name), session=self._sessions[name])))
 

@@ -110,9 +110,9 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
         if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    forget_old_hosts(world, now)
     cancel_overdue(world, now, out)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
+    forget_old_hosts(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

@@ -16,7 +16,7 @@ from batchyard_controller.core.events import (
     HostRemoved,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host
+from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
@@ -110,14 +110,11 @@ def _remove(world: World, host: Host, now: Instant, out: Out) -> None:
     records.drop_host(world, host)
 
 
-def forget_old_hosts(world: World, now: Instant) -> None:
-    """
-    Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
-
-    They were silent for an hour by a clock that only rises, too, so that a wall clock
-    that was wrong for a moment makes no host forgotten.
-    """
+def forget_old_hosts(world: World, date_ms: int) -> None:
+    """Forget hosts that were not heard of for longer than is kept, and on which nothing runs."""
     for host in list(world.hosts.values()):
-        is_old = host.record.heard_at_ms + world.retention.host_age_ms <= now.wall_ms
-        if is_old and not host.is_reachable and not host.attempts and world.is_silent(host, now, HEARD_SAVE_MS):
+        if not host.record.heard_at_ms:
+            records.note_heard(world, host, date_ms)  # of a version that did not keep it: its time begins now
+        is_old = host.record.heard_at_ms + world.retention.host_age_ms <= date_ms
+        if is_old and not host.is_reachable and not host.attempts:
             records.drop_host(world, host)

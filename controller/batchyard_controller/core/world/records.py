@@ -102,7 +102,7 @@ def change_host(world: World, host: Host, record: HostRecord) -> None:
 
 def note_heard(world: World, host: Host, at_ms: int) -> None:
     """Keep, seldom, when a host was heard of."""
-    if at_ms - host.record.heard_at_ms >= HEARD_SAVE_MS:
+    if not host.record.heard_at_ms or at_ms - host.record.heard_at_ms >= HEARD_SAVE_MS:
         host.record = replace(host.record, heard_at_ms=at_ms)
         _note_alone(world, "host", host.record.id)
 
