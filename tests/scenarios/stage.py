@@ -45,6 +45,7 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.job_view import job_message
 
@@ -312,6 +313,11 @@ class Stage:
         found = self._unit(label)
         assert found is not None
         return [f"attempt {ended.number}: {' '.join(ended.gpu_uuids)}" for ended in found.attempts]
+
+    def do_why(self, *labels: str) -> list[str]:
+        """Tell what ended jobs or children, the deciding fact first."""
+        units = [self._unit(label) for label in labels]
+        return [ending_cause(self.yard.world, unit) or "it has not ended" for unit in units if unit is not None]
 
     def do_command(self, label: str) -> list[str]:
         found = self._unit(label)

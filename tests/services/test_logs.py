@@ -13,7 +13,7 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
 from .controller import PATIENCE_S, MemoryController, Refusal, refusal_of
-from .hand_agent import HandAgent, running
+from .hand_agent import HandAgent, ended, running
 
 
 def _read(yard: MemoryController, job_id: str, **fields: Any) -> Any:
@@ -114,7 +114,7 @@ async def test_what_has_no_log_is_told_in_a_sentence(yard: MemoryController) -> 
         "waits": ("FAILED_PRECONDITION", f"job {waits} has not started; there is no log yet"),
         "array": ("FAILED_PRECONDITION", f"{array} is an array; name a child, such as {array}:0"),
         "child": ("NOT_FOUND", f"job '{array}:2' not found"),
-        "cancelled": ("FAILED_PRECONDITION", f"job {cancelled} ended without running; there is no log"),
+        "cancelled": ("FAILED_PRECONDITION", f"job {cancelled} ended without running, so there is no log: no"),
         "offset": ("INVALID_ARGUMENT", "offset: -1 is not between 0 and 9223372036854775807"),
         "tail": ("INVALID_ARGUMENT", "tail_lines: -1 is not between 0 and 2147483647"),
         "attempt": ("INVALID_ARGUMENT", "attempt: -1 is not between 0 and 2147483647"),
@@ -172,3 +172,22 @@ async def test_reader_that_goes_away_costs_the_session_nothing(yard: MemoryContr
         await reading
     await agent.answer_log(read.read_id, b"late", next_offset=4)
     await agent.hear_nothing()
+
+
+async def test_log_of_an_attempt_that_did_not_start_is_told_why(yard: MemoryController) -> None:
+    """Not that there is no such log, and not asked of its host."""
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    reason = "CannotPullContainerError: manifest unknown"
+    failed = ended(spec.attempt_id, None, cause="END_CAUSE_START_FAILED", started_at_ms=0, reason=reason)
+    await agent.report(failed)
+    await agent.hear("ack")
+    refused = await _refused(yard, job_id)
+    assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "JOB_NEVER_RAN")
+    assert refused.text == f"attempt 1 of job {job_id} did not start, so it has no log: {reason}"
+    job = await yard.describe(job_id)
+    assert (job.status_reason, job.ending_cause) == ("Task failed to start", reason)
+    explained = await yard.jobs.ExplainJob(pb.ExplainJobRequest(job_id=job_id))
+    assert explained.summary == f"ended FAILED: {reason}"

@@ -165,7 +165,7 @@ def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
         out.Column(title="HOST", cell=lambda job: job.host_name or "-"),
         out.Column(title="TRIES", cell=lambda job: str(job.attempts), is_wide=True, is_number=True),
         out.Column(title="DEFINITION", cell=lambda job: job.job_definition or "-", is_wide=True, is_elastic=True),
-        out.Column(title="REASON", cell=lambda job: job.status_reason, is_wide=True, is_elastic=True),
+        out.Column(title="REASON", cell=lambda job: job.reason or job.status_reason, is_wide=True, is_elastic=True),
     ]
     if not any(job.array.size for job in rows):
         columns = [column for column in columns if column.title != "DONE"]
@@ -199,7 +199,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Job", job.id),
             ("Name", job.name),
             ("State", _state(job)),
-            ("Reason", job.status_reason),
+            ("Reason", job.ending_cause or job.status_reason),
             ("Waits", job.waiting_reason),
             ("Exit code", _exit_code(job) if job.HasField("exit_code") else ""),
             ("Queue", job.queue),

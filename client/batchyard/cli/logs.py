@@ -43,6 +43,14 @@ def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | 
             raise FailedPreconditionError(f"{job_id} has not started; `batchyard explain {job_id}` says why")
         else:
             _write(client.read_logs(job_id, attempt=attempt or 0, tail_lines=tail_lines, follow=follow))
+            _note_reason(client, job_id, attempt or 0)
+
+
+def _note_reason(client: Client, job_id: str, number: int) -> None:
+    """Say what a log cannot: that its attempt was killed for its memory, or by its host."""
+    for attempt in client.describe_job(job_id).attempts[number - 1 :][:1]:
+        if attempt.reason:
+            out.note(f"attempt {attempt.number}: {attempt.reason}")
 
 
 def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int | None = None) -> None:
@@ -65,6 +73,8 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
                 tail_lines = None
             following = max(following, begun + 1)
             if state.is_final:
+                if event.job.reason and begun:
+                    out.note(f"attempt {begun}: {event.job.reason}")
                 return
 
 

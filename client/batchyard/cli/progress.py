@@ -164,7 +164,8 @@ def outcome(job: Job) -> str:
     counts = Counter({JobState(s): n for s, n in job.array.status_summary.items()})
     parts = [_counts(counts)] if counts else []
     parts += [f"exit code {job.exit_code}"] if job.HasField("exit_code") else []
-    parts += [job.status_reason] if job.status_reason and state is JobState.FAILED else []
+    why = job.ending_cause or job.status_reason
+    parts += [why] if why and state is JobState.FAILED else []
     return f"{job.id} {state}" + (f" ({', '.join(parts)})" if parts else "")
 
 

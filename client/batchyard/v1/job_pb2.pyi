@@ -655,6 +655,7 @@ class Job(google.protobuf.message.Message):
     EXIT_CODE_FIELD_NUMBER: builtins.int
     WAITING_REASON_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    ENDING_CAUSE_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -675,6 +676,11 @@ class Job(google.protobuf.message.Message):
     """The last attempt's, when it has one."""
     waiting_reason: builtins.str
     """Why a waiting job waits, in one sentence."""
+    ending_cause: builtins.str
+    """What ended it, the deciding fact first: the last attempt's own reason where it has
+    one, of a dependency which job or child failed and why. status_reason is AWS's
+    text for the same. Empty of jobs that have not ended.
+    """
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @property
@@ -719,9 +725,10 @@ class Job(google.protobuf.message.Message):
         exit_code: builtins.int | None = ...,
         waiting_reason: builtins.str = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        ending_cause: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload

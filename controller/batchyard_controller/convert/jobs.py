@@ -39,7 +39,7 @@ _SPEC = Rows(
     message_only=(
         *("id", "name", "created_at_ms", "container", "depends_on", "array", "attempts"),
         *("state", "status_reason", "waiting_reason", "started_at_ms", "stopped_at_ms", "exit_code"),
-        *("is_cancelled", "is_terminated"),
+        *("is_cancelled", "is_terminated", "ending_cause"),
     ),
 )
 

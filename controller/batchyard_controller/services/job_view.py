@@ -13,7 +13,7 @@ from batchyard_controller.core.jobs.variables import log_stream_name
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.views import history, waiting, words
+from batchyard_controller.core.views import causes, history, waiting, words
 from batchyard_controller.core.world.world import World
 
 
@@ -42,6 +42,7 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         is_terminated=summary.is_terminated,
         exit_code=summary.exit_code if summary.HasField("exit_code") else None,
         waiting_reason=waiting.waiting_reason(world, unit),
+        ending_cause=causes.ending_cause(world, unit),
     )
 
 

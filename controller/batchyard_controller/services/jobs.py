@@ -18,6 +18,7 @@ from batchyard_controller.core.requests.checks import Violations, check_range, c
 from batchyard_controller.core.requests.job_rules import refuse
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
 from batchyard_controller.core.views import history, words
+from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -171,8 +172,13 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str,
         )
     if not hosts:
         if unit.state.is_final:
-            text = f"job {request.job_id} ended without running; there is no log"
+            text = f"job {request.job_id} ended without running, so there is no log: {ending_cause(world, unit)}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
         return None
     number = request.attempt or max(hosts)
+    for ended in unit.attempts:
+        if ended.number == number and not ended.started_at_ms:
+            why = ended.reason or words.attempt_reason(world, unit, ended)
+            text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
+            raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     return (hosts[number], words.host_name(world, hosts[number])), attempt_id(request.job_id, number)

@@ -13,6 +13,7 @@ from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
 
 from . import words
+from .causes import ending_cause
 from .history import live_attempt
 
 
@@ -99,7 +100,7 @@ def summary(world: World, unit: Unit) -> str:
     if live is not None:
         return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
     if state.is_final:
-        reason = words.ending_reason(world, unit)
+        reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
     return waiting_reason(world, unit) or f"is {state}"
 
