@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from batchyard.tasks import Container
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import GpuFacts
-from batchyard_controller.core.model.settings import ComputeResources, ResourceState, StateTimeLimit
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources, ResourceState, StateTimeLimit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS, Block
 
@@ -149,12 +150,66 @@ def test_no_host_at_all():
 
 
 def test_no_host_offers_the_runtime():
-    """AWS knows no text for it."""
+    """No registered host could ever take it, so a queue may bound the time that it blocks."""
     yard = Yard()
     yard.environment()
     yard.queue()
     yard.host("h1", runtimes=("process",))
+    assert plan_one(yard, container(image="busybox")) == NEVER
+
+
+def test_a_runtime_that_is_away_may_come_back():
+    """A host whose engine does not answer offers less for a while, and says so."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    yard.host("h1", runtimes=("process",), faults=("the Docker Engine does not answer",))
     assert plan_one(yard, container(image="busybox")) == UNDETERMINED
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"purchase_option": "spot"}, "it is spot"),
+        ({"host_type": "p5.large"}, "its type is p5.large"),
+        ({"labels": (("rack", "2"),)}, "it lacks the label rack=1"),
+    ],
+)
+def test_a_host_outside_the_queues_environments_is_named_with_the_rule_that_excludes_it(
+    fields: dict[str, Any], rule: str
+):
+    """It could take the job, so it is not true that no known host ever could."""
+    yard = Yard()
+    resources = ComputeResources(instance_types=("workstation",), labels=(("rack", "1"),))
+    yard.environment(compute_resources=resources)
+    yard.queue()
+    yard.host("alpha", cpu=2000, labels=(("rack", "1"),))
+    yard.host("beta", cpu=4000, **({"labels": (("rack", "1"),)} | fields))
+    assert plan_one(yard, container(cpu=4000)) == NEVER
+    why = "4 vCPU asked, at most 2 free on one host (largest host: 2)"
+    assert told_refusals(yard) == [
+        f"{why}; none of this queue's environments could ever fit it; host beta is excluded because {rule}"
+    ]
+
+
+def test_who_excludes_a_host_is_told_of_each_environment():
+    yard = Yard()
+    yard.environment("ce", compute_resources=ComputeResources(instance_types=("m5",)))
+    yard.environment("cheap", compute_resources=ComputeResources(type=CapacityType.SPOT))
+    yard.queue("q", "ce", "cheap")
+    yard.host("beta", cpu=4000)
+    assert plan_one(yard, container(cpu=4000)) == NO_HOST
+    assert told_refusals(yard) == [
+        (
+            "no host belongs to ce, cheap and offers runtime process; "
+            "host beta is excluded because its type is workstation (ce), it is on-demand (cheap)"
+        )
+    ]
+
+
+def told_refusals(yard: Yard) -> list[str]:
+    ((line,),) = [yard.world.lines.of_queue(queue) for queue in yard.world.queues]
+    return [refusal.message for refusal in line.refusals]
 
 
 def test_all_environments_are_disabled(yard: Yard):

@@ -119,7 +119,7 @@ def asking(*paths: str, privileged: bool = False, devices: tuple[str, ...] = ())
     ],
 )
 def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Task, text: str):
-    """It is no fault of the amounts, so the words that make tools give a job up are not used."""
+    """For ever, as things are: a queue may bound the time that it stands first in line."""
     empty.host("a", volume_paths=("/srv",), device_paths=("/dev/nvidia*",))
     empty.host("b", volume_paths=("/scratch",))
     job = empty.submit(container=asked)
@@ -127,7 +127,7 @@ def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Task, text: s
     assert job.state is JobState.RUNNABLE
     assert refusals(empty) == [text]
     ((line,),) = [empty.world.lines.of_queue(queue) for queue in empty.world.queues]
-    assert line.refusals[0].block is Block.UNDETERMINED
+    assert line.refusals[0].block is Block.BEYOND_HOSTS
 
 
 @pytest.mark.parametrize(

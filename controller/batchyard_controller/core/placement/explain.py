@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS
+from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
-from .feasibility import NO_ACCESS, Access, not_allowed
+from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
 from .fleet import CPU, GPU, Fleet, Mask, row_of
 from .lines import Shape
 from .refusals import Block, Refusal
@@ -17,6 +18,7 @@ from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
 from .strategies import Amounts
 
 _HOSTS_SHOWN = 10
+NEVER = "; no host known now could ever fit it"
 _UNITS = {
     "cpu_millis": (1000, "vCPU"),
     "memory_mib": (1, "MiB memory"),
@@ -58,8 +60,11 @@ def _block(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, memb
     if all(0 < e.compute_resources.max_vcpus * 1000 < asked[CPU] for e in enabled):
         return Block.BEYOND_ENVIRONMENTS
     if fleet.ids and not member.any():
-        is_selected = _members(fleet, enabled, "").any()
-        return Block.UNDETERMINED if is_selected else Block.NO_HOST_SELECTED
+        selected = np.nonzero(_members(fleet, enabled, ""))[0].tolist()
+        if not selected:
+            return Block.NO_HOST_SELECTED
+        # What a host that is not sound lacks, such as a runtime, it may offer again.
+        return Block.UNDETERMINED if any(fleet.facts[row].faults for row in selected) else Block.BEYOND_HOSTS
     capacity = fleet.capacity[member]
     if asked[GPU]:
         capacity[:, GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
@@ -77,8 +82,9 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, m
     asked = row_of(shape.resources)
     if any(room_for(sketch, shape, e, asked, wanted).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
+    outside = _outsiders(shape, enabled, fleet, member)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
+        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i], outside)
         for i, kind in enumerate(RESOURCE_KINDS)
         if asked[i] > max(0, int(sketch.free[ready][:, i].max()))
     ]
@@ -114,6 +120,8 @@ def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet,
         )
     else:
         text = f"no host belongs to {names} and offers runtime {shape.runtime}"
+        outside = _outsiders(shape, environments, fleet, member)
+        text += f"; {outside}" if outside else ""
     return Refusal(kind="hosts", message=text, asked=1, largest_capacity=members)
 
 
@@ -134,7 +142,30 @@ def _no_single_host(sketch: Sketch, shape: Shape, ready: Mask, asked: Amounts) -
     return Refusal(kind="hosts", message=text, asked=1, largest_capacity=hosts)
 
 
-def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
+def _outsiders(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
+    """Say which hosts could take a job if an environment of its queue had them, and why none has."""
+    fits = ~member & (fleet.capacity >= row_of(shape.resources)).all(axis=1)
+    rows = [row for row in np.nonzero(fits)[0].tolist() if _could_run(fleet.facts[row], shape)]
+    return "; ".join(
+        f"host {fleet.facts[row].name} is excluded because {_exclusions(fleet.facts[row], environments)}"
+        for row in rows[:_HOSTS_SHOWN]
+    )
+
+
+def _could_run(facts: HostFacts, shape: Shape) -> bool:
+    return shape.runtime in facts.runtimes and allows(facts, shape.access)
+
+
+def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for environment in environments:
+        reasons.setdefault(exclusion(facts, environment), []).append(environment.name)
+    if len(reasons) == 1:
+        return next(iter(reasons))
+    return ", ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())
+
+
+def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts, outside: str) -> Refusal:
     per_unit, unit = _UNITS[kind]
     largest, most_free = int(capacity.max()), max(0, int(free.max()))
     text = (
@@ -142,7 +173,7 @@ def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> 
         f"(largest host: {largest / per_unit:.10g})"
     )
     if asked > largest:
-        text += "; no host known now could ever fit it"
+        text += f"; none of this queue's environments could ever fit it; {outside}" if outside else NEVER
     return Refusal(
         kind=kind,
         message=text,

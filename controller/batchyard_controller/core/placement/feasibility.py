@@ -24,12 +24,19 @@ _PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
 
 def belongs(facts: HostFacts, environment: ComputeEnvironment) -> bool:
     """Say whether a host is one of an environment's."""
+    return not exclusion(facts, environment)
+
+
+def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> str:
+    """Say by which rule a host is none of an environment's; empty of one that is."""
     wanted = environment.compute_resources
-    return (
-        facts.purchase_option == _PURCHASE_OPTION[wanted.type]
-        and _type_matches(facts.host_type, wanted.instance_types)
-        and set(wanted.labels) <= set(facts.labels)
-    )
+    if facts.purchase_option != _PURCHASE_OPTION[wanted.type]:
+        return f"it is {facts.purchase_option}"
+    if not _type_matches(facts.host_type, wanted.instance_types):
+        return f"its type is {facts.host_type}"
+    if missing := sorted(set(wanted.labels) - set(facts.labels)):
+        return f"it lacks the label {missing[0][0]}={missing[0][1]}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
