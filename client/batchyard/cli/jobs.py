@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import options, spans
+from batchyard.cli import exits, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.states import JobState
@@ -130,12 +130,35 @@ def explain(session: options.Session, job_id: str) -> None:
 @click.option("--reason", default="Cancelled by the user", show_default=True, help="Becomes the status reason.")
 @options.shared
 @options.session
-def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> None:
-    """Cancel jobs that have not started; started ones go on (see terminate)."""
+def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> int:
+    """
+    Cancel jobs that have not started; started ones go on (see terminate).
+
+    Exits with 3 if one of them had started, or ended.
+    """
+    code = 0
     with session.client() as client:
         for job_id in job_ids:
             client.cancel_job(job_id, reason)
-            out.note(f"cancel asked for {job_id}")
+            job = client.describe_job(job_id)
+            code = code if job.is_cancelled else exits.REFUSED
+            out.note(_cancelled(job))
+    return code
+
+
+def _cancelled(job: Job) -> str:
+    """Say what became of the wish to cancel a job, by what it is just after."""
+    state = _state(job)
+    active = sum(job.array.status_summary.get(each, 0) for each in ("STARTING", "RUNNING"))
+    if job.is_cancelled and active:
+        return (
+            f"{job.id}: what waited is cancelled; {active} children go on (`batchyard terminate {job.id}` stops them)"
+        )
+    if job.is_cancelled:
+        return f"{job.id} is cancelled"
+    if JobState(state).is_final:
+        return f"{job.id} has ended ({state}): there is nothing to cancel"
+    return f"{job.id} is {state} and goes on; `batchyard terminate {job.id}` stops it"
 
 
 @click.command()
@@ -274,9 +297,9 @@ def resources_line(cpu_millis: int, memory_mib: int, gpu_millis: int, disk_mib: 
     """Write amounts in one line, those that are 0 left out."""
     amounts = [
         (cpu_millis, f"{spans.millis(cpu_millis)} vCPU"),
-        (memory_mib, f"{spans.mib(memory_mib)} memory"),
+        (memory_mib, f"{spans.mib(memory_mib, asked=True)} memory"),
         (gpu_millis, f"{spans.millis(gpu_millis)} GPU"),
-        (disk_mib, f"{spans.mib(disk_mib)} disk"),
+        (disk_mib, f"{spans.mib(disk_mib, asked=True)} disk"),
     ]
     return ", ".join(text for amount, text in amounts if amount)
 
@@ -298,7 +321,8 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
             [
                 [
                     r.kind,
-                    *(_amount(r.kind, n) for n in (r.asked, r.free, r.largest_free, r.largest_capacity)),
+                    _amount(r.kind, r.asked, asked=True),
+                    *(_amount(r.kind, n) for n in (r.free, r.largest_free, r.largest_capacity)),
                     r.message,
                 ]
                 for r in answer.refusals
@@ -314,9 +338,9 @@ def _state_of(answer: ExplainJobResponse) -> str:
     return job_state(answer).value
 
 
-def _amount(kind: str, amount: int) -> str:
+def _amount(kind: str, amount: int, *, asked: bool = False) -> str:
     if kind.endswith("_millis"):
         return spans.millis(amount)
     if kind.endswith("_mib"):
-        return spans.mib(amount)
+        return spans.mib(amount, asked=asked)
     return "-"

@@ -46,9 +46,15 @@ def millis(amount: int) -> str:
     return f"{amount / 1000:.3f}".rstrip("0").rstrip(".")
 
 
-def mib(amount: int) -> str:
-    """Write mebibytes: ``512M``, ``4G``, ``1.5T``."""
+def mib(amount: int, *, asked: bool = False) -> str:
+    """
+    Write mebibytes: ``512M``, ``4G``, ``1.5T``.
+
+    What there is (free, used, held) is rounded down and what is *asked* for is rounded
+    up, so that nothing seems to fit that does not.
+    """
     for size, unit in ((1 << 20, "T"), (1 << 10, "G")):
         if amount >= size:
-            return f"{amount / size:.1f}".removesuffix(".0") + unit
+            tenths = -(-amount * 10 // size) if asked else amount * 10 // size
+            return f"{tenths / 10:.1f}".removesuffix(".0") + unit
     return f"{amount}M"
