@@ -107,7 +107,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:
-        elsewhere = has_other_taker(world, unit, attempt)
+        elsewhere = end.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt)
         verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
     if not attempt.started_at_ms and end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE):
         on_start_failed(world, unit, attempt, end, now)
