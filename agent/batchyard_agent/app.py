@@ -226,7 +226,11 @@ class Agent:
     async def _run_sweeps(self) -> None:
         while True:
             now = clock.read_now()
-            deleted = await asyncio.to_thread(self._logs.sweep, now.wall_ms / 1000, now.boot_ms / 1000)
+            deleted: list[AttemptId] = []
+            try:
+                deleted = await asyncio.to_thread(self._logs.sweep, now.wall_ms / 1000, now.boot_ms / 1000)
+            except OSError as error:
+                log.warning("old logs cannot be looked for", error=str(error))
             if deleted:
                 log.info("deleted old logs", attempts=len(deleted))
             await asyncio.to_thread(self._journal.fill_reserve)

@@ -2,7 +2,7 @@
 This host as the controller sees it: facts and usage, as messages.
 
 It joins what the probes read with what the configuration says. It knows no
-attempts. Law: a probe that hangs holds up nobody; the last reading stands in.
+attempts. Law: a probe that hangs or breaks holds up nobody; the last reading stands in.
 """
 
 from __future__ import annotations
@@ -82,13 +82,16 @@ class LocalHost:
         return self._facts
 
     async def read_usage(self) -> host_pb2.HostUsage:
-        """Measure what the host is doing; after two seconds, take what was measured before."""
+        """Measure what the host is doing; after two seconds, or where that breaks, take what was measured before."""
         if self._reading is None:
             self._reading = asyncio.get_running_loop().run_in_executor(self._thread, self._read)
         await asyncio.wait([self._reading], timeout=PROBE_TIMEOUT_S)
         if self._reading.done():
-            reading, self._reading = self._reading.result(), None
-            self._take(reading)
+            done, self._reading = self._reading, None
+            if isinstance(error := done.exception(), OSError):
+                log.warning("the host cannot be measured", error=str(error))  # as without descriptors; jobs go on
+            else:
+                self._take(done.result())
         usage = self._last.usage
         return host_pb2.HostUsage(
             cpu_percent=usage.cpu_percent,

@@ -57,7 +57,8 @@ def as_json(message: Any) -> dict[str, Any]:
 def told_of(unit: Unit, world: World) -> dict[str, Any]:
     """Return what users are told of a unit, without what was not told then."""
     told = as_json(job_message(world, unit))
-    told.pop("waiting_reason", None)
+    for name in ("waiting_reason", "ending_cause"):
+        told.pop(name, None)
     for attempt in told.get("attempts", ()):
         for name in ("cause", "compute_environment", "retry_verdict"):
             attempt.pop(name, None)

@@ -8,7 +8,7 @@ from tests.core.yard import Yard, container
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import HostHeard, Phase, Report, Ticked
+from batchyard_controller.core.events import HostHeard, HostMarked, Phase, Report, Ticked
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.model.attempts import AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, Job, RetryStrategy
@@ -109,6 +109,21 @@ def test_a_host_that_breaks_later_is_no_black_hole_either() -> None:
     yard.until_ended(jobs)
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
     assert yard.most_in_window() <= 3
+
+
+def test_what_a_host_loses_soon_after_its_start_is_as_a_start_that_failed(one: Yard) -> None:
+    """As a host that can start processes, but cannot follow them. One that had run for long says nothing of starts."""
+    trust = one.world.hosts[HostId("one")].trust
+    for waits_ms, rests in ((3_000, True), (10 * 60_000, False)):
+        job = one.submit()
+        one.plan()
+        one.started(f"{job.id}#1", one.now.wall_ms)
+        one.now = Instant(wall_ms=one.now.wall_ms + waits_ms, boot_ms=one.now.boot_ms + waits_ms)
+        one.ended(f"{job.id}#1", None, EndCause.HOST_ERROR)
+        assert bool(trust.rests_until_boot_ms) is rests
+        one.terminate(job.id)
+        one.apply(HostMarked(host_id=HostId("one"), cordoned=False, draining=False))
+        trust = one.world.hosts[HostId("one")].trust
 
 
 def test_a_bad_command_is_the_jobs_own_fault(one: Yard) -> None:

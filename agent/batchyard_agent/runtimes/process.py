@@ -33,7 +33,7 @@ import structlog
 from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
 from batchyard_agent.runtimes.job_user import JobUser
-from batchyard_agent.runtimes.process_launch import Launcher, remove_empty, write_durably
+from batchyard_agent.runtimes.process_launch import Launcher, has_descriptors, remove_empty, write_durably
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     Exited,
@@ -173,6 +173,10 @@ class ProcessRuntime:
         Raises:
             FileExistsError: the attempt was launched before.
         """
+        if not has_descriptors():
+            lacks = CannotLaunchError(os.strerror(errno.EMFILE), host_failed=True)
+            self._tell(lacks.observed(spec.attempt_id, self._now_ms()))
+            return
         if self._launched_boot_id != self._boot_id:
             # Records are not synced: a crash of the machine can take one away whose attempt
             # ran, and then its absence proves nothing. So the boot of the last launch is

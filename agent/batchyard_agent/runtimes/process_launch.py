@@ -25,6 +25,7 @@ from batchyard_agent.runtimes.protocol import LaunchSpec
 from batchyard_agent.runtimes.supervisor import CannotLaunchError
 
 _BACKSTOP_KIB = 1 << 20
+_DESCRIPTORS = 16
 _SHORTAGES = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EROFS, errno.EIO}
 )
@@ -119,6 +120,20 @@ class Launcher:
         cgroup.remove(folders)
         remove_empty(self.scratch / record.name)
         record.unlink(missing_ok=True)
+
+
+def has_descriptors() -> bool:
+    """Say whether as many files can be opened as a launch takes; half-way it could not be followed or taken back."""
+    found: list[int] = []
+    try:
+        while len(found) < _DESCRIPTORS:
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for fd in found:
+            os.close(fd)
+    return True
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -22,6 +22,8 @@ LONE_FAILURES_MAX = 2
 """As FAILURES_MAX, where another host has started the same image."""
 PROOF_MS = 60_000
 """For so long a start that succeeded vouches for the next ones."""
+EARLY_MS = 2 * 60_000
+"""An attempt that its host failed so soon after its claim is as one that did not start."""
 REST_MS = 5_000
 """First rest after a failed start; each further one doubles it."""
 SUSPECTED_MS = 5 * 60_000

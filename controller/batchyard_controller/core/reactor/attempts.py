@@ -16,6 +16,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement import trust
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
@@ -109,7 +110,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     if not attempt.terminate_reason:
         elsewhere = end.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt)
         verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
-    if not attempt.started_at_ms and end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE):
+    if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
         on_start_failed(world, unit, attempt, end, now)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict))
     world.refresh_starts(world.hosts[attempt.host_id])
@@ -119,6 +120,11 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         progress.end_unit(unit, Ending(trigger=Trigger.TERMINATED, words=attempt.terminate_reason))
     else:
         progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
+
+
+def _is_early(attempt: Attempt, now: Instant) -> bool:
+    """Say whether an attempt that its host failed got no further than its start."""
+    return not attempt.started_at_ms or now.wall_ms - attempt.claimed_at_ms < trust.EARLY_MS
 
 
 def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
