@@ -35,7 +35,8 @@ from batchyard_controller.core.model.settings import ComputeResources
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.core.requests.checks import refuse
+from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.job_view import job_message
 

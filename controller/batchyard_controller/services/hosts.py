@@ -12,7 +12,7 @@ from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.hosts import find_host, mark_host
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -52,7 +52,7 @@ class Hosts(rpc.HostServiceServicer):
 
     async def DescribeHost(self, request: pb.DescribeHostRequest, context: Any) -> pb.DescribeHostResponse:
         def look(world: World) -> pb.DescribeHostResponse:
-            host = settings.find_host(world, request.host)
+            host = find_host(world, request.host)
             attempts = list(host.attempts.values())
             return pb.DescribeHostResponse(
                 host=self._view(world, host),
@@ -71,10 +71,10 @@ class Hosts(rpc.HostServiceServicer):
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            return settings.mark_host(world, name, cordoned=cordoned, draining=draining), None
+            return mark_host(world, name, cordoned=cordoned, draining=draining), None
 
         await self._leadership.driver.request(decide)
-        return await self._leadership.driver.read(lambda world: self._view(world, settings.find_host(world, name)))
+        return await self._leadership.driver.read(lambda world: self._view(world, find_host(world, name)))
 
     def _view(self, world: World, host: Host) -> pb.Host:
         record = host.record
@@ -85,7 +85,7 @@ class Hosts(rpc.HostServiceServicer):
         return pb.Host(
             id=record.id,
             facts=facts,
-            state=self._state(world, host),
+            state=self._state(host),
             allocated=resources_message(world.fleet.allocated(record.id)),
             usage=self._sessions.usage(record.id),
             last_heard_at_ms=host.heard_wall_ms,
@@ -94,8 +94,8 @@ class Hosts(rpc.HostServiceServicer):
             draining=record.draining,
         )
 
-    def _state(self, world: World, host: Host) -> pb.HostState.ValueType:
-        if host.session == 0 or world.is_silent(host, self._clock(), limits.CONTACT_LIMIT_MS):
+    def _state(self, host: Host) -> pb.HostState.ValueType:
+        if host.session == 0 or host.is_silent(self._clock(), limits.CONTACT_LIMIT_MS):
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED

@@ -9,6 +9,7 @@ from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 
 from .attempts import Attempt
+from .values import Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +70,11 @@ class Host:
     heard_boot_ms: int = 0
     heard_wall_ms: int = 0
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+
+    def hear(self, now: Instant) -> None:
+        """Restart its timers."""
+        self.heard_boot_ms, self.heard_wall_ms = now.boot_ms, now.wall_ms
+
+    def is_silent(self, now: Instant, limit_ms: int) -> bool:
+        """Say whether it was not heard for longer than *limit_ms*."""
+        return now.boot_ms - self.heard_boot_ms > limit_ms

@@ -69,8 +69,7 @@ class Fleet:
         self.capacity[row] = capacity
         self.gpu_free[row] = {uuid: GPU_WHOLE - used.get(uuid, 0) for uuid in fit_gpus}
         self.usable[row] = usable
-        if self.facts[row] != facts:
-            self.facts[row] = facts
+        self.facts[row] = facts
         self._members.clear()
         self.grown += 1
 

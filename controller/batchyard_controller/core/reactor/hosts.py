@@ -18,7 +18,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, hear, on_attempts_reported
+from .attempts import end_attempt, on_attempts_reported
 from .progress import Out
 
 
@@ -29,7 +29,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         host = records.add_host(world, event.host_id, event.facts)
     _set_facts(world, host, event)
     host.session = event.session
-    hear(host, now)
+    host.hear(now)
     world.refresh_host(host)
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
@@ -62,7 +62,7 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
     """Restart a host's timers."""
     host = world.hosts.get(event.host_id)
     if host is not None:
-        hear(host, now)
+        host.hear(now)
         _set_facts(world, host, event)
 
 

@@ -28,8 +28,7 @@ def refusals(world: World, job: Job) -> tuple[Refusal, ...]:
 
 
 def _environments(world: World, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
-    steps = sorted(queue.environment_order, key=lambda s: s.order)
-    return tuple(world.environments[s.compute_environment] for s in steps)
+    return tuple(world.environments[name] for name in queue.compute_environments)
 
 
 def status_reason(world: World, unit: Unit) -> str:

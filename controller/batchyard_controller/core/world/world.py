@@ -19,7 +19,6 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
-from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.fleet import Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.refusals import BlockedHead
@@ -133,10 +132,6 @@ class World:
         if number.isascii() and number.isdigit() and len(number) < 10 and 1 <= int(number) <= len(revisions):
             return revisions[int(number) - 1]
         return None
-
-    def is_silent(self, host: Host, now: Instant, limit_ms: int) -> bool:
-        """Say whether a host was not heard for longer than *limit_ms*."""
-        return now.boot_ms - host.heard_boot_ms > limit_ms
 
 
 def states_of(job: Job) -> dict[JobState, int]:

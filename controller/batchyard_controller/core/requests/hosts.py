@@ -1,0 +1,50 @@
+"""
+Hosts: may this host join, and be marked so, in the world as it is now?
+
+Laws as in `submissions`.
+"""
+
+from __future__ import annotations
+
+from batchyard.errors import AlreadyExistsError, NotFoundError, Reason, ResourceExhaustedError
+from batchyard.ids import HostId
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import HostMarked
+from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.world.world import World
+
+from .checks import quote
+
+
+def check_newcomer(world: World, host_id: HostId, name: str) -> None:
+    """
+    Check that a host may join: that it is not one too many, nor called like another that is connected.
+
+    Raises:
+        ResourceExhaustedError, AlreadyExistsError: it is.
+    """
+    if host_id not in world.hosts and len(world.hosts) >= limits.HOSTS_MAX:
+        text = f"{limits.HOSTS_MAX} hosts are known already; no more are remembered"
+        raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_HOSTS, metadata={"limit": str(limits.HOSTS_MAX)})
+    others = (host for host in world.hosts.values() if host.record.id != host_id)
+    if any(host.session and host.record.facts.name == name for host in others):
+        text = f"another host named {name} is connected; give this one another --name"
+        raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
+
+
+def find_host(world: World, name_or_id: str) -> Host:
+    """Return a host by id, or by name, a connected one first; or raise NotFoundError."""
+    host = world.hosts.get(HostId(name_or_id))
+    if host is None:
+        named = [h for h in world.hosts.values() if h.record.facts.name == name_or_id]
+        host = max(named, key=lambda h: (h.session, h.heard_boot_ms), default=None)
+    if host is None:
+        text = f"host {quote(name_or_id)} not found"
+        raise NotFoundError(text, reason=Reason.HOST_NOT_FOUND, metadata={"host": name_or_id})
+    return host
+
+
+def mark_host(world: World, name_or_id: str, *, cordoned: bool, draining: bool) -> HostMarked:
+    """Admit that a host is cordoned, drained or freed."""
+    host = find_host(world, name_or_id)
+    return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
