@@ -17,12 +17,10 @@ import structlog
 
 from batchyard.errors import (
     AlreadyExistsError,
-    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     Reason,
     RequestError,
-    ResourceExhaustedError,
     UnavailableError,
     Violation,
 )
@@ -45,9 +43,9 @@ from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJo
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.requests.checks import printable
-from batchyard_controller.core.requests.secrecy import find_secret
+from batchyard_controller.core.requests.hosts import check_newcomer
+from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
 from .convert.hosts import host_facts, host_usage, reports
@@ -262,7 +260,7 @@ class Sessions(rpc.AgentServiceServicer):
         """Tell a host the secrets of an attempt of its own, or why it cannot have them."""
         answer = pb.SecretValues(attempt_id=attempt_id)
         try:
-            for name, secret in await driver.read(lambda world: _secrets_of(world, session.host_id, attempt_id)):
+            for name, secret in await driver.read(lambda world: secrets_of(world, attempt_id, session.host_id)):
                 answer.values[name] = self._vault.open("secret", secret.name, secret.sealed)
         except RequestError as err:
             answer = pb.SecretValues(attempt_id=attempt_id, error=str(err))
@@ -338,41 +336,8 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
         text = f"{name!r} is no host name"
         raise InvalidArgumentError.from_violations([Violation("hello.facts.name", text, Reason.MALFORMED)])
 
-    def look(world: World) -> tuple[bool, bool]:
-        is_taken = any(
-            host.session and host.record.facts.name == name and host.record.id != hello.host_id
-            for host in world.hosts.values()
-        )
-        return is_taken, len(world.hosts) >= limits.HOSTS_MAX and HostId(hello.host_id) not in world.hosts
-
-    is_taken, is_full = await driver.read(look)
-    if is_full:
-        text = f"{limits.HOSTS_MAX} hosts are known already; no more are remembered"
-        raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_HOSTS, metadata={"limit": str(limits.HOSTS_MAX)})
-    if is_taken:
-        text = f"another host named {name} is connected; give this one another --name"
-        raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
+    await driver.read(lambda world: check_newcomer(world, HostId(hello.host_id), name))
     return hello
-
-
-def _secrets_of(world: World, host_id: HostId, attempt_id: AttemptId) -> list[tuple[str, StoredSecret]]:
-    """
-    Return the secrets of a live attempt of this host, by variable, still sealed.
-
-    Raises:
-        FailedPreconditionError: it is no such attempt.
-        NotFoundError: a secret is gone.
-    """
-    attempt = world.attempts.get(attempt_id)
-    if attempt is None or attempt.host_id != host_id:
-        raise FailedPreconditionError(
-            "the attempt is not one that this host is to run",
-            reason=Reason.ATTEMPT_NOT_CLAIMED,
-            metadata={"host_id": host_id, "attempt_id": attempt_id},
-        )
-    containers = world.unit_of(attempt).task.containers
-    wanted = [secret for container in containers for secret in container.secrets]
-    return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]
 
 
 def _send(session: _Session, world: World, command: SendStart | SendStop | SendRevoke | SendAck) -> None:

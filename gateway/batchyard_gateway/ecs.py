@@ -64,14 +64,14 @@ async def list_clusters(context: Context, members: Members) -> Members:
 async def describe_clusters(context: Context, members: Members) -> Members:
     """Describe clusters by name or ARN."""
     asked = inputs.texts(members, "clusters", most=DESCRIBE_MAX) or ["default"]
-    prefix = cluster_name("")
-    names = [last_part(each).removeprefix(prefix) for each in asked if last_part(each).startswith(prefix)]
-    found = {each.name: each for each in await context.client.describe_compute_environments(names)} if names else {}
+    names = {each: _environment_name(each) for each in asked}
+    known = sorted({name for name in names.values() if name})
+    found = {each.name: each for each in await context.client.describe_compute_environments(known)} if known else {}
     account = _account(context)
     clusters, failures = [], []
     for each in asked:
-        environment = found.get(last_part(each).removeprefix(prefix))
-        if environment is None or not last_part(each).startswith(prefix):
+        environment = found.get(names[each])
+        if environment is None:
             failures.append(_missing(account.arn("ecs", f"cluster/{last_part(each)}")))
         else:
             clusters.append(_cluster(environment, account))
@@ -161,13 +161,8 @@ async def _environment(context: Context, members: Members) -> environment_pb.Com
     Raises:
         ApiError: there is no such cluster.
     """
-    name = last_part(inputs.text(members, "cluster", "default"))
-    prefix = cluster_name("")
-    found = (
-        await context.client.describe_compute_environments([name.removeprefix(prefix)])
-        if name.startswith(prefix) and name != prefix
-        else []
-    )
+    name = _environment_name(inputs.text(members, "cluster", "default"))
+    found = await context.client.describe_compute_environments([name]) if name else []
     if not found:
         raise ApiError("ClusterNotFoundException", "Cluster not found.")
     return found[0]
@@ -197,6 +192,12 @@ def _page(members: Members, name: str, arns: Sequence[str]) -> Members:
     page = rest[:limit]
     more = {"nextToken": inputs.token(last_part(page[-1]))} if len(rest) > limit else {}
     return {name: page, **more}
+
+
+def _environment_name(cluster: str) -> str:
+    """Return the compute environment that a cluster's name or ARN stands for; empty when it is none of ours."""
+    name, prefix = last_part(cluster), cluster_name("")
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
 
 
 def _account(context: Context) -> Account:

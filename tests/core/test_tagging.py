@@ -138,24 +138,15 @@ def test_annotations_are_the_definitions_and_the_requests(yard: Yard):
 def test_updates_merge_annotations_and_an_empty_value_removes_one(yard: Yard):
     """What the update does not name stays."""
     for update in (
-        lambda given: settings.update_environment(yard.world, "ce", None, None, None, None, given),
-        lambda given: settings.update_queue(
-            yard.world,
-            "q",
-            state=None,
-            priority=None,
-            order=(),
-            scheduling_policy=None,
-            time_limits=None,
-            annotations=given,
-        ),
+        lambda given: settings.update_environment(yard.world, "ce", {"annotations": given}),
+        lambda given: settings.update_queue(yard.world, "q", {"annotations": given}),
     ):
         yard.apply(update((("a", "1"), ("b", "2"), ("c", "3"))))
         yard.apply(update((("a", ""), ("b", "4"), ("never", ""))))
     assert yard.world.environments["ce"].annotations == (("b", "4"), ("c", "3"))
     assert yard.world.queues["q"].annotations == (("b", "4"), ("c", "3"))
     with pytest.raises(InvalidArgumentError, match="annotations: keys and values have"):
-        settings.update_environment(yard.world, "ce", None, None, None, None, (("d", "y" * 32 * 1024),))
+        settings.update_environment(yard.world, "ce", {"annotations": (("d", "y" * 32 * 1024),)})
 
 
 @pytest.mark.parametrize(

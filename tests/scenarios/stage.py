@@ -44,7 +44,9 @@ from batchyard_controller.core.model.settings import ComputeResources
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.core.requests.checks import refuse
+from batchyard_controller.core.requests.hosts import remove_host
+from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.job_view import job_message
@@ -150,7 +152,7 @@ class Stage:
         return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=False, draining=False)))
 
     def do_remove(self, name: str, force: str = "") -> list[str]:
-        return self._sent(self.yard.apply(settings.remove_host(self.yard.world, name, force=bool(force))))
+        return self._sent(self.yard.apply(remove_host(self.yard.world, name, force=bool(force))))
 
     def do_hosts(self) -> list[str]:
         return [", ".join(self.yard.world.hosts) or "no hosts"]

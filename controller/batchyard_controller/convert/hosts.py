@@ -17,8 +17,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
-from batchyard_controller.core.requests.checks import Violations, check_range, check_text
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.settings_rules import check_host_facts
 
 _GPUS = ListOf(

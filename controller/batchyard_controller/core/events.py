@@ -2,7 +2,7 @@
 Events: facts that have happened, the only input of the reactor.
 
 Past tense, never rejected. What a user asks for becomes an event only after
-`admission` has found nothing wrong with it.
+`requests` has found nothing wrong with it.
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.model.secrets import AccessKey
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
-from batchyard_controller.core.requests.checks import Violations, check_text
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, check_text, refuse
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault

@@ -13,8 +13,8 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.checks import Violations
-from batchyard_controller.core.requests.job_rules import check_definition, refuse
+from batchyard_controller.core.requests.checks import Violations, refuse
+from batchyard_controller.core.requests.job_rules import check_definition
 from batchyard_controller.core.requests.names import (
     check_definition_key,
     check_lengths,

@@ -13,8 +13,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import belongs
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.checks import Violations, check_range, check_text
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.names import check_annotations, check_name, check_tags
 from batchyard_controller.core.requests.settings_rules import check_compute_resources
 from batchyard_controller.core.views import words
@@ -95,16 +94,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         refuse(out)
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            event = settings.update_environment(
-                world,
-                request.name,
-                state=changes.get("state"),
-                compute_resources=changes.get("compute_resources"),
-                unmanaged_vcpus=changes.get("unmanaged_vcpus"),
-                service_role=changes.get("service_role"),
-                annotations=changes.get("annotations", ()),
-            )
-            return event, None
+            return settings.update_environment(world, request.name, changes), None
 
         await self._leadership.driver.request(decide)
         return pb.UpdateComputeEnvironmentResponse(compute_environment=await self._view(request.name))

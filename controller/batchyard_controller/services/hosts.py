@@ -11,7 +11,7 @@ from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests.hosts import find_host, mark_host, remove_host
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -51,7 +51,7 @@ class Hosts(rpc.HostServiceServicer):
 
     async def DescribeHost(self, request: pb.DescribeHostRequest, context: Any) -> pb.DescribeHostResponse:
         def look(world: World) -> pb.DescribeHostResponse:
-            host = settings.find_host(world, request.host)
+            host = find_host(world, request.host)
             attempts = list(host.attempts.values())
             return pb.DescribeHostResponse(
                 host=self._view(world, host),
@@ -70,17 +70,17 @@ class Hosts(rpc.HostServiceServicer):
 
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Any) -> pb.RemoveHostResponse:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            return settings.remove_host(world, request.host, force=request.force), None
+            return remove_host(world, request.host, force=request.force), None
 
         await self._leadership.driver.request(decide)
         return pb.RemoveHostResponse()
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            return settings.mark_host(world, name, cordoned=cordoned, draining=draining), None
+            return mark_host(world, name, cordoned=cordoned, draining=draining), None
 
         await self._leadership.driver.request(decide)
-        return await self._leadership.driver.read(lambda world: self._view(world, settings.find_host(world, name)))
+        return await self._leadership.driver.read(lambda world: self._view(world, find_host(world, name)))
 
     def _view(self, world: World, host: Host) -> pb.Host:
         record = host.record

@@ -14,8 +14,7 @@ from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import submissions
-from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
 from batchyard_controller.core.views import history, words
 from batchyard_controller.core.views.causes import ending_cause

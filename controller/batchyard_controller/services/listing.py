@@ -11,8 +11,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
 from batchyard_controller.core.views.listing import JobFilter, find_page
 from batchyard_controller.core.world.submitted import SubmittedJobs
 from batchyard_controller.core.world.world import World

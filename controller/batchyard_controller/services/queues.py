@@ -11,7 +11,7 @@ from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.settings_rules import check_queue
 from batchyard_controller.core.views import words
 from batchyard_controller.core.world.world import World
@@ -70,17 +70,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
         changes = queue_changes(request)
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
-            event = settings.update_queue(
-                world,
-                request.name,
-                state=changes.get("state"),
-                priority=changes.get("priority"),
-                order=changes.get("environment_order", ()),
-                scheduling_policy=changes.get("scheduling_policy"),
-                time_limits=changes.get("state_time_limits"),
-                annotations=changes.get("annotations", ()),
-            )
-            return event, None
+            return settings.update_queue(world, request.name, changes), None
 
         await self._leadership.driver.request(decide)
         return pb.UpdateJobQueueResponse(job_queue=await self._view(request.name))

@@ -9,8 +9,7 @@ from batchyard.v1 import secret_pb2_grpc as rpc
 from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
-from batchyard_controller.core.requests.checks import Violations
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, refuse
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault

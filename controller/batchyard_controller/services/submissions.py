@@ -18,8 +18,8 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
 from batchyard_controller.core import limits
 from batchyard_controller.core.requests import submissions
-from batchyard_controller.core.requests.checks import check_range
-from batchyard_controller.core.requests.job_rules import check_submission, refuse
+from batchyard_controller.core.requests.checks import check_range, refuse
+from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.leadership import Leadership
 
 from .errors import metadata_of

@@ -11,8 +11,7 @@ from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
 from batchyard_controller.core.model.values import Instant, ResourceKind
 from batchyard_controller.core.requests import tagging
-from batchyard_controller.core.requests.checks import Violations
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import Violations, refuse
 from batchyard_controller.core.requests.names import check_resource_name, check_tag_keys, check_tags
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership

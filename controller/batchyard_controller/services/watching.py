@@ -20,7 +20,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
-from batchyard_controller.core.requests.job_rules import refuse
+from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.names import check_lengths
 from batchyard_controller.core.views.snapshot import Watched, take_snapshot
 from batchyard_controller.core.world.world import World

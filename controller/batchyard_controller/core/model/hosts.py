@@ -9,6 +9,7 @@ from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 
 from .attempts import Attempt
+from .values import Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +126,7 @@ class Host:
     def is_reachable(self) -> bool:
         """Whether it is connected and was heard of within the contact limit."""
         return self.session != 0
+
+    def is_silent(self, now: Instant, limit_ms: int) -> bool:
+        """Say whether it was not heard for longer than *limit_ms*."""
+        return now.boot_ms - self.heard_boot_ms > limit_ms

@@ -1,5 +1,5 @@
 """
-Records: what the controller knows, as plain values.
+Jobs, and the definitions that they are made of: plain values.
 
 Nothing here decides or moves anything. Frozen records are replaced whole; `Job`
 and `Attempt` change in place, their ``state`` through ``lifecycle`` alone.

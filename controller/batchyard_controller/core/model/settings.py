@@ -97,3 +97,9 @@ class JobQueue:
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0
+
+    @property
+    def compute_environments(self) -> tuple[str, ...]:
+        """Names of its compute environments, in the order in which they are tried."""
+        steps = sorted(self.environment_order, key=lambda step: step.order)
+        return tuple(step.compute_environment for step in steps)

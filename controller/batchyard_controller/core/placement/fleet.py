@@ -84,8 +84,7 @@ class Fleet:
         self.usable[row] = not away
         self.hopeful[row] = rests or not away
         self.away[row] = away
-        if self.facts[row] != facts:
-            self.facts[row] = facts
+        self.facts[row] = facts
         self._members.clear()
         self.grown += 1
 

@@ -67,7 +67,7 @@ def make_plan(
         by_priority.setdefault(queue.priority, []).append(queue)
     for priority in sorted(by_priority, reverse=True):
         waiting = [
-            _Turn(line, steps_of(queue, environments), sketch)
+            _Turn(line, tuple(environments[name] for name in queue.compute_environments), sketch)
             for queue in by_priority[priority]
             for line in lines.of_queue(queue.name)
             if line.refused_at != fleet.grown
@@ -76,12 +76,6 @@ def make_plan(
         turns += waiting
     refusals = tuple((turn.shape, turn.refusals) for turn in turns if turn.refusals)
     return Plan(tuple(placements), refusals, fleet.grown)
-
-
-def steps_of(queue: JobQueue, environments: Mapping[str, ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
-    """Return the queue's environments in their order."""
-    ordered = sorted(queue.environment_order, key=lambda step: step.order)
-    return tuple(environments[step.compute_environment] for step in ordered)
 
 
 def _serve(waiting: list[_Turn], placements: list[Placement]) -> None:

@@ -107,7 +107,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     leave_silent(world, now, out)
     end_rests(world, now)
     for host in world.hosts.values():
-        if host.attempts and world.is_silent(host, now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
+        if host.attempts and host.is_silent(now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     cancel_overdue(world, now, out)

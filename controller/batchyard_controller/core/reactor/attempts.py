@@ -6,14 +6,12 @@ from dataclasses import replace
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart
 from batchyard_controller.core.events import Phase, Planned, Report
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.endings import Ending, Trigger
-from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
@@ -70,7 +68,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
     """Believe a host about its own attempts; ends are acknowledged after the commit."""
     host = world.hosts.get(host_id)
     if host is not None:
-        hear(world, host, now)
+        records.hear(world, host, now)
     acks: list[AttemptId] = []
     for report in (bounded(said, now) for said in reports):
         attempt = world.attempts.get(report.attempt_id)
@@ -137,14 +135,7 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         started_at_ms=attempt.started_at_ms,
         stopped_at_ms=end.stopped_at_ms or now.wall_ms,
         exit_code=end.exit_code,
-        reason=end.reason[: limits.CONTAINER_REASON_LENGTH_MAX],
+        reason=end.reason,
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
     )
-
-
-def hear(world: World, host: Host, now: Instant) -> None:
-    """Restart a host's timers."""
-    host.heard_boot_ms = now.boot_ms
-    host.heard_wall_ms = now.wall_ms
-    records.note_heard(world, host, now.wall_ms)

@@ -21,7 +21,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, hear, on_attempts_reported
+from .attempts import end_attempt, on_attempts_reported
 from .progress import Out
 from .starts import trust_again
 
@@ -35,7 +35,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         trust_again(world, host)
     _set_facts(world, host, event)
     host.session = event.session
-    hear(world, host, now)
+    records.hear(world, host, now)
     world.refresh_host(host)
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
@@ -66,7 +66,7 @@ def on_host_left(world: World, event: HostLeft) -> None:
 def leave_silent(world: World, now: Instant, out: Out) -> None:
     """Hang up on hosts that were not heard of for the contact limit; what runs there goes on."""
     for host in world.hosts.values():
-        if host.is_reachable and world.is_silent(host, now, limits.CONTACT_LIMIT_MS):
+        if host.is_reachable and host.is_silent(now, limits.CONTACT_LIMIT_MS):
             out.append(EndSession(host.record.id, host.session))
             _lose_session(world, host)
 
@@ -80,7 +80,7 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
     """Restart a host's timers."""
     host = world.hosts.get(event.host_id)
     if host is not None:
-        hear(world, host, now)
+        records.hear(world, host, now)
         _set_facts(world, host, event)
 
 

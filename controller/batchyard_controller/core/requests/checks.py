@@ -2,18 +2,41 @@
 Checks: what every rule about a request is made of.
 
 They know numbers and texts, and no request. Each appends a `Violation` that
-names the field, the value and the limit.
+names the field, the value and the limit; `refuse` raises what has come together.
 """
 
 from __future__ import annotations
 
 import re
 
-from batchyard.errors import Reason, Violation
+from batchyard.errors import InvalidArgumentError, Reason, ResourceExhaustedError, Violation
 
 Violations = list[Violation]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def refuse(violations: Violations) -> None:
+    """
+    Raise if anything is wrong.
+
+    Raises:
+        InvalidArgumentError: with all violations.
+    """
+    if violations:
+        raise InvalidArgumentError.from_violations(violations)
+
+
+def require_room(present: int, most: int, what: str, reason: Reason) -> None:
+    """
+    Raise if there are already as many of a kind as are kept.
+
+    Raises:
+        ResourceExhaustedError: naming *what* they are, and the limit.
+    """
+    if present >= most:
+        text = f"there are {most} {what}, the most allowed"
+        raise ResourceExhaustedError(text, reason=reason, metadata={"limit": str(most)})
 
 
 def quote(value: str) -> str:

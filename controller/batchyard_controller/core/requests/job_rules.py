@@ -1,5 +1,5 @@
 """
-Validation: what a request may say, whatever the state of the world.
+Job rules: what a definition and a submission may say, whatever the state of the world.
 
 Each check appends `Violation`s that name the field, the value and the limit.
 Rules and numbers: `limits`; AWS Batch API reference.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from batchyard.errors import InvalidArgumentError, Reason, Violation
+from batchyard.errors import Reason, Violation
 from batchyard.ids import BY_REQUEST, is_uuid
 from batchyard.pairs import Pairs
 from batchyard.resources import GPU_WHOLE, Resources
@@ -46,17 +46,6 @@ AMOUNT_LIMITS = {
 
 _PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
 """AWS: platformCapabilities."""
-
-
-def refuse(violations: Violations) -> None:
-    """
-    Raise if anything is wrong.
-
-    Raises:
-        InvalidArgumentError: with all violations.
-    """
-    if violations:
-        raise InvalidArgumentError.from_violations(violations)
 
 
 def check_environment_variables(out: Violations, field: str, environment: Pairs) -> None:

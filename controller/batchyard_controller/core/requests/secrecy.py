@@ -2,7 +2,7 @@
 Secrecy: admission of secrets and access keys.
 
 Only sealed values come here: neither the world nor an event ever holds one that
-can be read. As in `admission`, nothing changes; the event is returned, or a
+can be read. As in `submissions`, nothing changes; the event is returned, or a
 `RequestError` says what is wrong.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from batchyard.errors import NotFoundError, Reason, ResourceExhaustedError, Violation
+from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
+from batchyard.ids import AttemptId, HostId
 from batchyard.tasks import Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
@@ -19,7 +20,7 @@ from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import Violations, check_text, quote
+from .checks import Violations, check_text, quote, require_room
 from .secret_names import is_secret_name, secret_names
 
 
@@ -48,12 +49,8 @@ def check_secret_value(out: Violations, field: str, value: str) -> None:
 def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
     """Admit a new secret, or a new value of one."""
     former = world.secrets.get(secret.name)
-    if former is None and len(world.secrets) >= limits.SECRETS_MAX:
-        raise ResourceExhaustedError(
-            f"there are {limits.SECRETS_MAX} secrets, the most allowed",
-            reason=Reason.TOO_MANY_SECRETS,
-            metadata={"limit": str(limits.SECRETS_MAX)},
-        )
+    if former is None:
+        require_room(len(world.secrets), limits.SECRETS_MAX, "secrets", Reason.TOO_MANY_SECRETS)
     created_at_ms = now.wall_ms if former is None else former.created_at_ms
     return SecretPut(secret=replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms))
 
@@ -82,15 +79,30 @@ def require_secrets(world: World, task: Task) -> None:
             find_secret(world, secret.value_from)
 
 
+def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> list[tuple[str, StoredSecret]]:
+    """
+    Return the secrets of a live attempt of this host, by variable, still sealed.
+
+    Raises:
+        FailedPreconditionError: it is no such attempt.
+        NotFoundError: a secret is gone.
+    """
+    attempt = world.attempts.get(attempt_id)
+    if attempt is None or attempt.host_id != host_id:
+        raise FailedPreconditionError(
+            "the attempt is not one that this host is to run",
+            reason=Reason.ATTEMPT_NOT_CLAIMED,
+            metadata={"host_id": host_id, "attempt_id": attempt_id},
+        )
+    containers = world.unit_of(attempt).task.containers
+    wanted = [secret for container in containers for secret in container.secrets]
+    return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]
+
+
 def create_access_key(world: World, access_key: AccessKey, now: Instant) -> AccessKeyCreated:
     """Admit a new access key."""
     assert access_key.id not in world.access_keys, "20 characters by dice never repeat"
-    if len(world.access_keys) >= limits.ACCESS_KEYS_MAX:
-        raise ResourceExhaustedError(
-            f"there are {limits.ACCESS_KEYS_MAX} access keys, the most allowed",
-            reason=Reason.TOO_MANY_ACCESS_KEYS,
-            metadata={"limit": str(limits.ACCESS_KEYS_MAX)},
-        )
+    require_room(len(world.access_keys), limits.ACCESS_KEYS_MAX, "access keys", Reason.TOO_MANY_ACCESS_KEYS)
     return AccessKeyCreated(access_key=replace(access_key, created_at_ms=now.wall_ms))
 
 

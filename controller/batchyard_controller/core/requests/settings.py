@@ -1,48 +1,36 @@
 """
-Settings: may this environment, queue, definition or host be changed so, in the world as it is now?
+Settings: may this environment, queue or definition be changed so, in the world as it is now?
 
 Laws as in `submissions`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from batchyard.errors import (
-    AlreadyExistsError,
-    FailedPreconditionError,
-    NotFoundError,
-    Reason,
-    ResourceExhaustedError,
-)
-from batchyard.ids import HostId
+from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason
 from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     DefinitionChanged,
     EnvironmentChanged,
     EnvironmentDeleted,
-    HostMarked,
-    HostRemoved,
     QueueChanged,
     QueueDeleted,
 )
 from batchyard_controller.core.jobs.resolution import merge
-from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition
 from batchyard_controller.core.model.settings import (
     ComputeEnvironment,
-    ComputeResources,
-    EnvironmentOrder,
     JobQueue,
     ResourceState,
-    StateTimeLimit,
 )
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import Violations, quote
-from .job_rules import refuse
+from .checks import Violations, quote, refuse, require_room
 from .names import check_annotations
 from .settings_rules import check_queue
 
@@ -52,39 +40,21 @@ def create_environment(world: World, environment: ComputeEnvironment, now: Insta
     if environment.name in world.environments:
         text = f"compute environment {environment.name} exists already"
         raise AlreadyExistsError(text, reason=Reason.COMPUTE_ENVIRONMENT_EXISTS, metadata={"name": environment.name})
-    if len(world.environments) >= limits.COMPUTE_ENVIRONMENTS_MAX:
-        raise ResourceExhaustedError(
-            f"there are {limits.COMPUTE_ENVIRONMENTS_MAX} compute environments, the most allowed",
-            reason=Reason.TOO_MANY_COMPUTE_ENVIRONMENTS,
-            metadata={"limit": str(limits.COMPUTE_ENVIRONMENTS_MAX)},
-        )
+    most = limits.COMPUTE_ENVIRONMENTS_MAX
+    require_room(len(world.environments), most, "compute environments", Reason.TOO_MANY_COMPUTE_ENVIRONMENTS)
     return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
 
 
-def update_environment(
-    world: World,
-    name: str,
-    state: ResourceState | None,
-    compute_resources: ComputeResources | None,
-    unmanaged_vcpus: int | None,
-    service_role: str | None,
-    annotations: Pairs = (),
-) -> EnvironmentChanged:
-    """Admit a change of the parts that are given."""
+def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> EnvironmentChanged:
+    """Admit *changes* of an environment, by the names of its fields; annotations are merged."""
     found = find_environment(world, name)
-    changed = replace(
-        found,
-        state=state or found.state,
-        compute_resources=compute_resources or found.compute_resources,
-        unmanaged_vcpus=found.unmanaged_vcpus if unmanaged_vcpus is None else unmanaged_vcpus,
-        service_role=found.service_role if service_role is None else service_role,
-        annotations=_annotate(found.annotations, annotations),
-    )
-    return EnvironmentChanged(environment=changed)
+    changed = replace(found, **changes)
+    return EnvironmentChanged(environment=replace(changed, annotations=_annotate(found.annotations, changes)))
 
 
-def _annotate(kept: Pairs, given: Pairs) -> Pairs:
-    """Merge annotations by key: *given* win, and an empty value removes its key."""
+def _annotate(kept: Pairs, changes: Mapping[str, Any]) -> Pairs:
+    """Merge annotations by key: those of *changes* win, and an empty value removes its key."""
+    given: Pairs = changes.get("annotations", ())
     if not given:
         return kept
     removed = {key for key, value in given if not value}
@@ -107,7 +77,7 @@ def find_environment(world: World, name: str) -> ComputeEnvironment:
 def delete_environment(world: World, name: str) -> EnvironmentDeleted:
     """Admit the end of an environment that is DISABLED and unused (AWS: DeleteComputeEnvironment)."""
     found = find_environment(world, name)
-    users = [q.name for q in world.queues.values() if any(s.compute_environment == name for s in q.environment_order)]
+    users = [q.name for q in world.queues.values() if name in q.compute_environments]
     if users:
         raise FailedPreconditionError(
             f"Cannot delete, found existing JobQueue relationship: {', '.join(sorted(users))}",
@@ -125,43 +95,21 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
     if queue.name in world.queues:
         text = f"job queue {queue.name} exists already"
         raise AlreadyExistsError(text, reason=Reason.JOB_QUEUE_EXISTS, metadata={"name": queue.name})
-    if len(world.queues) >= limits.QUEUES_MAX:
-        raise ResourceExhaustedError(
-            f"there are {limits.QUEUES_MAX} job queues, the most allowed",
-            reason=Reason.TOO_MANY_JOB_QUEUES,
-            metadata={"limit": str(limits.QUEUES_MAX)},
-        )
+    require_room(len(world.queues), limits.QUEUES_MAX, "job queues", Reason.TOO_MANY_JOB_QUEUES)
     _check_environments(world, queue)
     return QueueChanged(queue=replace(queue, created_at_ms=now.wall_ms))
 
 
 def _check_environments(world: World, queue: JobQueue) -> None:
-    for step in queue.environment_order:
-        find_environment(world, step.compute_environment)
+    for name in queue.compute_environments:
+        find_environment(world, name)
 
 
-def update_queue(
-    world: World,
-    name: str,
-    *,
-    state: ResourceState | None,
-    priority: int | None,
-    order: tuple[EnvironmentOrder, ...],
-    scheduling_policy: str | None,
-    time_limits: tuple[StateTimeLimit, ...] | None,
-    annotations: Pairs = (),
-) -> QueueChanged:
-    """Admit a change of the parts that are given; an empty *order* keeps the steps."""
+def update_queue(world: World, name: str, changes: Mapping[str, Any]) -> QueueChanged:
+    """Admit *changes* of a queue, by the names of its fields; annotations are merged."""
     found = find_queue(world, name)
-    changed = replace(
-        found,
-        state=state or found.state,
-        priority=found.priority if priority is None else priority,
-        environment_order=order or found.environment_order,
-        scheduling_policy=found.scheduling_policy if scheduling_policy is None else scheduling_policy,
-        state_time_limits=found.state_time_limits if time_limits is None else time_limits,
-        annotations=_annotate(found.annotations, annotations),
-    )
+    changed = replace(found, **changes)
+    changed = replace(changed, annotations=_annotate(found.annotations, changes))
     refuse(check_queue(changed))
     _check_environments(world, changed)
     return QueueChanged(queue=changed)
@@ -199,43 +147,3 @@ def deregister_definition(world: World, key: str) -> DefinitionChanged | None:
     if found.status is DefinitionStatus.INACTIVE:
         return None
     return DefinitionChanged(definition=replace(found, status=DefinitionStatus.INACTIVE))
-
-
-def find_host(world: World, name_or_id: str) -> Host:
-    """Return a host by id, or by name, a connected one first; or raise NotFoundError."""
-    host = world.hosts.get(HostId(name_or_id))
-    if host is None:
-        named = [h for h in world.hosts.values() if h.record.facts.name == name_or_id]
-        host = max(named, key=lambda h: (h.session, h.heard_boot_ms), default=None)
-    if host is None:
-        text = f"host {quote(name_or_id)} not found"
-        raise NotFoundError(text, reason=Reason.HOST_NOT_FOUND, metadata={"host": name_or_id})
-    return host
-
-
-def mark_host(world: World, name_or_id: str, *, cordoned: bool, draining: bool) -> HostMarked:
-    """Admit that a host is cordoned, drained or freed."""
-    host = find_host(world, name_or_id)
-    return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
-
-
-def remove_host(world: World, name_or_id: str, *, force: bool) -> HostRemoved:
-    """
-    Admit that a host is forgotten: one that is not connected, and runs nothing unless *force* says that it cannot.
-
-    Raises:
-        NotFoundError: no such host.
-        FailedPreconditionError: it is connected, or attempts count as running on it.
-    """
-    host = find_host(world, name_or_id)
-    name, metadata = host.record.facts.name, {"host": name_or_id}
-    if host.is_reachable:
-        text = f"host {name} is connected and would be back at once; stop its agent first"
-        raise FailedPreconditionError(text, reason=Reason.HOST_CONNECTED, metadata=metadata)
-    if host.attempts and not force:
-        text = (
-            f"{len(host.attempts)} attempts count as running on host {name} until it has surely stopped them; "
-            "if it is switched off, remove it by force, and they are lost at once"
-        )
-        raise FailedPreconditionError(text, reason=Reason.HOST_BUSY, metadata=metadata)
-    return HostRemoved(host_id=host.record.id)

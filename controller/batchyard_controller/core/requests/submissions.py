@@ -1,5 +1,5 @@
 """
-Admission: may this request become an event, in the world as it is now?
+Submissions: may this job be submitted, cancelled or terminated, in the world as it is now?
 
 Each function looks at the world, changes nothing, and returns the event, or
 raises a `RequestError` that says what is wrong. The driver applies the event
@@ -28,8 +28,8 @@ from batchyard_controller.core.model.settings import (
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import quote
-from .job_rules import check_task, refuse
+from .checks import quote, refuse
+from .job_rules import check_task
 from .names import check_annotations
 from .secrecy import require_secrets
 

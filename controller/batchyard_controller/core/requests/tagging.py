@@ -1,7 +1,7 @@
 """
 Tagging: may a resource have these tags, in the world as it is now, and which has it then?
 
-As in `admission`, nothing is changed here: an event is returned, or a
+As in `submissions`, nothing is changed here: an event is returned, or a
 `RequestError` raised that says what is wrong. Source: AWS Batch API reference,
 TagResource, UntagResource, ListTagsForResource.
 """

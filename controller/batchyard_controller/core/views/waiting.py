@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
-from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
+from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.explain import explain
-from batchyard_controller.core.placement.plan import steps_of
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
@@ -25,11 +24,7 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     line = world.lines.find(shape_of(unit))
     if line is not None and line.refusals and line.refused_at == world.fleet.grown:
         return line.refusals
-    return explain(shape_of(unit), _environments(world, queue), world.fleet)
-
-
-def _environments(world: World, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
-    return steps_of(queue, world.environments)
+    return explain(shape_of(unit), world.environments_of(queue), world.fleet)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -44,7 +39,7 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     if queue is None or line is None or not line.refusals or not _is_first(world, unit):
         return ""
     block = line.refusals[0].block
-    enabled = [e for e in _environments(world, queue) if e.state is ResourceState.ENABLED]
+    enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""
 
@@ -112,7 +107,7 @@ def eligible_hosts(world: World, unit: Unit) -> int:
         return 0
     shape = shape_of(unit)
     rows: set[int] = set()
-    for environment in _environments(world, queue):
+    for environment in world.environments_of(queue):
         mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable
         rows.update(mask.nonzero()[0].tolist())
     return len(rows)

@@ -24,6 +24,7 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Instant
 
 from .world import World
 
@@ -98,6 +99,12 @@ def change_host(world: World, host: Host, record: HostRecord) -> None:
         host.record = record
         _note_alone(world, "host", record.id)
         world.refresh_host(host)
+
+
+def hear(world: World, host: Host, now: Instant) -> None:
+    """Restart a host's timers."""
+    host.heard_boot_ms, host.heard_wall_ms = now.boot_ms, now.wall_ms
+    note_heard(world, host, now.wall_ms)
 
 
 def note_heard(world: World, host: Host, at_ms: int) -> None:

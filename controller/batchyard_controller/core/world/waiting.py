@@ -15,7 +15,6 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.feasibility import access_of
 from batchyard_controller.core.placement.lines import NOTHING_AVOIDED, Shape
-from batchyard_controller.core.placement.plan import steps_of
 from batchyard_controller.core.placement.sketch import takers
 
 from .world import World
@@ -36,7 +35,7 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt) -> bool:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return False
-    shape, environments = shape_of(unit), steps_of(queue, world.environments)
+    shape, environments = shape_of(unit), world.environments_of(queue)
     return bool(takers(world.fleet, shape, environments, shape.avoids | {attempt.host_id}).any())
 
 

@@ -19,7 +19,6 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
-from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.refusals import BlockedHead
@@ -124,6 +123,10 @@ class World:
         """Return the jobs of a queue that have not ended, in order of submission."""
         return [job for job in self.by_queue.get(queue, ()) if not job.state.is_final]
 
+    def environments_of(self, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
+        """Return a queue's environments in their order."""
+        return tuple(self.environments[name] for name in queue.compute_environments)
+
     def refresh_host(self, host: Host) -> None:
         """Tell the fleet what a host is now, whether it gets new work, and with how many starts it is trusted."""
         away = _away(host)
@@ -153,10 +156,6 @@ class World:
         if number.isascii() and number.isdigit() and len(number) < 10 and 1 <= int(number) <= len(revisions):
             return revisions[int(number) - 1]
         return None
-
-    def is_silent(self, host: Host, now: Instant, limit_ms: int) -> bool:
-        """Say whether a host was not heard for longer than *limit_ms*."""
-        return now.boot_ms - host.heard_boot_ms > limit_ms
 
 
 def states_of(job: Job) -> dict[JobState, int]:
