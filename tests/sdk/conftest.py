@@ -15,6 +15,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("ADDRESS", "CONFIG", "OUTPUT", "QUEUE", "TIMEOUT_S", "RETRY_S"):
         monkeypatch.delenv(f"BATCHYARD_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
 
 

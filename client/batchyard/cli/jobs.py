@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchyard.cli import exits, options, spans
+from batchyard.cli import job_ids as ids
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.states import JobState
@@ -44,7 +45,7 @@ def jobs(
         found = client.list_jobs(
             queue=queue,
             states=states,
-            array_job_id=array_job_id,
+            array_job_id=ids.full(client, array_job_id),
             name=name,
             job_definition=definition,
             page_size=min(limit + 1, 1000),
@@ -65,8 +66,9 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
     from batchyard.errors import NotFoundError
 
     with session.client() as client:
-        found = {job.id: job for job in client.describe_jobs(job_ids)}
-    described = [found[job_id] for job_id in dict.fromkeys(job_ids) if job_id in found]
+        wanted = ids.all_full(client, job_ids)
+        found = {job.id: job for job in client.describe_jobs(wanted)}
+    described = [found[job_id] for job_id in wanted if job_id in found]
     match session.output:
         case "json":
             out.write_json([out.to_plain(job) for job in described])
@@ -77,7 +79,7 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
                 if position:
                     click.echo()
                 _show_job(job, now_ms())
-    missing = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in found]
+    missing = [job_id for job_id in wanted if job_id not in found]
     if missing:
         raise NotFoundError(f"no such job: {', '.join(missing)}")
 
@@ -96,10 +98,10 @@ def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | 
     """
     from batchyard.cli import progress
 
-    ids = list(dict.fromkeys(job_ids))
     with session.client() as client:
-        with progress.Progress(ids) as shown:
-            ended = client.wait_all(ids, timeout_s=timeout_s, on_event=shown.on_event)
+        wanted = ids.all_full(client, job_ids)
+        with progress.Progress(wanted) as shown:
+            ended = client.wait_all(wanted, timeout_s=timeout_s, on_event=shown.on_event)
         for job in ended:
             out.note(progress.outcome(job))
         code = progress.exit_code(client, ended)
@@ -115,7 +117,7 @@ def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | 
 def explain(session: options.Session, job_id: str) -> None:
     """Say why a job is where it is. JSON is one object."""
     with session.client() as client:
-        answer = client.explain_job(job_id)
+        answer = client.explain_job(ids.full(client, job_id))
     match session.output:
         case "json":
             out.write_json(out.to_plain(answer))
@@ -138,7 +140,7 @@ def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> i
     """
     code = 0
     with session.client() as client:
-        for job_id in job_ids:
+        for job_id in ids.all_full(client, job_ids):
             client.cancel_job(job_id, reason)
             job = client.describe_job(job_id)
             code = code if job.is_cancelled else exits.REFUSED
@@ -169,23 +171,26 @@ def _cancelled(job: Job) -> str:
 def terminate(session: options.Session, job_ids: tuple[str, ...], reason: str) -> None:
     """Stop jobs in whatever state they are; they end FAILED and are not retried."""
     with session.client() as client:
-        for job_id in job_ids:
+        for job_id in ids.all_full(client, job_ids):
             client.terminate_job(job_id, reason)
             out.note(f"termination asked for {job_id}")
 
 
 def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
-    """Write a list of jobs."""
+    """Write a list of jobs; on a terminal so that it fits 80 columns, with short ids."""
+    # Where a program reads, and where there is room, ids are whole.
+    is_narrow = output == "table" and out.is_terminal()
+    shown = dict(zip((job.id for job in rows), ids.short([job.id for job in rows]), strict=True)) if is_narrow else {}
     columns: list[out.Column[JobSummary]] = [
-        out.Column(title="JOB", cell=lambda job: job.id),
+        out.Column(title="JOB", cell=lambda job: shown.get(job.id, job.id)),
         out.Column(title="NAME", cell=lambda job: job.name, is_elastic=True),
-        out.Column(title="QUEUE", cell=lambda job: job.queue),
+        out.Column(title="QUEUE", cell=lambda job: job.queue, is_elastic=True),
         out.Column(title="STATE", cell=_state),
         out.Column(title="DONE", cell=_array_done, is_number=True),
         out.Column(title="EXIT", cell=_exit_code, is_number=True),
         out.Column(title="RAN", cell=lambda job: spans.duration(job.started_at_ms, job.stopped_at_ms, now)),
-        out.Column(title="AGE", cell=lambda job: spans.age(job.created_at_ms, now)),
-        out.Column(title="HOST", cell=lambda job: job.host_name or "-"),
+        out.Column(title="AGE", cell=lambda job: spans.age(job.created_at_ms, now).partition(" ")[0]),
+        out.Column(title="HOST", cell=lambda job: job.host_name or "-", is_elastic=True),
         out.Column(title="TRIES", cell=lambda job: str(job.attempts), is_wide=True, is_number=True),
         out.Column(title="DEFINITION", cell=lambda job: job.job_definition or "-", is_wide=True, is_elastic=True),
         out.Column(title="REASON", cell=lambda job: job.reason or job.status_reason, is_wide=True, is_elastic=True),
@@ -208,8 +213,9 @@ def _exit_code(job: JobSummary | Job | Attempt) -> str:
 def _array_done(job: JobSummary) -> str:
     if not job.array.size or job.array.HasField("index"):
         return ""
-    counts = job.array.status_summary
-    return f"{counts.get('SUCCEEDED', 0) + counts.get('FAILED', 0)}/{job.array.size}"
+    done = job.array.status_summary.get("SUCCEEDED", 0) + job.array.status_summary.get("FAILED", 0)
+    # From a thousand children on the numbers would take the room of the names.
+    return f"{done}/{job.array.size}" if job.array.size < 1000 else f"{100 * done // job.array.size}%"
 
 
 def _show_job(job: Job, now: int) -> None:

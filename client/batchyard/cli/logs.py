@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import options
+from batchyard.cli import job_ids, options
 from batchyard.cli import output as out
 from batchyard.cli.harmless import TerminalFilter
 
@@ -34,6 +34,7 @@ def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | 
     from batchyard.errors import FailedPreconditionError
 
     with session.client() as client:
+        job_id = job_ids.full(client, job_id)
         job = client.describe_job(job_id)
         if job.array.size and not job.array.HasField("index"):
             raise FailedPreconditionError(f"{job_id} is an array; its children have logs: {job_id}:0 and so on")

@@ -57,7 +57,7 @@ PAGE_WIDTH = 1000
 GAP = 2
 """Blanks between columns."""
 
-ELASTIC_WIDTH_MIN = 12
+ELASTIC_WIDTH_MIN = 5
 """Least width of a column that may be cut off."""
 
 
@@ -172,14 +172,16 @@ def show_table(
 
 
 def fitted(wanted: Sequence[int], elastic: Sequence[bool], width: int) -> list[int]:
-    """Return the widths of columns: the widest elastic ones are cut first, to ``ELASTIC_WIDTH_MIN`` at least."""
+    """Return the widths of columns: of the elastic ones the widest is cut, until all are ``ELASTIC_WIDTH_MIN``."""
     widths = list(wanted)
+    cut = [position for position, can in enumerate(elastic) if can and widths[position] > ELASTIC_WIDTH_MIN]
     excess = sum(widths) + GAP * (len(widths) - 1) - width
-    for position in sorted(range(len(widths)), key=lambda i: -widths[i]):
-        if elastic[position] and excess > 0:
-            cut = min(excess, max(widths[position] - ELASTIC_WIDTH_MIN, 0))
-            widths[position] -= cut
-            excess -= cut
+    while excess > 0 and cut:
+        widest = max(cut, key=lambda position: widths[position])
+        widths[widest] -= 1
+        excess -= 1
+        if widths[widest] == ELASTIC_WIDTH_MIN:
+            cut.remove(widest)
     return widths
 
 
@@ -231,10 +233,15 @@ def _with_numbers(descriptor: Any, plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def is_terminal() -> bool:
+    """Say whether a person reads stdout at once."""
+    return sys.stdout.isatty()
+
+
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PAGE_WIDTH)
+    return Console(highlight=False, width=None if is_terminal() else PAGE_WIDTH)
 
 
 def _print(console: Console, table: Table) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, logs, options
+from batchyard.cli import container, exits, job_ids, logs, options
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
@@ -65,7 +65,8 @@ def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) 
     """Submit a job (the text of --help is ``_HELP``)."""
     _check(flags, follow=follow)
     with session.client() as client:
-        answer = client.submit_job(**_request(session, flags))
+        answer = client.submit_job(**_request(client, session, flags))
+        job_ids.remember(answer.job_id)
         match session.output:
             case "json":
                 out.write_json(out.to_plain(answer))
@@ -90,13 +91,13 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
 
 
-def _request(session: options.Session, flags: Mapping[str, Any]) -> dict[str, Any]:
+def _request(client: Client, session: options.Session, flags: Mapping[str, Any]) -> dict[str, Any]:
     request = {
         "name": flags["name"] or derived_name(flags["command"], flags["definition"]),
         "queue": flags["queue"] or session.queue,
         "array_size": flags["array_size"] or 0,
         "array_concurrency": flags["array_concurrency"] or 0,
-        "depends_on": [_dependency(text) for text in flags["depends_on"]],
+        "depends_on": [_dependency(client, text) for text in flags["depends_on"]],
         "share_identifier": flags["share_identifier"],
         "request_id": flags["request_id"],
         **options.template_arguments(flags),
@@ -122,15 +123,15 @@ def derived_name(command: tuple[str, ...], definition: str) -> str:
     return name[:NAME_LENGTH_MAX] or "job"
 
 
-def _dependency(text: str) -> Dependency:
+def _dependency(client: Client, text: str) -> Dependency:
     from batchyard import arguments
 
     job_id, comma, kind = text.rpartition(",")
     if text.upper() == "SEQUENTIAL":
         return arguments.dependency("", text)
     if comma:
-        return arguments.dependency(job_id, kind)
-    return arguments.dependencies([text])[0]
+        return arguments.dependency(job_ids.full(client, job_id), kind)
+    return arguments.dependencies([job_ids.full(client, text)])[0]
 
 
 def _until_end(client: Client, job_id: str, *, follow: bool) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from batchyard.cli import options
+from batchyard.cli import job_ids, options
 from batchyard.cli import output as out
+
+if TYPE_CHECKING:
+    from batchyard.sync import Client
 
 _KINDS = ("job", "queue", "job-definition", "compute-environment")
 _WIRE = {"queue": "JOB_QUEUE"}
@@ -33,7 +38,7 @@ def tag() -> None:
 def add(session: options.Session, kind: str, name: str, tags: tuple[tuple[str, str], ...]) -> None:
     """Add tags; those of the same key are replaced."""
     with session.client() as client:
-        client.tag_resource(_wire(kind), name, options.as_map(tags))
+        client.tag_resource(_wire(kind), _full(client, kind, name), options.as_map(tags))
     out.note(f"tagged {kind} {name}")
 
 
@@ -46,7 +51,7 @@ def add(session: options.Session, kind: str, name: str, tags: tuple[tuple[str, s
 def remove(session: options.Session, kind: str, name: str, keys: tuple[str, ...]) -> None:
     """Remove tags by key; keys that are not there are ignored."""
     with session.client() as client:
-        client.untag_resource(_wire(kind), name, keys)
+        client.untag_resource(_wire(kind), _full(client, kind, name), keys)
     out.note(f"untagged {kind} {name}")
 
 
@@ -58,11 +63,15 @@ def remove(session: options.Session, kind: str, name: str, keys: tuple[str, ...]
 def list_(session: options.Session, kind: str, name: str) -> None:
     """List tags, one K=V a line. JSON is an object."""
     with session.client() as client:
-        tags = client.list_tags(_wire(kind), name)
+        tags = client.list_tags(_wire(kind), _full(client, kind, name))
     if session.output == "json":
         out.write_json(tags)
     else:
         out.show_names([f"{key}={value}" for key, value in sorted(tags.items())])
+
+
+def _full(client: Client, kind: str, name: str) -> str:
+    return job_ids.full(client, name) if kind == "job" else name
 
 
 def _wire(kind: str) -> str:

@@ -1,0 +1,113 @@
+"""
+Job ids as people write them: whole, as the beginning of one, or ``last``.
+
+A child's ``:<index>`` may follow each. Ids begin with the time of submission, so that a
+beginning says where to look. A job that was submitted here last is remembered in the
+user's state folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING
+
+from batchyard import settings
+from batchyard.ids import is_uuid
+
+if TYPE_CHECKING:
+    from batchyard.sync import Client
+
+LAST = "last"
+
+SHORT_LENGTH_MIN = 13
+"""The whole of an id's time: jobs of different milliseconds differ in it."""
+
+_TIME_DIGITS = 12
+_CLOCKS_APART_MS = 60_000
+"""How far a job's submission may lie from its id's time."""
+
+_FEW = 5
+
+
+def full(client: Client, given: str) -> str:
+    """
+    Return the id that is meant; what looks like none is left to the controller.
+
+    Raises:
+        InvalidArgumentError: several jobs' ids begin so.
+        NotFoundError: none does, or nothing was submitted here.
+    """
+    job, colon, index = given.partition(":")
+    if job == LAST:
+        return _last() + colon + index
+    if is_uuid(job) or not job or not _is_beginning(job):
+        return given
+    return _begun(client, job) + colon + index
+
+
+def all_full(client: Client, given: Iterable[str]) -> list[str]:
+    """Return the ids that are meant, each once."""
+    return list(dict.fromkeys(full(client, each) for each in given))
+
+
+def short(ids: Sequence[str]) -> list[str]:
+    """Return for each id of a list the least beginning that no other begins with; a child keeps its index."""
+    jobs = sorted({each.partition(":")[0] for each in ids})
+    needed = dict.fromkeys(jobs, SHORT_LENGTH_MIN)
+    for one, other in pairwise(jobs):
+        length = next(i for i, (a, b) in enumerate(zip(one, other, strict=True), 1) if a != b)
+        needed[one], needed[other] = max(needed[one], length), max(needed[other], length)
+    return [job[: needed[job]] + colon + index for job, colon, index in (each.partition(":") for each in ids)]
+
+
+def remember(job_id: str) -> None:
+    """Keep *job_id* as the last one submitted; that it cannot be kept is no reason to fail a submit."""
+    with contextlib.suppress(OSError):
+        path = settings.state_dir() / "last-job"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_text(f"{job_id}\n")
+        draft.replace(path)
+
+
+def _last() -> str:
+    from batchyard.errors import NotFoundError
+
+    try:
+        return (settings.state_dir() / "last-job").read_text().strip()
+    except OSError:
+        raise NotFoundError("no job was submitted from here yet, so none is the last") from None
+
+
+def _is_beginning(text: str) -> bool:
+    template = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+    return len(text) < len(template) and all(
+        char in "0123456789abcdef" if place == "x" else char == place
+        for char, place in zip(text, template, strict=False)
+    )
+
+
+def _begun(client: Client, beginning: str) -> str:
+    """Find the one job whose id begins so, among those of the time that the beginning tells."""
+    from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, Violation
+
+    digits = beginning.replace("-", "")[:_TIME_DIGITS]
+    first_ms = int(digits.ljust(_TIME_DIGITS, "0"), 16)
+    last_ms = int(digits.ljust(_TIME_DIGITS, "f"), 16)
+    listed = client.list_jobs(
+        created_after_ms=max(first_ms - _CLOCKS_APART_MS, 0),
+        created_before_ms=last_ms + _CLOCKS_APART_MS,
+        page_size=1000,
+    )
+    found = list(islice((job.id for job in listed if job.id.startswith(beginning)), _FEW))
+    listed.close()
+    if not found:
+        raise NotFoundError(f"no job's id begins with {beginning}", reason=Reason.JOB_NOT_FOUND)
+    if len(found) > 1:
+        more = ", ..." if len(found) == _FEW else ""
+        text = f"the ids of several jobs begin with {beginning}: {', '.join(found)}{more}"
+        raise InvalidArgumentError.from_violations([Violation("job_id", text, Reason.INVALID_VALUE)])
+    return found[0]
