@@ -44,6 +44,7 @@ missing_packages() {
     has gcc || echo gcc libc6-dev
     [ -x /bin/busybox ] || echo busybox-static
     has openssl || echo openssl
+    has ip || echo iproute2
     has systemd-analyze || echo systemd
     if ! engine_answers; then
         has dockerd || echo docker.io

@@ -1,9 +1,10 @@
 """
 What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser`` or ``gpu`` is skipped with a
-plain sentence where that service is missing. Law: in CI (``CI=true``) one that needs any of
-them but a GPU and is skipped, for whatever reason, has failed. Servers are started
+A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser``, ``netns`` or ``gpu`` is
+skipped with a plain sentence where that service is missing. Law: in CI (``CI=true``) one that
+needs any of them but a GPU and is skipped, for whatever reason, has failed; ``netns`` as root
+alone. Servers are started
 elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
 """
 
@@ -35,7 +36,7 @@ hypothesis.settings.load_profile("batchyard")
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser")
+REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns"] if os.geteuid() == 0 else []))
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -102,11 +103,22 @@ def why_no_browser() -> str:
     return "" if shutil.which("chromium") else "no chromium on PATH (on Debian: apt-get install chromium)"
 
 
+def why_no_netns() -> str:
+    """Return why no machines can be made of namespaces here; empty when they can."""
+    if os.geteuid() != 0:
+        return "only root makes network namespaces"
+    missing = [name for name in ("ip", "nsenter", "unshare", "setpriv", "openssl") if shutil.which(name) is None]
+    return (
+        f"no {', '.join(missing)} on PATH (on Debian: apt-get install iproute2 util-linux openssl)" if missing else ""
+    )
+
+
 CHECKS = {
     "etcd": why_no_etcd,
     "docker": why_no_docker,
     "pypi": why_no_pypi,
     "browser": why_no_browser,
+    "netns": why_no_netns,
     "gpu": why_no_gpu,
 }
 

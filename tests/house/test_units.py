@@ -38,6 +38,17 @@ def test_systemd_accepts_the_unit(unit: Path) -> None:
     assert (answer.returncode, answer.stdout, complaints) == (0, "", [])
 
 
+@pytest.mark.parametrize(("unit", "drop_in"), [("controller", "secrets-key"), ("gateway", "tls")])
+def test_systemd_accepts_what_hands_keys_over(unit: str, drop_in: str, tmp_path: Path) -> None:
+    """Users of units that are locked in cannot read root's keys by themselves."""
+    name = f"batchyard-{unit}.service"
+    shutil.copy(DEPLOY / name, tmp_path)
+    (tmp_path / f"{name}.d").mkdir()
+    shutil.copy(DEPLOY / f"{drop_in}.conf", tmp_path / f"{name}.d")
+    assert "LoadCredential=" in (DEPLOY / f"{drop_in}.conf").read_text()
+    test_systemd_accepts_the_unit(tmp_path / name)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_units_restart_for_ever(unit: Path) -> None:
     assert service_section(unit)["Restart"] == "always"

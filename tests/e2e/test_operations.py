@@ -1,0 +1,125 @@
+"""docs/operations.md, word for word: its commands on three machines make a yard that runs jobs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.machines import Machine, Switch
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "operations.md"
+LIMIT_S = 60.0
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
+
+
+def commands(heading: str) -> str:
+    """Return the first block of commands below a heading of the page."""
+    page = PAGE.read_text()
+    below = page[page.index(f"\n{heading}\n") :]
+    block = re.search(r"```\n(.*?)```", below, re.DOTALL)
+    assert block is not None, heading
+    return block[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and return the folder that it alone is in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    line = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*line, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machines(wheel: Path) -> Iterator[dict[str, Machine]]:
+    """Three machines on which the first four steps have been followed."""
+    with Switch(wheel) as switch:
+        addresses = {"head": "10.0.0.1", "left": "10.0.0.11", "right": "10.0.0.12"}
+        made = {name: switch.add(name, address) for name, address in addresses.items()}
+        for machine in made.values():
+            machine.run(commands("### 1. On every machine"))
+            # The packages that pip was told not to look for.
+            machine.run("cd /opt/batchyard/lib/python3.*/site-packages && echo /mnt/packages > packages.pth")
+        made["head"].run(commands("### 2. On the controller's machine"))
+        for name in ("left", "right"):
+            made[name].run(commands("### 3. On each host"))
+        until(made["right"], "BATCHYARD_ADDRESS=10.0.0.1:8470 batchyard hosts | grep -c READY | grep 2")
+        made["right"].run(commands("### 4. Where jobs wait, and on which hosts they run"))
+        yield made
+
+
+def until(machine: Machine, command: str) -> None:
+    """Wait until a command succeeds."""
+    give_up_at = time.monotonic() + LIMIT_S
+    while machine.run(f"{{ {command}; }} >/dev/null 2>&1 && echo yes || true") != "yes\n":
+        assert time.monotonic() < give_up_at, f"{command}: never"
+        time.sleep(0.2)
+
+
+def test_the_steps_lead_to_a_yard_that_runs_jobs(machines: dict[str, Machine]) -> None:
+    """Each job names the host it ran on, and both hosts are used."""
+    written = machines["left"].run(
+        "export BATCHYARD_ADDRESS=10.0.0.1:8470\n"
+        "job=$(batchyard submit --array 8 --vcpus $(nproc) -- sh -c 'sleep 1; hostname')\n"
+        'batchyard wait "$job"\n'
+        'for index in 0 1 2 3 4 5 6 7; do batchyard logs "$job:$index"; done'
+    )
+    assert set(written.split()) == {"left", "right"}
+
+
+def test_the_controller_runs_as_a_user_of_its_own(machines: dict[str, Machine]) -> None:
+    """It keeps its store, and can read nothing of root's."""
+    head = machines["head"]
+    user = head.run("ps -o uid= -p $(cat /run/batchyard-controller.pid)").strip()
+    assert int(user) > 0
+    assert head.run("stat -c %u /var/lib/batchyard-controller/controller.db").strip() == user
+
+
+def test_the_secrets_key_stays_roots(machines: dict[str, Machine]) -> None:
+    """The unit's user reads its copy of the key; a job gets a secret that was sealed with it."""
+    head = machines["head"]
+    head.run(key_commands())
+    assert head.run("stat -c '%a %u' /etc/batchyard/secrets.key") == "600 0\n"
+    until(head, "BATCHYARD_ADDRESS=10.0.0.1:8470 batchyard secret list")
+    written = head.run(
+        "export BATCHYARD_ADDRESS=10.0.0.1:8470\n"
+        "echo -n sesame | batchyard secret put prod/db\n"
+        "batchyard secret list -o json | grep '\"k1\"'\n"
+        "job=$(batchyard submit --secret DB_PASSWORD=prod/db -- sh -c 'echo it is $DB_PASSWORD')\n"
+        'batchyard wait "$job"; batchyard logs "$job"'
+    )
+    assert "it is sesame" in written
+
+
+def key_commands() -> str:
+    """Return the block that makes the key file."""
+    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = (each for each in blocks if "> /etc/batchyard/secrets.key" in each)
+    return str(block)
+
+
+def test_the_gateways_key_stays_roots(machines: dict[str, Machine]) -> None:
+    """It serves HTTPS beyond loopback with a key that its user cannot read by itself."""
+    head = machines["head"]
+    head.run(
+        "cd /etc/batchyard && umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=10.0.0.1 "
+        "-addext subjectAltName=IP:10.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null"
+    )
+    head.run(commands("### 5. AWS's tools, if you want them"))
+    certificate = head.run("cat /etc/batchyard/tls.crt")
+    ask = (
+        "import ssl, sys, urllib.request, urllib.error\n"
+        "try: urllib.request.urlopen('https://10.0.0.1:8471/v1/describejobqueues', b'{}', "
+        "context=ssl.create_default_context(cadata=sys.argv[1]))\n"
+        "except urllib.error.HTTPError as error: print(error.code)"
+    )
+    left = machines["left"]
+    until(left, "python3 -c \"import socket; socket.create_connection(('10.0.0.1', 8471))\"")
+    assert left.run(f"python3 - '{certificate}' <<'PY'\n{ask}\nPY\n") == "403\n"
