@@ -17,7 +17,7 @@ from tests.sdk.yard import Yard
 from tests.services.hand_agent import HOST_ID
 
 from batchyard import container
-from batchyard.cli import output, spans
+from batchyard.cli import json_input, output, spans
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import show_jobs
 from batchyard.cli.progress import Tally
@@ -99,7 +99,7 @@ def test_what_a_terminal_would_obey_is_made_harmless(capsys: pytest.CaptureFixtu
 
 def test_json_is_the_contracts_with_numbers_for_numbers() -> None:
     plain = output.to_plain(ROWS[0])
-    assert plain["state"] == "JOB_STATE_RUNNING"
+    assert plain["state"] == "RUNNING"
     assert plain["created_at_ms"] == NOW - 26 * HOUR
     assert plain["array"] == {
         "size": 20,
@@ -108,7 +108,29 @@ def test_json_is_the_contracts_with_numbers_for_numbers() -> None:
         "concurrency": 0,
     }
     assert (plain["stopped_at_ms"], plain["host_name"], "exit_code" in plain) == (0, "", False)
-    assert json_format.ParseDict(plain, pb.JobSummary()) == ROWS[0]
+    assert json_input.parse(json.dumps(plain), pb.JobSummary()) == ROWS[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('{"type": "N_TO_N"}', pb.DEPENDENCY_TYPE_N_TO_N),
+        ('{"type": "DEPENDENCY_TYPE_N_TO_N"}', pb.DEPENDENCY_TYPE_N_TO_N),
+        ('{"type": ""}', pb.DEPENDENCY_TYPE_UNSPECIFIED),
+        ('{"type": 2}', 2),
+    ],
+)
+def test_enums_are_read_in_both_forms(written: str, meant: int) -> None:
+    request = json_input.parse(f'{{"name": "a", "dependsOn": [{written}]}}', pb.SubmitJobRequest())
+    assert [each.type for each in request.depends_on] == [meant]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"name": 1}', '{"name": "a", "name": "b"}', '{"depends_on": [{"type": "NO"}]}']
+)
+def test_json_that_is_no_such_message_is_refused(text: str) -> None:
+    with pytest.raises(json_format.ParseError):
+        json_input.parse(text, pb.SubmitJobRequest())
 
 
 def test_jobs_limits_and_says_so(run: Run, yard: Yard) -> None:
@@ -225,7 +247,7 @@ def test_cordon_drain_uncordon(run: Run, yard: Yard) -> None:
     assert run("cordon", "alpha").err == "batchyard: alpha is CORDONED; attempts on it: 1\n"
     assert run("drain", "alpha").err == "batchyard: alpha is DRAINING; attempts on it: 1\n"
     assert run("uncordon", "alpha").err == "batchyard: alpha is READY; attempts on it: 1\n"
-    assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "HOST_STATE_CORDONED"
+    assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "CORDONED"
 
 
 def test_cancel_and_terminate(run: Run, yard: Yard) -> None:
@@ -301,7 +323,7 @@ def test_queues(run: Run, yard: Yard) -> None:
     """)
     wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=600"
     assert run("queue", "update", "fast", "--time-limit", wait).code == 0
-    assert f"Time limits   {wait}\n" in run("queue", "describe", "fast").out
+    assert "Time limits   MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=10m\n" in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--priority", "8").code == 0
     assert wait in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--no-time-limits").code == 0
@@ -309,7 +331,10 @@ def test_queues(run: Run, yard: Yard) -> None:
     assert run("queue", "create", "slow", "--time-limit", wait).code == 0
     assert wait in run("queue", "describe", "slow").out
     assert run("queue", "update", "slow", "--time-limit", wait, "--no-time-limits").code == 2
-    assert "'soon' is not a number of seconds" in run("queue", "update", "fast", "--time-limit", "CAPACITY:X=soon").err
+    assert (
+        "'soon' is not a length of time such as 90s, 15m, 2h or 1d"
+        in run("queue", "update", "fast", "--time-limit", "CAPACITY:X=soon").err
+    )
     assert run("queue", "delete", "fast").code == 3
     assert run("queue", "update", "fast", "--state", "DISABLED").code == 0
     assert run("queue", "delete", "fast").err == "batchyard: deleted queue fast\n"

@@ -82,7 +82,7 @@ class Up:
 
     def await_state(self, job_id: str, state: str) -> None:
         """Wait until a job is in a state."""
-        until(lambda: self.json("describe", job_id)[0]["state"] == f"JOB_STATE_{state}", f"{job_id} is {state}")
+        until(lambda: self.json("describe", job_id)[0]["state"] == state, f"{job_id} is {state}")
 
     def programs(self) -> list[Program]:
         logs = sorted(self.state_dir.glob("*.log"))
@@ -118,10 +118,10 @@ def test_the_first_ten_minutes_of_a_user(up: Up) -> None:
     (job,) = up.json("describe", failed)
     (host,) = up.json("hosts")
     assert (job["state"], job["exit_code"], job["status_reason"]) == (
-        "JOB_STATE_FAILED", 7, "Essential container in task exited",
+        "FAILED", 7, "Essential container in task exited",
     )  # fmt: skip
     assert [attempt["host_id"] for attempt in job["attempts"]] == [host["id"]]
-    assert host["state"] == "HOST_STATE_READY"
+    assert host["state"] == "READY"
     assert "process" in host["facts"]["runtimes"]
     table = up.run("jobs").splitlines()
     assert table[0].split()[:5] == ["JOB", "NAME", "QUEUE", "STATE", "EXIT"]
@@ -142,7 +142,7 @@ def test_the_first_ten_minutes_of_a_user(up: Up) -> None:
     up.run("terminate", running, "--reason", "enough")
     up.run("wait", running, code=TERMINATED)
     (job,) = up.json("describe", running)
-    assert (job["state"], job["status_reason"], job["is_terminated"]) == ("JOB_STATE_FAILED", "enough", True)
+    assert (job["state"], job["status_reason"], job["is_terminated"]) == ("FAILED", "enough", True)
     assert up.program.stop() == 0
 
 

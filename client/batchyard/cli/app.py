@@ -63,7 +63,7 @@ Exit codes:
 
 \b
 JSON has the fields of protos/batchyard/v1 by their names there, 64-bit numbers
-as numbers. Commands that list or describe by name give a list, others an object.
+as numbers, enums as tables show them. Commands that list or describe by name give a list, others an object.
 
 \b
 Settings: flags, then BATCHYARD_* (ADDRESS, OUTPUT, QUEUE, TIMEOUT_S, RETRY_S,

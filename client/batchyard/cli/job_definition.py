@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, options, spans
+from batchyard.cli import container, json_input, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line, retries_line
@@ -64,7 +64,7 @@ def _read(file: IO[str] | None) -> ContainerProperties:
     wanted = ContainerProperties()
     if file is not None:
         try:
-            json_format.Parse(file.read(), wanted)
+            json_input.parse(file.read(), wanted)
         except json_format.ParseError as err:
             raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
     return wanted
@@ -142,7 +142,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in row.container.secrets)),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),
-        ("Timeout", f"{row.timeout_s} s" if row.timeout_s else ""),
+        ("Timeout", spans.whole(row.timeout_s) if row.timeout_s else ""),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]

@@ -86,7 +86,7 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Give up after SECONDS.")
+@click.option("--timeout", "timeout_s", type=options.span, metavar="TIME", help="Give up after it: 90s, 15m, 2h, 1d.")
 @options.shared
 @options.session
 def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | None) -> int:
@@ -242,7 +242,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
             ("Attempts", retries_line(job.retry_strategy)),
-            ("Timeout", f"{job.timeout_s} s" if job.timeout_s else ""),
+            ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),

@@ -15,6 +15,7 @@ import click
 
 from batchyard import resources
 from batchyard.cli import output as out
+from batchyard.cli import spans
 
 if TYPE_CHECKING:
     from batchyard.errors import WorldError
@@ -119,6 +120,22 @@ def size(value: str) -> str:
     return value
 
 
+def span(value: str) -> float:
+    """Read a length of time such as ``90s`` or ``15m`` as seconds."""
+    try:
+        return spans.parse_span(value)
+    except ValueError as err:
+        raise click.BadParameter(str(err)) from err
+
+
+def whole_span(value: str) -> int:
+    """Read a length of time as whole seconds."""
+    seconds = span(value)
+    if seconds != int(seconds):
+        raise click.BadParameter(f"{value!r} is no whole number of seconds")
+    return int(seconds)
+
+
 _PAIRS: dict[str, Any] = {"type": pair, "metavar": "K=V", "multiple": True}
 
 
@@ -150,7 +167,7 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "timeout_s": (
         "--timeout",
-        {"type": int, "default": 0, "metavar": "SECONDS", "help": "How long a try may run."},
+        {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},
     ),
     "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
     "parameters": ("--param", {**_PAIRS, "help": "Value for a Ref::K of the command."}),

@@ -2,9 +2,10 @@
 Output: tables for people, JSON for scripts; data on stdout, notes on stderr.
 
 JSON is the contract's own (protobuf's JSON mapping, names as in the ``.proto``
-files, fields at their default included), with one departure: 64-bit integers are
-numbers, not strings, so that ``jq`` can count with them. Commands that read by
-name or list give a list, commands about one thing give an object.
+files, fields at their default included), with two departures: 64-bit integers are
+numbers, not strings, so that ``jq`` can count with them, and enums are the words that
+flags take and tables show. ``json_input`` reads both forms. Commands that read by name
+or list give a list, commands about one thing give an object.
 """
 
 from __future__ import annotations
@@ -215,10 +216,11 @@ def to_plain(message: Message) -> dict[str, Any]:
     from google.protobuf.json_format import MessageToDict
 
     plain = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return _with_numbers(message.DESCRIPTOR, plain)
+    return _as_said(message.DESCRIPTOR, plain)
 
 
-def _with_numbers(descriptor: Any, plain: dict[str, Any]) -> dict[str, Any]:
+def _as_said(descriptor: Any, plain: dict[str, Any]) -> dict[str, Any]:
+    """Write 64-bit integers as numbers and enums in the words of the command line."""
     for name, value in plain.items():
         field = descriptor.fields_by_name[name]
         inner = field.message_type
@@ -227,10 +229,21 @@ def _with_numbers(descriptor: Any, plain: dict[str, Any]) -> dict[str, Any]:
                 plain[name] = {key: int(number) for key, number in value.items()}
         elif inner is not None:
             for part in value if isinstance(value, list) else [value]:
-                _with_numbers(inner, part)
+                _as_said(inner, part)
         elif field.cpp_type == field.CPPTYPE_INT64:
             plain[name] = [int(number) for number in value] if isinstance(value, list) else int(value)
+        elif field.enum_type is not None:
+            plain[name] = [_said(field, one) for one in value] if isinstance(value, list) else _said(field, value)
     return plain
+
+
+def _said(field: Any, value: str | int) -> str:
+    from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+    from batchyard import wording
+
+    enum = EnumTypeWrapper(field.enum_type)
+    return wording.word(enum, enum.Value(value) if isinstance(value, str) else value)
 
 
 def is_terminal() -> bool:

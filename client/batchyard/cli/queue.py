@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 _ENVIRONMENT_HELP = "Where its jobs run; give several in the order to try them."
 
 
-_TIME_LIMIT_HELP = "Cancel a job that cannot be placed for this reason and was first in line for so long."
+_TIME_LIMIT_HELP = "Cancel a job that cannot be placed for this reason and was first in line for so long: 30m, 2h."
 
 
 def _time_limit(value: str) -> tuple[str, int]:
-    """Read ``REASON=SECONDS``."""
+    """Read ``REASON=TIME``."""
     reason, text = options.pair(value)
-    if not (text.isascii() and text.isdigit()):
-        raise click.BadParameter(f"{text!r} is not a number of seconds")
-    return reason, int(text)
+    return reason, options.whole_span(text)
 
 
 @click.group()
@@ -48,7 +46,9 @@ def queue() -> None:
 )
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
 @click.option("--scheduling-policy", default="", help="Fair share policy.")
-@click.option("--time-limit", "time_limits", type=_time_limit, metavar="REASON=S", multiple=True, help=_TIME_LIMIT_HELP)
+@click.option(
+    "--time-limit", "time_limits", type=_time_limit, metavar="REASON=TIME", multiple=True, help=_TIME_LIMIT_HELP
+)
 @options.pairs("--tag", "tags", "Tag.")
 @options.shared
 @options.session
@@ -119,7 +119,7 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
     "--time-limit",
     "time_limits",
     type=_time_limit,
-    metavar="REASON=S",
+    metavar="REASON=TIME",
     multiple=True,
     help=f"{_TIME_LIMIT_HELP} Replaces all there are.",
 )
@@ -181,7 +181,12 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Priority", str(row.priority)),
         ("Environments", _environments(row)),
         ("Policy", row.scheduling_policy),
-        ("Time limits", " ".join(f"{t.reason}={t.max_time_s}" for t in row.job_state_time_limit_actions)),
+        (
+            "Time limits",
+            " ".join(
+                f"{t.reason}={spans.whole(t.max_time_s).replace(' ', '')}" for t in row.job_state_time_limit_actions
+            ),
+        ),
         ("Jobs", ", ".join(f"{row.job_counts[s]} {s}" for s in JobState if row.job_counts.get(s)) or "none"),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_SIZES = {unit: size for size, unit in _STEPS}
+_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])\s*", re.ASCII)
 
 
 def span(ms: int) -> str:
@@ -34,11 +38,39 @@ def duration(started_at_ms: int, stopped_at_ms: int, now_ms: int) -> str:
 
 
 def moment(at_ms: int, now_ms: int) -> str:
-    """Write a point in time in UTC and how long ago that was; empty for never."""
+    """Write a point in time in UTC, what clocks here showed if that differs, and how long ago it was; empty for never."""
     if not at_ms:
         return ""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S}Z ({age(at_ms, now_ms)} ago)"
+    here = at.astimezone()
+    local = f"{here:%H:%M} {here:%Z}, " if here.utcoffset() else ""
+    return f"{at:%Y-%m-%d %H:%M:%S}Z ({local}{age(at_ms, now_ms)} ago)"
+
+
+def parse_span(text: str) -> float:
+    """
+    Read a length of time such as ``90s``, ``15m``, ``2h``, ``1d`` or ``1h 30m`` as seconds.
+
+    A bare number is seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    parts = _PART.findall(text)
+    if not parts or _PART.sub("", text).strip():
+        raise ValueError(f"{text!r} is not a length of time such as 90s, 15m, 2h or 1d")
+    return sum(float(amount) * _SIZES[unit] for amount, unit in parts)
+
+
+def whole(seconds: float) -> str:
+    """Write a length of time as :func:`parse_span` reads it, without loss: ``90s`` is ``1m 30s``."""
+    rest, parts = round(seconds), []
+    for size, unit in _STEPS:
+        amount, rest = divmod(rest, size)
+        parts += [f"{amount}{unit}"] if amount else []
+    return " ".join(parts) or "0s"
 
 
 def millis(amount: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from batchyard.cli import exits, harmless, options
+from batchyard.cli import exits, harmless, json_input, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _parse(line: bytes, queue: str) -> SubmitJobRequest | str:
     from batchyard.v1.job_pb2 import SubmitJobRequest
 
     try:
-        request = json_format.Parse(line, SubmitJobRequest())
+        request = json_input.parse(line, SubmitJobRequest())
     except (json_format.ParseError, UnicodeDecodeError) as err:
         return f"no job as JSON: {err}"
     request.queue = request.queue or queue
