@@ -321,9 +321,9 @@ def test_queues(run: Run, yard: Yard) -> None:
         Tags          a=b
         Created       {at} (2d 2h ago)
     """)
-    wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=600"
+    wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=10m"
     assert run("queue", "update", "fast", "--time-limit", wait).code == 0
-    assert "Time limits   MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=10m\n" in run("queue", "describe", "fast").out
+    assert f"Time limits   {wait}\n" in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--priority", "8").code == 0
     assert wait in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--no-time-limits").code == 0
