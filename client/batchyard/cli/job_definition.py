@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, json_input, options, spans
+from batchyard.cli import container, json_input, options, remarks, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line, retries_line
@@ -45,6 +45,8 @@ def job_definition() -> None:
 def register(session: options.Session, /, name: str, file: IO[str] | None, **flags: Any) -> None:
     """Register the next revision (the text of --help is ``_REGISTER_HELP``)."""
     wanted = container.fill(_read(file), flags)
+    remarks.on_sizes(flags)
+    remarks.on_parameters(wanted.command, options.as_map(flags["parameters"]))
     with session.client() as client:
         made = client.register_job_definition(name, container=wanted, **options.template_arguments(flags))
     match session.output:

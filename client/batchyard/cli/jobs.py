@@ -41,6 +41,9 @@ def jobs(
     limit: int,
 ) -> None:
     """List jobs, newest first."""
+    for flag, pattern in (("--name", name), ("--definition", definition)):
+        if "*" in pattern[:-1]:
+            raise click.UsageError(f"{flag} {pattern!r}: a * matches any rest, so it stands at the end")
     with session.client() as client:
         found = client.list_jobs(
             queue=queue,

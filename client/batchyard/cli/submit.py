@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, job_ids, logs, options
+from batchyard.cli import container, exits, job_ids, logs, options, remarks
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
@@ -64,6 +64,7 @@ job running.
 def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) -> int:
     """Submit a job (the text of --help is ``_HELP``)."""
     _check(flags, follow=follow)
+    remarks.on_sizes(flags)
     with session.client() as client:
         answer = client.submit_job(**_request(client, session, flags))
         job_ids.remember(answer.job_id)
@@ -72,6 +73,7 @@ def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) 
                 out.write_json(out.to_plain(answer))
             case _:
                 out.show_names([answer.job_id])
+        remarks.on_job(client, answer.job_id, flags["command"], options.as_map(flags["parameters"]))
         if not wait and not follow:
             return 0
         return _until_end(client, answer.job_id, follow=follow)

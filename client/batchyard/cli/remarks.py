@@ -1,0 +1,65 @@
+"""
+Remarks: what was asked and is likely not meant, told on stderr while it is carried out.
+
+What can never be meant is refused elsewhere. Law: no remark keeps a job from being submitted,
+nor changes an exit code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from batchyard.cli import output as out
+
+if TYPE_CHECKING:
+    from batchyard.sync import Client
+
+BARE_MIB_MIN = 100
+"""A size below it without a unit is more likely meant as gibibytes."""
+
+_REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
+
+
+def on_sizes(flags: Mapping[str, Any]) -> None:
+    """Tell of sizes that were likely meant larger: a bare number is mebibytes, as on AWS."""
+    for name in ("memory", "disk"):
+        text = flags[name]
+        if text and text.isdigit() and 0 < int(text) < BARE_MIB_MIN:
+            out.note(f"--{name} {text} is {text} MiB; gibibytes are --{name} {text}G")
+
+
+def on_parameters(command: Iterable[str], parameters: Iterable[str]) -> None:
+    """Tell of parameters that no ``Ref::`` of a command uses."""
+    used = {name for word in command for name in _REFERENCE.findall(word)}
+    for name in parameters:
+        if name not in used:
+            out.note(f"parameter {name} is used nowhere: the command has no Ref::{name}")
+
+
+def on_job(client: Client, job_id: str, command: Sequence[str], parameters: Mapping[str, str]) -> None:
+    """
+    Tell of a job that was submitted: parameters that it does not use, amounts that no host has.
+
+    Args:
+        client: A client.
+        job_id: The job.
+        command: What was given; empty leaves it to the definition.
+        parameters: What was given.
+    """
+    from batchyard.errors import BatchyardError
+
+    try:
+        if parameters:
+            on_parameters(command or _command_of_definition(client, job_id), parameters)
+        for refusal in client.explain_job(job_id).refusals:
+            if refusal.kind != "hosts" and refusal.asked > refusal.largest_capacity:
+                out.note(f"{job_id} waits: {refusal.message}")
+    except BatchyardError as err:  # the job is submitted; this was only to tell about it
+        out.note(f"{job_id} is submitted; what may be wrong with it cannot be told: {err}")
+
+
+def _command_of_definition(client: Client, job_id: str) -> Sequence[str]:
+    (definition,) = client.describe_job_definitions([client.describe_job(job_id).job_definition])
+    return definition.container.command

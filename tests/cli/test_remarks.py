@@ -1,0 +1,64 @@
+"""What is likely not meant is said: sizes without a unit, parameters of no use, amounts that no host has."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from tests.cli.conftest import Run
+from tests.sdk.yard import Yard
+
+NEVER = "no host known now could ever fit it"
+
+
+@pytest.mark.parametrize("flag", ["--name", "--definition"])
+@pytest.mark.parametrize("pattern", ["*7", "a*b", "**"])
+def test_a_pattern_that_can_match_nothing_is_refused(run: Run, flag: str, pattern: str) -> None:
+    answer = run("jobs", flag, pattern)
+    assert answer.code == 2
+    assert f"{flag} {pattern!r}: a * matches any rest, so it stands at the end" in answer.err
+
+
+@pytest.mark.parametrize("flag", ["memory", "disk"])
+def test_a_small_size_without_a_unit_is_told(run: Run, flag: str) -> None:
+    for command in (("submit",), ("job-definition", "register", "d")):
+        answer = run(*command, f"--{flag}", "4", "--", "true")
+        assert (answer.code, answer.err.splitlines()[0]) == (
+            0,
+            f"batchyard: --{flag} 4 is 4 MiB; gibibytes are --{flag} 4G",
+        )
+    for meant in ("4M", "512", "4G"):
+        assert run("submit", f"--{flag}", meant, "--", "true").err == ""
+
+
+def test_a_parameter_that_the_command_does_not_use_is_told(run: Run, yard: Yard) -> None:
+    told = "batchyard: parameter epoch is used nowhere: the command has no Ref::epoch\n"
+    register = ("job-definition", "register", "train", "--param", "epochs=1")
+    assert "used nowhere" not in run(*register, "--", "train", "--n=Ref::epochs").err
+    assert told in run(*register, "--param", "epoch=1", "--", "train", "Ref::epochs").err
+    assert run("submit", "-d", "train", "--param", "epochs=5").err == ""
+    assert run("submit", "-d", "train", "--param", "epoch=5").err == told
+    assert run("submit", "-d", "train:1", "--param", "epoch=5").err == told
+    assert run("submit", "-d", "train", "--param", "epoch=5", "--", "train", "Ref::epoch").err == ""
+    assert run("submit", "--param", "epoch=5", "--", "train").err == told
+
+
+def test_amounts_that_no_host_has_are_told(run: Run, yard: Yard) -> None:
+    yard.do(yard.inner.join("alpha"))
+    answer = run("submit", "--vcpus", "64", "--memory", "1T", "--", "true")
+    job = answer.out.strip()
+    assert (answer.code, answer.err.splitlines()) == (
+        0,
+        [
+            f"batchyard: {job} waits: 64 vCPU asked, at most 4 free on one host (largest host: 4); {NEVER}",
+            f"batchyard: {job} waits: 1048576 MiB memory asked, at most 8192 free on one host (largest host: 8192); {NEVER}",
+        ],
+    )
+    assert run("submit", "--", "true").err == ""
+
+
+def test_what_cannot_be_told_fails_no_submit(run: Run, yard: Yard) -> None:
+    yard.wire.lose("ExplainJob", grpc.StatusCode.INTERNAL)
+    answer = run("submit", "--", "true")
+    job = answer.out.strip()
+    assert answer.code == 0
+    assert answer.err.startswith(f"batchyard: {job} is submitted; what may be wrong with it cannot be told: ")
