@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchyard.cli import names as offered
 from batchyard.cli import options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
@@ -95,7 +96,7 @@ def list_(session: options.Session) -> None:
 
 
 @compute_environment.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=offered.environments)
 @options.shared
 @options.session
 def describe(session: options.Session, names: tuple[str, ...]) -> None:
@@ -106,7 +107,7 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 
 @compute_environment.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offered.environments)
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False))
 @click.option("--unmanaged-vcpus", type=int)
 @_resource_flags
@@ -133,7 +134,7 @@ def update(
 
 
 @compute_environment.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offered.environments)
 @options.shared
 @options.session
 def delete(session: options.Session, name: str) -> None:

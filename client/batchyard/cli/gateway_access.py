@@ -59,12 +59,7 @@ def make_key_file(path: Path) -> None:
 @click.command()
 @click.option("--state-dir", type=FOR_STATE_DIR, help="The one that `batchyard up` was given.")
 def env(state_dir: Path | None) -> None:
-    r"""
-    Write what tells this user's yard to a shell: where it is, and for AWS's tools a key.
-
-    \b
-    eval "$(batchyard env)"
-    """
+    """Write what tells this user's yard, and a key for AWS's tools, to a shell: eval "$(batchyard env)"."""
     folder = (state_dir or settings.state_dir()).absolute()
     socket = folder / settings.SOCKET_NAME
     if not socket.exists():

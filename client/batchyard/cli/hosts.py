@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import options, spans
+from batchyard.cli import names, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 
@@ -20,7 +20,7 @@ CLOCK_SLACK_MS = 5_000
 
 
 @click.command()
-@click.argument("host", required=False)
+@click.argument("host", required=False, shell_complete=names.hosts)
 @options.shared
 @options.session
 def hosts(session: options.Session, host: str | None) -> None:
@@ -40,7 +40,7 @@ def hosts(session: options.Session, host: str | None) -> None:
 
 
 @click.command()
-@click.argument("host")
+@click.argument("host", shell_complete=names.hosts)
 @options.shared
 @options.session
 def drain(session: options.Session, host: str) -> None:
@@ -50,7 +50,7 @@ def drain(session: options.Session, host: str) -> None:
 
 
 @click.command()
-@click.argument("host")
+@click.argument("host", shell_complete=names.hosts)
 @options.shared
 @options.session
 def cordon(session: options.Session, host: str) -> None:
@@ -60,7 +60,7 @@ def cordon(session: options.Session, host: str) -> None:
 
 
 @click.command()
-@click.argument("host")
+@click.argument("host", shell_complete=names.hosts)
 @options.shared
 @options.session
 def uncordon(session: options.Session, host: str) -> None:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from batchyard.cli import container, json_input, options, remarks, spans
+from batchyard.cli import names as offered
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line, retries_line
@@ -35,7 +36,7 @@ def job_definition() -> None:
 
 
 @job_definition.command(help=_REGISTER_HELP, short_help="Register the next revision.")
-@click.argument("name")
+@click.argument("name", shell_complete=offered.definitions)
 @click.option("--file", type=click.File(), help="Container as JSON; - is stdin.")
 @container.described
 @options.template
@@ -94,7 +95,7 @@ def list_(session: options.Session, name: str, status: str | None) -> None:
 
 
 @job_definition.command()
-@click.argument("names", metavar="NAME[:REVISION]...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME[:REVISION]...", nargs=-1, required=True, shell_complete=offered.definitions)
 @options.shared
 @options.session
 def describe(session: options.Session, names: tuple[str, ...]) -> None:
@@ -107,7 +108,7 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 
 @job_definition.command()
-@click.argument("definition", metavar="NAME:REVISION")
+@click.argument("definition", metavar="NAME:REVISION", shell_complete=offered.definitions)
 @options.shared
 @options.session
 def deregister(session: options.Session, definition: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import exits, options, spans
+from batchyard.cli import exits, names, options, spans
 from batchyard.cli import job_ids as ids
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
@@ -23,11 +23,25 @@ STATES = [state.value for state in JobState]
 
 
 @click.command()
-@click.option("-q", "--queue", default="", help="Only jobs of this queue.")
+@click.option("-q", "--queue", default="", shell_complete=names.queues, help="Only jobs of this queue.")
 @click.option("-s", "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True)
-@click.option("--array", "array_job_id", default="", metavar="JOB", help="The children of this array job.")
+@click.option(
+    "--array",
+    "array_job_id",
+    default="",
+    metavar="JOB",
+    shell_complete=names.jobs,
+    help="The children of this array job.",
+)
 @click.option("--name", default="", help="Only jobs of this name; a * at its end matches any rest.")
-@click.option("-d", "--definition", default="", metavar="NAME[:REVISION]", help="Only jobs of it; * as in --name.")
+@click.option(
+    "-d",
+    "--definition",
+    default="",
+    metavar="NAME[:REVISION]",
+    shell_complete=names.definitions,
+    help="Only jobs of it; * as in --name.",
+)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @options.shared
 @options.session
@@ -61,7 +75,7 @@ def jobs(
 
 
 @click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @options.shared
 @options.session
 def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
@@ -88,7 +102,7 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @click.option("--timeout", "timeout_s", type=options.span, metavar="TIME", help="Give up after it: 90s, 15m, 2h, 1d.")
 @options.shared
 @options.session
@@ -114,7 +128,7 @@ def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | 
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=names.jobs)
 @options.shared
 @options.session
 def explain(session: options.Session, job_id: str) -> None:
@@ -131,7 +145,7 @@ def explain(session: options.Session, job_id: str) -> None:
 
 
 @click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @click.option("--reason", default="Cancelled by the user", show_default=True, help="Becomes the status reason.")
 @options.shared
 @options.session
@@ -167,7 +181,7 @@ def _cancelled(job: Job) -> str:
 
 
 @click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @click.option("--reason", default="Terminated by the user", show_default=True, help="Becomes the status reason.")
 @options.shared
 @options.session

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import job_ids, options
+from batchyard.cli import job_ids, names, options
 from batchyard.cli import output as out
 from batchyard.cli.harmless import TerminalFilter
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=names.jobs)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("-n", "--tail", "tail_lines", type=click.IntRange(min=0), help="Only the last so many lines.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Which attempt, from 1. Default: the latest.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchyard.cli import names as offered
 from batchyard.cli import options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
@@ -42,6 +43,7 @@ def queue() -> None:
     multiple=True,
     default=["default"],
     show_default=True,
+    shell_complete=offered.environments,
     help=_ENVIRONMENT_HELP,
 )
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
@@ -99,7 +101,7 @@ def list_(session: options.Session) -> None:
 
 
 @queue.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=offered.queues)
 @options.shared
 @options.session
 def describe(session: options.Session, names: tuple[str, ...]) -> None:
@@ -110,10 +112,12 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 
 @queue.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offered.queues)
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False))
 @click.option("--priority", type=int, help="Higher is served first.")
-@click.option("--compute-environment", "environments", multiple=True, help=_ENVIRONMENT_HELP)
+@click.option(
+    "--compute-environment", "environments", multiple=True, shell_complete=offered.environments, help=_ENVIRONMENT_HELP
+)
 @click.option("--scheduling-policy", help="Fair share policy.")
 @click.option(
     "--time-limit",
@@ -152,7 +156,7 @@ def update(
 
 
 @queue.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offered.queues)
 @options.shared
 @options.session
 def delete(session: options.Session, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, job_ids, logs, options, remarks
+from batchyard.cli import container, exits, job_ids, logs, names, options, remarks
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
@@ -33,8 +33,15 @@ job running.
 
 
 @click.command(context_settings={"allow_interspersed_args": False}, help=_HELP, short_help="Submit a job.")
-@click.option("-q", "--queue", help="Where it waits (BATCHYARD_QUEUE). Default default.")
-@click.option("-d", "--definition", default="", metavar="NAME[:REVISION]", help="Job definition to start from.")
+@click.option("-q", "--queue", shell_complete=names.queues, help="Where it waits (BATCHYARD_QUEUE). Default default.")
+@click.option(
+    "-d",
+    "--definition",
+    default="",
+    metavar="NAME[:REVISION]",
+    shell_complete=names.definitions,
+    help="Job definition to start from.",
+)
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @container.described
 @click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
@@ -50,6 +57,7 @@ job running.
     "depends_on",
     multiple=True,
     metavar="JOB[,KIND]|SEQUENTIAL",
+    shell_complete=names.jobs,
     help="Wait for JOB's success. KIND N_TO_N: for its child of the same index; AFTER_ANY: for any end; "
     "AFTER_FAILURE: for its failure. SEQUENTIAL: for the previous child.",
 )

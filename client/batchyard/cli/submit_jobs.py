@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from batchyard.cli import exits, harmless, json_input, options
+from batchyard.cli import exits, harmless, json_input, names, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ Exits with 3 if any was refused.
 
 @click.command(help=_HELP, short_help="Submit many jobs.")
 @click.argument("file", type=click.File("rb"))
-@click.option("-q", "--queue", help="Where those wait that name no queue (BATCHYARD_QUEUE). Default default.")
+@click.option(
+    "-q",
+    "--queue",
+    shell_complete=names.queues,
+    help="Where those wait that name no queue (BATCHYARD_QUEUE). Default default.",
+)
 @options.shared
 @options.session
 def submit_jobs(session: options.Session, file: BinaryIO, queue: str | None) -> int:

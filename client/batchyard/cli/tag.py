@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import job_ids, options
+from batchyard.cli import job_ids, names, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _WIRE = {"queue": "JOB_QUEUE"}
 """Nouns of the command line that the contract calls otherwise."""
 
 _kind = click.argument("kind", type=click.Choice(_KINDS, case_sensitive=False))
-_name = click.argument("name", metavar="NAME")
+_name = click.argument("name", metavar="NAME", shell_complete=names.tagged)
 
 
 @click.group()

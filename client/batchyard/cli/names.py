@@ -1,0 +1,82 @@
+"""
+Names: what a shell offers where one of the yard's is wanted, by asking the controller.
+
+Whoever presses Tab does not wait: what is not answered within two seconds is not offered, and
+no error is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from batchyard.cli import job_ids, options
+from batchyard.errors import BatchyardError
+
+if TYPE_CHECKING:
+    from batchyard.sync import Client
+
+PATIENCE_S = 2.0
+JOBS_MAX = 100
+"""The newest so many are offered."""
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _offering(find: Callable[[Client, str], Iterable[CompletionItem]]) -> Complete:
+    """Make of what finds names what click asks for them."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        options.quiet_grpc()
+        from batchyard.sync import Client
+
+        session = ctx.find_object(options.Session) or options.Session()
+        with suppress(BatchyardError), Client(session.address, timeout_s=PATIENCE_S) as client:
+            return [item for item in find(client, incomplete) if str(item.value).startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _queues(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    return (CompletionItem(row.name) for row in client.list_job_queues(page_size=1000))
+
+
+def _environments(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    return (CompletionItem(row.name) for row in client.list_compute_environments(page_size=1000))
+
+
+def _definitions(client: Client, incomplete: str) -> Iterator[CompletionItem]:
+    rows = client.list_job_definitions(status="ACTIVE", page_size=1000)
+    # bash takes what stands before a colon for a word of its own.
+    names = (f"{row.name}:{row.revision}" if ":" in incomplete else row.name for row in rows)
+    return map(CompletionItem, dict.fromkeys(names))
+
+
+def _hosts(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    return (CompletionItem(row.facts.name) for row in client.list_hosts(page_size=1000))
+
+
+def _jobs(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    from batchyard.wording import job_state
+
+    yield CompletionItem(job_ids.LAST, help="the last one submitted from here")
+    with closing(client.list_jobs(page_size=JOBS_MAX)) as listed:
+        for job in islice(listed, JOBS_MAX):
+            yield CompletionItem(job.id, help=f"{job.name} {job_state(job)}")
+
+
+queues, environments, definitions = _offering(_queues), _offering(_environments), _offering(_definitions)
+hosts, jobs = _offering(_hosts), _offering(_jobs)
+
+
+def tagged(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer what the kind named before has."""
+    kinds = {"job": jobs, "queue": queues, "job-definition": definitions, "compute-environment": environments}
+    kind = ctx.params.get("kind")
+    return kinds[kind](ctx, param, incomplete) if kind in kinds else []
