@@ -14,6 +14,9 @@ WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
 TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/test_tools.py tests/clients/tools.py tests/contract tests/e2e tests/gateway tests/house tests/ports.py tests/processes.py tests/sdk tests/services
 
+# No setting of Batchyard's, which would refuse it: for scripts/with-services.sh alone.
+unexport BATCHYARD_DOCKERD_FLAGS
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean
 
@@ -34,7 +37,7 @@ demo: $(USABLE) ## Run 21 jobs on two agents on this machine
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## All tests, with real etcd and Docker where they may be installed
-	@bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --maxschedchunk=1 $(ARGS)
+	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --maxschedchunk=1 $(ARGS)
 
 test-core: $(READY) ## The pure tests only; seconds
 	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)

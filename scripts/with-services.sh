@@ -82,6 +82,8 @@ choose_iptables() {
 # Two engines on one machine would fight over the bridge docker0.
 another_engine_runs() { grep -qsx dockerd /proc/[0-9]*/comm; }
 
+# For this script alone: the command would take it for a setting of Batchyard's.
+export -n BATCHYARD_DOCKERD_FLAGS
 dockerd_pid=""
 dockerd_home=""
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 import click
 
 import batchyard_agent
-from batchyard import program_log
-from batchyard.errors import InvalidArgumentError
+from batchyard import program_log, program_settings
 from batchyard_agent import app
-from batchyard_agent.config import OPTIONS, config_from, file_defaults
+from batchyard_agent.config import OPTIONS, config_from
 from batchyard_agent.journal import StateDirectoryError
 from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
 from batchyard_agent.session import TwinError
-
-ENVIRONMENT_PREFIX = "BATCHYARD_AGENT"
 
 
 def run(**values: Any) -> None:
@@ -36,20 +32,10 @@ main = click.version_option(batchyard_agent.__version__, prog_name="batchyard ag
         callback=run,
         params=list(OPTIONS),
         help="Run the jobs that a Batchyard controller gives to this host.",
-        context_settings={"auto_envvar_prefix": ENVIRONMENT_PREFIX, "show_default": False},
+        context_settings={"show_default": False},
     )
 )
 
 
-def entry() -> None:
-    """Read the file's defaults, then start."""
-    try:
-        default_map = file_defaults()
-    except InvalidArgumentError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    main(prog_name="batchyard agent", default_map=default_map)
-
-
 if __name__ == "__main__":
-    entry()
+    program_settings.start(main, "agent")

@@ -294,15 +294,3 @@ def config_from(values: Mapping[str, Any]) -> Config:
         "account": account,
     }
     return Config(**here | chosen)
-
-
-def file_defaults() -> dict[str, object]:
-    """
-    Return the ``[agent]`` section by option, as click's ``default_map`` takes it.
-
-    Raises:
-        InvalidArgumentError: the file is broken, or has an unknown key.
-    """
-    names = {flag.removeprefix("--").replace("-", "_"): option.name for option in OPTIONS for flag in option.opts}
-    found = settings.defaults("agent", known=names.keys())
-    return {str(names[key]): value for key, value in found.items()}

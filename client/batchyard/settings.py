@@ -25,6 +25,9 @@ SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 """Where the controller that systemd starts listens."""
 
 SECTIONS = ("client", "controller", "agent", "gateway")
+_OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
+"""What the variables that an attempt is given begin with."""
+
 CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
 
 
@@ -52,6 +55,7 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
         InvalidArgumentError: a value or the file is broken; the violation names it.
     """
     env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
+    check_environment(env, CLIENT_KEYS)
     values = defaults("client", environment=env, known=CLIENT_KEYS)
     for key in ("address", "timeout_s", "retry_s"):
         if env.get(f"BATCHYARD_{key.upper()}"):
@@ -94,6 +98,36 @@ def defaults(
         if known is not None and key not in known:
             raise _broken(path, f"{section}.{key}", f"no such key; there are {', '.join(sorted(known))}")
     return values
+
+
+def check_environment(environment: Mapping[str, str], known: Collection[str], program: str = "") -> None:
+    """
+    Refuse variables that look like settings and are none, as unknown keys of the file are.
+
+    Args:
+        environment: The process's own.
+        known: The keys of settings.
+        program: Whose settings are looked at: ``controller``, ``agent`` or ``gateway``;
+            empty: the client's, which leaves alone what is the programs' or an attempt's.
+
+    Raises:
+        InvalidArgumentError: naming each.
+    """
+    names = sorted(variable(key, program) for key in known) + ([] if program else ["BATCHYARD_CONFIG"])
+    others = () if program else (*(variable("", section) for section in SECTIONS[1:]), *_OF_ATTEMPTS)
+    wrong = [
+        name
+        for name in environment
+        if name.startswith(variable("", program)) and name not in names and not name.startswith(others)
+    ]
+    if wrong:
+        text = f"no such setting; there are {', '.join(names)}"
+        raise InvalidArgumentError.from_violations([Violation(name, text, Reason.MALFORMED) for name in sorted(wrong)])
+
+
+def variable(key: str, program: str = "") -> str:
+    """Return the variable that sets a key of a program, or of the client."""
+    return "_".join(part.upper() for part in ("BATCHYARD", program, key) if part) + ("" if key else "_")
 
 
 def config_path(environment: Mapping[str, str]) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from batchyard import program_log, settings
+from batchyard import program_log, program_settings, settings
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from .app import serve
@@ -17,7 +17,7 @@ from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
 
-@click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_CONTROLLER", "show_default": True})
+@click.command(context_settings={"show_default": True})
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -89,4 +89,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(prog_name="batchyard controller", default_map=settings.defaults("controller"))
+    program_settings.start(main, "controller")

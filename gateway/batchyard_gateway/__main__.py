@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from batchyard import program_log, settings
+from batchyard import program_log, program_settings, settings
 from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, parse_account_id, parse_region
 from batchyard.errors import InvalidArgumentError
 
@@ -31,7 +30,7 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     return callback
 
 
-@click.command(context_settings={"auto_envvar_prefix": "BATCHYARD_GATEWAY", "show_default": True})
+@click.command(context_settings={"show_default": True})
 @click.option("--listen", default=DEFAULT_LISTEN, callback=_reads(parse_listen), help="host:port of the HTTP listener.")
 @click.option(
     "--controller",
@@ -76,15 +75,5 @@ def main(**values: Any) -> None:
         raise click.ClickException(str(err)) from err
 
 
-def entry() -> None:
-    """Read the file's defaults, then start."""
-    try:
-        default_map = settings.defaults("gateway")
-    except InvalidArgumentError as err:
-        click.echo(f"Error: {err}", err=True)
-        sys.exit(2)
-    main(prog_name="batchyard gateway", default_map=default_map)
-
-
 if __name__ == "__main__":
-    entry()
+    program_settings.start(main, "gateway")

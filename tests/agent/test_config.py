@@ -6,6 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from batchyard.program_settings import name_settings
 from batchyard_agent.config import OPTIONS, Config, config_from
 from batchyard_agent.runtimes.host_access import Allowed
 
@@ -14,9 +15,8 @@ def read(*arguments: str, env: dict[str, str] | None = None, file: dict[str, obj
     """Return what the agent would run with, or the error."""
     found: list[Config] = []
     command = click.Command("agent", params=list(OPTIONS), callback=lambda **values: found.append(config_from(values)))
-    result = CliRunner().invoke(
-        command, list(arguments), env=env, auto_envvar_prefix="BATCHYARD_AGENT", default_map=file or {}
-    )
+    name_settings(command, "agent")
+    result = CliRunner().invoke(command, list(arguments), env=env, default_map=file or {})
     return found[0] if found else result.output
 
 
@@ -36,6 +36,12 @@ def test_operator_says_what_jobs_may_reach():
     assert allowed(config) == Allowed(
         privileged=True, volume_paths=("/srv/data", "/scratch"), device_paths=("/dev/nvidia*", "/dev/fuse")
     )
+
+
+def test_variables_are_called_as_their_flags():
+    config = read(env={"BATCHYARD_AGENT_CPUS": "2", "BATCHYARD_AGENT_KEEP_LOGS_SIZE": "3G"})
+    assert isinstance(config, Config), config
+    assert (config.cpu_millis, config.logs_total_bytes_max) == (2000, 3 << 30)
 
 
 def test_environment_and_file_say_it_too():

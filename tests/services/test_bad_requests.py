@@ -2,7 +2,7 @@
 The sweep of bad input over raw stubs: each request is refused with its own clear text, and changes nothing.
 
 ``refusals.txt`` holds the answers to ``bad_requests.py``. After a change of texts,
-write it anew with ``BATCHYARD_BLESS=1`` and read every line that changed.
+write it anew with ``REWRITE=1`` and read every line that changed.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ async def test_every_bad_request_is_refused_and_changes_nothing(full: MemoryCont
         lines += [f"{rpc}, {name}", f"  {refused.code}", *told, ""]
     text = "\n".join(lines).replace(waiting, "<waiting>").replace(waiting.upper(), "<WAITING>")
     text = text.replace(array, "<array>")
-    if os.environ.get("BATCHYARD_BLESS"):
+    if os.environ.get("REWRITE"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text.splitlines() == GOLDEN.read_text(encoding="utf-8").splitlines()
 

@@ -173,6 +173,7 @@ def report(error: errors.BatchyardError) -> int:
 
 def _settle(session: options.Session) -> None:
     try:
+        settings.check_environment(os.environ, settings.CLIENT_KEYS)
         values = settings.defaults("client", known=settings.CLIENT_KEYS)
     except errors.InvalidArgumentError as err:
         raise click.UsageError(str(err)) from err
