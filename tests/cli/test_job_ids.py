@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from tests.cli.conftest import Run
+from tests.sdk.host import Host
 from tests.sdk.yard import Yard
 
 from batchyard.cli import job_ids, output
@@ -55,8 +56,8 @@ def test_short_ids_are_taken_wherever_an_id_is(run: Run, yard: Yard, command: tu
 
 
 def test_wait_and_logs_take_short_ids(run: Run, yard: Yard) -> None:
-    async def ends(host: object) -> None:
-        await host.run(0, log=b"hello\n")  # type: ignore[attr-defined]
+    async def ends(host: Host) -> None:
+        await host.run(0, log=b"hello\n")
 
     job = run("submit", "--", "true").out.strip()
     assert run("wait", "last", meanwhile=ends).code == 0
