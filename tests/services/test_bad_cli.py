@@ -44,7 +44,7 @@ SUBMIT = {
     "an array of 1": (("--array", "1", "--", "true"), USAGE, "1 is not in the range x>=2"),
     "an array of nonsense": (("--array", "x", "--", "true"), USAGE, "'x' is not a valid integer"),
     "11 attempts": (("--attempts", "11", "--", "true"), REFUSED, "retry_strategy.attempts: 11 is not between 1 and 10"),
-    "a negative timeout": (("--timeout", "-1", "--", "true"), REFUSED, "timeout_s: -1 seconds is not between"),
+    "a negative timeout": (("--timeout", "-1", "--", "true"), USAGE, "is not a length of time"),
     "a dependency on nobody": (
         ("--depends-on", "nobody", "--", "true"),
         REFUSED,
