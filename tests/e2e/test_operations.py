@@ -106,20 +106,18 @@ def key_commands() -> str:
 
 
 def test_the_gateways_key_stays_roots(machines: dict[str, Machine]) -> None:
-    """It serves HTTPS beyond loopback with a key that its user cannot read by itself."""
+    """Beyond loopback it serves signed calls over TLS, with a key that its user cannot read by itself."""
     head = machines["head"]
     head.run(
         "cd /etc/batchyard && umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=10.0.0.1 "
         "-addext subjectAltName=IP:10.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null"
     )
-    head.run(commands("### 5. AWS's tools, if you want them"))
-    certificate = head.run("cat /etc/batchyard/tls.crt")
-    ask = (
-        "import ssl, sys, urllib.request, urllib.error\n"
-        "try: urllib.request.urlopen('https://10.0.0.1:8471/v1/describejobqueues', b'{}', "
-        "context=ssl.create_default_context(cadata=sys.argv[1]))\n"
-        "except urllib.error.HTTPError as error: print(error.code)"
-    )
+    told = head.run(commands("### 5. AWS's tools, if you want them"))
+    key, secret = re.findall(r"^(?:Access key id|Secret access key) +(\S+)$", told, re.MULTILINE)
     left = machines["left"]
     until(left, "python3 -c \"import socket; socket.create_connection(('10.0.0.1', 8471))\"")
-    assert left.run(f"python3 - '{certificate}' <<'PY'\n{ask}\nPY\n") == "403\n"
+    left.run(f"cat > /root/tls.crt <<'PEM'\n{head.run('cat /etc/batchyard/tls.crt')}PEM\n")
+    ask = "import boto3; print(*[q['jobQueueName'] for q in boto3.client('batch').describe_job_queues()['jobQueues']])"
+    where = "AWS_ENDPOINT_URL_BATCH=https://10.0.0.1:8471 AWS_CA_BUNDLE=/root/tls.crt AWS_DEFAULT_REGION=us-east-1"
+    who = f"AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}"
+    assert left.run(f'{where} {who} /opt/batchyard/bin/python -c "{ask}"') == "default\n"
