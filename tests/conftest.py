@@ -61,12 +61,16 @@ def why_no_etcd() -> str:
 
 
 def why_no_docker() -> str:
+    """Return why no Docker Engine can be used here; empty when one answers."""
+    return why_no_engine(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+
+
+def why_no_engine(address: str) -> str:
     """
-    Return why no Docker Engine can be used here; empty when one answers.
+    Return why no Docker Engine answers at *address*; empty when one does.
 
     It asks without the SDK, which leaves its socket open where nobody answers.
     """
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     url = urllib.parse.urlsplit(address)
     connection = http.client.HTTPConnection(url.hostname or "localhost", url.port or 2375, timeout=10)
     try:

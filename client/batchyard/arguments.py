@@ -29,6 +29,9 @@ from batchyard.v1.resources_pb2 import Resources
 
 M = TypeVar("M", bound=Message)
 
+INFRASTRUCTURE_RETRIES = 5
+"""What the service takes where nothing is said."""
+
 _EXIT_CONDITIONS = {"exit-code": "on_exit_code", "reason": "on_reason", "status-reason": "on_status_reason"}
 
 

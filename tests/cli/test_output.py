@@ -178,13 +178,13 @@ def test_describe_shows_what_a_job_waits_for_and_when_it_is_retried(run: Run, ya
         array_concurrency=2,
         depends_on=[pb.Dependency(job_id=array, type=pb.DEPENDENCY_TYPE_N_TO_N), single],
         attempts=3,
-        infrastructure_retries=5,
+        infrastructure_retries=4,
         evaluate_on_exit=[rule],
     )
     lines = [line.split(None, 1) for line in run("describe", job_id).out.splitlines()]
     assert ["Array", "6 children, at most 2 at once"] in lines
     assert ["Depends", f"on  {array},N_TO_N {single}"] in lines
-    assert ["Attempts", "at most 3, 5 more if lost with their host, EXIT:exit-code=4*,reason=Out*"] in lines
+    assert ["Attempts", "at most 3, 4 that their host fails do not count, EXIT:exit-code=4*,reason=Out*"] in lines
 
 
 def test_describe_shows_attempts(run: Run, yard: Yard) -> None:
@@ -265,7 +265,7 @@ def test_only_terminate_stops_what_has_started(run: Run, yard: Yard) -> None:
     host = yard.join()
     job_id = yard.submit()
     (spec,) = yard.do(host.take())
-    assert run("cancel", job_id).code == 0
+    assert run("cancel", job_id).code == 3
     assert run("terminate", job_id, "--reason", "wrong input").code == 0
     yard.do(host.end(spec.attempt_id, 137, cause=END_CAUSE_STOPPED))
     assert host.stopped == [spec.attempt_id]

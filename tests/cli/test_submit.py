@@ -279,7 +279,7 @@ def test_submit_wait_exits_as_the_job(run: Run, exit_code: int, code: int) -> No
 def test_a_job_that_failed_without_an_exit_code_exits_1(run: Run) -> None:
     result = run("submit", "--wait", "true", meanwhile=lambda host: host.refuse("no such image"))
     assert result.code == 1
-    assert result.err.endswith("FAILED (Task failed to start)\n")
+    assert result.err.endswith("FAILED (no such image)\n")
 
 
 @pytest.mark.parametrize(("codes", "expected"), [([0, 0, 0], 0), ([0, 3, 9], 9), ([0, None, 0], 1), ([2, None, 0], 2)])
@@ -304,7 +304,8 @@ def test_an_array_shows_how_many_children_are_where(run: Run) -> None:
     job_id = result.out.strip()
     first, *_, last = result.err.splitlines()
     assert first == f"batchyard: {job_id}: 2 RUNNABLE"
-    assert last == f"batchyard: {job_id} FAILED (1 FAILED, 1 SUCCEEDED, Array Child Job failed)"
+    why = "1 of 2 children failed, the first 1: Essential container in task exited, exit code 2"
+    assert last == f"batchyard: {job_id} FAILED (1 FAILED, 1 SUCCEEDED, {why})"
 
 
 def test_follow_writes_the_logs_of_all_attempts(run: Run) -> None:

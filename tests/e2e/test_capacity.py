@@ -39,7 +39,7 @@ def test_two_hundred_jobs_over_two_hosts(yards: OpenYard, etcd: EtcdServer, witn
     witness.check_once([name for name, _ in vcpus_of.values()])
 
     # Both hosts did a real share, and every job ran where the controller says.
-    folders = {host: str(yard.state_dir(host)) for host in HOSTS}
+    folders = {host: f"{yard.state_dir(host)}-scratch" for host in HOSTS}
     by_host = {
         host: [line for line in witness.lines() if line.folder.startswith(f"{folders[host]}/")] for host in HOSTS
     }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from tests.agent.runtimes.process_records import supervisors
+from tests.e2e.disks import small_disk
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 
@@ -19,27 +16,6 @@ from batchyard.states import JobState
 from batchyard.v1 import attempt_pb2
 
 pytestmark = pytest.mark.timeout(120)
-
-SMALL_DISK = "48m"
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """Mount a small disk; gives what fills it. Removing the file ``filler`` empties it again."""
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-
-    def fill() -> None:
-        with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-
-    try:
-        yield fill
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def offers(client: Client) -> tuple[list[str], list[str]]:
@@ -50,7 +26,7 @@ def offers(client: Client) -> tuple[list[str], list[str]]:
 
 def test_a_full_disk_stops_the_intake_and_nothing_else(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs goes on, and its end is told; the host says why it takes no work, and takes it again with room."""
-    monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE_MIB", "8M")
+    monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "8M")
     with small_disk(yard.state_dir("a")) as fill, yard.client() as client:
         yard.start("a")
         gate = yard.folder / "gate"

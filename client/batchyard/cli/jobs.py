@@ -311,8 +311,8 @@ def retries_line(retry: RetryStrategy) -> str:
     from batchyard import arguments
 
     parts = [f"at most {retry.attempts}"] if retry.attempts > 1 else []
-    if retry.HasField("infrastructure_retries"):
-        parts.append(f"{retry.infrastructure_retries} more if lost with their host")
+    if retry.infrastructure_retries != arguments.INFRASTRUCTURE_RETRIES:
+        parts.append(f"{retry.infrastructure_retries} that their host fails do not count")
     return ", ".join(parts + [arguments.exit_rule_text(rule) for rule in retry.evaluate_on_exit])
 
 

@@ -43,7 +43,9 @@ def attempt(
     *command: str,
     number: int = 1,
     environment: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     memory_mib: int = 256,
+    disk_mib: int = 0,
     cpu_millis: int = 1000,
     log_bytes_max: int = 1 << 20,
     mounts: tuple[Mount, ...] = (),
@@ -51,12 +53,13 @@ def attempt(
     **others: Any,
 ) -> LaunchSpec:
     """Build a spec; *others* are its container's."""
-    resources = Resources(cpu_millis=cpu_millis, memory_mib=memory_mib)
+    resources = Resources(cpu_millis=cpu_millis, memory_mib=memory_mib, disk_mib=disk_mib)
     return LaunchSpec(
         attempt_id=f"{job_id(folder)}:5#{number}",
         job_id=f"{job_id(folder)}:5",
         container=Container(command=command, resources=resources, **others),
         environment=environment or {},
+        secrets=secrets or {},
         log_path=folder / "logs" / f"{number}.log",
         log_bytes_max=log_bytes_max,
         mounts=mounts,

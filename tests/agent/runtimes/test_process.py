@@ -379,9 +379,9 @@ async def test_too_much_disk_ends_the_attempt(host: Host, tmp_path: Path, monkey
     monkeypatch.setattr("batchyard_agent.runtimes.process.DISK_INTERVAL_S", 0.1)
     modest = "truncate -s 5G hole; head -c 1000000 /dev/zero >small; ln -s / all; sleep 1; exit 3"
     glutton = "mkdir deep; head -c 20000000 /dev/zero >deep/large; sleep 600"
-    specs = [shell(tmp_path, script, number=number) for number, script in enumerate((modest, glutton), start=1)]
+    specs = [shell(tmp_path, script, number=n, disk_mib=10) for n, script in enumerate((modest, glutton), start=1)]
     for spec in specs:
-        await host.runtime.launch(replace(spec, resources=replace(spec.resources, disk_mib=10)))
+        await host.runtime.launch(spec)
     ends = [await host.end(spec) for spec in specs]
     assert [(end.exit_code, end.reason) for end in ends if isinstance(end, Exited)] == [
         (3, ""),

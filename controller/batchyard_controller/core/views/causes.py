@@ -28,14 +28,14 @@ def ending_cause(world: World, unit: Unit) -> str:
         return ""
     if ending.trigger is Trigger.CHILDREN_ENDED:
         children, first = unit.job.children, _first_failed(unit)
-        why = ending_cause(world, first)
+        why = _with_code(ending_cause(world, first), first)
         return f"{children.count(JobState.FAILED)} of {children.size} children failed, the first {first.child}: {why}"
     named = _waited_for(world, unit)
     if named is None:
         return _own_words(world, unit)
     origin = _origin(world, named)
     between = "" if origin.id == named.id else f", because of {origin.id}"
-    return f"{words.DEPENDENCY_FAILED}: {named.id}{between}: {_own_words(world, origin)}"
+    return f"{words.DEPENDENCY_FAILED}: {named.id}{between}: {_with_code(_own_words(world, origin), origin)}"
 
 
 def _own_words(world: World, unit: Unit) -> str:
@@ -43,6 +43,12 @@ def _own_words(world: World, unit: Unit) -> str:
     assert unit.ending is not None, f"{unit.id} has not ended"
     own = unit.attempts[-1].reason if unit.ending.trigger in BY_ATTEMPT else ""
     return own or words.ending_reason(world, unit)
+
+
+def _with_code(cause: str, unit: Unit) -> str:
+    """Add the exit code, which of another unit stands nowhere else."""
+    code = unit.attempts[-1].exit_code if unit.attempts else None
+    return f"{cause}, exit code {code}" if code else cause
 
 
 def _origin(world: World, unit: Unit) -> Unit:
