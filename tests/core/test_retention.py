@@ -6,7 +6,8 @@ import pytest
 from tests.core.law import Shelf
 from tests.core.yard import Yard
 
-from batchyard_controller.core.events import Ticked
+from batchyard.ids import HostId
+from batchyard_controller.core.events import HostMarked, Ticked
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from batchyard_controller.core.model.values import Instant
 
@@ -46,3 +47,19 @@ def test_neither_does_one_that_is_found_wrong_at_a_start(yard: Yard) -> None:
     yard.world = shelf.restore(yard.now, Retention())
     assert tick(yard, wall_ms=1_000, boot_ms=1_000) == 1
     assert tick(yard, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS) == 0
+
+
+def test_nor_does_it_forget_hosts() -> None:
+    """With their marks; although no job is kept that could tell the date."""
+    yard = Yard()
+    yard.now = Instant(wall_ms=100 * DAY_MS, boot_ms=5_000)
+    yard.host("h1")
+    yard.apply(HostMarked(host_id=HostId("h1"), cordoned=True, draining=False))
+    shelf = Shelf()
+    shelf.commit(yard.world)
+    yard.now = Instant(wall_ms=yard.now.wall_ms + 31 * DAY_MS, boot_ms=77)
+    yard.world = shelf.restore(yard.now, Retention())
+    tick(yard, wall_ms=1_000, boot_ms=1_000)
+    assert yard.world.hosts[HostId("h1")].record.cordoned
+    tick(yard, wall_ms=31 * DAY_MS, boot_ms=31 * DAY_MS)
+    assert not yard.world.hosts

@@ -34,6 +34,8 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
     _set_facts(world, host, event)
+    if event.machine_id:
+        records.change_host(world, host, replace(host.record, machine_id=event.machine_id))
     host.session = event.session
     records.hear(world, host, now)
     world.refresh_host(host)
@@ -69,6 +71,13 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
         if host.is_reachable and host.is_silent(now, limits.CONTACT_LIMIT_MS):
             out.append(EndSession(host.record.id, host.session))
             _lose_session(world, host)
+
+
+def forgive_deafness(world: World, late_ms: int) -> None:
+    """Let no host be the more silent for a time in which this controller stood still and heard nobody."""
+    if late_ms > limits.HEARTBEAT_INTERVAL_MS:
+        for host in world.hosts.values():
+            host.heard_boot_ms += late_ms
 
 
 def _lose_session(world: World, host: Host) -> None:

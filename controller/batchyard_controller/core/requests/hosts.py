@@ -11,18 +11,22 @@ from batchyard.ids import HostId
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostMarked, HostRemoved
 from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
 from .checks import quote
 
 
-def check_newcomer(world: World, host_id: HostId, name: str) -> None:
+def check_newcomer(world: World, host_id: HostId, name: str, machine_id: str, now: Instant) -> None:
     """
-    Check that a host may join: that it is not one too many, nor called like another that is connected.
+    Check that a host may join: not as one too many, called like another that is connected, or as a copy of one.
 
     Raises:
-        ResourceExhaustedError, AlreadyExistsError: it is.
+        ResourceExhaustedError, AlreadyExistsError: it may not.
     """
+    former = world.hosts.get(host_id)
+    if former is not None:
+        _check_moved(former, machine_id, now)
     if host_id not in world.hosts and len(world.hosts) >= limits.HOSTS_MAX:
         text = f"{limits.HOSTS_MAX} hosts are known already; no more are remembered"
         raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_HOSTS, metadata={"limit": str(limits.HOSTS_MAX)})
@@ -30,6 +34,25 @@ def check_newcomer(world: World, host_id: HostId, name: str) -> None:
     if any(host.session and host.record.facts.name == name for host in others):
         text = f"another host named {name} is connected; give this one another --name"
         raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
+
+
+def _check_moved(host: Host, machine_id: str, now: Instant) -> None:
+    """
+    Let no agent of another machine answer for attempts that may still run on the host's own.
+
+    A state folder that was copied bears the same host id; whoever is cut off comes back
+    before its fence, after which nothing of it runs.
+    """
+    known, fence_ms = host.record.machine_id, limits.FENCE_MS + limits.FENCE_MARGIN_MS
+    is_moved = bool(known and machine_id) and known != machine_id
+    if is_moved and host.attempts and not host.is_reachable and not host.is_silent(now, fence_ms):
+        left_s = (host.heard_boot_ms + fence_ms - now.boot_ms) // 1000 + 1
+        text = (
+            f"{len(host.attempts)} attempts count as running on another machine with this one's host id "
+            f"{host.record.id}: one's state folder is a copy of the other's; start this one with an empty folder, "
+            f"or, if that machine is gone, in {left_s} s"
+        )
+        raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": host.record.id})
 
 
 def find_host(world: World, name_or_id: str) -> Host:

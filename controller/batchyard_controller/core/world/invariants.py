@@ -23,6 +23,7 @@ def check(world: World) -> None:
     _check_no_host_is_overcommitted(world)
     _check_counts(world)
     _check_exactly_the_runnable_stand_in_line(world)
+    _check_who_lacks_an_image_is_known_to_those_who_wait(world)
     _check_endings(world)
 
 
@@ -69,6 +70,14 @@ def _check_exactly_the_runnable_stand_in_line(world: World) -> None:
         assert times == 1, f"{unit_id} stands in line {times} times"
     runnable = {unit.id for job in world.jobs.values() for unit in units_of(job) if unit.state is JobState.RUNNABLE}
     assert runnable == waiting.keys(), f"in line, or RUNNABLE, but not both: {runnable ^ waiting.keys()}"
+
+
+def _check_who_lacks_an_image_is_known_to_those_who_wait(world: World) -> None:
+    for line in (line for queue in world.by_queue for line in world.lines.of_queue(queue)):
+        for job in line.jobs():
+            image = job.spec.task.main.image
+            is_apart = line.shape.image == image
+            assert is_apart or image not in world.fleet.lacking, f"{job.id} waits among others with {image}"
 
 
 def _check_endings(world: World) -> None:

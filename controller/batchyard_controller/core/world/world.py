@@ -22,7 +22,7 @@ from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.refusals import BlockedHead
-from batchyard_controller.core.placement.trust import StartedImages, start_limit
+from batchyard_controller.core.placement.trust import is_suspected, start_limit
 
 from .ledger import Ledger
 from .submitted import SubmittedJobs
@@ -47,7 +47,8 @@ class World:
         self.jobs: dict[JobId, Job] = {}
         self.attempts: dict[AttemptId, Attempt] = {}
         self.hosts: dict[HostId, Host] = {}
-        self.images = StartedImages()
+        self.apart: set[JobId] = set()
+        """Jobs that stand in lines of their image's own."""
         self.requests: dict[str, JobId] = {}
         """First job of each request id."""
         self.dependents: dict[JobId, list[JobId]] = {}
@@ -93,6 +94,7 @@ class World:
         assert job.state.is_final, "live jobs are never forgotten"
         del self.jobs[job.id]
         self.requests.pop(job.request_id, None)
+        self.apart.discard(job.id)
         self.all_jobs.remove(job)
         self.by_queue[job.spec.queue].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
@@ -169,6 +171,6 @@ def _away(host: Host) -> str:
         return "is not connected"
     if host.record.cordoned:
         return "is cordoned"
-    if host.trust.rests_until_boot_ms:
-        return "is suspected: " + host.trust.suspicion if host.trust.suspicion else RESTS
-    return ""
+    if is_suspected(host.trust):
+        return f"is suspected: {host.trust.suspicion}"
+    return RESTS if host.trust.rests_until_boot_ms else ""
