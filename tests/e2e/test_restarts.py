@@ -208,6 +208,7 @@ def test_an_orderly_stop_of_an_agent_leaves_its_attempts_alone(yard: Yard, witne
     with yard.client() as client:
         ids = submit_held(client, witness)
         await_running(client, ids)
+        until(lambda: len(yard.processes("a")) == len(CODES), "each has told its pid")
         lives = yard.processes("a")
         assert yard.agents["a"].stop() == 0
         assert yard.processes("a") == lives
