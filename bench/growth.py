@@ -204,7 +204,7 @@ class _Turns:
     def plan(self) -> None:
         """Place what there is room for."""
         world = self.world
-        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+        plan = make_plan(world.lines, world.queues, world.environments, world.rankings)
         apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
 
     def cancel(self, job_id: JobId) -> None:

@@ -216,7 +216,7 @@ class Driver:
         world = self._world
         world.wants_plan = False
         with self._metrics.planning():
-            plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
+            plan = make_plan(world.lines, world.queues, world.environments, world.rankings)
         turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
 
     async def _commit(self) -> None:

@@ -224,8 +224,7 @@ def test_who_excludes_a_host_is_told_of_each_environment():
 
 
 def told_refusals(yard: Yard) -> list[str]:
-    ((line,),) = [yard.world.lines.of_queue(queue) for queue in yard.world.queues]
-    return [refusal.message for refusal in line.refusals]
+    return [refusal.message for refusal in yard.refusals()]
 
 
 def test_all_environments_are_disabled(yard: Yard):

@@ -14,7 +14,6 @@ from batchyard_controller.core.events import HostJoined, QueueChanged
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, EnvironmentOrder, ResourceState
 from batchyard_controller.core.placement.feasibility import NO_ACCESS
-from batchyard_controller.core.placement.lines import Line
 from batchyard_controller.core.placement.refusals import Block
 
 
@@ -27,8 +26,7 @@ def empty() -> Yard:
 
 
 def refusals(yard: Yard) -> list[str]:
-    lines: list[Line] = [line for queue in yard.world.queues for line in yard.world.lines.of_queue(queue)]
-    return [r.message for line in lines for r in line.refusals]
+    return [refusal.message for refusal in yard.refusals()]
 
 
 def test_the_tightest_host_is_filled_first(empty: Yard):
@@ -66,7 +64,7 @@ def test_a_job_that_does_not_fit_lets_others_pass_and_says_why(empty: Yard):
     empty.plan()
     assert (big.state, small.state) == (JobState.RUNNABLE, JobState.STARTING)
     (reason,) = refusals(empty)
-    assert reason.startswith("8 vCPU asked, at most 2 free on one host (largest host: 2); no host")
+    assert reason.startswith("8 vCPU asked, at most 1 free on one host (largest host: 2); no host")
 
 
 def test_amounts_free_on_different_hosts_do_not_add_up(empty: Yard):
@@ -126,8 +124,7 @@ def test_what_no_host_allows_waits_and_says_so(empty: Yard, asked: Task, text: s
     empty.plan()
     assert job.state is JobState.RUNNABLE
     assert refusals(empty) == [text]
-    ((line,),) = [empty.world.lines.of_queue(queue) for queue in empty.world.queues]
-    assert line.refusals[0].block is Block.BEYOND_HOSTS
+    assert empty.refusals()[0].block is Block.BEYOND_HOSTS
 
 
 @pytest.mark.parametrize(

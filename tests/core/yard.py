@@ -30,7 +30,9 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.plan import make_plan
+from batchyard_controller.core.placement.explain import explain_line
+from batchyard_controller.core.placement.plan import Plan, make_plan
+from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.views.waiting import status_reason
@@ -110,10 +112,24 @@ class Yard:
             self.apply(event)
         return job
 
-    def plan(self) -> list[Command]:
+    def plan(self, steps_max: int | None = None) -> list[Command]:
+        """Place whom there is room for, in one plan or in slices."""
+        commands = []
+        self.world.wants_plan = True
+        while self.world.wants_plan:
+            self.world.wants_plan = False
+            commands += self.apply(Planned(plan=self.make_plan(steps_max), epoch=EPOCH))
+        return commands
+
+    def slice(self, steps_max: int) -> Plan:
+        """Make one slice of a plan, and let it come into force."""
+        plan = self.make_plan(steps_max)
+        self.apply(Planned(plan=plan, epoch=EPOCH))
+        return plan
+
+    def make_plan(self, steps_max: int | None = None) -> Plan:
         world = self.world
-        plan = make_plan(world.lines, world.queues, world.environments, world.fleet)
-        return self.apply(Planned(plan=plan, epoch=EPOCH))
+        return make_plan(world.lines, world.queues, world.environments, world.rankings, steps_max)
 
     def started(self, attempt_id: str, at_ms: int = 2_000) -> list[Command]:
         return self.report(Report(attempt_id=AttemptId(attempt_id), phase=Phase.RUNNING, started_at_ms=at_ms))
@@ -149,6 +165,17 @@ class Yard:
     def reason(self, job_id: str) -> str:
         """Return the status reason that users are told."""
         return status_reason(self.world, self.unit(job_id))
+
+    def refusals(self) -> list[Refusal]:
+        """Return what stands against those whom a plan has refused."""
+        world = self.world
+        return [
+            refusal
+            for queue in world.queues.values()
+            for line in world.lines.of_queue(queue.name)
+            if line.refused_at >= 0
+            for refusal in explain_line(line, world.environments_of(queue), world.fleet)
+        ]
 
     def run_all(self) -> None:
         """Place and end with success whatever can be, until nothing moves."""

@@ -12,10 +12,11 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
-from .fleet import CPU, GPU, Fleet, Mask, row_of
-from .lines import NOBODY, Shape
+from .fleet import CPU, GPU, STARTS, Fleet, row_of
+from .kinds import Mask
+from .lines import NOBODY, Line, Shape
 from .refusals import Block, Refusal
-from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
+from .room import ALL, has_room, needs_of, vcpus_left, wanted_hosts
 from .strategies import Amounts
 
 _HOSTS_SHOWN = 10
@@ -28,19 +29,24 @@ _UNITS = {
 }
 
 
-def explain(
-    shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: Fleet, sketch: Sketch | None = None
-) -> tuple[Refusal, ...]:
+def explain_line(line: Line, environments: tuple[ComputeEnvironment, ...], fleet: Fleet) -> tuple[Refusal, ...]:
+    """Say why those in a line wait; reckoned once for as long as nothing changes."""
+    version = fleet.changes.count, fleet.grown
+    if line.explained_at != version:
+        line.refusals, line.explained_at = explain(line.shape, environments, fleet), version
+    return line.refusals
+
+
+def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: Fleet) -> tuple[Refusal, ...]:
     """Say, per resource, what a job of *shape* asks for and what there is."""
     enabled = [e for e in environments if e.state is ResourceState.ENABLED]
     if not enabled:
         names = ", ".join(e.name for e in environments)
         text = f"every compute environment of the queue is DISABLED ({names})"
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
-    sketch = sketch or Sketch.of(fleet)
     member = _members(fleet, enabled, shape.runtime, shape.access)
     block = _block(shape, enabled, fleet, member)
-    return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, sketch, member))
+    return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, fleet, member))
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -67,43 +73,49 @@ def _block(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, member
             return Block.NO_HOST_SELECTED
         may_change = any(_may_offer_again(fleet, row, shape.runtime) for row in selected)
         return Block.UNDETERMINED if may_change else Block.BEYOND_HOSTS
-    capacity = fleet.capacity[member]
+    capacity = fleet.capacity[:, member]
     if asked[GPU]:
-        capacity[:, GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
-    if fleet.ids and not (capacity >= asked).all(axis=1).any():
+        capacity[GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
+    if fleet.ids and not (capacity >= asked[:, np.newaxis]).all(axis=0).any():
         return Block.BEYOND_HOSTS
     return Block.NO_CAPACITY
 
 
-def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, member: Mask) -> tuple[Refusal, ...]:
-    fleet = sketch.fleet
+def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> tuple[Refusal, ...]:
     wanted = wanted_hosts(fleet, shape, enabled)
     ready = member & fleet.usable if wanted is None else member & fleet.usable & wanted
     if not ready.any():
         return (_no_host(shape, enabled, fleet, member),)
     asked = row_of(shape.resources)
-    if any(room_for(sketch, shape, e, asked, wanted).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
+    if any(_is_placed_next(shape, environment, fleet, wanted) for environment in enabled):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
+        _amount_refusal(kind, int(asked[i]), fleet.free[i, ready], fleet.capacity[i, member])
         for i, kind in enumerate(RESOURCE_KINDS)
-        if asked[i] > max(0, int(sketch.free[ready][:, i].max()))
+        if asked[i] > max(0, int(fleet.free[i, ready].max()))
     ]
     refusals = [_with_hosts(refusal, shape, enabled, fleet, member, wanted) for refusal in refusals]
     for environment in enabled:
-        if vcpus_left(sketch, environment) < asked[CPU]:
+        if vcpus_left(fleet.environment_cpu, environment) < asked[CPU]:
             bound = environment.compute_resources.max_vcpus
             refusals.append(
                 Refusal(
                     kind="max_vcpus",
                     message=f"compute environment {environment.name} is at its bound of {bound} vCPUs",
                     asked=int(asked[CPU]),
-                    free=max(0, vcpus_left(sketch, environment)),
-                    largest_free=max(0, vcpus_left(sketch, environment)),
+                    free=max(0, vcpus_left(fleet.environment_cpu, environment)),
+                    largest_free=max(0, vcpus_left(fleet.environment_cpu, environment)),
                     largest_capacity=bound * 1000,
                 )
             )
-    return tuple(refusals) or (_no_single_host(sketch, shape, ready, asked),)
+    return tuple(refusals) or (_no_single_host(fleet, ready, asked),)
+
+
+def _is_placed_next(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
+    if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
+        return False
+    room = has_room(fleet, fleet.state, ALL, shape, environment, needs_of(shape))
+    return bool((room if wanted is None else room & wanted).any())
 
 
 def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Refusal:
@@ -163,10 +175,10 @@ def _shortened(texts: list[str]) -> str:
     return ", ".join(texts[:_HOSTS_SHOWN]) + more
 
 
-def _no_single_host(sketch: Sketch, shape: Shape, ready: Mask, asked: Amounts) -> Refusal:
+def _no_single_host(fleet: Fleet, ready: Mask, asked: Amounts) -> Refusal:
     hosts = int(ready.sum())
-    fits = ready & (sketch.free >= asked).all(axis=1)
-    if (fits & (sketch.start_room <= 0)).any():
+    fits = ready & (fleet.free >= asked[:, np.newaxis]).all(axis=0)
+    if (fits & (fleet.state[STARTS] <= 0)).any():
         text = (
             "a host has room for it, but has yet to show that it can start jobs: few starts are under way there at once"
         )
@@ -177,7 +189,7 @@ def _no_single_host(sketch: Sketch, shape: Shape, ready: Mask, asked: Amounts) -
 
 def _outsiders(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
     """Say which hosts could take a job if an environment of its queue had them, and why none has."""
-    fits = ~member & (fleet.capacity >= row_of(shape.resources)).all(axis=1)
+    fits = ~member & (fleet.capacity >= row_of(shape.resources)[:, np.newaxis]).all(axis=0)
     rows = (row for row in np.nonzero(fits)[0].tolist() if _could_run(fleet.facts[row], shape))
     return "; ".join(
         f"host {fleet.facts[row].name} is excluded because {_exclusions(fleet.facts[row], environments)}"

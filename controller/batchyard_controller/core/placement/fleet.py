@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
@@ -13,20 +12,21 @@ from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
-from .feasibility import NO_ACCESS, Access, allows, belongs
+from .changes import Changes
+from .feasibility import NO_ACCESS, Access
+from .gpus import gpu_levels
+from .kinds import Kinds, Mask
 from .strategies import Amounts
-
-Mask = npt.NDArray[np.bool_]
 
 UNBOUNDED = 1 << 40
 """More starts than any host has room for."""
-_MASKS_KEPT = 4096
-"""Jobs may each ask for a path of their own."""
-CPU, MEMORY, GPU, DISK = range(4)
+CPU, MEMORY, GPU, DISK, WHOLE_GPUS, GPU_PART, STARTS, USABLE = range(8)
+"""Lines of ``Fleet.state``: the four amounts, and what else a host must have for a job to fit."""
+_KINDS_SPARE = 1024
 
 
 def row_of(resources: Resources) -> Amounts:
-    """Write amounts as a row of the fleet's arrays."""
+    """Write amounts as the fleet's arrays have them."""
     return np.array([getattr(resources, kind) for kind in RESOURCE_KINDS], dtype=np.int64)
 
 
@@ -34,67 +34,100 @@ class Fleet:
     """
     Free and total amounts of every host; the whole of what placement reckons with.
 
-    The GPU column holds the sum over a host's GPUs; which GPU has how much left
-    is in ``gpu_free``, since a job never spans two GPUs with parts.
+    The arrays have a line an amount and a column a host, called its row: an amount of all
+    hosts lies together. The GPU line holds the sum over a host's GPUs; which GPU has
+    how much left is in ``gpu_free``, since a job never spans two GPUs with parts. Law:
+    whatever changes a row notes it in ``changes``.
     """
 
     def __init__(self) -> None:
         self.ids: list[HostId] = []
         self.facts: list[HostFacts] = []
         self.rows: dict[HostId, int] = {}
-        self.free: Amounts = np.zeros((0, 4), dtype=np.int64)
-        self.capacity: Amounts = np.zeros((0, 4), dtype=np.int64)
-        self.usable: Mask = np.zeros(0, dtype=np.bool_)
+        self.state: Amounts = np.zeros((8, 0), dtype=np.int64)
+        """What is left of each host; see the names of its lines."""
+        self.capacity: Amounts = np.zeros((4, 0), dtype=np.int64)
+        self.kinds = Kinds()
+        self.kind_of: Amounts = np.zeros(0, dtype=np.int64)
         self.hopeful: Mask = np.zeros(0, dtype=np.bool_)
         """Who is usable, or will be after a short rest."""
         self.away: list[str] = []
         """Why a host gets no new work now; empty of those that are usable."""
-        self.start_room: Amounts = np.zeros(0, dtype=np.int64)
-        """How many more starts a host is trusted with now."""
+        self.gpu_held: list[dict[str, int]] = []
+        """Thousandths that attempts hold of each GPU of a host, of faulty ones too."""
+        self.gpu_free: list[dict[str, int]] = []
+        """Thousandths that are left of each that is not faulty."""
         self.doubted: set[HostId] = set()
         """Hosts on which starts failed of late, and none has succeeded since."""
         self.lacking: dict[str, set[HostId]] = {}
         """Hosts that could not get an image lately, by image."""
-        self.gpu_free: list[dict[str, int]] = []
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
+        self.changes = Changes()
         self.grown = 0
         """Rises whenever something that did not fit might fit now."""
-        self._members: dict[tuple[ComputeEnvironment, str, Access], Mask] = {}
+
+    @property
+    def free(self) -> Amounts:
+        """Free amounts of every host."""
+        return self.state[:4]
+
+    @property
+    def usable(self) -> Mask:
+        """Which hosts get new work now."""
+        mask: Mask = self.state[USABLE] > 0
+        return mask
 
     def set_host(self, host_id: HostId, facts: HostFacts, *, away: str = "", rests: bool = False) -> None:
         """Add a host, or change what it is and why it gets no new work, if it gets none; one that *rests* will soon."""
-        is_new = host_id not in self.rows
-        row = self.rows.setdefault(host_id, len(self.ids))
-        if is_new:
-            self.ids.append(host_id)
-            self.facts.append(facts)
-            self.gpu_free.append({})
-            self.free = np.vstack([self.free, np.zeros((1, 4), dtype=np.int64)])
-            self.capacity = np.vstack([self.capacity, np.zeros((1, 4), dtype=np.int64)])
-            self.usable = np.append(self.usable, False)  # numpy takes it so
-            self.hopeful = np.append(self.hopeful, False)
-            self.away.append("")
-            self.start_room = np.append(self.start_room, UNBOUNDED)
-        fit_gpus = [gpu.uuid for gpu in facts.gpus if not gpu.fault]
+        if host_id not in self.rows:
+            self._add(host_id, facts)
+        row = self.rows[host_id]
+        self.facts[row] = facts
+        self.kind_of[row] = self.kinds.number(facts)
         capacity = row_of(facts.capacity)
-        capacity[GPU] = len(fit_gpus) * GPU_WHOLE
-        used = {u: GPU_WHOLE - free for u, free in self.gpu_free[row].items()}
-        self.free[row] += capacity - self.capacity[row]
-        self.capacity[row] = capacity
-        self.gpu_free[row] = {uuid: GPU_WHOLE - used.get(uuid, 0) for uuid in fit_gpus}
-        self.usable[row] = not away
+        capacity[GPU] = sum(not gpu.fault for gpu in facts.gpus) * GPU_WHOLE
+        self.state[:4, row] += capacity - self.capacity[:, row]
+        self.capacity[:, row] = capacity
+        self._set_gpus(row)
+        self.state[USABLE, row] = not away
         self.hopeful[row] = rests or not away
         self.away[row] = away
-        if is_new or self.facts[row] != facts:
-            self.facts[row] = facts
-            self._members.clear()
+        self.changes.note(row)
         self.grown += 1
+
+    def _add(self, host_id: HostId, facts: HostFacts) -> None:
+        """Give a host a row; what stands in it follows."""
+        self.rows[host_id] = len(self.ids)
+        self.ids.append(host_id)
+        self.facts.append(facts)
+        self.away.append("")
+        self.gpu_held.append({})
+        self.gpu_free.append({})
+        self.state = np.append(self.state, np.zeros((8, 1), dtype=np.int64), axis=1)
+        self.state[STARTS, -1] = UNBOUNDED
+        self.capacity = np.append(self.capacity, np.zeros((4, 1), dtype=np.int64), axis=1)
+        self.kind_of = np.append(self.kind_of, np.int64(0))
+        self.hopeful = np.append(self.hopeful, np.False_)
+        if len(self.kinds) > len(self.ids) + _KINDS_SPARE:
+            self.kinds = Kinds()
+            self.kind_of[:] = [self.kinds.number(known) for known in self.facts]
+            self.changes.note_all(len(self.ids))
+
+    def _set_gpus(self, row: int) -> None:
+        """Reckon what is left of a host's GPUs."""
+        held = self.gpu_held[row]
+        fit = [gpu.uuid for gpu in self.facts[row].gpus if not gpu.fault]
+        self.gpu_free[row] = {uuid: GPU_WHOLE - held.get(uuid, 0) for uuid in fit}
+        self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(self.gpu_free[row])
 
     def set_start_room(self, host_id: HostId, room: int) -> bool:
         """Say how many more starts a host is trusted with; return whether that is more than before."""
         row = self.rows[host_id]
-        before, self.start_room[row] = int(self.start_room[row]), room
+        before = int(self.state[STARTS, row])
+        if room != before:
+            self.state[STARTS, row] = room
+            self.changes.note(row)
         if room > before:
             self.grown += 1
         return room > before
@@ -117,13 +150,12 @@ class Fleet:
         self.doubted.discard(host_id)
         for image in [image for image, hosts in self.lacking.items() if host_id in hosts]:
             self.end_lack(image, host_id)
-        for kept in (self.ids, self.facts, self.gpu_free, self.away):
+        for kept in (self.ids, self.facts, self.gpu_held, self.gpu_free, self.away):
             del kept[row]
-        self.free, self.capacity = (np.delete(amounts, row, axis=0) for amounts in (self.free, self.capacity))
-        self.usable, self.hopeful = np.delete(self.usable, row), np.delete(self.hopeful, row)
-        self.start_room = np.delete(self.start_room, row)
+        self.state, self.capacity = (np.delete(amounts, row, axis=1) for amounts in (self.state, self.capacity))
+        self.kind_of, self.hopeful = np.delete(self.kind_of, row), np.delete(self.hopeful, row)
         self.rows = {host_id: row for row, host_id in enumerate(self.ids)}
-        self._members.clear()
+        self.changes.note_all(len(self.ids))
         self.grown += 1
 
     def claim(self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str) -> None:
@@ -139,34 +171,25 @@ class Fleet:
         self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, sign: int
     ) -> None:
         row = self.rows[host_id]
-        self.free[row] += sign * row_of(resources)
+        self.state[:4, row] += sign * row_of(resources)
+        held = self.gpu_held[row]
         for gpu in gpus:
-            if gpu.uuid in self.gpu_free[row]:
-                self.gpu_free[row][gpu.uuid] += sign * gpu.millis
+            held[gpu.uuid] = held.get(gpu.uuid, 0) - sign * gpu.millis
+            if not held[gpu.uuid]:
+                del held[gpu.uuid]
+        if resources.gpu_millis:
+            self._set_gpus(row)
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
+        self.changes.note(row)
 
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
         """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
-        key = (environment, runtime, access)
-        mask = self._members.get(key)
-        if mask is None:
-            if len(self._members) >= _MASKS_KEPT:
-                self._members.clear()
-            mask = np.fromiter(
-                (
-                    belongs(f, environment) and (not runtime or runtime in f.runtimes) and allows(f, access)
-                    for f in self.facts
-                ),
-                dtype=np.bool_,
-                count=len(self.facts),
-            )
-            self._members[key] = mask
-        return mask
+        return self.kinds.allowed(environment, runtime, access)[self.kind_of]
 
     def allocated(self, host_id: HostId) -> Resources:
         """Return what attempts hold on a host."""
         row = self.rows[host_id]
-        used = (self.capacity[row] - self.free[row]).tolist()
+        used = (self.capacity[:, row] - self.free[:, row]).tolist()
         return Resources(**dict(zip(RESOURCE_KINDS, used, strict=True)))
 
     def gpu_allocated(self, host_id: HostId) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""GPUs: which of a host's GPUs a claim takes, and how many claims they can take."""
+"""GPUs: which of a host's GPUs a claim takes, and how much of them a job can still be given."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ def choose_gpus(free: Mapping[str, int], asked: int) -> tuple[GpuClaim, ...]:
     return (GpuClaim(uuid=uuid, millis=asked),)
 
 
-def gpu_room(free: Mapping[str, int], asked: int) -> int:
-    """Return how many jobs that ask for so much GPU the GPUs of one host can take."""
-    if asked >= GPU_WHOLE:
-        return sum(left == GPU_WHOLE for left in free.values()) // (asked // GPU_WHOLE)
-    return sum(left // asked for left in free.values())
+def gpu_levels(free: Mapping[str, int]) -> tuple[int, int]:
+    """Return how many of a host's GPUs are quite free, and the most that is left of one."""
+    return sum(left == GPU_WHOLE for left in free.values()), max(free.values(), default=0)
+
+
+def gpu_needs(asked: int) -> tuple[int, int]:
+    """Return how many quite free GPUs, and how much of one, a job needs that asks for so much."""
+    return (asked // GPU_WHOLE, 0) if asked >= GPU_WHOLE else (0, asked)

@@ -23,6 +23,7 @@ from .feasibility import NO_ACCESS, Access
 from .refusals import Refusal
 
 NOBODY: frozenset[HostId] = frozenset()
+_GAPS_MIN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,16 @@ class Line:
     The units of one shape.
 
     Attributes:
-        refusals: Why the first in line could not be placed; empty before a try.
-        refused_at: Version of the fleet's growth at that try: there is no use in
-            another before it has grown.
+        refused_at: Version of the fleet's growth when the first in line could last not be
+            placed: there is no use in another try before it has grown. -1 before a try.
+        refusals: Why that is so, as it was last explained, which is when somebody asks.
+        explained_at: Version of the fleet at that.
     """
 
     shape: Shape
-    refusals: tuple[Refusal, ...] = ()
     refused_at: int = -1
+    refusals: tuple[Refusal, ...] = ()
+    explained_at: tuple[int, int] = (-1, -1)
     _entries: list[Entry] = field(default_factory=list)
     """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
     _first: int = 0
@@ -122,6 +125,10 @@ class Line:
     def _close_gaps(self) -> None:
         while self._first < len(self._entries) and self._entries[self._first].job is None:
             self._first += 1
+        if self._first > max(_GAPS_MIN, len(self._entries) // 64):
+            del self._entries[: self._first]  # little at a time, so that no turn pays for a long line
+            self._gaps -= self._first
+            self._first = 0
         if self._gaps > len(self._entries) // 2:
             self._entries = [entry for entry in self._entries if entry.job is not None]
             self._first = self._gaps = 0

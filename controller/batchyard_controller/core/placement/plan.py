@@ -1,33 +1,39 @@
 """
 Placement: where waiting jobs go, as a plan that leaves nothing to choose.
 
-The fleet keeps the hosts' free amounts in arrays, one row a host. `make_plan`
-serves queues by priority and, among equals, jobs by submission; a job that does
-not fit lets others pass (there is no reservation yet). One vector pass finds the
-hosts for a whole line; it is repeated only when another line has taken some of
-the same hosts in between. A plan holds the placements and the refusals, and
-changes nothing: it reckons on a sketch of the fleet.
+The fleet keeps what is left of each host in arrays. `make_plan` serves queues by
+priority and, among equals, units by submission; a unit that does not fit lets
+others pass (there is no reservation yet). For each unit the ranking of its shape tells
+the best host, having looked again only at hosts that changed. A plan holds the
+placements and who was refused, and changes nothing: it reckons on a sketch of the fleet.
+
+A plan may be a slice: it ends after so much work, and the next one, made once this one
+is in force, goes on where it stopped, with what is true by then. Law: if nothing else
+has happened, slices place as one plan of all would. So the order of service rests on
+nothing but priority and place, and who is refused is refused until the fleet grows.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 
-from .explain import explain
-from .fleet import CPU, Fleet, row_of
+from .kinds import Mask
 from .lines import Line, Lines, Shape
-from .refusals import Refusal
-from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
-from .strategies import STRATEGIES
+from .ranking import Ranking, Rankings
+from .room import vcpus_left, wanted_hosts
+from .sketch import Sketch
+
+_HOSTS_A_STEP = 1024
+"""To look at so many hosts is as much work as to place a unit."""
+_LAST = (math.inf, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,99 +50,124 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
-    Placements, and why the first left over of a shape waits; a value that can be printed and kept.
+    Placements, and the shapes of which the first left over was refused; a value that can be printed and kept.
 
     Attributes:
         grown: Version of the fleet's growth on which it was reckoned.
+        is_whole: Whether all were served; a slice says no.
+        steps: How much work it was.
     """
 
     placements: tuple[Placement, ...]
-    refusals: tuple[tuple[Shape, tuple[Refusal, ...]], ...]
+    refused: tuple[Shape, ...]
     grown: int
+    is_whole: bool = True
+    steps: int = 0
 
 
 def make_plan(
-    lines: Lines, queues: Mapping[str, JobQueue], environments: Mapping[str, ComputeEnvironment], fleet: Fleet
+    lines: Lines,
+    queues: Mapping[str, JobQueue],
+    environments: Mapping[str, ComputeEnvironment],
+    rankings: Rankings,
+    steps_max: int | None = None,
 ) -> Plan:
-    """Decide where waiting jobs go now, and say why the others wait."""
-    sketch = Sketch.of(fleet)
-    placements: list[Placement] = []
-    turns: list[_Turn] = []
+    """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
+    assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
+    service = _Service(rankings, steps_max)
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in queues.values():
         by_priority.setdefault(queue.priority, []).append(queue)
     for priority in sorted(by_priority, reverse=True):
-        waiting = [
-            _Turn(line, tuple(environments[name] for name in queue.compute_environments), sketch)
-            for queue in by_priority[priority]
-            for line in lines.of_queue(queue.name)
-            if line.refused_at != fleet.grown
-        ]
-        _serve(waiting, placements)
-        turns += waiting
-    refusals = tuple((turn.shape, turn.refusals) for turn in turns if turn.refusals)
-    return Plan(tuple(placements), refusals, fleet.grown)
+        if service.is_whole:
+            service.serve(
+                _Turn(line, tuple(environments[name] for name in queue.compute_environments))
+                for queue in by_priority[priority]
+                for line in lines.of_queue(queue.name)
+                if line.refused_at != rankings.fleet.grown
+            )
+    return service.finish()
 
 
-def _serve(waiting: list[_Turn], placements: list[Placement]) -> None:
-    """Place the units of several lines, always the earliest submitted first."""
-    heap = [(turn.head.job.seq, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
-    heapq.heapify(heap)
-    while heap:
-        _, i, turn = heapq.heappop(heap)
-        limit = heap[0][0] if heap else None
-        while turn.head is not None and (limit is None or turn.head.job.seq <= limit):
-            placement = turn.place()
+class _Service:
+    """What a plan has come to."""
+
+    def __init__(self, rankings: Rankings, steps_max: int | None) -> None:
+        self.rankings = rankings
+        self.sketch = Sketch.of(rankings.fleet)
+        self.steps = 0
+        self.is_whole = True
+        self._steps_max = steps_max
+        self._placements: list[Placement] = []
+        self._refused: list[Shape] = []
+
+    def serve(self, waiting: Iterable[_Turn]) -> None:
+        """Place the units of several lines, always the earliest submitted first, until the work is too much."""
+        heap = [(turn.head.place, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
+        heapq.heapify(heap)
+        while heap and self.is_whole:
+            _, i, turn = heapq.heappop(heap)
+            limit = heap[0][0] if heap else _LAST
+            if self._serve_line(turn, limit) and turn.head is not None:
+                heapq.heappush(heap, (turn.head.place, i, turn))
+
+    def _serve_line(self, turn: _Turn, limit: tuple[float, int]) -> bool:
+        """Place units of one line up to a place in the order; return whether it may be served on."""
+        while turn.head is not None and turn.head.place < limit:
+            if self._steps_max is not None and self.steps >= self._steps_max:
+                self.is_whole = False
+                return False
+            placement = turn.place(self)
             if placement is None:
-                break
-            placements.append(placement)
-        else:
-            if turn.head is not None:
-                heapq.heappush(heap, (turn.head.job.seq, i, turn))
+                self._refused.append(turn.shape)
+                return False
+            self._placements.append(placement)
+        return True
+
+    def finish(self) -> Plan:
+        """Return the plan, and forget what it reckoned on."""
+        self.sketch.throw_away()
+        grown = self.rankings.fleet.grown
+        return Plan(tuple(self._placements), tuple(self._refused), grown, self.is_whole, self.steps)
 
 
 class _Turn:
-    """One line's part in a plan: who is next, and which hosts are left for it."""
+    """One line's part in a plan: who is next, and in which environments there may be room."""
 
-    def __init__(self, line: Line, environments: tuple[ComputeEnvironment, ...], sketch: Sketch) -> None:
+    def __init__(self, line: Line, environments: tuple[ComputeEnvironment, ...]) -> None:
         self.shape = line.shape
         self._environments = environments
-        self._sketch = sketch
-        self._asked = row_of(line.shape.resources)
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
-        self.refusals: tuple[Refusal, ...] = ()
-        self._slots: Iterator[tuple[int, str]] = iter(())
-        self._version = -1
+        self._choices: list[Ranking] | None = None
+        """Of its environments, the first one last."""
+        self._wanted: Mask | None = None
 
-    def place(self) -> Placement | None:
-        """Place the head of the line and move on; None, and refusals, when there is no room."""
+    def place(self, service: _Service) -> Placement | None:
+        """Place the head of the line and move on; None when there is no room."""
         assert self.head is not None, "nobody is left in this line"
-        if self._version != self._sketch.version:
-            self._slots = self._find_slots()
-        slot = next(self._slots, None)
-        if slot is None:
-            self.refusals = explain(self.shape, self._environments, self._sketch.fleet, self._sketch)
-            return None
-        row, environment = slot
-        gpus = self._sketch.claim(row, self._asked, environment)
-        self._version = self._sketch.version
-        unit, self.head = self.head, next(self._units, None)
-        return Placement(unit.job.id, unit.index, self._sketch.fleet.ids[row], environment, gpus)
+        sketch, cpu = service.sketch, self.shape.resources.cpu_millis
+        if self._choices is None:
+            self._wanted = wanted_hosts(sketch.fleet, self.shape, self._environments)
+            self._choices = [
+                service.rankings.of(self.shape, environment)
+                for environment in reversed(self._environments)
+                if environment.state is ResourceState.ENABLED
+            ]
+        service.steps += 1
+        while self._choices:
+            ranking = self._choices[-1]
+            if vcpus_left(sketch.environment_cpu, ranking.environment) >= cpu:
+                row = ranking.best(sketch, self._wanted)
+                service.steps += ranking.looked_at // _HOSTS_A_STEP
+                if row is not None:
+                    return self._take(sketch, row, ranking)
+            self._choices.pop()  # for good: a plan gives nothing back
+        return None
 
-    def _find_slots(self) -> Iterator[tuple[int, str]]:
-        """Yield a host row for one unit after the other, environments in order, tightest host first."""
-        fleet, sketch, asked = self._sketch.fleet, self._sketch, self._asked
-        wanted = wanted_hosts(fleet, self.shape, self._environments)
-        for environment in self._environments:
-            if environment.state is not ResourceState.ENABLED:
-                continue
-            room = room_for(sketch, self.shape, environment, asked, wanted)
-            rows = np.nonzero(room)[0]
-            strategy = STRATEGIES[environment.compute_resources.allocation_strategy]
-            order = np.argsort(strategy(sketch.free[rows], fleet.capacity[rows], asked), kind="stable")
-            for row in rows[order].tolist():
-                for _ in range(int(room[row])):
-                    if vcpus_left(sketch, environment) < asked[CPU]:
-                        break
-                    yield row, environment.name
+    def _take(self, sketch: Sketch, row: int, ranking: Ranking) -> Placement:
+        assert self.head is not None, "place() looked"
+        environment = ranking.environment.name
+        gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        unit, self.head = self.head, next(self._units, None)
+        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)

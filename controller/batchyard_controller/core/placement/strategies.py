@@ -1,9 +1,10 @@
 """
 Strategies: in which order an environment's hosts are filled.
 
-A strategy is one pure function from the free amounts of the hosts that can take
-a job to a sort key; the lowest key is filled first. The spot strategies order
-like best fit until hosts report interruptions and prices.
+A strategy is one pure function from the free amounts of hosts, one column a host, to a
+sort key; of those that can take a job the lowest key gets it, and of equal ones the
+host that joined first. The spot strategies order like best fit until hosts report
+interruptions and prices.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Strategy = Callable[[Amounts, Amounts, Amounts], Keys]
 
 def tightest_fit(free: Amounts, capacity: Amounts, asked: Amounts) -> Keys:
     """Return, per host, the share of it that stays free after one more job."""
-    left = (free - asked) / np.maximum(capacity, 1)
-    keys: Keys = left.sum(axis=1)
+    left = (free - asked[:, np.newaxis]) / np.maximum(capacity, 1)
+    keys: Keys = left.sum(axis=0)
     return keys
 
 

@@ -25,7 +25,7 @@ from .starts import on_start_failed, on_start_succeeded
 
 
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
-    """Claim hosts as a plan says, and keep why the others wait."""
+    """Claim hosts as a plan says, and keep who was refused; after a slice ask for the next."""
     starts: dict[HostId, list[Attempt]] = {}
     progress = Progress(world, now, out)
     for placement in event.plan.placements:
@@ -45,10 +45,12 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         starts.setdefault(placement.host_id, []).append(attempt)
     for host_id in starts:
         world.refresh_starts(world.hosts[host_id])
-    for shape, refusals in event.plan.refusals:
+    for shape in event.plan.refused:
         line = world.lines.find(shape)
         if line is not None:
-            line.refusals, line.refused_at = refusals, event.plan.grown
+            line.refused_at = event.plan.grown
+    if not event.plan.is_whole:
+        world.wants_plan = True
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
 
 

@@ -15,6 +15,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.explain import explain_line
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
@@ -35,11 +36,11 @@ def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
     before, world.blocked = world.blocked, {}
     for queue in world.queues.values():
         first = world.lines.first_of(queue.name)
-        if not queue.state_time_limits or first is None or not first[0].refusals:
+        if not queue.state_time_limits or first is None or first[0].refused_at < 0:
             continue
         line, unit = first
-        block = line.refusals[0].block
-        assert block is not None, "a plan says of every refusal what it amounts to"
+        block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
+        assert block is not None, "of every refusal is said what it amounts to"
         head = before.get(queue.name)
         if head is None or (head.unit_id, head.block) != (unit.id, block):
             head = BlockedHead(unit_id=unit.id, block=block, since_boot_ms=now.boot_ms)

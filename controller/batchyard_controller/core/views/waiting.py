@@ -6,7 +6,7 @@ from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.placement.explain import explain
+from batchyard_controller.core.placement.explain import explain, explain_line
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
@@ -22,9 +22,10 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
     line = world.lines.find(shape_of(world, unit))
-    if line is not None and line.refusals and line.refused_at == world.fleet.grown:
-        return line.refusals
-    return explain(shape_of(world, unit), world.environments_of(queue), world.fleet)
+    environments = world.environments_of(queue)
+    if line is not None:
+        return explain_line(line, environments, world.fleet)
+    return explain(shape_of(world, unit), environments, world.fleet)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -36,9 +37,9 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
     line = world.lines.find(shape_of(world, unit))
-    if queue is None or line is None or not line.refusals or not _is_first(world, unit):
+    if queue is None or line is None or line.refused_at < 0 or not _is_first(world, unit):
         return ""
-    block = line.refusals[0].block
+    block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
     enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""

@@ -18,7 +18,7 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of
 from batchyard_controller.core.placement.lines import NOBODY, Shape
-from batchyard_controller.core.placement.sketch import takers
+from batchyard_controller.core.placement.room import takers
 
 from .world import World
 

@@ -1,0 +1,64 @@
+"""
+Kinds: hosts that are alike in all that decides whether they may ever run a job.
+
+A yard of thousands of hosts has few kinds, so whether a job may go there is judged
+once a kind and looked up for a host. Law: a judgement reads nothing of a host but
+what its kind is made of.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.settings import ComputeEnvironment
+
+from .feasibility import Access, allows, belongs
+
+Mask = npt.NDArray[np.bool_]
+
+_MASKS_KEPT = 4096
+"""Jobs may each ask for a path of their own."""
+_NONE: Mask = np.zeros(0, dtype=np.bool_)
+
+
+class Kinds:
+    """Numbers of kinds, and who may run on them; those that no host is of any more are kept."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[HostFacts, int] = {}
+        self._allowed: dict[tuple[ComputeEnvironment, str, Access], Mask] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, facts: HostFacts) -> int:
+        """Return the number of a host's kind."""
+        kind = HostFacts(
+            name="",
+            runtimes=facts.runtimes,
+            host_type=facts.host_type,
+            purchase_option=facts.purchase_option,
+            labels=facts.labels,
+            allows_privileged=facts.allows_privileged,
+            volume_paths=facts.volume_paths,
+            device_paths=facts.device_paths,
+        )
+        return self._numbers.setdefault(kind, len(self._numbers))
+
+    def allowed(self, environment: ComputeEnvironment, runtime: str, access: Access) -> Mask:
+        """Return, by number, which kinds belong to an environment and allow a runtime, empty for any, and the access."""
+        key = (environment, runtime, access)
+        mask = self._allowed.get(key, _NONE)
+        if len(mask) < len(self._numbers):
+            if len(self._allowed) >= _MASKS_KEPT:
+                self._allowed.clear()
+            new = [
+                belongs(kind, environment) and (not runtime or runtime in kind.runtimes) and allows(kind, access)
+                for kind in islice(self._numbers, len(mask), None)
+            ]
+            mask = self._allowed[key] = np.append(mask, new).astype(np.bool_)
+        return mask

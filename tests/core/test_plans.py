@@ -1,0 +1,196 @@
+"""Plans: what the engine finds by looking at little is what a plain search through everything finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.core.plain_placement import Claim, plain_claims
+from tests.core.yard import Yard, container, facts
+
+from batchyard.ids import AttemptId, HostId
+from batchyard.states import EndCause, JobState
+from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, HostRemoved, Phase, Report, Ticked
+from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.hosts import GpuFacts
+from batchyard_controller.core.model.settings import ComputeResources, ResourceState
+from batchyard_controller.core.model.values import Instant
+
+HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
+"""Their vCPUs and GPUs; the larger ones have less memory."""
+NAMES = st.sampled_from(sorted(HOSTS))
+
+
+def claims(yard: Yard, before: set[AttemptId]) -> set[Claim]:
+    return {
+        (a.unit_id, a.host_id, a.compute_environment, tuple((gpu.uuid, gpu.millis) for gpu in a.gpus))
+        for a in yard.world.attempts.values()
+        if a.id not in before
+    }
+
+
+class Story:
+    """A small yard in which everything changes, two environments with hosts in common and a bound on one."""
+
+    def __init__(self) -> None:
+        self.yard = Yard()
+        self.yard.environment("bounded", compute_resources=ComputeResources(max_vcpus=5))
+        self.yard.environment("large", compute_resources=ComputeResources(instance_types=("large",)))
+        self.yard.queue("q", "bounded", "large")
+        self.yard.queue("urgent", "large", "bounded", priority=3)
+        self._session = 0
+        for name in "ace":
+            self.join(name, is_large=name == "e", is_proven=name != "c", fault="")
+
+    def join(self, name: str, is_large: bool, is_proven: bool, fault: str) -> None:
+        """Let a host join, or come again as another kind of host, or as one with other faults."""
+        self._session += 1
+        size, gpus = HOSTS[name]
+        more: dict[str, Any] = {"host_type": "large"} if is_large else {}
+        told = facts(name, cpu=1000 * size, memory=500 * (9 - size), **more)
+        told = replace(
+            told, gpus=tuple(GpuFacts(uuid=f"GPU-{name}-{i}", fault=fault if i else "") for i in range(gpus))
+        )
+        self.yard.apply(HostJoined(host_id=HostId(name), facts=told, session=self._session))
+        host = self.yard.world.hosts[HostId(name)]
+        host.trust.proven_until_boot_ms = (1 << 60) * is_proven
+        self.yard.world.refresh_host(host)
+
+    def submit(self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str) -> None:
+        asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
+        self.yard.submit(queue, array_size=size, container=asked)
+
+    def end(self, number: int, cause: EndCause) -> None:
+        """End an attempt, or let it fail to start."""
+        live = sorted(self.yard.world.attempts)
+        if not live:
+            return
+        name = live[number % len(live)]
+        if cause is EndCause.EXITED:
+            self.yard.ended(name)
+        else:
+            end = AttemptEnd(cause=cause, stopped_at_ms=3_000)
+            self.yard.report(Report(attempt_id=name, phase=Phase.ENDED, end=end))
+
+    def start(self, number: int) -> None:
+        live = sorted(self.yard.world.attempts)
+        if live:
+            self.yard.started(live[number % len(live)])
+
+    def leave(self, name: str, how: str) -> None:
+        host = self.yard.world.hosts.get(HostId(name))
+        if host is None:
+            return
+        if how == "remove":
+            self.yard.apply(HostRemoved(host_id=host.record.id))
+        elif how == "cordon":
+            self.yard.apply(HostMarked(host_id=host.record.id, cordoned=not host.record.cordoned, draining=False))
+        else:
+            self.yard.apply(HostLeft(host_id=host.record.id, session=host.session))
+
+    def wait(self, passed_s: int) -> None:
+        now = self.yard.now
+        self.yard.now = Instant(wall_ms=now.wall_ms + 1000 * passed_s, boot_ms=now.boot_ms + 1000 * passed_s)
+        for host in self.yard.world.hosts.values():
+            host.heard_boot_ms = self.yard.now.boot_ms
+        self.yard.apply(Ticked())
+
+    def turn_off(self, is_on: bool) -> None:
+        state = ResourceState.ENABLED if is_on else ResourceState.DISABLED
+        self.yard.environment("bounded", state=state, compute_resources=ComputeResources(max_vcpus=5))
+
+
+SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
+    lambda *given: lambda story: story.submit(*given),
+    st.sampled_from(["q", "q", "urgent"]),
+    st.sampled_from([0, 0, 2, 6]),
+    st.sampled_from([500, 1000, 3000]),
+    st.sampled_from([100, 700]),
+    st.sampled_from([0, 0, 300, 700, 1000, 2000]),
+    st.sampled_from(["", "", "x"]),
+)
+STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
+    SUBMITS,
+    SUBMITS,
+    st.builds(
+        lambda *given: lambda story: story.join(*given),
+        NAMES,
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from(["", "", "XID 79"]),
+    ),
+    st.builds(
+        lambda *given: lambda story: story.end(*given),
+        st.integers(0, 99),
+        st.sampled_from([EndCause.EXITED, EndCause.EXITED, EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE]),
+    ),
+    st.builds(lambda number: lambda story: story.start(number), st.integers(0, 99)),
+    st.builds(lambda *given: lambda story: story.leave(*given), NAMES, st.sampled_from(["remove", "cordon", "lose"])),
+    st.builds(lambda passed_s: lambda story: story.wait(passed_s), st.sampled_from([1, 30, 400])),
+    st.builds(lambda is_on: lambda story: story.turn_off(is_on), st.booleans()),
+)
+
+
+@given(st.lists(st.tuples(STEPS, st.sampled_from([0, None, None, 1, 2, 3, 7])), min_size=15, max_size=50))
+def test_plans_and_slices_place_as_a_plain_search_does(steps: list[tuple[Callable[[Story], None], int | None]]):
+    """Whatever happened before, in one plan or in slices of any size."""
+    story = Story()
+    for step, steps_max in steps:
+        step(story)
+        if steps_max != 0:
+            expected, before = plain_claims(story.yard.world), set(story.yard.world.attempts)
+            story.yard.plan(steps_max)
+            assert claims(story.yard, before) == set(expected)
+
+
+@pytest.fixture
+def yard() -> Yard:
+    made = Yard()
+    made.environment()
+    made.queue()
+    return made
+
+
+def test_a_slice_ends_after_its_work_and_asks_for_the_next(yard: Yard):
+    """What is committed meanwhile is true for the next one."""
+    yard.host("h", cpu=9000)
+    jobs = [yard.submit(container=container(cpu=1000 + i % 2)) for i in range(6)]
+    first = yard.slice(2)
+    assert (len(first.placements), first.is_whole) == (2, False)
+    assert yard.world.wants_plan
+    yard.cancel(jobs[2].id)
+    yard.host("tight", cpu=1001)
+    yard.plan(2)
+    assert yard.live() == {f"{job.id}#1": "tight" if job is jobs[3] else "h" for job in jobs if job is not jobs[2]}
+    assert not yard.slice(2).placements
+
+
+def test_a_plan_that_is_thrown_away_leaves_nothing_behind(yard: Yard):
+    """It may be made again, and says the same."""
+    yard.host("h", cpu=1000)
+    yard.submit()
+    yard.submit()
+    plan = yard.make_plan()
+    assert (len(plan.placements), len(plan.refused)) == (1, 1)
+    assert yard.make_plan() == plan
+
+
+def test_a_gpu_that_is_mended_is_not_given_twice(yard: Yard):
+    """Who had it while it was said to be faulty has it still."""
+    yard.host("h", gpus=2)
+    first = yard.submit(container=container(gpu=1000))
+    yard.plan()
+    (held,) = [gpu.uuid for a in yard.world.attempts.values() for gpu in a.gpus]
+    for fault in ("XID 79", ""):
+        gpus = tuple(GpuFacts(uuid=f"GPU-h-{i}", fault=fault if f"GPU-h-{i}" == held else "") for i in range(2))
+        report = Report(attempt_id=AttemptId(f"{first.id}#1"), phase=Phase.RUNNING, started_at_ms=1)
+        told = replace(facts("h"), gpus=gpus)
+        yard.apply(HostJoined(host_id=HostId("h"), facts=told, session=2, reports=(report,)))
+    second = yard.submit(container=container(gpu=1000))
+    yard.plan()
+    assert second.state is JobState.STARTING
+    assert len({gpu.uuid for a in yard.world.attempts.values() for gpu in a.gpus}) == 2
