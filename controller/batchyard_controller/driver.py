@@ -4,7 +4,8 @@ Driver: the only writer, and the law "write, then send".
 One loop. It takes everything that has come since the last turn, lets the core
 decide, commits what changed in one group, and only then answers callers and
 carries out commands. Readers are served between commits, so nobody sees what is
-not stored. If a commit fails, the driver ends: it may lead no longer, and what
+not stored. What takes long is planned in slices, one a turn, so that neither commits
+nor heartbeats wait for a long queue. If a commit fails, the driver ends: it may lead no longer, and what
 it has in memory may be wrong.
 """
 
@@ -19,6 +20,7 @@ from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import Command
 from batchyard_controller.core.events import Event, Planned, Ticked
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.world.world import World
@@ -85,6 +87,7 @@ class Driver:
         self._wake = asyncio.Event()
         self._ended = False
         self._turn = _Turn()
+        self._pace = Pace()
 
     def post(self, event: Event) -> None:
         """Hand in an event; nothing is answered."""
@@ -215,9 +218,13 @@ class Driver:
     def _plan(self, now: Instant, turn: _Turn) -> None:
         world = self._world
         world.wants_plan = False
+        began_ms = self._clock().boot_ms
         with self._metrics.planning():
-            plan = make_plan(world.lines, world.queues, world.environments, world.rankings)
+            plan = make_plan(world.lines, world.queues, world.environments, world.rankings, self._pace.steps_max)
         turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+        self._pace.note(plan.steps, self._clock().boot_ms - began_ms)
+        if world.wants_plan:
+            self._wake.set()  # a slice: the rest follows once this is stored and sent
 
     async def _commit(self) -> None:
         touched = self._world.ledger.take()

@@ -169,6 +169,30 @@ def test_a_slice_ends_after_its_work_and_asks_for_the_next(yard: Yard):
     assert not yard.slice(2).placements
 
 
+def test_nobody_waits_behind_those_who_are_refused_again_and_again(yard: Yard):
+    """A yard that grows with every turn asks all of them, the later ones too."""
+    yard.host("h", cpu=2000)
+    for i in range(40):
+        yard.submit(container=container(cpu=3000 + i))
+    last = yard.submit()
+    for _ in range(15):
+        yard.world.fleet.grown += 1
+        yard.slice(4)
+    assert last.state is JobState.STARTING
+
+
+def test_who_was_refused_is_asked_again_before_later_ones_if_the_yard_has_grown(yard: Yard):
+    """Between two slices, too."""
+    yard.host("h", cpu=2000)
+    large = yard.submit(container=container(cpu=4000))
+    for i in range(8):
+        yard.submit(container=container(cpu=500, memory=100 + i))
+    assert not yard.slice(4).is_whole
+    yard.host("new", cpu=4000)
+    yard.slice(4)
+    assert large.state is JobState.STARTING
+
+
 def test_a_plan_that_is_thrown_away_leaves_nothing_behind(yard: Yard):
     """It may be made again, and says the same."""
     yard.host("h", cpu=1000)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.int64]
 
-_KEPT_MIN = 4096
+_KEPT_MIN = 16_384
+_KEPT_A_HOST = 2
+"""With more changes than that it is quicker to look at all hosts."""
 
 
 class Changes:
@@ -28,7 +30,9 @@ class Changes:
         """Note that a row may have changed."""
         place = self.count - self._first
         if place == len(self._rows):
-            self._first, place = self.count, 0
+            half = place // 2
+            self._rows[:half] = self._rows[place - half :]
+            self._first, place = self.count - half, half
         self._rows[place] = row
         self.count += 1
 
@@ -36,8 +40,8 @@ class Changes:
         """Note that everything may have changed, the meaning of rows included, and make room for so many hosts."""
         self.count += 1
         self._first = self.count
-        if len(self._rows) < 2 * hosts:
-            self._rows = np.zeros(2 * hosts, dtype=np.int64)
+        if len(self._rows) < _KEPT_A_HOST * hosts:
+            self._rows = np.zeros(_KEPT_A_HOST * hosts, dtype=np.int64)
 
     def since(self, count: int) -> Rows | None:
         """Return the rows that changed after *count* was read, some of them twice; None for any."""

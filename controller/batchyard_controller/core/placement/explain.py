@@ -16,7 +16,7 @@ from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .kinds import Mask
 from .lines import NOBODY, Line, Shape
 from .refusals import Block, Refusal
-from .room import ALL, has_room, needs_of, vcpus_left, wanted_hosts
+from .room import has_room, needs_of, vcpus_left, wanted_hosts
 from .strategies import Amounts
 
 _HOSTS_SHOWN = 10
@@ -114,7 +114,7 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
 def _is_placed_next(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
     if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
         return False
-    room = has_room(fleet, fleet.state, ALL, shape, environment, needs_of(shape))
+    room = has_room(fleet.state, needs_of(shape), fleet.members(environment, shape.runtime, shape.access))
     return bool((room if wanted is None else room & wanted).any())
 
 

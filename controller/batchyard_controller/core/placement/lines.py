@@ -71,12 +71,14 @@ class Line:
     Attributes:
         refused_at: Version of the fleet's growth when the first in line could last not be
             placed: there is no use in another try before it has grown. -1 before a try.
+        refused_in: The round in which that was.
         refusals: Why that is so, as it was last explained, which is when somebody asks.
         explained_at: Version of the fleet at that.
     """
 
     shape: Shape
     refused_at: int = -1
+    refused_in: int = -1
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
     _entries: list[Entry] = field(default_factory=list)
@@ -157,6 +159,8 @@ class Lines:
     """All lines, by queue and shape."""
 
     def __init__(self) -> None:
+        self.round = 0
+        """How often all lines have been asked."""
         self._by_queue: dict[str, dict[Shape, Line]] = {}
 
     def push(self, shape: Shape, job: Job, start: int = 0, stop: int = 1) -> None:

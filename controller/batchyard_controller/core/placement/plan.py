@@ -11,6 +11,8 @@ A plan may be a slice: it ends after so much work, and the next one, made once t
 is in force, goes on where it stopped, with what is true by then. Law: if nothing else
 has happened, slices place as one plan of all would. So the order of service rests on
 nothing but priority and place, and who is refused is refused until the fleet grows.
+Where it grows all the time, all lines are asked all the same: of those that were
+refused in this round of slices few are asked again before the others had their turn.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ from .ranking import Ranking, Rankings
 from .room import vcpus_left, wanted_hosts
 from .sketch import Sketch
 
-_HOSTS_A_STEP = 1024
+_HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
+_PART_ASKED_AGAIN = 4
+"""One step of so many may go to lines that were refused in this round."""
 _LAST = (math.inf, 0)
 
 
@@ -54,15 +58,17 @@ class Plan:
 
     Attributes:
         grown: Version of the fleet's growth on which it was reckoned.
-        is_whole: Whether all were served; a slice says no.
+        is_whole: Whether there is no use in another before something happens; a slice says no.
+        ends_round: Whether all lines have been asked since a plan last said so.
         steps: How much work it was.
     """
 
     placements: tuple[Placement, ...]
     refused: tuple[Shape, ...]
     grown: int
-    is_whole: bool = True
-    steps: int = 0
+    is_whole: bool
+    ends_round: bool
+    steps: int
 
 
 def make_plan(
@@ -74,17 +80,18 @@ def make_plan(
 ) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
-    service = _Service(rankings, steps_max)
+    service = _Service(rankings, lines.round, steps_max)
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in queues.values():
         by_priority.setdefault(queue.priority, []).append(queue)
     for priority in sorted(by_priority, reverse=True):
-        if service.is_whole:
+        if not service.is_spent:
             service.serve(
-                _Turn(line, tuple(environments[name] for name in queue.compute_environments))
+                _Turn(line, order)
                 for queue in by_priority[priority]
+                for order in [tuple(environments[name] for name in queue.compute_environments)]
                 for line in lines.of_queue(queue.name)
-                if line.refused_at != rankings.fleet.grown
+                if service.admits(line)
             )
     return service.finish()
 
@@ -92,20 +99,34 @@ def make_plan(
 class _Service:
     """What a plan has come to."""
 
-    def __init__(self, rankings: Rankings, steps_max: int | None) -> None:
+    def __init__(self, rankings: Rankings, round_: int, steps_max: int | None) -> None:
         self.rankings = rankings
         self.sketch = Sketch.of(rankings.fleet)
         self.steps = 0
-        self.is_whole = True
-        self._steps_max = steps_max
+        self.is_spent = False
+        self._round = round_
+        self._steps_max = math.inf if steps_max is None else steps_max
+        self._asked_again = 0
+        self._has_passed_over = False
         self._placements: list[Placement] = []
         self._refused: list[Shape] = []
+
+    def admits(self, line: Line) -> bool:
+        """Say whether a line may be served: not while there is no use in it, and seldom twice in a round."""
+        if line.refused_at == self.rankings.fleet.grown:
+            return False
+        if line.refused_in == self._round:
+            self._asked_again += 1
+            if self._asked_again > self._steps_max // _PART_ASKED_AGAIN:
+                self._has_passed_over = True
+                return False
+        return True
 
     def serve(self, waiting: Iterable[_Turn]) -> None:
         """Place the units of several lines, always the earliest submitted first, until the work is too much."""
         heap = [(turn.head.place, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
         heapq.heapify(heap)
-        while heap and self.is_whole:
+        while heap and not self.is_spent:
             _, i, turn = heapq.heappop(heap)
             limit = heap[0][0] if heap else _LAST
             if self._serve_line(turn, limit) and turn.head is not None:
@@ -114,8 +135,8 @@ class _Service:
     def _serve_line(self, turn: _Turn, limit: tuple[float, int]) -> bool:
         """Place units of one line up to a place in the order; return whether it may be served on."""
         while turn.head is not None and turn.head.place < limit:
-            if self._steps_max is not None and self.steps >= self._steps_max:
-                self.is_whole = False
+            if self.steps >= self._steps_max:
+                self.is_spent = True
                 return False
             placement = turn.place(self)
             if placement is None:
@@ -128,7 +149,14 @@ class _Service:
         """Return the plan, and forget what it reckoned on."""
         self.sketch.throw_away()
         grown = self.rankings.fleet.grown
-        return Plan(tuple(self._placements), tuple(self._refused), grown, self.is_whole, self.steps)
+        return Plan(
+            tuple(self._placements),
+            tuple(self._refused),
+            grown,
+            is_whole=not self.is_spent and not self._has_passed_over,
+            ends_round=not self.is_spent,
+            steps=self.steps,
+        )
 
 
 class _Turn:

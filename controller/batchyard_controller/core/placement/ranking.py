@@ -15,9 +15,9 @@ from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .changes import Rows
 from .fleet import Fleet, row_of
-from .kinds import Mask
+from .kinds import Kinds, Mask
 from .lines import Shape
-from .room import ALL, has_room, needs_of
+from .room import has_room, needs_of
 from .sketch import Sketch
 from .strategies import STRATEGIES, Keys
 
@@ -26,6 +26,7 @@ _CELLS_KEPT = 1 << 22
 _RANKINGS_MIN = 64
 _ROWS_FEW = 64
 """So many are looked at in about the time that one takes."""
+_ALL = slice(None)
 _NEVER: Keys = np.full(1, np.inf)
 
 
@@ -38,6 +39,8 @@ class Ranking:
         self._needs = needs_of(shape)
         self._shape = shape
         self._strategy = STRATEGIES[environment.compute_resources.allocation_strategy]
+        self._kinds: Kinds | None = None
+        self._allowed: Mask = np.zeros(0, dtype=np.bool_)
         self._keys: Keys = np.zeros(0)
         self._seen = -1
         """How many changes of the fleet are taken in."""
@@ -56,7 +59,7 @@ class Ranking:
         hosts, rows = len(fleet.ids), fleet.changes.since(self._seen)
         self._seen = fleet.changes.count
         if rows is None or len(rows) > max(hosts, _ROWS_FEW):
-            self._keys, self.looked_at = self._judge(sketch, ALL), hosts
+            self._keys, self.looked_at = self._judge(sketch, _ALL), hosts
             return
         self.looked_at = len(rows)
         if len(self._keys) < hosts:
@@ -67,9 +70,16 @@ class Ranking:
     def _judge(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         """Return the keys of some hosts, or of all."""
         fleet, state = sketch.fleet, sketch.state[:, rows]
-        fits = has_room(fleet, state, rows, self._shape, self.environment, self._needs)
+        fits = has_room(state, self._needs, self._allowed_of(fleet.kinds)[fleet.kind_of[rows]])
         keys: Keys = np.where(fits, self._strategy(state[:4], fleet.capacity[:, rows], self.asked), np.inf)
         return keys
+
+    def _allowed_of(self, kinds: Kinds) -> Mask:
+        """Return which kinds of hosts may run it; asked for again only when there are others."""
+        if self._kinds is not kinds or len(self._allowed) < len(kinds):
+            shape = self._shape
+            self._kinds, self._allowed = kinds, kinds.allowed(self.environment, shape.runtime, shape.access)
+        return self._allowed
 
 
 class Rankings:

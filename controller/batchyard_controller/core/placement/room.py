@@ -13,14 +13,12 @@ import numpy as np
 from batchyard.ids import HostId
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
-from .changes import Rows
 from .fleet import GPU, Fleet, row_of
 from .gpus import gpu_needs
 from .kinds import Mask
 from .lines import NOBODY, Shape
 from .strategies import Amounts
 
-ALL = slice(None)
 _OVERDRAWN = np.iinfo(np.int64).min
 _BOUNDLESS = np.iinfo(np.int64).max
 
@@ -33,12 +31,9 @@ def needs_of(shape: Shape) -> Amounts:
     return needs[:, np.newaxis]
 
 
-def has_room(
-    fleet: Fleet, state: Amounts, rows: Rows | slice, shape: Shape, environment: ComputeEnvironment, needs: Amounts
-) -> Mask:
-    """Say of hosts that are in such a *state*, those in these *rows*, whether one more unit fits there now."""
-    allowed = fleet.kinds.allowed(environment, shape.runtime, shape.access)
-    mask: Mask = (state >= needs).all(axis=0) & allowed[fleet.kind_of[rows]]
+def has_room(state: Amounts, needs: Amounts, allowed: Mask) -> Mask:
+    """Say of hosts in such a *state*, of which some are *allowed*, whether one more unit fits there now."""
+    mask: Mask = (state >= needs).all(axis=0) & allowed
     return mask
 
 

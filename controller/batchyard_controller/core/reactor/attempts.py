@@ -48,9 +48,9 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     for shape in event.plan.refused:
         line = world.lines.find(shape)
         if line is not None:
-            line.refused_at = event.plan.grown
-    if not event.plan.is_whole:
-        world.wants_plan = True
+            line.refused_at, line.refused_in = event.plan.grown, world.lines.round
+    world.lines.round += event.plan.ends_round
+    world.wants_plan = world.wants_plan or not event.plan.is_whole
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
 
 
