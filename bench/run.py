@@ -1,7 +1,7 @@
 """
 Measure Batchyard, each number beside a baseline of the same run.
 
-    .venv/bin/python bench/run.py [--quick] [--only NAME,...] [--json FILE]
+    .venv/bin/python bench/run.py [--quick | --all] [--only NAME,...] [--json FILE]
 
 Nothing here asserts a time: figures and ratios only, for people to judge.
 """
@@ -45,6 +45,7 @@ PROGRAMS = {
     "restarts": "restarts",
     "gateway": "gateway_calls",
     "growth": "growth",
+    "scheduler": "scheduler",
 }
 
 
@@ -58,11 +59,12 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="Measure less, in under a minute.")
+@click.option("--all", "every_case", is_flag=True, help="Measure every case of programs that have very many.")
 @click.option("--only", default="", callback=_names, metavar="NAME,...", help=f"Which: {', '.join(PROGRAMS)}.")
 @click.option(
     "json_path", "--json", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
 )
-def main(quick: bool, only: list[str], json_path: Path | None) -> None:
+def main(quick: bool, every_case: bool, only: list[str], json_path: Path | None) -> None:
     """Run the programs one after the other."""
     # Whatever ends this run, what it started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -74,7 +76,9 @@ def main(quick: bool, only: list[str], json_path: Path | None) -> None:
     for name in only:
         module = importlib.import_module(f"bench.{PROGRAMS[name]}")
         try:
-            records += [{"program": name, **record} for record in asyncio.run(_run(name, module, Scale(quick)))]
+            records += [
+                {"program": name, **record} for record in asyncio.run(_run(name, module, Scale(quick, every_case)))
+            ]
         except BenchError as error:
             raise click.ClickException(f"{name}: {error}") from error
     click.echo(f"\n{time.monotonic() - began:.0f} s in all; load average now {_load()}")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Full or quick."""
+    """Full or quick, or with every case of what has very many."""
 
     is_quick: bool
+    is_all: bool = False
 
     def pick(self, full: int, quick: int) -> int:
         """Return one of two amounts."""
