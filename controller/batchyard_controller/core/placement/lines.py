@@ -6,12 +6,18 @@ Runnable units stand in lines. A line holds those of one queue that ask for the 
 A run of an array's children takes one entry. Law: who waits no longer leaves at once,
 and nobody searches a line for its place: entries are found by bisection, and what
 they leave is a gap until it is worth closing.
+
+Lines are asked in the order of their first. Law: a line is either among those to ask,
+under a place that is not behind its first, or refused; so a plan looks at those that
+it asks, and not at all lines.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchyard.ids import HostId
@@ -71,14 +77,16 @@ class Line:
     Attributes:
         refused_at: Version of the fleet's growth when the first in line could last not be
             placed: there is no use in another try before it has grown. -1 before a try.
-        refused_in: The round in which that was.
+        asked_under: The place under which it stands among those to ask; None of one that is refused.
+        ticket: Of its entry there; entries with others are old.
         refusals: Why that is so, as it was last explained, which is when somebody asks.
         explained_at: Version of the fleet at that.
     """
 
     shape: Shape
     refused_at: int = -1
-    refused_in: int = -1
+    asked_under: tuple[int, int] | None = None
+    ticket: int = -1
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
     _entries: list[Entry] = field(default_factory=list)
@@ -159,17 +167,29 @@ class Lines:
     """All lines, by queue and shape."""
 
     def __init__(self) -> None:
-        self.round = 0
-        """How often all lines have been asked."""
         self._by_queue: dict[str, dict[Shape, Line]] = {}
+        self._to_ask: dict[str, list[tuple[tuple[int, int], int, Line]]] = {}
+        """Heaps by queue: place, ticket, line."""
+        self._refused: dict[Shape, Line] = {}
+        """Who was refused longest ago comes first."""
+        self._tickets = itertools.count()
+        self.is_in_round = False
+        """Whether some lines have been asked, and others have yet to be."""
 
     def push(self, shape: Shape, job: Job, start: int = 0, stop: int = 1) -> None:
         """Let a job, or a run of an array's children, wait."""
         lines = self._by_queue.setdefault(shape.queue, {})
         line = lines.get(shape)
+        is_new = line is None
         if line is None:
             line = lines[shape] = Line(shape)
         line.push(job, start, stop)
+        if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
+            self._ask(line, (job.seq, start))
+
+    def _ask(self, line: Line, place: tuple[int, int]) -> None:
+        line.asked_under, line.ticket = place, next(self._tickets)
+        heapq.heappush(self._to_ask.setdefault(line.shape.queue, []), (place, line.ticket, line))
 
     def remove(self, shape: Shape, job: Job, start: int, stop: int) -> None:
         """Let a job, or children of an array, wait no longer; a line that nobody stands in is forgotten."""
@@ -178,6 +198,55 @@ class Lines:
             line.remove(job, start, stop)
             if not line:
                 del self._by_queue[shape.queue][shape]
+                self._refused.pop(shape, None)
+
+    def next_place(self, queue: str) -> tuple[int, int] | None:
+        """Return the place of the first unit of a queue whose line is to be asked."""
+        heap = self._to_ask.get(queue, [])
+        while heap:
+            place, ticket, line = heap[0]
+            head = line.head() if line.ticket == ticket else None
+            if head is not None and head.place == place:
+                return place
+            heapq.heappop(heap)
+            if head is not None:  # those who stood before it have left
+                self._ask(line, head.place)
+        return None
+
+    def take_next(self, queue: str) -> Line:
+        """Take the line of that unit; whoever does gives it back."""
+        return heapq.heappop(self._to_ask[queue])[2]
+
+    def give_back(self, lines: Iterable[Line]) -> None:
+        """Let lines that were taken be asked again."""
+        for line in lines:
+            if line.asked_under is not None:
+                self._ask(line, line.asked_under)
+
+    def begin_round(self, grown: int) -> None:
+        """Let all lines be asked in their order that were refused when the fleet had grown less; not within a round."""
+        if not self.is_in_round:
+            for line in list(self.refused_before(grown)):
+                self.resume(line.shape)
+
+    def refused_before(self, grown: int) -> Iterator[Line]:
+        """Yield the lines that were refused when the fleet had grown less, longest ago first."""
+        return itertools.takewhile(lambda line: line.refused_at != grown, self._refused.values())
+
+    def refuse(self, shape: Shape, grown: int) -> None:
+        """Note that the first in line could not be placed when the fleet had grown so far."""
+        line = self.find(shape)
+        if line is not None:
+            line.refused_at, line.asked_under, line.ticket = grown, None, -1
+            self._refused.pop(shape, None)
+            self._refused[shape] = line
+
+    def resume(self, shape: Shape) -> None:
+        """Ask a line in its order again, as some of it could be placed."""
+        line = self._refused.pop(shape, None)
+        head = line.head() if line is not None else None
+        if line is not None and head is not None:
+            self._ask(line, head.place)
 
     def of_queue(self, queue: str) -> list[Line]:
         """Return the lines of one queue."""
@@ -194,7 +263,9 @@ class Lines:
 
     def drop_queue(self, queue: str) -> None:
         """Forget a deleted queue."""
-        self._by_queue.pop(queue, None)
+        for shape in self._by_queue.pop(queue, {}):
+            self._refused.pop(shape, None)
+        self._to_ask.pop(queue, None)
 
     def ahead_of(self, unit: Unit) -> int:
         """Return how many units of the queue stand before one."""

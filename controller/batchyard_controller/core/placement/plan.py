@@ -12,15 +12,17 @@ is in force, goes on where it stopped, with what is true by then. Law: if nothin
 has happened, slices place as one plan of all would. So the order of service rests on
 nothing but priority and place, and who is refused is refused until the fleet grows.
 Where it grows all the time, all lines are asked all the same: of those that were
-refused in this round of slices few are asked again before the others had their turn.
+refused since all were asked last few are asked again in one slice, longest ago first.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
@@ -58,6 +60,7 @@ class Plan:
 
     Attributes:
         grown: Version of the fleet's growth on which it was reckoned.
+        resumed: Shapes that had been refused, and of which some were placed.
         is_whole: Whether there is no use in another before something happens; a slice says no.
         ends_round: Whether all lines have been asked since a plan last said so.
         steps: How much work it was.
@@ -65,6 +68,7 @@ class Plan:
 
     placements: tuple[Placement, ...]
     refused: tuple[Shape, ...]
+    resumed: tuple[Shape, ...]
     grown: int
     is_whole: bool
     ends_round: bool
@@ -80,57 +84,73 @@ def make_plan(
 ) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
-    service = _Service(rankings, lines.round, steps_max)
-    by_priority: dict[int, list[JobQueue]] = {}
+    lines.begin_round(rankings.fleet.grown)
+    service = _Service(lines, rankings, steps_max)
+    by_priority: dict[int, list[_Source]] = {}
     for queue in queues.values():
-        by_priority.setdefault(queue.priority, []).append(queue)
+        order = tuple(environments[name] for name in queue.compute_environments)
+        by_priority.setdefault(queue.priority, []).append(_Source(queue.name, order))
     for priority in sorted(by_priority, reverse=True):
         if not service.is_spent:
-            service.serve(
-                _Turn(line, order)
-                for queue in by_priority[priority]
-                for order in [tuple(environments[name] for name in queue.compute_environments)]
-                for line in lines.of_queue(queue.name)
-                if service.admits(line)
-            )
+            service.serve(by_priority[priority])
     return service.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A queue whose lines come to be served one after the other, as their first is the next of all."""
+
+    queue: str
+    environments: tuple[ComputeEnvironment, ...]
 
 
 class _Service:
     """What a plan has come to."""
 
-    def __init__(self, rankings: Rankings, round_: int, steps_max: int | None) -> None:
+    def __init__(self, lines: Lines, rankings: Rankings, steps_max: int | None) -> None:
         self.rankings = rankings
         self.sketch = Sketch.of(rankings.fleet)
         self.steps = 0
         self.is_spent = False
-        self._round = round_
-        self._steps_max = math.inf if steps_max is None else steps_max
-        self._asked_again = 0
-        self._has_passed_over = False
+        self._lines = lines
+        self._steps_max = steps_max or sys.maxsize
+        self._taken: list[Line] = []
         self._placements: list[Placement] = []
         self._refused: list[Shape] = []
+        self._resumed: dict[Shape, None] = {}
+        again_max = max(1, self._steps_max // _PART_ASKED_AGAIN)
+        again = list(islice(lines.refused_before(rankings.fleet.grown), again_max + 1))
+        self._asks_all = len(again) <= again_max
+        self._again: dict[str, list[Line]] = {}
+        for line in again[:again_max]:
+            self._again.setdefault(line.shape.queue, []).append(line)
 
-    def admits(self, line: Line) -> bool:
-        """Say whether a line may be served: not while there is no use in it, and seldom twice in a round."""
-        if line.refused_at == self.rankings.fleet.grown:
-            return False
-        if line.refused_in == self._round:
-            self._asked_again += 1
-            if self._asked_again > self._steps_max // _PART_ASKED_AGAIN:
-                self._has_passed_over = True
-                return False
-        return True
-
-    def serve(self, waiting: Iterable[_Turn]) -> None:
-        """Place the units of several lines, always the earliest submitted first, until the work is too much."""
-        heap = [(turn.head.place, i, turn) for i, turn in enumerate(waiting) if turn.head is not None]
-        heapq.heapify(heap)
+    def serve(self, sources: list[_Source]) -> None:
+        """Place the units of several queues, always the earliest submitted first, until the work is too much."""
+        heap: _Heap = []
+        for source in sources:
+            for line in self._again.get(source.queue, ()):
+                self._put(heap, _Turn(line, source.environments))
+            self._put(heap, source)
         while heap and not self.is_spent:
-            _, i, turn = heapq.heappop(heap)
-            limit = heap[0][0] if heap else _LAST
-            if self._serve_line(turn, limit) and turn.head is not None:
-                heapq.heappush(heap, (turn.head.place, i, turn))
+            _, _, found = heapq.heappop(heap)
+            if isinstance(found, _Turn):
+                turn = found
+            else:
+                self._taken.append(self._lines.take_next(found.queue))
+                turn = _Turn(self._taken[-1], found.environments)
+                self._put(heap, found)
+            if self._serve_line(turn, heap[0][0] if heap else _LAST):
+                self._put(heap, turn)
+
+    def _put(self, heap: _Heap, found: _Turn | _Source) -> None:
+        """Let a line, or a queue, have its turn when its next unit is the next of all."""
+        if isinstance(found, _Turn):
+            place = found.head.place if found.head is not None else None
+        else:
+            place = self._lines.next_place(found.queue)
+        if place is not None:
+            heapq.heappush(heap, (place, id(found), found))
 
     def _serve_line(self, turn: _Turn, limit: tuple[float, int]) -> bool:
         """Place units of one line up to a place in the order; return whether it may be served on."""
@@ -140,20 +160,24 @@ class _Service:
                 return False
             placement = turn.place(self)
             if placement is None:
+                self._resumed.pop(turn.shape, None)
                 self._refused.append(turn.shape)
                 return False
             self._placements.append(placement)
+            if turn.was_refused:
+                self._resumed[turn.shape] = None
         return True
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""
         self.sketch.throw_away()
-        grown = self.rankings.fleet.grown
+        self._lines.give_back(self._taken)
         return Plan(
             tuple(self._placements),
             tuple(self._refused),
-            grown,
-            is_whole=not self.is_spent and not self._has_passed_over,
+            tuple(self._resumed),
+            self.rankings.fleet.grown,
+            is_whole=not self.is_spent and self._asks_all,
             ends_round=not self.is_spent,
             steps=self.steps,
         )
@@ -164,6 +188,7 @@ class _Turn:
 
     def __init__(self, line: Line, environments: tuple[ComputeEnvironment, ...]) -> None:
         self.shape = line.shape
+        self.was_refused = line.asked_under is None
         self._environments = environments
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
@@ -199,3 +224,6 @@ class _Turn:
         gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
+
+
+_Heap = list[tuple[tuple[int, int], int, _Turn | _Source]]

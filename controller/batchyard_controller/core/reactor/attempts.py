@@ -46,10 +46,10 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     for host_id in starts:
         world.refresh_starts(world.hosts[host_id])
     for shape in event.plan.refused:
-        line = world.lines.find(shape)
-        if line is not None:
-            line.refused_at, line.refused_in = event.plan.grown, world.lines.round
-    world.lines.round += event.plan.ends_round
+        world.lines.refuse(shape, event.plan.grown)
+    for shape in event.plan.resumed:
+        world.lines.resume(shape)
+    world.lines.is_in_round = not event.plan.ends_round
     world.wants_plan = world.wants_plan or not event.plan.is_whole
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
 
