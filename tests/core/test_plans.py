@@ -218,3 +218,19 @@ def test_a_gpu_that_is_mended_is_not_given_twice(yard: Yard):
     yard.plan()
     assert second.state is JobState.STARTING
     assert len({gpu.uuid for a in yard.world.attempts.values() for gpu in a.gpus}) == 2
+
+
+def test_a_host_that_is_another_at_each_word_is_judged_as_it_is(yard: Yard):
+    """Its former kinds are forgotten in time, and rankings look again."""
+    yard.host("h")
+    yard.environment("ce", compute_resources=ComputeResources(labels=(("turn", "1200"),)))
+    fleet = yard.world.fleet
+    for turn in range(1, 1201):
+        fleet.set_host(HostId("h"), facts("h", labels=(("turn", str(turn)),)))
+        if turn == 1100:
+            yard.submit()
+            yard.plan()
+            assert not yard.live()
+    assert len(fleet.kinds) < 1100
+    yard.plan()
+    assert list(yard.live().values()) == ["h"]

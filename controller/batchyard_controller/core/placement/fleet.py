@@ -84,7 +84,7 @@ class Fleet:
             self._add(host_id, facts)
         row = self.rows[host_id]
         self.facts[row] = facts
-        self.kind_of[row] = self.kinds.number(facts)
+        self._set_kind(row)
         capacity = row_of(facts.capacity)
         capacity[GPU] = sum(not gpu.fault for gpu in facts.gpus) * GPU_WHOLE
         self.state[:4, row] += capacity - self.capacity[:, row]
@@ -109,9 +109,13 @@ class Fleet:
         self.capacity = np.append(self.capacity, np.zeros((4, 1), dtype=np.int64), axis=1)
         self.kind_of = np.append(self.kind_of, np.int64(0))
         self.hopeful = np.append(self.hopeful, np.False_)
+
+    def _set_kind(self, row: int) -> None:
+        """Look up a host's kind; when most that are kept are of no host any more, count them afresh."""
+        self.kind_of[row] = self.kinds.number(self.facts[row])
         if len(self.kinds) > len(self.ids) + _KINDS_SPARE:
             self.kinds = Kinds()
-            self.kind_of[:] = [self.kinds.number(known) for known in self.facts]
+            self.kind_of[:] = [self.kinds.number(facts) for facts in self.facts]
             self.changes.note_all(len(self.ids))
 
     def _set_gpus(self, row: int) -> None:

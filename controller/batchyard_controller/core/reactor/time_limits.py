@@ -35,8 +35,8 @@ def cancel_overdue(world: World, now: Instant, out: Out) -> None:
 def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
     before, world.blocked = world.blocked, {}
     for queue in world.queues.values():
-        first = world.lines.first_of(queue.name)
-        if not queue.state_time_limits or first is None or first[0].refused_at < 0:
+        first = world.lines.first_of(queue.name) if queue.state_time_limits else None
+        if first is None or first[0].refused_at < 0:
             continue
         line, unit = first
         block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
