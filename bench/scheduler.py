@@ -18,7 +18,7 @@ from bench.yard import QUEUE, in_own_process
 from tests.core.yard import container, facts, task
 
 from batchyard.ids import HostId, JobId, uuid7
-from batchyard.resources import Resources
+from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import EndCause
 from batchyard_controller.core.events import (
     AttemptsReported,
@@ -46,6 +46,8 @@ NOW = Instant(wall_ms=1_700_000_000_000, boot_ms=1_000)
 DECISIONS = 8_000
 """Units placed in a row."""
 HOST = Resources(cpu_millis=64_000, memory_mib=256 << 10)
+GPUS = 16
+"""Of each host; a third of the shapes ask for a part of one, a third for a whole one."""
 RUN = 64
 """Neighbouring jobs of one shape, where lines are served in runs."""
 TURN_AIM = "longest turn 25 ms"
@@ -68,7 +70,8 @@ class Case:
     def asked(self, number: int) -> Resources:
         """Return what the job of a number asks for."""
         shape = number // self.run % self.shapes
-        return Resources(cpu_millis=500 * (1 + shape % 8), memory_mib=1024 + 16 * shape)
+        gpu = (0, 250, 1000)[shape % 3]
+        return Resources(cpu_millis=500 * (1 + shape % 8), memory_mib=1024 + 16 * shape, gpu_millis=gpu)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,14 +169,15 @@ def plain_first_fit(case: Case, number: int) -> float:
     began = time.process_time()
     for i in range(number):
         asked = case.asked(i)
-        cpu, memory = asked.cpu_millis, asked.memory_mib
+        cpu, memory, gpu = asked.cpu_millis, asked.memory_mib, asked.gpu_millis
         for host in free:
-            if host[0] >= cpu and host[1] >= memory:
+            if host[0] >= cpu and host[1] >= memory and host[2] >= gpu:
                 host[0] -= cpu
                 host[1] -= memory
+                host[2] -= gpu
                 break
         else:
-            free = [[HOST.cpu_millis, HOST.memory_mib] for _ in range(case.hosts)]
+            free = [[HOST.cpu_millis, HOST.memory_mib, GPU_WHOLE * GPUS] for _ in range(case.hosts)]
     return time.process_time() - began
 
 
@@ -230,7 +234,7 @@ class _Turns:
         apply(self.world, EnvironmentChanged(environment=ComputeEnvironment(name=QUEUE)), NOW)
         self.add_queue(QUEUE)
         for number in range(case.hosts):
-            told = facts(f"h{number}", capacity=HOST)
+            told = facts(f"h{number}", gpus=GPUS, capacity=HOST)
             apply(self.world, HostJoined(host_id=HostId(f"h{number}"), facts=told, session=1, reports=()), NOW)
             host = self.world.hosts[HostId(f"h{number}")]
             host.trust.proven_until_boot_ms = 1 << 60
@@ -252,7 +256,7 @@ class _Turns:
     def submit_one(self, asked: Resources, queue: str) -> None:
         """Submit one job."""
         self._submitted += 1
-        work = task(container(cpu=asked.cpu_millis, memory=asked.memory_mib))
+        work = task(container(cpu=asked.cpu_millis, memory=asked.memory_mib, gpu=asked.gpu_millis))
         job_id = JobId(uuid7(NOW.wall_ms, self._submitted.to_bytes(10, "big")))
         event, _ = submit_job(self.world, Submission(name="bench", queue=queue, task=work), job_id, NOW)
         assert event is not None, "every submission is new"
