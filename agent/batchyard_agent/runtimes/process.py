@@ -322,7 +322,7 @@ class ProcessRuntime:
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
         names = {path.name for path in self._records.iterdir()} | process_table.kept_in(self._records)
-        return [supervisor.attempt_id_of(name) for name in sorted(names)]
+        return [supervisor.attempt_id_of(name) for name in sorted(filter(supervisor.is_plain_name, names))]
 
     async def discard(self, attempt_id: str) -> None:
         """See ``Runtime``."""

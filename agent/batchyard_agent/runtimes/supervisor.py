@@ -351,3 +351,11 @@ def plain_name(attempt_id: str) -> str:
 def attempt_id_of(name: str) -> str:
     """Return the attempt id that ``plain_name`` was given."""
     return re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), name.encode()).decode()
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether ``plain_name`` can have made a name; it may be anything."""
+    try:
+        return plain_name(attempt_id_of(name)) == name
+    except ValueError:
+        return False
