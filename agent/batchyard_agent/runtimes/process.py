@@ -197,35 +197,39 @@ class ProcessRuntime:
         """See ``Runtime``."""
         if spec.attempt_id in self._live:
             return Adoption.KNOWN
-        path = self._record(spec.attempt_id)
-        give_up_at_s, was_damaged = self._loop.time() + ADOPT_LIMIT_S, False
-        try:
-            while supervisor.is_locked(path):
+        path, record, is_stuck = self._record(spec.attempt_id), None, False
+        give_up_at_s = self._loop.time() + ADOPT_LIMIT_S
+        with suppress(FileNotFoundError):
+            while supervisor.is_locked(path) and not is_stuck:
                 if self._adopt_running(spec, path):
                     return Adoption.KNOWN
-                if self._loop.time() > give_up_at_s:
-                    was_damaged = True
-                    await self._end_unknown(path)
-                    break
+                is_stuck = self._loop.time() > give_up_at_s
                 await asyncio.sleep(_RETRY_S_MIN)  # its supervisor starts, or ends, this very moment
             record = supervisor.read_record(path)
-        except FileNotFoundError:
-            record = None
-            if log_limit.used_bytes(spec.log_path):
-                was_damaged = True
-                await self._end_unknown(path)
-        if was_damaged and (record is None or record.exit_code is None):
+        if is_stuck or self._is_lost(path, record):
+            await self._end_unknown(path)
             self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
             return Adoption.KNOWN
         return self._adopt_ended(spec, path, record)
+
+    def _is_lost(self, path: Path, record: Record | None) -> bool:
+        """Say whether an attempt that has not ended lives without its record: that was removed, or replaced."""
+        if record is None or record.pid is None:
+            return self._is_kept(path)
+        return record.exit_code is None and bool(process_table.supervisors(path))
+
+    def _is_kept(self, path: Path) -> bool:
+        """Say whether anything of an attempt lives, whatever its record says."""
+        folders = self._cgroups.folders(path.name) if self._cgroups else ()
+        return bool(process_table.supervisors(path) or (folders and cgroup.pids(folders)))
 
     async def _end_unknown(self, path: Path) -> None:
         """End an attempt whose record does not tell who keeps it any more, or is gone: nobody could follow or stop it."""
         _log.warning("an attempt that nobody can follow is killed", record=path.name)
         folders = self._cgroups.folders(path.name) if self._cgroups else ()
-        while keepers := process_table.supervisors(path):
+        while self._is_kept(path):
             processes = process_table.read_processes()
-            for keeper in keepers:
+            for keeper in process_table.supervisors(path):
                 for pid in process_table.members(processes, keeper):
                     _kill(pid, signals.SIGKILL)
                 _kill(keeper, signals.SIGKILL)
@@ -254,7 +258,7 @@ class ProcessRuntime:
     def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
         is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
         if is_this_boot and (record is None or record.pid is None):
-            if log_limit.used_bytes(spec.log_path):
+            if log_limit.used_bytes(spec.log_path):  # it ran, and nothing else is left of it
                 self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
                 return Adoption.KNOWN
             self._launcher.discard(path, record.cgroup if record else ())

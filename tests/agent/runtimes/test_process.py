@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from batchyard.tasks import Ulimit
-from batchyard_agent.runtimes import cgroup, log_limit, supervisor
+from batchyard_agent.runtimes import log_limit, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
 
+from .cgroups import needs_cgroup
 from .process_attempts import (
     Host,
     attempt,
@@ -30,20 +31,6 @@ from .process_attempts import (
     zombie_children,
 )
 
-
-def why_no_cgroup() -> str:
-    try:
-        parent = cgroup.find_parent(
-            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), os.getpid()
-        )
-    except cgroup.CgroupUnavailableError as error:
-        return str(error)
-    parent.remove_empty()
-    return ""
-
-
-NO_CGROUP = why_no_cgroup()
-needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"no cgroup can be made here: {NO_CGROUP}")
 WITH_CGROUP = pytest.param("auto", marks=needs_cgroup)
 MODES = ["rlimit", WITH_CGROUP]
 

@@ -17,6 +17,7 @@ from batchyard_agent.runtimes import process, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
 
+from .cgroups import needs_cgroup
 from .process_attempts import Host, attempt, lives, log_of, now_ms, shell, until
 from .process_records import end_attempts
 
@@ -193,6 +194,54 @@ async def test_a_job_that_damages_its_record_is_ended_and_never_launched_again(
         assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
     await until(lambda: not lives(int(log_of(spec).split()[-1])))
     await heir.runtime.remove(spec.attempt_id)
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Iterator[Path]:
+    """A file for the pids of what leaves no other trace; whatever it names is dead in the end."""
+    path = tmp_path / "pids"
+    path.touch()
+    yield path
+    for pid in map(int, path.read_text().split()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
+@pytest.mark.parametrize("instead", [None, "", '{"started_at_ms": 5, "boot_id": "this", "cgroup": []}\n'])
+async def test_a_quiet_attempt_without_its_record_is_ended_and_not_launched_beside_itself(
+    agents: Agents, heir: Host, tmp_path: Path, pids: Path, instead: str | None
+) -> None:
+    """It has said nothing, and its record was removed, or another put there: its supervisor lives all the same."""
+    spec = shell(tmp_path, "")
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    with agents.former(f"echo $$ >{pids}; exec sleep 600"):
+        await until(pids.read_text)
+    record.unlink()
+    if instead is not None:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        record.write_text(instead.replace("this", boot_id))
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+    assert not lives(int(pids.read_text()))
+    await heir.runtime.remove(spec.attempt_id)
+
+
+@pytest.mark.parametrize("agents", [pytest.param("auto", marks=needs_cgroup)], indirect=True)
+async def test_an_attempt_of_which_only_its_cgroup_is_left_is_ended(
+    agents: Agents, heir: Host, tmp_path: Path, pids: Path
+) -> None:
+    """Its supervisor was killed and its record removed."""
+    spec = shell(tmp_path, "")
+    with agents.former(f"echo $$ $PPID >{pids}; exec sleep 600"):
+        await until(pids.read_text)
+    pid, keeper = map(int, pids.read_text().split())
+    os.kill(keeper, 9)
+    (tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)).unlink()
+    await until(lambda: not lives(keeper))
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+    await until(lambda: not lives(pid))
+    await heir.runtime.discard(spec.attempt_id)
 
 
 @pytest.mark.parametrize(
