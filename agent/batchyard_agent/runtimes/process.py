@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import signal as signals
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +31,7 @@ import structlog
 
 from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
+from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process_launch import Launcher, has_descriptors, remove_empty, write_durably
 from batchyard_agent.runtimes.protocol import (
@@ -51,9 +51,6 @@ ADOPT_LIMIT_S = 5.0
 """How long a supervisor may take to write its pid down before its record counts as damaged."""
 
 DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
-
-DISK_INTERVAL_S = 5.0
-"""Time between looks at what attempts that asked for an amount take of the disk."""
 
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
@@ -121,7 +118,7 @@ class ProcessRuntime:
         self._launched_boot_id = ""
         self._live: dict[str, _Live] = {}
         self._watch: asyncio.TimerHandle | None = None
-        self._disk_watch: asyncio.Task[None] | None = None
+        self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
     @property
     def enforcement(self) -> str:
@@ -315,12 +312,7 @@ class ProcessRuntime:
             return
         while record and not cgroup.remove(record.cgroup):  # noqa: ASYNC110  # the kernel tells nobody
             await asyncio.sleep(_RETRY_S_MIN)
-        try:
-            remove_empty(self._scratch / path.name)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            await asyncio.to_thread(shutil.rmtree, self._scratch / path.name)
+        await self._remove_folder(path.name)
         path.unlink(missing_ok=True)
 
     async def launched(self) -> list[str]:
@@ -336,8 +328,16 @@ class ProcessRuntime:
         folders = self._cgroups.folders(path.name) if self._cgroups else ()
         while folders and not cgroup.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
             await asyncio.sleep(_RETRY_S_MIN)
-        await asyncio.to_thread(shutil.rmtree, self._scratch / path.name, ignore_errors=True)
+        await self._remove_folder(path.name)
         path.unlink(missing_ok=True)
+
+    async def _remove_folder(self, name: str) -> None:
+        try:
+            remove_empty(self._scratch / name)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise
+            await asyncio.to_thread(scratch.remove, self._scratch / name)
 
     async def close(self) -> None:
         """See ``Runtime``."""
@@ -348,9 +348,7 @@ class ProcessRuntime:
         if self._watch:
             self._watch.cancel()
             self._watch = None
-        if self._disk_watch:
-            self._disk_watch.cancel()
-            await asyncio.gather(self._disk_watch, return_exceptions=True)
+        await self._disk_watch.close()
         if self._cgroups:
             self._cgroups.remove_empty()
 
@@ -360,8 +358,8 @@ class ProcessRuntime:
         self._loop.add_reader(pidfd, self._on_supervisor_ended, live)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
-        if live.disk_mib and (self._disk_watch is None or self._disk_watch.done()):
-            self._disk_watch = self._loop.create_task(self._run_disk_watch())
+        if live.disk_mib:
+            self._disk_watch.wake()
 
     def _unfollow(self, live: _Live) -> None:
         if live.pidfd >= 0:
@@ -407,16 +405,16 @@ class ProcessRuntime:
         if running:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
-    async def _run_disk_watch(self) -> None:
-        """Hold running attempts to what they asked for of the disk, while there are such."""
-        while watched := [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]:
-            await asyncio.sleep(DISK_INTERVAL_S)
-            for live in watched:
-                used_mib = await asyncio.to_thread(scratch.used_mib, self._scratch / live.record.name)
-                if used_mib > live.disk_mib and live.pidfd >= 0:
-                    with suppress(OSError):  # the disk is full
-                        supervisor.note_over_disk(live.record)
-                    self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
+    def _disk_limits(self) -> dict[Path, int]:
+        running = [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]
+        return {self._scratch / live.record.name: live.disk_mib for live in running}
+
+    def _on_over_disk(self, folder: Path) -> None:
+        for live in self._live.values():
+            if live.record.name == folder.name and live.pidfd >= 0:
+                with suppress(OSError):  # the disk is full
+                    supervisor.note_over_disk(live.record)
+                self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
 
     def _hold_to_memory(self, live: _Live, pids: list[int]) -> None:
         limit_kib = live.memory_mib * 1024
