@@ -255,7 +255,7 @@ class ProcessRuntime:
     def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
         is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
         if is_this_boot and (record is None or record.pid is None):
-            if log_limit.used_bytes(spec.log_path):  # it ran, and nothing else is left of it
+            if log_limit.was_written(spec.log_path):  # it ran, and nothing else is left of it
                 self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
                 return Adoption.KNOWN
             self._launcher.discard(path, record.cgroup if record else ())
