@@ -84,7 +84,8 @@ class NeverRanError(Exception):
     def __init__(self, reason_text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
         super().__init__(reason_text)
         self.exit_code = exit_code
-        self.host_failed = host_failed or is_shortage(reason_text)
+        # Where the engine could not call the command it repeats the job's own words.
+        self.host_failed = host_failed or (exit_code is None and is_shortage(reason_text))
         self.image_missing = False
 
 
