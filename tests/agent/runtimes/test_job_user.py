@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import tempfile
@@ -113,6 +114,21 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     name = supervisor.plain_name(stopped.attempt_id)
     await host.runtime.remove(stopped.attempt_id)
     assert not (folder / "scratch" / name).exists()
+
+
+@as_root
+async def test_a_log_that_cannot_be_given_away_is_closed(
+    host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that knows no owners."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert isinstance(await host.done(attempt(folder, "true")), StartFailed)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @as_root
