@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -57,3 +59,20 @@ def test_other_paths_are_refused(flag: str, path: str):
     refused = read(flag, path)
     assert isinstance(refused, str)
     assert "is no absolute path without '..'" in refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scratch"),
+    [
+        ((), "/yard/batchyard-scratch/agent"),
+        (("--state-dir", "/yard/batchyard/a/b"), "/yard/batchyard-scratch/a/b"),
+        (("--state-dir", "/var/lib/batchyard-agent"), "/var/lib/batchyard-agent-scratch"),
+        (("--scratch-dir", "/disk"), "/disk"),
+    ],
+)
+def test_scratch_is_never_below_what_is_closed_to_jobs(arguments, scratch, monkeypatch):
+    """The folder of a user's whole yard is, as the state folder is."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/yard")
+    config = read(*arguments)
+    assert isinstance(config, Config), config
+    assert config.scratch == Path(scratch)

@@ -33,7 +33,13 @@ from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
 from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser
-from batchyard_agent.runtimes.process_launch import Launcher, has_descriptors, remove_empty, write_durably
+from batchyard_agent.runtimes.process_launch import (
+    Launcher,
+    has_descriptors,
+    make_passage,
+    remove_empty,
+    write_durably,
+)
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     Exited,
@@ -137,10 +143,9 @@ class ProcessRuntime:
     def _prepare(self) -> None:
         self._boot_id = read_boot_id()
         self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._scratch.chmod(0o711)  # each attempt finds its own folder, and lists no others
-        if self._user and not all(folder.stat().st_mode & 0o001 for folder in self._scratch.absolute().parents):
-            _log.warning("jobs cannot reach their folders by name", user=self._user.name, scratch=str(self._scratch))
+        make_passage(self._scratch)
+        if self._user:
+            self._user.require_access(self._scratch)
         if self._boot_file.exists():
             self._launched_boot_id = self._boot_file.read_text()
         os.close(os.pidfd_open(os.getpid()))  # needs Linux 5.3

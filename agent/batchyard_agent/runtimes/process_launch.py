@@ -150,6 +150,14 @@ def write_durably(path: Path, text: str) -> None:
         os.close(folder)
 
 
+def make_passage(folder: Path) -> None:
+    """Make a folder through which all may go and that none may list, and what is missing of those above it."""
+    if not folder.parent.exists():
+        make_passage(folder.parent)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
+
+
 def remove_empty(folder: Path) -> None:
     """
     Remove a folder that may be gone already.

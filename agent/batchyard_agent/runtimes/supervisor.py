@@ -282,7 +282,7 @@ def command_line(spec: LaunchSpec, folder: Path, user: JobUser | None = None) ->
     if spec.container.ulimits:
         prefix += _limits_prefix(spec)
     if user:
-        prefix += user.become(_tool("setpriv"), spec.container.working_directory)
+        prefix += user.become(spec.container.working_directory)
     if odd:
         if "=" in spec.container.command[0]:
             raise CannotLaunchError(

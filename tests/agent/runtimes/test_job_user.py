@@ -132,6 +132,47 @@ async def test_a_log_that_cannot_be_given_away_is_closed(
 
 
 @as_root
+async def test_a_job_can_use_its_folder_by_name(folder: Path) -> None:
+    """As programs do with HOME, below folders that the agent made itself whatever its umask."""
+    before = os.umask(0o077)
+    try:
+        user = job_user.find(None, allow_root=False)
+        runtime = ProcessRuntime(folder / "state", folder / "new" / "scratch", now_ms=now_ms, user=user)
+        host = await Host(runtime).open()
+    finally:
+        os.umask(before)
+    spec = shell(folder, 'cd / && touch "$HOME/x" && cd "$HOME" && mktemp -p "$HOME" >/dev/null && ls | wc -l')
+    await host.done(spec)
+    assert log_of(spec) == "2\n"
+    await host.runtime.remove(spec.attempt_id)
+    await host.runtime.close()
+
+
+@as_root
+async def test_where_a_jobs_folder_is_closed_to_its_user_there_is_no_runtime(folder: Path) -> None:
+    (folder / "private").mkdir(mode=0o700)
+    user = job_user.find(None, allow_root=False)
+    runtime = ProcessRuntime(folder / "state", folder / "private" / "scratch", now_ms=now_ms, user=user)
+    with pytest.raises(RuntimeUnavailableError, match=r"'nobody', who cannot enter .*: give the agent a --scratch-dir"):
+        await Host(runtime).open()
+    await runtime.close()
+
+
+@as_root
+def test_without_setpriv_there_is_no_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Neither where it is missing nor where it cannot do it, as busybox's."""
+    monkeypatch.setattr(job_user, "_PLACES", str(folder))
+    with pytest.raises(RuntimeUnavailableError, match="without setpriv: install the package util-linux"):
+        job_user.find(None, allow_root=False)
+    (folder / "setpriv").write_text("#!/bin/sh\necho unrecognized option: reuid >&2; exit 1\n")
+    (folder / "setpriv").chmod(0o755)
+    user = job_user.find(None, allow_root=False)
+    assert user is not None
+    with pytest.raises(RuntimeUnavailableError, match="cannot be run as 'nobody': unrecognized option: reuid"):
+        user.require_access(folder)
+
+
+@as_root
 def test_root_only_where_the_operator_says_so() -> None:
     assert job_user.find(None, allow_root=True) is None
     assert job_user.find("root", allow_root=True) is None
