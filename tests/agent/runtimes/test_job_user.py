@@ -90,17 +90,12 @@ async def test_what_a_job_sets_touches_no_process_of_root(host: Host, folder: Pa
 @as_root
 async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: Path) -> None:
     (folder / "work").mkdir(mode=0o755)
-    (folder / "private").mkdir(mode=0o700)
     there = attempt(
         folder, "sh", "-c", "pwd; ulimit -n; echo out >>/dev/stdout", working_directory=str(folder / "work"),
         ulimits=(Ulimit(name="nofile", soft_limit=77, hard_limit=88),), user="nobody",
     )  # fmt: skip
     await host.done(there)
     assert log_of(there) == f"{folder / 'work'}\n77\nout\n"
-    closed = attempt(folder, "true", working_directory=str(folder / "private"), number=2)
-    end = await host.done(closed)
-    assert isinstance(end, Exited)
-    assert end.exit_code != 0
     stopped = shell(folder, "trap 'echo saved; exit 9' TERM; echo ready; sleep 600 & wait", number=3)
     await host.runtime.launch(stopped)
     await until(lambda: "ready" in log_of(stopped))
@@ -114,6 +109,53 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     name = supervisor.plain_name(stopped.attempt_id)
     await host.runtime.remove(stopped.attempt_id)
     assert not (folder / "scratch" / name).exists()
+
+
+@as_root
+@pytest.mark.parametrize("place", ["private", "missing"])
+async def test_a_working_folder_that_is_closed_to_the_user_is_a_failed_start(
+    host: Host, folder: Path, place: str
+) -> None:
+    """And nothing has run."""
+    (folder / "private").mkdir(mode=0o700)
+    spec = attempt(folder, "sh", "-c", "echo ran", working_directory=str(folder / place))
+    end = await host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert end.exit_code is None
+    assert end.reason == (
+        f"CannotStartContainerError: the working folder '{folder / place}' is missing, or closed to the job's user"
+    )
+    assert log_of(spec) == ""
+
+
+@as_root
+@pytest.mark.parametrize("how", ["path", "name", "odd names"])
+async def test_a_command_that_only_root_may_call_is_a_failed_start(host: Host, folder: Path, how: str) -> None:
+    """Whether it is found by its path or on PATH, and whoever calls it."""
+    (folder / "tool").write_text("#!/bin/sh\necho ran\n")
+    (folder / "tool").chmod(0o700)
+    name = str(folder / "tool") if how == "path" else "tool"
+    environment = {"PATH": f"/usr/bin:{folder}", **({"odd-name": "x"} if how == "odd names" else {})}
+    spec = attempt(folder, name, environment=environment)
+    end = await host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert (end.exit_code, end.reason) == (126, f'CannotStartContainerError: exec: "{name}": permission denied')
+    assert log_of(spec) == ""
+    (folder / "tool").chmod(0o755)
+    again = attempt(folder, name, environment=environment, number=2)
+    end = await host.done(again)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(again)) == (0, "ran\n")
+
+
+@as_root
+async def test_what_a_job_sets_does_not_make_its_call_a_check(host: Host, folder: Path) -> None:
+    """Nor does an exit code of its own count as a failed start."""
+    environment = {"batchyard_check": "1", "places": "a b", "place": "c", "code": "3", "PATH": "/usr/bin:/bin:"}
+    spec = shell(folder, 'echo "$batchyard_check $places $place $code $PATH"; exit 126', environment=environment)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(spec)) == (126, "1 a b c 3 /usr/bin:/bin:\n")
 
 
 @as_root

@@ -15,7 +15,7 @@ from tests.processes import running
 
 from batchyard_agent.runtimes import process, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StartFailed, StopSignal, Vanished
 
 from .cgroups import needs_cgroup
 from .process_attempts import Host, attempt, lives, log_of, now_ms, shell, until
@@ -298,6 +298,20 @@ def test_a_torn_last_line_does_not_count() -> None:
     for content, expected in cases.items():
         record = supervisor.parse_record(content, 9)
         assert (record and (record.pid, record.exit_code)) == expected, content
+
+
+async def test_an_attempt_that_was_never_called_is_told_as_that(heir: Host, tmp_path: Path) -> None:
+    """Also by the next agent."""
+    spec = attempt(tmp_path, "true")
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    os.close(supervisor.create_record(record, started_at_ms=5, boot_id=boot_id, cgroup=()))
+    with record.open("a") as file:
+        file.write("pid 4000000\nfailed 125\nexit 125\n")
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    end = await heir.end(spec)
+    assert isinstance(end, StartFailed)
+    assert end.reason == "CannotStartContainerError: the kernel refused the attempt's limits"
 
 
 @pytest.mark.parametrize("wiped", ["state", "nothing"])
