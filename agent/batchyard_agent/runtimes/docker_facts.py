@@ -109,8 +109,8 @@ def facts_from_inspect(answer: Mapping[str, Any]) -> ContainerFacts:
         scope=labels.get(HOST_LABEL, ""),
         attempt_id=labels.get(ATTEMPT_LABEL, ""),
         is_running=bool(state["Running"]),
-        started_at_ms=_time_ms(state["StartedAt"]),
-        finished_at_ms=_time_ms(state["FinishedAt"]),
+        started_at_ms=time_ms(state["StartedAt"]),
+        finished_at_ms=time_ms(state["FinishedAt"]),
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
     )
@@ -227,7 +227,7 @@ def init_failure(exit_code: int, log_tail: bytes) -> str:
     return reason("CannotStartContainerError", text)
 
 
-def _time_ms(text: str) -> int | None:
+def time_ms(text: str) -> int | None:
     """Read an RFC 3339 time; the engine's year 1 means never."""
     moment = datetime.fromisoformat(text)
     if moment.year <= 1:
