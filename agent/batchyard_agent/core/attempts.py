@@ -291,17 +291,20 @@ class Table:
             return None
         return self.meta.contact_ms + self.meta.fence_ms
 
-    def may_launch(self, now_ms: int) -> bool:
+    def is_in_touch(self, now_ms: int) -> bool:
         """
-        Say whether anything may be launched: only in touch with a controller, as after the fence it may give it to others.
+        Say whether the controller still counts on this host: after the fence it may give everything to others.
 
-        Nor beside what a former agent left behind and this one does not answer for.
         That no fence is due is not enough: it is not due any more once it was raised, nor
         before the first contact, as after a reboot or in a copied state folder.
         """
-        if self.session is None or self.meta.contact_ms is None or self.discarding:
+        if self.session is None or self.meta.contact_ms is None:
             return False
         return self.meta.fence_ms <= 0 or now_ms < self.meta.contact_ms + self.meta.fence_ms
+
+    def may_launch(self, now_ms: int) -> bool:
+        """Say whether what waits may be launched: in touch, and not beside what a former agent left behind."""
+        return self.is_in_touch(now_ms) and not self.discarding
 
     @property
     def next_due_ms(self) -> int | None:

@@ -188,7 +188,7 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
     attempt_id = spec.attempt_id
     if table.get(attempt_id) is not None:
         return [Report(attempt_id)]
-    if event.session != table.session or not table.may_launch(now.boot_ms):
+    if event.session != table.session or not table.is_in_touch(now.boot_ms):
         # Left over from a session that is dead. Who is alive says it again, or has given it to another host.
         return [Note("refused: a start that came too late", attempt_id)]
     attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
@@ -322,7 +322,7 @@ def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command
 
 
 def launch_waiting(table: Table, now: Now) -> list[Command]:
-    """Launch waiting attempts, first come first served, within each runtime's bound; none without contact."""
+    """Launch waiting attempts, first come first served, within each runtime's bound, as soon as any may be."""
     commands: list[Command] = []
     if not table.may_launch(now.boot_ms):
         return commands
