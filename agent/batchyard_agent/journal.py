@@ -5,7 +5,7 @@ It stores what the core hands it and decides nothing. Law: when ``commit``
 returns, what it was given survives a power cut (WAL, synchronous=FULL). All
 writing happens in one thread, so that the event loop never waits for the disk.
 A full disk ends nothing: a reserve is given up, and when that is used up too,
-``commit`` waits for room, and with it all that may only follow what is written.
+``commit`` says so and is to be called again.
 """
 
 from __future__ import annotations
@@ -53,9 +53,6 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 _WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-FULL_PAUSE_S = 1.0
-"""Between two tries to write to a full disk."""
-
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 log = structlog.get_logger()
@@ -74,6 +71,7 @@ class Journal:
         self._connection = connection
         self._reserve = reserve
         self._lock = lock
+        self._is_full = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
     @classmethod
@@ -121,29 +119,28 @@ class Journal:
 
     async def commit(
         self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
-    ) -> None:
+    ) -> bool:
         """
-        Write all of it in one transaction, durably, as soon as the disk has room.
+        Write all of it in one transaction, durably.
+
+        Returns:
+            False: the disk is full and the reserve used up; nothing was written.
 
         Raises:
             sqlite3.Error: nothing was written; the agent must not go on.
         """
-        loop, is_told = asyncio.get_running_loop(), False
-        while True:
-            try:
-                await loop.run_in_executor(self._thread, self._write, rows, forgotten, meta)
-            except sqlite3.OperationalError as error:
-                if not _is_full(error):
-                    raise
-                if self._reserve.release():
-                    log.warning("the disk is full; the journal's reserve was given up")
-                    continue
-                if not is_told:
-                    log.warning("the disk is full; nothing goes on before the journal can be written")
-                is_told = True
-                await asyncio.sleep(FULL_PAUSE_S)
-            else:
-                return
+        loop = asyncio.get_running_loop()
+        while not await loop.run_in_executor(self._thread, self._has_written, rows, forgotten, meta):
+            if not self._reserve.release():
+                if not self._is_full:
+                    log.warning("the disk is full; nothing is launched or reported before the journal can be written")
+                self._is_full = True
+                return False
+            log.warning("the disk is full; the journal's reserve was given up")
+        if self._is_full:
+            log.info("the journal can be written again")
+        self._is_full = False
+        return True
 
     def fill_reserve(self) -> None:
         """Set room aside again after a full disk. Blocks."""
@@ -154,6 +151,15 @@ class Journal:
         self._thread.shutdown(wait=True)
         self._connection.close()
         self._lock.close()
+
+    def _has_written(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> bool:
+        try:
+            self._write(rows, forgotten, meta)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            return False
+        return True
 
     def _write(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> None:
         connection = self._connection

@@ -3,7 +3,8 @@ The attempt table: what this host was told to run, and what became of it.
 
 Records are frozen; a new phase comes only from ``Table.move``, which follows one
 transition table. The table knows no wire format, no clock and no runtime. Law:
-the phase of an attempt only rises, and an attempt that ended stays ended.
+the phase of an attempt only rises, but for a launch that never left this process
+(``take_back``), and an attempt that ended stays ended.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class IllegalMoveError(AssertionError):
 @dataclass(slots=True, kw_only=True)
 class Table:
     """
-    All attempts of this host; changed by ``reconcile`` alone.
+    All attempts of this host; changed by ``reconcile`` and ``turns`` alone.
 
     Attributes:
         attempts: Those not yet DONE.
@@ -256,6 +257,14 @@ class Table:
     def queue(self, attempt: Attempt) -> None:
         """Put an accepted attempt at the end of those that wait for a launch."""
         self.waiting.setdefault(attempt.runtime, deque()).append(attempt.attempt_id)
+
+    def take_back(self, attempt_id: AttemptId) -> None:
+        """Let an attempt wait again, before all others, whose launch no runtime was told of."""
+        attempt = self.attempts[attempt_id]
+        assert attempt.phase is Phase.LAUNCHING, attempt
+        self.attempts[attempt_id] = replace(attempt, phase=Phase.ACCEPTED)
+        self.free_slot(attempt)
+        self.waiting[attempt.runtime].appendleft(attempt_id)
 
     def free_slot(self, attempt: Attempt) -> None:
         """Note that the launch of *attempt* is no longer in flight."""

@@ -1,17 +1,15 @@
 """
 What the agent does about events. Pure: table and event in, commands out.
 
-``take_turn`` takes all events that have come, in order, and answers with one
-``Turn``: what to write, and then what to do. Laws: an attempt is launched at
-most once, and only while a controller is in touch; an attempt that ended stays ended
-and is reported until its end is acknowledged; a command of a lower epoch than the
-highest seen changes nothing.
+Laws: an attempt is launched at most once, and only while a controller is in touch; an
+attempt that ended stays ended and is reported until its end is acknowledged; a command
+of a lower epoch than the highest seen changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId
@@ -21,7 +19,6 @@ from batchyard_agent.core.attempts import (
     TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX,
     Attempt,
-    Meta,
     Phase,
     Stop,
     Table,
@@ -36,10 +33,8 @@ from batchyard_agent.core.commands import (
     Note,
     Remove,
     Report,
-    RuntimeCommand,
     Save,
     SaveMeta,
-    Signal,
 )
 from batchyard_agent.core.events import (
     Adopted,
@@ -66,60 +61,6 @@ from batchyard_agent.core.events import (
 
 CONTACT_SAVE_MS = 5_000
 """The journal's last contact is at most this much older than the true one, which is the safe side."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Turn:
-    """
-    The outcome of one turn. First write, then do the rest.
-
-    Attributes:
-        rows: Attempts whose rows change, as they are at the end of the turn.
-        forgotten: Rows to delete.
-        meta: None when it need not be written.
-        reports: What to tell the controller, one report an attempt.
-        actions: What runtimes, session and log are to do, in order.
-    """
-
-    rows: list[Attempt] = field(default_factory=list)
-    forgotten: list[AttemptId] = field(default_factory=list)
-    meta: Meta | None = None
-    reports: list[Attempt] = field(default_factory=list)
-    actions: list[RuntimeCommand | CloseSession | Note] = field(default_factory=list)
-
-    @property
-    def writes(self) -> bool:
-        """Whether the journal has anything to write."""
-        return bool(self.rows or self.forgotten or self.meta)
-
-
-def take_turn(table: Table, events: Iterable[Event], now: Now) -> Turn:
-    """Apply all events, launch what may be launched, and gather what follows."""
-    commands = [command for event in events for command in apply(table, event, now)]
-    commands += launch_waiting(table, now)
-    turn = Turn()
-    saved: set[AttemptId] = set()
-    reported: dict[AttemptId, None] = {}
-    for command in commands:
-        match command:
-            case Save(attempt_id):
-                saved.add(attempt_id)
-            case Report(attempt_id):
-                reported[attempt_id] = None
-            case SaveMeta():
-                turn.meta = table.meta
-            case Forget(attempt_id):
-                turn.forgotten.append(attempt_id)
-            case Launch() | Adopt() | Signal() | Remove() | Discard() | CloseSession() | Note():
-                turn.actions.append(command)
-            case _:
-                assert_never(command)
-    # What was forgotten in this very turn has no state left to write or tell.
-    turn.rows = [attempt for attempt in map(table.get, saved) if attempt is not None]
-    turn.reports = [attempt for attempt in map(table.get, reported) if attempt is not None]
-    if turn.meta is not None:
-        table.contact_saved_ms = turn.meta.contact_ms
-    return turn
 
 
 def apply(table: Table, event: Event, now: Now) -> list[Command]:

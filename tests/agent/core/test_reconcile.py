@@ -35,7 +35,7 @@ from batchyard_agent.core.events import (
     Vanished,
 )
 from batchyard_agent.core.observations import ADOPTIONS_MAX
-from batchyard_agent.core.reconcile import Turn, take_turn
+from batchyard_agent.core.turns import Turn, take_turn
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
 from .builders import (
