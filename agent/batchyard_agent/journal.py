@@ -102,7 +102,8 @@ class Journal:
                 connection = _connect(state_dir / "journal.db", new_host_id)
         except sqlite3.Error as error:
             lock.close()
-            raise StateDirectoryError(f"cannot use the journal in {state_dir}: {error}") from error
+            reason = "the disk is full" if _is_full(error) else error
+            raise StateDirectoryError(f"cannot use the journal in {state_dir}: {reason}") from error
         reserve.fill()
         return cls(connection, lock, reserve)
 
@@ -172,8 +173,8 @@ class Journal:
                 _write_meta(connection, meta)
 
 
-def _is_full(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode in _FULL
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _FULL  # some errors are of the module, and have none
 
 
 def _lock(path: Path) -> IO[str]:
@@ -185,10 +186,9 @@ def _lock(path: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise StateDirectoryError(f"another agent (pid {holder}) uses the state folder {path.parent}") from None
-    with suppress(OSError):  # a full disk; the pid is but a courtesy
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with suppress(OSError):  # a full disk; the pid is but a courtesy, and must not be left in a buffer
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"{os.getpid()}\n".encode())
     return lock
 
 

@@ -17,6 +17,7 @@ from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
 from batchyard_agent.journal import Journal, StateDirectoryError
+from batchyard_agent.reserve import Reserve
 
 from .core.builders import A, B, C, spec
 from .disks import fill
@@ -212,3 +213,25 @@ def test_an_agent_starts_on_a_full_disk(small_disk):
     journal = Journal.open(small_disk, "other")
     assert journal.load_meta().host_id == "host"
     journal.close()
+
+
+def test_a_new_folder_on_a_full_disk_is_refused_in_words(small_disk):
+    fill(small_disk)
+    with pytest.raises(StateDirectoryError, match=r"cannot use the journal in .*: the disk is full"):
+        Journal.open(small_disk / "state", "host")
+
+
+def test_a_reserve_of_a_nearly_full_disk_grows_with_the_room(small_disk):
+    """Also an empty one, as a kill leaves it that comes while it is made."""
+    reserve, file = Reserve(small_disk), small_disk / "reserve"
+    fill(small_disk)
+    os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 40_960)
+    reserve.fill()
+    assert 0 < file.stat().st_size < 40_960
+    (small_disk / "filler").unlink()
+    reserve.fill()
+    assert file.stat().st_size > 4_000_000
+    os.truncate(file, 0)
+    reserve.fill()
+    assert file.stat().st_blocks * 512 > 4_000_000
+    assert (reserve.release(), reserve.release()) == (True, False)
