@@ -4,8 +4,9 @@ The agent's memory across its own death: one SQLite file and a lock.
 It stores what the core hands it and decides nothing. Law: when ``commit``
 returns, what it was given survives a power cut (WAL, synchronous=FULL). All
 writing happens in one thread, so that the event loop never waits for the disk.
-A full disk ends nothing: a reserve is given up, and when that is used up too,
-``commit`` says so and is to be called again.
+A full disk ends nothing: the journal's files hold room that is written over, then a
+reserve is given up, and when that is used up too, ``commit`` says so and is to be called
+again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +54,11 @@ CREATE TABLE IF NOT EXISTS attempts (
 ) WITHOUT ROWID;
 """
 _WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+ROOM_BYTES = 8 << 20
+"""What the database and its log have in themselves; a log of the usual 1000 pages is written over from its beginning."""
+ROOM_DISK_SHARE = 4
+"""Room is made where it takes at most one part in so many of what is free."""
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
@@ -104,6 +111,7 @@ class Journal:
             lock.close()
             reason = "the disk is full" if _is_full(error) else error
             raise StateDirectoryError(f"cannot use the journal in {state_dir}: {reason}") from error
+        _make_room(connection, state_dir)
         reserve.fill()
         return cls(connection, lock, reserve)
 
@@ -211,6 +219,23 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
         elif found[0] != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it has version {found[0]}; this agent reads version {SCHEMA_VERSION}")
     return connection
+
+
+def _make_room(connection: sqlite3.Connection, folder: Path) -> None:
+    """
+    Have the database and its log hold more pages than they use, so that writing takes nothing of the disk.
+
+    Who fills a disk is faster than any reserve. What he fills it with is let go of only
+    when his end was written, so that must not wait for room. (Where a file system writes
+    nothing in its old place, this gains nothing.)
+    """
+    if shutil.disk_usage(folder).free < 2 * ROOM_BYTES * ROOM_DISK_SHARE:
+        return
+    with suppress(sqlite3.OperationalError):  # somebody was faster
+        connection.execute("CREATE TABLE IF NOT EXISTS room (bytes BLOB)")
+        connection.execute("INSERT INTO room VALUES (zeroblob(?))", (ROOM_BYTES,))
+        connection.execute("DROP TABLE room")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
 def _write_meta(connection: sqlite3.Connection, meta: Meta) -> None:

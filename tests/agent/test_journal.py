@@ -20,7 +20,7 @@ from batchyard_agent.journal import Journal, StateDirectoryError
 from batchyard_agent.reserve import Reserve
 
 from .core.builders import A, B, C, spec
-from .disks import fill
+from .disks import fill, mounted
 
 HOST = "0192f000-0000-7000-8000-000000000001"
 
@@ -205,6 +205,17 @@ async def test_a_full_disk_takes_what_is_known_from_the_reserve(small_disk):
     assert again.load_meta().host_id == "host"
     assert (small_disk / "reserve").stat().st_size > 1 << 20
     again.close()
+
+
+async def test_the_journal_needs_no_room_of_a_full_disk(tmp_path):
+    """Nor a reserve, which whoever fills the disk may take: his end has to be written, before what he left can go."""
+    with mounted(tmp_path / "disk", 100) as disk:
+        journal = Journal.open(disk, "host")
+        (disk / "reserve").unlink()
+        fill(disk)
+        for number in range(3_000):
+            assert await journal.commit([replace(ENDED, attempt_id=AttemptId(f"job-{number}#1"))])
+        journal.close()
 
 
 def test_an_agent_starts_on_a_full_disk(small_disk):
