@@ -33,6 +33,7 @@ from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
+from batchyard_agent.probe.place import read_place
 from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
@@ -211,8 +212,20 @@ class Agent:
         return FakeRuntime(now_ms=clock.read_wall_ms)
 
     def _home(self) -> str:
-        """Return what tells this agent's state folder from those of others that use the same engine."""
-        return f"{self._config.name}:{self._config.state_dir.absolute()}"
+        """
+        Return what tells this agent's state folder from those of others that use the same engine.
+
+        Law: it is the same after the folder was wiped, and for an agent whose container was
+        made anew, as it knows neither the host's id nor a name. Two agents that run have two
+        homes: one machine has one folder in one place, and its lock lets in one agent.
+        """
+        place = read_place(self._config.state_dir)
+        if place.is_layer:
+            log.warning(
+                "the state folder is in a container's own layer: what runs when that is removed is not found again",
+                state_dir=str(self._config.state_dir),
+            )
+        return f"{cpu_memory.read_machine_id()}:{place.device}:{place.path}"
 
     async def _run_reopening(self) -> None:
         """Take in a runtime that becomes available later, such as an engine that starts after the agent."""
