@@ -40,6 +40,7 @@ from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
 """Launches in flight. Docker's hold images that are being pulled too; the engine's own calls the runtime bounds."""
@@ -254,6 +255,7 @@ class Agent:
             if deleted:
                 log.info("deleted old logs", attempts=len(deleted))
             await asyncio.to_thread(self._journal.fill_reserve)
+            await asyncio.to_thread(remove_former_scratch, self._config.state_dir / PROCESS)
             await asyncio.sleep(SWEEP_S)
 
 

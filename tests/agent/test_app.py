@@ -58,3 +58,14 @@ async def test_a_runtime_is_offered_once_it_has_said_what_it_holds(tmp_path, mon
         assert "fake" not in agent._driver.runtimes
         assert await SilentAtFirst.discarded == "stranger#1"
         assert "fake" in agent._driver.runtimes
+
+
+async def test_working_folders_of_the_former_version_are_removed(tmp_path):
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path / "state", name="alpha", runtimes=("fake",))
+    former = config.state_dir / "process" / "scratch"
+    former.parent.mkdir(parents=True)
+    config.state_dir.chmod(0o700)
+    (former / "gone").mkdir(parents=True)
+    async with at_work(config):
+        while former.exists():  # a thread of the agent's removes it
+            await asyncio.sleep(0.01)
