@@ -116,7 +116,7 @@ class Attempt:
         exit_code: None when there is none to tell.
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
-        done_at_ms: When it was acknowledged (wall clock); 0 until DONE.
+        done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
     """
 
     attempt_id: AttemptId

@@ -169,7 +169,7 @@ def on_end_acknowledged(table: Table, attempt_id: AttemptId, now: Now) -> list[C
         return []
     if attempt.phase is not Phase.ENDED:
         return [Note("the controller acknowledged the end of an attempt that has not ended", attempt_id)]
-    table.move(replace(attempt, phase=Phase.DONE, spec=None, done_at_ms=now.wall_ms))
+    table.move(replace(attempt, phase=Phase.DONE, spec=None, done_at_ms=now.boot_ms))
     commands: list[Command] = [Save(attempt_id)]
     if attempt.launched:
         commands.append(Remove(attempt_id, attempt.runtime))
@@ -219,7 +219,7 @@ def on_ticked(table: Table, now: Now) -> list[Command]:
         commands += endings.raise_fence(table, now)
     for attempt_id in list(table.pop_alarms(now.boot_ms)):
         commands += _on_alarm(table, attempt_id, now)
-    while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.wall_ms:
+    while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.boot_ms:
         commands.append(_forget_oldest(table))
     return commands
 
@@ -241,7 +241,19 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
         elif attempt.spec is not None:
             table.adopting.add(attempt.attempt_id)
             commands.append(Adopt(attempt.spec))
-    return commands + on_held(table, event.held)
+    return commands + _date_tombstones(table, now) + on_held(table, event.held)
+
+
+def _date_tombstones(table: Table, now: Now) -> list[Command]:
+    """
+    Let tombstones age from now that are dated later: in a boot that lasted longer, or by wall clock, as once was done.
+
+    Those of an earlier boot that are dated before now are older than it makes them.
+    """
+    later = [attempt for attempt in table.tombstones.values() if attempt.done_at_ms > now.boot_ms]
+    for attempt in later:
+        table.tombstones[attempt.attempt_id] = replace(attempt, done_at_ms=now.boot_ms)
+    return [Save(attempt.attempt_id) for attempt in later]
 
 
 def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command]:
