@@ -477,7 +477,7 @@ async def test_garbage_later_on_is_ignored(yard: MemoryController) -> None:
 async def test_heartbeat_brings_usage_and_new_facts(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()
-    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7)
+    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7, wall_ms=clock().wall_ms)
     before = yard.stored()
     await agent.beat(usage=usage)
     assert (await agent.hear("heartbeat_ack")).sequence == 1

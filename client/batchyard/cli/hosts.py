@@ -126,6 +126,8 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
         for row in rows:
             if row.suspicion:
                 out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
+            if row.facts.faults:
+                out.note(f"{row.facts.name}: {'; '.join(row.facts.faults)}")
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:

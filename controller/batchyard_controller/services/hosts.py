@@ -88,6 +88,8 @@ class Hosts(rpc.HostServiceServicer):
         allocated = world.fleet.gpu_allocated(record.id)
         for gpu in facts.gpus:
             gpu.allocated_millis = allocated.get(gpu.uuid, 0)
+        if host.clock_fault:
+            facts.faults.append(host.clock_fault)
         return pb.Host(
             id=record.id,
             facts=facts,
@@ -115,6 +117,6 @@ class Hosts(rpc.HostServiceServicer):
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
-        if host.record.cordoned:
+        if host.record.cordoned or host.clock_fault:
             return pb.HOST_STATE_CORDONED
         return pb.HOST_STATE_SUSPECTED if self._is_suspected(host) else pb.HOST_STATE_READY

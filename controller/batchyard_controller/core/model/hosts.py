@@ -111,6 +111,9 @@ class Host:
             ask this alone.
         heard_boot_ms: When it was last heard, on our clock; a new leader starts
             every host afresh.
+        clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
+            than 0 if behind; 0: it is right, as far as we know.
+        clock_misses: Heartbeats in a row that told of a clock that is off.
         attempts: Live claims on it.
         trust: What its latest starts say of it.
     """
@@ -119,6 +122,8 @@ class Host:
     session: int = 0
     heard_boot_ms: int = 0
     heard_wall_ms: int = 0
+    clock_off_ms: int = 0
+    clock_misses: int = 0
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 
@@ -126,6 +131,14 @@ class Host:
     def is_reachable(self) -> bool:
         """Whether it is connected and was heard of within the contact limit."""
         return self.session != 0
+
+    @property
+    def clock_fault(self) -> str:
+        """What is said of a clock that is off; nothing of others."""
+        if not self.clock_off_ms:
+            return ""
+        side = "ahead of" if self.clock_off_ms > 0 else "behind"
+        return f"its clock is {abs(self.clock_off_ms) // 1000} s {side} the controller's"
 
     def is_silent(self, now: Instant, limit_ms: int) -> bool:
         """Say whether it was not heard for longer than *limit_ms*."""

@@ -77,11 +77,27 @@ def _lose_session(world: World, host: Host) -> None:
 
 
 def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
-    """Restart a host's timers."""
+    """Restart a host's timers, and look at its clock."""
     host = world.hosts.get(event.host_id)
     if host is not None:
         records.hear(world, host, now)
         _set_facts(world, host, event)
+        _judge_clock(world, host, event.wall_ms - now.wall_ms if event.wall_ms else 0)
+
+
+def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
+    """Give a host whose clock stays off no new work, until it says that it is right; jobs would see a wrong date."""
+    if abs(ahead_ms) > limits.CLOCK_OFF_MS_MAX:
+        host.clock_misses += 1
+        if host.clock_off_ms or host.clock_misses < limits.CLOCK_OFF_HEARTBEATS:
+            return
+        host.clock_off_ms = ahead_ms
+    else:
+        host.clock_misses = 0
+        if not host.clock_off_ms:
+            return
+        host.clock_off_ms = 0
+    world.refresh_host(host)
 
 
 def on_host_asked(world: World, event: HostMarked | HostRemoved, now: Instant, out: Out) -> None:

@@ -169,6 +169,8 @@ def _away(host: Host) -> str:
         return "is not connected"
     if host.record.cordoned:
         return "is cordoned"
+    if host.clock_fault:
+        return f"is cordoned, as {host.clock_fault}"
     if host.trust.rests_until_boot_ms:
         return "is suspected: " + host.trust.suspicion if host.trust.suspicion else RESTS
     return ""
