@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from .disks import mounted
+from tests.disks import mounted
 
 
 @pytest.fixture

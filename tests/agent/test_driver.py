@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
+from tests.disks import fill
+
 from batchyard.states import EndCause
 from batchyard.tasks import Container
 from batchyard_agent import clock
@@ -16,7 +18,6 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.fake import FakeRuntime
 
 from .core.builders import EPOCH, SESSION, A, spec, stop, table
-from .disks import fill
 
 
 class Reports:

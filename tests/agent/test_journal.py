@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from tests.disks import fill, mounted
 from tests.processes import running
 
 from batchyard.ids import AttemptId
@@ -20,7 +21,6 @@ from batchyard_agent.journal import Journal, StateDirectoryError
 from batchyard_agent.reserve import Reserve
 
 from .core.builders import A, B, C, spec
-from .disks import fill, mounted
 
 HOST = "0192f000-0000-7000-8000-000000000001"
 

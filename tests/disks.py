@@ -11,10 +11,10 @@ import pytest
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, mib: int) -> Iterator[Path]:
+def mounted(folder: Path, mib: int, *, inodes: int = 1000) -> Iterator[Path]:
     """Mount a disk of its own on *folder*, which is made; skip the test where that cannot be."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=755", "none", folder]
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m,nr_inodes={inodes},mode=755", "none", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     try:
