@@ -142,7 +142,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
             (
                 "Disk",
-                f"{spans.mib(host.allocated.disk_mib, asked=True)}/{spans.mib(capacity.disk_mib)} held by attempts",
+                f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts",
             ),
             ("Disk free", disk_free),
             ("Clock", _clock(host)),
@@ -212,7 +212,7 @@ def _vcpus(host: Host) -> str:
 
 
 def _memory(host: Host) -> str:
-    return f"{spans.mib(host.allocated.memory_mib, asked=True)}/{spans.mib(host.facts.capacity.memory_mib)}"
+    return f"{spans.mib(host.allocated.memory_mib)}/{spans.mib(host.facts.capacity.memory_mib)}"
 
 
 def _gpus(host: Host) -> str:
