@@ -128,6 +128,14 @@ def span(value: str) -> float:
         raise click.BadParameter(str(err)) from err
 
 
+def positive_span(value: str) -> float:
+    """Read a length of time that is longer than nothing as seconds."""
+    seconds = span(value)
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is not longer than 0s")
+    return seconds
+
+
 def whole_span(value: str) -> int:
     """Read a length of time as whole seconds."""
     seconds = span(value)
