@@ -69,17 +69,23 @@ def remember(job_id: str) -> None:
         path = settings.state_dir() / "last-job"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_text(f"{job_id}\n")
-        draft.replace(path)
+        try:
+            draft.write_text(f"{job_id}\n")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _last() -> str:
     from batchyard.errors import NotFoundError
 
     try:
-        return (settings.state_dir() / "last-job").read_text().strip()
-    except OSError:
-        raise NotFoundError("no job was submitted from here yet, so none is the last") from None
+        last = (settings.state_dir() / "last-job").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        last = ""
+    if not last:
+        raise NotFoundError("no job was submitted from here yet, so none is the last")
+    return last
 
 
 def _is_beginning(text: str) -> bool:
