@@ -117,6 +117,15 @@ def test_short_ids_are_as_long_as_they_must_be() -> None:
     assert [len(text) for text in alone] == [13, 13]
 
 
+def test_short_ids_of_many_jobs_at_once_name_none_that_is_not_shown() -> None:
+    """Ten thousand of one second, the newest 50 shown: ten of each millisecond; the last row's others are hidden."""
+    entropy = random.Random(6).randbytes  # no secret
+    ids = [uuid7(NOW + i // 10, entropy(10)) for i in range(10_000)]
+    for shown in (ids[-50:], ids[-51:]):
+        for text, one in zip(job_ids.short(shown), shown, strict=True):
+            assert [each for each in ids if each.startswith(text)] == [one]
+
+
 @pytest.mark.parametrize("size", [0, 20, 999, 1_000_000])
 @pytest.mark.parametrize("apart_ms", [0, 1])
 def test_rows_of_jobs_fit_80_columns(

@@ -209,7 +209,10 @@ def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
     """Write a list of jobs; on a terminal so that it fits 80 columns, with short ids."""
     # Where a program reads, and where there is room, ids are whole.
     is_narrow = output == "table" and out.is_terminal()
-    shown = dict(zip((job.id for job in rows), ids.short([job.id for job in rows]), strict=True)) if is_narrow else {}
+    has_arrays = any(job.array.size for job in rows)
+    listed = [job.id for job in rows]
+    same_ms_length = ids.SAME_MS_LENGTH_MIN if has_arrays else ids.SAME_MS_LENGTH
+    shown = dict(zip(listed, ids.short(listed, same_ms_length), strict=True)) if is_narrow else {}
     columns: list[out.Column[JobSummary]] = [
         out.Column(title="JOB", cell=lambda job: shown.get(job.id, job.id)),
         out.Column(title="NAME", cell=lambda job: job.name, is_elastic=True),
@@ -224,7 +227,7 @@ def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
         out.Column(title="DEFINITION", cell=lambda job: job.job_definition or "-", is_wide=True, is_elastic=True),
         out.Column(title="REASON", cell=lambda job: job.reason or job.status_reason, is_wide=True, is_elastic=True),
     ]
-    if not any(job.array.size for job in rows):
+    if not has_arrays:
         columns = [column for column in columns if column.title != "DONE"]
     out.show_rows(output, rows, columns, lambda job: job.id)
 
