@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
@@ -14,7 +15,7 @@ from batchyard import container
 from batchyard.cli.app import COMMANDS
 
 
-def offered(address: str, *words: str) -> list[str]:
+def offered(address: str, *words: str, **environment: str) -> list[str]:
     """Return what bash is offered for the last of *words*."""
     line = ["batchyard", "--address", address, *words]
     answer = subprocess.run(
@@ -25,6 +26,7 @@ def offered(address: str, *words: str) -> list[str]:
         timeout=30,
         env={
             **os.environ,
+            **environment,
             "_BATCHYARD_COMPLETE": "bash_complete",
             "COMP_WORDS": " ".join(line),
             "COMP_CWORD": str(len(line) - 1),
@@ -53,6 +55,14 @@ def test_names_of_the_yard_are_completed(yard: Yard) -> None:
 
 def test_where_no_controller_answers_nothing_is_offered_and_nothing_told() -> None:
     assert offered("127.0.0.1:1", "queue", "describe", "d") == []
+
+
+def test_wrong_settings_are_not_told_at_a_tab(yard: Yard, tmp_path: Path) -> None:
+    broken = tmp_path / "config.toml"
+    broken.write_text("[client\n")
+    for wrong in ({"BATCHYARD_FOO": "1"}, {"BATCHYARD_CONFIG": str(broken)}, {"BATCHYARD_OUTPUT": "xml"}):
+        assert offered(yard.address, "drai", **wrong) == ["drain"]
+        assert set(offered(yard.address, "queue", "describe", "d", **wrong)) <= {"default"}
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"controller", "agent", "gateway"}))
