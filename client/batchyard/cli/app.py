@@ -130,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = options.Session()
     try:
         session.fault = _settle(session)
+        if "_BATCHYARD_COMPLETE" in os.environ:
+            importlib.import_module("batchyard.cli.completion").prepare()
         result = app.main(args=arguments, prog_name="batchyard", obj=session, standalone_mode=False)
     except click.ClickException as err:
         err.show()

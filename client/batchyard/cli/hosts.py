@@ -75,7 +75,7 @@ def host() -> None:
 
 
 @host.command()
-@click.argument("host")
+@click.argument("host", shell_complete=names.hosts)
 @click.option("--force", is_flag=True, help="Although attempts count as running on it: it is switched off.")
 @options.shared
 @options.session

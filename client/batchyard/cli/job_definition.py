@@ -108,7 +108,7 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 
 @job_definition.command()
-@click.argument("definition", metavar="NAME:REVISION", shell_complete=offered.definitions)
+@click.argument("definition", metavar="NAME:REVISION", shell_complete=offered.revisions)
 @options.shared
 @options.session
 def deregister(session: options.Session, definition: str) -> None:
