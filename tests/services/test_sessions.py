@@ -297,7 +297,7 @@ async def test_host_that_is_gone_is_removed(yard: MemoryController) -> None:
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_BUSY"
     await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
     assert not (await yard.hosts.ListHosts(host_pb2.ListHostsRequest())).hosts
-    assert f"host/{HOST_ID}" not in yard.stored()
+    assert b"gone_at_ms" in yard.stored()[f"host/{HOST_ID}"], "for its name, which jobs tell"
     assert await yard.state(job_id) == "RUNNABLE", "its try was lost, and does not count"
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_NOT_FOUND"
 

@@ -57,6 +57,8 @@ class HostRecord:
         heard_at_ms: When it was last heard of, by the controller's wall clock; up to
             `HEARD_SAVE_MS` too early.
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
+        gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
+            only its name still counts, for jobs that ran there.
     """
 
     id: HostId
@@ -65,6 +67,7 @@ class HostRecord:
     draining: bool = False
     heard_at_ms: int = 0
     machine_id: str = ""
+    gone_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

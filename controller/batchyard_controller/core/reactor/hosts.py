@@ -116,14 +116,21 @@ def _remove(world: World, host: Host, now: Instant, out: Out) -> None:
     """Forget a host; what ran there is lost."""
     for attempt in list(host.attempts.values()):
         end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    records.drop_host(world, host)
+    records.drop_host(world, host, now.wall_ms)
 
 
 def forget_old_hosts(world: World, date_ms: int) -> None:
-    """Forget hosts that were not heard of for longer than is kept, and on which nothing runs."""
+    """
+    Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
+
+    Their names are kept for as long as the jobs that ran there.
+    """
+    for record in list(world.gone_hosts.values()):
+        if record.gone_at_ms + world.retention.age_ms <= date_ms:
+            records.forget_gone_host(world, record.id)
     for host in list(world.hosts.values()):
         if not host.record.heard_at_ms:
             records.note_heard(world, host, date_ms)  # of a version that did not keep it: its time begins now
         is_old = host.record.heard_at_ms + world.retention.host_age_ms <= date_ms
         if is_old and not host.is_reachable and not host.attempts:
-            records.drop_host(world, host)
+            records.drop_host(world, host, date_ms)

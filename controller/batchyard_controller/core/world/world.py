@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -47,6 +47,8 @@ class World:
         self.jobs: dict[JobId, Job] = {}
         self.attempts: dict[AttemptId, Attempt] = {}
         self.hosts: dict[HostId, Host] = {}
+        self.gone_hosts: dict[HostId, HostRecord] = {}
+        """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
         self.apart: set[JobId] = set()
         """Jobs that stand in lines of their image's own."""
         self.requests: dict[str, JobId] = {}
