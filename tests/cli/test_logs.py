@@ -108,3 +108,15 @@ def test_logs_that_are_followed_tell_once_why_a_start_failed(run: Run, yard: Yar
     yard.do(yard.join().run(None, log=None, reason="no such image", **failed))
     answer = run("logs", "-f", job)
     assert (answer.code, answer.out, answer.err.count("no such image")) == (0, "", 1)
+
+
+def test_logs_of_a_host_that_was_removed_are_not_waited_for(run: Run, yard: Yard) -> None:
+    """The host keeps its name in history."""
+    job = yard.submit()
+    yard.do(run_and_go(yard, job))
+    run("host", "remove", "alpha", "--force")
+    run("cancel", job)
+    gone = f"host alpha was removed, and the log of attempt 1 of job {job} with it"
+    assert run("logs", job) == Result(3, "", f"batchyard: {gone}\n")
+    assert run("logs", job, "-f").err == f"batchyard: no log of attempt 1: {gone}\n"
+    assert run("jobs").out.splitlines()[1].split()[-1] == "alpha"
