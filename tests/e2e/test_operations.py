@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.machines import Machine, Switch
+from tests.wheels import ROOT, build_wheel
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
 LIMIT_S = 60.0
 
@@ -32,8 +30,7 @@ def commands(heading: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and return the folder that it alone is in."""
     folder = tmp_path_factory.mktemp("wheel")
-    line = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*line, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
+    build_wheel(folder)
     return folder
 
 
