@@ -392,6 +392,14 @@ def test_a_definition_may_come_from_a_file(run: Run, yard: Yard, tmp_path: Path)
     assert "is no ContainerProperties" in wrong.err
 
 
+@pytest.mark.parametrize("written", [b"\xff", b"[" * 100_000, b"{}}"], ids=["no text", "deep", "no JSON"])
+def test_a_file_that_is_no_definition_is_wrong_usage(run: Run, tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "container.json").write_bytes(written)
+    answer = run("job-definition", "register", "train", "--file", str(tmp_path / "container.json"))
+    assert answer.code == 2
+    assert "--file is no ContainerProperties: " in answer.err
+
+
 def in_terminal(*arguments: str) -> str:
     """Run the command on a terminal of 100 columns and return what it wrote there."""
     here, there = pty.openpty()
