@@ -48,6 +48,7 @@ from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.hosts import remove_host
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.views.causes import ending_cause
+from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.job_view import job_message
 
@@ -141,10 +142,10 @@ class Stage:
         return [f"{name}: {self._trust(self.yard.world.hosts[HostId(name)])}" for name in names]
 
     def _trust(self, host: Host) -> str:
-        if not host.trust.rests_until_boot_ms:
-            return "works"
         rest_s = (host.trust.rests_until_boot_ms - self.yard.now.boot_ms) // 1000
-        return f"rests for {rest_s} s" + (f", {host.trust.suspicion}" if host.trust.suspicion else "")
+        rests = f"rests for {rest_s} s" if host.trust.rests_until_boot_ms else "works"
+        text, until_boot_ms = held_against(self.yard.world, host)
+        return rests + (f", for {(until_boot_ms - self.yard.now.boot_ms) // 1000} s: {text}" if text else "")
 
     def do_clock(self, name: str, off_s: str) -> None:
         """Set a host's clock so many seconds before the controller's, or behind it."""

@@ -122,7 +122,7 @@ async def test_cancel_of_an_array_says_what_goes_on(yard: MemoryController, shel
     array = await yard.submit(array_size=10)
     await agent.hear_starts(3)
     assert await shell("cancel", array) == (
-        0,
+        REFUSED,
         "",
         f"batchyard: {array}: what waited is cancelled; 3 children go on (`batchyard terminate {array}` stops them)\n",
     )

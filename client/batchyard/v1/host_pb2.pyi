@@ -37,7 +37,9 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     HOST_STATE_UNREACHABLE: _HostState.ValueType  # 5
     """Not connected, or not heard from for the contact limit (45 s)."""
     HOST_STATE_SUSPECTED: _HostState.ValueType  # 6
-    """Starts failed on it for reasons of its own: no work for a while."""
+    """Starts failed on it for reasons of its own: for a while no work, or none of an
+    image that it cannot get.
+    """
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper): ...
 
@@ -52,7 +54,9 @@ HOST_STATE_DRAINED: HostState.ValueType  # 4
 HOST_STATE_UNREACHABLE: HostState.ValueType  # 5
 """Not connected, or not heard from for the contact limit (45 s)."""
 HOST_STATE_SUSPECTED: HostState.ValueType  # 6
-"""Starts failed on it for reasons of its own: no work for a while."""
+"""Starts failed on it for reasons of its own: for a while no work, or none of an
+image that it cannot get.
+"""
 Global___HostState: typing_extensions.TypeAlias = HostState
 
 @typing.final

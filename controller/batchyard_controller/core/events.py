@@ -84,6 +84,7 @@ class HostJoined:
     host_id: HostId
     facts: HostFacts
     session: int
+    machine_id: str = ""
     reports: tuple[Report, ...] = ()
 
 
@@ -207,7 +208,9 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Time has passed."""
+    """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
+
+    late_ms: int = 0
 
 
 Event = (

@@ -56,6 +56,9 @@ class HostRecord:
     Attributes:
         heard_at_ms: When it was last heard of, by the controller's wall clock; up to
             `HEARD_SAVE_MS` too early.
+        machine_id: Of the operating system on which its agent ran last; empty: unknown.
+        gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
+            only its name still counts, for jobs that ran there.
     """
 
     id: HostId
@@ -63,21 +66,26 @@ class HostRecord:
     cordoned: bool = False
     draining: bool = False
     heard_at_ms: int = 0
+    machine_id: str = ""
+    gone_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStart:
-    """
-    A start that failed, or may have failed, for reasons of its host.
-
-    Attributes:
-        image: That the host could not get; empty if something of the host failed.
-    """
+    """A start that failed for reasons of its host."""
 
     unit_id: JobId
-    image: str
     reason: str
     at_boot_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """An image that a host could not get."""
+
+    reason: str
+    until_boot_ms: int
+    """It is not asked for it again before."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +99,7 @@ class Trust:
         rests_until_boot_ms: It gets no work before; 0 if it may have some.
         strikes: How often it was suspected in a row.
         suspicion: What is said of a host that is suspected.
+        lacks: Images that it could not get lately.
     """
 
     proven_until_boot_ms: int = 0
@@ -98,6 +107,7 @@ class Trust:
     rests_until_boot_ms: int = 0
     strikes: int = 0
     suspicion: str = ""
+    lacks: dict[str, Lack] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
