@@ -78,6 +78,7 @@ class Driver:
         self._world = world
         self._sink = sink
         self._clock = clock
+        self._ticked_boot_ms = 0
         self._metrics = metrics
         self._inbox: list[_Request | Event] = []
         self._reads: list[_Read] = []
@@ -189,6 +190,8 @@ class Driver:
         return inbox
 
     def _take(self, item: _Request | Event, now: Instant, turn: _Turn) -> None:
+        if isinstance(item, Ticked):
+            item, self._ticked_boot_ms = self._tick(now), now.boot_ms
         if not isinstance(item, _Request):
             turn.commands += apply(self._world, item, now)
             return
@@ -203,6 +206,11 @@ class Driver:
                 turn.commands += apply(self._world, event, now)
             outcomes.append(value)
         turn.answers.append((item.answer, outcomes))
+
+    def _tick(self, now: Instant) -> Ticked:
+        """Say how late this tick is: after a stalled commit, or when this process was suspended."""
+        since_ms = now.boot_ms - (self._ticked_boot_ms or now.boot_ms)
+        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)))
 
     def _plan(self, now: Instant, turn: _Turn) -> None:
         world = self._world

@@ -43,6 +43,7 @@ from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJo
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import printable
 from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
@@ -224,6 +225,7 @@ class Sessions(rpc.AgentServiceServicer):
                 host_id=host_id,
                 facts=facts,
                 session=session.number,
+                machine_id=hello.machine_id,
                 reports=reports(hello.attempts),
             )
         )
@@ -246,7 +248,7 @@ class Sessions(rpc.AgentServiceServicer):
             case "heartbeat":
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
-                driver.post(HostHeard(host_id=session.host_id, facts=facts))
+                driver.post(HostHeard(host_id=session.host_id, facts=facts, wall_ms=beat.usage.wall_ms))
                 self._usage[session.host_id] = host_usage(beat.usage)
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":
@@ -336,7 +338,15 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
         text = f"{name!r} is no host name"
         raise InvalidArgumentError.from_violations([Violation("hello.facts.name", text, Reason.MALFORMED)])
 
-    await driver.read(lambda world: check_newcomer(world, HostId(hello.host_id), name))
+    if len(hello.machine_id) > limits.HOST_TEXT_LENGTH_MAX:
+        text = f"{len(hello.machine_id)} characters; at most {limits.HOST_TEXT_LENGTH_MAX} are allowed"
+        raise InvalidArgumentError.from_violations([Violation("hello.machine_id", text, Reason.TOO_LONG)])
+
+    def decide(world: World, now: Instant) -> tuple[None, None]:
+        check_newcomer(world, HostId(hello.host_id), name, hello.machine_id, now)
+        return None, None
+
+    await driver.request(decide)
     return hello
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from batchyard.cli import spans
+from batchyard.cli.hosts import _memory
+from batchyard.v1.host_pb2 import Host, HostFacts
+from batchyard.v1.resources_pb2 import Resources
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,8 @@ from batchyard.cli import spans
 )
 def test_what_there_is_is_never_rounded_up_nor_what_is_asked_for_down(mib: int, there: str, asked: str) -> None:
     assert (spans.mib(mib), spans.mib(mib, asked=True)) == (there, asked)
+
+
+def test_what_attempts_hold_of_a_host_never_seems_more_than_it_has() -> None:
+    host = Host(facts=HostFacts(capacity=Resources(memory_mib=2040)), allocated=Resources(memory_mib=2000))
+    assert _memory(host) == "1.9G/1.9G"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from batchyard.ids import JobId
@@ -17,6 +18,7 @@ from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.lines import Shape
 from batchyard_controller.core.reactor.recovery import StoredState, restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
@@ -87,6 +89,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("secret", world.secrets),
         ("access_key", world.access_keys),
         ("host", world.hosts),
+        ("host", world.gone_hosts),
         ("attempt", world.attempts),
         ("job", world.jobs),
     ):
@@ -103,13 +106,14 @@ def described(world: World) -> dict[str, Any]:
     Return all of a world that a new leader must know as well.
 
     Which children of a bounded array have their turn, of those that are ready, is no
-    stored fact and chosen afresh; how many have it is the same.
+    stored fact and chosen afresh; how many have it is the same. Nor is it which hosts lack
+    an image, for which some stand apart.
     """
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
-    lines = [line for queue in world.by_queue for line in world.lines.of_queue(queue)]
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "hosts": {name: host.record for name, host in world.hosts.items()},
+        "gone": world.gone_hosts,
         "submissions": [(j.id, j.seq, j.name, j.spec, j.size, j.concurrency, j.depends_on) for j in world.all_jobs],
         "units": {u.id: (_settled(u), u.ending, u.terminate_reason, u.attempts) for u in units},
         "jobs": {j.id: (j.is_cancelled, j.started_at_ms, j.ended_at_ms) for j in world.jobs.values()},
@@ -117,11 +121,18 @@ def described(world: World) -> dict[str, Any]:
         "attempts": world.attempts,
         "requests": world.requests,
         "ended": sorted((job.ended_at_ms, job.id) for job in world.ended),
-        "lines": {line.shape: [_turn(unit) for unit in line.units()] for line in lines},
+        "lines": _lines(world),
         "counts": {queue: +counts for queue, counts in world.counts.items() if +counts},
         "free": {name: world.fleet.allocated(name) for name in world.hosts},
         "gpus": {name: world.fleet.gpu_allocated(name) for name in world.hosts},
     }
+
+
+def _lines(world: World) -> dict[Shape, list[str]]:
+    lines: dict[Shape, list[Unit]] = {}
+    for line in (line for queue in world.by_queue for line in world.lines.of_queue(queue)):
+        lines.setdefault(replace(line.shape, image=""), []).extend(line.units())
+    return {shape: [_turn(u) for u in sorted(units, key=lambda u: u.place)] for shape, units in lines.items()}
 
 
 def _settled(unit: Unit) -> str:

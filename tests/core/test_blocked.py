@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.yard import Yard, container, facts
+from tests.core.yard import Yard, container, facts, task
 
 from batchyard.ids import HostId
 from batchyard.resources import Resources
 from batchyard.states import JobState
-from batchyard.tasks import Container
+from batchyard.tasks import Container, MountPoint, Task, Volume
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import GpuFacts
@@ -46,7 +46,7 @@ def told(yard: Yard, job_id: str) -> str:
     return yard.reason(job_id) if yard.state(job_id) is JobState.RUNNABLE else ""
 
 
-def plan_one(yard: Yard, wanted: Container) -> str:
+def plan_one(yard: Yard, wanted: Container | Task) -> str:
     """Submit one job, plan, and return what it is told."""
     job = yard.submit(container=wanted)
     yard.plan()
@@ -165,6 +165,22 @@ def test_a_runtime_that_is_away_may_come_back():
     yard.queue()
     yard.host("h1", runtimes=("process",), faults=("the Docker Engine does not answer",))
     assert plan_one(yard, container(image="busybox")) == UNDETERMINED
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_what_no_host_offers_is_not_hoped_for_of_a_fault_that_has_nothing_to_do_with_it(away: bool):
+    """Of a host that went with a full disk, or whose runtime works and allows no such volume."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    runtimes = ("process",) if away else ("process", "docker")
+    yard.host("h1", runtimes=runtimes, faults=("less than 256 MiB are free on a disk of the agent's",))
+    yard.host("h2", runtimes=("process",))
+    if away:
+        yard.apply(HostLeft(host_id=HostId("h1"), session=1))
+    mounts = () if away else (MountPoint(source_volume="v", container_path="/v"),)
+    what = replace(container(image="busybox"), mount_points=mounts)
+    assert plan_one(yard, task(what, Volume(name="v", host_source_path="/data"))) == NEVER
 
 
 @pytest.mark.parametrize(

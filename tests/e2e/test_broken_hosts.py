@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.agent.runtimes.engine import ensure_image
 from tests.conftest import why_no_engine
-from tests.e2e.disks import small_disk
+from tests.disks import mounted
 from tests.e2e.programs import Program, until
 from tests.e2e.yard import Yard, host_named
 
@@ -60,13 +60,13 @@ def test_host_without_disk_is_no_black_hole(yard: Yard, monkeypatch: pytest.Monk
     """Without a floor of free space it takes work, and has no room for as much as a folder to do it in."""
     monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "0M")
     scratch = yard.state_dir("bad").with_name("agent-bad-scratch")
-    with small_disk(scratch, inodes=1), yard.client() as client:
+    with mounted(scratch, 48, inodes=1), yard.client() as client:
         yard.start("good", "bad", cpus=8)
         check_failures(client, run_jobs(client), "No space left on device")
 
 
 def test_host_below_its_floor_of_free_space_is_not_tried(yard: Yard) -> None:
-    with small_disk(yard.state_dir("bad")), yard.client() as client:
+    with mounted(yard.state_dir("bad"), 48), yard.client() as client:
         yard.start("good", "bad", cpus=8)
         jobs = run_jobs(client)
         assert {attempt.host_name for job in jobs for attempt in job.attempts} == {"good"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard_controller import driver
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import EndSession
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.services.hosts import PAGE_BYTES_MAX
+from batchyard_controller.store.memory import MemoryData
 
 from .controller import PATIENCE_S, MemoryController, amounts, container, definition, refusal
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
@@ -236,6 +240,27 @@ async def test_host_that_is_silent_is_hung_up_on(yard: MemoryController) -> None
     assert (await agent.code(), await agent.error()) == ("UNAVAILABLE", "nothing was heard of this host for 45 s")
 
 
+async def test_controller_that_stood_still_hangs_up_on_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock went on, and heartbeats of meanwhile are read only now."""
+    monkeypatch.setattr(driver, "TICK_S", 0.02)
+    ahead_ms, seen = 0, 0
+
+    def late() -> Instant:
+        nonlocal seen
+        seen += 1
+        return replace(clock(), boot_ms=clock().boot_ms + ahead_ms)
+
+    async with MemoryController(MemoryData(), clock=late) as yard:
+        await yard.until_leads()
+        await HandAgent(yard).join()
+        ahead_ms = 10 * 60_000
+        before = seen
+        async with asyncio.timeout(PATIENCE_S):
+            while seen < before + 10:
+                await asyncio.sleep(0.02)
+        assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
+
+
 async def test_starts_carry_the_number_of_their_session(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     welcome = await agent.join()
@@ -272,7 +297,7 @@ async def test_host_that_is_gone_is_removed(yard: MemoryController) -> None:
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_BUSY"
     await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
     assert not (await yard.hosts.ListHosts(host_pb2.ListHostsRequest())).hosts
-    assert f"host/{HOST_ID}" not in yard.stored()
+    assert b"gone_at_ms" in yard.stored()[f"host/{HOST_ID}"], "for its name, which jobs tell"
     assert await yard.state(job_id) == "RUNNABLE", "its try was lost, and does not count"
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_NOT_FOUND"
 
@@ -477,7 +502,7 @@ async def test_garbage_later_on_is_ignored(yard: MemoryController) -> None:
 async def test_heartbeat_brings_usage_and_new_facts(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()
-    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7)
+    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7, wall_ms=clock().wall_ms)
     before = yard.stored()
     await agent.beat(usage=usage)
     assert (await agent.hear("heartbeat_ack")).sequence == 1

@@ -192,6 +192,8 @@ class DockerRuntime:
     async def launched(self) -> list[str]:
         """Return ids of all attempts that agents of this state folder launched and that have a container."""
         listed = await self._answered(self._engine.listing, HOME_LABEL, self._home)
+        ours = await self._answered(self._engine.listing, HOST_LABEL, self._scope)
+        listed += [container for container in ours if not container.home]  # as of before an upgrade
         return [container.attempt_id for container in listed if container.attempt_id]
 
     async def discard(self, attempt_id: str) -> None:

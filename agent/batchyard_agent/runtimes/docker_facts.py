@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
+from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL
 
 REASON_LENGTH_MAX = 255
 EXIT_NOT_FOUND = 127
@@ -75,9 +75,15 @@ class ContainerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedContainer:
-    """One line of the engine's list of containers."""
+    """
+    One line of the engine's list of containers.
+
+    Attributes:
+        home: Empty for what the first versions launched, which knew no such label.
+    """
 
     attempt_id: str
+    home: str
     is_running: bool
 
 
@@ -121,6 +127,7 @@ def listed_from_list(answer: Iterable[Mapping[str, Any]]) -> list[ListedContaine
     return [
         ListedContainer(
             attempt_id=container["Labels"].get(ATTEMPT_LABEL, ""),
+            home=container["Labels"].get(HOME_LABEL, ""),
             is_running=container["State"] in {"running", "paused"},
         )
         for container in answer

@@ -17,7 +17,7 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
 HOME_LABEL = "batchyard.home"
-"""Whose state folder the container belongs to; outlives a host id."""
+"""Which state folder the container belongs to; outlives a host id."""
 ATTEMPT_LABEL = "batchyard.attempt"
 JOB_LABEL = "batchyard.job"
 

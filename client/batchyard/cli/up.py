@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING
 import click
 
 from batchyard import settings
-from batchyard.cli import exits, gateway_access, harmless, spans
+from batchyard.cli import exits, gateway_access, harmless, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.jobs import resources_line
-from batchyard.cli.options import quiet_grpc
 from batchyard.state_folder import make_private_folder
 
 if TYPE_CHECKING:
@@ -135,7 +134,10 @@ class YardPlan:
 @click.option("--runtimes", default="", help="What agents may run: docker,process. Default: what the machine has.")
 @click.option("--store", help="sqlite:///FILE or etcd://HOST:PORT. Default: sqlite in the state directory.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the logs; they are in the state directory either way.")
+@options.session
 def up(
+    _session: options.Session,
+    /,
     listen: str,
     http: str,
     state_dir: Path | None,
@@ -222,7 +224,7 @@ def _is_key_file_set() -> bool:
 
 def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: bool) -> int:
     """Start everything, make it ready, and look after it until a signal comes or a child dies."""
-    quiet_grpc()
+    options.quiet_grpc()
     from batchyard.sync import Client
 
     out.note(f"state and logs are in {plan.state_dir}")
@@ -368,6 +370,8 @@ def _how(code: int) -> str:
 
 def _become(module: str, arguments: Sequence[str]) -> None:
     require(module)
+    if "--help" not in arguments:
+        click.get_current_context().ensure_object(options.Session).check()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell on purpose
 
 

@@ -29,24 +29,34 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     HOST_STATE_UNSPECIFIED: _HostState.ValueType  # 0
     HOST_STATE_READY: _HostState.ValueType  # 1
     HOST_STATE_CORDONED: _HostState.ValueType  # 2
+    """No new work: an operator said so (Host.cordoned), or its clock is off, which
+    facts.faults tells.
+    """
     HOST_STATE_DRAINING: _HostState.ValueType  # 3
     HOST_STATE_DRAINED: _HostState.ValueType  # 4
     HOST_STATE_UNREACHABLE: _HostState.ValueType  # 5
     """Not connected, or not heard from for the contact limit (45 s)."""
     HOST_STATE_SUSPECTED: _HostState.ValueType  # 6
-    """Starts failed on it for reasons of its own: no work for a while."""
+    """Starts failed on it for reasons of its own: for a while no work, or none of an
+    image that it cannot get.
+    """
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper): ...
 
 HOST_STATE_UNSPECIFIED: HostState.ValueType  # 0
 HOST_STATE_READY: HostState.ValueType  # 1
 HOST_STATE_CORDONED: HostState.ValueType  # 2
+"""No new work: an operator said so (Host.cordoned), or its clock is off, which
+facts.faults tells.
+"""
 HOST_STATE_DRAINING: HostState.ValueType  # 3
 HOST_STATE_DRAINED: HostState.ValueType  # 4
 HOST_STATE_UNREACHABLE: HostState.ValueType  # 5
 """Not connected, or not heard from for the contact limit (45 s)."""
 HOST_STATE_SUSPECTED: HostState.ValueType  # 6
-"""Starts failed on it for reasons of its own: no work for a while."""
+"""Starts failed on it for reasons of its own: for a while no work, or none of an
+image that it cannot get.
+"""
 Global___HostState: typing_extensions.TypeAlias = HostState
 
 @typing.final
@@ -161,6 +171,7 @@ class HostFacts(google.protobuf.message.Message):
     def faults(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Why it takes less work now than it could, such as an engine that does not
         answer or a full disk; runtimes that cannot be used now are not among them.
+        Answers add what the controller finds, as a clock that is off.
         """
 
     def __init__(
@@ -242,6 +253,7 @@ class Host(google.protobuf.message.Message):
     """Of a host that is not connected it may be an hour too early."""
     attempts: builtins.int
     cordoned: builtins.bool
+    """An operator cordoned it."""
     draining: builtins.bool
     suspicion: builtins.str
     """Why a host is SUSPECTED; empty of others."""

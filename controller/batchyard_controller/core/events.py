@@ -84,6 +84,7 @@ class HostJoined:
     host_id: HostId
     facts: HostFacts
     session: int
+    machine_id: str = ""
     reports: tuple[Report, ...] = ()
 
 
@@ -97,10 +98,17 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostHeard:
-    """A heartbeat came; ``facts`` when the host has changed."""
+    """
+    A heartbeat came.
+
+    Attributes:
+        facts: When the host has changed.
+        wall_ms: What its clock showed; 0 when it did not say.
+    """
 
     host_id: HostId
     facts: HostFacts | None = None
+    wall_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +208,9 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Time has passed."""
+    """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
+
+    late_ms: int = 0
 
 
 Event = (

@@ -12,6 +12,7 @@ from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.hosts import find_host, mark_host, remove_host
+from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -85,36 +86,36 @@ class Hosts(rpc.HostServiceServicer):
     def _view(self, world: World, host: Host) -> pb.Host:
         record = host.record
         facts = host_facts_message(record.facts)
+        suspicion, until_boot_ms = held_against(world, host)
         allocated = world.fleet.gpu_allocated(record.id)
         for gpu in facts.gpus:
             gpu.allocated_millis = allocated.get(gpu.uuid, 0)
+        if host.clock_fault:
+            facts.faults.append(host.clock_fault)
         return pb.Host(
             id=record.id,
             facts=facts,
-            state=self._state(host),
+            state=self._state(host, suspicion),
             allocated=resources_message(world.fleet.allocated(record.id)),
             usage=self._sessions.usage(record.id),
             last_heard_at_ms=host.heard_wall_ms or record.heard_at_ms,
             attempts=len(host.attempts),
             cordoned=record.cordoned,
             draining=record.draining,
-            suspicion=host.trust.suspicion if self._is_suspected(host) else "",
-            suspected_until_ms=self._rest_end_ms(host) if self._is_suspected(host) else 0,
+            suspicion=suspicion,
+            suspected_until_ms=self._wall_ms(until_boot_ms) if suspicion else 0,
         )
 
-    def _rest_end_ms(self, host: Host) -> int:
+    def _wall_ms(self, boot_ms: int) -> int:
         now = self._clock()
-        return now.wall_ms + max(0, host.trust.rests_until_boot_ms - now.boot_ms)
+        return now.wall_ms + max(0, boot_ms - now.boot_ms)
 
     @staticmethod
-    def _is_suspected(host: Host) -> bool:
-        return bool(host.trust.suspicion and host.trust.rests_until_boot_ms)
-
-    def _state(self, host: Host) -> pb.HostState.ValueType:
+    def _state(host: Host, suspicion: str) -> pb.HostState.ValueType:
         if not host.is_reachable:
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
-        if host.record.cordoned:
+        if host.record.cordoned or host.clock_fault:
             return pb.HOST_STATE_CORDONED
-        return pb.HOST_STATE_SUSPECTED if self._is_suspected(host) else pb.HOST_STATE_READY
+        return pb.HOST_STATE_SUSPECTED if suspicion else pb.HOST_STATE_READY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 
 from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
 from .fleet import CPU, GPU, Fleet, Mask, row_of
-from .lines import Shape
+from .lines import NOBODY, Shape
 from .refusals import Block, Refusal
 from .sketch import Sketch, room_for, vcpus_left, wanted_hosts
 from .strategies import Amounts
@@ -38,7 +39,7 @@ def explain(
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
     sketch = sketch or Sketch.of(fleet)
     member = _members(fleet, enabled, shape.runtime, shape.access)
-    block = _block(row_of(shape.resources), enabled, fleet, member)
+    block = _block(shape, enabled, fleet, member)
     return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, sketch, member))
 
 
@@ -50,21 +51,22 @@ def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str,
     return member
 
 
-def _block(asked: Amounts, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Block:
+def _block(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Block:
     """
     Say why a job that asks for so much is not placed.
 
     Tools kill a job on sight of JOB_RESOURCE_REQUIREMENT, so it is said only when no
     registered host could take the job if it were here, empty and sound.
     """
+    asked = row_of(shape.resources)
     if all(0 < e.compute_resources.max_vcpus * 1000 < asked[CPU] for e in enabled):
         return Block.BEYOND_ENVIRONMENTS
     if fleet.ids and not member.any():
         selected = np.nonzero(_members(fleet, enabled, ""))[0].tolist()
         if not selected:
             return Block.NO_HOST_SELECTED
-        # What a host that is not sound lacks, such as a runtime, it may offer again.
-        return Block.UNDETERMINED if any(fleet.facts[row].faults for row in selected) else Block.BEYOND_HOSTS
+        may_change = any(_may_offer_again(fleet, row, shape.runtime) for row in selected)
+        return Block.UNDETERMINED if may_change else Block.BEYOND_HOSTS
     capacity = fleet.capacity[member]
     if asked[GPU]:
         capacity[:, GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
@@ -82,12 +84,12 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], sketch: Sketch, m
     asked = row_of(shape.resources)
     if any(room_for(sketch, shape, e, asked, wanted).any() and vcpus_left(sketch, e) >= asked[CPU] for e in enabled):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
-    outside = _outsiders(shape, enabled, fleet, member)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i], outside)
+        _amount_refusal(kind, int(asked[i]), sketch.free[ready][:, i], fleet.capacity[member][:, i])
         for i, kind in enumerate(RESOURCE_KINDS)
         if asked[i] > max(0, int(sketch.free[ready][:, i].max()))
     ]
+    refusals = [_with_hosts(refusal, shape, enabled, fleet, member, wanted) for refusal in refusals]
     for environment in enabled:
         if vcpus_left(sketch, environment) < asked[CPU]:
             bound = environment.compute_resources.max_vcpus
@@ -114,7 +116,7 @@ def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet,
         text = f"none of the {members} hosts of {names} with runtime {shape.runtime} takes work now: "
         text += _shortened(
             [
-                f"{fleet.facts[row].name} {fleet.away[row] or 'failed it before'}"
+                f"{fleet.facts[row].name} {fleet.away[row] or _avoided(fleet, row, shape)}"
                 for row in np.nonzero(member)[0].tolist()
             ]
         )
@@ -123,6 +125,37 @@ def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet,
         outside = _outsiders(shape, environments, fleet, member)
         text += f"; {outside}" if outside else ""
     return Refusal(kind="hosts", message=text, asked=1, largest_capacity=members)
+
+
+def _avoided(fleet: Fleet, row: int, shape: Shape) -> str:
+    lacks = fleet.ids[row] in fleet.lacking.get(shape.image, NOBODY)
+    return "could not get its image" if lacks else "failed it before"
+
+
+def _may_offer_again(fleet: Fleet, row: int, runtime: str) -> bool:
+    """Say whether a host may offer a runtime that it lacks only as something of it is not sound."""
+    facts = fleet.facts[row]
+    return bool(facts.faults) and bool(fleet.usable[row]) and runtime not in facts.runtimes
+
+
+def _with_hosts(
+    refusal: Refusal,
+    shape: Shape,
+    environments: list[ComputeEnvironment],
+    fleet: Fleet,
+    member: Mask,
+    wanted: Mask | None,
+) -> Refusal:
+    """Add to a refusal for an amount which hosts do not count, where that may be why there is none with so much."""
+    text = refusal.message
+    if refusal.asked > refusal.largest_capacity:
+        outside = _outsiders(shape, environments, fleet, member)
+        text += f"; none of this queue's environments could ever fit it; {outside}" if outside else NEVER
+    elif wanted is not None:
+        passed = np.nonzero(member & fleet.usable & ~wanted)[0].tolist()
+        names = [f"{fleet.facts[row].name} {_avoided(fleet, row, shape)}" for row in passed]
+        text += f"; passed over: {_shortened(names)}" if names else ""
+    return replace(refusal, message=text)
 
 
 def _shortened(texts: list[str]) -> str:
@@ -145,10 +178,10 @@ def _no_single_host(sketch: Sketch, shape: Shape, ready: Mask, asked: Amounts) -
 def _outsiders(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
     """Say which hosts could take a job if an environment of its queue had them, and why none has."""
     fits = ~member & (fleet.capacity >= row_of(shape.resources)).all(axis=1)
-    rows = [row for row in np.nonzero(fits)[0].tolist() if _could_run(fleet.facts[row], shape)]
+    rows = (row for row in np.nonzero(fits)[0].tolist() if _could_run(fleet.facts[row], shape))
     return "; ".join(
         f"host {fleet.facts[row].name} is excluded because {_exclusions(fleet.facts[row], environments)}"
-        for row in rows[:_HOSTS_SHOWN]
+        for row in islice(rows, _HOSTS_SHOWN)
     )
 
 
@@ -165,15 +198,13 @@ def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str
     return ", ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())
 
 
-def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts, outside: str) -> Refusal:
+def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
     per_unit, unit = _UNITS[kind]
     largest, most_free = int(capacity.max()), max(0, int(free.max()))
     text = (
         f"{asked / per_unit:.10g} {unit} asked, at most {most_free / per_unit:.10g} free on one host "
         f"(largest host: {largest / per_unit:.10g})"
     )
-    if asked > largest:
-        text += f"; none of this queue's environments could ever fit it; {outside}" if outside else NEVER
     return Refusal(
         kind=kind,
         message=text,

@@ -53,6 +53,8 @@ class Fleet:
         """How many more starts a host is trusted with now."""
         self.doubted: set[HostId] = set()
         """Hosts on which starts failed of late, and none has succeeded since."""
+        self.lacking: dict[str, set[HostId]] = {}
+        """Hosts that could not get an image lately, by image."""
         self.gpu_free: list[dict[str, int]] = []
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
@@ -62,9 +64,9 @@ class Fleet:
 
     def set_host(self, host_id: HostId, facts: HostFacts, *, away: str = "", rests: bool = False) -> None:
         """Add a host, or change what it is and why it gets no new work, if it gets none; one that *rests* will soon."""
-        row = self.rows.get(host_id)
-        if row is None:
-            row = self.rows[host_id] = len(self.ids)
+        is_new = host_id not in self.rows
+        row = self.rows.setdefault(host_id, len(self.ids))
+        if is_new:
             self.ids.append(host_id)
             self.facts.append(facts)
             self.gpu_free.append({})
@@ -84,8 +86,9 @@ class Fleet:
         self.usable[row] = not away
         self.hopeful[row] = rests or not away
         self.away[row] = away
-        self.facts[row] = facts
-        self._members.clear()
+        if is_new or self.facts[row] != facts:
+            self.facts[row] = facts
+            self._members.clear()
         self.grown += 1
 
     def set_start_room(self, host_id: HostId, room: int) -> bool:
@@ -96,10 +99,24 @@ class Fleet:
             self.grown += 1
         return room > before
 
+    def note_lack(self, image: str, host_id: HostId) -> None:
+        """Send nobody who asks for an image to a host that could not get it, while others could take them."""
+        self.lacking.setdefault(image, set()).add(host_id)
+        self.grown += 1  # where all lack it, all may be tried
+
+    def end_lack(self, image: str, host_id: HostId) -> None:
+        """Ask a host for an image again."""
+        self.lacking[image].remove(host_id)
+        if not self.lacking[image]:
+            del self.lacking[image]
+        self.grown += 1
+
     def drop_host(self, host_id: HostId) -> None:
         """Forget a host that nothing is claimed of."""
         row = self.rows[host_id]
         self.doubted.discard(host_id)
+        for image in [image for image, hosts in self.lacking.items() if host_id in hosts]:
+            self.end_lack(image, host_id)
         for kept in (self.ids, self.facts, self.gpu_free, self.away):
             del kept[row]
         self.free, self.capacity = (np.delete(amounts, row, axis=0) for amounts in (self.free, self.capacity))

@@ -22,7 +22,7 @@ from batchyard_controller.core.model.units import Unit, unit_at
 from .feasibility import NO_ACCESS, Access
 from .refusals import Refusal
 
-NOTHING_AVOIDED: frozenset[HostId] = frozenset()
+NOBODY: frozenset[HostId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class Shape:
     All that placement asks of a unit.
 
     Attributes:
-        avoids: Hosts that could not get its image; it goes there only if no other can take it.
-        doubts: Hosts that failed it otherwise, which it avoids while they are doubted.
+        image: Only if a host could not get it lately: such hosts are passed over.
+        doubts: Hosts that failed it, which it avoids while they are doubted.
     """
 
     queue: str
     resources: Resources
     runtime: str
     access: Access = NO_ACCESS
-    avoids: frozenset[HostId] = NOTHING_AVOIDED
-    doubts: frozenset[HostId] = NOTHING_AVOIDED
+    image: str = ""
+    doubts: frozenset[HostId] = NOBODY
 
 
 @dataclass(slots=True)
@@ -136,6 +136,10 @@ class Line:
             if entry.job is not None:
                 for place in range(entry.start, entry.stop):
                     yield unit_at(entry.job, place)
+
+    def jobs(self) -> list[Job]:
+        """Return whose units wait, each once."""
+        return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
 
     def head(self) -> Unit | None:
         """Return who is first in line."""

@@ -13,7 +13,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 
 from .fleet import CPU, GPU, Fleet, Mask, row_of
 from .gpus import choose_gpus, gpu_room
-from .lines import Shape
+from .lines import NOBODY, Shape
 from .strategies import Amounts
 
 
@@ -61,20 +61,39 @@ def vcpus_left(sketch: Sketch, environment: ComputeEnvironment) -> int:
     return bound * 1000 - sketch.environment_cpu.get(environment.name, 0)
 
 
-def takers(fleet: Fleet, shape: Shape, environments: Iterable[ComputeEnvironment], avoided: frozenset[HostId]) -> Mask:
-    """Return which hosts that get work now or soon could take a unit if they were empty, *avoided* ones left out."""
+def takers(
+    fleet: Fleet,
+    shape: Shape,
+    environments: Iterable[ComputeEnvironment],
+    avoided: Iterable[HostId],
+    returning: Iterable[HostId] = (),
+) -> Mask:
+    """
+    Return which hosts could take a unit if they were empty.
+
+    Args:
+        fleet: All hosts; those count that get work now, or will after a short rest.
+        shape: What the unit asks.
+        environments: Of its queue.
+        avoided: Hosts that do not count.
+        returning: Hosts that count although they are not connected.
+    """
+    asked = row_of(shape.resources)
     mask: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
     for environment in environments:
-        if environment.state is ResourceState.ENABLED:
+        bound = environment.compute_resources.max_vcpus
+        if environment.state is ResourceState.ENABLED and (bound == 0 or asked[CPU] <= bound * 1000):
             mask |= fleet.members(environment, shape.runtime, shape.access)
-    mask &= fleet.hopeful & (fleet.capacity >= row_of(shape.resources)).all(axis=1)
+    hopeful = fleet.hopeful.copy()
+    hopeful[[fleet.rows[host_id] for host_id in returning]] = True
+    mask &= hopeful & (fleet.capacity >= asked).all(axis=1)
     mask[[fleet.rows[host_id] for host_id in avoided if host_id in fleet.rows]] = False
     return mask
 
 
 def wanted_hosts(fleet: Fleet, shape: Shape, environments: Iterable[ComputeEnvironment]) -> Mask | None:
     """Return where units go that avoid some hosts; None for anywhere, as where nobody else could take them."""
-    avoided = shape.avoids | (shape.doubts & fleet.doubted)
+    avoided = (shape.doubts & fleet.doubted) | fleet.lacking.get(shape.image, NOBODY)
     if not avoided:
         return None
     mask = takers(fleet, shape, environments, avoided)

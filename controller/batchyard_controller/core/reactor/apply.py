@@ -45,6 +45,7 @@ from batchyard_controller.core.world.world import World
 from .attempts import end_attempt, on_attempts_reported, on_planned
 from .hosts import (
     forget_old_hosts,
+    forgive_deafness,
     leave_silent,
     on_host_asked,
     on_host_heard,
@@ -90,6 +91,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:
         case Planned():
             on_planned(world, event, now, out)
         case Ticked():
+            forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
         case _:
             assert_never(event)
@@ -98,8 +100,9 @@ def apply(world: World, event: Event, now: Instant) -> Out:
 
 def _calendar(world: World, now: Instant) -> Calendar:
     """Begin to count days from the newest that is stored: what the clock says beyond it may be wrong."""
-    newest_ms = max((max(job.created_at_ms, job.ended_at_ms) for job in world.jobs.values()), default=now.wall_ms)
-    return Calendar(min(now.wall_ms, newest_ms), now.boot_ms)
+    known = [max(job.created_at_ms, job.ended_at_ms) for job in world.jobs.values()]
+    known += [host.record.heard_at_ms for host in world.hosts.values() if host.record.heard_at_ms]
+    return Calendar(min(now.wall_ms, max(known, default=now.wall_ms)), now.boot_ms)
 
 
 def on_ticked(world: World, now: Instant, out: Out) -> None:

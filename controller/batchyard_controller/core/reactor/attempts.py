@@ -106,7 +106,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:
-        elsewhere = end.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt)
+        elsewhere = end.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt, now)
         verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
         on_start_failed(world, unit, attempt, end, now)

@@ -5,67 +5,71 @@ from __future__ import annotations
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd
-from batchyard_controller.core.model.hosts import FailedStart, Host, Trust
+from batchyard_controller.core.model.hosts import FailedStart, Host, Lack, Trust
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
-from batchyard_controller.core.world.waiting import has_other_taker
+from batchyard_controller.core.world.waiting import stand_apart
 from batchyard_controller.core.world.world import World
 
 
 def on_start_succeeded(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
-    """Trust a host with more starts; doubt others that failed this image, which is now known to be had."""
-    image = unit.task.main.image
+    """Trust a host with more starts, and with this image."""
     host = world.hosts[attempt.host_id]
-    was_proven = host.trust.proven_until_boot_ms > 0
-    trust.note_success(host.trust, image, now.boot_ms)
-    doubted = [each for each in world.fleet.doubted if image and _has_failed(world, each, image)]
-    news = [each for each in doubted if not world.images.elsewhere(image, each) and each != attempt.host_id]
-    world.images.add(image, attempt.host_id)
-    for host_id in news:
-        trust.judge(world.hosts[host_id].trust, world.images, host_id, now.boot_ms)
-        _refresh(world, host_id)
-    if not was_proven or attempt.host_id in world.fleet.doubted:
-        _refresh(world, attempt.host_id)
+    is_news = not host.trust.proven_until_boot_ms or attempt.host_id in world.fleet.doubted
+    trust.note_success(host.trust, now.boot_ms)
+    _end_lack(world, host, unit.task.main.image)
+    if is_news:
+        _refresh(world, host)
 
 
 def on_start_failed(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, now: Instant) -> None:
-    """Doubt a host on which a start failed for reasons of its own; two that lack an image that nobody has are acquitted."""
-    host_id = attempt.host_id
-    image = unit.task.main.image if end.cause is EndCause.IMAGE_UNAVAILABLE else ""
-    if image and not world.images.elsewhere(image, host_id):
-        others = [each for each in world.fleet.doubted if each != host_id and _has_failed(world, each, image)]
-        for each in others:
-            trust.acquit(world.hosts[each].trust, image)
-            _refresh(world, each)
-        if others or not has_other_taker(world, unit, attempt):
-            return
-    failed = FailedStart(unit_id=attempt.unit_id, image=image, reason=end.reason, at_boot_ms=now.boot_ms)
-    mine = world.hosts[host_id].trust
-    trust.note_failure(mine, failed, now.boot_ms)
-    trust.judge(mine, world.images, host_id, now.boot_ms)
-    _refresh(world, host_id)
+    """Doubt a host on which a start failed for reasons of its own, or ask it no more for an image that it lacks."""
+    host = world.hosts[attempt.host_id]
+    image = unit.task.main.image
+    if end.cause is EndCause.IMAGE_UNAVAILABLE:
+        if image:
+            _note_lack(world, host, image, end.reason, now)
+        return
+    failed = FailedStart(unit_id=attempt.unit_id, reason=end.reason, at_boot_ms=now.boot_ms)
+    trust.note_failure(host.trust, failed, now.boot_ms)
+    _refresh(world, host)
+
+
+def _note_lack(world: World, host: Host, image: str, reason: str, now: Instant) -> None:
+    is_first = image not in world.fleet.lacking
+    host.trust.lacks[image] = Lack(reason=reason, until_boot_ms=now.boot_ms + trust.LACK_MS)
+    world.fleet.note_lack(image, host.record.id)
+    world.wants_plan = True
+    if is_first:
+        stand_apart(world, image)
+
+
+def _end_lack(world: World, host: Host, image: str) -> None:
+    if host.trust.lacks.pop(image, None) is not None:
+        world.fleet.end_lack(image, host.record.id)
+        world.wants_plan = True
 
 
 def end_rests(world: World, now: Instant) -> None:
     """Give hosts work again whose rest is over, and ask those for a proof whose last one is old."""
     for host in world.hosts.values():
+        for image in [image for image, lack in host.trust.lacks.items() if lack.until_boot_ms <= now.boot_ms]:
+            _end_lack(world, host, image)
         if trust.end_rest(host.trust, now.boot_ms):
-            _refresh(world, host.record.id)
+            _refresh(world, host)
 
 
 def trust_again(world: World, host: Host) -> None:
     """Forget what is held against a host, as it or its operator says that it is another now."""
+    for image in list(host.trust.lacks):
+        _end_lack(world, host, image)
     host.trust = Trust()
-    _refresh(world, host.record.id)
+    _refresh(world, host)
 
 
-def _has_failed(world: World, host_id: HostId, image: str) -> bool:
-    return any(failed.image == image for failed in world.hosts[host_id].trust.failures)
-
-
-def _refresh(world: World, host_id: HostId) -> None:
-    host = world.hosts[host_id]
+def _refresh(world: World, host: Host) -> None:
+    host_id: HostId = host.record.id
     if host.trust.failures:
         world.fleet.doubted.add(host_id)
     else:

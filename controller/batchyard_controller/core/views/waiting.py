@@ -21,10 +21,10 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
-    line = world.lines.find(shape_of(unit))
+    line = world.lines.find(shape_of(world, unit))
     if line is not None and line.refusals and line.refused_at == world.fleet.grown:
         return line.refusals
-    return explain(shape_of(unit), world.environments_of(queue), world.fleet)
+    return explain(shape_of(world, unit), world.environments_of(queue), world.fleet)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -35,7 +35,7 @@ def status_reason(world: World, unit: Unit) -> str:
 def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
-    line = world.lines.find(shape_of(unit))
+    line = world.lines.find(shape_of(world, unit))
     if queue is None or line is None or not line.refusals or not _is_first(world, unit):
         return ""
     block = line.refusals[0].block
@@ -105,7 +105,7 @@ def eligible_hosts(world: World, unit: Unit) -> int:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return 0
-    shape = shape_of(unit)
+    shape = shape_of(world, unit)
     rows: set[int] = set()
     for environment in world.environments_of(queue):
         mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable

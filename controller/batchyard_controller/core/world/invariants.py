@@ -20,9 +20,11 @@ from .world import World
 def check(world: World) -> None:
     """Assert every invariant."""
     _check_attempts_match_states(world)
+    _check_hosts_are_known_or_gone(world)
     _check_no_host_is_overcommitted(world)
     _check_counts(world)
     _check_exactly_the_runnable_stand_in_line(world)
+    _check_who_lacks_an_image_is_known_to_those_who_wait(world)
     _check_endings(world)
 
 
@@ -35,6 +37,14 @@ def _check_attempts_match_states(world: World) -> None:
         assert state is wanted, f"{attempt.id} is live, but its job is {state}"
     units = sum(counts[state] for counts in world.counts.values() for state in (JobState.STARTING, JobState.RUNNING))
     assert units == len(active), f"{units} active units, {len(active)} live attempts"
+
+
+def _check_hosts_are_known_or_gone(world: World) -> None:
+    assert not world.hosts.keys() & world.gone_hosts.keys(), "a host is known, and gone"
+    for record in (host.record for host in world.hosts.values()):
+        assert not record.gone_at_ms, f"{record.id} is known, and its record says gone"
+    for record in world.gone_hosts.values():
+        assert record.gone_at_ms, f"{record.id} is gone, and its record does not say so"
 
 
 def _check_no_host_is_overcommitted(world: World) -> None:
@@ -69,6 +79,14 @@ def _check_exactly_the_runnable_stand_in_line(world: World) -> None:
         assert times == 1, f"{unit_id} stands in line {times} times"
     runnable = {unit.id for job in world.jobs.values() for unit in units_of(job) if unit.state is JobState.RUNNABLE}
     assert runnable == waiting.keys(), f"in line, or RUNNABLE, but not both: {runnable ^ waiting.keys()}"
+
+
+def _check_who_lacks_an_image_is_known_to_those_who_wait(world: World) -> None:
+    for line in (line for queue in world.by_queue for line in world.lines.of_queue(queue)):
+        for job in line.jobs():
+            image = job.spec.task.main.image
+            is_apart = line.shape.image == image
+            assert is_apart or image not in world.fleet.lacking, f"{job.id} waits among others with {image}"
 
 
 def _check_endings(world: World) -> None:

@@ -1,7 +1,8 @@
 """
 Waiting: how units take and leave their place in line.
 
-Law: exactly the RUNNABLE units stand in line, each once.
+Laws: exactly the RUNNABLE units stand in line, each once. While a host lacks an image,
+all who wait with that image stand apart from others of their shape.
 """
 
 from __future__ import annotations
@@ -10,62 +11,113 @@ from itertools import pairwise
 
 from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
+from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of
-from batchyard_controller.core.placement.lines import NOTHING_AVOIDED, Shape
+from batchyard_controller.core.placement.lines import NOBODY, Shape
 from batchyard_controller.core.placement.sketch import takers
 
 from .world import World
 
 
-def shape_of(unit: Unit) -> Shape:
+def shape_of(world: World, unit: Unit) -> Shape:
     """Return what placement asks of a unit, or of the children of an array of which nothing was tried."""
     task = unit.task
-    avoids = doubts = NOTHING_AVOIDED
+    image = task.main.image if unit.job.id in world.apart else ""
+    doubts = NOBODY
     if unit.next_number > 1:
-        avoids = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE)
         doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
-    return Shape(unit.job.spec.queue, task.resources, task.runtime, access_of(task), avoids, doubts)
+    return Shape(unit.job.spec.queue, task.resources, task.runtime, access_of(task), image, doubts)
 
 
-def has_other_taker(world: World, unit: Unit, attempt: Attempt) -> bool:
-    """Say whether a host gets work now or soon and could take a unit, but those that could not get its image, as *attempt*'s."""
+def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) -> bool:
+    """
+    Say whether a host could take a unit that has not failed to get its image, as *attempt*'s has.
+
+    Hosts that were heard of a moment ago count, as does each when a leader begins.
+    """
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return False
-    shape, environments = shape_of(unit), world.environments_of(queue)
-    return bool(takers(world.fleet, shape, environments, shape.avoids | {attempt.host_id}).any())
+    failed = {HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE}
+    avoided = failed | world.fleet.lacking.get(unit.task.main.image, set()) | {attempt.host_id}
+    returning = [
+        host.record.id
+        for host in world.hosts.values()
+        if not host.is_reachable and not host.record.cordoned and not host.is_silent(now, limits.CONTACT_LIMIT_MS)
+    ]
+    shape, environments = shape_of(world, unit), world.environments_of(queue)
+    return bool(takers(world.fleet, shape, environments, avoided, returning).any())
+
+
+def stand_apart(world: World, image: str) -> None:
+    """Let all who wait with an image stand in lines of its own, as a host lacks it from now on."""
+    lines = [line for queue in world.queues for line in world.lines.of_queue(queue) if not line.shape.image]
+    for job in [job for line in lines for job in line.jobs() if job.spec.task.main.image == image]:
+        if job.id not in world.apart:
+            _leave_all(world, job)
+            world.apart.add(job.id)
+            _await_all(world, job)
+
+
+def _leave_all(world: World, job: Job) -> None:
+    if not job.size:
+        leave_line(world, Unit(job))
+        return
+    for index in _tried(job):
+        leave_line(world, Unit(job, index))
+    leave_lines(world, job, list(job.children.runs(JobState.RUNNABLE)))
+
+
+def _await_all(world: World, job: Job) -> None:
+    if job.size:
+        await_hosts(world, job)
+    else:
+        await_host(world, Unit(job))
+
+
+def _tried(job: Job) -> list[int]:
+    """Return the children in line of which a try has ended: what failed them may be avoided."""
+    return [index for index in job.children.tried() if job.children.state(index) is JobState.RUNNABLE]
 
 
 def await_host(world: World, unit: Unit) -> None:
     """Let a runnable unit take its place in line."""
+    _note_apart(world, unit.job)
     place = unit.index or 0
-    world.lines.push(shape_of(unit), unit.job, place, place + 1)
+    world.lines.push(shape_of(world, unit), unit.job, place, place + 1)
     world.wants_plan = True
 
 
 def await_hosts(world: World, job: Job) -> None:
-    """Let all runnable children of an array take their place in line; after a restart some may have failed before."""
-    tried = [index for index in job.children.tried() if job.children.state(index) is JobState.RUNNABLE]
+    """Let all runnable children of an array take their place in line; some may have been tried before."""
+    _note_apart(world, job)
+    tried = _tried(job)
     for index in tried:
         await_host(world, Unit(job, index))
     for start, stop in job.children.runs(JobState.RUNNABLE):
         edges = [start - 1, *(index for index in tried if start <= index < stop), stop]
         for before, after in pairwise(edges):
             if before + 1 < after:
-                world.lines.push(shape_of(Unit(job)), job, before + 1, after)
+                world.lines.push(shape_of(world, Unit(job)), job, before + 1, after)
         world.wants_plan = True
+
+
+def _note_apart(world: World, job: Job) -> None:
+    if job.spec.task.main.image in world.fleet.lacking:
+        world.apart.add(job.id)
 
 
 def leave_line(world: World, unit: Unit) -> None:
     """Let a unit wait no longer."""
     place = unit.index or 0
-    world.lines.remove(shape_of(unit), unit.job, place, place + 1)
+    world.lines.remove(shape_of(world, unit), unit.job, place, place + 1)
 
 
 def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
-    """Let runs of children, [first, stop) each, of which none was ever tried, wait no longer."""
+    """Let those of runs of children, [first, stop) each, wait no longer of which none was ever tried."""
     for start, stop in runs:
-        world.lines.remove(shape_of(Unit(job)), job, start, stop)
+        world.lines.remove(shape_of(world, Unit(job)), job, start, stop)

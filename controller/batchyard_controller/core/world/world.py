@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -22,7 +22,7 @@ from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.refusals import BlockedHead
-from batchyard_controller.core.placement.trust import StartedImages, start_limit
+from batchyard_controller.core.placement.trust import is_suspected, start_limit
 
 from .ledger import Ledger
 from .submitted import SubmittedJobs
@@ -47,7 +47,10 @@ class World:
         self.jobs: dict[JobId, Job] = {}
         self.attempts: dict[AttemptId, Attempt] = {}
         self.hosts: dict[HostId, Host] = {}
-        self.images = StartedImages()
+        self.gone_hosts: dict[HostId, HostRecord] = {}
+        """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
+        self.apart: set[JobId] = set()
+        """Jobs that stand in lines of their image's own."""
         self.requests: dict[str, JobId] = {}
         """First job of each request id."""
         self.dependents: dict[JobId, list[JobId]] = {}
@@ -93,6 +96,7 @@ class World:
         assert job.state.is_final, "live jobs are never forgotten"
         del self.jobs[job.id]
         self.requests.pop(job.request_id, None)
+        self.apart.discard(job.id)
         self.all_jobs.remove(job)
         self.by_queue[job.spec.queue].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
@@ -169,6 +173,8 @@ def _away(host: Host) -> str:
         return "is not connected"
     if host.record.cordoned:
         return "is cordoned"
-    if host.trust.rests_until_boot_ms:
-        return "is suspected: " + host.trust.suspicion if host.trust.suspicion else RESTS
-    return ""
+    if host.clock_fault:
+        return f"is cordoned, as {host.clock_fault}"
+    if is_suspected(host.trust):
+        return f"is suspected: {host.trust.suspicion}"
+    return RESTS if host.trust.rests_until_boot_ms else ""
