@@ -100,13 +100,18 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
         host.clock_misses += 1
         if host.clock_off_ms or host.clock_misses < limits.CLOCK_OFF_HEARTBEATS:
             return
-        host.clock_off_ms = ahead_ms
     else:
         host.clock_misses = 0
         if not host.clock_off_ms:
             return
-        host.clock_off_ms = 0
+        ahead_ms = 0
+    was_ours = world.is_own_clock_off
+    host.clock_off_ms = ahead_ms
+    (world.off_clocks.add if ahead_ms else world.off_clocks.discard)(host.record.id)
     world.refresh_host(host)
+    if world.is_own_clock_off != was_ours:
+        for other in world.off_clocks - {host.record.id}:
+            world.refresh_host(world.hosts[other])
 
 
 def on_host_asked(world: World, event: HostMarked | HostRemoved, now: Instant, out: Out) -> None:
