@@ -29,7 +29,7 @@ FAILURES_MAX = 3
 
 def run_jobs(client: Client, *, image: str = "") -> list[Job]:
     """Run forty jobs with one attempt each, none of which may fail; return them."""
-    what = container(["true"], image=image, memory=32)
+    what = container(["sleep", "0.5"], image=image, memory=32)  # long enough for one host to be full
     ids = [client.submit_job(name=f"job-{n}", container=what, attempts=1).job_id for n in range(JOBS)]
     jobs = client.wait_all(ids, timeout_s=90)
     assert [job_state(job) for job in jobs] == [JobState.SUCCEEDED] * JOBS

@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,14 @@ Needs no root, no etcd and no Docker. State is kept and found again by the next
 """
 
 
+ROOT_SCRATCH = Path("/var/lib/batchyard-scratch")
+
+
+def is_open_to_all(folder: Path) -> bool:
+    """Say whether anybody may pass through a folder."""
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YardPlan:
     """
@@ -75,6 +84,18 @@ class YardPlan:
     runtimes: str = ""
     cpu_millis: int = 0
     memory_mib: int = 0
+
+    @property
+    def scratch_dir(self) -> Path:
+        """
+        Where jobs work: beside the state folder, which is closed to the user as whom a root's jobs run.
+
+        Where that user cannot get there either, as below ``/root``, it is a folder of its own.
+        """
+        beside = self.state_dir.absolute().with_name(f"{self.state_dir.name}-scratch")
+        if os.geteuid() != 0 or all(is_open_to_all(folder) for folder in beside.parents if folder.exists()):
+            return beside
+        return ROOT_SCRATCH / "-".join(beside.parts[1:])
 
     @property
     def socket(self) -> Path:
@@ -107,8 +128,7 @@ class YardPlan:
             name = f"agent-{number}"
             arguments = [sys.executable, "-m", AGENT, "--controller", self.address]
             arguments += ["--state-dir", str(self.state_dir / name), "--name", host_name]
-            # Beside the state folder, which is closed to the user as whom a root's jobs run.
-            arguments += ["--scratch-dir", str(self.state_dir.with_name(f"{self.state_dir.name}-scratch") / name)]
+            arguments += ["--scratch-dir", str(self.scratch_dir / name)]
             arguments += ["--runtimes", self.runtimes] if self.runtimes else []
             arguments += ["--cpus", spans.millis(self.cpu_millis)] if self.cpu_millis else []
             arguments += ["--memory", f"{self.memory_mib}M"] if self.memory_mib else []
