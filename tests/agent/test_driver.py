@@ -12,12 +12,12 @@ from batchyard.states import EndCause
 from batchyard.tasks import Container
 from batchyard_agent import clock
 from batchyard_agent.core.attempts import Phase
-from batchyard_agent.core.events import HeartbeatAcknowledged, Now, StartRequested
+from batchyard_agent.core.events import HeartbeatAcknowledged, Now, Recovered, StartRequested
 from batchyard_agent.driver import Driver
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.fake import FakeRuntime
 
-from .core.builders import EPOCH, SESSION, A, spec, stop, table
+from .core.builders import EPOCH, SESSION, A, B, spec, stop, table
 
 
 class Reports:
@@ -53,16 +53,32 @@ class WatchedFake(FakeRuntime):
         self.signalled.set()
 
 
+class HoldingFake(FakeRuntime):
+    """Holds what an earlier agent left, kills it when it may, and says what it did in which order."""
+
+    def __init__(self) -> None:
+        super().__init__(now_ms=clock.read_wall_ms)
+        self.may_kill = asyncio.Event()
+        self.did: list[tuple[str, str]] = []
+
+    async def discard(self, attempt_id) -> None:
+        await self.may_kill.wait()
+        self.did.append(("killed", attempt_id))
+
+    async def launch(self, spec) -> None:
+        self.did.append(("launched", spec.attempt_id))
+        await super().launch(spec)
+
+
 @contextlib.asynccontextmanager
-async def driving(folder):
+async def driving(folder, runtime):
     journal = Journal.open(folder, "host-1")
     driver = Driver(table=table(), journal=journal, read_now=lambda: Now(boot_ms=1, wall_ms=clock.read_wall_ms()))
-    runtime = WatchedFake()
     await runtime.open(driver.observe)
     driver.runtimes["fake"] = runtime
     running = asyncio.create_task(driver.run())
     try:
-        yield driver, runtime
+        yield driver
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -79,8 +95,8 @@ def long_start():
 
 async def test_who_fills_the_disk_can_be_stopped(small_disk):
     """The signal goes out though nothing can be written; the end is told once it is."""
-    async with driving(small_disk) as (driver, runtime):
-        reports = Reports()
+    reports, runtime = Reports(), WatchedFake()
+    async with driving(small_disk, runtime) as driver:
         await driver.attach(reports)
         driver.observe(long_start())
         await reports.running.wait()
@@ -95,3 +111,17 @@ async def test_who_fills_the_disk_can_be_stopped(small_disk):
         ended = await reports.ended.get()
         assert (ended.attempt_id, ended.cause) == (A, EndCause.STOPPED)
         await settled
+
+
+async def test_what_an_earlier_agent_left_is_killed_before_anything_is_launched(tmp_path):
+    """A start that comes meanwhile waits for that."""
+    reports, runtime = Reports(), HoldingFake()
+    async with driving(tmp_path / "state", runtime) as driver:
+        driver.observe(Recovered(boot_id="boot-1", held=(("fake", B),)))
+        await driver.attach(reports)
+        driver.observe(long_start())
+        await driver.settle()
+        assert runtime.did == []
+        runtime.may_kill.set()
+        await reports.running.wait()
+    assert runtime.did == [("killed", B), ("launched", A)]
