@@ -94,7 +94,7 @@ class Agent:
         )
         self._journal = journal
         self._table = self._recall(journal)
-        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents)
+        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
         self._driver = Driver(
             table=self._table,
             journal=journal,
@@ -203,10 +203,12 @@ class Agent:
         return tuple((name, AttemptId(attempt_id)) for attempt_id in held)
 
     def _make_runtime(self, name: str) -> Runtime:
+        config = self._config
         if name == DOCKER:
-            return DockerRuntime(self._table.meta.host_id, home=self._home(), allowed=self._config.allowed)
+            return DockerRuntime(
+                self._table.meta.host_id, home=self._home(), network=config.container_network, allowed=config.allowed
+            )
         if name == PROCESS:
-            config = self._config
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
             return ProcessRuntime(config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, user=user)
         assert name == FAKE, name

@@ -21,6 +21,7 @@ from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
+from batchyard_agent.runtimes.docker_spec import BRIDGE, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Config:
         scratch_dir: Where processes get a working folder each; None: see ``scratch``.
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
+        container_network: Which network containers are on; one of ``NETWORKS``.
         purchase_option: ``on-demand`` or ``spot``.
         account: What AWS names that attempts are told are made of; as the gateway's.
         log_bytes_max: How much of an attempt's log is kept when its job says nothing else.
@@ -74,6 +76,7 @@ class Config:
     scratch_dir: Path | None = None
     job_user: str | None = None
     allow_root_jobs: bool = False
+    container_network: str = BRIDGE
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
@@ -252,6 +255,13 @@ OPTIONS = (
         callback=_reads(_paths),
         metavar="PATH",
         help="Device that jobs may use; a trailing * stands for any rest. May be given several times. Default: none.",
+    ),
+    click.Option(
+        ["--container-network"],
+        type=click.Choice(NETWORKS),
+        default=BRIDGE,
+        show_default=True,
+        help="Which network containers are on: Docker's bridge, the host's own, or none.",
     ),
     click.Option(
         ["log_bytes_max", "--log-size"],

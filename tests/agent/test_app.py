@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
+
+import pytest
 
 from batchyard_agent import app, clock
 from batchyard_agent.config import Config
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.fake import FakeRuntime
-from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
+from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError
+
+from .runtimes.engine import Seen, container_spec, named, scope
+
+__all__ = ["scope"]
 
 
 class SilentAtFirst(FakeRuntime):
@@ -69,3 +76,24 @@ async def test_working_folders_of_the_former_version_are_removed(tmp_path):
     async with at_work(config):
         while former.exists():  # a thread of the agent's removes it
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("network", ["host", "none"])
+async def test_containers_are_on_the_network_that_the_operator_chose(tmp_path, scope, network):
+    """The host's own is the one that we are on; on none there is loopback alone."""
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path / "state", name="alpha", container_network=network)
+    journal = Journal.open(config.state_dir, scope)
+    runtime, seen = app.Agent(config, journal)._make_runtime("docker"), Seen()
+    await runtime.open(seen)
+    look = "busybox readlink /proc/self/ns/net; cat /proc/net/dev"
+    spec = container_spec(tmp_path, named(network), "sh", "-c", look)
+    await runtime.launch(spec)
+    assert isinstance(await seen.end_of(spec.attempt_id), Exited)
+    await runtime.close()
+    journal.close()
+    found, *table = spec.log_path.read_text().splitlines()
+    if network == "host":
+        assert found == str(Path("/proc/self/ns/net").readlink())
+    else:
+        assert [line.partition(":")[0].strip() for line in table if ":" in line] == ["lo"]

@@ -76,3 +76,13 @@ def test_scratch_is_never_below_what_is_closed_to_jobs(arguments, scratch, monke
     config = read(*arguments)
     assert isinstance(config, Config), config
     assert config.scratch == Path(scratch)
+
+
+def test_containers_are_on_the_bridge_unless_the_operator_says_otherwise():
+    found = []
+    for arguments in ((), ("--container-network", "host"), ("--container-network", "none")):
+        config = read(*arguments)
+        assert isinstance(config, Config), config
+        found.append(config.container_network)
+    assert found == ["bridge", "host", "none"]
+    assert "is not one of 'bridge', 'host', 'none'" in str(read("--container-network", "container:other"))
