@@ -292,8 +292,9 @@ def open_store_server(kind: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yield a folder that is gone afterwards."""
+    """Yield a folder that is gone afterwards; jobs of any user may have folders below."""
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
         yield Path(folder)
 
 

@@ -69,6 +69,7 @@ def main() -> int:
         with ExitStack() as stack:
             image = stack.enter_context(offline_image())
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchyard-demo-")))
+            folder.chmod(0o711)  # where root runs this, processes are nobody's and have folders below
             return show(stack.enter_context(yard(folder)), image)
     except (DemoError, BatchyardError) as error:
         click.echo(f"demo: {error}", err=True)

@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import structlog
@@ -33,15 +33,20 @@ from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
+from batchyard_agent.probe.place import read_place
 from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
 """Launches in flight. Docker's hold images that are being pulled too; the engine's own calls the runtime bounds."""
+
+Held = tuple[tuple[str, AttemptId], ...]
+"""Runtime and attempt, as in ``Recovered``."""
 
 REOPEN_S = 30.0
 SWEEP_S = 60.0
@@ -89,7 +94,7 @@ class Agent:
         )
         self._journal = journal
         self._table = self._recall(journal)
-        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents)
+        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
         self._driver = Driver(
             table=self._table,
             journal=journal,
@@ -99,12 +104,11 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set."""
-        async with self._metadata, self._open_runtimes():
+        async with self._metadata, self._open_runtimes() as held:
             # What runs was told by the last agent where to ask.
             for attempt in self._table.living():
                 self._metadata.listen_for(attempt.runtime)
             host = LocalHost(self._config, self._driver.runtimes, self._driver.observe)
-            held = await self._held(self._driver.runtimes)
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
             sessions = Sessions(
                 target=self._config.controller,
@@ -161,67 +165,86 @@ class Agent:
         return documents(attempt, self._config.account, self._config.zone)
 
     @contextlib.asynccontextmanager
-    async def _open_runtimes(self) -> AsyncIterator[None]:
-        """Open what was asked for, or what opens; close all in the end."""
+    async def _open_runtimes(self) -> AsyncIterator[Held]:
+        """Open what was asked for, or what opens, and yield what they hold; close all in the end."""
+        held: list[tuple[str, AttemptId]] = []
         try:
             for name in self._config.runtimes or AUTOMATIC:
                 try:
-                    await self._open_runtime(name)
+                    held += await self._open_runtime(name)
                 except RuntimeUnavailableError as error:
                     if self._config.runtimes:
                         raise
                     log.info("runtime not available", runtime=name, reason=str(error))
-            yield
+            yield tuple(held)
         finally:
             for runtime in self._driver.runtimes.values():
                 await runtime.close()
 
-    async def _open_runtime(self, name: str) -> None:
+    async def _open_runtime(self, name: str) -> Held:
+        """
+        Open a runtime, and use it if it says what it holds of former agents; else it is to be opened again.
+
+        Nothing may be launched beside what nobody answers for, so it is not offered before.
+        """
         runtime = self._make_runtime(name)
         try:
             await runtime.open(self._driver.observe)
         except RuntimeUnavailableError:
             await runtime.close()
             raise
+        try:
+            held = await runtime.launched()
+        except RuntimeUnavailableError as error:
+            log.warning("runtime cannot be asked what it holds; it is not used before", runtime=name, reason=str(error))
+            await runtime.close()
+            return ()
         self._driver.runtimes[name] = runtime
+        return tuple((name, AttemptId(attempt_id)) for attempt_id in held)
 
     def _make_runtime(self, name: str) -> Runtime:
+        config = self._config
         if name == DOCKER:
-            return DockerRuntime(self._table.meta.host_id, home=self._home(), allowed=self._config.allowed)
+            return DockerRuntime(
+                self._table.meta.host_id, home=self._home(), network=config.container_network, allowed=config.allowed
+            )
         if name == PROCESS:
-            config = self._config
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
             return ProcessRuntime(config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, user=user)
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
 
     def _home(self) -> str:
-        """Return what tells this agent's state folder from those of others that use the same engine."""
-        return f"{self._config.name}:{self._config.state_dir.absolute()}"
+        """
+        Return what tells this agent's state folder from those of others that use the same engine.
 
-    async def _held(self, names: Iterable[str]) -> tuple[tuple[str, AttemptId], ...]:
-        held = []
-        for name in names:
-            try:
-                held += [(name, AttemptId(each)) for each in await self._driver.runtimes[name].launched()]
-            except RuntimeUnavailableError as error:
-                log.warning("cannot look for left-over attempts", runtime=name, reason=str(error))
-        return tuple(held)
+        Law: it is the same after the folder was wiped, and for an agent whose container was
+        made anew, as it knows neither the host's id nor a name. Two agents that run have two
+        homes: one machine has one folder in one place, and its lock lets in one agent.
+        """
+        place = read_place(self._config.state_dir)
+        if place.is_layer:
+            log.warning(
+                "the state folder is in a container's own layer: what runs when that is removed is not found again",
+                state_dir=str(self._config.state_dir),
+            )
+        return f"{cpu_memory.read_machine_id()}:{place.device}:{place.path}"
 
     async def _run_reopening(self) -> None:
-        """Take in an automatic runtime that becomes available later, such as an engine that starts after the agent."""
-        while not self._config.runtimes:
+        """Take in a runtime that becomes available later, such as an engine that starts after the agent."""
+        while True:
             await asyncio.sleep(REOPEN_S)
-            for name in AUTOMATIC:
+            for name in self._config.runtimes or AUTOMATIC:
                 if name in self._driver.runtimes:
                     continue
                 try:
-                    await self._open_runtime(name)
+                    held = await self._open_runtime(name)
                 except RuntimeUnavailableError as error:
                     log.debug("runtime still not available", runtime=name, reason=str(error))
-                else:
+                    continue
+                if name in self._driver.runtimes:
                     log.info("runtime available", runtime=name)
-                    self._driver.observe(RuntimeOpened(held=await self._held([name])))
+                    self._driver.observe(RuntimeOpened(held=held))
 
     async def _run_sweeps(self) -> None:
         while True:
@@ -234,6 +257,7 @@ class Agent:
             if deleted:
                 log.info("deleted old logs", attempts=len(deleted))
             await asyncio.to_thread(self._journal.fill_reserve)
+            await asyncio.to_thread(remove_former_scratch, self._config.state_dir / PROCESS)
             await asyncio.sleep(SWEEP_S)
 
 

@@ -21,6 +21,7 @@ from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
+from batchyard_agent.runtimes.docker_spec import BRIDGE, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
@@ -48,9 +49,10 @@ class Config:
         host_type: AWS: instance type.
         allowed: What jobs may reach of the host; default nothing.
         keep_free_mib: With less than this free on the disk of state or scratch, it takes no work.
-        scratch_dir: Where processes get a working folder each; None: beside the state folder.
+        scratch_dir: Where processes get a working folder each; None: see ``scratch``.
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
+        container_network: Which network containers are on; one of ``NETWORKS``.
         purchase_option: ``on-demand`` or ``spot``.
         account: What AWS names that attempts are told are made of; as the gateway's.
         log_bytes_max: How much of an attempt's log is kept when its job says nothing else.
@@ -74,6 +76,7 @@ class Config:
     scratch_dir: Path | None = None
     job_user: str | None = None
     allow_root_jobs: bool = False
+    container_network: str = BRIDGE
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
@@ -82,8 +85,18 @@ class Config:
 
     @property
     def scratch(self) -> Path:
-        """Where processes get a working folder each: never in the state folder, which no job may enter."""
-        return self.scratch_dir or self.state_dir.with_name(f"{self.state_dir.name}-scratch")
+        """
+        Where processes get a working folder each.
+
+        Never in a folder that is closed to jobs, such as the agent's own and, by default,
+        that of the user's whole yard above it.
+        """
+        top, state_dir = settings.state_dir(), self.state_dir
+        if self.scratch_dir is not None:
+            return self.scratch_dir
+        if top in state_dir.parents:
+            return top.with_name(f"{top.name}-scratch") / state_dir.relative_to(top)
+        return state_dir.with_name(f"{state_dir.name}-scratch")
 
 
 def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
@@ -156,7 +169,8 @@ OPTIONS = (
     click.Option(
         ["--scratch-dir"],
         type=click.Path(file_okay=False, path_type=Path),
-        help="Where processes get a working folder each, best on a disk of its own. Default: beside the state folder.",
+        help="Where processes get a working folder each, below folders that all may enter; best on a disk of its own. "
+        "Default: beside the state folder, for root /var/lib/batchyard-scratch/agent.",
     ),
     click.Option(
         ["keep_free_mib", "--keep-free"],
@@ -241,6 +255,13 @@ OPTIONS = (
         callback=_reads(_paths),
         metavar="PATH",
         help="Device that jobs may use; a trailing * stands for any rest. May be given several times. Default: none.",
+    ),
+    click.Option(
+        ["--container-network"],
+        type=click.Choice(NETWORKS),
+        default=BRIDGE,
+        show_default=True,
+        help="Which network containers are on: Docker's bridge, the host's own, or none.",
     ),
     click.Option(
         ["log_bytes_max", "--log-size"],

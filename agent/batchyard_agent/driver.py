@@ -3,7 +3,8 @@ The agent's loop: take what has come, decide, write, and only then act.
 
 It joins the pure core to journal, runtimes and session, and decides nothing
 itself. Law: nothing that follows from an event is done or told before the
-journal holds it. Everything that comes during one write goes into the next.
+journal holds it, but what a full disk must not hold up (``core.turns``).
+Everything that comes during one write goes into the next.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from batchyard_agent.core.attempts import Attempt, AttemptSpec, Table
 from batchyard_agent.core.commands import (
     Adopt,
     CloseSession,
+    Command,
     Discard,
     Launch,
     Note,
@@ -29,7 +31,7 @@ from batchyard_agent.core.commands import (
 )
 from batchyard_agent.core.endings import NEVER_STARTED_REASON
 from batchyard_agent.core.events import Adopted, CommandFailed, Discarded, Event, Now, StartFailed, Ticked
-from batchyard_agent.core.reconcile import Turn, take_turn
+from batchyard_agent.core.turns import Turn, put_off, take_turn
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 
@@ -90,6 +92,8 @@ class Driver:
         self._read_now = read_now
         self._find_variables = find_variables
         self._events: list[Event] = []
+        self._owed: list[Command] = []
+        """What could not be written yet, nor told, for want of room on the disk."""
         self._waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]] = []
         self._session: Session | None = None
         self._errands: dict[AttemptId, asyncio.Future[Mapping[str, str]]] = {}
@@ -151,11 +155,18 @@ class Driver:
                 events, self._events = self._events, []
                 waiters, self._waiters = self._waiters, []
                 self._room.set()
-                turn = take_turn(self.table, [*events, Ticked()], self._read_now())
-                if turn.writes:
-                    await self._journal.commit(turn.rows, turn.forgotten, turn.meta)
-                self._carry_out(turn, group)
-                self._release(waiters)
+                turn = take_turn(self.table, [*events, Ticked()], self._read_now(), self._owed)
+                if await self._is_written(turn):
+                    self._owed = []
+                    self._carry_out(turn, group)
+                    self._release(waiters)
+                else:
+                    self._owed = put_off(self.table, turn)
+                    self._carry_out(turn, group)
+                    self._waiters = [*waiters, *self._waiters]
+
+    async def _is_written(self, turn: Turn) -> bool:
+        return not turn.writes or await self._journal.commit(turn.rows, turn.forgotten, turn.meta)
 
     def _release(self, waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]]) -> None:
         for session, done in waiters:

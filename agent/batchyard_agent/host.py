@@ -11,11 +11,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 import batchyard_agent
 from batchyard.resources import GPU_WHOLE
+from batchyard.runtimes import PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent import clock
 from batchyard_agent.config import Config
@@ -65,7 +67,7 @@ class LocalHost:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe")
         self._is_short = False
         self._reading: asyncio.Future[Reading] | None = None
-        self._fixed = cpu_memory.read_facts(config.state_dir)
+        self._fixed = cpu_memory.read_facts(self._disk())
         self._last = self._read()
         self._facts = self._make_facts()
         if self._facts.faults:
@@ -118,11 +120,14 @@ class LocalHost:
     def _read(self) -> Reading:
         gpus = nvml.read_gpus()
         limit = self._config.gpus
-        usage = cpu_memory.read_usage(self._config.state_dir)
-        free_mib = usage.disk_free_mib
-        if self._config.scratch.exists():
-            free_mib = min(free_mib, cpu_memory.read_disk_free_mib(self._config.scratch))
+        usage = cpu_memory.read_usage(self._disk())
+        free_mib = min(usage.disk_free_mib, cpu_memory.read_disk_free_mib(self._config.state_dir))
         return Reading(usage=usage, free_mib=free_mib, gpus=gpus if limit is None else gpus[:limit])
+
+    def _disk(self) -> Path:
+        """Return a folder on the disk that is offered: where processes work, if they may."""
+        config = self._config
+        return config.scratch if PROCESS in self._runtimes and config.scratch.exists() else config.state_dir
 
     def _shortage(self) -> str:
         """Say which disk has too little room for more work; it takes a quarter more than that to be well again."""

@@ -4,8 +4,9 @@ The agent's memory across its own death: one SQLite file and a lock.
 It stores what the core hands it and decides nothing. Law: when ``commit``
 returns, what it was given survives a power cut (WAL, synchronous=FULL). All
 writing happens in one thread, so that the event loop never waits for the disk.
-A full disk ends nothing: a reserve is given up, and when that is used up too,
-``commit`` waits for room, and with it all that may only follow what is written.
+A full disk ends nothing: the journal's files hold room that is written over, then a
+reserve is given up, and when that is used up too, ``commit`` says so and is to be called
+again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +55,10 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 _WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-FULL_PAUSE_S = 1.0
-"""Between two tries to write to a full disk."""
+ROOM_BYTES = 8 << 20
+"""What the database and its log have in themselves; a log of the usual 1000 pages is written over from its beginning."""
+ROOM_DISK_SHARE = 4
+"""Room is made where it takes at most one part in so many of what is free."""
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
@@ -74,6 +78,7 @@ class Journal:
         self._connection = connection
         self._reserve = reserve
         self._lock = lock
+        self._is_full = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
     @classmethod
@@ -104,7 +109,9 @@ class Journal:
                 connection = _connect(state_dir / "journal.db", new_host_id)
         except sqlite3.Error as error:
             lock.close()
-            raise StateDirectoryError(f"cannot use the journal in {state_dir}: {error}") from error
+            reason = "the disk is full" if _is_full(error) else error
+            raise StateDirectoryError(f"cannot use the journal in {state_dir}: {reason}") from error
+        _make_room(connection, state_dir)
         reserve.fill()
         return cls(connection, lock, reserve)
 
@@ -121,29 +128,28 @@ class Journal:
 
     async def commit(
         self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
-    ) -> None:
+    ) -> bool:
         """
-        Write all of it in one transaction, durably, as soon as the disk has room.
+        Write all of it in one transaction, durably.
+
+        Returns:
+            False: the disk is full and the reserve used up; nothing was written.
 
         Raises:
             sqlite3.Error: nothing was written; the agent must not go on.
         """
-        loop, is_told = asyncio.get_running_loop(), False
-        while True:
-            try:
-                await loop.run_in_executor(self._thread, self._write, rows, forgotten, meta)
-            except sqlite3.OperationalError as error:
-                if not _is_full(error):
-                    raise
-                if self._reserve.release():
-                    log.warning("the disk is full; the journal's reserve was given up")
-                    continue
-                if not is_told:
-                    log.warning("the disk is full; nothing goes on before the journal can be written")
-                is_told = True
-                await asyncio.sleep(FULL_PAUSE_S)
-            else:
-                return
+        loop = asyncio.get_running_loop()
+        while not await loop.run_in_executor(self._thread, self._has_written, rows, forgotten, meta):
+            if not self._reserve.release():
+                if not self._is_full:
+                    log.warning("the disk is full; nothing is launched or reported before the journal can be written")
+                self._is_full = True
+                return False
+            log.warning("the disk is full; the journal's reserve was given up")
+        if self._is_full:
+            log.info("the journal can be written again")
+        self._is_full = False
+        return True
 
     def fill_reserve(self) -> None:
         """Set room aside again after a full disk. Blocks."""
@@ -154,6 +160,15 @@ class Journal:
         self._thread.shutdown(wait=True)
         self._connection.close()
         self._lock.close()
+
+    def _has_written(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> bool:
+        try:
+            self._write(rows, forgotten, meta)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            return False
+        return True
 
     def _write(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> None:
         connection = self._connection
@@ -166,8 +181,8 @@ class Journal:
                 _write_meta(connection, meta)
 
 
-def _is_full(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode in _FULL
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _FULL  # some errors are of the module, and have none
 
 
 def _lock(path: Path) -> IO[str]:
@@ -179,10 +194,9 @@ def _lock(path: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise StateDirectoryError(f"another agent (pid {holder}) uses the state folder {path.parent}") from None
-    with suppress(OSError):  # a full disk; the pid is but a courtesy
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with suppress(OSError):  # a full disk; the pid is but a courtesy, and must not be left in a buffer
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"{os.getpid()}\n".encode())
     return lock
 
 
@@ -205,6 +219,23 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
         elif found[0] != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it has version {found[0]}; this agent reads version {SCHEMA_VERSION}")
     return connection
+
+
+def _make_room(connection: sqlite3.Connection, folder: Path) -> None:
+    """
+    Have the database and its log hold more pages than they use, so that writing takes nothing of the disk.
+
+    Who fills a disk is faster than any reserve. What he fills it with is let go of only
+    when his end was written, so that must not wait for room. (Where a file system writes
+    nothing in its old place, this gains nothing.)
+    """
+    if shutil.disk_usage(folder).free < 2 * ROOM_BYTES * ROOM_DISK_SHARE:
+        return
+    with suppress(sqlite3.OperationalError):  # somebody was faster
+        connection.execute("CREATE TABLE IF NOT EXISTS room (bytes BLOB)")
+        connection.execute("INSERT INTO room VALUES (zeroblob(?))", (ROOM_BYTES,))
+        connection.execute("DROP TABLE room")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
 def _write_meta(connection: sqlite3.Connection, meta: Meta) -> None:

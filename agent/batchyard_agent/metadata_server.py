@@ -2,7 +2,7 @@
 The metadata endpoint: a few documents over HTTP, for attempts of this host alone.
 
 It answers nothing but GET of two documents, to who knows an attempt's token, on
-loopback and on the address that Docker's containers reach this machine by. It is
+loopback and on the address by which containers on Docker's bridge reach this machine. It is
 written on asyncio's streams, not on a web framework: jobs are not trusted, so what
 counts is that every connection is bounded in bytes, time and number, and that is
 most of it. Law: attempts do not depend on it. Without it they lack two variables.
@@ -31,6 +31,7 @@ from batchyard.ids import AttemptId, attempt_id_of_task, task_id
 from batchyard.runtimes import DOCKER
 from batchyard_agent.core.attempts import AttemptSpec
 from batchyard_agent.metadata import Documents
+from batchyard_agent.runtimes import docker_spec
 
 VARIABLES = {"ECS_CONTAINER_METADATA_URI": "v3", "ECS_CONTAINER_METADATA_URI_V4": "v4"}
 """Where each version answers. Version 3 gets version 4's documents, which hold all of its own."""
@@ -66,11 +67,13 @@ class MetadataServer:
     Args:
         file: Where the secret and the port are kept.
         describe: Tells about an attempt; None when there is nothing to tell.
+        container_network: Which network containers are launched on.
     """
 
-    def __init__(self, file: Path, describe: Describe) -> None:
+    def __init__(self, file: Path, describe: Describe, container_network: str = docker_spec.BRIDGE) -> None:
         self._file = file
         self._describe = describe
+        self._container_network = container_network
         self._remembered: Remembered | None = None
         self._listeners: dict[str, socket.socket] = {}
         self._serving: list[asyncio.Task[None]] = []
@@ -103,7 +106,7 @@ class MetadataServer:
 
     def environment(self, spec: AttemptSpec) -> Mapping[str, str]:
         """Return the variables for an attempt that is about to be launched; none where it cannot reach us."""
-        address = self.listen_for(spec.runtime)
+        address = self._address_for(spec.runtime)
         if self._remembered is None or not address:
             return {}
         name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
@@ -111,10 +114,21 @@ class MetadataServer:
         return {variable: f"{base}/{version}/{name}" for variable, version in VARIABLES.items()}
 
     def listen_for(self, runtime: str) -> str:
-        """Listen where attempts of a runtime can reach us; return the address, empty if that cannot be."""
+        """
+        Listen where attempts of a runtime can reach us; return the address, empty if that cannot be.
+
+        For containers that is on the bridge, as a former agent may have launched them there.
+        """
         if self._remembered is None:
             return ""
         return self._bridge(self._remembered.port) if runtime == DOCKER else LOOPBACK
+
+    def _address_for(self, runtime: str) -> str:
+        if runtime == DOCKER and self._container_network == docker_spec.NONE:
+            return ""
+        if runtime == DOCKER and self._container_network == docker_spec.HOST:
+            return LOOPBACK
+        return self.listen_for(runtime)
 
     async def close(self) -> None:
         """Stop listening. Attempts go on."""

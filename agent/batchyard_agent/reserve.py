@@ -31,17 +31,23 @@ class Reserve:
         return True
 
     def fill(self) -> None:
-        """Make the file if it is not there and the disk has room for more than it."""
-        free_bytes = shutil.disk_usage(self._path.parent).free
-        if self._path.exists() or free_bytes // DISK_SHARE < 1:
-            return
+        """Make the file as large as the disk allows now; what there is of it, as after a full disk, grows."""
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return
         try:
-            os.posix_fallocate(fd, 0, min(BYTES, free_bytes // DISK_SHARE))
-        except OSError:  # somebody was faster
-            self._path.unlink(missing_ok=True)
+            held_bytes = os.fstat(fd).st_size
+            free_bytes = shutil.disk_usage(self._path.parent).free
+            wanted_bytes = min(BYTES, (held_bytes + free_bytes) // DISK_SHARE)
+            if wanted_bytes > held_bytes:
+                _grow(fd, held_bytes, wanted_bytes)
         finally:
             os.close(fd)
+
+
+def _grow(fd: int, held_bytes: int, wanted_bytes: int) -> None:
+    try:
+        os.posix_fallocate(fd, 0, wanted_bytes)
+    except OSError:  # somebody was faster
+        os.ftruncate(fd, held_bytes)

@@ -18,7 +18,7 @@ from batchyard.errors import InvalidArgumentError
 
 def start(command: click.Command, program: str) -> None:
     """
-    Start a program with all its settings; wrong ones are told, and end it with 2.
+    Start a program with all its settings; wrong ones are told, and end it with 2, but where help is wanted.
 
     Args:
         command: What it does.
@@ -29,8 +29,10 @@ def start(command: click.Command, program: str) -> None:
         settings.check_environment(os.environ, names, program)  # noqa: TID251  # programs' one door to it
         found = settings.defaults(program, known=names)
     except InvalidArgumentError as err:
-        click.echo(f"Error: {err}", err=True)
-        sys.exit(2)
+        if not {*command.get_help_option_names(click.Context(command))} & {*sys.argv}:
+            click.echo(f"Error: {err}", err=True)
+            sys.exit(2)
+        found = {}
     command(prog_name=f"batchyard {program}", default_map={names[key]: value for key, value in found.items()})
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 SECTIONS = ("client", "controller", "agent", "gateway")
 _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
 """What the variables that an attempt is given begin with."""
+_OF_KUBERNETES = re.compile(r"BATCHYARD(_[A-Z0-9]+)*_(SERVICE_HOST|(SERVICE_)?PORT(_[A-Z0-9_]+)?)")
+"""What a pod is given for each service beside it whose name begins with ours."""
 
 CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
 
@@ -104,6 +107,8 @@ def check_environment(environment: Mapping[str, str], known: Collection[str], pr
     """
     Refuse variables that look like settings and are none, as unknown keys of the file are.
 
+    Those that Kubernetes makes of services are nobody's wish, and are passed over.
+
     Args:
         environment: The process's own.
         known: The keys of settings.
@@ -114,15 +119,20 @@ def check_environment(environment: Mapping[str, str], known: Collection[str], pr
         InvalidArgumentError: naming each.
     """
     names = sorted(variable(key, program) for key in known) + ([] if program else ["BATCHYARD_CONFIG"])
-    others = () if program else (*(variable("", section) for section in SECTIONS[1:]), *_OF_ATTEMPTS)
     wrong = [
         name
         for name in environment
-        if name.startswith(variable("", program)) and name not in names and not name.startswith(others)
+        if name.startswith(variable("", program)) and name not in names and not _is_of_others(name, program)
     ]
     if wrong:
         text = f"no such setting; there are {', '.join(names)}"
         raise InvalidArgumentError.from_violations([Violation(name, text, Reason.MALFORMED) for name in sorted(wrong)])
+
+
+def _is_of_others(name: str, program: str) -> bool:
+    """Say whether a variable is none that *program*, or for empty the client, has to know."""
+    others = () if program else (*(variable("", section) for section in SECTIONS[1:]), *_OF_ATTEMPTS)
+    return name.startswith(others) or _OF_KUBERNETES.fullmatch(name) is not None
 
 
 def variable(key: str, program: str = "") -> str:

@@ -302,7 +302,7 @@ class YardCalls(Caller):
 
     async def describe_host(self, host: str) -> host_pb.DescribeHostResponse:
         """
-        Describe a host, by id or name, and the attempts on it.
+        Describe a host, by id, the beginning of one or name, and the attempts on it.
 
         Raises:
             NotFoundError: no such host.
@@ -330,12 +330,13 @@ class YardCalls(Caller):
         Forget a host that is gone for good.
 
         Args:
-            host: Its id or name.
+            host: Its id, the beginning of one, or its name; of two of one name the one that is not connected is meant.
             force: Also one on which attempts count as running: they are lost at once,
                 and may run elsewhere. Only for a host that is switched off.
 
         Raises:
             NotFoundError: no such host.
+            InvalidArgumentError: several are meant.
             FailedPreconditionError: it is connected, or attempts count as running on it.
         """
         request = host_pb.RemoveHostRequest(host=arguments.text("host", host), force=arguments.flag("force", force))

@@ -248,7 +248,7 @@ class Sessions(rpc.AgentServiceServicer):
             case "heartbeat":
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
-                driver.post(HostHeard(host_id=session.host_id, facts=facts))
+                driver.post(HostHeard(host_id=session.host_id, facts=facts, wall_ms=beat.usage.wall_ms))
                 self._usage[session.host_id] = host_usage(beat.usage)
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -57,3 +59,30 @@ def test_other_paths_are_refused(flag: str, path: str):
     refused = read(flag, path)
     assert isinstance(refused, str)
     assert "is no absolute path without '..'" in refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scratch"),
+    [
+        ((), "/yard/batchyard-scratch/agent"),
+        (("--state-dir", "/yard/batchyard/a/b"), "/yard/batchyard-scratch/a/b"),
+        (("--state-dir", "/var/lib/batchyard-agent"), "/var/lib/batchyard-agent-scratch"),
+        (("--scratch-dir", "/disk"), "/disk"),
+    ],
+)
+def test_scratch_is_never_below_what_is_closed_to_jobs(arguments, scratch, monkeypatch):
+    """The folder of a user's whole yard is, as the state folder is."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/yard")
+    config = read(*arguments)
+    assert isinstance(config, Config), config
+    assert config.scratch == Path(scratch)
+
+
+def test_containers_are_on_the_bridge_unless_the_operator_says_otherwise():
+    found = []
+    for arguments in ((), ("--container-network", "host"), ("--container-network", "none")):
+        config = read(*arguments)
+        assert isinstance(config, Config), config
+        found.append(config.container_network)
+    assert found == ["bridge", "host", "none"]
+    assert "is not one of 'bridge', 'host', 'none'" in str(read("--container-network", "container:other"))

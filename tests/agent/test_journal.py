@@ -11,12 +11,14 @@ import sys
 from dataclasses import replace
 
 import pytest
+from tests.disks import fill, mounted
 from tests.processes import running
 
 from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
 from batchyard_agent.journal import Journal, StateDirectoryError
+from batchyard_agent.reserve import Reserve
 
 from .core.builders import A, B, C, spec
 
@@ -185,39 +187,18 @@ def test_what_is_acknowledged_was_synced(tmp_path):
         journal.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of its own of 16 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "none", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder) -> None:
-    with (folder / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-
-
 async def test_a_full_disk_takes_what_is_known_from_the_reserve(small_disk):
-    """And when that is used up too, the journal waits for room and goes on."""
+    """And when that is used up too, the journal says so, and takes it when there is room."""
     journal = Journal.open(small_disk, "host")
     fill(small_disk)
     rows = [replace(ENDED, attempt_id=AttemptId(f"job-{number}#1")) for number in range(500)]
-    await journal.commit(rows)
+    assert await journal.commit(rows)
     assert not (small_disk / "reserve").exists()
     fill(small_disk)
     more = [replace(ENDED, attempt_id=AttemptId(f"more-{number}#1")) for number in range(5_000)]
-    writing = asyncio.create_task(journal.commit(more))
-    assert not (await asyncio.wait([writing], timeout=0.3))[0]
+    assert not await journal.commit(more)
     (small_disk / "filler").unlink()
-    await writing
+    assert await journal.commit(more)
     journal.close()
     again = Journal.open(small_disk, "other")
     assert len(list(again.load_attempts(decode))) == 5_500
@@ -226,9 +207,42 @@ async def test_a_full_disk_takes_what_is_known_from_the_reserve(small_disk):
     again.close()
 
 
+async def test_the_journal_needs_no_room_of_a_full_disk(tmp_path):
+    """Nor a reserve, which whoever fills the disk may take: his end has to be written, before what he left can go."""
+    with mounted(tmp_path / "disk", 100) as disk:
+        journal = Journal.open(disk, "host")
+        (disk / "reserve").unlink()
+        fill(disk)
+        for number in range(3_000):
+            assert await journal.commit([replace(ENDED, attempt_id=AttemptId(f"job-{number}#1"))])
+        journal.close()
+
+
 def test_an_agent_starts_on_a_full_disk(small_disk):
     Journal.open(small_disk, "host").close()
     fill(small_disk)
     journal = Journal.open(small_disk, "other")
     assert journal.load_meta().host_id == "host"
     journal.close()
+
+
+def test_a_new_folder_on_a_full_disk_is_refused_in_words(small_disk):
+    fill(small_disk)
+    with pytest.raises(StateDirectoryError, match=r"cannot use the journal in .*: the disk is full"):
+        Journal.open(small_disk / "state", "host")
+
+
+def test_a_reserve_of_a_nearly_full_disk_grows_with_the_room(small_disk):
+    """Also an empty one, as a kill leaves it that comes while it is made."""
+    reserve, file = Reserve(small_disk), small_disk / "reserve"
+    fill(small_disk)
+    os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 40_960)
+    reserve.fill()
+    assert 0 < file.stat().st_size < 40_960
+    (small_disk / "filler").unlink()
+    reserve.fill()
+    assert file.stat().st_size > 4_000_000
+    os.truncate(file, 0)
+    reserve.fill()
+    assert file.stat().st_blocks * 512 > 4_000_000
+    assert (reserve.release(), reserve.release()) == (True, False)

@@ -128,13 +128,13 @@ def test_of_a_forgotten_attempt_nothing_is_told() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, *known: Attempt):
+async def serving(folder: Path, *known: Attempt, network: str = "bridge"):
     table = {each.attempt_id: each for each in known}
 
     def describe(asked):
         return documents(table[asked], ACCOUNT, "") if asked in table else None
 
-    async with MetadataServer(folder / "metadata.json", describe) as server:
+    async with MetadataServer(folder / "metadata.json", describe, network) as server:
         yield server
 
 
@@ -255,6 +255,18 @@ async def test_a_container_is_told_an_address_that_it_can_reach_or_none(tmp_path
         uri = uri_of(server, attempt("busybox:1"))
         assert uri.startswith("http://127.0.0.2:")
         assert uri == uri_of(server, attempt("busybox:1"))
+        assert (await get(uri))[0] == 200
+
+
+async def test_a_container_on_the_hosts_network_reads_about_itself_on_loopback(tmp_path: Path) -> None:
+    """One on none can reach nobody, and is told no address."""
+    spec = attempt("busybox:1").spec
+    assert spec is not None
+    async with serving(tmp_path, attempt("busybox:1"), network="none") as server:
+        assert server.environment(spec) == {}
+    async with serving(tmp_path, attempt("busybox:1"), network="host") as server:
+        uri = uri_of(server, attempt("busybox:1"))
+        assert uri.startswith("http://127.0.0.1:")
         assert (await get(uri))[0] == 200
 
 

@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
+from batchyard_agent.runtimes.log_limit import used_bytes
 
 from .session_controller import ENDED, RUNNING, serving
 
@@ -117,3 +118,15 @@ async def test_a_second_agent_on_the_same_folder_is_refused(tmp_path, controller
             assert await second.wait() == 1
         assert f"another agent (pid {first.pid}) uses the state folder" in said
         assert first.returncode is None
+
+
+async def test_the_agents_own_limit_of_logs_is_the_attempts(tmp_path, controller, ids):
+    """Of a job that says none itself."""
+    async with agent_program(tmp_path, controller, "--log-size", "1M"):
+        stream = await controller.streams.get()
+        await stream.welcome()
+        await stream.start(job(ids[0], "yes chatter | head -c 3000000"))
+        await stream.until(ids[0], ENDED)
+        (log,) = (tmp_path / "logs").iterdir()
+        assert 1 << 19 < used_bytes(log) < 2 << 20
+        await bury(stream, ids, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tests.sdk.conftest import _no_settings, yard  # noqa: F401  # fixtures
 from tests.sdk.host import Host
 from tests.sdk.yard import Yard
 from tests.services.conftest import logged  # noqa: F401  # a fixture
+from tests.services.hand_agent import OTHER_ID
 
 from batchyard.cli import main
 
@@ -43,6 +45,17 @@ def run(yard: Yard, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: F811  #
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+async def set_up_anew(yard: Yard) -> Host:  # noqa: F811  # as above
+    """Let the host alpha go and join again with another id, as a machine that was set up anew."""
+    (await yard.inner.join("alpha")).drop()
+    while yard.inner.controller.sessions._sessions:
+        await asyncio.sleep(0)
+    again = Host(yard.inner.controller, name="alpha", slice_bytes=1 << 20)
+    again.host_id = OTHER_ID
+    await again.join()
+    return again
 
 
 def _interrupt_if_failed(done: Future[None]) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 
 from batchyard.cli import spans
+from batchyard.cli.hosts import _memory, _show_host, _show_hosts
+from batchyard.cli.jobs import _show_explanation
+from batchyard.v1.host_pb2 import DescribeHostResponse, Host, HostFacts, HostUsage
+from batchyard.v1.job_pb2 import JOB_STATE_RUNNABLE, ExplainJobResponse, Refusal
+from batchyard.v1.resources_pb2 import Resources
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,24 @@ from batchyard.cli import spans
 )
 def test_what_there_is_is_never_rounded_up_nor_what_is_asked_for_down(mib: int, there: str, asked: str) -> None:
     assert (spans.mib(mib), spans.mib(mib, asked=True)) == (there, asked)
+
+
+def test_what_attempts_hold_of_a_host_never_seems_more_than_it_has() -> None:
+    host = Host(facts=HostFacts(capacity=Resources(memory_mib=2040)), allocated=Resources(memory_mib=2000))
+    assert _memory(host) == "1.9G/1.9G"
+
+
+def test_hosts_show_nothing_as_more_than_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in the table nor of one host."""
+    capacity = Resources(memory_mib=2040, disk_mib=2040)
+    host = Host(facts=HostFacts(name="alpha", capacity=capacity), usage=HostUsage(disk_free_mib=2040))
+    _show_hosts("table", [host], 0)
+    _show_host(DescribeHostResponse(host=host), 0)
+    told = capsys.readouterr().out
+    assert (told.count("1.9G"), "2G" in told) == (4, False), told
+
+
+def test_explain_never_shows_as_fitting_what_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = Refusal(kind="memory_mib", asked=2049, free=2047, largest_free=2046, largest_capacity=2045)
+    _show_explanation(ExplainJobResponse(state=JOB_STATE_RUNNABLE, refusals=[refusal]))
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["memory_mib", "2.1G", "1.9G", "1.9G", "1.9G"]

@@ -76,8 +76,7 @@ def test_completion_writes_a_script(shell: str) -> None:
 
 def test_completion_completes_commands_and_options() -> None:
     def complete(words: str) -> list[str]:
-        count = str(len(words.split(" ")) - 1)
-        result = batchyard(_BATCHYARD_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
+        result = batchyard(_BATCHYARD_COMPLETE="bash_complete", COMP_LINE=words)
         return result.stdout.split()
 
     assert complete("batchyard su") == ["plain,submit", "plain,submit-jobs"]

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -101,15 +102,31 @@ class Home:
             self.up.kill()
 
 
+@contextlib.contextmanager
+def opened_home() -> Iterator[Home]:
+    """Open a home as homes are; pytest's own folders are closed to the user as whom a root's jobs run."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        with Home(Path(folder)) as made:
+            yield made
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home(tmp_path_factory.mktemp("home")) as made:
+def home() -> Iterator[Home]:
+    with opened_home() as made:
         yield made
 
 
 def test_its_user_needs_no_flag(home: Home) -> None:
     submitted = home.run("submit", "--wait", "--", "sh", "-c", "exit 7")
     assert submitted.returncode == 7, submitted.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others' jobs run as themselves")
+def test_jobs_of_root_run_as_nobody(home: Home) -> None:
+    """With no option at all, in a folder that they can use."""
+    answer = home.run("submit", "--follow", "--", "sh", "-c", "id -un; touch $HOME/file && echo made")
+    assert answer.stdout.splitlines()[1:] == ["nobody", "made"], answer.stderr
 
 
 def test_nothing_of_the_state_is_open_to_others_whatever_the_umask(home: Home) -> None:
@@ -180,8 +197,8 @@ def test_the_gateway_wants_the_key_that_env_prints(home: Home) -> None:
         assert b"Missing Authentication Token" in refused.value.read()
 
 
-def test_the_key_stays_the_same_over_restarts_and_a_revoked_one_is_replaced(tmp_path: Path) -> None:
-    with Home(tmp_path) as home:
+def test_the_key_stays_the_same_over_restarts_and_a_revoked_one_is_replaced() -> None:
+    with opened_home() as home:
         first = home.told()
         home.stop()
         home.start()

@@ -14,6 +14,7 @@ from tests.cli.conftest import Run
 from tests.sdk.host import Host
 from tests.sdk.yard import Yard
 
+from batchyard import settings
 from batchyard.cli import job_ids, output
 from batchyard.cli.jobs import show_jobs
 from batchyard.ids import uuid7
@@ -21,6 +22,7 @@ from batchyard.v1.job_pb2 import ArrayProperties, JobSummary
 from batchyard.v1.job_pb2 import JobState as WireJobState
 
 NOW = 1_764_072_000_000
+NONE_IS_LAST = "batchyard: no job was submitted from here yet, so none is the last\n"
 
 
 def test_the_beginning_of_an_id_is_enough(run: Run, yard: Yard) -> None:
@@ -85,7 +87,22 @@ def test_a_beginning_that_none_has_is_refused(run: Run, yard: Yard) -> None:
 
 def test_last_is_refused_while_nothing_was_submitted(run: Run) -> None:
     answer = run("describe", "last")
-    assert (answer.code, answer.err) == (3, "batchyard: no job was submitted from here yet, so none is the last\n")
+    assert (answer.code, answer.err) == (3, NONE_IS_LAST)
+
+
+@pytest.mark.parametrize("kept", [b"", b"\n", b"\xff\xfe"])
+def test_what_names_no_job_is_not_the_last(run: Run, kept: bytes) -> None:
+    """As after a full disk."""
+    run("submit", "--", "true")
+    (settings.state_dir() / "last-job").write_bytes(kept)
+    answer = run("describe", "last")
+    assert (answer.code, answer.err) == (3, NONE_IS_LAST)
+
+
+def test_a_last_job_that_cannot_be_kept_leaves_nothing_behind(run: Run) -> None:
+    (settings.state_dir() / "last-job").mkdir(parents=True)
+    assert run("submit", "--", "true").code == 0
+    assert [path.name for path in settings.state_dir().iterdir()] == ["last-job"]
 
 
 def test_short_ids_are_as_long_as_they_must_be() -> None:
@@ -98,6 +115,15 @@ def test_short_ids_are_as_long_as_they_must_be() -> None:
         assert [each for each in ids if each.startswith(text)] == [one]
     alone = job_ids.short([uuid7(NOW, bytes(10)), uuid7(NOW + 1, bytes(10))])
     assert [len(text) for text in alone] == [13, 13]
+
+
+def test_short_ids_of_many_jobs_at_once_name_none_that_is_not_shown() -> None:
+    """Ten thousand of one second, the newest 50 shown: ten of each millisecond; the last row's others are hidden."""
+    entropy = random.Random(6).randbytes  # no secret
+    ids = [uuid7(NOW + i // 10, entropy(10)) for i in range(10_000)]
+    for shown in (ids[-50:], ids[-51:]):
+        for text, one in zip(job_ids.short(shown), shown, strict=True):
+            assert [each for each in ids if each.startswith(text)] == [one]
 
 
 @pytest.mark.parametrize("size", [0, 20, 999, 1_000_000])

@@ -1,16 +1,19 @@
-"""Logs of a host that is away: it is told so, the controller is not blamed, and there is an end."""
+"""Logs that cannot be had: it is told why, once, and there is an end."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from tests.cli.conftest import Run
+from tests.cli.conftest import Result, Run
 from tests.sdk.host import Host
 from tests.sdk.yard import Yard
 from tests.services.hand_agent import running
 
-from batchyard import connection
+from batchyard import connection, container
+from batchyard.v1.attempt_pb2 import END_CAUSE_START_FAILED
+from batchyard.v1.job_pb2 import Dependency
 
 AWAY = "batchyard: host alpha is not connected; its logs cannot be read now"
 
@@ -76,3 +79,44 @@ def test_submit_waits_for_its_job_without_the_log(run: Run, yard: Yard, monkeypa
     answer = run("submit", "--follow", "--", "true", meanwhile=goes_and_comes_back)
     assert answer.code == 7
     assert f"{AWAY}; the job is waited for without its log" in answer.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--follow",), ("--attempt", "1")], ids=" ".join)
+def test_logs_of_a_job_that_ended_without_an_attempt_say_why(run: Run, yard: Yard, flags: tuple[str, ...]) -> None:
+    first = yard.submit()
+    job = yard.submit(depends_on=[Dependency(job_id=first)])
+    run("cancel", first, "--reason", "wrong input")
+    why = f"Dependent Job failed: {first}: wrong input"
+    assert run("logs", first, *flags) == Result(3, "", f"batchyard: {first} never ran: wrong input\n")
+    assert run("logs", job, *flags) == Result(3, "", f"batchyard: {job} never ran: {why}\n")
+
+
+def test_logs_that_are_followed_say_why_a_job_never_ran(run: Run, yard: Yard) -> None:
+    """It is cancelled while its log is waited for."""
+    job = yard.submit(container=container(["true"], vcpus=64))
+
+    async def cancels(_: Host) -> None:
+        await yard.inner.client.cancel_job(job, "wrong input")
+
+    answer = run("logs", "-f", job, meanwhile=cancels)
+    assert answer == Result(3, "", f"batchyard: {job} never ran: wrong input\n")
+
+
+def test_logs_that_are_followed_tell_once_why_a_start_failed(run: Run, yard: Yard) -> None:
+    job = yard.submit()
+    failed: dict[str, Any] = {"cause": END_CAUSE_START_FAILED, "started_at_ms": 0}
+    yard.do(yard.join().run(None, log=None, reason="no such image", **failed))
+    answer = run("logs", "-f", job)
+    assert (answer.code, answer.out, answer.err.count("no such image")) == (0, "", 1)
+
+
+def test_logs_of_a_host_that_was_removed_are_not_waited_for(run: Run, yard: Yard) -> None:
+    """The host keeps its name in history."""
+    job = yard.submit()
+    yard.do(run_and_go(yard, job))
+    run("host", "remove", "alpha", "--force")
+    run("cancel", job)
+    gone = f"host alpha was removed, and the log of attempt 1 of job {job} with it"
+    assert run("logs", job) == Result(3, "", f"batchyard: {gone}\n")
+    assert run("logs", job, "-f").err == f"batchyard: no log of attempt 1: {gone}\n"
+    assert run("jobs").out.splitlines()[1].split()[-1] == "alpha"

@@ -23,7 +23,6 @@ from batchyard.cli.jobs import show_jobs
 from batchyard.cli.progress import Tally
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
-from batchyard.v1.attempt_pb2 import END_CAUSE_STOPPED
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
@@ -250,28 +249,6 @@ def test_cordon_drain_uncordon(run: Run, yard: Yard) -> None:
     assert json.loads(run("-o", "json", "cordon", "alpha").out)["state"] == "CORDONED"
 
 
-def test_cancel_and_terminate(run: Run, yard: Yard) -> None:
-    waits, other = yard.submit(), yard.submit()
-    assert run("cancel", waits, "--reason", "wrong input").code == 0
-    assert run("terminate", other).code == 0
-    assert [job.status_reason for job in map(yard.client.wait, (waits, other))] == [
-        "wrong input",
-        "Terminated by the user",
-    ]
-    assert run("cancel", "nothing").code == 3
-
-
-def test_only_terminate_stops_what_has_started(run: Run, yard: Yard) -> None:
-    host = yard.join()
-    job_id = yard.submit()
-    (spec,) = yard.do(host.take())
-    assert run("cancel", job_id).code == 3
-    assert run("terminate", job_id, "--reason", "wrong input").code == 0
-    yard.do(host.end(spec.attempt_id, 137, cause=END_CAUSE_STOPPED))
-    assert host.stopped == [spec.attempt_id]
-    assert yard.client.wait(job_id).status_reason == "wrong input"
-
-
 def test_logs(run: Run, yard: Yard) -> None:
     job_id = yard.submit()
     waiting = run("logs", job_id)
@@ -413,6 +390,14 @@ def test_a_definition_may_come_from_a_file(run: Run, yard: Yard, tmp_path: Path)
     wrong = run("job-definition", "register", "d", "--file", str(file))
     assert wrong.code == 2
     assert "is no ContainerProperties" in wrong.err
+
+
+@pytest.mark.parametrize("written", [b"\xff", b"[" * 100_000, b"{}}"], ids=["no text", "deep", "no JSON"])
+def test_a_file_that_is_no_definition_is_wrong_usage(run: Run, tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "container.json").write_bytes(written)
+    answer = run("job-definition", "register", "train", "--file", str(tmp_path / "container.json"))
+    assert answer.code == 2
+    assert "--file is no ContainerProperties: " in answer.err
 
 
 def in_terminal(*arguments: str) -> str:

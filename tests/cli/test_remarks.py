@@ -19,14 +19,15 @@ def test_a_pattern_that_can_match_nothing_is_refused(run: Run, flag: str, patter
 
 
 @pytest.mark.parametrize("flag", ["memory", "disk"])
-def test_a_small_size_without_a_unit_is_told(run: Run, flag: str) -> None:
+@pytest.mark.parametrize(("given", "number", "mib"), [("4", "4", 4), ("4 ", "4", 4), ("4.5", "4.5", 5)])
+def test_a_small_size_without_a_unit_is_told(run: Run, flag: str, given: str, number: str, mib: int) -> None:
     for command in (("submit",), ("job-definition", "register", "d")):
-        answer = run(*command, f"--{flag}", "4", "--", "true")
+        answer = run(*command, f"--{flag}", given, "--", "true")
         assert (answer.code, answer.err.splitlines()[0]) == (
             0,
-            f"batchyard: --{flag} 4 is 4 MiB; gibibytes are --{flag} 4G",
+            f"batchyard: --{flag} {number} is {mib} MiB; gibibytes are --{flag} {number}G",
         )
-    for meant in ("4M", "512", "4G"):
+    for meant in ("4M", "512", "4G", "4.5 G"):
         assert run("submit", f"--{flag}", meant, "--", "true").err == ""
 
 

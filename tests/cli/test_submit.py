@@ -177,6 +177,8 @@ def test_a_name_is_made_from_what_runs(command: tuple[str, ...], definition: str
         (["jobs", "--state", "DONE"], "'DONE' is not one of"),
         (["jobs", "-o", "xml"], "'xml' is not one of"),
         (["wait"], "Missing argument"),
+        (["wait", "--timeout", "0", "last"], "Invalid value for '--timeout': '0' is not longer than 0s"),
+        (["wait", "--timeout", "0m 0s", "last"], "Invalid value for '--timeout': '0m 0s' is not longer than 0s"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
     ],
 )

@@ -35,6 +35,23 @@ def test_each_line_is_answered_in_its_place(run: Run, yard: Yard, tmp_path: Path
     assert (result.code, result.err) == (3, "")
 
 
+def test_the_last_job_that_was_accepted_is_the_last(run: Run, tmp_path: Path) -> None:
+    lines = LINES.splitlines()
+    (tmp_path / "jobs").write_bytes(b"\n".join([lines[0], lines[-1], lines[2]]))
+    _, accepted, refused = run("submit-jobs", str(tmp_path / "jobs")).out.splitlines()
+    assert refused.startswith("refused: ")
+    assert run("-o", "name", "describe", "last").out == f"{accepted}\n"
+
+
+def test_a_line_that_is_nested_too_deep_is_refused_and_the_next_go_on(run: Run, tmp_path: Path) -> None:
+    """For the reader of JSON, or for messages."""
+    deep = b'{"annotations": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    (tmp_path / "jobs").write_bytes(b"\n".join([deep, LINES.splitlines()[0]]))
+    refused, accepted = run("submit-jobs", str(tmp_path / "jobs")).out.splitlines()
+    assert refused == "refused: no job as JSON: it is nested too deep"
+    assert run("-o", "name", "describe", accepted).code == 0
+
+
 def test_stdin_and_json(run: Run, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.client.create_job_queue("fast")
     stdin = io.TextIOWrapper(io.BytesIO(LINES.splitlines()[0]))

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,8 +215,28 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
     assert agent.arguments[1:] == (
         *("-m", "batchyard_agent", "--controller", f"unix:{tmp_path}/controller.sock"),
         *("--state-dir", f"{tmp_path}/agent-1", "--name", socket.gethostname()),
-        *("--scratch-dir", f"{tmp_path}-scratch/agent-1"),
+        *("--scratch-dir", f"{plan.scratch_dir}/agent-1"),
     )
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "wanted"),
+    [
+        (1000, 0o700, "{}/home/yard-scratch"),
+        (0, 0o711, "{}/home/yard-scratch"),
+        (0, 0o700, "/var/lib/batchyard-scratch/{}-home-yard-scratch"),
+    ],
+)
+def test_jobs_work_where_their_user_can_go(uid: int, mode: int, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the state folder, unless a root's home is closed to the user as whom its jobs run."""
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        home = Path(folder, "home")
+        home.mkdir(mode=mode)
+        plan = YardPlan(listen="", http="", state_dir=home / "yard", store="", host_names=("a",))
+        name = folder if wanted.startswith("{}") else folder[1:].replace("/", "-")
+        assert str(plan.scratch_dir) == wanted.format(name)
 
 
 def test_what_several_agents_are_told(tmp_path: Path) -> None:
@@ -232,7 +253,7 @@ def test_what_several_agents_are_told(tmp_path: Path) -> None:
     assert [agent.arguments[-12:] for agent in plan.agents()] == [
         (
             *("--state-dir", f"{tmp_path}/agent-{i}", "--name", f"a-{i}"),
-            *("--scratch-dir", f"{tmp_path}-scratch/agent-{i}"),
+            *("--scratch-dir", f"{plan.scratch_dir}/agent-{i}"),
             *("--runtimes", "process", "--cpus", "0.5", "--memory", "100M"),
         )
         for i in (1, 2)

@@ -89,6 +89,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("secret", world.secrets),
         ("access_key", world.access_keys),
         ("host", world.hosts),
+        ("host", world.gone_hosts),
         ("attempt", world.attempts),
         ("job", world.jobs),
     ):
@@ -112,6 +113,7 @@ def described(world: World) -> dict[str, Any]:
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "hosts": {name: host.record for name, host in world.hosts.items()},
+        "gone": world.gone_hosts,
         "submissions": [(j.id, j.seq, j.name, j.spec, j.size, j.concurrency, j.depends_on) for j in world.all_jobs],
         "units": {u.id: (_settled(u), u.ending, u.terminate_reason, u.attempts) for u in units},
         "jobs": {j.id: (j.is_cancelled, j.started_at_ms, j.ended_at_ms) for j in world.jobs.values()},

@@ -17,7 +17,7 @@ from tests.core.yard import Yard, container, ended_report
 from batchyard.ids import AttemptId, HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostHeard, HostLeft, Phase, Report, Ticked
+from batchyard_controller.core.events import HostHeard, HostLeft, HostRemoved, Phase, Report, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
@@ -240,6 +240,16 @@ class YardMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def host_leaves(self, name: str) -> None:
         self.yard.apply(HostLeft(host_id=HostId(name), session=self.yard.world.hosts[HostId(name)].session))
+
+    @rule()
+    def host_is_removed_or_comes_back(self) -> None:
+        """One that is too small for any job."""
+        host = self.yard.world.hosts.get(HostId("c"))
+        if host is None:
+            self.yard.host("c", cpu=500)
+        else:
+            self.yard.apply(HostLeft(host_id=host.record.id, session=host.session))
+            self.yard.apply(HostRemoved(host_id=host.record.id))
 
     @rule()
     def controller_restarts(self) -> None:

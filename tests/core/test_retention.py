@@ -1,15 +1,18 @@
-"""History is forgotten by age, and no step of the clock makes it old."""
+"""History is forgotten by age, and no step of the clock makes it old: jobs, and the names of hosts that are gone."""
 
 from __future__ import annotations
 
 import pytest
 from tests.core.law import Shelf
-from tests.core.yard import Yard
+from tests.core.yard import Yard, facts
 
 from batchyard.ids import HostId
-from batchyard_controller.core.events import HostMarked, Ticked
+from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, Ticked
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
+from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests.hosts import remove_host
+from batchyard_controller.core.views import words
 
 
 @pytest.fixture
@@ -63,3 +66,63 @@ def test_nor_does_it_forget_hosts() -> None:
     assert yard.world.hosts[HostId("h1")].record.cordoned
     tick(yard, wall_ms=31 * DAY_MS, boot_ms=31 * DAY_MS)
     assert not yard.world.hosts
+
+
+ID = HostId("00000000-0000-4000-8000-000000000002")
+
+
+def join(yard: Yard) -> None:
+    """Let the host h2 join."""
+    yard.apply(HostJoined(host_id=ID, facts=facts("h2"), session=1, reports=()))
+
+
+@pytest.fixture
+def told(yard: Yard) -> Yard:
+    """A yard whose host h2, which ran a job, is removed."""
+    join(yard)
+    job = yard.submit(retry=RetryStrategy(attempts=1, infrastructure_retries=0))
+    yard.plan()
+    yard.apply(HostLeft(host_id=ID, session=1))
+    yard.apply(HostMarked(host_id=ID, cordoned=True, draining=True))
+    yard.apply(remove_host(yard.world, "h2", force=True))
+    assert yard.reason(job.id) == "Host EC2 (instance h2) terminated."
+    return yard
+
+
+def test_the_name_of_a_host_that_is_gone_is_kept_as_long_as_jobs(told: Yard) -> None:
+    """A new leader knows it too, and nothing else sees the host."""
+    shelf = Shelf()
+    shelf.check(told.world, told.now)
+    told.world = shelf.restore(told.now, Retention())
+    assert (words.host_name(told.world, ID), told.world.hosts) == ("h2", {})
+    tick(told, wall_ms=6 * DAY_MS, boot_ms=6 * DAY_MS)
+    shelf.check(told.world, told.now)
+    assert words.host_name(told.world, ID) == "h2"
+    tick(told, wall_ms=10 * DAY_MS, boot_ms=1_000)
+    assert words.host_name(told.world, ID) == "h2", "by no step of the clock"
+    tick(told, wall_ms=-2 * DAY_MS, boot_ms=8 * DAY_MS)
+    shelf.check(told.world, told.now)
+    assert words.host_name(told.world, ID) == ID
+
+
+def test_the_name_of_a_host_that_was_forgotten_in_time_is_kept_too(yard: Yard) -> None:
+    join(yard)
+    yard.apply(HostLeft(host_id=ID, session=1))
+    for _ in range(30):
+        tick(yard, wall_ms=DAY_MS, boot_ms=DAY_MS)
+    assert (words.host_name(yard.world, ID), yard.world.hosts) == ("h2", {})
+    for _ in range(7):
+        tick(yard, wall_ms=DAY_MS, boot_ms=DAY_MS)
+    assert words.host_name(yard.world, ID) == ID
+
+
+def test_a_host_that_joins_again_is_not_gone(told: Yard) -> None:
+    """It is as new: what an operator had marked is forgotten."""
+    shelf = Shelf()
+    join(told)
+    shelf.check(told.world, told.now)
+    record = told.world.hosts[ID].record
+    assert (record.gone_at_ms, record.cordoned, record.draining) == (0, False, False)
+    assert not told.world.gone_hosts
+    tick(told, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS)
+    assert told.world.hosts.keys() == {ID}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.agent.runtimes.engine import ensure_image
 from tests.conftest import why_no_engine
-from tests.e2e.disks import small_disk
+from tests.disks import mounted
 from tests.e2e.programs import Program, until
 from tests.e2e.yard import Yard, host_named
 
@@ -29,7 +29,7 @@ FAILURES_MAX = 3
 
 def run_jobs(client: Client, *, image: str = "") -> list[Job]:
     """Run forty jobs with one attempt each, none of which may fail; return them."""
-    what = container(["true"], image=image, memory=32)
+    what = container(["sleep", "0.5"], image=image, memory=32)  # long enough for one host to be full
     ids = [client.submit_job(name=f"job-{n}", container=what, attempts=1).job_id for n in range(JOBS)]
     jobs = client.wait_all(ids, timeout_s=90)
     assert [job_state(job) for job in jobs] == [JobState.SUCCEEDED] * JOBS
@@ -60,13 +60,13 @@ def test_host_without_disk_is_no_black_hole(yard: Yard, monkeypatch: pytest.Monk
     """Without a floor of free space it takes work, and has no room for as much as a folder to do it in."""
     monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "0M")
     scratch = yard.state_dir("bad").with_name("agent-bad-scratch")
-    with small_disk(scratch, inodes=1), yard.client() as client:
+    with mounted(scratch, 48, inodes=1), yard.client() as client:
         yard.start("good", "bad", cpus=8)
         check_failures(client, run_jobs(client), "No space left on device")
 
 
 def test_host_below_its_floor_of_free_space_is_not_tried(yard: Yard) -> None:
-    with small_disk(yard.state_dir("bad")), yard.client() as client:
+    with mounted(yard.state_dir("bad"), 48), yard.client() as client:
         yard.start("good", "bad", cpus=8)
         jobs = run_jobs(client)
         assert {attempt.host_name for job in jobs for attempt in job.attempts} == {"good"}

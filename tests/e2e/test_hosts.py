@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
 from tests.agent.runtimes.process_records import supervisors
-from tests.e2e.disks import small_disk
+from tests.disks import fill, mounted
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 
@@ -27,14 +28,14 @@ def offers(client: Client) -> tuple[list[str], list[str]]:
 def test_a_full_disk_stops_the_intake_and_nothing_else(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs goes on, and its end is told; the host says why it takes no work, and takes it again with room."""
     monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "8M")
-    with small_disk(yard.state_dir("a")) as fill, yard.client() as client:
+    with mounted(yard.state_dir("a"), 48) as disk, yard.client() as client:
         yard.start("a")
         gate = yard.folder / "gate"
         script = f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 7"
         running = client.submit_job(name="running", container=container(["sh", "-c", script], memory=32)).job_id
         until(lambda: job_state(client.describe_job(running)) is JobState.RUNNING, "it runs")
         pid = yard.agents["a"].pid
-        fill()
+        fill(disk)
         until(lambda: offers(client) == ([], ["less than 8 MiB are free on a disk of the agent's"]), "it says so")
         waiting = client.submit_job(name="waiting", container=container(["true"], memory=32)).job_id
         gate.touch()
@@ -46,6 +47,23 @@ def test_a_full_disk_stops_the_intake_and_nothing_else(yard: Yard, monkeypatch: 
         assert offers(client) == (["process"], [])
         assert yard.agents["a"].pid == pid
         assert yard.agents["a"].is_running
+
+
+def test_who_fills_the_disk_can_be_stopped_and_gives_it_back(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the journal is on the same disk, and its reserve full too."""
+    monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "1M")
+    monkeypatch.setenv("BATCHYARD_AGENT_SCRATCH_DIR", str(yard.state_dir("a") / "work"))
+    with mounted(yard.state_dir("a"), 160) as disk, yard.client() as client:
+        yard.start("a")
+        reserve, script = disk / "reserve", "while :; do cat /dev/zero >>file; sleep 0.05; done 2>/dev/null"
+        # What it writes to a tmpfs counts as its memory.
+        hog = client.submit_job(name="hog", container=container(["sh", "-c", script], memory=512)).job_id
+        until(lambda: offers(client)[0] == [], "the disk is full")
+        reserve.unlink()
+        until(lambda: shutil.disk_usage(disk).free == 0, "the reserve is full")
+        client.terminate_job(hog, "enough")
+        assert job_state(client.wait(hog, timeout_s=60)) is JobState.FAILED
+        until(lambda: offers(client) == (["process"], []), "there is room again")
 
 
 def test_a_killed_supervisor_is_a_fault_of_the_host_and_not_charged(yard: Yard) -> None:

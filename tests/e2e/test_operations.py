@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.machines import Machine, Switch
+from tests.wheels import ROOT, build_wheel
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
 LIMIT_S = 60.0
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("told"), pytest.mark.timeout(600)]
 
 
 def commands(heading: str) -> str:
@@ -32,14 +30,13 @@ def commands(heading: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and return the folder that it alone is in."""
     folder = tmp_path_factory.mktemp("wheel")
-    line = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*line, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
+    build_wheel(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def machines(wheel: Path) -> Iterator[dict[str, Machine]]:
-    """Three machines on which the first four steps have been followed."""
+    """Three machines on which the first three steps have been followed."""
     with Switch(wheel) as switch:
         addresses = {"head": "10.0.0.1", "left": "10.0.0.11", "right": "10.0.0.12"}
         made = {name: switch.add(name, address) for name, address in addresses.items()}
@@ -51,8 +48,19 @@ def machines(wheel: Path) -> Iterator[dict[str, Machine]]:
         for name in ("left", "right"):
             made[name].run(commands("### 3. On each host"))
         until(made["right"], "BATCHYARD_ADDRESS=10.0.0.1:8470 batchyard hosts | grep -c READY | grep 2")
-        made["right"].run(commands("### 4. Where jobs wait, and on which hosts they run"))
         yield made
+
+
+@pytest.fixture(scope="module")
+def told(machines: dict[str, Machine]) -> str:
+    """Follow the last two steps in one shell, as whoever reads the page does; return what was written."""
+    head = machines["head"]
+    head.run(
+        "cd /etc/batchyard && umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=10.0.0.1 "
+        "-addext subjectAltName=IP:10.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null"
+    )
+    last_two = ("### 4. Where jobs wait, and on which hosts they run", "### 5. AWS's tools, if you want them")
+    return head.run("".join(map(commands, last_two)))
 
 
 def until(machine: Machine, command: str) -> None:
@@ -82,8 +90,25 @@ def test_the_controller_runs_as_a_user_of_its_own(machines: dict[str, Machine]) 
     assert head.run("stat -c %u /var/lib/batchyard-controller/controller.db").strip() == user
 
 
+def test_the_gateways_key_stays_roots(machines: dict[str, Machine], told: str) -> None:
+    """Beyond loopback it serves signed calls over TLS, with a key that its user cannot read by itself."""
+    head = machines["head"]
+    key, secret = re.findall(r"^(?:Access key id|Secret access key) +(\S+)$", told, re.MULTILINE)
+    left = machines["left"]
+    until(left, "python3 -c \"import socket; socket.create_connection(('10.0.0.1', 8471))\"")
+    left.run(f"cat > /root/tls.crt <<'PEM'\n{head.run('cat /etc/batchyard/tls.crt')}PEM\n")
+    ask = "import boto3; print(*[q['jobQueueName'] for q in boto3.client('batch').describe_job_queues()['jobQueues']])"
+    where = "AWS_ENDPOINT_URL_BATCH=https://10.0.0.1:8471 AWS_CA_BUNDLE=/root/tls.crt AWS_DEFAULT_REGION=us-east-1"
+    who = f"AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}"
+    assert left.run(f'{where} {who} /opt/batchyard/bin/python -c "{ask}"') == "default\n"
+
+
 def test_the_secrets_key_stays_roots(machines: dict[str, Machine]) -> None:
-    """The unit's user reads its copy of the key; a job gets a secret that was sealed with it."""
+    """
+    The unit's user reads its copy of the key; a job gets a secret that was sealed with it.
+
+    The last of this file: the access key of step 5 was sealed with the key that was there before.
+    """
     head = machines["head"]
     head.run(key_commands())
     assert head.run("stat -c '%a %u' /etc/batchyard/secrets.key") == "600 0\n"
@@ -103,21 +128,3 @@ def key_commands() -> str:
     blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (block,) = (each for each in blocks if "> /etc/batchyard/secrets.key" in each)
     return str(block)
-
-
-def test_the_gateways_key_stays_roots(machines: dict[str, Machine]) -> None:
-    """Beyond loopback it serves signed calls over TLS, with a key that its user cannot read by itself."""
-    head = machines["head"]
-    head.run(
-        "cd /etc/batchyard && umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=10.0.0.1 "
-        "-addext subjectAltName=IP:10.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null"
-    )
-    told = head.run(commands("### 5. AWS's tools, if you want them"))
-    key, secret = re.findall(r"^(?:Access key id|Secret access key) +(\S+)$", told, re.MULTILINE)
-    left = machines["left"]
-    until(left, "python3 -c \"import socket; socket.create_connection(('10.0.0.1', 8471))\"")
-    left.run(f"cat > /root/tls.crt <<'PEM'\n{head.run('cat /etc/batchyard/tls.crt')}PEM\n")
-    ask = "import boto3; print(*[q['jobQueueName'] for q in boto3.client('batch').describe_job_queues()['jobQueues']])"
-    where = "AWS_ENDPOINT_URL_BATCH=https://10.0.0.1:8471 AWS_CA_BUNDLE=/root/tls.crt AWS_DEFAULT_REGION=us-east-1"
-    who = f"AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}"
-    assert left.run(f'{where} {who} /opt/batchyard/bin/python -c "{ask}"') == "default\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,17 +107,27 @@ exit $CODE
 
 @contextlib.contextmanager
 def starts_of_containers(yard: Yard, name: str) -> Iterator[Callable[[], Counter[str]]]:
-    """Yield a function that says how often the engine started a container of each attempt until then."""
+    """
+    Yield a function that says how often the engine started a container of each attempt until then.
+
+    It is listened to all the time: of what is past it remembers few events, those of other tests among them.
+    """
+    started: Counter[str] = Counter()
+    filters = {"label": f"{HOST_LABEL}={yard.host_id(name)}", "event": "start", "type": "container"}
     with contextlib.closing(docker.from_env().api) as api:
-        since = int(time.time())
-        label = f"{HOST_LABEL}={yard.host_id(name)}"
+        events = api.events(since=int(time.time()), filters=filters, decode=True)
 
-        def read() -> Counter[str]:
-            filters = {"label": label, "event": "start", "type": "container"}
-            events = api.events(since=since, until=int(time.time()) + 1, filters=filters, decode=True)
-            return Counter(event["Actor"]["Attributes"][ATTEMPT_LABEL] for event in events)
+        def listen() -> None:
+            for event in events:
+                started[event["Actor"]["Attributes"][ATTEMPT_LABEL]] += 1
 
-        yield read
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            yield lambda: Counter(started)
+        finally:
+            events.close()
+            listener.join()
 
 
 def release_containers(lives: set[Life]) -> None:
@@ -152,7 +163,7 @@ def test_an_agent_finds_its_containers_again(yard: Yard) -> None:
             first, *lines, last = log_of(client, job_id).splitlines()
             assert (first, last) == ("begin", "finish")
             assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
-        assert starts() == {f"{job_id}#1": 1 for job_id in ids}
+        until(lambda: starts() == {f"{job_id}#1": 1 for job_id in ids}, "each was started once")
         until(lambda: not yard.kept_containers("a"), "no container is kept")
 
 
@@ -175,7 +186,7 @@ def test_short_containers_survive_kills_of_their_agent(yard: Yard) -> None:
             (3 if index % 10 == 7 else 0, 1) for index in range(count)
         ]
         assert {log_of(client, child) for child in children} == {"begin\nend\n"}
-        assert starts() == {f"{child}#1": 1 for child in children}
+        until(lambda: starts() == {f"{child}#1": 1 for child in children}, "each was started once")
         until(lambda: not yard.kept_containers("a"), "no container is kept")
 
 

@@ -257,7 +257,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "network mode": (
         task(networkMode="host"),
-        "networkMode host is not offered by Batchyard: containers are on a bridge",
+        "networkMode host is not offered by Batchyard: the operator of a host says which network its containers are on",
     ),
     "task network": (
         task(networkConfiguration={"assignPublicIp": "ENABLED"}),

@@ -168,6 +168,12 @@ def test_a_jobs_container_keeps_the_definitions_form(vcpus: int, form: str, is_o
         assert "vcpus" not in found
 
 
+def test_a_job_in_a_list_tells_its_share() -> None:
+    """No queue shares fairly yet, so no submission gets as far."""
+    assert jobs.summary_of(job_pb2.JobSummary(id="x", share_identifier="blue"), NAMES)["shareIdentifier"] == "blue"
+    assert "shareIdentifier" not in jobs.summary_of(job_pb2.JobSummary(id="x"), NAMES)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

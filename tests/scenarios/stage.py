@@ -77,6 +77,7 @@ class Stage:
         self.yard.moves.clear()
         self._ids: dict[str, str] = {}
         self._sessions: dict[str, int] = {}
+        self._clocks: dict[str, int] = {}
         self._shelf = Shelf()
 
     def play(self, line: str) -> list[str]:
@@ -146,6 +147,10 @@ class Stage:
         text, until_boot_ms = held_against(self.yard.world, host)
         return rests + (f", for {(until_boot_ms - self.yard.now.boot_ms) // 1000} s: {text}" if text else "")
 
+    def do_clock(self, name: str, off_s: str) -> None:
+        """Set a host's clock so many seconds before the controller's, or behind it."""
+        self._clocks[name] = int(off_s) * 1000
+
     def do_cordon(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=True, draining=False)))
 
@@ -185,7 +190,8 @@ class Stage:
         self.yard.now = Instant(wall_ms=now.wall_ms + ms, boot_ms=now.boot_ms + ms)
         for host in self.yard.world.hosts.values():
             if host.session and host.record.id not in silent.split(","):
-                self.yard.apply(HostHeard(host_id=host.record.id))
+                clock_ms = self.yard.now.wall_ms + self._clocks.get(host.record.id, 0)
+                self.yard.apply(HostHeard(host_id=host.record.id, wall_ms=clock_ms))
         return self._sent(self.yard.apply(Ticked()))
 
     def do_restart(self) -> list[str]:

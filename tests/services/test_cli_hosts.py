@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from batchyard.cli import main
-from batchyard.v1 import attempt_pb2
+from batchyard.v1 import attempt_pb2, host_pb2
+from batchyard_controller.app import clock
+from batchyard_controller.core.limits import CLOCK_OFF_HEARTBEATS
 
 from .controller import MemoryController
 from .hand_agent import HandAgent, ended, running
@@ -52,6 +55,26 @@ async def test_host_that_is_suspected_is_named_with_its_reason(yard: MemoryContr
     assert "no space left on device (uncordon, if it is mended)" in told
     await shell("uncordon", "alpha")
     assert "SUSPECTED" not in (await shell("hosts"))[1]
+
+
+async def test_host_whose_clock_is_off_is_cordoned_and_says_so(yard: MemoryController, shell: Shell) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+
+    async def beat(ahead_s: int) -> None:
+        await agent.beat(usage=host_pb2.HostUsage(wall_ms=clock().wall_ms + ahead_s * 1000))
+        await agent.hear("heartbeat_ack")
+
+    for _ in range(CLOCK_OFF_HEARTBEATS):
+        await beat(7201)
+    _, told, notes = await shell("hosts")
+    assert "CORDONED" in told
+    assert re.search(r"alpha: its clock is 720[01] s ahead of the controller's", notes)
+    told = (await shell("hosts", "alpha"))[1]
+    assert re.search(r"Clock +720[01] s ahead of the controller's", told)
+    assert re.search(r"Faults +its clock is 720[01] s ahead of the controller's", told)
+    await beat(0)
+    assert "READY" in (await shell("hosts"))[1]
 
 
 async def test_host_that_is_gone_is_removed(yard: MemoryController, shell: Shell) -> None:
@@ -99,7 +122,7 @@ async def test_cancel_of_an_array_says_what_goes_on(yard: MemoryController, shel
     array = await yard.submit(array_size=10)
     await agent.hear_starts(3)
     assert await shell("cancel", array) == (
-        0,
+        REFUSED,
         "",
         f"batchyard: {array}: what waited is cancelled; 3 children go on (`batchyard terminate {array}` stops them)\n",
     )

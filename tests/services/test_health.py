@@ -1,4 +1,4 @@
-"""The whole program: health, reflection, and an end on SIGTERM."""
+"""The whole program: health, reflection, what each listener serves, and an end on SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from batchyard.errors import Reason
+from batchyard.v1 import access_key_pb2 as ak
+from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard_controller.app import SERVICES, serve
 from batchyard_controller.config import Config
 from batchyard_controller.store.sqlite import SqliteStore
 
-from .controller import PATIENCE_S
+from .controller import PATIENCE_S, refusal
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -87,3 +90,23 @@ async def test_reflection_names_every_service_and_gives_its_file(channel: grpc.a
             assert (await call.read()).file_descriptor_response.file_descriptor_proto
         await call.done_writing()
         call.cancel()
+
+
+async def test_access_keys_are_served_on_the_programs_socket_and_not_on_its_port(
+    channel: grpc.aio.Channel, former: SqliteStore, tmp_path: Path
+) -> None:
+    """Nor are the keys that sign for their owners."""
+    await former.close()
+    derive = ak.DeriveSigningKeyRequest()
+    async with asyncio.timeout(PATIENCE_S), grpc.aio.insecure_channel(f"unix:{tmp_path}/controller.sock") as own:
+        served = AccessKeyServiceStub(own)
+        watched = health_pb2_grpc.HealthStub(own).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        while (await watched.read()).status != SERVING:
+            pass
+        watched.cancel()
+        made = await served.CreateAccessKey(ak.CreateAccessKeyRequest())
+        assert list((await served.ListAccessKeys(ak.ListAccessKeysRequest())).access_keys) == [made.access_key]
+        assert (await served.DeriveSigningKey(derive)).any_keys
+    elsewhere = AccessKeyServiceStub(channel)
+    for call in (elsewhere.ListAccessKeys(ak.ListAccessKeysRequest()), elsewhere.DeriveSigningKey(derive)):
+        assert (await refusal(call)).reason == Reason.SOCKET_ONLY

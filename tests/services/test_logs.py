@@ -9,11 +9,12 @@ import grpc
 import pytest
 
 from batchyard.errors import Reason
+from batchyard.v1 import host_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
 from .controller import PATIENCE_S, MemoryController, Refusal, refusal_of
-from .hand_agent import HandAgent, ended, running
+from .hand_agent import HOST_ID, HandAgent, ended, running
 
 
 def _read(yard: MemoryController, job_id: str, **fields: Any) -> Any:
@@ -191,3 +192,19 @@ async def test_log_of_an_attempt_that_did_not_start_is_told_why(yard: MemoryCont
     assert (job.status_reason, job.ending_cause) == ("Task failed to start", reason)
     explained = await yard.jobs.ExplainJob(pb.ExplainJobRequest(job_id=job_id))
     assert explained.summary == f"ended FAILED: {reason}"
+
+
+async def test_log_of_a_host_that_was_removed_is_gone_with_it(yard: MemoryController) -> None:
+    """Told at once, also to who follows; the host is called by its name, as everywhere."""
+    agent, job_id, _ = await _start(yard)
+    await agent.leave()
+    await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
+    for follow in (False, True):
+        told = await _refused(yard, job_id, follow=follow)
+        text = f"host alpha was removed, and the log of attempt 1 of job {job_id} with it"
+        assert (told.code, told.text) == ("NOT_FOUND", text)
+        metadata = {"job_id": job_id, "attempt": "1", "host_id": HOST_ID}
+        assert (told.reason, told.metadata) == (Reason.HOST_REMOVED, metadata)
+    (job,) = (await yard.jobs.DescribeJobs(pb.DescribeJobsRequest(job_ids=[job_id]))).jobs
+    lost = job.attempts[0]
+    assert (lost.host_name, lost.status_reason) == ("alpha", "Host EC2 (instance alpha) terminated.")

@@ -297,7 +297,7 @@ async def test_host_that_is_gone_is_removed(yard: MemoryController) -> None:
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_BUSY"
     await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
     assert not (await yard.hosts.ListHosts(host_pb2.ListHostsRequest())).hosts
-    assert f"host/{HOST_ID}" not in yard.stored()
+    assert b"gone_at_ms" in yard.stored()[f"host/{HOST_ID}"], "for its name, which jobs tell"
     assert await yard.state(job_id) == "RUNNABLE", "its try was lost, and does not count"
     assert (await refusal(yard.hosts.RemoveHost(remove))).reason == "HOST_NOT_FOUND"
 
@@ -502,7 +502,7 @@ async def test_garbage_later_on_is_ignored(yard: MemoryController) -> None:
 async def test_heartbeat_brings_usage_and_new_facts(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()
-    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7)
+    usage = host_pb2.HostUsage(cpu_percent=50, memory_used_mib=100, disk_free_mib=7, wall_ms=clock().wall_ms)
     before = yard.stored()
     await agent.beat(usage=usage)
     assert (await agent.hear("heartbeat_ack")).sequence == 1

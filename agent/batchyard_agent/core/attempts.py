@@ -3,7 +3,8 @@ The attempt table: what this host was told to run, and what became of it.
 
 Records are frozen; a new phase comes only from ``Table.move``, which follows one
 transition table. The table knows no wire format, no clock and no runtime. Law:
-the phase of an attempt only rises, and an attempt that ended stays ended.
+the phase of an attempt only rises, but for a launch that never left this process
+(``take_back``), and an attempt that ended stays ended.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Attempt:
         exit_code: None when there is none to tell.
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
-        done_at_ms: When it was acknowledged (wall clock); 0 until DONE.
+        done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
     """
 
     attempt_id: AttemptId
@@ -164,7 +165,7 @@ class IllegalMoveError(AssertionError):
 @dataclass(slots=True, kw_only=True)
 class Table:
     """
-    All attempts of this host; changed by ``reconcile`` alone.
+    All attempts of this host; changed by ``reconcile`` and ``turns`` alone.
 
     Attributes:
         attempts: Those not yet DONE.
@@ -257,6 +258,14 @@ class Table:
         """Put an accepted attempt at the end of those that wait for a launch."""
         self.waiting.setdefault(attempt.runtime, deque()).append(attempt.attempt_id)
 
+    def take_back(self, attempt_id: AttemptId) -> None:
+        """Let an attempt wait again, before all others, whose launch no runtime was told of."""
+        attempt = self.attempts[attempt_id]
+        assert attempt.phase is Phase.LAUNCHING, attempt
+        self.attempts[attempt_id] = replace(attempt, phase=Phase.ACCEPTED)
+        self.free_slot(attempt)
+        self.waiting[attempt.runtime].appendleft(attempt_id)
+
     def free_slot(self, attempt: Attempt) -> None:
         """Note that the launch of *attempt* is no longer in flight."""
         self.launching.get(attempt.runtime, set()).discard(attempt.attempt_id)
@@ -291,17 +300,20 @@ class Table:
             return None
         return self.meta.contact_ms + self.meta.fence_ms
 
-    def may_launch(self, now_ms: int) -> bool:
+    def is_in_touch(self, now_ms: int) -> bool:
         """
-        Say whether anything may be launched: only in touch with a controller, as after the fence it may give it to others.
+        Say whether the controller still counts on this host: after the fence it may give everything to others.
 
-        Nor beside what a former agent left behind and this one does not answer for.
         That no fence is due is not enough: it is not due any more once it was raised, nor
         before the first contact, as after a reboot or in a copied state folder.
         """
-        if self.session is None or self.meta.contact_ms is None or self.discarding:
+        if self.session is None or self.meta.contact_ms is None:
             return False
         return self.meta.fence_ms <= 0 or now_ms < self.meta.contact_ms + self.meta.fence_ms
+
+    def may_launch(self, now_ms: int) -> bool:
+        """Say whether what waits may be launched: in touch, and not beside what a former agent left behind."""
+        return self.is_in_touch(now_ms) and not self.discarding
 
     @property
     def next_due_ms(self) -> int | None:

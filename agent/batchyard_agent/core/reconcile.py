@@ -1,17 +1,15 @@
 """
 What the agent does about events. Pure: table and event in, commands out.
 
-``take_turn`` takes all events that have come, in order, and answers with one
-``Turn``: what to write, and then what to do. Laws: an attempt is launched at
-most once, and only while a controller is in touch; an attempt that ended stays ended
-and is reported until its end is acknowledged; a command of a lower epoch than the
-highest seen changes nothing.
+Laws: an attempt is launched at most once, and only while a controller is in touch; an
+attempt that ended stays ended and is reported until its end is acknowledged; a command
+of a lower epoch than the highest seen changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId
@@ -21,7 +19,6 @@ from batchyard_agent.core.attempts import (
     TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX,
     Attempt,
-    Meta,
     Phase,
     Stop,
     Table,
@@ -36,10 +33,8 @@ from batchyard_agent.core.commands import (
     Note,
     Remove,
     Report,
-    RuntimeCommand,
     Save,
     SaveMeta,
-    Signal,
 )
 from batchyard_agent.core.events import (
     Adopted,
@@ -66,60 +61,6 @@ from batchyard_agent.core.events import (
 
 CONTACT_SAVE_MS = 5_000
 """The journal's last contact is at most this much older than the true one, which is the safe side."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Turn:
-    """
-    The outcome of one turn. First write, then do the rest.
-
-    Attributes:
-        rows: Attempts whose rows change, as they are at the end of the turn.
-        forgotten: Rows to delete.
-        meta: None when it need not be written.
-        reports: What to tell the controller, one report an attempt.
-        actions: What runtimes, session and log are to do, in order.
-    """
-
-    rows: list[Attempt] = field(default_factory=list)
-    forgotten: list[AttemptId] = field(default_factory=list)
-    meta: Meta | None = None
-    reports: list[Attempt] = field(default_factory=list)
-    actions: list[RuntimeCommand | CloseSession | Note] = field(default_factory=list)
-
-    @property
-    def writes(self) -> bool:
-        """Whether the journal has anything to write."""
-        return bool(self.rows or self.forgotten or self.meta)
-
-
-def take_turn(table: Table, events: Iterable[Event], now: Now) -> Turn:
-    """Apply all events, launch what may be launched, and gather what follows."""
-    commands = [command for event in events for command in apply(table, event, now)]
-    commands += launch_waiting(table, now)
-    turn = Turn()
-    saved: set[AttemptId] = set()
-    reported: dict[AttemptId, None] = {}
-    for command in commands:
-        match command:
-            case Save(attempt_id):
-                saved.add(attempt_id)
-            case Report(attempt_id):
-                reported[attempt_id] = None
-            case SaveMeta():
-                turn.meta = table.meta
-            case Forget(attempt_id):
-                turn.forgotten.append(attempt_id)
-            case Launch() | Adopt() | Signal() | Remove() | Discard() | CloseSession() | Note():
-                turn.actions.append(command)
-            case _:
-                assert_never(command)
-    # What was forgotten in this very turn has no state left to write or tell.
-    turn.rows = [attempt for attempt in map(table.get, saved) if attempt is not None]
-    turn.reports = [attempt for attempt in map(table.get, reported) if attempt is not None]
-    if turn.meta is not None:
-        table.contact_saved_ms = turn.meta.contact_ms
-    return turn
 
 
 def apply(table: Table, event: Event, now: Now) -> list[Command]:
@@ -188,7 +129,7 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
     attempt_id = spec.attempt_id
     if table.get(attempt_id) is not None:
         return [Report(attempt_id)]
-    if event.session != table.session or not table.may_launch(now.boot_ms):
+    if event.session != table.session or not table.is_in_touch(now.boot_ms):
         # Left over from a session that is dead. Who is alive says it again, or has given it to another host.
         return [Note("refused: a start that came too late", attempt_id)]
     attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
@@ -228,7 +169,7 @@ def on_end_acknowledged(table: Table, attempt_id: AttemptId, now: Now) -> list[C
         return []
     if attempt.phase is not Phase.ENDED:
         return [Note("the controller acknowledged the end of an attempt that has not ended", attempt_id)]
-    table.move(replace(attempt, phase=Phase.DONE, spec=None, done_at_ms=now.wall_ms))
+    table.move(replace(attempt, phase=Phase.DONE, spec=None, done_at_ms=now.boot_ms))
     commands: list[Command] = [Save(attempt_id)]
     if attempt.launched:
         commands.append(Remove(attempt_id, attempt.runtime))
@@ -278,7 +219,7 @@ def on_ticked(table: Table, now: Now) -> list[Command]:
         commands += endings.raise_fence(table, now)
     for attempt_id in list(table.pop_alarms(now.boot_ms)):
         commands += _on_alarm(table, attempt_id, now)
-    while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.wall_ms:
+    while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.boot_ms:
         commands.append(_forget_oldest(table))
     return commands
 
@@ -300,7 +241,19 @@ def on_recovered(table: Table, event: Recovered, now: Now) -> list[Command]:
         elif attempt.spec is not None:
             table.adopting.add(attempt.attempt_id)
             commands.append(Adopt(attempt.spec))
-    return commands + on_held(table, event.held)
+    return commands + _date_tombstones(table, now) + on_held(table, event.held)
+
+
+def _date_tombstones(table: Table, now: Now) -> list[Command]:
+    """
+    Let tombstones age from now that are dated later: in a boot that lasted longer, or by wall clock, as once was done.
+
+    Those of an earlier boot that are dated before now are older than it makes them.
+    """
+    later = [attempt for attempt in table.tombstones.values() if attempt.done_at_ms > now.boot_ms]
+    for attempt in later:
+        table.tombstones[attempt.attempt_id] = replace(attempt, done_at_ms=now.boot_ms)
+    return [Save(attempt.attempt_id) for attempt in later]
 
 
 def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command]:
@@ -322,7 +275,7 @@ def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command
 
 
 def launch_waiting(table: Table, now: Now) -> list[Command]:
-    """Launch waiting attempts, first come first served, within each runtime's bound; none without contact."""
+    """Launch waiting attempts, first come first served, within each runtime's bound, as soon as any may be."""
     commands: list[Command] = []
     if not table.may_launch(now.boot_ms):
         return commands

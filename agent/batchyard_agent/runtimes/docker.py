@@ -28,7 +28,7 @@ from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, Engine
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import HOME_LABEL, HOST_LABEL, container_name
+from batchyard_agent.runtimes.docker_spec import BRIDGE, HOME_LABEL, HOST_LABEL, container_name
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -64,7 +64,7 @@ class DockerRuntime:
             the scope.
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
-        network: The engine's network mode for all containers.
+        network: Which network all containers are on.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
         now_ms: Wall clock.
@@ -81,7 +81,7 @@ class DockerRuntime:
         *,
         home: str = "",
         address: str = "",
-        network: str = "bridge",
+        network: str = BRIDGE,
         allowed: Allowed | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
@@ -192,6 +192,8 @@ class DockerRuntime:
     async def launched(self) -> list[str]:
         """Return ids of all attempts that agents of this state folder launched and that have a container."""
         listed = await self._answered(self._engine.listing, HOME_LABEL, self._home)
+        ours = await self._answered(self._engine.listing, HOST_LABEL, self._scope)
+        listed += [container for container in ours if not container.home]  # as of before an upgrade
         return [container.attempt_id for container in listed if container.attempt_id]
 
     async def discard(self, attempt_id: str) -> None:

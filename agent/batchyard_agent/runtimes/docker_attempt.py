@@ -84,7 +84,8 @@ class NeverRanError(Exception):
     def __init__(self, reason_text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
         super().__init__(reason_text)
         self.exit_code = exit_code
-        self.host_failed = host_failed or is_shortage(reason_text)
+        # Where the engine could not call the command it repeats the job's own words.
+        self.host_failed = host_failed or (exit_code is None and is_shortage(reason_text))
         self.image_missing = False
 
 
@@ -436,18 +437,20 @@ class ContainerAttempt:
 
         It stops listening first, then sends SIGTERM, and later SIGKILL. One that went on all
         the time still knows the end and tells it after the next connect; one that was
-        started anew does not. What nobody signalled and ended with 0 is believed.
+        started anew does not. What nobody signalled and ended with 0 is believed. Where no
+        agent looked on either, what a signal has ended shortly before the engine's start counts.
         """
         yard = self._yard
         if exit_code == 0 or self._last_signal is not None or yard.engine.info.live_restore:
             return False
+        by_signal = exit_code in {EXIT_TERMINATED, EXIT_KILLED}
         if not yard.was_away(stopped_at_ms):
-            return False
+            return by_signal and yard.engine.info.was_restarting(stopped_at_ms)
         if self._died is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_EVENT_WAIT_S):
                     await self._may_have_ended.wait()
-        return self._died is None or exit_code in {EXIT_TERMINATED, EXIT_KILLED}
+        return self._died is None or by_signal
 
     async def _ran_out_of_memory(self, facts: ContainerFacts | None, exit_code: int) -> bool:
         if facts is not None and facts.out_of_memory:

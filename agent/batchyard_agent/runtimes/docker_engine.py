@@ -35,6 +35,7 @@ from batchyard_agent.runtimes.docker_facts import (
     facts_from_inspect,
     listed_from_list,
     payloads,
+    time_ms,
 )
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
 
@@ -42,6 +43,9 @@ OPEN_TIMEOUT_S = 3
 PING_TIMEOUT_S = 5
 CALL_TIMEOUT_S = 30
 LAUNCH_TIMEOUT_S = 120
+
+RESTART_MS_MAX = 120_000
+"""How long an engine may take from the first signal to its containers until it is started again, an upgrade included."""
 """For create and start, which wait for the engine's disk and network."""
 
 _READ_BYTES = 64 * 1024
@@ -84,11 +88,17 @@ class EngineInfo:
     Attributes:
         clock_s: The engine's clock, in seconds since the epoch; it need not be ours.
         live_restore: Containers go on while it is restarted.
+        started_at_ms: When it was started, by its clock; None: it does not tell.
     """
 
     cpu_count: int
     clock_s: int
     live_restore: bool = False
+    started_at_ms: int | None = None
+
+    def was_restarting(self, at_ms: int) -> bool:
+        """Say whether it may just have been stopping at a time, to be started as what it is now."""
+        return self.started_at_ms is not None and 0 <= self.started_at_ms - at_ms <= RESTART_MS_MAX
 
 
 class Stream(Generic[T]):
@@ -122,6 +132,14 @@ class Stream(Generic[T]):
             docker.types.CancellableStream(iter(()), self._response).close()
 
 
+def _started_at_ms(probe: docker.APIClient) -> int | None:
+    """Find out when an engine was started: it does not say so, but makes its default bridge anew at each start."""
+    try:
+        return time_ms(probe.inspect_network("bridge")["Created"])
+    except (docker.errors.APIError, KeyError, ValueError):  # it has none, as with --bridge=none
+        return None
+
+
 class Engine:
     """
     Blocking calls to one Docker Engine; usable from many threads.
@@ -140,12 +158,14 @@ class Engine:
             probe = docker.APIClient(**where, version="auto", timeout=OPEN_TIMEOUT_S)
             with contextlib.closing(probe), _translated():
                 info = probe.info()
+                started_at_ms = _started_at_ms(probe)
         except docker.errors.DockerException as error:
             raise EngineSilentError(str(error)) from error
         self.info = EngineInfo(
             cpu_count=int(info["NCPU"]),
             clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp()),
             live_restore=bool(info.get("LiveRestoreEnabled")),
+            started_at_ms=started_at_ms,
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
         self._launches = docker.APIClient(

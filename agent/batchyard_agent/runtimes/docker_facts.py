@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
+from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL
 
 REASON_LENGTH_MAX = 255
 EXIT_NOT_FOUND = 127
@@ -75,9 +75,15 @@ class ContainerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedContainer:
-    """One line of the engine's list of containers."""
+    """
+    One line of the engine's list of containers.
+
+    Attributes:
+        home: Empty for what the first versions launched, which knew no such label.
+    """
 
     attempt_id: str
+    home: str
     is_running: bool
 
 
@@ -109,8 +115,8 @@ def facts_from_inspect(answer: Mapping[str, Any]) -> ContainerFacts:
         scope=labels.get(HOST_LABEL, ""),
         attempt_id=labels.get(ATTEMPT_LABEL, ""),
         is_running=bool(state["Running"]),
-        started_at_ms=_time_ms(state["StartedAt"]),
-        finished_at_ms=_time_ms(state["FinishedAt"]),
+        started_at_ms=time_ms(state["StartedAt"]),
+        finished_at_ms=time_ms(state["FinishedAt"]),
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
     )
@@ -121,6 +127,7 @@ def listed_from_list(answer: Iterable[Mapping[str, Any]]) -> list[ListedContaine
     return [
         ListedContainer(
             attempt_id=container["Labels"].get(ATTEMPT_LABEL, ""),
+            home=container["Labels"].get(HOME_LABEL, ""),
             is_running=container["State"] in {"running", "paused"},
         )
         for container in answer
@@ -227,7 +234,7 @@ def init_failure(exit_code: int, log_tail: bytes) -> str:
     return reason("CannotStartContainerError", text)
 
 
-def _time_ms(text: str) -> int | None:
+def time_ms(text: str) -> int | None:
     """Read an RFC 3339 time; the engine's year 1 means never."""
     moment = datetime.fromisoformat(text)
     if moment.year <= 1:

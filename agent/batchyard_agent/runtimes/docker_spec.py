@@ -17,9 +17,12 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
 HOME_LABEL = "batchyard.home"
-"""Whose state folder the container belongs to; outlives a host id."""
+"""Which state folder the container belongs to; outlives a host id."""
 ATTEMPT_LABEL = "batchyard.attempt"
 JOB_LABEL = "batchyard.job"
+
+BRIDGE, HOST, NONE = NETWORKS = ("bridge", "host", "none")
+"""The engine's network modes that an operator may choose from."""
 
 MEMORY_MIB_MIN = 6
 """The engine refuses less (Docker Engine: "Minimum memory limit allowed is 6MB")."""
@@ -51,7 +54,7 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
         scope: Value of the host label.
         home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
-        network: The engine's network mode, such as ``bridge`` or ``none``.
+        network: One of ``NETWORKS``.
     """
     container = spec.container
     body: dict[str, Any] = {

@@ -20,11 +20,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import signal as signals
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +30,27 @@ import structlog
 
 from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
+from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser
-from batchyard_agent.runtimes.process_launch import Launcher, has_descriptors, remove_empty, write_durably
+from batchyard_agent.runtimes.process_launch import (
+    Launcher,
+    has_descriptors,
+    make_passage,
+    remove_empty,
+    write_durably,
+)
+from batchyard_agent.runtimes.process_live import (
+    Live,
+    bound_log,
+    end_unknown,
+    ending,
+    hold_to_memory,
+    is_kept,
+    kill,
+    reap,
+)
 from batchyard_agent.runtimes.protocol import (
     Adoption,
-    Exited,
     LaunchSpec,
     Observation,
     Observe,
@@ -52,9 +66,6 @@ ADOPT_LIMIT_S = 5.0
 
 DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
 
-DISK_INTERVAL_S = 5.0
-"""Time between looks at what attempts that asked for an amount take of the disk."""
-
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
 
@@ -62,28 +73,6 @@ _RETRY_S_MIN = 0.005
 _RETRY_S_MAX = 1.0
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Live:
-    """
-    An attempt whose end was not told yet.
-
-    Attributes:
-        pid: The supervisor's; None when it ended long ago, and the number may be another's.
-        pidfd: Readable when the supervisor has ended; below 0 from then on.
-    """
-
-    attempt_id: str
-    pid: int | None
-    record: Path
-    cgroup: tuple[str, ...]
-    log_path: Path
-    log_bytes_max: int
-    memory_mib: int
-    disk_mib: int
-    pidfd: int = -1
-    killed_for_memory: bool = False
 
 
 class ProcessRuntime:
@@ -119,9 +108,9 @@ class ProcessRuntime:
         self._cgroups: cgroup.CgroupParent | None = None
         self._boot_id = ""
         self._launched_boot_id = ""
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._watch: asyncio.TimerHandle | None = None
-        self._disk_watch: asyncio.Task[None] | None = None
+        self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
     @property
     def enforcement(self) -> str:
@@ -140,10 +129,9 @@ class ProcessRuntime:
     def _prepare(self) -> None:
         self._boot_id = read_boot_id()
         self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._scratch.chmod(0o711)  # each attempt finds its own folder, and lists no others
-        if self._user and not all(folder.stat().st_mode & 0o001 for folder in self._scratch.absolute().parents):
-            _log.warning("jobs cannot reach their folders by name", user=self._user.name, scratch=str(self._scratch))
+        make_passage(self._scratch)
+        if self._user:
+            self._user.require_access(self._scratch)
         if self._boot_file.exists():
             self._launched_boot_id = self._boot_file.read_text()
         os.close(os.pidfd_open(os.getpid()))  # needs Linux 5.3
@@ -183,55 +171,39 @@ class ProcessRuntime:
             # kept. Adoption comes before the first launch after a boot.
             write_durably(self._boot_file, self._boot_id)
             self._launched_boot_id = self._boot_id
-        record = self._record(spec.attempt_id)
-        started_at_ms = self._now_ms()
+        record, started_at_ms = self._record(spec.attempt_id), self._now_ms()
         try:
             started = self._launcher.launch(spec, record, started_at_ms)
         except CannotLaunchError as error:
             self._tell(error.observed(spec.attempt_id, self._now_ms()))
             return
         self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=started_at_ms))
-        self._follow(_live(spec, record, started.pid, started.cgroup), os.pidfd_open(started.pid))
+        self._follow(Live.from_spec(spec, record, started.pid, started.cgroup), os.pidfd_open(started.pid))
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
         """See ``Runtime``."""
         if spec.attempt_id in self._live:
             return Adoption.KNOWN
-        path = self._record(spec.attempt_id)
-        give_up_at_s, was_damaged = self._loop.time() + ADOPT_LIMIT_S, False
-        try:
-            while supervisor.is_locked(path):
+        path, record, is_stuck = self._record(spec.attempt_id), None, False
+        give_up_at_s = self._loop.time() + ADOPT_LIMIT_S
+        with suppress(FileNotFoundError):
+            while supervisor.is_locked(path) and not is_stuck:
                 if self._adopt_running(spec, path):
                     return Adoption.KNOWN
-                if self._loop.time() > give_up_at_s:
-                    was_damaged = True
-                    await self._end_unknown(path)
-                    break
+                is_stuck = self._loop.time() > give_up_at_s
                 await asyncio.sleep(_RETRY_S_MIN)  # its supervisor starts, or ends, this very moment
             record = supervisor.read_record(path)
-        except FileNotFoundError:
-            record = None
-            if log_limit.used_bytes(spec.log_path):
-                was_damaged = True
-                await self._end_unknown(path)
-        if was_damaged and (record is None or record.exit_code is None):
+        if is_stuck or self._is_lost(path, record):
+            await end_unknown(path, self._folders(path))
             self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
             return Adoption.KNOWN
         return self._adopt_ended(spec, path, record)
 
-    async def _end_unknown(self, path: Path) -> None:
-        """End an attempt whose record does not tell who keeps it any more, or is gone: nobody could follow or stop it."""
-        _log.warning("an attempt that nobody can follow is killed", record=path.name)
-        folders = self._cgroups.folders(path.name) if self._cgroups else ()
-        while keepers := process_table.supervisors(path):
-            processes = process_table.read_processes()
-            for keeper in keepers:
-                for pid in process_table.members(processes, keeper):
-                    _kill(pid, signals.SIGKILL)
-                _kill(keeper, signals.SIGKILL)
-            for pid in cgroup.pids(folders) if folders else ():
-                _kill(pid, signals.SIGKILL)
-            await asyncio.sleep(_RETRY_S_MIN)
+    def _is_lost(self, path: Path, record: Record | None) -> bool:
+        """Say whether an attempt that has not ended lives without its record: that was removed, or replaced."""
+        if record is None or record.pid is None:
+            return is_kept(path, self._folders(path))
+        return record.exit_code is None and bool(process_table.supervisors(path))
 
     def _adopt_running(self, spec: LaunchSpec, path: Path) -> bool:
         """Follow an attempt whose record is locked. False: it has not begun yet, or has just ended."""
@@ -248,13 +220,13 @@ class ProcessRuntime:
             os.close(pidfd)
             return False
         self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
-        self._follow(_live(spec, path, record.pid, record.cgroup), pidfd)
+        self._follow(Live.from_spec(spec, path, record.pid, record.cgroup), pidfd)
         return True
 
     def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
         is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
         if is_this_boot and (record is None or record.pid is None):
-            if log_limit.used_bytes(spec.log_path):
+            if log_limit.was_written(spec.log_path):  # it ran, and nothing else is left of it
                 self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
                 return Adoption.KNOWN
             self._launcher.discard(path, record.cgroup if record else ())
@@ -267,7 +239,7 @@ class ProcessRuntime:
         # A supervisor that got as far as the exit code has ended its group itself; and
         # after a restart of the host its pid means nothing.
         pid = record.pid if record.exit_code is None else None
-        live = _live(spec, path, pid, record.cgroup)
+        live = Live.from_spec(spec, path, pid, record.cgroup)
         self._live[spec.attempt_id] = live
         self._end(live, _RETRY_S_MIN)
         return Adoption.KNOWN
@@ -283,7 +255,7 @@ class ProcessRuntime:
         if live := self._live.get(attempt_id):
             self._signal(live, signal, _RETRY_S_MIN)
 
-    def _signal(self, live: _Live, signal: StopSignal, retry_s: float) -> None:
+    def _signal(self, live: Live, signal: StopSignal, retry_s: float) -> None:
         if live.pid is None or live.pidfd < 0:
             return  # it has ended, and all that is left of it is being killed
         processes = process_table.read_processes()
@@ -295,9 +267,9 @@ class ProcessRuntime:
             # A shell forgets a signal that it takes just after it has forked; the command cannot.
             targets = [pid for pid in targets if not process_table.is_fork(pid, live.pid)]
         for pid in targets:
-            _kill(pid, signal)
+            kill(pid, signal)
         if signal is StopSignal.KILL:
-            _kill(live.pid, signals.SIGCONT)  # in case the attempt has stopped its whole group
+            kill(live.pid, signals.SIGCONT)  # in case the attempt has stopped its whole group
         if not targets:  # the supervisor has not called the command yet, or is just ending
             self._loop.call_later(retry_s, self._signal, live, signal, min(2 * retry_s, _RETRY_S_MAX))
 
@@ -311,29 +283,32 @@ class ProcessRuntime:
             return
         while record and not cgroup.remove(record.cgroup):  # noqa: ASYNC110  # the kernel tells nobody
             await asyncio.sleep(_RETRY_S_MIN)
-        try:
-            remove_empty(self._scratch / path.name)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            await asyncio.to_thread(shutil.rmtree, self._scratch / path.name)
+        await self._remove_folder(path.name)
         path.unlink(missing_ok=True)
 
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
         names = {path.name for path in self._records.iterdir()} | process_table.kept_in(self._records)
-        return [supervisor.attempt_id_of(name) for name in sorted(names)]
+        return [supervisor.attempt_id_of(name) for name in sorted(filter(supervisor.is_plain_name, names))]
 
     async def discard(self, attempt_id: str) -> None:
         """See ``Runtime``."""
         assert attempt_id not in self._live, f"{attempt_id} was adopted"
         path = self._record(attempt_id)
-        await self._end_unknown(path)
-        folders = self._cgroups.folders(path.name) if self._cgroups else ()
+        await end_unknown(path, self._folders(path))
+        folders = self._folders(path)
         while folders and not cgroup.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
             await asyncio.sleep(_RETRY_S_MIN)
-        await asyncio.to_thread(shutil.rmtree, self._scratch / path.name, ignore_errors=True)
+        await self._remove_folder(path.name)
         path.unlink(missing_ok=True)
+
+    async def _remove_folder(self, name: str) -> None:
+        try:
+            remove_empty(self._scratch / name)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise
+            await asyncio.to_thread(scratch.remove, self._scratch / name)
 
     async def close(self) -> None:
         """See ``Runtime``."""
@@ -343,48 +318,46 @@ class ProcessRuntime:
         self._observe = None
         if self._watch:
             self._watch.cancel()
-            self._watch = None
-        if self._disk_watch:
-            self._disk_watch.cancel()
-            await asyncio.gather(self._disk_watch, return_exceptions=True)
+        self._watch = None
+        await self._disk_watch.close()
         if self._cgroups:
             self._cgroups.remove_empty()
 
-    def _follow(self, live: _Live, pidfd: int) -> None:
+    def _follow(self, live: Live, pidfd: int) -> None:
         live.pidfd = pidfd
         self._live[live.attempt_id] = live
         self._loop.add_reader(pidfd, self._on_supervisor_ended, live)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
-        if live.disk_mib and (self._disk_watch is None or self._disk_watch.done()):
-            self._disk_watch = self._loop.create_task(self._run_disk_watch())
+        if live.disk_mib:
+            self._disk_watch.wake()
 
-    def _unfollow(self, live: _Live) -> None:
+    def _unfollow(self, live: Live) -> None:
         if live.pidfd >= 0:
             self._loop.remove_reader(live.pidfd)
             os.close(live.pidfd)
             live.pidfd = -1
 
-    def _on_supervisor_ended(self, live: _Live) -> None:
+    def _on_supervisor_ended(self, live: Live) -> None:
         self._unfollow(live)
         self._end(live, _RETRY_S_MIN)
 
-    def _end(self, live: _Live, retry_s: float) -> None:
+    def _end(self, live: Live, retry_s: float) -> None:
         """Kill what is left of an attempt until nothing is; then tell how it ended."""
         if self._live.get(live.attempt_id) is not live:
             return
         if left := self._leftovers(live):
             for pid in left:
-                _kill(pid, signals.SIGKILL)
+                kill(pid, signals.SIGKILL)
             self._loop.call_later(retry_s, self._end, live, min(2 * retry_s, _RETRY_S_MAX))
             return
         if live.pid is not None:
-            _reap(live.pid)  # not before now: until then the number of its session cannot be reused
-        _bound_log(live, log_limit.finish)
+            reap(live.pid)  # not before now: until then the number of its session cannot be reused
+        bound_log(live, log_limit.finish)
         del self._live[live.attempt_id]
-        self._tell(_ending(live))
+        self._tell(ending(live))
 
-    def _leftovers(self, live: _Live) -> list[int]:
+    def _leftovers(self, live: Live) -> list[int]:
         if live.cgroup:
             return cgroup.pids(live.cgroup)
         return [] if live.pid is None else process_table.leftovers(live.pid)
@@ -394,41 +367,28 @@ class ProcessRuntime:
         self._watch = None
         running = [live for live in self._live.values() if live.pidfd >= 0]
         for live in running:
-            _bound_log(live, log_limit.enforce)
+            bound_log(live, log_limit.enforce)
         watched = [(live, live.pid) for live in running if live.pid and live.memory_mib and not live.cgroup]
         if watched:
             processes = process_table.read_processes()
             for live, pid in watched:
-                self._hold_to_memory(live, process_table.members(processes, pid))
+                hold_to_memory(live, process_table.members(processes, pid))
         if running:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
-    async def _run_disk_watch(self) -> None:
-        """Hold running attempts to what they asked for of the disk, while there are such."""
-        while watched := [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]:
-            await asyncio.sleep(DISK_INTERVAL_S)
-            for live in watched:
-                used_mib = await asyncio.to_thread(scratch.used_mib, self._scratch / live.record.name)
-                if used_mib > live.disk_mib and live.pidfd >= 0:
-                    with suppress(OSError):  # the disk is full
-                        supervisor.note_over_disk(live.record)
-                    self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
+    def _disk_limits(self) -> dict[Path, int]:
+        watched = [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]
+        return {self._scratch / live.record.name: live.disk_mib for live in watched}
 
-    def _hold_to_memory(self, live: _Live, pids: list[int]) -> None:
-        limit_kib = live.memory_mib * 1024
-        if sum(map(process_table.resident_kib, pids)) <= limit_kib:
-            return
-        held_kib = {pid: process_table.unreclaimable_kib([pid]) for pid in pids}
-        # As the kernel does it: the largest goes, and what is left decides how the attempt ends.
-        for pid in sorted(held_kib, key=held_kib.__getitem__, reverse=True):
-            if sum(held_kib.values()) <= limit_kib:
-                return
-            if not live.killed_for_memory:
-                live.killed_for_memory = True
-                with suppress(OSError):  # a full disk
-                    supervisor.note_out_of_memory(live.record)
-            _kill(pid, signals.SIGKILL)
-            del held_kib[pid]
+    def _on_over_disk(self, folder: Path) -> None:
+        for live in self._live.values():
+            if live.record.name == folder.name and live.pidfd >= 0:
+                with suppress(OSError):  # the disk is full
+                    supervisor.note_over_disk(live.record)
+                self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
+
+    def _folders(self, path: Path) -> tuple[str, ...]:
+        return self._cgroups.folders(path.name) if self._cgroups else ()
 
     def _record(self, attempt_id: str) -> Path:
         return self._records / supervisor.plain_name(attempt_id)
@@ -439,57 +399,3 @@ class ProcessRuntime:
     def _deliver(self, observation: Observation) -> None:
         if self._observe:
             self._observe(observation)
-
-
-def _live(spec: LaunchSpec, record: Path, pid: int | None, folders: tuple[str, ...]) -> _Live:
-    return _Live(
-        attempt_id=spec.attempt_id,
-        pid=pid,
-        record=record,
-        cgroup=folders,
-        log_path=spec.log_path,
-        log_bytes_max=spec.log_bytes_max,
-        memory_mib=spec.container.resources.memory_mib,
-        disk_mib=spec.container.resources.disk_mib,
-    )
-
-
-def _bound_log(live: _Live, bound: Callable[[Path, int], object]) -> None:
-    """Hold a log to its limit; a full or broken disk must not keep the attempt from ending."""
-    try:
-        bound(live.log_path, live.log_bytes_max)
-    except OSError as error:
-        _log.warning("log limit not kept", attempt_id=live.attempt_id, error=str(error))
-
-
-def _ending(live: _Live) -> Exited | Vanished:
-    try:
-        record = supervisor.read_record(live.record)
-    except FileNotFoundError:
-        record = None
-    if record is None or record.exit_code is None:
-        reason = "the attempt's supervisor was killed, the exit code is lost"
-        return Vanished(attempt_id=live.attempt_id, reason=reason)
-    reason = ""
-    if record.never_called:
-        reason = "CannotStartContainerError: the kernel refused the attempt's limits"
-    elif record.over_disk:
-        reason = f"Killed as its working folder took more than the {live.disk_mib} MiB that it asked for"
-    return Exited(
-        attempt_id=live.attempt_id,
-        exit_code=record.exit_code,
-        stopped_at_ms=record.stopped_at_ms,
-        out_of_memory=record.out_of_memory or (bool(live.cgroup) and cgroup.oom_kills(live.cgroup) > 0),
-        reason=reason,
-    )
-
-
-def _kill(pid: int, signal: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # a program that became another user
-        os.kill(pid, signal)
-
-
-def _reap(pid: int) -> None:
-    """Take a child's end note, so that it is no zombie; adopted supervisors are not our children."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)

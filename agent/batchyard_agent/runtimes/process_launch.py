@@ -99,8 +99,7 @@ class Launcher:
             return _start_process(line, environment, folder, stdin, _open_log(spec.log_path), subprocess.DEVNULL)
         stderr = job_user.environment_file(environment)
         try:
-            log = _open_log(spec.log_path)
-            os.fchown(log, self.user.uid, -1)  # so that the job can open its own /dev/stdout
+            log = _open_log(spec.log_path, self.user.uid)
             here = Path("/") if spec.container.working_directory else folder
             return _start_process(line, {"PATH": supervisor.DEFAULT_PATH}, here, stdin, log, stderr)
         finally:
@@ -149,6 +148,14 @@ def write_durably(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def make_passage(folder: Path) -> None:
+    """Make a folder through which all may go and that none may list, and what is missing of those above it."""
+    if not folder.parent.exists():
+        make_passage(folder.parent)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
 
 
 def remove_empty(folder: Path) -> None:
@@ -224,10 +231,18 @@ def _start_process(
     return process.pid
 
 
-def _open_log(path: Path) -> int:
+def _open_log(path: Path, owner: int | None = None) -> int:
+    """Open a log, and make it its owner's so that the job can open its own /dev/stdout; None: the agent's."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o640)
+        log = os.open(path, flags, 0o640)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, flags, 0o640)
+        log = os.open(path, flags, 0o640)
+    try:
+        if owner is not None:
+            os.fchown(log, owner, -1)
+    except OSError:
+        os.close(log)
+        raise
+    return log

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_REMOVED = " (deleted)"
 _GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -68,22 +69,41 @@ def supervisors(record: Path) -> list[int]:
 
 def keeps(pid: int, record: Path) -> bool:
     """Say whether a process leads a session and has the record open as its stdin: an attempt's supervisor."""
-    return _kept(pid) == record.parent.resolve() / record.name
+    return _kept(pid, record.parent.resolve()) == record.name
 
 
 def kept_in(folder: Path) -> set[str]:
-    """Return the names of all records of a folder that supervisors keep, also of those that were removed."""
-    kept = filter(None, map(_kept, _pids()))
-    return {record.name for record in kept if record.parent == folder.resolve()}
+    """
+    Return the names of all records of a folder that supervisors keep, also of those that were removed.
+
+    What jobs hold open may bear any name whatever there.
+    """
+    where = folder.resolve()
+    return {name for pid in _pids() if (name := _kept(pid, where)) is not None}
 
 
-def _kept(pid: int) -> Path | None:
-    """Return what a process that leads a session has open as its stdin."""
-    with suppress(*_GONE, PermissionError):
+def _kept(pid: int, folder: Path) -> str | None:
+    """Return which file of a folder a process that leads a session has open as its stdin."""
+    with suppress(OSError, ValueError):  # a name too long to be read, or with bytes that no path may have
         if os.getsid(pid) == pid:
-            stdin = os.readlink(_PROC / str(pid) / "fd" / "0")  # noqa: PTH115  # a removed file has no path
-            return Path(stdin.removesuffix(" (deleted)"))
+            stdin = _PROC / str(pid) / "fd" / "0"
+            parent, _, name = os.readlink(stdin).rpartition("/")  # noqa: PTH115  # a removed file has no path
+            if parent == str(folder):
+                return _own_name(name, os.stat(stdin), folder)  # noqa: PTH116  # hot path
     return None
+
+
+def _own_name(name: str, file: os.stat_result, folder: Path) -> str | None:
+    """
+    Return the name of an open file of ours in a folder, None of any other.
+
+    Another mount namespace has the same paths for other files, and who makes one may
+    choose them. Of a removed file the disk and the owner are left to go by.
+    """
+    if not name.endswith(_REMOVED):
+        return name if os.path.samestat(file, (folder / name).stat()) else None
+    is_ours = file.st_dev == folder.stat().st_dev and file.st_uid == os.geteuid()
+    return name.removesuffix(_REMOVED) if is_ours else None
 
 
 def is_fork(pid: int, parent: int) -> bool:

@@ -16,7 +16,7 @@ A record is one file of whole lines, each written by one write:
     pid 4711          by the supervisor, before anything else
     out of memory     by the agent, before it kills for memory
     over disk         by the agent, before it kills for what it takes of the disk
-    failed            by the supervisor: the command was never called
+    failed 126        by the supervisor: the command was never called, and why (``Record.failure``)
     exit 7            by the supervisor, at the end; its time is the stop time
 
 Nothing is synced to disk: after a crash of the machine the boot id tells that
@@ -43,11 +43,19 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 _SCRIPT = """echo "pid $$" >&0
 trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
 (
-{limit} || {{ echo failed >&0; exit 125; }}
-exec "$@" {stdin} 2>&1
+{limit} || {{ echo "failed 125" >&0; exit 125; }}
+{check}exec "$@" {stdin} 2>&1
 )
 echo "exit $?" >&0
 kill -9 0
+"""
+
+# Calls the wrapper that becomes the job's user once before the command, to see whether it would
+# get there. One that was killed, as for its memory, is no answer: then the command is as well.
+_CHECK = """batchyard_check=1 "$@" <&2 >/dev/null 2>&1 || {
+code=$?
+[ $code -gt 128 ] || { echo "failed $code" >&0; exit $code; }
+}
 """
 
 LIMIT_RLIMIT = 'ulimit -d "$1" && shift'
@@ -63,11 +71,14 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of an attempt that sets none; the one that Docker gives."""
 
 EXIT_NEVER_CALLED = 125
-"""Exit code beside ``failed``, as ``docker run`` has it when the fault is not the command's."""
+"""What a supervisor ends with whose command's limits were refused, as ``docker run`` does."""
+
+EXIT_NOT_EXECUTABLE = 126
 
 _REASON_LENGTH_MAX = 255
 _RECORD_BYTES_MAX = 64 << 10
 _PID = re.compile(rb"pid ([1-9][0-9]{0,8})")
+_FAILED = re.compile(rb"failed ([0-9]{1,3})")
 _EXIT = re.compile(rb"exit ([0-9]{1,3})")
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NOT_PLAIN = re.compile(rb"[^A-Za-z0-9-]")
@@ -122,6 +133,8 @@ class Record:
 
     Attributes:
         pid: The supervisor's, also its session and process group; None until it began.
+        failure: Why the command was never called: 125, its limits; 126, it is not executable; else
+            what ``job_user`` ends with. None: it was called, as far as is known.
         exit_code: None until the command has ended.
         stopped_at_ms: Time of the last line; the stop time once *exit_code* is there.
         cgroup: Folders of its cgroup; empty when limits are not kept by one.
@@ -132,7 +145,7 @@ class Record:
     cgroup: tuple[str, ...]
     pid: int | None
     exit_code: int | None
-    never_called: bool
+    failure: int | None
     out_of_memory: bool
     over_disk: bool
     stopped_at_ms: int
@@ -227,6 +240,7 @@ def parse_record(content: bytes, modified_at_ms: int) -> Record | None:
     if not all(isinstance(folder, str) for folder in folders):
         return None
     pids = [int(match[1]) for match in map(_PID.fullmatch, lines) if match]
+    failures = [int(match[1]) for match in map(_FAILED.fullmatch, lines) if match]
     exits = [int(match[1]) for match in map(_EXIT.fullmatch, lines) if match]
     return Record(
         started_at_ms=started_at_ms,
@@ -234,7 +248,7 @@ def parse_record(content: bytes, modified_at_ms: int) -> Record | None:
         cgroup=tuple(folders),
         pid=pids[0] if pids else None,
         exit_code=exits[-1] if exits else None,
-        never_called=b"failed" in lines,
+        failure=failures[0] if failures else None,
         out_of_memory=b"out of memory" in lines,
         over_disk=b"over disk" in lines,
         # The time of a file is taken from a coarser clock, a few milliseconds late.
@@ -259,7 +273,9 @@ def _note(path: Path, line: bytes) -> None:
 
 def script(limit: str, *, as_user: bool) -> str:
     """Return a supervisor's lines; *as_user*: its stderr holds the environment, see ``job_user``."""
-    return _SCRIPT.format(limit=limit, stdin="<&2" if as_user else "</dev/null")
+    if as_user:
+        return _SCRIPT.format(limit=limit, check=_CHECK, stdin="<&2")
+    return _SCRIPT.format(limit=limit, check="", stdin="</dev/null")
 
 
 def command_line(spec: LaunchSpec, folder: Path, user: JobUser | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -282,7 +298,7 @@ def command_line(spec: LaunchSpec, folder: Path, user: JobUser | None = None) ->
     if spec.container.ulimits:
         prefix += _limits_prefix(spec)
     if user:
-        prefix += user.become(_tool("setpriv"), spec.container.working_directory)
+        prefix += user.become(spec.container.working_directory, spec.container.command[0])
     if odd:
         if "=" in spec.container.command[0]:
             raise CannotLaunchError(
@@ -351,3 +367,11 @@ def plain_name(attempt_id: str) -> str:
 def attempt_id_of(name: str) -> str:
     """Return the attempt id that ``plain_name`` was given."""
     return re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), name.encode()).decode()
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether ``plain_name`` can have made a name; it may be anything."""
+    try:
+        return plain_name(attempt_id_of(name)) == name
+    except ValueError:
+        return False

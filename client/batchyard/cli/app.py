@@ -121,8 +121,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 @click.group(cls=_Root, commands=_Loader(), context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @options.shared
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
-@options.session
-def app(_session: options.Session) -> None:
+def app() -> None:
     """AWS Batch for your own machines."""
 
 
@@ -130,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line and return its exit code."""
     session = options.Session()
     try:
-        _settle(session)
+        session.fault = _settle(session)
+        if "_BATCHYARD_COMPLETE" in os.environ:
+            importlib.import_module("batchyard.cli.completion").prepare()
         result = app.main(args=arguments, prog_name="batchyard", obj=session, standalone_mode=False)
     except click.ClickException as err:
         err.show()
@@ -171,13 +172,15 @@ def report(error: errors.BatchyardError) -> int:
             return exits.INTERNAL
 
 
-def _settle(session: options.Session) -> None:
+def _settle(session: options.Session) -> click.UsageError | None:
+    """Take over what the environment and the file say; return what is wrong with it."""
     try:
         settings.check_environment(os.environ, settings.CLIENT_KEYS)
         values = settings.defaults("client", known=settings.CLIENT_KEYS)
     except errors.InvalidArgumentError as err:
-        raise click.UsageError(str(err)) from err
+        return click.UsageError(str(err))
     session.output = os.environ.get("BATCHYARD_OUTPUT") or str(values.get("output", session.output))
     session.queue = os.environ.get("BATCHYARD_QUEUE") or str(values.get("queue", session.queue))
     if session.output not in output.FORMATS:
-        raise click.UsageError(f"output must be one of {', '.join(output.FORMATS)}, not {session.output!r}")
+        return click.UsageError(f"output must be one of {', '.join(output.FORMATS)}, not {session.output!r}")
+    return None

@@ -19,6 +19,7 @@ import click
 
 from batchyard import settings
 from batchyard.arns import REGION_DEFAULT
+from batchyard.cli import options
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -58,7 +59,8 @@ def make_key_file(path: Path) -> None:
 
 @click.command()
 @click.option("--state-dir", type=FOR_STATE_DIR, help="The one that `batchyard up` was given.")
-def env(state_dir: Path | None) -> None:
+@options.session
+def env(_session: options.Session, /, state_dir: Path | None) -> None:
     """Write what tells this user's yard, and a key for AWS's tools, to a shell: eval "$(batchyard env)"."""
     folder = (state_dir or settings.state_dir()).absolute()
     socket = folder / settings.SOCKET_NAME

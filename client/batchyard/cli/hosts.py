@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 CLOCK_SLACK_MS = 5_000
+SHORT_ID_MIN = 8
+"""Of a host's id, where it is shown in short: its first group of digits."""
 
 
 @click.command()
@@ -24,7 +26,7 @@ CLOCK_SLACK_MS = 5_000
 @options.shared
 @options.session
 def hosts(session: options.Session, host: str | None) -> None:
-    """List hosts; or show all about HOST (its name or id). JSON of one is an object."""
+    """List hosts; or show all about HOST (its name, id or the beginning of one). JSON of one is an object."""
     with session.client() as client:
         if host is None:
             _show_hosts(session.output, list(client.list_hosts(page_size=1000)), now_ms())
@@ -75,12 +77,16 @@ def host() -> None:
 
 
 @host.command()
-@click.argument("host")
+@click.argument("host", shell_complete=names.hosts)
 @click.option("--force", is_flag=True, help="Although attempts count as running on it: it is switched off.")
 @options.shared
 @options.session
 def remove(session: options.Session, host: str, force: bool) -> None:
-    """Forget HOST, which is gone for good; an agent that is started there again makes it known again."""
+    """
+    Forget HOST, which is gone for good; an agent that is started there again makes it known again.
+
+    Of two hosts of one name, as after a machine was set up anew, the one that is not connected.
+    """
     with session.client() as client:
         client.remove_host(host, force=force)
     out.note(f"{host} is forgotten")
@@ -105,6 +111,7 @@ def _show_change(output: str, host: Host) -> None:
 
 
 def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
+    short = _short_ids(rows) if output == "table" else {}
     columns: list[out.Column[Host]] = [
         out.Column(title="HOST", cell=lambda host: host.facts.name),
         out.Column(title="STATE", cell=_state),
@@ -121,11 +128,25 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
         out.Column(title="LABELS", cell=_labels, is_wide=True, is_elastic=True),
         out.Column(title="ID", cell=lambda host: host.id, is_wide=True),
     ]
+    if short:
+        columns.insert(1, out.Column(title="ID", cell=lambda host: short[host.id]))
     out.show_rows(output, rows, columns, lambda host: host.facts.name)
     if output in ("table", "wide"):
         for row in rows:
             if row.suspicion:
                 out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
+            if row.facts.faults:
+                out.note(f"{row.facts.name}: {'; '.join(row.facts.faults)}")
+
+
+def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
+    """Return beginnings of ids that tell hosts apart, where names do not; else nothing."""
+    if len({host.facts.name for host in rows}) == len(rows):
+        return {}
+    length = SHORT_ID_MIN
+    while len({host.id[:length] for host in rows}) < len(rows):
+        length += 1
+    return {host.id: host.id[:length] for host in rows}
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
@@ -142,7 +163,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
             (
                 "Disk",
-                f"{spans.mib(host.allocated.disk_mib, asked=True)}/{spans.mib(capacity.disk_mib)} held by attempts",
+                f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts",
             ),
             ("Disk free", disk_free),
             ("Clock", _clock(host)),
@@ -212,7 +233,7 @@ def _vcpus(host: Host) -> str:
 
 
 def _memory(host: Host) -> str:
-    return f"{spans.mib(host.allocated.memory_mib, asked=True)}/{spans.mib(host.facts.capacity.memory_mib)}"
+    return f"{spans.mib(host.allocated.memory_mib)}/{spans.mib(host.facts.capacity.memory_mib)}"
 
 
 def _gpus(host: Host) -> str:

@@ -68,7 +68,7 @@ def _read(file: IO[str] | None) -> ContainerProperties:
     if file is not None:
         try:
             json_input.parse(file.read(), wanted)
-        except json_format.ParseError as err:
+        except (json_format.ParseError, UnicodeDecodeError) as err:
             raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
     return wanted
 
@@ -108,7 +108,7 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 
 @job_definition.command()
-@click.argument("definition", metavar="NAME:REVISION", shell_complete=offered.definitions)
+@click.argument("definition", metavar="NAME:REVISION", shell_complete=offered.revisions)
 @options.shared
 @options.session
 def deregister(session: options.Session, definition: str) -> None:

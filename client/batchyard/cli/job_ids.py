@@ -25,6 +25,12 @@ LAST = "last"
 SHORT_LENGTH_MIN = 13
 """The whole of an id's time: jobs of different milliseconds differ in it."""
 
+SAME_MS_LENGTH = 23
+"""The time and 26 random bits: of a thousand jobs of one millisecond one in 70,000 shares them with another."""
+
+SAME_MS_LENGTH_MIN = 18
+"""The time and 12 random bits, for tables that have no room for more."""
+
 _TIME_DIGITS = 12
 _CLOCKS_APART_MS = 60_000
 """How far a job's submission may lie from its id's time."""
@@ -53,14 +59,27 @@ def all_full(client: Client, given: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(full(client, each) for each in given))
 
 
-def short(ids: Sequence[str]) -> list[str]:
-    """Return for each id of a list the least beginning that no other begins with; a child keeps its index."""
+def short(ids: Sequence[str], same_ms_length: int = SAME_MS_LENGTH) -> list[str]:
+    """
+    Return for each id of a list a beginning that no other begins with; a child keeps its index.
+
+    Args:
+        ids: What a table shows.
+        same_ms_length: How much to show of all, where some were made in one millisecond: then
+            there are others that the table does not show, and only random digits tell them apart.
+    """
     jobs = sorted({each.partition(":")[0] for each in ids})
-    needed = dict.fromkeys(jobs, SHORT_LENGTH_MIN)
-    for one, other in pairwise(jobs):
-        length = next(i for i, (a, b) in enumerate(zip(one, other, strict=True), 1) if a != b)
-        needed[one], needed[other] = max(needed[one], length), max(needed[other], length)
+    shared = [_shared(one, other) for one, other in pairwise(jobs)]
+    is_crowded = any(length >= SHORT_LENGTH_MIN for length in shared)
+    needed = dict.fromkeys(jobs, same_ms_length if is_crowded else SHORT_LENGTH_MIN)
+    for (one, other), length in zip(pairwise(jobs), shared, strict=True):
+        needed[one], needed[other] = max(needed[one], length + 1), max(needed[other], length + 1)
     return [job[: needed[job]] + colon + index for job, colon, index in (each.partition(":") for each in ids)]
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how long the beginning is that two ids share."""
+    return next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
 
 
 def remember(job_id: str) -> None:
@@ -69,17 +88,23 @@ def remember(job_id: str) -> None:
         path = settings.state_dir() / "last-job"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_text(f"{job_id}\n")
-        draft.replace(path)
+        try:
+            draft.write_text(f"{job_id}\n")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _last() -> str:
     from batchyard.errors import NotFoundError
 
     try:
-        return (settings.state_dir() / "last-job").read_text().strip()
-    except OSError:
-        raise NotFoundError("no job was submitted from here yet, so none is the last") from None
+        last = (settings.state_dir() / "last-job").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        last = ""
+    if not last:
+        raise NotFoundError("no job was submitted from here yet, so none is the last")
+    return last
 
 
 def _is_beginning(text: str) -> bool:

@@ -11,10 +11,10 @@ from batchyard.cli import exits, names, options, spans
 from batchyard.cli import job_ids as ids
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.states import JobState
+from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from batchyard.v1.job_definition_pb2 import RetryStrategy
     from batchyard.v1.job_pb2 import Attempt, Dependency, ExplainJobResponse, Job, JobSummary
@@ -103,7 +103,9 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
-@click.option("--timeout", "timeout_s", type=options.span, metavar="TIME", help="Give up after it: 90s, 15m, 2h, 1d.")
+@click.option(
+    "--timeout", "timeout_s", type=options.positive_span, metavar="TIME", help="Give up after it: 90s, 15m, 2h, 1d."
+)
 @options.shared
 @options.session
 def wait(session: options.Session, job_ids: tuple[str, ...], timeout_s: float | None) -> int:
@@ -153,30 +155,40 @@ def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> i
     """
     Cancel jobs that have not started; started ones go on (see terminate).
 
-    Exits with 3 if one of them had started, or ended.
+    Exits with 3 if one of them, or a child of one, had started, or if one had ended.
     """
     code = 0
     with session.client() as client:
         for job_id in ids.all_full(client, job_ids):
+            # One that is unknown is refused in the words of what is asked for.
+            waited = sum(_children(job, WAITING_STATES) for job in client.describe_jobs([job_id]))
             client.cancel_job(job_id, reason)
             job = client.describe_job(job_id)
-            code = code if job.is_cancelled else exits.REFUSED
-            out.note(_cancelled(job))
+            code = code if _is_cancelled(job) else exits.REFUSED
+            out.note(_cancelled(job, waited))
     return code
 
 
-def _cancelled(job: Job) -> str:
-    """Say what became of the wish to cancel a job, by what it is just after."""
+def _children(job: Job, states: Iterable[JobState]) -> int:
+    return sum(job.array.status_summary.get(state, 0) for state in states)
+
+
+def _is_cancelled(job: Job) -> bool:
+    """Say whether nothing of a job goes on, or came to an end of its own; an array counts as cancelled all the same."""
+    return job.is_cancelled and _state(job) != JobState.SUCCEEDED and not _children(job, ACTIVE_STATES)
+
+
+def _cancelled(job: Job, waited: int) -> str:
+    """Say what became of the wish to cancel a job, by what it is just after and how many children had waited."""
     state = _state(job)
-    active = sum(job.array.status_summary.get(each, 0) for each in ("STARTING", "RUNNING"))
-    if job.is_cancelled and active:
-        return (
-            f"{job.id}: what waited is cancelled; {active} children go on (`batchyard terminate {job.id}` stops them)"
-        )
-    if job.is_cancelled:
+    if _is_cancelled(job):
         return f"{job.id} is cancelled"
     if JobState(state).is_final:
         return f"{job.id} has ended ({state}): there is nothing to cancel"
+    if active := _children(job, ACTIVE_STATES):
+        cancelled = "what waited is cancelled; " if waited else ""
+        go_on, them = ("1 child goes on", "it") if active == 1 else (f"{active} children go on", "them")
+        return f"{job.id}: {cancelled}{go_on} (`batchyard terminate {job.id}` stops {them})"
     return f"{job.id} is {state} and goes on; `batchyard terminate {job.id}` stops it"
 
 
@@ -197,7 +209,10 @@ def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
     """Write a list of jobs; on a terminal so that it fits 80 columns, with short ids."""
     # Where a program reads, and where there is room, ids are whole.
     is_narrow = output == "table" and out.is_terminal()
-    shown = dict(zip((job.id for job in rows), ids.short([job.id for job in rows]), strict=True)) if is_narrow else {}
+    has_arrays = any(job.array.size for job in rows)
+    listed = [job.id for job in rows]
+    same_ms_length = ids.SAME_MS_LENGTH_MIN if has_arrays else ids.SAME_MS_LENGTH
+    shown = dict(zip(listed, ids.short(listed, same_ms_length), strict=True)) if is_narrow else {}
     columns: list[out.Column[JobSummary]] = [
         out.Column(title="JOB", cell=lambda job: shown.get(job.id, job.id)),
         out.Column(title="NAME", cell=lambda job: job.name, is_elastic=True),
@@ -212,7 +227,7 @@ def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
         out.Column(title="DEFINITION", cell=lambda job: job.job_definition or "-", is_wide=True, is_elastic=True),
         out.Column(title="REASON", cell=lambda job: job.reason or job.status_reason, is_wide=True, is_elastic=True),
     ]
-    if not any(job.array.size for job in rows):
+    if not has_arrays:
         columns = [column for column in columns if column.title != "DONE"]
     out.show_rows(output, rows, columns, lambda job: job.id)
 

@@ -28,12 +28,14 @@ def parse(text: str | bytes, message: M) -> M:
 
     try:
         plain = json.loads(text, object_pairs_hook=_object)
+        if not isinstance(plain, dict):
+            raise json_format.ParseError("it is no JSON object")
+        _spell_out(message.DESCRIPTOR, plain)
+        return json_format.ParseDict(plain, message)
     except json.JSONDecodeError as err:
         raise json_format.ParseError(f"Failed to load JSON: {err}.") from err
-    if not isinstance(plain, dict):
-        raise json_format.ParseError("it is no JSON object")
-    _spell_out(message.DESCRIPTOR, plain)
-    return json_format.ParseDict(plain, message)
+    except RecursionError as err:
+        raise json_format.ParseError("it is nested too deep") from err
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

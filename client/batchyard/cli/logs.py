@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batchyard.sync import Client
+    from batchyard.v1.job_pb2 import Job
 
 
 @click.command()
@@ -38,13 +39,25 @@ def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | 
         job = client.describe_job(job_id)
         if job.array.size and not job.array.HasField("index"):
             raise FailedPreconditionError(f"{job_id} is an array; its children have logs: {job_id}:0 and so on")
+        _check_ran(job)
         if follow and attempt is None:
             follow_job(client, job_id, first=max(len(job.attempts), 1), tail_lines=tail_lines)
+            _check_ran(client.describe_job(job_id))
         elif not job.attempts:
             raise FailedPreconditionError(f"{job_id} has not started; `batchyard explain {job_id}` says why")
         else:
             _write(client.read_logs(job_id, attempt=attempt or 0, tail_lines=tail_lines, follow=follow))
             _note_reason(client, job_id, attempt or 0)
+
+
+def _check_ran(job: Job) -> None:
+    """Refuse a job that has ended without an attempt: there is no log, and there will be none."""
+    from batchyard.errors import FailedPreconditionError, Reason
+    from batchyard.wording import job_state
+
+    if job_state(job).is_final and not job.attempts:
+        text = f"{job.id} never ran: {job.ending_cause}"
+        raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": job.id})
 
 
 def _note_reason(client: Client, job_id: str, number: int) -> None:
@@ -60,7 +73,7 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
     from batchyard.states import JobState
     from batchyard.wording import job_state
 
-    following = first
+    following, told = first, ""
     with closing(client.watch_jobs([job_id])) as events:
         for event in events:
             state = job_state(event.job)
@@ -70,11 +83,12 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
                 try:
                     _write(client.read_logs(job_id, attempt=number, tail_lines=tail_lines, follow=True))
                 except RequestError as err:
-                    out.note(f"no log of attempt {number}: {err}")
+                    told = f"no log of attempt {number}: {err}"
+                    out.note(told)
                 tail_lines = None
             following = max(following, begun + 1)
             if state.is_final:
-                if event.job.reason and begun:
+                if event.job.reason and begun and event.job.reason not in told:
                     out.note(f"attempt {begun}: {event.job.reason}")
                 return
 

@@ -1,8 +1,8 @@
 """
 Names: what a shell offers where one of the yard's is wanted, by asking the controller.
 
-Whoever presses Tab does not wait: what is not answered within two seconds is not offered, and
-no error is told.
+Law: whoever presses Tab does not wait, and is told no error: what is not answered within two
+seconds is not offered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchyard.cli import job_ids, options
-from batchyard.errors import BatchyardError
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -36,7 +35,8 @@ def _offering(find: Callable[[Client, str], Iterable[CompletionItem]]) -> Comple
         from batchyard.sync import Client
 
         session = ctx.find_object(options.Session) or options.Session()
-        with suppress(BatchyardError), Client(session.address, timeout_s=PATIENCE_S) as client:
+        # All errors: what is wrong is told when the command is carried out.
+        with suppress(Exception), Client(session.address, timeout_s=PATIENCE_S) as client:
             return [item for item in find(client, incomplete) if str(item.value).startswith(incomplete)]
         return []
 
@@ -52,14 +52,20 @@ def _environments(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
 
 
 def _definitions(client: Client, incomplete: str) -> Iterator[CompletionItem]:
+    if ":" in incomplete:
+        return _revisions(client, incomplete)
     rows = client.list_job_definitions(status="ACTIVE", page_size=1000)
-    # bash takes what stands before a colon for a word of its own.
-    names = (f"{row.name}:{row.revision}" if ":" in incomplete else row.name for row in rows)
-    return map(CompletionItem, dict.fromkeys(names))
+    return map(CompletionItem, dict.fromkeys(row.name for row in rows))
+
+
+def _revisions(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    rows = client.list_job_definitions(status="ACTIVE", page_size=1000)
+    return (CompletionItem(f"{row.name}:{row.revision}") for row in rows)
 
 
 def _hosts(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
-    return (CompletionItem(row.facts.name) for row in client.list_hosts(page_size=1000))
+    names = (row.facts.name for row in client.list_hosts(page_size=1000))
+    return map(CompletionItem, dict.fromkeys(names))
 
 
 def _jobs(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
@@ -71,7 +77,8 @@ def _jobs(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
             yield CompletionItem(job.id, help=f"{job.name} {job_state(job)}")
 
 
-queues, environments, definitions = _offering(_queues), _offering(_environments), _offering(_definitions)
+queues, environments = _offering(_queues), _offering(_environments)
+definitions, revisions = _offering(_definitions), _offering(_revisions)
 hosts, jobs = _offering(_hosts), _offering(_jobs)
 
 

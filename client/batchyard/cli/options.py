@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from batchyard.sync import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Session:
         queue: Where jobs are submitted.
         debug: Whether errors show where they come from.
         has_told_retry: Whether the person knows that the controller is away.
+        fault: What is wrong with settings; help and completion do not need them.
     """
 
     address: str | None = None
@@ -42,6 +46,12 @@ class Session:
     queue: str = "default"
     debug: bool = False
     has_told_retry: bool = False
+    fault: click.UsageError | None = None
+
+    def check(self) -> None:
+        """Refuse wrong settings, before anything is done by them."""
+        if self.fault is not None:
+            raise self.fault
 
     def client(self) -> Client:
         """Return a client; loads gRPC, so only when a command is about to call."""
@@ -128,6 +138,14 @@ def span(value: str) -> float:
         raise click.BadParameter(str(err)) from err
 
 
+def positive_span(value: str) -> float:
+    """Read a length of time that is longer than nothing as seconds."""
+    seconds = span(value)
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is not longer than 0s")
+    return seconds
+
+
 def whole_span(value: str) -> int:
     """Read a length of time as whole seconds."""
     seconds = span(value)
@@ -199,5 +217,13 @@ def as_map(values: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return dict(values)
 
 
-session = click.make_pass_decorator(Session, ensure=True)
-"""Pass the session to a command."""
+def session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
+    """Pass the session to a command, once its settings are found to be right."""
+
+    def carry_out(*args: P.args, **kwargs: P.kwargs) -> R:
+        found = click.get_current_context().ensure_object(Session)
+        found.check()
+        return function(found, *args, **kwargs)
+
+    update_wrapper(carry_out, function)
+    return carry_out

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from batchyard.cli import output as out
+from batchyard.resources import parse_mib
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -25,9 +27,17 @@ _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 def on_sizes(flags: Mapping[str, Any]) -> None:
     """Tell of sizes that were likely meant larger: a bare number is mebibytes, as on AWS."""
     for name in ("memory", "disk"):
-        text = flags[name]
-        if text and text.isdigit() and 0 < int(text) < BARE_MIB_MIN:
-            out.note(f"--{name} {text} is {text} MiB; gibibytes are --{name} {text}G")
+        text = (flags[name] or "").strip()
+        if _is_number(text) and 0 < (mib := parse_mib(text)) < BARE_MIB_MIN:
+            out.note(f"--{name} {text} is {mib} MiB; gibibytes are --{name} {text}G")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        Decimal(text)
+    except ArithmeticError:
+        return False
+    return True
 
 
 def on_parameters(command: Iterable[str], parameters: Iterable[str]) -> None:

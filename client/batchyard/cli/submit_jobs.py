@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from batchyard.cli import exits, harmless, json_input, names, options
+from batchyard.cli import exits, harmless, job_ids, json_input, names, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -45,15 +45,20 @@ Exits with 3 if any was refused.
 def submit_jobs(session: options.Session, file: BinaryIO, queue: str | None) -> int:
     """Submit many jobs (the text of --help is ``_HELP``)."""
     lines = (line for line in file if line.strip())
-    refused = 0
-    with session.client() as client:
-        # Read here and not by the client, whose thread an interrupt does not reach.
-        while some := list(islice(lines, LINES_AT_ONCE)):
-            parsed = [_parse(line, queue or session.queue) for line in some]
-            results = client.submit_jobs([each for each in parsed if not isinstance(each, str)])
-            for result in _in_order(parsed, results):
-                refused += result.HasField("refusal")
-                _show(session.output, result)
+    refused, last = 0, ""
+    try:
+        with session.client() as client:
+            # Read here and not by the client, whose thread an interrupt does not reach.
+            while some := list(islice(lines, LINES_AT_ONCE)):
+                parsed = [_parse(line, queue or session.queue) for line in some]
+                results = client.submit_jobs([each for each in parsed if not isinstance(each, str)])
+                for result in _in_order(parsed, results):
+                    refused += result.HasField("refusal")
+                    last = result.job.job_id or last
+                    _show(session.output, result)
+    finally:  # what was submitted before an error or an interrupt counts too
+        if last:
+            job_ids.remember(last)
     return exits.REFUSED if refused else 0
 
 

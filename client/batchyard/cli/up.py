@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +24,10 @@ from typing import TYPE_CHECKING
 import click
 
 from batchyard import settings
-from batchyard.cli import exits, gateway_access, harmless, spans
+from batchyard.cli import exits, gateway_access, harmless, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.jobs import resources_line
-from batchyard.cli.options import quiet_grpc
 from batchyard.state_folder import make_private_folder
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ Start a whole yard on this machine: a controller, agents and a gateway.
 Needs no root, no etcd and no Docker. State is kept and found again by the next
 `batchyard up`; Ctrl-C stops the yard, but not the jobs that run.
 """
+
+
+ROOT_SCRATCH = Path("/var/lib/batchyard-scratch")
+
+
+def is_open_to_all(folder: Path) -> bool:
+    """Say whether anybody may pass through a folder."""
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +84,18 @@ class YardPlan:
     runtimes: str = ""
     cpu_millis: int = 0
     memory_mib: int = 0
+
+    @property
+    def scratch_dir(self) -> Path:
+        """
+        Where jobs work: beside the state folder, which is closed to the user as whom a root's jobs run.
+
+        Where that user cannot get there either, as below ``/root``, it is a folder of its own.
+        """
+        beside = self.state_dir.absolute().with_name(f"{self.state_dir.name}-scratch")
+        if os.geteuid() != 0 or all(is_open_to_all(folder) for folder in beside.parents if folder.exists()):
+            return beside
+        return ROOT_SCRATCH / "-".join(beside.parts[1:])
 
     @property
     def socket(self) -> Path:
@@ -108,8 +128,7 @@ class YardPlan:
             name = f"agent-{number}"
             arguments = [sys.executable, "-m", AGENT, "--controller", self.address]
             arguments += ["--state-dir", str(self.state_dir / name), "--name", host_name]
-            # Beside the state folder, which is closed to the user as whom a root's jobs run.
-            arguments += ["--scratch-dir", str(self.state_dir.with_name(f"{self.state_dir.name}-scratch") / name)]
+            arguments += ["--scratch-dir", str(self.scratch_dir / name)]
             arguments += ["--runtimes", self.runtimes] if self.runtimes else []
             arguments += ["--cpus", spans.millis(self.cpu_millis)] if self.cpu_millis else []
             arguments += ["--memory", f"{self.memory_mib}M"] if self.memory_mib else []
@@ -135,7 +154,10 @@ class YardPlan:
 @click.option("--runtimes", default="", help="What agents may run: docker,process. Default: what the machine has.")
 @click.option("--store", help="sqlite:///FILE or etcd://HOST:PORT. Default: sqlite in the state directory.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the logs; they are in the state directory either way.")
+@options.session
 def up(
+    _session: options.Session,
+    /,
     listen: str,
     http: str,
     state_dir: Path | None,
@@ -222,7 +244,7 @@ def _is_key_file_set() -> bool:
 
 def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: bool) -> int:
     """Start everything, make it ready, and look after it until a signal comes or a child dies."""
-    quiet_grpc()
+    options.quiet_grpc()
     from batchyard.sync import Client
 
     out.note(f"state and logs are in {plan.state_dir}")
@@ -368,6 +390,8 @@ def _how(code: int) -> str:
 
 def _become(module: str, arguments: Sequence[str]) -> None:
     require(module)
+    if "--help" not in arguments:
+        click.get_current_context().ensure_object(options.Session).check()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell on purpose
 
 

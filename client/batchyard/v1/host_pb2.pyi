@@ -29,6 +29,9 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     HOST_STATE_UNSPECIFIED: _HostState.ValueType  # 0
     HOST_STATE_READY: _HostState.ValueType  # 1
     HOST_STATE_CORDONED: _HostState.ValueType  # 2
+    """No new work: an operator said so (Host.cordoned), or its clock is off, which
+    facts.faults tells.
+    """
     HOST_STATE_DRAINING: _HostState.ValueType  # 3
     HOST_STATE_DRAINED: _HostState.ValueType  # 4
     HOST_STATE_UNREACHABLE: _HostState.ValueType  # 5
@@ -43,6 +46,9 @@ class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper): ...
 HOST_STATE_UNSPECIFIED: HostState.ValueType  # 0
 HOST_STATE_READY: HostState.ValueType  # 1
 HOST_STATE_CORDONED: HostState.ValueType  # 2
+"""No new work: an operator said so (Host.cordoned), or its clock is off, which
+facts.faults tells.
+"""
 HOST_STATE_DRAINING: HostState.ValueType  # 3
 HOST_STATE_DRAINED: HostState.ValueType  # 4
 HOST_STATE_UNREACHABLE: HostState.ValueType  # 5
@@ -165,6 +171,7 @@ class HostFacts(google.protobuf.message.Message):
     def faults(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Why it takes less work now than it could, such as an engine that does not
         answer or a full disk; runtimes that cannot be used now are not among them.
+        Answers add what the controller finds, as a clock that is off.
         """
 
     def __init__(
@@ -246,6 +253,7 @@ class Host(google.protobuf.message.Message):
     """Of a host that is not connected it may be an hour too early."""
     attempts: builtins.int
     cordoned: builtins.bool
+    """An operator cordoned it."""
     draining: builtins.bool
     suspicion: builtins.str
     """Why a host is SUSPECTED; empty of others."""

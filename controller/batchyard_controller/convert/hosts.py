@@ -56,7 +56,8 @@ def host_usage(message: host_pb2.HostUsage) -> host_pb2.HostUsage:
         for name in ("uuid", "model", "fault"):
             check_text(out, f"usage.gpus.{name}", getattr(gpu, name), limits.HOST_TEXT_LENGTH_MAX)
     refuse(out)
-    usage = host_pb2.HostUsage(**{name: getattr(message, name) for name in numbers}, gpus=message.gpus)
+    kept = {name: getattr(message, name) for name in (*numbers, "wall_ms")}
+    usage = host_pb2.HostUsage(**kept, gpus=message.gpus)
     usage.DiscardUnknownFields()
     return usage
 

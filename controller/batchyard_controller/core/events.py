@@ -98,10 +98,17 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostHeard:
-    """A heartbeat came; ``facts`` when the host has changed."""
+    """
+    A heartbeat came.
+
+    Attributes:
+        facts: When the host has changed.
+        wall_ms: What its clock showed; 0 when it did not say.
+    """
 
     host_id: HostId
     facts: HostFacts | None = None
+    wall_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

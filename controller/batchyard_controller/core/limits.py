@@ -135,3 +135,7 @@ FENCE_MS = 15 * 60_000
 FENCE_MARGIN_MS = 35_000 + FENCE_MS // 1000
 """Kill grace 30 s, 5 s of slack, and clocks that differ by one in a thousand."""
 HEARTBEAT_INTERVAL_MS = 3_000
+CLOCK_OFF_MS_MAX = 60_000
+"""Ours: a host whose clock is further off gets no new work. Durations are by other clocks, so this may be generous."""
+CLOCK_OFF_HEARTBEATS = 3
+"""Ours: so many heartbeats in a row have to say so; one that waited somewhere says little."""

@@ -90,10 +90,12 @@ class Hosts(rpc.HostServiceServicer):
         allocated = world.fleet.gpu_allocated(record.id)
         for gpu in facts.gpus:
             gpu.allocated_millis = allocated.get(gpu.uuid, 0)
+        if host.clock_fault:
+            facts.faults.append(host.clock_fault)
         return pb.Host(
             id=record.id,
             facts=facts,
-            state=self._state(host, suspicion),
+            state=self._state(world, host, suspicion),
             allocated=resources_message(world.fleet.allocated(record.id)),
             usage=self._sessions.usage(record.id),
             last_heard_at_ms=host.heard_wall_ms or record.heard_at_ms,
@@ -109,11 +111,11 @@ class Hosts(rpc.HostServiceServicer):
         return now.wall_ms + max(0, boot_ms - now.boot_ms)
 
     @staticmethod
-    def _state(host: Host, suspicion: str) -> pb.HostState.ValueType:
+    def _state(world: World, host: Host, suspicion: str) -> pb.HostState.ValueType:
         if not host.is_reachable:
             return pb.HOST_STATE_UNREACHABLE
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
-        if host.record.cordoned:
+        if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED
         return pb.HOST_STATE_SUSPECTED if suspicion else pb.HOST_STATE_READY

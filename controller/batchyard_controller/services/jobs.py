@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
-from batchyard.ids import JobId, attempt_id, split_job_id
+from batchyard.ids import HostId, JobId, attempt_id, split_job_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
@@ -180,4 +180,14 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str,
             why = ended.reason or words.attempt_reason(world, unit, ended)
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
+    _check_host_is_kept(world, request.job_id, number, hosts[number])
     return (hosts[number], words.host_name(world, hosts[number])), attempt_id(request.job_id, number)
+
+
+def _check_host_is_kept(world: World, job_id: str, number: int, host_id: str) -> None:
+    """Refuse the log of an attempt whose host nobody waits for any more: it will not be back."""
+    if HostId(host_id) not in world.hosts:
+        name = words.host_name(world, host_id)
+        text = f"host {name} was removed, and the log of attempt {number} of job {job_id} with it"
+        metadata = {"job_id": job_id, "attempt": str(number), "host_id": host_id}
+        raise NotFoundError(text, reason=Reason.HOST_REMOVED, metadata=metadata)

@@ -115,7 +115,8 @@ def _chunk_columns(chunk: Chunk) -> dict[str, Any]:
 
 def _encode_host(world: World, name: str) -> bytes | None:
     host = world.hosts.get(HostId(name))
-    return None if host is None else _encode_sparse(host.record)
+    record = host.record if host is not None else world.gone_hosts.get(HostId(name))
+    return None if record is None else _encode_sparse(record)
 
 
 def _encode_setting(mapping: str) -> Callable[[World, str], bytes | None]:

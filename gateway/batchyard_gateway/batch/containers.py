@@ -248,7 +248,8 @@ def _check_modes(members: Members) -> None:
         if members.get(name) == _HOST_MODE:
             raise ClientException(f"{name} {_HOST_MODE} is not offered by Batchyard: jobs do not see the host's own")
     if network and network != _BRIDGE_MODE:
-        raise ClientException(f"networkMode {network[:50]} is not offered by Batchyard: containers are on a bridge")
+        text = "the operator of a host says which network its containers are on"
+        raise ClientException(f"networkMode {network[:50]} is not offered by Batchyard: {text}")
     family = members.get("runtimePlatform", {}).get("operatingSystemFamily") or _LINUX_FAMILY
     if family != _LINUX_FAMILY:
         raise ClientException(f"operatingSystemFamily {family[:50]} is not offered by Batchyard: hosts run Linux")

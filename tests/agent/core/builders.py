@@ -17,7 +17,7 @@ from batchyard_agent.core.events import (
     StartRequested,
     StopRequested,
 )
-from batchyard_agent.core.reconcile import Turn, take_turn
+from batchyard_agent.core.turns import Turn, take_turn
 from batchyard_agent.runtimes.protocol import LaunchSpec
 
 A, B, C = AttemptId("job-a#1"), AttemptId("job-b#1"), AttemptId("job-c#1")

@@ -10,6 +10,7 @@ import pytest
 from batchyard.states import EndCause
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import (
+    TOMBSTONE_AGE_MS,
     TRANSITIONS,
     Attempt,
     GpuClaim,
@@ -35,7 +36,7 @@ from batchyard_agent.core.events import (
     Vanished,
 )
 from batchyard_agent.core.observations import ADOPTIONS_MAX
-from batchyard_agent.core.reconcile import Turn, take_turn
+from batchyard_agent.core.turns import Turn, take_turn
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
 from .builders import (
@@ -99,7 +100,7 @@ def test_an_acknowledged_end_leaves_a_tombstone_and_lets_the_runtime_go():
     turn(t, 9, exited(ms=9))
     done = turn(t, 20, acknowledged())
     assert done == Turn(rows=[t.tombstones[A]], actions=[Remove(A, "process")])
-    assert (t.attempts, t.tombstones[A].spec, t.tombstones[A].done_at_ms) == ({}, None, WALL_MS + 20)
+    assert (t.attempts, t.tombstones[A].spec, t.tombstones[A].done_at_ms) == ({}, None, 20)
 
 
 @pytest.mark.parametrize("exit_code", [1, 5, 137])
@@ -181,6 +182,26 @@ def test_tombstones_are_forgotten_after_a_day():
     assert turn(t, day_ms + 9, Ticked()) == Turn()
     assert turn(t, day_ms + 10, Ticked()) == Turn(forgotten=[A])
     assert t.tombstones == {}
+
+
+def test_a_step_of_the_clock_forgets_no_tombstone():
+    """A late start of the same session would be launched again."""
+    t = table()
+    running(t)
+    turn(t, 1, exited(ms=1))
+    turn(t, 2, acknowledged())
+    assert take_turn(t, [Ticked()], Now(boot_ms=3, wall_ms=WALL_MS + 2 * TOMBSTONE_AGE_MS)).forgotten == []
+    assert turn(t, 4, start()).actions == []
+
+
+@pytest.mark.parametrize("done_at_ms", [WALL_MS, 90 * TOMBSTONE_AGE_MS])
+def test_a_tombstone_of_a_longer_boot_or_by_wall_clock_ages_from_the_agents_start(done_at_ms: int):
+    done = Attempt(attempt_id=B, phase=Phase.DONE, cause=EndCause.EXITED, done_at_ms=done_at_ms)
+    older = replace(done, attempt_id=A, done_at_ms=5)
+    t = table(tombstones={A: older, B: done})
+    assert turn(t, 1_000, Recovered(boot_id="boot-2")).rows == [replace(done, done_at_ms=1_000)]
+    assert turn(t, 5 + TOMBSTONE_AGE_MS, Ticked()).forgotten == [A]
+    assert turn(t, 1_000 + TOMBSTONE_AGE_MS, Ticked()).forgotten == [B]
 
 
 def test_the_oldest_tombstone_makes_room(monkeypatch):
@@ -575,7 +596,7 @@ def test_a_reboot_loses_everything_that_had_not_ended():
 
 
 def test_left_over_traces_of_buried_attempts_are_removed_and_strangers_killed():
-    done = Attempt(attempt_id=A, phase=Phase.DONE, runtime="process", cause=EndCause.EXITED, done_at_ms=WALL_MS)
+    done = Attempt(attempt_id=A, phase=Phase.DONE, runtime="process", cause=EndCause.EXITED)
     t = table(tombstones={A: done})
     assert turn(t, 0, Recovered(boot_id="boot-1", held=(("process", A), ("process", B)))).actions == [
         Remove(A, "process"),
@@ -585,16 +606,20 @@ def test_left_over_traces_of_buried_attempts_are_removed_and_strangers_killed():
 
 
 def test_nothing_new_is_launched_before_strangers_are_dead():
-    """They hold what this host offers, and may be tried again elsewhere; a kill that breaks is repeated."""
+    """
+    They hold what this host offers, and may be tried again elsewhere; a kill that breaks is repeated.
+
+    The controller says a start once in a session, so one that comes meanwhile is kept.
+    """
     t = table()
     turn(t, 0, Recovered(boot_id="boot-1", held=(("process", B),)))
-    assert turn(t, 1, opened(0), start(A)).actions == [LATE]
+    taken = turn(t, 1, opened(0), start(A))
+    assert (taken.actions, [row.attempt_id for row in taken.rows]) == ([], [A])
     assert turn(t, 2, CommandFailed(command=Discard(B, "process"), error="EngineError: away")).actions == [
         Note("killing what is not in the journal broke: EngineError: away", B)
     ]
     assert turn(t, 5_002, Ticked()).actions == [Discard(B, "process")]
-    turn(t, 5_003, Discarded(attempt_id=B))
-    assert turn(t, 5_004, start(A)).actions == [Launch(spec())]
+    assert turn(t, 5_003, Discarded(attempt_id=B)).actions == [Launch(spec())]
 
 
 def test_a_runtime_that_opens_later_is_asked_for_strangers_too():

@@ -23,7 +23,7 @@ from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.docker_attempt import STOPPED_EARLY_REASON, VANISHED_REASON
 from batchyard_agent.runtimes.docker_engine import Engine
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.docker_spec import HOME_LABEL, container_body, container_name
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.log_limit import marker, used_bytes
 from batchyard_agent.runtimes.protocol import (
@@ -588,6 +588,15 @@ async def test_an_agent_with_a_new_id_finds_and_kills_what_its_folder_launched(
     await heir.discard(A)
     await copied.close()
     await heir.close()
+
+
+async def test_what_was_launched_before_homes_had_a_label_is_its_hosts(
+    runtime: DockerRuntime, spec: Spec, scope: str, api: docker.APIClient
+) -> None:
+    body = container_body(spec(A, "true"), scope=scope, home="", cpu_count=1, network="none")
+    del body["Labels"][HOME_LABEL]
+    api.create_container_from_config(body, container_name(A))  # type: ignore[no-untyped-call]
+    assert await runtime.launched() == [A]
 
 
 # --- an engine that fails ---

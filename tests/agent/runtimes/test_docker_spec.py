@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batchyard.resources import Resources
 from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes import docker_facts as facts
+from batchyard_agent.runtimes.docker_attempt import NeverRanError
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
@@ -268,6 +269,13 @@ def test_secrets_are_variables_and_nothing_else() -> None:
 )
 def test_what_the_engine_says_tells_whose_fault_it_is(message: str, is_hosts: bool) -> None:
     assert facts.is_shortage(message) is is_hosts
+
+
+def test_what_a_command_is_called_is_no_hosts_fault() -> None:
+    """The engine repeats the job's words when it cannot call them."""
+    message = 'runc create failed: exec: "./input/output error": stat ./input/output error: no such file or directory'
+    assert not NeverRanError(facts.reason("CannotStartContainerError", message), 127).host_failed
+    assert NeverRanError("CannotStartContainerError: write /run/x: no space left on device").host_failed
 
 
 def test_a_name_that_is_none_is_no_hosts_fault() -> None:

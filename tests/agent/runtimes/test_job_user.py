@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import tempfile
@@ -89,17 +90,12 @@ async def test_what_a_job_sets_touches_no_process_of_root(host: Host, folder: Pa
 @as_root
 async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: Path) -> None:
     (folder / "work").mkdir(mode=0o755)
-    (folder / "private").mkdir(mode=0o700)
     there = attempt(
         folder, "sh", "-c", "pwd; ulimit -n; echo out >>/dev/stdout", working_directory=str(folder / "work"),
         ulimits=(Ulimit(name="nofile", soft_limit=77, hard_limit=88),), user="nobody",
     )  # fmt: skip
     await host.done(there)
     assert log_of(there) == f"{folder / 'work'}\n77\nout\n"
-    closed = attempt(folder, "true", working_directory=str(folder / "private"), number=2)
-    end = await host.done(closed)
-    assert isinstance(end, Exited)
-    assert end.exit_code != 0
     stopped = shell(folder, "trap 'echo saved; exit 9' TERM; echo ready; sleep 600 & wait", number=3)
     await host.runtime.launch(stopped)
     await until(lambda: "ready" in log_of(stopped))
@@ -113,6 +109,109 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     name = supervisor.plain_name(stopped.attempt_id)
     await host.runtime.remove(stopped.attempt_id)
     assert not (folder / "scratch" / name).exists()
+
+
+@as_root
+@pytest.mark.parametrize("place", ["private", "missing"])
+async def test_a_working_folder_that_is_closed_to_the_user_is_a_failed_start(
+    host: Host, folder: Path, place: str
+) -> None:
+    """And nothing has run."""
+    (folder / "private").mkdir(mode=0o700)
+    spec = attempt(folder, "sh", "-c", "echo ran", working_directory=str(folder / place))
+    end = await host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert end.exit_code is None
+    assert end.reason == (
+        f"CannotStartContainerError: the working folder '{folder / place}' is missing, or closed to the job's user"
+    )
+    assert log_of(spec) == ""
+
+
+@as_root
+@pytest.mark.parametrize("how", ["path", "name", "odd names"])
+async def test_a_command_that_only_root_may_call_is_a_failed_start(host: Host, folder: Path, how: str) -> None:
+    """Whether it is found by its path or on PATH, and whoever calls it."""
+    (folder / "tool").write_text("#!/bin/sh\necho ran\n")
+    (folder / "tool").chmod(0o700)
+    name = str(folder / "tool") if how == "path" else "tool"
+    environment = {"PATH": f"/usr/bin:{folder}", **({"odd-name": "x"} if how == "odd names" else {})}
+    spec = attempt(folder, name, environment=environment)
+    end = await host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert (end.exit_code, end.reason) == (126, f'CannotStartContainerError: exec: "{name}": permission denied')
+    assert log_of(spec) == ""
+    (folder / "tool").chmod(0o755)
+    again = attempt(folder, name, environment=environment, number=2)
+    end = await host.done(again)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(again)) == (0, "ran\n")
+
+
+@as_root
+async def test_what_a_job_sets_does_not_make_its_call_a_check(host: Host, folder: Path) -> None:
+    """Nor does an exit code of its own count as a failed start."""
+    environment = {"batchyard_check": "1", "places": "a b", "place": "c", "code": "3", "PATH": "/usr/bin:/bin:"}
+    spec = shell(folder, 'echo "$batchyard_check $places $place $code $PATH"; exit 126', environment=environment)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, log_of(spec)) == (126, "1 a b c 3 /usr/bin:/bin:\n")
+
+
+@as_root
+async def test_a_log_that_cannot_be_given_away_is_closed(
+    host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that knows no owners."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert isinstance(await host.done(attempt(folder, "true")), StartFailed)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@as_root
+async def test_a_job_can_use_its_folder_by_name(folder: Path) -> None:
+    """As programs do with HOME, below folders that the agent made itself whatever its umask."""
+    before = os.umask(0o077)
+    try:
+        user = job_user.find(None, allow_root=False)
+        runtime = ProcessRuntime(folder / "state", folder / "new" / "scratch", now_ms=now_ms, user=user)
+        host = await Host(runtime).open()
+    finally:
+        os.umask(before)
+    spec = shell(folder, 'cd / && touch "$HOME/x" && cd "$HOME" && mktemp -p "$HOME" >/dev/null && ls | wc -l')
+    await host.done(spec)
+    assert log_of(spec) == "2\n"
+    await host.runtime.remove(spec.attempt_id)
+    await host.runtime.close()
+
+
+@as_root
+async def test_where_a_jobs_folder_is_closed_to_its_user_there_is_no_runtime(folder: Path) -> None:
+    (folder / "private").mkdir(mode=0o700)
+    user = job_user.find(None, allow_root=False)
+    runtime = ProcessRuntime(folder / "state", folder / "private" / "scratch", now_ms=now_ms, user=user)
+    with pytest.raises(RuntimeUnavailableError, match=r"'nobody', who cannot enter .*: give the agent a --scratch-dir"):
+        await Host(runtime).open()
+    await runtime.close()
+
+
+@as_root
+def test_without_setpriv_there_is_no_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Neither where it is missing nor where it cannot do it, as busybox's."""
+    monkeypatch.setattr(job_user, "_PLACES", str(folder))
+    with pytest.raises(RuntimeUnavailableError, match="without setpriv: install the package util-linux"):
+        job_user.find(None, allow_root=False)
+    (folder / "setpriv").write_text("#!/bin/sh\necho unrecognized option: reuid >&2; exit 1\n")
+    (folder / "setpriv").chmod(0o755)
+    user = job_user.find(None, allow_root=False)
+    assert user is not None
+    with pytest.raises(RuntimeUnavailableError, match="cannot be run as 'nobody': unrecognized option: reuid"):
+        user.require_access(folder)
 
 
 @as_root

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from batchyard.tasks import Ulimit
-from batchyard_agent.runtimes import cgroup, log_limit, supervisor
+from batchyard_agent.runtimes import log_limit, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
 
+from .cgroups import needs_cgroup
 from .process_attempts import (
     Host,
     attempt,
@@ -30,20 +31,6 @@ from .process_attempts import (
     zombie_children,
 )
 
-
-def why_no_cgroup() -> str:
-    try:
-        parent = cgroup.find_parent(
-            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), os.getpid()
-        )
-    except cgroup.CgroupUnavailableError as error:
-        return str(error)
-    parent.remove_empty()
-    return ""
-
-
-NO_CGROUP = why_no_cgroup()
-needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"no cgroup can be made here: {NO_CGROUP}")
 WITH_CGROUP = pytest.param("auto", marks=needs_cgroup)
 MODES = ["rlimit", WITH_CGROUP]
 
@@ -376,7 +363,7 @@ async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
 
 async def test_too_much_disk_ends_the_attempt(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By blocks that it really takes, and with the reason; one that keeps within its amount goes on."""
-    monkeypatch.setattr("batchyard_agent.runtimes.process.DISK_INTERVAL_S", 0.1)
+    monkeypatch.setattr("batchyard_agent.runtimes.disk_watch.INTERVAL_S", 0.1)
     modest = "truncate -s 5G hole; head -c 1000000 /dev/zero >small; ln -s / all; sleep 1; exit 3"
     glutton = "mkdir deep; head -c 20000000 /dev/zero >deep/large; sleep 600"
     specs = [shell(tmp_path, script, number=n, disk_mib=10) for n, script in enumerate((modest, glutton), start=1)]
@@ -387,6 +374,33 @@ async def test_too_much_disk_ends_the_attempt(host: Host, tmp_path: Path, monkey
         (3, ""),
         (137, "Killed as its working folder took more than the 10 MiB that it asked for"),
     ]
+
+
+async def test_a_folder_that_cannot_be_measured_holds_up_no_other(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch outlives it."""
+    monkeypatch.setattr("batchyard_agent.runtimes.disk_watch.INTERVAL_S", 0.1)
+    odd = shell(tmp_path, "rmdir $PWD; ln -s loop $PWD; echo ready; sleep 600", number=1, disk_mib=10)
+    await host.runtime.launch(odd)
+    await until(lambda: "ready" in log_of(odd))
+    glutton = shell(tmp_path, "head -c 20000000 /dev/zero >large; sleep 600", number=2, disk_mib=10)
+    end = await host.done(glutton)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 137
+
+
+async def test_a_deep_tree_is_measured_and_removed(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchyard_agent.runtimes.disk_watch.INTERVAL_S", 0.1)
+    script = (
+        "i=0; while [ $i -lt 1200 ]; do mkdir d; cd d; i=$((i+1)); done; head -c 40000000 /dev/zero >large; sleep 600"
+    )
+    spec = shell(tmp_path, script, disk_mib=30)
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 137
+    await host.runtime.remove(spec.attempt_id)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 async def test_memory_below_the_limit_is_left_alone(host: Host, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from tests.processes import running
 
 from batchyard_agent.runtimes import process, supervisor
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StartFailed, StopSignal, Vanished
 
+from .cgroups import needs_cgroup
 from .process_attempts import Host, attempt, lives, log_of, now_ms, shell, until
 from .process_records import end_attempts
 
@@ -195,6 +196,54 @@ async def test_a_job_that_damages_its_record_is_ended_and_never_launched_again(
     await heir.runtime.remove(spec.attempt_id)
 
 
+@pytest.fixture
+def pids(tmp_path: Path) -> Iterator[Path]:
+    """A file for the pids of what leaves no other trace; whatever it names is dead in the end."""
+    path = tmp_path / "pids"
+    path.touch()
+    yield path
+    for pid in map(int, path.read_text().split()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
+@pytest.mark.parametrize("instead", [None, "", '{"started_at_ms": 5, "boot_id": "this", "cgroup": []}\n'])
+async def test_a_quiet_attempt_without_its_record_is_ended_and_not_launched_beside_itself(
+    agents: Agents, heir: Host, tmp_path: Path, pids: Path, instead: str | None
+) -> None:
+    """It has said nothing, and its record was removed, or another put there: its supervisor lives all the same."""
+    spec = shell(tmp_path, "")
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    with agents.former(f"echo $$ >{pids}; exec sleep 600"):
+        await until(pids.read_text)
+    record.unlink()
+    if instead is not None:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        record.write_text(instead.replace("this", boot_id))
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+    assert not lives(int(pids.read_text()))
+    await heir.runtime.remove(spec.attempt_id)
+
+
+@pytest.mark.parametrize("agents", [pytest.param("auto", marks=needs_cgroup)], indirect=True)
+async def test_an_attempt_of_which_only_its_cgroup_is_left_is_ended(
+    agents: Agents, heir: Host, tmp_path: Path, pids: Path
+) -> None:
+    """Its supervisor was killed and its record removed."""
+    spec = shell(tmp_path, "")
+    with agents.former(f"echo $$ $PPID >{pids}; exec sleep 600"):
+        await until(pids.read_text)
+    pid, keeper = map(int, pids.read_text().split())
+    os.kill(keeper, 9)
+    (tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)).unlink()
+    await until(lambda: not lives(keeper))
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+    await until(lambda: not lives(pid))
+    await heir.runtime.discard(spec.attempt_id)
+
+
 @pytest.mark.parametrize(
     ("content", "boot_noted"),
     [(None, "an earlier boot"), ('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\n', None)],
@@ -249,6 +298,20 @@ def test_a_torn_last_line_does_not_count() -> None:
     for content, expected in cases.items():
         record = supervisor.parse_record(content, 9)
         assert (record and (record.pid, record.exit_code)) == expected, content
+
+
+async def test_an_attempt_that_was_never_called_is_told_as_that(heir: Host, tmp_path: Path) -> None:
+    """Also by the next agent."""
+    spec = attempt(tmp_path, "true")
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
+    os.close(supervisor.create_record(record, started_at_ms=5, boot_id=boot_id, cgroup=()))
+    with record.open("a") as file:
+        file.write("pid 4000000\nfailed 125\nexit 125\n")
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    end = await heir.end(spec)
+    assert isinstance(end, StartFailed)
+    assert end.reason == "CannotStartContainerError: the kernel refused the attempt's limits"
 
 
 @pytest.mark.parametrize("wiped", ["state", "nothing"])

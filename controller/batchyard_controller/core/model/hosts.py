@@ -57,6 +57,8 @@ class HostRecord:
         heard_at_ms: When it was last heard of, by the controller's wall clock; up to
             `HEARD_SAVE_MS` too early.
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
+        gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
+            only its name still counts, for jobs that ran there.
     """
 
     id: HostId
@@ -65,6 +67,7 @@ class HostRecord:
     draining: bool = False
     heard_at_ms: int = 0
     machine_id: str = ""
+    gone_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,9 @@ class Host:
             ask this alone.
         heard_boot_ms: When it was last heard, on our clock; a new leader starts
             every host afresh.
+        clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
+            than 0 if behind; 0: it is right, as far as we know.
+        clock_misses: Heartbeats in a row that told of a clock that is off.
         attempts: Live claims on it.
         trust: What its latest starts say of it.
     """
@@ -126,6 +132,8 @@ class Host:
     session: int = 0
     heard_boot_ms: int = 0
     heard_wall_ms: int = 0
+    clock_off_ms: int = 0
+    clock_misses: int = 0
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 
@@ -133,6 +141,14 @@ class Host:
     def is_reachable(self) -> bool:
         """Whether it is connected and was heard of within the contact limit."""
         return self.session != 0
+
+    @property
+    def clock_fault(self) -> str:
+        """What is said of a clock that is off; nothing of others."""
+        if not self.clock_off_ms:
+            return ""
+        side = "ahead of" if self.clock_off_ms > 0 else "behind"
+        return f"its clock is {abs(self.clock_off_ms) // 1000} s {side} the controller's"
 
     def is_silent(self, now: Instant, limit_ms: int) -> bool:
         """Say whether it was not heard for longer than *limit_ms*."""

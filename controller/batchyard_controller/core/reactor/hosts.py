@@ -86,11 +86,32 @@ def _lose_session(world: World, host: Host) -> None:
 
 
 def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
-    """Restart a host's timers."""
+    """Restart a host's timers, and look at its clock."""
     host = world.hosts.get(event.host_id)
     if host is not None:
         records.hear(world, host, now)
         _set_facts(world, host, event)
+        _judge_clock(world, host, event.wall_ms - now.wall_ms if event.wall_ms else 0)
+
+
+def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
+    """Give a host whose clock stays off no new work, until it says that it is right; jobs would see a wrong date."""
+    if abs(ahead_ms) > limits.CLOCK_OFF_MS_MAX:
+        host.clock_misses += 1
+        if host.clock_off_ms or host.clock_misses < limits.CLOCK_OFF_HEARTBEATS:
+            return
+    else:
+        host.clock_misses = 0
+        if not host.clock_off_ms:
+            return
+        ahead_ms = 0
+    was_ours = world.is_own_clock_off
+    host.clock_off_ms = ahead_ms
+    (world.off_clocks.add if ahead_ms else world.off_clocks.discard)(host.record.id)
+    world.refresh_host(host)
+    if world.is_own_clock_off != was_ours:
+        for other in world.off_clocks - {host.record.id}:
+            world.refresh_host(world.hosts[other])
 
 
 def on_host_asked(world: World, event: HostMarked | HostRemoved, now: Instant, out: Out) -> None:
@@ -116,14 +137,21 @@ def _remove(world: World, host: Host, now: Instant, out: Out) -> None:
     """Forget a host; what ran there is lost."""
     for attempt in list(host.attempts.values()):
         end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    records.drop_host(world, host)
+    records.drop_host(world, host, now.wall_ms)
 
 
 def forget_old_hosts(world: World, date_ms: int) -> None:
-    """Forget hosts that were not heard of for longer than is kept, and on which nothing runs."""
+    """
+    Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
+
+    Their names are kept for as long as the jobs that ran there.
+    """
+    for record in list(world.gone_hosts.values()):
+        if record.gone_at_ms + world.retention.age_ms <= date_ms:
+            records.forget_gone_host(world, record.id)
     for host in list(world.hosts.values()):
         if not host.record.heard_at_ms:
             records.note_heard(world, host, date_ms)  # of a version that did not keep it: its time begins now
         is_old = host.record.heard_at_ms + world.retention.host_age_ms <= date_ms
         if is_old and not host.is_reachable and not host.attempts:
-            records.drop_host(world, host)
+            records.drop_host(world, host, date_ms)

@@ -93,6 +93,9 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     for definition in sorted(records.definitions, key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
     for record in records.hosts:
+        if record.gone_at_ms:
+            world.gone_hosts[record.id] = record
+            continue
         host = world.hosts[record.id] = Host(record=record, heard_boot_ms=now.boot_ms)
         world.refresh_host(host)
 

@@ -6,7 +6,17 @@ Laws as in `submissions`.
 
 from __future__ import annotations
 
-from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason, ResourceExhaustedError
+from collections.abc import Iterable
+
+from batchyard.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Reason,
+    ResourceExhaustedError,
+    Violation,
+)
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostMarked, HostRemoved
@@ -15,6 +25,9 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
 from .checks import quote
+
+ID_BEGINNING_MIN = 4
+"""So that a short name that is misspelt is no beginning of an id."""
 
 
 def check_newcomer(world: World, host_id: HostId, name: str, machine_id: str, now: Instant) -> None:
@@ -55,34 +68,62 @@ def _check_moved(host: Host, machine_id: str, now: Instant) -> None:
         raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": host.record.id})
 
 
-def find_host(world: World, name_or_id: str) -> Host:
-    """Return a host by id, or by name, a connected one first; or raise NotFoundError."""
-    host = world.hosts.get(HostId(name_or_id))
-    if host is None:
-        named = [h for h in world.hosts.values() if h.record.facts.name == name_or_id]
-        host = max(named, key=lambda h: (h.session, h.heard_boot_ms), default=None)
-    if host is None:
-        text = f"host {quote(name_or_id)} not found"
-        raise NotFoundError(text, reason=Reason.HOST_NOT_FOUND, metadata={"host": name_or_id})
-    return host
-
-
-def mark_host(world: World, name_or_id: str, *, cordoned: bool, draining: bool) -> HostMarked:
-    """Admit that a host is cordoned, drained or freed."""
-    host = find_host(world, name_or_id)
-    return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
-
-
-def remove_host(world: World, name_or_id: str, *, force: bool) -> HostRemoved:
+def find_host(world: World, given: str) -> Host:
     """
-    Admit that a host is forgotten: one that is not connected, and runs nothing unless *force* says that it cannot.
+    Return a host by id, by name, a connected one first, or by the beginning of its id.
 
     Raises:
         NotFoundError: no such host.
+        InvalidArgumentError: several hosts' ids begin so.
+    """
+    return max(_meant(world, given), key=lambda h: (h.session, h.heard_boot_ms))
+
+
+def _meant(world: World, given: str) -> list[Host]:
+    """Return the host of an id or its beginning, or all hosts of a name."""
+    if (host := world.hosts.get(HostId(given))) is not None:
+        return [host]
+    named = [host for host in world.hosts.values() if host.record.facts.name == given]
+    if named:
+        return named
+    is_beginning = len(given) >= ID_BEGINNING_MIN
+    begun = [host for host in world.hosts.values() if is_beginning and host.record.id.startswith(given)]
+    if not begun:
+        text = f"host {quote(given)} not found"
+        raise NotFoundError(text, reason=Reason.HOST_NOT_FOUND, metadata={"host": given})
+    if len(begun) > 1:
+        raise _ambiguous(f"the ids of several hosts begin with {given}", begun)
+    return begun
+
+
+def _ambiguous(text: str, hosts: Iterable[Host]) -> InvalidArgumentError:
+    ids = ", ".join(sorted(host.record.id for host in hosts))
+    return InvalidArgumentError.from_violations([Violation("host", f"{text}: {ids}", Reason.INVALID_VALUE)])
+
+
+def mark_host(world: World, given: str, *, cordoned: bool, draining: bool) -> HostMarked:
+    """Admit that a host is cordoned, drained or freed."""
+    host = find_host(world, given)
+    return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
+
+
+def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:
+    """
+    Admit that a host is forgotten: one that is not connected, and runs nothing unless *force* says that it cannot.
+
+    Of several that have the name, as after a machine was set up anew, that is the one which is away.
+
+    Raises:
+        NotFoundError: no such host.
+        InvalidArgumentError: several are meant that are not connected.
         FailedPreconditionError: it is connected, or attempts count as running on it.
     """
-    host = find_host(world, name_or_id)
-    name, metadata = host.record.facts.name, {"host": name_or_id}
+    meant = _meant(world, given)
+    away = [host for host in meant if not host.is_reachable]
+    if len(away) > 1:
+        raise _ambiguous(f"several hosts named {given} are not connected; remove each by its id", away)
+    host = (away or meant)[0]
+    name, metadata = host.record.facts.name, {"host": given}
     if host.is_reachable:
         text = f"host {name} is connected and would be back at once; stop its agent first"
         raise FailedPreconditionError(text, reason=Reason.HOST_CONNECTED, metadata=metadata)

@@ -84,9 +84,10 @@ def attempt_reason(world: World, unit: Unit, ended: EndedAttempt) -> str:
 
 
 def host_name(world: World, host_id: str) -> str:
-    """Return what a host is called, its id if it is no longer known."""
+    """Return what a host is called, or was; its id if not even that is known any more."""
     host = world.hosts.get(HostId(host_id))
-    return host.record.facts.name if host is not None else host_id
+    record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
+    return record.facts.name if record is not None else host_id
 
 
 def verdict(said: Verdict | None) -> str:

@@ -20,6 +20,7 @@ from .world import World
 def check(world: World) -> None:
     """Assert every invariant."""
     _check_attempts_match_states(world)
+    _check_hosts_are_known_or_gone(world)
     _check_no_host_is_overcommitted(world)
     _check_counts(world)
     _check_exactly_the_runnable_stand_in_line(world)
@@ -36,6 +37,14 @@ def _check_attempts_match_states(world: World) -> None:
         assert state is wanted, f"{attempt.id} is live, but its job is {state}"
     units = sum(counts[state] for counts in world.counts.values() for state in (JobState.STARTING, JobState.RUNNING))
     assert units == len(active), f"{units} active units, {len(active)} live attempts"
+
+
+def _check_hosts_are_known_or_gone(world: World) -> None:
+    assert not world.hosts.keys() & world.gone_hosts.keys(), "a host is known, and gone"
+    for record in (host.record for host in world.hosts.values()):
+        assert not record.gone_at_ms, f"{record.id} is known, and its record says gone"
+    for record in world.gone_hosts.values():
+        assert record.gone_at_ms, f"{record.id} is gone, and its record does not say so"
 
 
 def _check_no_host_is_overcommitted(world: World) -> None:

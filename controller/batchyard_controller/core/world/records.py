@@ -87,8 +87,9 @@ def drop_access_key(world: World, key_id: str) -> None:
 
 
 def add_host(world: World, host_id: HostId, facts: HostFacts) -> Host:
-    """Keep a host that was never seen before."""
-    host = world.hosts[host_id] = Host(record=HostRecord(id=host_id, facts=facts))
+    """Keep a host that was not known; one that was gone takes its record back."""
+    record = world.gone_hosts.pop(host_id, HostRecord(id=host_id, facts=facts))
+    host = world.hosts[host_id] = Host(record=replace(record, facts=facts, gone_at_ms=0))
     _note_alone(world, "host", host_id)
     return host
 
@@ -114,12 +115,20 @@ def note_heard(world: World, host: Host, at_ms: int) -> None:
         _note_alone(world, "host", host.record.id)
 
 
-def drop_host(world: World, host: Host) -> None:
-    """Forget a host on which nothing runs."""
+def drop_host(world: World, host: Host, at_ms: int) -> None:
+    """Forget a host on which nothing runs, but for its name; marks of operators do not outlive it."""
     assert not host.attempts, f"attempts run on {host.record.id}"
     del world.hosts[host.record.id]
     world.forget_host(host)
-    _note_alone(world, "host", host.record.id)
+    gone = replace(host.record, cordoned=False, draining=False, gone_at_ms=at_ms)
+    world.gone_hosts[gone.id] = gone
+    _note_alone(world, "host", gone.id)
+
+
+def forget_gone_host(world: World, host_id: HostId) -> None:
+    """Forget the name of a host that is gone, too."""
+    del world.gone_hosts[host_id]
+    _note_alone(world, "host", host_id)
 
 
 def _note_alone(world: World, kind: str, name: str) -> None:

@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -48,6 +48,10 @@ class World:
         self.jobs: dict[JobId, Job] = {}
         self.attempts: dict[AttemptId, Attempt] = {}
         self.hosts: dict[HostId, Host] = {}
+        self.gone_hosts: dict[HostId, HostRecord] = {}
+        """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
+        self.off_clocks: set[HostId] = set()
+        """Hosts whose clock is not as this controller's."""
         self.apart: set[JobId] = set()
         """Jobs that stand in lines of their image's own."""
         self.requests: dict[str, JobId] = {}
@@ -133,14 +137,36 @@ class World:
 
     def refresh_host(self, host: Host) -> None:
         """Tell the fleet what a host is now, whether it gets new work, and with how many starts it is trusted."""
-        away = _away(host)
+        away = self._away(host)
         self.fleet.set_host(host.record.id, host.record.facts, away=away, rests=away == RESTS)
         self.refresh_starts(host)
         self.wants_plan = True
 
+    def has_wrong_clock(self, host: Host) -> bool:
+        """Say whether a host gets no new work for its clock; where most, and at least two, are off, ours is wrong."""
+        return bool(host.clock_off_ms) and not self.is_own_clock_off
+
+    @property
+    def is_own_clock_off(self) -> bool:
+        """Whether most hosts have a clock that is not as ours."""
+        return len(self.off_clocks) > max(1, len(self.hosts) // 2)
+
+    def _away(self, host: Host) -> str:
+        """Say why a host gets no new work; nothing if it gets some."""
+        if not host.is_reachable:
+            return "is not connected"
+        if host.record.cordoned:
+            return "is cordoned"
+        if self.has_wrong_clock(host):
+            return f"is cordoned, as {host.clock_fault}"
+        if is_suspected(host.trust):
+            return f"is suspected: {host.trust.suspicion}"
+        return RESTS if host.trust.rests_until_boot_ms else ""
+
     def forget_host(self, host: Host) -> None:
         """Tell the fleet that a host is gone for good."""
         self.fleet.drop_host(host.record.id)
+        self.off_clocks.discard(host.record.id)
         self.wants_plan = True
 
     def refresh_starts(self, host: Host) -> None:
@@ -165,14 +191,3 @@ class World:
 def states_of(job: Job) -> dict[JobState, int]:
     """Return how many units of a job are in each state."""
     return job.children.counts if job.size else {job.state: 1}
-
-
-def _away(host: Host) -> str:
-    """Say why a host gets no new work; nothing if it gets some."""
-    if not host.is_reachable:
-        return "is not connected"
-    if host.record.cordoned:
-        return "is cordoned"
-    if is_suspected(host.trust):
-        return f"is suspected: {host.trust.suspicion}"
-    return RESTS if host.trust.rests_until_boot_ms else ""

@@ -1,0 +1,98 @@
+"""An engine that is restarted together with the agent, so that nobody sees it go."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from tests.conftest import why_no_engine
+from tests.processes import running
+
+from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.docker_engine import RESTART_MS_MAX, EngineInfo
+from batchyard_agent.runtimes.protocol import Adoption, Exited
+
+from .engine import Seen, busybox_tar, container_spec, named
+
+START_LIMIT_S = 30
+
+
+class OwnEngine:
+    """A Docker Engine in a network of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.address = f"unix://{folder}/docker.sock"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run it; in the end it is stopped as systemd does it, and ends its containers."""
+        places = (("data-root", "data"), ("exec-root", "exec"), ("pidfile", "docker.pid"))
+        flags = [f"--{name}={self._folder}/{place}" for name, place in places]
+        command = ["unshare", "--net", "dockerd", f"--host={self.address}", *flags, "--iptables=false"]
+        log = (self._folder / "engine.log").open("ab")
+        with log, running(command, stdout=log, stderr=log) as engine:
+            deadline = time.monotonic() + START_LIMIT_S
+            while why_no_engine(self.address):
+                assert engine.poll() is None, (self._folder / "engine.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            try:
+                yield
+            finally:
+                engine.terminate()
+                engine.wait(START_LIMIT_S)
+
+
+@pytest.fixture
+def engine() -> Iterator[OwnEngine]:
+    with tempfile.TemporaryDirectory() as folder:  # shorter than pytest's: an address holds 104 bytes
+        yield OwnEngine(Path(folder))
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in sorted((each for each in mounts if each.startswith(f"{folder}/")), reverse=True):
+            subprocess.run(["umount", mount], check=True)
+
+
+@pytest.mark.docker
+@pytest.mark.netns
+@pytest.mark.timeout(120)
+async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_fault_of_the_job(
+    engine: OwnEngine, tmp_path: Path
+) -> None:
+    """A job's own code is told as it is all the same."""
+    specs = [
+        container_spec(tmp_path, named("restart-signal"), "sleep", "600"),
+        container_spec(tmp_path, named("restart-code"), "sh", "-c", "trap 'exit 9' TERM; sleep 600 & wait"),
+    ]
+    with engine.running():
+        with contextlib.closing(docker.APIClient(base_url=engine.address)) as api:
+            api.import_image_from_data(busybox_tar("/bin/busybox"), repository="busybox", tag="latest")
+        former, seen = DockerRuntime("scope", address=engine.address, network="none"), Seen()
+        await former.open(seen)
+        for spec in specs:
+            await former.launch(spec)
+            await seen.start_of(spec.attempt_id)
+        await former.close()
+    with engine.running():
+        runtime, seen = DockerRuntime("scope", address=engine.address, network="none"), Seen()
+        await runtime.open(seen)
+        ends = []
+        for spec in specs:
+            assert await runtime.adopt(spec) is Adoption.KNOWN
+            ends.append(await seen.end_of(spec.attempt_id))
+            await runtime.remove(spec.attempt_id)
+        await runtime.close()
+    assert [(end.exit_code, end.host_failed) for end in ends if isinstance(end, Exited)] == [(143, True), (9, False)]
+
+
+def test_an_engine_stops_shortly_before_it_is_started_again() -> None:
+    info = EngineInfo(cpu_count=1, clock_s=0, started_at_ms=1_000_000)
+    times = (1_000_000 - RESTART_MS_MAX - 1, 1_000_000 - RESTART_MS_MAX, 999_999, 1_000_001)
+    assert [info.was_restarting(at_ms) for at_ms in times] == [False, True, True, False]
+    assert not EngineInfo(cpu_count=1, clock_s=0).was_restarting(0)

@@ -1,0 +1,49 @@
+"""What a host says it has and does."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchyard_agent import clock
+from batchyard_agent.config import Config
+from batchyard_agent.host import LocalHost
+from batchyard_agent.runtimes.fake import FakeRuntime
+
+
+async def test_the_disk_that_is_offered_is_the_one_that_processes_work_on(tmp_path, small_disk):
+    """That of containers is the state folder's, as no job of theirs is held to an amount."""
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha", scratch_dir=small_disk)
+    runtime = FakeRuntime(now_ms=clock.read_wall_ms)
+    disks, usages = [], []
+    for runtimes in ({"process": runtime}, {"docker": runtime}):
+        host = LocalHost(config, runtimes, lambda _: None)
+        disks.append(host.facts().capacity.disk_mib)
+        usages.append((await host.read_usage()).disk_free_mib)
+        host.close()
+    assert (disks[0], usages[0]) == (16, 16)
+    assert disks[1] > 16
+    assert usages[1] > 16
+
+
+async def test_a_runtime_that_does_not_answer_is_not_offered_and_named(tmp_path):
+    """From the next heartbeat on, and until the first in which it answers again."""
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha")
+    docker, process = (FakeRuntime(now_ms=clock.read_wall_ms) for _ in range(2))
+    host = LocalHost(config, {"docker": docker, "process": process}, lambda _: None)
+    told = []
+    for fault in ("", "the Docker Engine does not answer", ""):
+        docker.fault = fault
+        await host.read_usage()
+        told.append((list(host.facts().runtimes), list(host.facts().faults)))
+    host.close()
+    well = (["docker", "process"], [])
+    assert told == [well, (["process"], ["the Docker Engine does not answer"]), well]
+
+
+async def test_a_host_tells_what_its_clock_says(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """The controller compares it with its own; of a moment that is long gone it would be wrong."""
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha")
+    host = LocalHost(config, {}, lambda _: None)
+    monkeypatch.setattr(clock, "read_wall_ms", lambda: 1_700_000_000_123)
+    assert (await host.read_usage()).wall_ms == 1_700_000_000_123
+    host.close()

@@ -1,0 +1,30 @@
+"""Hosts of one name, as after a machine was set up anew: they are told apart, and the one that is away is removed."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Run, set_up_anew
+from tests.sdk.yard import Yard
+from tests.services.hand_agent import HOST_ID, OTHER_ID
+
+
+def test_hosts_of_one_name_are_told_apart_by_their_ids(run: Run, yard: Yard) -> None:
+    yard.do(set_up_anew(yard))
+    heading, *rows = (line.split() for line in run("hosts").out.splitlines())
+    assert heading[:3] == ["HOST", "ID", "STATE"]
+    assert sorted(row[:3] for row in rows) == [["alpha", HOST_ID, "UNREACHABLE"], ["alpha", OTHER_ID, "READY"]]
+    assert run("hosts", "-o", "wide").out.split().count("ID") == 1
+
+
+def test_the_one_that_is_away_is_removed(run: Run, yard: Yard) -> None:
+    yard.do(set_up_anew(yard))
+    assert run("host", "remove", "alpha").code == 0
+    assert [host.id for host in yard.client.list_hosts()] == [OTHER_ID]
+    assert "ID" not in run("hosts").out.splitlines()[0].split()
+
+
+def test_the_beginning_of_a_hosts_id_is_enough(run: Run, yard: Yard) -> None:
+    yard.do(set_up_anew(yard))
+    assert run("hosts", "0000").code == 3
+    assert run("cordon", OTHER_ID[:-1]).code == 3
+    assert run("host", "remove", HOST_ID).code == 0
+    assert run("cordon", OTHER_ID[:8]).err == "batchyard: alpha is CORDONED; attempts on it: 0\n"
