@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.core.yard import Yard, container, task
 
-from batchyard.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, ResourceExhaustedError
 from batchyard.tasks import Secret
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, DefinitionChanged, SecretPut
@@ -141,3 +142,15 @@ def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
         secrecy.delete_secret(yard.world, "db")
     with pytest.raises(NotFoundError, match="access key 'BYAK1' not found"):
         secrecy.revoke_access_key(yard.world, "BYAK1")
+
+
+@pytest.mark.parametrize(
+    ("date", "is_told"),
+    [("20260227", False), ("20260228", True), ("20260301", True), ("20260302", True), ("20260303", False)],
+)
+def test_signing_keys_are_of_these_days(date: str, is_told: bool) -> None:
+    """Of yesterday, today and tomorrow, as clocks differ; at the turn of a month too."""
+    now = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
+    out: Violations = []
+    secrecy.check_signing_scope(out, int(now.timestamp() * 1000), date, "eu", "batch")
+    assert [violation.reason for violation in out] == ([] if is_told else [Reason.OUT_OF_RANGE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from datetime import UTC, datetime
 
 import pytest
 from tests.sdk.yard import AsyncYard, Yard
@@ -43,7 +44,7 @@ def test_access_keys_are_made_listed_asked_and_revoked(yard: Yard) -> None:
     assert (made.access_key.description, len(made.secret)) == ("ci", 40)
     assert made.access_key in list(client.list_access_keys(page_size=1))
     assert len(list(client.list_access_keys(page_size=1))) == 2
-    scope = {"date": "20261124", "region": "eu", "service": "batch"}
+    scope = {"date": f"{datetime.now(UTC):%Y%m%d}", "region": "eu", "service": "batch"}
     derived = client.derive_signing_key(made.access_key.id, **scope)
     key = b"AWS4" + made.secret.encode()
     for part in (*scope.values(), "aws4_request"):
