@@ -17,6 +17,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
+from tests.agent.runtimes.process_records import end_attempts
 from tests.gateway.endpoint import Anybody
 from tests.services.controller import MemoryController
 
@@ -155,6 +156,7 @@ async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
         stop.set()
         await asyncio.wait({running})
         journal.close()
+        await asyncio.to_thread(end_attempts, folder / "process")
         running.result()
 
 
