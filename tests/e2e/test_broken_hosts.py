@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import resource
-import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.agent.runtimes.engine import ensure_image
-from tests.conftest import why_no_engine
+from tests.agent.runtimes.own_engine import own_engine
 from tests.disks import mounted
-from tests.e2e.programs import Program, until
+from tests.e2e.programs import until
 from tests.e2e.yard import Yard, host_named
 
 from batchyard import Client, JobState, container, job_state
@@ -77,36 +73,10 @@ def test_host_below_its_floor_of_free_space_is_not_tried(yard: Yard) -> None:
 @pytest.mark.netns
 def test_host_without_the_image_is_no_black_hole(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     image = ensure_image()
-    with empty_engine() as address, yard.client() as client:
+    with own_engine() as engine, engine.running(), yard.client() as client:
         yard.add_agent("bad", cpus=8, runtimes="docker")
         yard.start("good", cpus=8, runtimes="docker")
-        monkeypatch.setenv("DOCKER_HOST", address)
+        monkeypatch.setenv("DOCKER_HOST", engine.address)
         yard.agents["bad"].start()
         until(lambda: yard.is_ready(client, "good", "bad"), "both hosts are ready")
         check_failures(client, run_jobs(client, image=image), "CannotPullContainerError")
-
-
-@contextlib.contextmanager
-def empty_engine() -> Iterator[str]:
-    """Run a Docker Engine that has no image and, in a network of its own, gets none; gives its address."""
-    with tempfile.TemporaryDirectory() as folder:  # shorter than pytest's: an address holds 104 bytes
-        address = f"unix://{folder}/docker.sock"
-        places = (("data-root", "data"), ("exec-root", "exec"), ("pidfile", "docker.pid"))
-        flags = [f"--{name}={folder}/{place}" for name, place in places]
-        command = ["unshare", "--net", "dockerd", f"--host={address}", *flags, "--bridge=none", "--iptables=false"]
-        engine = Program("the engine without images", command, Path(folder, "engine.log"))
-        engine.start()
-        try:
-            until(lambda: not why_no_engine(address), "the engine answers")
-            yield address
-            engine.stop()
-        finally:
-            engine.sweep()
-            for mount in sorted(mounts_below(folder), reverse=True):
-                subprocess.run(["umount", mount], check=True)
-
-
-def mounts_below(folder: str) -> list[str]:
-    """Return what is mounted below a folder."""
-    targets = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [target for target in targets if target.startswith(f"{folder}{os.sep}")]

@@ -250,6 +250,11 @@ def check_shape(shape: Shape, value: Any, at: str) -> None:
             raise AssertionError(f"{at}: {other}")
 
 
+def plain(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without what botocore adds."""
+    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+
+
 def error_of(call: Callable[[], Any]) -> tuple[str, str, int]:
     """Return code, message and status of a call that must fail."""
     try:

@@ -18,8 +18,8 @@ from google.rpc import error_details_pb2, status_pb2
 from tests.house import reasons
 
 from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import host_pb2, job_pb2, resources_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
-from batchyard.v1 import job_pb2, resources_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
@@ -135,6 +135,11 @@ class Controller:
         (job,) = answer.jobs
         assert isinstance(job, job_pb2.Job)
         return job
+
+    async def describe_host(self, host: str = "alpha") -> host_pb2.DescribeHostResponse:
+        answer = await self.hosts.DescribeHost(host_pb2.DescribeHostRequest(host=host))
+        assert isinstance(answer, host_pb2.DescribeHostResponse)
+        return answer
 
     async def state(self, job_id: str) -> str:
         return job_pb2.JobState.Name((await self.describe(job_id)).state).removeprefix("JOB_STATE_")

@@ -24,12 +24,6 @@ from .controller import PATIENCE_S, MemoryController, amounts, container, defini
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
 
 
-async def _host(yard: MemoryController, name: str = "alpha") -> host_pb2.DescribeHostResponse:
-    answer = await yard.hosts.DescribeHost(host_pb2.DescribeHostRequest(host=name))
-    assert isinstance(answer, host_pb2.DescribeHostResponse)
-    return answer
-
-
 async def test_welcome_tells_epoch_and_timers(yard: MemoryController) -> None:
     welcome = await HandAgent(yard).join()
     assert (welcome.epoch, welcome.heartbeat_interval_ms, welcome.fence_ms) == (1, 3_000, 900_000)
@@ -209,7 +203,9 @@ async def test_second_session_of_a_host_replaces_the_first(yard: MemoryControlle
     await second.join()
     assert await first.read() is None
     assert await first.code() == "OK"
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY, "the end of the first is not the host's"
+    assert (await yard.describe_host()).host.state == host_pb2.HOST_STATE_READY, (
+        "the end of the first is not the host's"
+    )
     await yard.submit()
     await second.hear_starts()
 
@@ -258,7 +254,7 @@ async def test_controller_that_stood_still_hangs_up_on_nobody(monkeypatch: pytes
         async with asyncio.timeout(PATIENCE_S):
             while seen < before + 10:
                 await asyncio.sleep(0.02)
-        assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
+        assert (await yard.describe_host()).host.state == host_pb2.HOST_STATE_READY
 
 
 async def test_starts_carry_the_number_of_their_session(yard: MemoryController) -> None:
@@ -278,12 +274,12 @@ async def test_suspected_host_is_named_with_its_reason(yard: MemoryController) -
         failed = ended(spec.attempt_id, None, cause=attempt_pb2.END_CAUSE_HOST_ERROR, started_at_ms=0, reason="no disk")
         await agent.report(failed)
         await agent.hear("ack")
-    host = (await _host(yard)).host
+    host = (await yard.describe_host()).host
     assert host.state == host_pb2.HOST_STATE_SUSPECTED
     assert host.suspicion == "starts failed on it: no disk"
     assert host.suspected_until_ms > host.last_heard_at_ms
     await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha", undo=True))
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
+    assert (await yard.describe_host()).host.state == host_pb2.HOST_STATE_READY
 
 
 async def test_host_that_is_gone_is_removed(yard: MemoryController) -> None:
@@ -306,7 +302,7 @@ async def test_host_that_left_is_unreachable_and_gets_no_work(yard: MemoryContro
     agent = HandAgent(yard)
     await agent.join()
     await agent.leave()
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_UNREACHABLE
+    assert (await yard.describe_host()).host.state == host_pb2.HOST_STATE_UNREACHABLE
     assert await yard.state(await yard.submit()) == "RUNNABLE"
 
 
@@ -321,7 +317,7 @@ async def test_name_of_another_connected_host_is_refused(yard: MemoryController)
     assert yard.stored() == before
     await first.leave()
     await clash.join()
-    assert (await _host(yard, "alpha")).host.id == OTHER_ID, "the connected one of two with one name"
+    assert (await yard.describe_host("alpha")).host.id == OTHER_ID, "the connected one of two with one name"
 
 
 GARBAGE = {
@@ -401,7 +397,7 @@ async def test_what_a_host_allows_is_stored_and_told(yard: MemoryController) -> 
         "device_paths": ["/dev/fuse", "/dev/nvidia*"],
     }
     await HandAgent(yard, **allowed).join()
-    told = (await _host(yard)).host.facts
+    told = (await yard.describe_host()).host.facts
     assert told.allows_privileged
     assert (list(told.volume_paths), list(told.device_paths)) == (allowed["volume_paths"], allowed["device_paths"])
     stored = b"".join(yard.stored().values())
@@ -452,7 +448,7 @@ async def test_host_that_says_nonsense_of_its_use_is_refused(yard: MemoryControl
     await agent.join()
     await agent.beat(usage=BAD_USAGE[name])
     assert await agent.code() == "INVALID_ARGUMENT"
-    assert not (await _host(yard)).host.usage.gpus
+    assert not (await yard.describe_host()).host.usage.gpus
 
 
 async def test_what_is_not_known_of_a_hosts_use_is_not_kept(yard: MemoryController) -> None:
@@ -462,7 +458,7 @@ async def test_what_is_not_known_of_a_hosts_use_is_not_kept(yard: MemoryControll
     padded.gpus[0].MergeFromString(b"\xfa\x7f" + b"\x80\x80\x80\x01" + b"x" * (2 << 20))  # field 2047, 2 MiB
     await agent.beat(usage=padded)
     await agent.hear("heartbeat_ack")
-    assert (await _host(yard)).host.ByteSize() < 10_000
+    assert (await yard.describe_host()).host.ByteSize() < 10_000
 
 
 async def test_thousands_of_invented_hosts_hide_no_host_and_are_bounded(
@@ -506,108 +502,10 @@ async def test_heartbeat_brings_usage_and_new_facts(yard: MemoryController) -> N
     before = yard.stored()
     await agent.beat(usage=usage)
     assert (await agent.hear("heartbeat_ack")).sequence == 1
-    host = (await _host(yard)).host
+    host = (await yard.describe_host()).host
     assert host.usage == usage
     assert host.last_heard_at_ms > 0
     assert yard.stored() == before, "what a host is doing is not stored"
     await agent.beat(facts=facts(zone="east"))
     await agent.hear("heartbeat_ack")
-    assert (await _host(yard)).host.facts.zone == "east"
-
-
-# Hosts ----------------------------------------------------------------------------
-
-
-async def test_hosts_are_listed_in_name_order_and_pages(yard: MemoryController) -> None:
-    names = ("delta", "alpha", "charlie", "bravo")
-    for i, name in enumerate(names):
-        await HandAgent(yard, f"00000000-0000-4000-8000-00000000000{i}", name).join()
-    request, seen = host_pb2.ListHostsRequest(page_size=3), []
-    while True:
-        page = await yard.hosts.ListHosts(request)
-        seen += [host.facts.name for host in page.hosts]
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    assert seen == sorted(names)
-
-
-async def test_host_is_described_by_id_and_by_name_with_its_attempts(yard: MemoryController) -> None:
-    agent = HandAgent(yard, labels={"rack": "7"}, host_type="m5.large", purchase_option="on-demand", zone="z")
-    await agent.join()
-    job_id = await yard.submit()
-    (spec,) = await agent.hear_starts()
-    by_name, by_id = await _host(yard), await _host(yard, HOST_ID)
-    assert by_name == by_id
-    assert (list(by_id.attempt_ids), list(by_id.job_ids)) == ([spec.attempt_id], [job_id])
-    host = by_id.host
-    assert (host.id, host.state, host.attempts) == (HOST_ID, host_pb2.HOST_STATE_READY, 1)
-    assert (host.allocated.cpu_millis, host.allocated.memory_mib) == (1000, 128)
-    assert host.facts == agent.facts
-
-
-async def test_cordon_gives_no_new_work_and_is_taken_back(yard: MemoryController) -> None:
-    agent = HandAgent(yard)
-    await agent.join()
-    host = (await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha"))).host
-    assert (host.state, host.cordoned, host.draining) == (host_pb2.HOST_STATE_CORDONED, True, False)
-    job_id = await yard.submit()
-    await agent.hear_nothing()
-    told = (await yard.describe(job_id)).waiting_reason
-    waits = "waits for a host: none of the 1 hosts of default with runtime process takes work now"
-    assert told == f"{waits}: alpha is cordoned"
-    host = (await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host=HOST_ID, undo=True))).host
-    assert host.state == host_pb2.HOST_STATE_READY
-    await agent.hear_starts()
-
-
-async def test_drained_host_is_empty_and_stays_so_over_a_new_term(yard: MemoryController) -> None:
-    agent = HandAgent(yard)
-    await agent.join()
-    await yard.submit()
-    (spec,) = await agent.hear_starts()
-    host = (await yard.hosts.DrainHost(host_pb2.DrainHostRequest(host="alpha"))).host
-    assert (host.state, host.attempts, host.draining) == (host_pb2.HOST_STATE_DRAINING, 1, True)
-    await agent.finish(spec.attempt_id)
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_DRAINED
-    yard.data.depose()
-    await yard.until_deposed()
-    await yard.until_leads()
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_UNREACHABLE, "until it says hello"
-    again = HandAgent(yard)
-    await again.join()
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_DRAINED
-    await yard.hosts.CordonHost(host_pb2.CordonHostRequest(host="alpha", undo=True))
-    assert (await _host(yard)).host.state == host_pb2.HOST_STATE_READY
-
-
-async def test_many_hosts_share_an_array_without_over_commitment(yard: MemoryController) -> None:
-    agents = [HandAgent(yard, f"00000000-0000-4000-8000-00000000000{i}", f"h{i}") for i in range(3)]
-    for agent in agents:
-        await agent.join()
-    array = await yard.submit(array_size=20)
-
-    async def work(agent: HandAgent) -> int:
-        done = 0
-        while await yard.state(array) == "PENDING":
-            message = await agent.read()
-            assert message is not None
-            if message.WhichOneof("message") != "start":
-                continue
-            host = (await _host(yard, agent.host_id)).host
-            assert host.attempts <= 4, "four vCPUs"
-            for spec in message.start.attempts:
-                await agent.report(running(spec.attempt_id), ended(spec.attempt_id, 0))
-                done += 1
-        return done
-
-    workers = [asyncio.create_task(work(agent)) for agent in agents]
-    async with asyncio.timeout(PATIENCE_S):
-        while await yard.state(array) == "PENDING":
-            await asyncio.wait(workers, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
-    assert await yard.state(array) == "SUCCEEDED"
-    for agent in agents:
-        await agent.beat()
-    done = await asyncio.gather(*workers)
-    assert sum(done) == 20
-    assert min(done) > 0
+    assert (await yard.describe_host()).host.facts.zone == "east"
