@@ -40,6 +40,8 @@ class Shape:
     Attributes:
         image: Only if a host could not get it lately: such hosts are passed over.
         doubts: Hosts that failed it, which it avoids while they are doubted.
+        share: Whose turn it takes, in a queue with a scheduling policy.
+        priority: Within that; the higher, the sooner.
     """
 
     queue: str
@@ -48,6 +50,8 @@ class Shape:
     access: Access = NO_ACCESS
     image: str = ""
     doubts: frozenset[HostId] = NOBODY
+    share: str = ""
+    priority: int = 0
 
 
 @dataclass(slots=True)

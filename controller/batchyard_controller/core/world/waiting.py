@@ -13,7 +13,7 @@ from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of
@@ -30,7 +30,16 @@ def shape_of(world: World, unit: Unit) -> Shape:
     doubts = NOBODY
     if unit.next_number > 1:
         doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
-    return Shape(unit.job.spec.queue, task.resources, task.runtime, access_of(task), image, doubts)
+    share, priority = _rank(world, unit.job.spec)
+    return Shape(unit.job.spec.queue, task.resources, task.runtime, access_of(task), image, doubts, share, priority)
+
+
+def _rank(world: World, spec: JobSpec) -> tuple[str, int]:
+    """Return share and scheduling priority, which count only where the queue has a policy (AWS)."""
+    queue = world.queues.get(spec.queue)
+    if queue is None or not queue.scheduling_policy:
+        return "", 0
+    return spec.share_identifier, spec.scheduling_priority or 0
 
 
 def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) -> bool:

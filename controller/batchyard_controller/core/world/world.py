@@ -16,6 +16,7 @@ from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
@@ -41,6 +42,7 @@ class World:
         self.ledger = Ledger()
         self.environments: dict[str, ComputeEnvironment] = {}
         self.queues: dict[str, JobQueue] = {}
+        self.policies: dict[str, SchedulingPolicy] = {}
         self.definitions: dict[str, list[JobDefinition]] = {}
         """By name; revision n stands at place n - 1."""
         self.secrets: dict[str, StoredSecret] = {}
