@@ -38,6 +38,7 @@ from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.requests.submissions import submit_job
+from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
@@ -204,7 +205,7 @@ class _Turns:
     def plan(self) -> None:
         """Place what there is room for."""
         world = self.world
-        plan = make_plan(world.lines, world.queues, world.environments, world.rankings)
+        plan = make_plan(situation(world), NOW)
         apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
 
     def cancel(self, job_id: JobId) -> None:

@@ -38,6 +38,7 @@ from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import Plan, make_plan
 from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.requests.submissions import submit_job
+from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
 from batchyard_controller.store.codec import encode_touched
 from batchyard_controller.store.memory import MemoryStore
@@ -268,7 +269,7 @@ class _Turns:
         """Make one slice, as long as the driver would, and let it come into force."""
         world = self.world
         began = time.process_time()
-        plan = make_plan(world.lines, world.queues, world.environments, world.rankings, self._pace.steps_max)
+        plan = make_plan(situation(world), NOW, self._pace.steps_max)
         self.plan_s = time.process_time() - began
         apply(world, Planned(plan=plan, epoch=self._epoch), NOW)
         self._pace.note(plan.steps, (time.process_time() - began) * 1e3)

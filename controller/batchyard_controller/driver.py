@@ -23,6 +23,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
+from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
 
 from .metrics import Metrics
@@ -220,7 +221,7 @@ class Driver:
         world.wants_plan = False
         began_ms = self._clock().boot_ms
         with self._metrics.planning():
-            plan = make_plan(world.lines, world.queues, world.environments, world.rankings, self._pace.steps_max)
+            plan = make_plan(situation(world), now, self._pace.steps_max)
         turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
         self._pace.note(plan.steps, self._clock().boot_ms - began_ms)
         if world.wants_plan:

@@ -18,7 +18,7 @@ from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.lines import Shape
+from batchyard_controller.core.placement.line import Shape
 from batchyard_controller.core.reactor.recovery import StoredState, restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World

@@ -1,24 +1,33 @@
 """
 Where jobs go, said once more: slow and obvious, with no arrays and nothing kept.
 
-Units are taken one at a time, by priority and submission, and each goes to the
-tightest of the hosts that have room, in the first environment that has one. What is
+Units are taken one at a time, by priority and due time, and each goes to the
+tightest of the hosts that have room, in the first environment that has one. The first
+that finds none has the host kept for it that will have room soonest. What is
 free is counted up from what runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from batchyard.ids import HostId
+from batchyard.resources import Resources
 from batchyard.states import EndCause
 from batchyard.tasks import Task
-from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.attempts import Attempt, GpuClaim
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 from batchyard_controller.core.model.units import Unit, units_of
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of, allows, belongs
+from batchyard_controller.core.placement.line import Shape
+from batchyard_controller.core.placement.reservations import Tenant
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
+from batchyard_controller.core.world.tenancy import situation
+from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
 
 KINDS = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
@@ -56,29 +65,145 @@ class PlainYard:
     """All that is placed on, and who was placed."""
 
     world: World
+    now: Instant
     hosts: dict[HostId, PlainHost] = field(default_factory=dict)
     vcpus: dict[str, int] = field(default_factory=dict)
+    placed: list[tuple[HostId, Tenant]] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    priority: int = 0
+    covered: set[HostId] = field(default_factory=set)
+
+    def ends_ms(self, unit: Unit) -> float:
+        expected_ms = self.world.lines.due_times.expected_ms(shape_of(self.world, unit))
+        return math.inf if expected_ms is None else self.now.boot_ms + expected_ms
 
     def take(self, task: Task, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
-        host = self.hosts[host_id]
-        for kind in KINDS:
-            host.free[kind] -= getattr(task.resources, kind)
-        for uuid, millis in gpus:
-            if uuid in host.gpus:
-                host.gpus[uuid] -= millis
+        _take(self.hosts[host_id], task.resources, gpus)
         self.vcpus[environment] = self.vcpus.get(environment, 0) + task.resources.cpu_millis
 
 
-def plain_claims(world: World) -> list[Claim]:
+def _take(host: PlainHost, asked: Resources, gpus: tuple[tuple[str, int], ...], sign: int = 1) -> None:
+    for kind in KINDS:
+        host.free[kind] -= sign * getattr(asked, kind)
+    for uuid, millis in gpus:
+        if uuid in host.gpus:
+            host.gpus[uuid] -= sign * millis
+
+
+def _copy(host: PlainHost) -> PlainHost:
+    return replace(host, free=dict(host.free), gpus=dict(host.gpus))
+
+
+def plain_claims(world: World, now: Instant) -> list[Claim]:
     """Return who is placed now, in order."""
-    yard = PlainYard(world)
+    yard = PlainYard(world, now)
     for host_id in world.fleet.ids:  # who joined first
         yard.hosts[host_id] = _host(world.hosts[host_id])
     for attempt in world.attempts.values():
         yard.take(world.unit_of(attempt).task, attempt.host_id, attempt.compute_environment, _gpus(attempt))
     waiting = [unit for job in world.jobs.values() for unit in units_of(job) if unit.state == "RUNNABLE"]
-    waiting.sort(key=lambda unit: (-world.queues[unit.job.spec.queue].priority, unit.place))
-    return [claim for unit in waiting if (claim := _place(yard, unit)) is not None]
+    claims: list[Claim] = []
+    for priority in sorted({queue.priority for queue in world.queues.values()}, reverse=True):
+        yard.priority, yard.covered = priority, set()
+        claims += _serve(yard, [u for u in waiting if world.queues[u.job.spec.queue].priority == priority])
+    return claims
+
+
+def _serve(yard: PlainYard, waiting: list[Unit]) -> Iterator[Claim]:
+    """Place the units of a priority, who is due first next; once a host is kept for one, the smallest of each queue next."""
+    refused: set[Shape] = set()
+    while waiting:
+        by_size = any(kept.priority == yard.priority for kept in yard.kept)
+        unit = min(_first_of_queues(yard, waiting, by_size), key=lambda unit: _rank(yard, unit, by_size=False))
+        waiting.remove(unit)
+        if shape_of(yard.world, unit) in refused:
+            continue
+        claim = _place(yard, unit)
+        if claim is not None:
+            yield claim
+        else:
+            refused.add(shape_of(yard.world, unit))
+            if yard.world.queues[unit.job.spec.queue].dispatch_order == "STRICT":
+                waiting = [other for other in waiting if other.job.spec.queue != unit.job.spec.queue]
+            _keep_host(yard, unit)
+
+
+def _first_of_queues(yard: PlainYard, waiting: list[Unit], by_size: bool) -> list[Unit]:
+    first: dict[str, Unit] = {}
+    for unit in sorted(waiting, key=lambda unit: _rank(yard, unit, by_size)):
+        first.setdefault(unit.job.spec.queue, unit)
+    return list(first.values())
+
+
+def _rank(yard: PlainYard, unit: Unit, by_size: bool) -> tuple[int, ...]:
+    timing = yard.world.lines.due_times.timing(shape_of(yard.world, unit))
+    return (timing.size_ms if by_size else 0, unit.job.created_at_ms + timing.delay_ms, *unit.place)
+
+
+@dataclass
+class Kept:
+    """A host that is kept for a unit, as it will be when that starts."""
+
+    unit: Unit
+    priority: int
+    host: PlainHost
+    environment: str
+    vcpus_left: float
+    starts_ms: int
+    promised_ms: int
+
+    def stands_against(self, yard: PlainYard, unit: Unit) -> bool:
+        ends_ms = yard.ends_ms(unit)
+        return self.priority >= yard.priority and not ends_ms <= self.starts_ms <= self.promised_ms
+
+    def has_room(self, asked: Resources, gpus: tuple[tuple[str, int], ...]) -> bool:
+        """Say whether its unit will have room beside another that stays."""
+        beside = _copy(self.host)
+        _take(beside, asked, gpus)
+        return _has_room(beside, self.unit.task)
+
+
+def _keep_host(yard: PlainYard, unit: Unit) -> None:
+    """Keep for a unit the host that will have room for it first, unless one before it could have had that."""
+    world = yard.world
+    taken = {kept.host.host.record.id for kept in yard.kept}
+    could = {h.host.record.id for h in _wanted(yard, unit) if h.is_usable} - yard.covered - taken
+    last = next((r for r in world.reservations if r.is_for(unit.job.id, unit.index)), None)
+    found: list[tuple[int, int, Kept]] = []
+    for order, environment in enumerate(world.environments_of(world.queues[unit.job.spec.queue])):
+        for name in [name for name in world.fleet.ids if name in could]:
+            if _could_take(yard, yard.hosts[name], unit, environment):
+                kept = _when(yard, unit, yard.hosts[name], environment)
+                found += [(kept.starts_ms, order, kept)] if kept is not None else []
+    if last is not None:
+        where = last.environment, last.host_id
+        found = [each for each in found if (each[2].environment, each[2].host.host.record.id) == where] or found
+    if found:
+        kept = min(found, key=lambda each: each[:2])[2]
+        if last is not None and last.host_id == kept.host.host.record.id:
+            kept.promised_ms = last.promised_ms
+        yard.kept.append(kept)
+    if could:
+        yard.covered |= {name for name, host in yard.hosts.items() if _could_take(yard, host, unit)}
+
+
+def _when(yard: PlainYard, unit: Unit, host: PlainHost, environment: ComputeEnvironment) -> Kept | None:
+    """Let what runs end, one moment after the other, until there is room on a host."""
+    plans, name = situation(yard.world), host.host.record.id
+    then, now_ms = _copy(host), yard.now.boot_ms
+    then.starts = 1
+    bound = environment.compute_resources.max_vcpus * 1000
+    left = bound - yard.vcpus.get(environment.name, 0) if bound else math.inf
+    here = plans.host_tenants(name, yard.now) + [t for where, t in yard.placed if where == name]
+    there = plans.environment_tenants(environment.name, yard.now) if bound else []
+    there += [t for _, t in yard.placed if bound and t.environment == environment.name]
+    for at_ms in sorted({float(now_ms), *(t.ends_ms for t in here + there)} - {math.inf}):
+        for tenant in [t for t in here if t.ends_ms == at_ms]:
+            _take(then, tenant.resources, tuple((gpu.uuid, gpu.millis) for gpu in tenant.gpus), -1)
+        left += sum(t.resources.cpu_millis for t in there if t.ends_ms == at_ms)
+        if _has_room(then, unit.task) and left >= unit.task.resources.cpu_millis:
+            return Kept(unit, yard.priority, then, environment.name, left, int(at_ms), int(at_ms))
+    return None
 
 
 def _host(host: Host) -> PlainHost:
@@ -102,14 +227,50 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
         bound = environment.compute_resources.max_vcpus * 1000
         full = bound and yard.vcpus.get(environment.name, 0) + task.resources.cpu_millis > bound
         hosts = [host for host in _wanted(yard, unit) if host.is_usable and _suits(host, task, environment)]
-        hosts = [host for host in hosts if _has_room(host, task)]
-        if environment.state is ResourceState.ENABLED and hosts and not full:
+        hosts = [host for host in hosts if _has_room(host, task) and _is_open(yard, unit, host)]
+        if environment.state is ResourceState.ENABLED and hosts and not full and _may_spend(yard, unit, environment):
             host = min(hosts, key=lambda host: _left(host, task))  # of equal ones the first
             gpus = _choose(host, task.resources.gpu_millis)
             host.starts -= 1
             yard.take(task, host.host.record.id, environment.name, gpus)
+            _note_placed(yard, unit, host.host.record.id, environment.name, gpus)
             return unit.id, host.host.record.id, environment.name, gpus
     return None
+
+
+def _is_open(yard: PlainYard, unit: Unit, host: PlainHost) -> bool:
+    gpus = _choose(host, unit.task.resources.gpu_millis)
+    return all(
+        kept.host.host is not host.host
+        or not kept.stands_against(yard, unit)
+        or kept.has_room(unit.task.resources, gpus)
+        for kept in yard.kept
+    )
+
+
+def _may_spend(yard: PlainYard, unit: Unit, environment: ComputeEnvironment) -> bool:
+    cpu = unit.task.resources.cpu_millis
+    return all(
+        kept.environment != environment.name
+        or not kept.stands_against(yard, unit)
+        or kept.vcpus_left - cpu >= kept.unit.task.resources.cpu_millis
+        for kept in yard.kept
+    )
+
+
+def _note_placed(
+    yard: PlainYard, unit: Unit, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]
+) -> None:
+    ends_ms, asked = yard.ends_ms(unit), unit.task.resources
+    claims = tuple(GpuClaim(uuid=uuid, millis=millis) for uuid, millis in gpus)
+    yard.placed.append((host_id, Tenant(ends_ms, asked, claims, environment)))
+    for kept in yard.kept:
+        if ends_ms <= kept.starts_ms <= kept.promised_ms:
+            continue
+        if kept.host.host.record.id == host_id:
+            _take(kept.host, asked, gpus)
+        if kept.environment == environment:
+            kept.vcpus_left -= asked.cpu_millis
 
 
 def _suits(host: PlainHost, task: Task, environment: ComputeEnvironment) -> bool:
@@ -153,12 +314,12 @@ def _wanted(yard: PlainYard, unit: Unit) -> list[PlainHost]:
     return others if not avoided or any(_could_take(yard, host, unit) for host in others) else [*yard.hosts.values()]
 
 
-def _could_take(yard: PlainYard, host: PlainHost, unit: Unit) -> bool:
+def _could_take(yard: PlainYard, host: PlainHost, unit: Unit, only: ComputeEnvironment | None = None) -> bool:
     cpu = unit.task.resources.cpu_millis
     return host.is_hopeful and any(
         environment.state is ResourceState.ENABLED
         and (not (bound := environment.compute_resources.max_vcpus) or cpu <= bound * 1000)
         and _suits(host, unit.task, environment)
         and all(getattr(unit.task.resources, kind) <= host.capacity[kind] for kind in KINDS)
-        for environment in yard.world.environments_of(yard.world.queues[unit.job.spec.queue])
+        for environment in ([only] if only else yard.world.environments_of(yard.world.queues[unit.job.spec.queue]))
     )

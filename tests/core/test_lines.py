@@ -11,7 +11,9 @@ from batchyard.ids import JobId
 from batchyard.resources import Resources
 from batchyard.tasks import Task
 from batchyard_controller.core.model.jobs import Job, JobKind, JobSpec
-from batchyard_controller.core.placement.lines import Line, Lines, Shape
+from batchyard_controller.core.placement.due_times import DueTimes
+from batchyard_controller.core.placement.line import Line, Shape
+from batchyard_controller.core.placement.lines import Lines
 
 SHAPE = Shape("q", Resources(), "process")
 SPEC = JobSpec(queue="q", task=Task())
@@ -47,7 +49,7 @@ def test_a_line_holds_what_a_plain_set_would(steps: list[tuple[int, int, int]]):
 
 def test_who_has_left_leaves_nothing_behind():
     """No line, no entry that still knows the job, and little work for a long line."""
-    lines, stays = Lines(), array(0, size=0)
+    lines, stays = Lines(DueTimes({})), array(0, size=0)
     lines.push(SHAPE, stays)
     for seq in range(1, 2_000):
         lines.push(SHAPE, array(seq, size=0))

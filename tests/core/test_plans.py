@@ -17,7 +17,7 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, HostRemoved, Phase, Report, Ticked
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import GpuFacts
-from batchyard_controller.core.model.settings import ComputeResources, ResourceState
+from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
 
 HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
@@ -41,6 +41,7 @@ class Story:
         self.yard.environment("bounded", compute_resources=ComputeResources(max_vcpus=5))
         self.yard.environment("large", compute_resources=ComputeResources(instance_types=("large",)))
         self.yard.queue("q", "bounded", "large")
+        self.yard.queue("strict", "bounded", dispatch_order=DispatchOrder.STRICT)
         self.yard.queue("urgent", "large", "bounded", priority=3)
         self._session = 0
         for name in "ace":
@@ -60,9 +61,9 @@ class Story:
         host.trust.proven_until_boot_ms = (1 << 60) * is_proven
         self.yard.world.refresh_host(host)
 
-    def submit(self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str) -> None:
+    def submit(self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str, timeout_s: int) -> None:
         asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
-        self.yard.submit(queue, array_size=size, container=asked)
+        self.yard.submit(queue, array_size=size, container=asked, timeout_s=timeout_s)
 
     def end(self, number: int, cause: EndCause) -> None:
         """End an attempt, or let it fail to start."""
@@ -106,12 +107,13 @@ class Story:
 
 SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
     lambda *given: lambda story: story.submit(*given),
-    st.sampled_from(["q", "q", "urgent"]),
+    st.sampled_from(["q", "q", "urgent", "strict"]),
     st.sampled_from([0, 0, 2, 6]),
     st.sampled_from([500, 1000, 3000]),
     st.sampled_from([100, 700]),
     st.sampled_from([0, 0, 300, 700, 1000, 2000]),
     st.sampled_from(["", "", "x"]),
+    st.sampled_from([0, 0, 60, 600]),
 )
 STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     SUBMITS,
@@ -142,7 +144,7 @@ def test_plans_and_slices_place_as_a_plain_search_does(steps: list[tuple[Callabl
     for step, steps_max in steps:
         step(story)
         if steps_max != 0:
-            expected, before = plain_claims(story.yard.world), set(story.yard.world.attempts)
+            expected, before = plain_claims(story.yard.world, story.yard.now), set(story.yard.world.attempts)
             story.yard.plan(steps_max)
             assert claims(story.yard, before) == set(expected)
 

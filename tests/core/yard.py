@@ -37,6 +37,7 @@ from batchyard_controller.core.reactor.apply import apply
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.views.waiting import status_reason
 from batchyard_controller.core.world import invariants
+from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
 
 EPOCH = 7
@@ -84,9 +85,9 @@ class Yard:
     def environment(self, name: str = "ce", **fields: Any) -> None:
         self.apply(EnvironmentChanged(environment=ComputeEnvironment(name=name, **fields)))
 
-    def queue(self, name: str = "q", *environments: str, priority: int = 0) -> None:
+    def queue(self, name: str = "q", *environments: str, **fields: Any) -> None:
         steps = tuple(EnvironmentOrder(order=i, compute_environment=e) for i, e in enumerate(environments or ("ce",)))
-        self.apply(QueueChanged(queue=JobQueue(name=name, priority=priority, environment_order=steps)))
+        self.apply(QueueChanged(queue=JobQueue(name=name, environment_order=steps, **fields)))
 
     def host(
         self, name: str, *reports: Report, session: int = 1, is_proven: bool = True, **fields: Any
@@ -116,7 +117,10 @@ class Yard:
         """Place whom there is room for, in one plan or in slices."""
         commands = []
         self.world.wants_plan = True
+        rounds = 0
         while self.world.wants_plan:
+            rounds += 1
+            assert rounds < 200, "each plan asks for another"
             self.world.wants_plan = False
             commands += self.apply(Planned(plan=self.make_plan(steps_max), epoch=EPOCH))
         return commands
@@ -129,7 +133,7 @@ class Yard:
 
     def make_plan(self, steps_max: int | None = None) -> Plan:
         world = self.world
-        return make_plan(world.lines, world.queues, world.environments, world.rankings, steps_max)
+        return make_plan(situation(world), self.now, steps_max)
 
     def started(self, attempt_id: str, at_ms: int = 2_000) -> list[Command]:
         return self.report(Report(attempt_id=AttemptId(attempt_id), phase=Phase.RUNNING, started_at_ms=at_ms))

@@ -278,6 +278,12 @@ class Children:
         for number in sorted(self.chunks):
             yield from (number * CHUNK + i for i, tries in enumerate(self.chunks[number].attempts) if tries)
 
+    def tried_last(self) -> Iterator[int]:
+        """Yield the same in reverse."""
+        for number in sorted(self.chunks, reverse=True):
+            tries = self.chunks[number].attempts
+            yield from (number * CHUNK + i for i in reversed(range(len(tries))) if tries[i])
+
     def attempts(self, index: int) -> tuple[EndedAttempt, ...]:
         """Return all ended tries of child *index*, oldest first."""
         last = self.last_attempt(index)

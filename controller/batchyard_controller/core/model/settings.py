@@ -84,9 +84,29 @@ class StateTimeLimit:
     action: str
 
 
+class DispatchOrder(StrEnum):
+    """
+    In which order equals of a queue start, and who may pass one that cannot start yet.
+
+    DUE_TIME: by due times, which short jobs reach sooner; whoever does not delay it passes.
+    SUBMISSION_TIME: as submitted; whoever does not delay it passes. STRICT: as submitted,
+    and nobody passes (AWS's order).
+    """
+
+    DUE_TIME = "DUE_TIME"
+    SUBMISSION_TIME = "SUBMISSION_TIME"
+    STRICT = "STRICT"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueue:
-    """Where jobs wait. Higher priority is served first."""
+    """
+    Where jobs wait. Higher priority is served first.
+
+    Attributes:
+        max_overtake_s: By due times: nobody submitted so long after a job starts before it
+            where either could; 0 for no bound but that of the rule.
+    """
 
     name: str
     state: ResourceState = ResourceState.ENABLED
@@ -94,6 +114,8 @@ class JobQueue:
     environment_order: tuple[EnvironmentOrder, ...] = ()
     scheduling_policy: str = ""
     state_time_limits: tuple[StateTimeLimit, ...] = ()
+    dispatch_order: DispatchOrder = DispatchOrder.DUE_TIME
+    max_overtake_s: int = 0
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

@@ -14,7 +14,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .kinds import Mask
-from .lines import NOBODY, Line, Shape
+from .line import NOBODY, Line, Shape
 from .refusals import Block, Refusal
 from .room import has_room, needs_of, vcpus_left, wanted_hosts
 from .strategies import Amounts

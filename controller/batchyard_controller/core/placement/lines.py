@@ -1,179 +1,51 @@
 """
 Lines: who waits for a host, in which order.
 
-Runnable units stand in lines. A line holds those of one queue that ask for the same
-(a shape), in order of submission, so that a pass over the hosts serves a whole line.
-A run of an array's children takes one entry. Law: who waits no longer leaves at once,
-and nobody searches a line for its place: entries are found by bisection, and what
-they leave is a gap until it is worth closing.
-
-Lines are asked in the order of their first. Law: a line is either among those to ask,
-under a place that is not behind its first, or refused; so a plan looks at those that
-it asks, and not at all lines.
+Runnable units stand in lines, one for each shape. Lines are asked in the order of their
+first: by scheduling priority, then by due time, or, where somebody is passed, by size.
+Law: a line is either among those to ask, under a rank that is not behind its first as far
+as times were known then, or refused; so a plan looks at those that it asks, and not at all
+lines.
 """
 
 from __future__ import annotations
 
-import bisect
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from batchyard.ids import HostId
-from batchyard.resources import Resources
 from batchyard_controller.core.model.jobs import Job
-from batchyard_controller.core.model.units import Unit, unit_at
+from batchyard_controller.core.model.settings import DispatchOrder
+from batchyard_controller.core.model.units import Unit
 
-from .feasibility import NO_ACCESS, Access
-from .refusals import Refusal
+from .due_times import DueTimes
+from .line import Line, Rank, Shape
 
-NOBODY: frozenset[HostId] = frozenset()
-_GAPS_MIN = 64
+_Asked = list[tuple[Rank, int, Line]]
+"""A heap: rank, ticket, line."""
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """
-    All that placement asks of a unit.
-
-    Attributes:
-        image: Only if a host could not get it lately: such hosts are passed over.
-        doubts: Hosts that failed it, which it avoids while they are doubted.
-        share: Whose turn it takes, in a queue with a scheduling policy.
-        priority: Within that; the higher, the sooner.
-    """
-
-    queue: str
-    resources: Resources
-    runtime: str
-    access: Access = NO_ACCESS
-    image: str = ""
-    doubts: frozenset[HostId] = NOBODY
-    share: str = ""
-    priority: int = 0
+_OLD_MIN = 256
+_OLD_A_LINE = 4
+"""With more entries than that it is worth leaving out the old ones."""
 
 
 @dataclass(slots=True)
-class Entry:
-    """
-    Neighbouring children [start, stop) of an array, or a single job (0, 1).
+class _Turns:
+    """Lines of one share that are to be asked, each in both heaps."""
 
-    Attributes:
-        job: None once all of them have left.
-    """
-
-    job: Job | None
-    seq: int
-    start: int
-    stop: int
-
-
-def _place(entry: Entry) -> tuple[int, int]:
-    return entry.seq, entry.start
-
-
-@dataclass(slots=True)
-class Line:
-    """
-    The units of one shape.
-
-    Attributes:
-        refused_at: Version of the fleet's growth when the first in line could last not be
-            placed: there is no use in another try before it has grown. -1 before a try.
-        asked_under: The place under which it stands among those to ask; None of one that is refused.
-        ticket: Of its entry there; entries with others are old.
-        refusals: Why that is so, as it was last explained, which is when somebody asks.
-        explained_at: Version of the fleet at that.
-    """
-
-    shape: Shape
-    refused_at: int = -1
-    asked_under: tuple[int, int] | None = None
-    ticket: int = -1
-    refusals: tuple[Refusal, ...] = ()
-    explained_at: tuple[int, int] = (-1, -1)
-    _entries: list[Entry] = field(default_factory=list)
-    """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
-    _first: int = 0
-    """Before it there are only gaps."""
-    _gaps: int = 0
-
-    def push(self, job: Job, start: int, stop: int) -> None:
-        """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
-        entry = Entry(job, job.seq, start, stop)
-        if not self._entries or _place(self._entries[-1]) <= _place(entry):
-            self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
-        else:
-            place = end = bisect.bisect_left(self._entries, _place(entry), key=_place)
-            while end < len(self._entries) and _place(self._entries[end]) < (job.seq, stop):
-                end += 1  # gaps where these stood before: in between they would break the order
-            self._entries[place:end] = [entry]
-            self._gaps -= end - place
-            self._first = min(self._first, place)
-
-    def remove(self, job: Job, start: int, stop: int) -> None:
-        """Let those of children [start, stop) of *job*, or of a single job (0, 1), that stand here leave."""
-        place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
-        while place < len(self._entries):
-            entry = self._entries[place]
-            if (entry.seq, entry.start) >= (job.seq, stop):
-                break
-            if entry.job is job and entry.stop > start:
-                self._cut(place, entry, start, stop)
-            place += 1
-        self._close_gaps()
-
-    def _cut(self, place: int, entry: Entry, start: int, stop: int) -> None:
-        """Take [start, stop) out of an entry: from its front, its end, its middle, or all of it."""
-        if start <= entry.start and entry.stop <= stop:
-            entry.job = None
-            self._gaps += 1
-        elif start <= entry.start:
-            entry.start = stop
-        else:
-            if stop < entry.stop:
-                self._entries.insert(place + 1, Entry(entry.job, entry.seq, stop, entry.stop))
-            entry.stop = start
-
-    def _close_gaps(self) -> None:
-        while self._first < len(self._entries) and self._entries[self._first].job is None:
-            self._first += 1
-        if self._first > max(_GAPS_MIN, len(self._entries) // 64):
-            del self._entries[: self._first]  # little at a time, so that no turn pays for a long line
-            self._gaps -= self._first
-            self._first = 0
-        if self._gaps > len(self._entries) // 2:
-            self._entries = [entry for entry in self._entries if entry.job is not None]
-            self._first = self._gaps = 0
-
-    def __bool__(self) -> bool:
-        return self._gaps < len(self._entries)
-
-    def units(self) -> Iterator[Unit]:
-        """Yield those who wait, first in line first."""
-        for i in range(self._first, len(self._entries)):
-            entry = self._entries[i]
-            if entry.job is not None:
-                for place in range(entry.start, entry.stop):
-                    yield unit_at(entry.job, place)
-
-    def jobs(self) -> list[Job]:
-        """Return whose units wait, each once."""
-        return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
-
-    def head(self) -> Unit | None:
-        """Return who is first in line."""
-        return next(self.units(), None)
+    by_due: _Asked = field(default_factory=list)
+    by_size: _Asked = field(default_factory=list)
 
 
 class Lines:
     """All lines, by queue and shape."""
 
-    def __init__(self) -> None:
+    def __init__(self, due_times: DueTimes) -> None:
+        self.due_times = due_times
         self._by_queue: dict[str, dict[Shape, Line]] = {}
-        self._to_ask: dict[str, list[tuple[tuple[int, int], int, Line]]] = {}
-        """Heaps by queue: place, ticket, line."""
+        self._to_ask: dict[str, dict[str, _Turns]] = {}
+        """By queue and share."""
         self._refused: dict[Shape, Line] = {}
         """Who was refused longest ago comes first."""
         self._tickets = itertools.count()
@@ -189,11 +61,24 @@ class Lines:
             line = lines[shape] = Line(shape)
         line.push(job, start, stop)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
-            self._ask(line, (job.seq, start))
+            self._ask(line)
 
-    def _ask(self, line: Line, place: tuple[int, int]) -> None:
-        line.asked_under, line.ticket = place, next(self._tickets)
-        heapq.heappush(self._to_ask.setdefault(line.shape.queue, []), (place, line.ticket, line))
+    def _ask(self, line: Line) -> None:
+        """Put a line among those to ask, by what is known now of its times; one in which nobody stands is left out."""
+        head = line.head()
+        if head is not None:
+            line.timing = self.due_times.timing(line.shape)
+            line.asked_under = head.place
+            self._put(line, head)
+
+    def _put(self, line: Line, head: Unit) -> None:
+        line.ticket = next(self._tickets)
+        turns = self._to_ask.setdefault(line.shape.queue, {}).setdefault(line.shape.share, _Turns())
+        for heap, by_size in ((turns.by_due, False), (turns.by_size, True)):
+            heapq.heappush(heap, (line.rank(head, by_size), line.ticket, line))
+            if len(heap) > _OLD_MIN + _OLD_A_LINE * len(self._by_queue[line.shape.queue]):
+                heap[:] = [asked for asked in heap if asked[1] == asked[2].ticket]
+                heapq.heapify(heap)
 
     def remove(self, shape: Shape, job: Job, start: int, stop: int) -> None:
         """Let a job, or children of an array, wait no longer; a line that nobody stands in is forgotten."""
@@ -203,54 +88,91 @@ class Lines:
             if not line:
                 del self._by_queue[shape.queue][shape]
                 self._refused.pop(shape, None)
+                line.ticket = -1
 
-    def next_place(self, queue: str) -> tuple[int, int] | None:
-        """Return the place of the first unit of a queue whose line is to be asked."""
-        heap = self._to_ask.get(queue, [])
+    def shares_to_ask(self, queue: str) -> list[str]:
+        """Return the shares of a queue of which lines may be to be asked."""
+        turns = self._to_ask.get(queue, {})
+        for share in [share for share in turns if self.next_rank(queue, share, by_size=False) is None]:
+            del turns[share]
+        return list(turns)
+
+    def next_rank(self, queue: str, share: str, by_size: bool) -> Rank | None:
+        """Return the rank of the first unit of a share whose line is to be asked."""
+        turns = self._to_ask.get(queue, {}).get(share)
+        if turns is None:
+            return None
+        heap = turns.by_size if by_size else turns.by_due
         while heap:
-            place, ticket, line = heap[0]
-            head = line.head() if line.ticket == ticket else None
-            if head is not None and head.place == place:
-                return place
+            rank, ticket, line = heap[0]
+            is_old = ticket != line.ticket
+            head = None if is_old else line.head()
+            if head is not None and head.place == rank[3:]:
+                return rank
             heapq.heappop(heap)
-            if head is not None:  # those who stood before it have left
-                self._ask(line, head.place)
+            if not is_old:  # those who stood before it have left
+                self._ask(line)
         return None
 
-    def take_next(self, queue: str) -> Line:
+    def is_next_refused(self, queue: str, grown: int) -> bool:
+        """Say whether the first unit of a queue in which nobody passes was refused when the fleet had grown so far."""
+        return any(
+            self.next_rank(queue, share, by_size=False) is not None and turns.by_due[0][2].refused_at == grown
+            for share, turns in self._to_ask.get(queue, {}).items()
+        )
+
+    def take_next(self, queue: str, share: str, by_size: bool) -> Line:
         """Take the line of that unit; whoever does gives it back."""
-        return heapq.heappop(self._to_ask[queue])[2]
+        turns = self._to_ask[queue][share]
+        line = heapq.heappop(turns.by_size if by_size else turns.by_due)[2]
+        line.ticket = -1
+        return line
 
     def give_back(self, lines: Iterable[Line]) -> None:
         """Let lines that were taken be asked again."""
         for line in lines:
-            if line.asked_under is not None:
-                self._ask(line, line.asked_under)
+            head = line.head()
+            if line.asked_under is not None and head is not None:
+                self._put(line, head)
 
-    def begin_round(self, grown: int) -> None:
-        """Let all lines be asked in their order that were refused when the fleet had grown less; not within a round."""
+    def reckon_again(self, queue: str) -> None:
+        """Let the lines of a queue be asked by what it asks for now."""
+        for line in self.of_queue(queue):
+            if line.asked_under is not None:
+                self._ask(line)
+
+    def begin_round(self, grown: int, promised: Iterable[Shape]) -> None:
+        """Let those be asked in their order who were refused when the fleet had grown less, or promised a host; once a round."""
         if not self.is_in_round:
             for line in list(self.refused_before(grown)):
                 self.resume(line.shape)
+            for shape in promised:
+                self.resume(shape)
 
     def refused_before(self, grown: int) -> Iterator[Line]:
         """Yield the lines that were refused when the fleet had grown less, longest ago first."""
         return itertools.takewhile(lambda line: line.refused_at != grown, self._refused.values())
 
     def refuse(self, shape: Shape, grown: int) -> None:
-        """Note that the first in line could not be placed when the fleet had grown so far."""
+        """Note that the first in line could not be placed when the fleet had grown so far; if nobody passes it, ask on."""
         line = self.find(shape)
-        if line is not None:
-            line.refused_at, line.asked_under, line.ticket = grown, None, -1
+        if line is None:
+            return
+        line.refused_at = grown
+        if self.due_times.order_of(shape.queue) is not DispatchOrder.STRICT:
+            line.asked_under, line.ticket = None, -1
             self._refused.pop(shape, None)
             self._refused[shape] = line
 
     def resume(self, shape: Shape) -> None:
         """Ask a line in its order again, as some of it could be placed."""
         line = self._refused.pop(shape, None)
-        head = line.head() if line is not None else None
-        if line is not None and head is not None:
-            self._ask(line, head.place)
+        if line is not None:
+            self._ask(line)
+
+    def shares_of(self, queue: str) -> set[str]:
+        """Return the shares of which units of a queue wait."""
+        return {shape.share for shape in self._by_queue.get(queue, {})}
 
     def of_queue(self, queue: str) -> list[Line]:
         """Return the lines of one queue."""

@@ -2,15 +2,16 @@
 Placement: where waiting jobs go, as a plan that leaves nothing to choose.
 
 The fleet keeps what is left of each host in arrays. `make_plan` serves queues by
-priority and, among equals, units by submission; a unit that does not fit lets
-others pass (there is no reservation yet). For each unit the ranking of its shape tells
+priority and, among equals, units by due time; within a queue shares take turns. The first
+of a priority that does not fit is promised a host, and others pass it where they do not
+delay it, the smallest first. For each unit the ranking of its shape tells
 the best host, having looked again only at hosts that changed. A plan holds the
-placements and who was refused, and changes nothing: it reckons on a sketch of the fleet.
+placements, the promises and who was refused, and changes nothing: it reckons on a sketch of the fleet.
 
 A plan may be a slice: it ends after so much work, and the next one, made once this one
 is in force, goes on where it stopped, with what is true by then. Law: if nothing else
 has happened, slices place as one plan of all would. So the order of service rests on
-nothing but priority and place, and who is refused is refused until the fleet grows.
+nothing but priority, rank and promises, and who is refused is refused until the fleet grows.
 Where it grows all the time, all lines are asked all the same: of those that were
 refused since all were asked last few are asked again in one slice, longest ago first.
 """
@@ -20,26 +21,31 @@ from __future__ import annotations
 import heapq
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
+from batchyard_controller.core.model.settings import JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Instant
 
 from .kinds import Mask
-from .lines import Line, Lines, Shape
-from .ranking import Ranking, Rankings
-from .room import vcpus_left, wanted_hosts
+from .line import Line, Shape
+from .promises import Promises
+from .ranking import Ranking
+from .reservations import Reservation
+from .room import queue_vcpus, vcpus_left, wanted_hosts
+from .situation import Situation
 from .sketch import Sketch
+from .source import Source
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
-_LAST = (math.inf, 0)
+_LAST = (math.inf, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
-    Placements, and the shapes of which the first left over was refused; a value that can be printed and kept.
+    Placements, promises, and the shapes of which the first left over was refused; a value that can be printed and kept.
 
     Attributes:
         grown: Version of the fleet's growth on which it was reckoned.
@@ -67,6 +73,7 @@ class Plan:
     """
 
     placements: tuple[Placement, ...]
+    reservations: tuple[Reservation, ...]
     refused: tuple[Shape, ...]
     resumed: tuple[Shape, ...]
     grown: int
@@ -75,98 +82,113 @@ class Plan:
     steps: int
 
 
-def make_plan(
-    lines: Lines,
-    queues: Mapping[str, JobQueue],
-    environments: Mapping[str, ComputeEnvironment],
-    rankings: Rankings,
-    steps_max: int | None = None,
-) -> Plan:
+def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
-    lines.begin_round(rankings.fleet.grown)
-    service = _Service(lines, rankings, steps_max)
-    by_priority: dict[int, list[_Source]] = {}
-    for queue in queues.values():
-        order = tuple(environments[name] for name in queue.compute_environments)
-        by_priority.setdefault(queue.priority, []).append(_Source(queue.name, order))
+    promised = [reservation.shape for reservation in situation.reservations]
+    situation.lines.begin_round(situation.rankings.fleet.grown, promised)
+    service = _Service(situation, now, steps_max)
+    by_priority: dict[int, list[JobQueue]] = {}
+    for queue in situation.queues.values():
+        by_priority.setdefault(queue.priority, []).append(queue)
     for priority in sorted(by_priority, reverse=True):
         if not service.is_spent:
-            service.serve(by_priority[priority])
+            service.serve(priority, by_priority[priority])
     return service.finish()
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A queue whose lines come to be served one after the other, as their first is the next of all."""
-
-    queue: str
-    environments: tuple[ComputeEnvironment, ...]
 
 
 class _Service:
     """What a plan has come to."""
 
-    def __init__(self, lines: Lines, rankings: Rankings, steps_max: int | None) -> None:
-        self.rankings = rankings
-        self.sketch = Sketch.of(rankings.fleet)
+    def __init__(self, situation: Situation, now: Instant, steps_max: int | None) -> None:
+        self.now = now
+        self.situation = situation
+        self.rankings = situation.rankings
+        self.sketch = Sketch.of(situation.rankings.fleet)
         self.steps = 0
         self.is_spent = False
-        self._lines = lines
+        self._lines = situation.lines
         self._steps_max = steps_max or sys.maxsize
         self._taken: list[Line] = []
         self._placements: list[Placement] = []
         self._refused: list[Shape] = []
         self._resumed: dict[Shape, None] = {}
+        self.promises = Promises(situation, self.sketch, now)
         again_max = max(1, self._steps_max // _PART_ASKED_AGAIN)
-        again = list(islice(lines.refused_before(rankings.fleet.grown), again_max + 1))
+        again = list(islice(self._lines.refused_before(self.rankings.fleet.grown), again_max + 1))
         self._asks_all = len(again) <= again_max
         self._again: dict[str, list[Line]] = {}
         for line in again[:again_max]:
             self._again.setdefault(line.shape.queue, []).append(line)
 
-    def serve(self, sources: list[_Source]) -> None:
-        """Place the units of several queues, always the earliest submitted first, until the work is too much."""
-        heap: _Heap = []
-        for source in sources:
-            for line in self._again.get(source.queue, ()):
-                self._put(heap, _Turn(line, source.environments))
-            self._put(heap, source)
+    def serve(self, priority: int, queues: Iterable[JobQueue]) -> None:
+        """Place the units of several queues, always the first of them next, until the work is too much."""
+        sources = [self._source(queue) for queue in queues]
+        self.promises.begin(priority)
+        heap = [entry for number, source in enumerate(sources) for entry in self._entry(number, source)]
+        heapq.heapify(heap)
         while heap and not self.is_spent:
-            _, _, found = heapq.heappop(heap)
-            if isinstance(found, _Turn):
-                turn = found
-            else:
-                self._taken.append(self._lines.take_next(found.queue))
-                turn = _Turn(self._taken[-1], found.environments)
-                self._put(heap, found)
-            if self._serve_line(turn, heap[0][0] if heap else _LAST):
-                self._put(heap, turn)
+            _, number, source = heapq.heappop(heap)
+            if self.promises.are_made:
+                for each in sources:
+                    each.serve_by_size()
+            if source.next_rank() is not None:
+                self._serve_line(source, heap[0][0] if heap else _LAST)
+            for entry in self._entry(number, source):
+                heapq.heappush(heap, entry)
+        for source in sources:
+            self._taken += source.taken
 
-    def _put(self, heap: _Heap, found: _Turn | _Source) -> None:
-        """Let a line, or a queue, have its turn when its next unit is the next of all."""
-        if isinstance(found, _Turn):
-            place = found.head.place if found.head is not None else None
-        else:
-            place = self._lines.next_place(found.queue)
-        if place is not None:
-            heapq.heappush(heap, (place, id(found), found))
+    def _source(self, queue: JobQueue) -> Source[_Turn]:
+        situation = self.situation
+        policy = situation.policies.get(queue.scheduling_policy)
+        standing = None
+        if policy is not None:
+            waiting = self._lines.shares_of(queue.name)
+            standing = situation.shares.standing(queue.name, policy.fairshare, waiting, self.now.boot_ms)
+        environments = tuple(situation.environments[name] for name in queue.compute_environments)
+        source = Source[_Turn](queue, environments, self._lines, standing, _Turn)
+        if source.is_strict and self._lines.is_in_round:
+            source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
+        for line in self._again.get(queue.name, ()):
+            source.put(_Turn(line, source))
+        return source
 
-    def _serve_line(self, turn: _Turn, limit: tuple[float, int]) -> bool:
-        """Place units of one line up to a place in the order; return whether it may be served on."""
-        while turn.head is not None and turn.head.place < limit:
+    def _entry(self, number: int, source: Source[_Turn]) -> list[tuple[tuple[float, int, int], int, Source[_Turn]]]:
+        """Return a queue's place among others of its priority: that of its next unit, if there is one."""
+        rank = source.next_rank()
+        return [] if rank is None else [(rank[2:], number, source)]
+
+    def _serve_line(self, source: Source[_Turn], limit: tuple[float, int, int]) -> None:
+        """Place units of a queue's next line, up to the next one of another line or queue."""
+        turn = source.take()
+        other = source.next_rank()
+        while turn.head is not None:
+            rank = source.rank(turn)
+            if (other is not None and rank > other) or rank[2:] > limit:
+                break
             if self.steps >= self._steps_max:
                 self.is_spent = True
-                return False
+                return
             placement = turn.place(self)
             if placement is None:
-                self._resumed.pop(turn.shape, None)
-                self._refused.append(turn.shape)
-                return False
+                self._refuse(turn, source)
+                return
             self._placements.append(placement)
             if turn.was_refused:
                 self._resumed[turn.shape] = None
-        return True
+            if source.standing is not None:
+                source.note_placed(turn)
+                break
+        source.put(turn)
+
+    def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
+        assert turn.head is not None, "the head was refused"
+        self._resumed.pop(turn.shape, None)
+        self._refused.append(turn.shape)
+        source.is_closed = source.is_strict
+        if turn.lacks_room:
+            self.steps += self.promises.make(turn.shape, turn.head, turn.wanted)
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""
@@ -174,6 +196,7 @@ class _Service:
         self._lines.give_back(self._taken)
         return Plan(
             tuple(self._placements),
+            self.promises.values(ends_round=not self.is_spent),
             tuple(self._refused),
             tuple(self._resumed),
             self.rankings.fleet.grown,
@@ -186,44 +209,78 @@ class _Service:
 class _Turn:
     """One line's part in a plan: who is next, and in which environments there may be room."""
 
-    def __init__(self, line: Line, environments: tuple[ComputeEnvironment, ...]) -> None:
+    def __init__(self, line: Line, source: Source[_Turn]) -> None:
+        self.line = line
         self.shape = line.shape
         self.was_refused = line.asked_under is None
-        self._environments = environments
+        self.lacks_room = True
+        """Whether it is for want of room that its head is refused, so that a host may be kept for it."""
+        self.wanted: Mask | None = None
+        self._source = source
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
         self._choices: list[Ranking] | None = None
         """Of its environments, the first one last."""
-        self._wanted: Mask | None = None
+        self._closed: list[int] = []
+        """Rows of hosts that are kept for others."""
+        self._ends_ms = math.inf
+        """When a unit of it that starts now will have ended."""
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
         assert self.head is not None, "nobody is left in this line"
-        sketch, cpu = service.sketch, self.shape.resources.cpu_millis
-        if self._choices is None:
-            self._wanted = wanted_hosts(sketch.fleet, self.shape, self._environments)
-            self._choices = [
-                service.rankings.of(self.shape, environment)
-                for environment in reversed(self._environments)
-                if environment.state is ResourceState.ENABLED
-            ]
         service.steps += 1
+        if self._choices is None:
+            self._begin(service)
+        assert self._choices is not None, "just begun"
+        if self._source.standing is not None and not self._has_share(service):
+            self.lacks_room = False
+            return None
+        sketch, cpu = service.sketch, self.shape.resources.cpu_millis
         while self._choices:
             ranking = self._choices[-1]
-            if vcpus_left(sketch.environment_cpu, ranking.environment) >= cpu:
-                row = ranking.best(sketch, self._wanted)
-                service.steps += ranking.looked_at // _HOSTS_A_STEP
+            left = vcpus_left(sketch.environment_cpu, ranking.environment)
+            name = ranking.environment.name
+            if left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms):
+                row = self._best(service, ranking)
                 if row is not None:
-                    return self._take(sketch, row, ranking)
+                    return self._take(service, row, ranking)
             self._choices.pop()  # for good: a plan gives nothing back
         return None
 
-    def _take(self, sketch: Sketch, row: int, ranking: Ranking) -> Placement:
+    def _begin(self, service: _Service) -> None:
+        environments = self._source.environments
+        self._ends_ms = service.promises.end_of(self.shape)
+        self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
+        self._choices = [
+            service.rankings.of(self.shape, environment)
+            for environment in reversed(environments)
+            if environment.state is ResourceState.ENABLED
+        ]
+
+    def _has_share(self, service: _Service) -> bool:
+        """Say whether enough is left for shares that are not active."""
+        standing = self._source.standing
+        assert standing is not None, "asked of queues with a policy"
+        if not standing.reservation:
+            return True
+        capacity = queue_vcpus(service.sketch.fleet, self._source.environments)
+        return standing.room(capacity) >= self.shape.resources.cpu_millis
+
+    def _best(self, service: _Service, ranking: Ranking) -> int | None:
+        """Return the row of the best host that is not kept for another."""
         assert self.head is not None, "place() looked"
-        environment = ranking.environment.name
+        while True:
+            row = ranking.best(service.sketch, self.wanted, self._closed)
+            service.steps += ranking.looked_at // _HOSTS_A_STEP
+            if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
+                return row
+            self._closed.append(row)
+
+    def _take(self, service: _Service, row: int, ranking: Ranking) -> Placement:
+        assert self.head is not None, "place() looked"
+        sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
-
-
-_Heap = list[tuple[tuple[int, int], int, _Turn | _Source]]

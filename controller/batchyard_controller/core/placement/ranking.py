@@ -9,6 +9,8 @@ any time and costs one look at all hosts to make again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from batchyard_controller.core.model.settings import ComputeEnvironment
@@ -16,7 +18,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment
 from .changes import Rows
 from .fleet import Fleet, row_of
 from .kinds import Kinds, Mask
-from .lines import Shape
+from .line import Shape
 from .room import has_room, needs_of
 from .sketch import Sketch
 from .strategies import STRATEGIES, Keys
@@ -47,10 +49,13 @@ class Ranking:
         self.looked_at = 0
         """At how many hosts it looked when it was last asked."""
 
-    def best(self, sketch: Sketch, wanted: Mask | None) -> int | None:
-        """Return the row of the host for the next unit, among those that are *wanted* if any are said."""
+    def best(self, sketch: Sketch, wanted: Mask | None, closed: Sequence[int] = ()) -> int | None:
+        """Return the row of the host for the next unit, of those *wanted*, if any are said, but for some that are *closed*."""
         self._refresh(sketch)
         keys = self._keys if wanted is None else np.where(wanted, self._keys, np.inf)
+        if closed:
+            keys = keys.copy()
+            keys[list(closed)] = np.inf
         row = int(keys.argmin()) if len(keys) else 0
         return row if len(keys) and keys[row] != np.inf else None
 

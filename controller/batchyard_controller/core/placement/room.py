@@ -13,10 +13,10 @@ import numpy as np
 from batchyard.ids import HostId
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
-from .fleet import GPU, Fleet, row_of
+from .fleet import CPU, GPU, Fleet, row_of
 from .gpus import gpu_needs
 from .kinds import Mask
-from .lines import NOBODY, Shape
+from .line import NOBODY, Shape
 from .strategies import Amounts
 
 _OVERDRAWN = np.iinfo(np.int64).min
@@ -41,6 +41,15 @@ def vcpus_left(environment_cpu: Mapping[str, int], environment: ComputeEnvironme
     """Return how many thousandths of vCPU the bound of an environment leaves."""
     bound = environment.compute_resources.max_vcpus
     return bound * 1000 - environment_cpu.get(environment.name, 0) if bound else _BOUNDLESS
+
+
+def queue_vcpus(fleet: Fleet, environments: Iterable[ComputeEnvironment]) -> int:
+    """Return the thousandths of vCPU of a queue's environments: their bounds, or what their hosts have."""
+    total = 0
+    for environment in environments:
+        bound = environment.compute_resources.max_vcpus or environment.unmanaged_vcpus
+        total += bound * 1000 or int(fleet.capacity[CPU, fleet.members(environment, "")].sum())
+    return total
 
 
 def takers(

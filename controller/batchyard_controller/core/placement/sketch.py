@@ -38,9 +38,13 @@ class Sketch:
         """Return the thousandths free of each GPU of a host."""
         return self.gpu_free.get(row) or self.fleet.gpu_free[row]
 
+    def choose_gpus(self, row: int, resources: Resources) -> tuple[GpuClaim, ...]:
+        """Return which GPUs of a host a unit would get that fits there."""
+        return choose_gpus(self.gpus_of(row), resources.gpu_millis)
+
     def claim(self, row: int, resources: Resources, asked: Amounts, environment: str) -> tuple[GpuClaim, ...]:
         """Take amounts from a host, and choose its GPUs."""
-        gpus = choose_gpus(self.gpus_of(row), resources.gpu_millis)
+        gpus = self.choose_gpus(row, resources)
         if gpus:
             left = dict(self.gpus_of(row))
             for gpu in gpus:

@@ -15,6 +15,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
+from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
@@ -40,7 +41,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
         )
-        records.claim(world, unit, attempt)
+        records.claim(world, unit, attempt, now)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)
     for host_id in starts:
@@ -50,14 +51,24 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     for shape in event.plan.resumed:
         world.lines.resume(shape)
     world.lines.is_in_round = not event.plan.ends_round
+    _keep_promises(world, event.plan.reservations)
     world.wants_plan = world.wants_plan or not event.plan.is_whole
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
+
+
+def _keep_promises(world: World, reservations: tuple[Reservation, ...]) -> None:
+    """Keep what a plan promised; where a host is promised no more, let those try again who were turned away."""
+    kept = {(r.job_id, r.index, r.host_id) for r in reservations}
+    if any(r.turns_away and (r.job_id, r.index, r.host_id) not in kept for r in world.reservations):
+        world.fleet.grown += 1
+        world.wants_plan = True
+    world.reservations = reservations
 
 
 def restore_claim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:
     """Put a stored claim back in force."""
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
-    records.restore_attempt(world, unit, attempt)
+    records.restore_attempt(world, unit, attempt, now)
     if unit.is_child and unit.state is JobState.PENDING:
         # Its turn in a bounded array came before the restart.
         progress.release(unit)
@@ -102,7 +113,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
     if has_succeeded(ended):
-        records.end_attempt(world, unit, attempt, ended)
+        records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
         progress.end_unit(unit, Ending(trigger=Trigger.SUCCEEDED))
         return
@@ -112,7 +123,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
         on_start_failed(world, unit, attempt, end, now)
-    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict))
+    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     if verdict.decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE):
         progress.move(unit, Trigger.RETRIED)

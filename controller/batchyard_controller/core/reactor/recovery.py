@@ -22,6 +22,7 @@ from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.records import sweep
+from batchyard_controller.core.world.tenancy import recall
 from batchyard_controller.core.world.world import World, states_of
 
 from .attempts import restore_claim
@@ -80,6 +81,7 @@ def restore(records: Records, now: Instant, retention: Retention) -> World:
         Progress(world, now, forgotten, admits=False).settle(job)
     for attempt in records.attempts:
         restore_claim(world, attempt, now, forgotten)
+    recall(world, now)
     for job in unsettled:
         Progress(world, now, forgotten).admit(job)
     return world
@@ -87,7 +89,7 @@ def restore(records: Records, now: Instant, retention: Retention) -> World:
 
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.environments = {environment.name: environment for environment in records.environments}
-    world.queues = {queue.name: queue for queue in records.queues}
+    world.queues.update({queue.name: queue for queue in records.queues})
     world.secrets = {secret.name: secret for secret in records.secrets}
     world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
     for definition in sorted(records.definitions, key=lambda d: d.revision):

@@ -36,6 +36,7 @@ def on_setting_changed(
             records.drop_environment(world, name)
         case QueueChanged(queue=queue):
             records.keep_queue(world, queue)
+            world.lines.reckon_again(queue.name)
         case DefinitionChanged(definition=definition):
             records.keep_definition(world, definition)
         case _:

@@ -26,6 +26,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueu
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
+from . import tenancy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
@@ -52,6 +53,8 @@ def keep_queue(world: World, queue: JobQueue) -> None:
 def drop_queue(world: World, name: str) -> None:
     """Forget a job queue."""
     del world.queues[name]
+    world.shares.drop_queue(name)
+    world.lines.due_times.run_times.drop_queue(name)
     _note_alone(world, "queue", name)
 
 
@@ -218,17 +221,18 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, unit: Unit, attempt: Attempt) -> None:
+def claim(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
     """Hold a host's resources for a new attempt."""
-    restore_attempt(world, unit, attempt)
+    restore_attempt(world, unit, attempt, now)
     world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def restore_attempt(world: World, unit: Unit, attempt: Attempt) -> None:
+def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
     """Hold a host's resources again for an attempt that is stored."""
     name = attempt.id
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
     world.fleet.claim(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
+    tenancy.hold(world, unit, now)
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int) -> None:
@@ -247,11 +251,13 @@ def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> Non
         world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt) -> None:
+def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
     del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
     world.fleet.release(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
+    tenancy.hold(world, unit, now, -1)
+    tenancy.note_run(world, unit, ended)
     world.wants_plan = True
     unit.record_end(ended)
     world.ledger.note(unit.group, "attempt", name)

@@ -17,7 +17,7 @@ from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of
-from batchyard_controller.core.placement.lines import NOBODY, Shape
+from batchyard_controller.core.placement.line import NOBODY, Shape
 from batchyard_controller.core.placement.room import takers
 
 from .world import World
@@ -30,8 +30,20 @@ def shape_of(world: World, unit: Unit) -> Shape:
     doubts = NOBODY
     if unit.next_number > 1:
         doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
-    share, priority = _rank(world, unit.job.spec)
-    return Shape(unit.job.spec.queue, task.resources, task.runtime, access_of(task), image, doubts, share, priority)
+    spec = unit.job.spec
+    share, priority = _rank(world, spec)
+    return Shape(
+        spec.queue,
+        task.resources,
+        task.runtime,
+        access_of(task),
+        image,
+        doubts,
+        share,
+        priority,
+        spec.definition,
+        spec.timeout_s,
+    )
 
 
 def _rank(world: World, spec: JobSpec) -> tuple[str, int]:
@@ -122,6 +134,7 @@ def _note_apart(world: World, job: Job) -> None:
 
 def leave_line(world: World, unit: Unit) -> None:
     """Let a unit wait no longer."""
+    _give_up_promise(world, unit.job, unit.index or 0, (unit.index or 0) + 1)
     place = unit.index or 0
     world.lines.remove(shape_of(world, unit), unit.job, place, place + 1)
 
@@ -129,4 +142,13 @@ def leave_line(world: World, unit: Unit) -> None:
 def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
     """Let those of runs of children, [first, stop) each, wait no longer of which none was ever tried."""
     for start, stop in runs:
+        _give_up_promise(world, job, start, stop)
         world.lines.remove(shape_of(world, Unit(job)), job, start, stop)
+
+
+def _give_up_promise(world: World, job: Job, start: int, stop: int) -> None:
+    """Let those try again who were turned away from a host that was promised to one of [start, stop) of a job."""
+    for reservation in world.reservations:
+        if reservation.turns_away and reservation.job_id == job.id and start <= (reservation.index or 0) < stop:
+            world.fleet.grown += 1
+            world.wants_plan = True

@@ -20,10 +20,13 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
+from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.ranking import Rankings
 from batchyard_controller.core.placement.refusals import BlockedHead
+from batchyard_controller.core.placement.reservations import Reservation
+from batchyard_controller.core.placement.shares import Shares
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
 
 from .ledger import Ledger
@@ -65,8 +68,11 @@ class World:
         self.ended: deque[Job] = deque()
         """Jobs that have ended and are kept, in the order of their ends."""
         self.last_seq = 0
-        self.lines = Lines()
+        self.lines = Lines(DueTimes(self.queues))
         """Every RUNNABLE unit, once."""
+        self.shares = Shares()
+        self.reservations: tuple[Reservation, ...] = ()
+        """Of the last plan."""
         self.fleet = Fleet()
         self.rankings = Rankings(self.fleet)
         self.counts: dict[str, Counter[JobState]] = {}

@@ -1,0 +1,65 @@
+"""
+Due times: in which order equals start, and in which they pass one that cannot start yet.
+
+A unit is due some multiple of its size after its submission, so that short ones come
+before long ones, and long ones come all the same. Laws: of two that wait, one submitted
+after the other's latest due time never stands before it; the order within a line is that
+of submission.
+
+Source: rule DUE, see decision 0015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
+
+from .line import AT_ONCE, Shape, Timing
+from .run_times import Owner, Run, RunTimes
+
+OVERTAKE = 5
+"""A unit may be passed by those submitted within so many times its size."""
+UNBOUNDED_OVERTAKE_MS = 7 * 24 * 3_600_000
+"""Who gives no bound is not passed by anybody submitted later than that."""
+_UNKNOWN_MS = 3_600_000
+"""The size where nothing tells: all such are equal."""
+
+
+class DueTimes:
+    """The timing of lines, by what their queues ask for and what is known of their owners."""
+
+    def __init__(self, queues: Mapping[str, JobQueue]) -> None:
+        self._queues = queues
+        self.run_times = RunTimes()
+
+    def order_of(self, queue: str) -> DispatchOrder:
+        """Return in which order a queue's equals go."""
+        found = self._queues.get(queue)
+        return found.dispatch_order if found is not None else DispatchOrder.SUBMISSION_TIME
+
+    def timing(self, shape: Shape) -> Timing:
+        """Return the timing of those who wait in a line."""
+        queue = self._queues.get(shape.queue)
+        if queue is None or queue.dispatch_order is not DispatchOrder.DUE_TIME:
+            return AT_ONCE
+        size = self._size_ms(shape)
+        longest = queue.max_overtake_s * 1000 or (math.inf if shape.timeout_s else UNBOUNDED_OVERTAKE_MS)
+        return Timing(int(min(OVERTAKE * size, longest)), size)
+
+    def _size_ms(self, shape: Shape) -> int:
+        predicted, bound = self.run_times.predict_ms(run_of(shape)), shape.timeout_s * 1000
+        if predicted is None:
+            return bound or _UNKNOWN_MS
+        return math.isqrt(predicted * bound) if bound else predicted
+
+    def expected_ms(self, shape: Shape) -> int | None:
+        """Return for how long one of a line will hold a host: its bound, or else what is expected; None if nothing tells."""
+        return shape.timeout_s * 1000 or self.run_times.predict_ms(run_of(shape))
+
+
+def run_of(shape: Shape) -> Run:
+    """Return what is remembered of units of a shape."""
+    owner = Owner(shape.queue, shape.share or shape.definition.partition(":")[0])
+    return Run(owner, shape.definition, shape.resources, shape.timeout_s * 1000)

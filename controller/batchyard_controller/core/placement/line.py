@@ -1,0 +1,189 @@
+"""
+Line: units of one queue that ask for the same, in order of submission.
+
+A pass over the hosts serves a whole line. A run of an array's children takes one entry.
+Law: who waits no longer leaves at once, and nobody searches a line for its place: entries
+are found by bisection, and what they leave is a gap until it is worth closing.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from batchyard.ids import HostId
+from batchyard.resources import Resources
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.units import Unit, unit_at
+
+from .feasibility import NO_ACCESS, Access
+from .refusals import Refusal
+
+Rank = tuple[int, int, int, int, int]
+"""Priority, size, due time, place in order of submission; the least goes first."""
+NOBODY: frozenset[HostId] = frozenset()
+_GAPS_MIN = 64
+
+
+class Timing(NamedTuple):
+    """
+    How a line goes in time.
+
+    Attributes:
+        delay_ms: From a unit's submission to when it is due.
+        size_ms: By which those go who pass one that cannot start; the smallest first.
+    """
+
+    delay_ms: int
+    size_ms: int
+
+
+AT_ONCE = Timing(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """
+    All that placement asks of a unit.
+
+    Attributes:
+        image: Only if a host could not get it lately: such hosts are passed over.
+        doubts: Hosts that failed it, which it avoids while they are doubted.
+        share: Whose turn it takes, in a queue with a scheduling policy.
+        priority: Within that; the higher, the sooner.
+        definition: With its revision; units of one run for much the same time.
+        timeout_s: For how long an attempt may run; 0 for no bound.
+    """
+
+    queue: str
+    resources: Resources
+    runtime: str
+    access: Access = NO_ACCESS
+    image: str = ""
+    doubts: frozenset[HostId] = NOBODY
+    share: str = ""
+    priority: int = 0
+    definition: str = ""
+    timeout_s: int = 0
+
+
+@dataclass(slots=True)
+class Entry:
+    """
+    Neighbouring children [start, stop) of an array, or a single job (0, 1).
+
+    Attributes:
+        job: None once all of them have left.
+    """
+
+    job: Job | None
+    seq: int
+    start: int
+    stop: int
+
+
+def _place(entry: Entry) -> tuple[int, int]:
+    return entry.seq, entry.start
+
+
+@dataclass(slots=True)
+class Line:
+    """
+    The units of one shape.
+
+    Attributes:
+        refused_at: Version of the fleet's growth when the first in line could last not be
+            placed: there is no use in another try before it has grown. -1 before a try.
+        timing: When its units are due, and who passes whom, as was known when it was last put among those to ask.
+        asked_under: The place in order of submission under which it stands there; None of one that is refused.
+        ticket: Of its entries there; entries with others are old.
+        refusals: Why that is so, as it was last explained, which is when somebody asks.
+        explained_at: Version of the fleet at that.
+    """
+
+    shape: Shape
+    refused_at: int = -1
+    timing: Timing = AT_ONCE
+    asked_under: tuple[int, int] | None = None
+    ticket: int = -1
+    refusals: tuple[Refusal, ...] = ()
+    explained_at: tuple[int, int] = (-1, -1)
+    _entries: list[Entry] = field(default_factory=list)
+    """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
+    _first: int = 0
+    """Before it there are only gaps."""
+    _gaps: int = 0
+
+    def push(self, job: Job, start: int, stop: int) -> None:
+        """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
+        entry = Entry(job, job.seq, start, stop)
+        if not self._entries or _place(self._entries[-1]) <= _place(entry):
+            self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
+        else:
+            place = end = bisect.bisect_left(self._entries, _place(entry), key=_place)
+            while end < len(self._entries) and _place(self._entries[end]) < (job.seq, stop):
+                end += 1  # gaps where these stood before: in between they would break the order
+            self._entries[place:end] = [entry]
+            self._gaps -= end - place
+            self._first = min(self._first, place)
+
+    def remove(self, job: Job, start: int, stop: int) -> None:
+        """Let those of children [start, stop) of *job*, or of a single job (0, 1), that stand here leave."""
+        place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
+        while place < len(self._entries):
+            entry = self._entries[place]
+            if (entry.seq, entry.start) >= (job.seq, stop):
+                break
+            if entry.job is job and entry.stop > start:
+                self._cut(place, entry, start, stop)
+            place += 1
+        self._close_gaps()
+
+    def _cut(self, place: int, entry: Entry, start: int, stop: int) -> None:
+        """Take [start, stop) out of an entry: from its front, its end, its middle, or all of it."""
+        if start <= entry.start and entry.stop <= stop:
+            entry.job = None
+            self._gaps += 1
+        elif start <= entry.start:
+            entry.start = stop
+        else:
+            if stop < entry.stop:
+                self._entries.insert(place + 1, Entry(entry.job, entry.seq, stop, entry.stop))
+            entry.stop = start
+
+    def _close_gaps(self) -> None:
+        while self._first < len(self._entries) and self._entries[self._first].job is None:
+            self._first += 1
+        if self._first > max(_GAPS_MIN, len(self._entries) // 64):
+            del self._entries[: self._first]  # little at a time, so that no turn pays for a long line
+            self._gaps -= self._first
+            self._first = 0
+        if self._gaps > len(self._entries) // 2:
+            self._entries = [entry for entry in self._entries if entry.job is not None]
+            self._first = self._gaps = 0
+
+    def __bool__(self) -> bool:
+        return self._gaps < len(self._entries)
+
+    def units(self) -> Iterator[Unit]:
+        """Yield those who wait, first in line first."""
+        for i in range(self._first, len(self._entries)):
+            entry = self._entries[i]
+            if entry.job is not None:
+                for place in range(entry.start, entry.stop):
+                    yield unit_at(entry.job, place)
+
+    def jobs(self) -> list[Job]:
+        """Return whose units wait, each once."""
+        return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
+
+    def head(self) -> Unit | None:
+        """Return who is first in line."""
+        return next(self.units(), None)
+
+    def rank(self, unit: Unit, by_size: bool) -> Rank:
+        """Return where one of its units stands among all of its share: who is due first, or who is the smallest."""
+        due_ms = unit.job.created_at_ms + self.timing.delay_ms
+        return (-self.shape.priority, self.timing.size_ms if by_size else 0, due_ms, *unit.place)

@@ -1,0 +1,223 @@
+"""
+Promises: the reservations of a plan while it is made.
+
+A reservation that the last plan made stays with its host as long as that is sound, so
+that a promise is reckoned by one host's tenants, and kept. Who could have had any of the
+hosts that an earlier one could have had goes without. Law: a unit is bound by the promises
+to its own priority and to higher ones, and never by its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Instant
+
+from .fleet import row_of
+from .kinds import Mask
+from .line import NOBODY, Shape
+from .reservations import Forecast, Held, Reservation, Tenant
+from .room import takers, vcpus_left
+from .situation import Situation
+from .sketch import Sketch
+
+_HOSTS_RECKONED = 32
+"""Of many hosts those are reckoned that have most of what is asked; the others seldom have room sooner."""
+_HOSTS_A_STEP = 4
+
+
+class Promises:
+    """The reservations of a plan, and those of the last one that it has not come to yet."""
+
+    def __init__(self, situation: Situation, sketch: Sketch, now: Instant) -> None:
+        self._situation = situation
+        self._sketch = sketch
+        self._now = now
+        self._priority = 0
+        self._held: list[Held] = []
+        self._hints = list(situation.reservations)
+        self._free: Mask | None = None
+        """Hosts that nobody of this priority could have had so far; None before it begins."""
+        self._placed: list[tuple[int, Tenant]] = []
+        if situation.lines.is_in_round:
+            for hint in [hint for hint in self._hints if hint.is_in_force]:
+                self._restore(hint)
+
+    def begin(self, priority: int) -> None:
+        """Come to the queues of a priority."""
+        self._priority = priority
+        self._free = self._sketch.fleet.usable
+        for held in self._held:
+            if held.value.priority == priority:
+                self._cover(held.value.shape)
+
+    @property
+    def are_made(self) -> bool:
+        """Whether somebody of this priority was promised a host, so that others pass."""
+        return any(held.value.priority == self._priority for held in self._held)
+
+    def _restore(self, hint: Reservation) -> None:
+        """Bring into force again what an earlier slice of this round promised to somebody who still waits."""
+        line = self._situation.lines.find(hint.shape)
+        head = line.head() if line is not None else None
+        if head is None or not hint.is_for(head.job.id, head.index):
+            return  # it waits no more, or others stand before it
+        self._priority = hint.priority
+        self._make(hint.shape, head, self._sketch.fleet.usable)
+
+    def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
+        """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
+        assert self._free is not None, "promises are made to those of a priority"
+        free = self._free if wanted is None else self._free & wanted
+        if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
+            return 0
+        steps = self._make(shape, head, free)
+        self._cover(shape)
+        return steps
+
+    def _environments(self, shape: Shape) -> list[ComputeEnvironment]:
+        names = self._situation.queues[shape.queue].compute_environments
+        environments = [self._situation.environments[name] for name in names]
+        return [environment for environment in environments if environment.state is ResourceState.ENABLED]
+
+    def _cover(self, shape: Shape) -> None:
+        """Let nobody else of this priority be promised a host that one of this shape could have."""
+        assert self._free is not None, "a priority has begun"
+        self._free &= ~takers(self._sketch.fleet, shape, self._environments(shape), NOBODY)
+
+    def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
+        """Promise one of the *free* hosts, if there ever will be room on one."""
+        hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
+        candidates = [(e, self._candidates(shape, e, free, hint)) for e in self._environments(shape)]
+        last = [(e, [row]) for e, rows in candidates for row in rows if self._is_last(hint, e, row)]
+        found = self._first(shape, head, last) or self._first(shape, head, candidates)
+        if hint is not None:
+            self._hints.remove(hint)
+            if found is not None:
+                found = self._continued(found, hint)
+        if found is not None:
+            self._held.append(found)
+        return sum(len(rows) for _, rows in candidates) // _HOSTS_A_STEP
+
+    def _is_last(self, hint: Reservation | None, environment: ComputeEnvironment, row: int) -> bool:
+        """Say whether it is there that the last plan promised a host."""
+        host_id = self._sketch.fleet.ids[row]
+        return hint is not None and (hint.environment, hint.host_id) == (environment.name, host_id)
+
+    def _first(self, shape: Shape, head: Unit, candidates: list[tuple[ComputeEnvironment, list[int]]]) -> Held | None:
+        """Return the reservation of the host that has room first."""
+        found: list[tuple[int, int, Held]] = []
+        for order, (environment, rows) in enumerate(candidates):
+            spenders = self._spenders(environment) if rows else []
+            for row in rows:
+                held = self._reckon(shape, head, environment, row, spenders)
+                found += [(held.value.starts_ms, order, held)] if held is not None else []
+        return min(found, key=lambda each: each[:2], default=(0, 0, None))[2]
+
+    def _continued(self, held: Held, hint: Reservation) -> Held:
+        """Return a reservation as the continuation of the last one."""
+        held.turns_away = hint.turns_away
+        if hint.host_id == held.value.host_id:
+            held.value = replace(held.value, promised_ms=hint.promised_ms)
+        return held
+
+    def _candidates(
+        self, shape: Shape, environment: ComputeEnvironment, free: Mask, hint: Reservation | None
+    ) -> list[int]:
+        """Return the rows of hosts to reckon with: of many those with most of what is asked, and where it was promised."""
+        fleet = self._sketch.fleet
+        mask = takers(fleet, shape, [environment], NOBODY) & free
+        mask[[held.row for held in self._held]] = False
+        rows = mask.nonzero()[0]
+        if len(rows) > _HOSTS_RECKONED:
+            asked = row_of(shape.resources)
+            kinds = asked > 0
+            parts = (self._sketch.state[:4][kinds][:, rows] / asked[kinds, np.newaxis]).min(axis=0)
+            best = rows[np.argsort(-parts, kind="stable")[:_HOSTS_RECKONED]]
+            row = fleet.rows.get(hint.host_id, -1) if hint is not None else -1
+            rows = np.union1d(best, rows[rows == row])
+        found: list[int] = rows.tolist()
+        return found
+
+    def _spenders(self, environment: ComputeEnvironment) -> list[Tenant]:
+        if not environment.compute_resources.max_vcpus:
+            return []
+        placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
+        return self._situation.environment_tenants(environment.name, self._now) + placed
+
+    def _reckon(
+        self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, spenders: list[Tenant]
+    ) -> Held | None:
+        """Say when a host will have room; None for never, as far as is known."""
+        sketch, now_ms = self._sketch, self._now.boot_ms
+        host_id = sketch.fleet.ids[row]
+        left = vcpus_left(sketch.environment_cpu, environment)
+        then = Forecast(sketch.state[:4, row].tolist(), sketch.gpus_of(row), left)
+        tenants = self._situation.host_tenants(host_id, self._now)
+        tenants += [tenant for placed, tenant in self._placed if placed == row]
+        starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
+        if starts_ms is None:
+            return None
+        value = Reservation(
+            self._priority, head.job.id, head.index, shape, host_id, environment.name, starts_ms, starts_ms
+        )
+        is_bounded = bool(environment.compute_resources.max_vcpus)
+        return Held(value, row, shape.resources, then, is_bounded, turns_away=False)
+
+    def _binding(self, unit: Unit) -> Iterable[Held]:
+        """Yield the promises that bind a unit."""
+        for held in self._held:
+            if held.value.priority >= self._priority and not held.value.is_for(unit.job.id, unit.index):
+                yield held
+
+    def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: float) -> bool:
+        """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
+        for held in self._binding(unit):
+            if held.row != row or held.is_soon_over(ends_ms):
+                continue
+            if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources)):
+                held.turns_away = True
+                return False
+        return True
+
+    def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: float) -> bool:
+        """Say whether such a unit may count towards the bound of an environment, and if not, note that."""
+        for held in self._binding(unit):
+            if not held.is_bounded or held.value.environment != environment or held.is_soon_over(ends_ms):
+                continue
+            if not held.leaves_vcpus(shape.resources):
+                held.turns_away = True
+                return False
+        return True
+
+    def end_of(self, shape: Shape) -> float:
+        """Return when a unit that starts now will have ended, by its bound, or else as is expected; infinite if nothing tells."""
+        expected_ms = self._situation.lines.due_times.expected_ms(shape)
+        return math.inf if expected_ms is None else self._now.boot_ms + expected_ms
+
+    def note_placed(
+        self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: float
+    ) -> None:
+        """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
+        self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
+        if self._held:
+            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+        for held in self._held:
+            if held.is_soon_over(ends_ms):
+                continue
+            if held.row == row:
+                held.then.add(shape.resources, gpus, -1)
+            if held.is_bounded and held.value.environment == environment:
+                held.then.vcpus_left -= shape.resources.cpu_millis
+
+    def values(self, ends_round: bool) -> tuple[Reservation, ...]:
+        """Return the reservations; in the middle of a round also those that it has not come to."""
+        held = [replace(held.value, turns_away=held.turns_away) for held in self._held]
+        return (*held, *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)))

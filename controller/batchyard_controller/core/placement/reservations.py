@@ -1,0 +1,166 @@
+"""
+Reservations: the host on which the first that cannot start yet will start, and who may use it until then.
+
+Of each priority the first unit that does not fit is promised the host that will have room
+for it soonest, by when what runs there ends at the latest (its timeout; without one, when
+it is expected to, and twice as late again whenever it is outrun). Others may use that host
+only if they will have ended by then, or if they leave room enough beside it; all other
+hosts are free to all. So the promise costs little, and is kept. Laws: nobody who passes
+delays the one who was promised, if bounds hold; once a promise was missed, only those pass
+who leave room; a reservation is a plan's, never a claim.
+
+Source: EASY backfilling (Lifka 1995); one reservation a pool, as more were worse on the
+KTH-SP2 log, see decision 0015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from batchyard.ids import HostId, JobId
+from batchyard.resources import RESOURCE_KINDS, Resources
+from batchyard_controller.core.model.attempts import GpuClaim
+
+from .gpus import gpu_levels, gpu_needs
+from .line import Shape
+
+OUTRUN_MS = 30_000
+"""Added when an end is put off, so that what has just begun is not asked about at each plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """
+    A promise, as a value that goes from plan to plan.
+
+    Attributes:
+        priority: Of the queue.
+        job_id: Whose unit, with *index*, was promised the host.
+        shape: What it asks.
+        environment: In which it will run.
+        starts_ms: When there will be room, at the latest, as far as is known (boot time).
+        promised_ms: The first such time that was reckoned for this host.
+        turns_away: Whether somebody was kept from the host.
+        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
+    """
+
+    priority: int
+    job_id: JobId
+    index: int | None
+    shape: Shape
+    host_id: HostId
+    environment: str
+    starts_ms: int
+    promised_ms: int
+    turns_away: bool = False
+    is_in_force: bool = True
+
+    def is_for(self, job_id: JobId, index: int | None) -> bool:
+        """Say whether it is a unit's."""
+        return self.job_id == job_id and self.index == index
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """What one attempt holds of a host, and until when (boot time), at the latest as far as is known; infinite if it is not."""
+
+    ends_ms: float
+    resources: Resources
+    gpus: tuple[GpuClaim, ...]
+    environment: str
+
+
+def end_of(began_ms: int, expected_ms: int, now_ms: int) -> int:
+    """Return until when something will hold its host that was expected to for so long; put off, twice as far, if it was outrun."""
+    while began_ms + expected_ms <= now_ms:
+        expected_ms = 2 * (expected_ms + OUTRUN_MS)
+    return began_ms + expected_ms
+
+
+class Forecast:
+    """What is free of one host, and of its environment's bound, as those who hold them end."""
+
+    def __init__(self, free: Iterable[int], gpus: Mapping[str, int], vcpus_left: int) -> None:
+        self.vcpus_left = vcpus_left
+        self._free = dict(zip(RESOURCE_KINDS, free, strict=True))
+        self._gpus = dict(gpus)
+
+    def fits(self, asked: Resources) -> bool:
+        """Say whether there is room for one more."""
+        whole, part = gpu_levels(self._gpus)
+        wholes, parts = gpu_needs(asked.gpu_millis)
+        return (
+            all(self._free[kind] >= getattr(asked, kind) for kind in RESOURCE_KINDS if getattr(asked, kind))
+            and whole >= wholes
+            and part >= parts
+            and self.vcpus_left >= asked.cpu_millis
+        )
+
+    def add(self, resources: Resources, gpus: Iterable[GpuClaim], sign: int = 1) -> None:
+        """Let amounts of the host become free, or be held (-1)."""
+        for kind in RESOURCE_KINDS:
+            self._free[kind] += sign * getattr(resources, kind)
+        for gpu in gpus:
+            if gpu.uuid in self._gpus:
+                self._gpus[gpu.uuid] += sign * gpu.millis
+
+    def run(self, asked: Resources, tenants: Iterable[Tenant], spenders: Iterable[Tenant], now_ms: int) -> int | None:
+        """
+        Go on to the first moment at which there is room, and return it; None if that never comes.
+
+        Args:
+            asked: By the one who waits.
+            tenants: Who holds the host.
+            spenders: Who counts towards the environment's bound; nobody if it has none.
+            now_ms: The present, boot time.
+        """
+        ends = [(tenant.ends_ms, False, tenant) for tenant in tenants if tenant.ends_ms != math.inf]
+        ends += [(tenant.ends_ms, True, tenant) for tenant in spenders if tenant.ends_ms != math.inf]
+        ends.sort(key=lambda end: end[0])
+        at_ms: float = now_ms
+        for ends_ms, is_spender, tenant in ends:
+            if ends_ms > at_ms and self.fits(asked):
+                return int(at_ms)
+            at_ms = max(at_ms, ends_ms)
+            if is_spender:
+                self.vcpus_left += tenant.resources.cpu_millis
+            else:
+                self.add(tenant.resources, tenant.gpus)
+        return int(at_ms) if self.fits(asked) else None
+
+
+@dataclass(slots=True)
+class Held:
+    """
+    A reservation in a plan: who may pass, as far as the plan has gone.
+
+    Attributes:
+        row: Of its host.
+        asked: By the one who was promised it.
+        then: What will be free when that starts, before it does.
+        is_bounded: Whether its environment has a bound, which others may not use up.
+    """
+
+    value: Reservation
+    row: int
+    asked: Resources
+    then: Forecast
+    is_bounded: bool
+    turns_away: bool
+
+    def is_soon_over(self, ends_ms: float) -> bool:
+        """Say whether whoever has ended by then passes; once the first promise was missed, nobody does so."""
+        return ends_ms <= self.value.starts_ms <= self.value.promised_ms
+
+    def leaves_room(self, resources: Resources, gpus: Iterable[GpuClaim]) -> bool:
+        """Say whether there will be room for it beside one who stays on its host."""
+        self.then.add(resources, gpus, -1)
+        leaves = self.then.fits(self.asked)
+        self.then.add(resources, gpus)
+        return leaves
+
+    def leaves_vcpus(self, resources: Resources) -> bool:
+        """Say whether the environment's bound will have room for it beside one who stays in it."""
+        return self.then.vcpus_left - resources.cpu_millis >= self.asked.cpu_millis

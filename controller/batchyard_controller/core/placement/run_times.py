@@ -1,0 +1,114 @@
+"""
+Run times: how long units ran lately, and how long one that waits is expected to run.
+
+Of each owner (a share, or else a job definition's name, within a queue) the last runs
+are remembered. Nothing of it is stored: what is retained of ended jobs tells it again.
+
+Source of the rule and its constants: measured on the KTH-SP2 log, see decision 0015.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from batchyard.resources import Resources
+
+RUNS_KEPT = 32
+"""Of an owner, the newest first."""
+_FADE = 0.8
+"""Of the weight of each run that is one older."""
+_OTHER_WEIGHT = 0.3
+"""Of runs of another revision, or with other amounts."""
+_PRIOR_WEIGHT = 0.3
+"""Of the bound, or where there is none, of the queue's mean."""
+_MEAN_FADE = 0.99
+_RUN_MIN_MS = 1_000
+_KEPT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """
+    Whose runs are alike.
+
+    Attributes:
+        name: A share identifier, or else the name of a job definition; empty of jobs without either.
+    """
+
+    queue: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One that is over, or will be: its definition with revision, what it asked for, and for how long at most (ms; 0: no bound)."""
+
+    owner: Owner
+    definition: str
+    resources: Resources
+    bound_ms: int
+
+    @property
+    def kind(self) -> tuple[str, Resources]:
+        """What makes runs of one owner very much alike."""
+        return self.definition, self.resources
+
+
+@dataclass(slots=True)
+class _Past:
+    runs: deque[tuple[tuple[str, Resources], int]] = field(default_factory=lambda: deque(maxlen=RUNS_KEPT))
+    version: int = 0
+
+
+class RunTimes:
+    """What is remembered."""
+
+    def __init__(self) -> None:
+        self._past: dict[Owner, _Past] = {}
+        self._means: dict[str, tuple[float, float]] = {}
+        """By queue: fading sums of milliseconds and of runs."""
+        self._predicted: dict[Run, tuple[int, int | None]] = {}
+
+    def note(self, run: Run, took_ms: int) -> None:
+        """Remember that a unit ran for so long, whether it succeeded or failed."""
+        past = self._past.setdefault(run.owner, _Past())
+        past.runs.appendleft((run.kind, took_ms))
+        past.version += 1
+        total, number = self._means.get(run.owner.queue, (0.0, 0.0))
+        self._means[run.owner.queue] = (total * _MEAN_FADE + took_ms, number * _MEAN_FADE + 1)
+
+    def drop_queue(self, queue: str) -> None:
+        """Forget a deleted queue."""
+        self._means.pop(queue, None)
+        for owner in [owner for owner in self._past if owner.queue == queue]:
+            del self._past[owner]
+        self._predicted.clear()
+
+    def mean_ms(self, queue: str) -> int | None:
+        """Return how long units of a queue ran lately; None of a queue of which none has ended."""
+        total, number = self._means.get(queue, (0.0, 0.0))
+        return int(total / number) if number else None
+
+    def predict_ms(self, run: Run) -> int | None:
+        """Return for how long a unit is expected to run, within its bound; None where nothing tells."""
+        past = self._past.get(run.owner)
+        version = past.version if past is not None else 0
+        known = self._predicted.get(run)
+        if known is None or known[0] != version or known[1] is None:
+            if len(self._predicted) >= _KEPT:
+                self._predicted.clear()
+            known = self._predicted[run] = version, self._predict(run, past)
+        return known[1]
+
+    def _predict(self, run: Run, past: _Past | None) -> int | None:
+        bound = run.bound_ms
+        prior = bound or self.mean_ms(run.owner.queue)
+        total, weights = (_PRIOR_WEIGHT * prior, _PRIOR_WEIGHT) if prior else (0.0, 0.0)
+        weight = 1.0
+        for kind, took_ms in past.runs if past is not None else ():
+            counts = weight if kind == run.kind else weight * _OTHER_WEIGHT
+            total += counts * (min(took_ms, bound) if bound else took_ms)
+            weights += counts
+            weight *= _FADE
+        return max(_RUN_MIN_MS, int(total / weights)) if weights else None
