@@ -73,9 +73,8 @@ class PlainYard:
     priority: int = 0
     covered: set[HostId] = field(default_factory=set)
 
-    def ends_ms(self, unit: Unit) -> float:
-        expected_ms = self.world.lines.due_times.expected_ms(shape_of(self.world, unit))
-        return math.inf if expected_ms is None else self.now.boot_ms + expected_ms
+    def ends_ms(self, unit: Unit) -> int:
+        return self.now.boot_ms + self.world.lines.due_times.expected_ms(shape_of(self.world, unit))
 
     def take(self, task: Task, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
         _take(self.hosts[host_id], task.resources, gpus)
@@ -152,9 +151,12 @@ class Kept:
     starts_ms: int
     promised_ms: int
 
+    def is_soon_over(self, yard: PlainYard, ends_ms: int) -> bool:
+        is_young = yard.now.wall_ms - self.unit.job.created_at_ms < 7 * 24 * 3_600_000
+        return ends_ms <= self.starts_ms and (self.starts_ms <= self.promised_ms or is_young)
+
     def stands_against(self, yard: PlainYard, unit: Unit) -> bool:
-        ends_ms = yard.ends_ms(unit)
-        return self.priority >= yard.priority and not ends_ms <= self.starts_ms <= self.promised_ms
+        return self.priority >= yard.priority and not self.is_soon_over(yard, yard.ends_ms(unit))
 
     def has_room(self, asked: Resources, gpus: tuple[tuple[str, int], ...]) -> bool:
         """Say whether its unit will have room beside another that stays."""
@@ -197,12 +199,12 @@ def _when(yard: PlainYard, unit: Unit, host: PlainHost, environment: ComputeEnvi
     here = plans.host_tenants(name, yard.now) + [t for where, t in yard.placed if where == name]
     there = plans.environment_tenants(environment.name, yard.now) if bound else []
     there += [t for _, t in yard.placed if bound and t.environment == environment.name]
-    for at_ms in sorted({float(now_ms), *(t.ends_ms for t in here + there)} - {math.inf}):
+    for at_ms in sorted({now_ms, *(t.ends_ms for t in here + there)}):
         for tenant in [t for t in here if t.ends_ms == at_ms]:
             _take(then, tenant.resources, tuple((gpu.uuid, gpu.millis) for gpu in tenant.gpus), -1)
         left += sum(t.resources.cpu_millis for t in there if t.ends_ms == at_ms)
         if _has_room(then, unit.task) and left >= unit.task.resources.cpu_millis:
-            return Kept(unit, yard.priority, then, environment.name, left, int(at_ms), int(at_ms))
+            return Kept(unit, yard.priority, then, environment.name, left, at_ms, at_ms)
     return None
 
 
@@ -265,7 +267,7 @@ def _note_placed(
     claims = tuple(GpuClaim(uuid=uuid, millis=millis) for uuid, millis in gpus)
     yard.placed.append((host_id, Tenant(ends_ms, asked, claims, environment)))
     for kept in yard.kept:
-        if ends_ms <= kept.starts_ms <= kept.promised_ms:
+        if kept.is_soon_over(yard, ends_ms):
             continue
         if kept.host.host.record.id == host_id:
             _take(kept.host, asked, gpus)

@@ -6,7 +6,7 @@ before long ones, and long ones come all the same. Laws: of two that wait, one s
 after the other's latest due time never stands before it; the order within a line is that
 of submission.
 
-Source: rule DUE, see decision 0015.
+Source: rule DUE, see decision 0016.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .run_times import Owner, Run, RunTimes
 
 OVERTAKE = 5
 """A unit may be passed by those submitted within so many times its size."""
-UNBOUNDED_OVERTAKE_MS = 7 * 24 * 3_600_000
-"""Who gives no bound is not passed by anybody submitted later than that."""
-_UNKNOWN_MS = 3_600_000
-"""The size where nothing tells: all such are equal."""
+OVERTAKE_MS_MAX = 7 * 24 * 3_600_000
+"""Who gives no bound is not passed by anybody submitted later than that, unless the queue says otherwise."""
+UNKNOWN_MS = 3_600_000
+"""What is expected where nothing tells."""
 
 
 class DueTimes:
@@ -39,24 +39,31 @@ class DueTimes:
         found = self._queues.get(queue)
         return found.dispatch_order if found is not None else DispatchOrder.SUBMISSION_TIME
 
+    def patience_ms(self, queue: str) -> int:
+        """Return how long after a unit's submission others stand before it, or pass it, who give no bound."""
+        found = self._queues.get(queue)
+        return found.max_overtake_s * 1000 if found is not None and found.max_overtake_s else OVERTAKE_MS_MAX
+
     def timing(self, shape: Shape) -> Timing:
         """Return the timing of those who wait in a line."""
         queue = self._queues.get(shape.queue)
         if queue is None or queue.dispatch_order is not DispatchOrder.DUE_TIME:
             return AT_ONCE
         size = self._size_ms(shape)
-        longest = queue.max_overtake_s * 1000 or (math.inf if shape.timeout_s else UNBOUNDED_OVERTAKE_MS)
+        longest = math.inf if shape.timeout_s and not queue.max_overtake_s else self.patience_ms(shape.queue)
         return Timing(int(min(OVERTAKE * size, longest)), size)
 
     def _size_ms(self, shape: Shape) -> int:
-        predicted, bound = self.run_times.predict_ms(run_of(shape)), shape.timeout_s * 1000
-        if predicted is None:
-            return bound or _UNKNOWN_MS
+        predicted, bound = self._predict_ms(shape), shape.timeout_s * 1000
         return math.isqrt(predicted * bound) if bound else predicted
 
-    def expected_ms(self, shape: Shape) -> int | None:
-        """Return for how long one of a line will hold a host: its bound, or else what is expected; None if nothing tells."""
-        return shape.timeout_s * 1000 or self.run_times.predict_ms(run_of(shape))
+    def _predict_ms(self, shape: Shape) -> int:
+        predicted = self.run_times.predict_ms(run_of(shape))
+        return UNKNOWN_MS if predicted is None else predicted
+
+    def expected_ms(self, shape: Shape) -> int:
+        """Return for how long one of a line will hold a host: its bound, or else what is expected."""
+        return shape.timeout_s * 1000 or self._predict_ms(shape)
 
 
 def run_of(shape: Shape) -> Run:

@@ -93,12 +93,12 @@ class Lines:
     def shares_to_ask(self, queue: str) -> list[str]:
         """Return the shares of a queue of which lines may be to be asked."""
         turns = self._to_ask.get(queue, {})
-        for share in [share for share in turns if self.next_rank(queue, share, by_size=False) is None]:
+        for share in [share for share in turns if self.next_line(queue, share, by_size=False) is None]:
             del turns[share]
         return list(turns)
 
-    def next_rank(self, queue: str, share: str, by_size: bool) -> Rank | None:
-        """Return the rank of the first unit of a share whose line is to be asked."""
+    def next_line(self, queue: str, share: str, by_size: bool) -> tuple[Rank, Line] | None:
+        """Return the rank of the first unit of a share whose line is to be asked, and that line."""
         turns = self._to_ask.get(queue, {}).get(share)
         if turns is None:
             return None
@@ -108,7 +108,7 @@ class Lines:
             is_old = ticket != line.ticket
             head = None if is_old else line.head()
             if head is not None and head.place == rank[3:]:
-                return rank
+                return rank, line
             heapq.heappop(heap)
             if not is_old:  # those who stood before it have left
                 self._ask(line)
@@ -116,10 +116,8 @@ class Lines:
 
     def is_next_refused(self, queue: str, grown: int) -> bool:
         """Say whether the first unit of a queue in which nobody passes was refused when the fleet had grown so far."""
-        return any(
-            self.next_rank(queue, share, by_size=False) is not None and turns.by_due[0][2].refused_at == grown
-            for share, turns in self._to_ask.get(queue, {}).items()
-        )
+        first = (self.next_line(queue, share, by_size=False) for share in self._to_ask.get(queue, {}))
+        return any(each is not None and each[1].refused_at == grown for each in first)
 
     def take_next(self, queue: str, share: str, by_size: bool) -> Line:
         """Take the line of that unit; whoever does gives it back."""
@@ -136,14 +134,19 @@ class Lines:
                 self._put(line, head)
 
     def reckon_again(self, queue: str) -> None:
-        """Let the lines of a queue be asked by what it asks for now."""
-        for line in self.of_queue(queue):
-            if line.asked_under is not None:
+        """Let the lines of a queue that are to be asked be so by what is known now, and what the queue asks for."""
+        for turns in self._to_ask.pop(queue, {}).values():
+            for line in [line for _, ticket, line in turns.by_due if ticket == line.ticket]:
                 self._ask(line)
 
     def begin_round(self, grown: int, promised: Iterable[Shape]) -> None:
-        """Let those be asked in their order who were refused when the fleet had grown less, or promised a host; once a round."""
+        """
+        Begin to ask all lines in their order, unless that is under way: the new ones, by what is known
+        now, those that were refused when the fleet had grown less, and those promised a host.
+        """
         if not self.is_in_round:
+            for queue in list(self._to_ask):
+                self.reckon_again(queue)
             for line in list(self.refused_before(grown)):
                 self.resume(line.shape)
             for shape in promised:

@@ -162,7 +162,7 @@ class _Service:
     def _serve_line(self, source: Source[_Turn], limit: tuple[float, int, int]) -> None:
         """Place units of a queue's next line, up to the next one of another line or queue."""
         turn = source.take()
-        other = source.next_rank()
+        other = None if source.standing is not None else source.next_rank()  # after each unit it may be another's turn
         while turn.head is not None:
             rank = source.rank(turn)
             if (other is not None and rank > other) or rank[2:] > limit:
@@ -173,22 +173,23 @@ class _Service:
             placement = turn.place(self)
             if placement is None:
                 self._refuse(turn, source)
-                return
+                break
             self._placements.append(placement)
             if turn.was_refused:
                 self._resumed[turn.shape] = None
             if source.standing is not None:
                 source.note_placed(turn)
                 break
-        source.put(turn)
+        source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
         assert turn.head is not None, "the head was refused"
         self._resumed.pop(turn.shape, None)
         self._refused.append(turn.shape)
         source.is_closed = source.is_strict
+        head, turn.head = turn.head, None
         if turn.lacks_room:
-            self.steps += self.promises.make(turn.shape, turn.head, turn.wanted)
+            self.steps += self.promises.make(turn.shape, head, turn.wanted)
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""
@@ -223,7 +224,7 @@ class _Turn:
         """Of its environments, the first one last."""
         self._closed: list[int] = []
         """Rows of hosts that are kept for others."""
-        self._ends_ms = math.inf
+        self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
 
     def place(self, service: _Service) -> Placement | None:

@@ -9,7 +9,6 @@ to its own priority and to higher ones, and never by its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -165,8 +164,18 @@ class Promises:
         starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
         if starts_ms is None:
             return None
+        waited_ms = max(0, self._now.wall_ms - head.job.created_at_ms)
+        patience_ms = self._situation.lines.due_times.patience_ms(shape.queue) - waited_ms
         value = Reservation(
-            self._priority, head.job.id, head.index, shape, host_id, environment.name, starts_ms, starts_ms
+            self._priority,
+            head.job.id,
+            head.index,
+            shape,
+            host_id,
+            environment.name,
+            starts_ms,
+            promised_ms=starts_ms,
+            patient_until_ms=now_ms + patience_ms,
         )
         is_bounded = bool(environment.compute_resources.max_vcpus)
         return Held(value, row, shape.resources, then, is_bounded, turns_away=False)
@@ -177,40 +186,43 @@ class Promises:
             if held.value.priority >= self._priority and not held.value.is_for(unit.job.id, unit.index):
                 yield held
 
-    def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: float) -> bool:
+    def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
         """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
         for held in self._binding(unit):
-            if held.row != row or held.is_soon_over(ends_ms):
+            if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
             if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources)):
                 held.turns_away = True
                 return False
         return True
 
-    def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: float) -> bool:
+    def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: int) -> bool:
         """Say whether such a unit may count towards the bound of an environment, and if not, note that."""
         for held in self._binding(unit):
-            if not held.is_bounded or held.value.environment != environment or held.is_soon_over(ends_ms):
+            if (
+                not held.is_bounded
+                or held.value.environment != environment
+                or held.is_soon_over(ends_ms, self._now.boot_ms)
+            ):
                 continue
             if not held.leaves_vcpus(shape.resources):
                 held.turns_away = True
                 return False
         return True
 
-    def end_of(self, shape: Shape) -> float:
-        """Return when a unit that starts now will have ended, by its bound, or else as is expected; infinite if nothing tells."""
-        expected_ms = self._situation.lines.due_times.expected_ms(shape)
-        return math.inf if expected_ms is None else self._now.boot_ms + expected_ms
+    def end_of(self, shape: Shape) -> int:
+        """Return when a unit that starts now will have ended, by its bound, or else as is expected."""
+        return self._now.boot_ms + self._situation.lines.due_times.expected_ms(shape)
 
     def note_placed(
-        self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: float
+        self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int
     ) -> None:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
         if self._held:
             self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
         for held in self._held:
-            if held.is_soon_over(ends_ms):
+            if held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
             if held.row == row:
                 held.then.add(shape.resources, gpus, -1)

@@ -3,19 +3,18 @@ Reservations: the host on which the first that cannot start yet will start, and 
 
 Of each priority the first unit that does not fit is promised the host that will have room
 for it soonest, by when what runs there ends at the latest (its timeout; without one, when
-it is expected to, and twice as late again whenever it is outrun). Others may use that host
+it is expected to, and twice as late again whenever that is outrun). Others may use that host
 only if they will have ended by then, or if they leave room enough beside it; all other
 hosts are free to all. So the promise costs little, and is kept. Laws: nobody who passes
-delays the one who was promised, if bounds hold; once a promise was missed, only those pass
-who leave room; a reservation is a plan's, never a claim.
+delays the one who was promised, if all have timeouts; if not, and the promise was missed,
+only those pass who leave room, from some age of it on; a reservation is a plan's, never a claim.
 
 Source: EASY backfilling (Lifka 1995); one reservation a pool, as more were worse on the
-KTH-SP2 log, see decision 0015.
+KTH-SP2 log, see decision 0016.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ from .gpus import gpu_levels, gpu_needs
 from .line import Shape
 
 OUTRUN_MS = 30_000
-"""Added when an end is put off, so that what has just begun is not asked about at each plan."""
+"""So much is left of what should have ended, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Reservation:
         environment: In which it will run.
         starts_ms: When there will be room, at the latest, as far as is known (boot time).
         promised_ms: The first such time that was reckoned for this host.
+        patient_until_ms: From when on a promise that was missed lets nobody pass who stays (boot time).
         turns_away: Whether somebody was kept from the host.
         is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
     """
@@ -54,6 +54,7 @@ class Reservation:
     environment: str
     starts_ms: int
     promised_ms: int
+    patient_until_ms: int
     turns_away: bool = False
     is_in_force: bool = True
 
@@ -64,16 +65,18 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """What one attempt holds of a host, and until when (boot time), at the latest as far as is known; infinite if it is not."""
+    """What one attempt holds of a host, and until when (boot time), at the latest as far as is known."""
 
-    ends_ms: float
+    ends_ms: int
     resources: Resources
     gpus: tuple[GpuClaim, ...]
     environment: str
 
 
-def end_of(began_ms: int, expected_ms: int, now_ms: int) -> int:
-    """Return until when something will hold its host that was expected to for so long; put off, twice as far, if it was outrun."""
+def end_of(began_ms: int, expected_ms: int, is_bound: bool, now_ms: int) -> int:
+    """Return until when something holds its host that was expected to for so long; beyond a bound it is about to end, beyond what was guessed the guess is doubled."""
+    if is_bound:
+        return max(began_ms + expected_ms, now_ms + OUTRUN_MS)
     while began_ms + expected_ms <= now_ms:
         expected_ms = 2 * (expected_ms + OUTRUN_MS)
     return began_ms + expected_ms
@@ -116,19 +119,19 @@ class Forecast:
             spenders: Who counts towards the environment's bound; nobody if it has none.
             now_ms: The present, boot time.
         """
-        ends = [(tenant.ends_ms, False, tenant) for tenant in tenants if tenant.ends_ms != math.inf]
-        ends += [(tenant.ends_ms, True, tenant) for tenant in spenders if tenant.ends_ms != math.inf]
+        ends = [(tenant.ends_ms, False, tenant) for tenant in tenants]
+        ends += [(tenant.ends_ms, True, tenant) for tenant in spenders]
         ends.sort(key=lambda end: end[0])
-        at_ms: float = now_ms
+        at_ms = now_ms
         for ends_ms, is_spender, tenant in ends:
             if ends_ms > at_ms and self.fits(asked):
-                return int(at_ms)
+                return at_ms
             at_ms = max(at_ms, ends_ms)
             if is_spender:
                 self.vcpus_left += tenant.resources.cpu_millis
             else:
                 self.add(tenant.resources, tenant.gpus)
-        return int(at_ms) if self.fits(asked) else None
+        return at_ms if self.fits(asked) else None
 
 
 @dataclass(slots=True)
@@ -150,9 +153,10 @@ class Held:
     is_bounded: bool
     turns_away: bool
 
-    def is_soon_over(self, ends_ms: float) -> bool:
-        """Say whether whoever has ended by then passes; once the first promise was missed, nobody does so."""
-        return ends_ms <= self.value.starts_ms <= self.value.promised_ms
+    def is_soon_over(self, ends_ms: int, now_ms: int) -> bool:
+        """Say whether whoever has ended by then passes: not for ever, where what is expected turns out wrong."""
+        is_kept = self.value.starts_ms <= self.value.promised_ms or now_ms < self.value.patient_until_ms
+        return ends_ms <= self.value.starts_ms and is_kept
 
     def leaves_room(self, resources: Resources, gpus: Iterable[GpuClaim]) -> bool:
         """Say whether there will be room for it beside one who stays on its host."""

@@ -4,7 +4,7 @@ Run times: how long units ran lately, and how long one that waits is expected to
 Of each owner (a share, or else a job definition's name, within a queue) the last runs
 are remembered. Nothing of it is stored: what is retained of ended jobs tells it again.
 
-Source of the rule and its constants: measured on the KTH-SP2 log, see decision 0015.
+Source of the rule and its constants: measured on the KTH-SP2 log, see decision 0016.
 """
 
 from __future__ import annotations

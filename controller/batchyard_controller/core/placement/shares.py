@@ -119,9 +119,15 @@ class Standing:
     reservation: int
     held: int
 
-    def score(self, share: str) -> float:
-        """Return by what shares take turns; the least goes first."""
-        return self.levels[share] * self.weights[share]
+    def score(self, share: str, cpu_millis: int) -> float:
+        """
+        Return by what shares take turns whose next units ask for so much; the least goes first.
+
+        Half of what is asked is added, so that in the long run neither small shares are ahead
+        by what their last job was too much, nor large ones by what it was too little (Webster's
+        method, as for seats of a parliament).
+        """
+        return (self.levels[share] + cpu_millis / 2) * self.weights[share]
 
     def take(self, share: str, cpu_millis: int) -> None:
         """Let a share hold more."""

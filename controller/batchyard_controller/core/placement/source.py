@@ -52,18 +52,30 @@ class Source(Generic[T]):
         self._begin = begin
         self._turns: dict[str, list[tuple[Rank, int, T]]] = {}
         self._shares: list[tuple[float, str]] = []
-        """A heap: by how much its turn it is; scores may have risen since."""
-        self._listed: set[str] = set()
+        """A heap: by whose turn it is; entries with other than the present scores are old."""
+        self._scores: dict[str, float] = {}
         for share in lines.shares_to_ask(queue.name):
             self._list(share)
 
     def _list(self, share: str) -> None:
-        if share not in self._listed:
-            self._listed.add(share)
-            heapq.heappush(self._shares, (self._score(share), share))
+        """Let a share have its turn by what it has now, if any of its units are left."""
+        first = self._first(share)
+        if first is None:
+            self._scores.pop(share, None)
+            return
+        cpu_millis = first.shape.resources.cpu_millis
+        score = self.standing.score(share, cpu_millis) if self.standing is not None else 0.0
+        if self._scores.get(share) != score:
+            self._scores[share] = score
+            heapq.heappush(self._shares, (score, share))
 
-    def _score(self, share: str) -> float:
-        return self.standing.score(share) if self.standing is not None else 0.0
+    def _first(self, share: str) -> Line | None:
+        """Return the line of the next unit of a share."""
+        asked = self._lines.next_line(self.queue.name, share, self.by_size)
+        begun = self._turns.get(share)
+        if begun and (asked is None or begun[0][0] < asked[0]):
+            return begun[0][2].line
+        return asked[1] if asked is not None else None
 
     def serve_by_size(self) -> None:
         """Serve units by size from now on."""
@@ -73,13 +85,14 @@ class Source(Generic[T]):
             self._turns.clear()
             for turn in turns:
                 self.put(turn)
+            for share in list(self._scores):
+                self._list(share)
 
     def put(self, turn: T) -> None:
         """Let a line go on when its next unit's turn comes."""
         if turn.head is not None:
             heap = self._turns.setdefault(turn.line.shape.share, [])
             heapq.heappush(heap, (self.rank(turn), id(turn), turn))
-            self._list(turn.line.shape.share)
 
     def rank(self, turn: T) -> Rank:
         """Return where the next unit of a line stands."""
@@ -90,30 +103,33 @@ class Source(Generic[T]):
         """Return the rank of the next unit; None when there is nobody."""
         while self._shares and not self.is_closed:
             score, share = self._shares[0]
-            asked = self._lines.next_rank(self.queue.name, share, self.by_size)
-            begun = self._turns.get(share)
-            if not begun and asked is None:
+            if score != self._scores.get(share):
                 heapq.heappop(self._shares)
-                self._listed.remove(share)
-            elif score != self._score(share):
-                heapq.heapreplace(self._shares, (self._score(share), share))
-            elif begun:
-                return min(asked, begun[0][0]) if asked is not None else begun[0][0]
-            else:
-                return asked
+                continue
+            asked = self._lines.next_line(self.queue.name, share, self.by_size)
+            begun = self._turns.get(share)
+            if asked is None and not begun:
+                self._list(share)
+                continue
+            return min([each[0] for each in (asked, begun[0] if begun else None) if each is not None])
         return None
 
     def take(self) -> T:
         """Take the line of the unit of which the rank was told last."""
         share = self._shares[0][1]
-        asked = self._lines.next_rank(self.queue.name, share, self.by_size)
+        asked = self._lines.next_line(self.queue.name, share, self.by_size)
         begun = self._turns.get(share)
-        if begun and (asked is None or begun[0][0] < asked):
+        if begun and (asked is None or begun[0][0] < asked[0]):
             return heapq.heappop(begun)[2]
         self.taken.append(self._lines.take_next(self.queue.name, share, self.by_size))
         return self._begin(self.taken[-1], self)
 
     def note_placed(self, turn: T) -> None:
-        """Let a share wait for its next turn, now that it holds more."""
+        """Let a share hold more."""
         if self.standing is not None:
             self.standing.take(turn.line.shape.share, turn.line.shape.resources.cpu_millis)
+
+    def note_served(self, turn: T) -> None:
+        """Let a line go on when its next unit's turn comes, and its share when it is its own."""
+        self.put(turn)
+        self._list(turn.line.shape.share)

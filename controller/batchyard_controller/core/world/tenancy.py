@@ -7,7 +7,6 @@ restored world predicts and shares by the runs that are retained, as the one bef
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 
@@ -51,10 +50,9 @@ def situation(world: World) -> Situation:
 def _tenant(world: World, attempt: Attempt, now: Instant) -> Tenant:
     unit = world.unit_of(attempt)
     expected_ms = world.lines.due_times.expected_ms(shape_of(world, unit))
-    ends_ms = math.inf
-    if expected_ms is not None:
-        elapsed_ms = max(0, now.wall_ms - (attempt.started_at_ms or attempt.claimed_at_ms))
-        ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, now.boot_ms)
+    elapsed_ms = max(0, now.wall_ms - attempt.started_at_ms) if attempt.started_at_ms else 0
+    is_bound = bool(unit.job.spec.timeout_s)
+    ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, is_bound, now.boot_ms)
     return Tenant(ends_ms, unit.task.resources, attempt.gpus, attempt.compute_environment)
 
 
