@@ -58,9 +58,12 @@ class PlainYard:
     world: World
     hosts: dict[HostId, PlainHost] = field(default_factory=dict)
     vcpus: dict[str, int] = field(default_factory=dict)
+    active: list[Unit] = field(default_factory=list)
+    """Who has a host, or was given one now."""
 
-    def take(self, task: Task, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
-        host = self.hosts[host_id]
+    def take(self, unit: Unit, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
+        host, task = self.hosts[host_id], unit.task
+        self.active.append(unit)
         for kind in KINDS:
             host.free[kind] -= getattr(task.resources, kind)
         for uuid, millis in gpus:
@@ -75,7 +78,7 @@ def plain_claims(world: World) -> list[Claim]:
     for host_id in world.fleet.ids:  # who joined first
         yard.hosts[host_id] = _host(world.hosts[host_id])
     for attempt in world.attempts.values():
-        yard.take(world.unit_of(attempt).task, attempt.host_id, attempt.compute_environment, _gpus(attempt))
+        yard.take(world.unit_of(attempt), attempt.host_id, attempt.compute_environment, _gpus(attempt))
     waiting = [unit for job in world.jobs.values() for unit in units_of(job) if unit.state == "RUNNABLE"]
     waiting.sort(key=lambda unit: (-world.queues[unit.job.spec.queue].priority, unit.place))
     return [claim for unit in waiting if (claim := _place(yard, unit)) is not None]
@@ -98,6 +101,8 @@ def _gpus(attempt: Attempt) -> tuple[tuple[str, int], ...]:
 
 def _place(yard: PlainYard, unit: Unit) -> Claim | None:
     task, world = unit.task, yard.world
+    if not _may_go(yard, unit):
+        return None
     for environment in world.environments_of(world.queues[unit.job.spec.queue]):
         bound = environment.compute_resources.max_vcpus * 1000
         full = bound and yard.vcpus.get(environment.name, 0) + task.resources.cpu_millis > bound
@@ -107,9 +112,24 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
             host = min(hosts, key=lambda host: _left(host, task))  # of equal ones the first
             gpus = _choose(host, task.resources.gpu_millis)
             host.starts -= 1
-            yard.take(task, host.host.record.id, environment.name, gpus)
+            yard.take(unit, host.host.record.id, environment.name, gpus)
             return unit.id, host.host.record.id, environment.name, gpus
     return None
+
+
+def _may_go(yard: PlainYard, unit: Unit) -> bool:
+    """Say whether its queue may have one more, and whether there is all that it needs beside a host."""
+    spec = unit.job.spec
+    queue, mine = yard.world.queues[spec.queue], [u for u in yard.active if u.job.spec.queue == spec.queue]
+    cpu = sum(u.task.resources.cpu_millis for u in (*mine, unit))
+    if (queue.max_running and len(mine) >= queue.max_running) or (queue.max_vcpus and cpu > queue.max_vcpus * 1000):
+        return False
+    for name, quantity in spec.consumables:
+        found = yard.world.consumables[name]
+        held = sum(dict(u.job.spec.consumables).get(name, 0) for u in yard.active)
+        if found.total - found.consumed - held < quantity:
+            return False
+    return True
 
 
 def _suits(host: PlainHost, task: Task, environment: ComputeEnvironment) -> bool:

@@ -134,6 +134,8 @@ class JobQueue(google.protobuf.message.Message):
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     JOB_COUNTS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -141,7 +143,12 @@ class JobQueue(google.protobuf.message.Message):
     priority: builtins.int
     """Higher is served first."""
     scheduling_policy: builtins.str
+    """Empty: first in, first out."""
     created_at_ms: builtins.int
+    max_running: builtins.int
+    """Most jobs and array children that run at once; 0 means no bound."""
+    max_vcpus: builtins.int
+    """Most vCPUs that these have at once; 0 means no bound."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -169,8 +176,10 @@ class JobQueue(google.protobuf.message.Message):
         created_at_ms: builtins.int = ...,
         job_counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        max_running: builtins.int = ...,
+        max_vcpus: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -218,11 +227,18 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
     priority: builtins.int
     scheduling_policy: builtins.str
+    """How its shares take turns. A queue that is made without one never gets one."""
+    max_running: builtins.int
+    """Most jobs and array children that run at once; 0 means no bound."""
+    max_vcpus: builtins.int
+    """Most vCPUs that these have at once; 0 means no bound."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -244,8 +260,10 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         job_state_time_limit_actions: collections.abc.Iterable[Global___JobStateTimeLimitAction] | None = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        max_running: builtins.int = ...,
+        max_vcpus: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
 
@@ -379,10 +397,15 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     SCHEDULING_POLICY_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
     scheduling_policy: builtins.str
+    """Another in place of the one it has; it can be neither added nor removed."""
+    max_running: builtins.int
+    max_vcpus: builtins.int
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
@@ -405,9 +428,15 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         scheduling_policy: builtins.str | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         job_state_time_limit_actions: Global___JobStateTimeLimitActions | None = ...,
+        max_running: builtins.int | None = ...,
+        max_vcpus: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_running", b"_max_running"]) -> typing.Literal["max_running"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_vcpus", b"_max_vcpus"]) -> typing.Literal["max_vcpus"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload

@@ -86,7 +86,15 @@ class StateTimeLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueue:
-    """Where jobs wait. Higher priority is served first."""
+    """
+    Where jobs wait. Higher priority is served first.
+
+    Attributes:
+        scheduling_policy: Name of the one that it was created with, or of another in its place; empty for ever if
+            it was created without.
+        max_running: Most units that run at once; 0 means no bound.
+        max_vcpus: Most vCPUs that these have at once; 0 means no bound.
+    """
 
     name: str
     state: ResourceState = ResourceState.ENABLED
@@ -94,6 +102,8 @@ class JobQueue:
     environment_order: tuple[EnvironmentOrder, ...] = ()
     scheduling_policy: str = ""
     state_time_limits: tuple[StateTimeLimit, ...] = ()
+    max_running: int = 0
+    max_vcpus: int = 0
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from batchyard.ids import HostId
 from batchyard.resources import Resources
+from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, unit_at
 
@@ -42,6 +43,7 @@ class Shape:
         doubts: Hosts that failed it, which it avoids while they are doubted.
         share: Whose turn it takes, in a queue with a scheduling policy.
         priority: Within that; the higher, the sooner.
+        consumables: What it holds of consumable resources.
     """
 
     queue: str
@@ -52,6 +54,7 @@ class Shape:
     doubts: frozenset[HostId] = NOBODY
     share: str = ""
     priority: int = 0
+    consumables: Quantities = ()
 
 
 @dataclass(slots=True)

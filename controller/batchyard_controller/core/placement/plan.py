@@ -29,6 +29,7 @@ from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 
+from .bounds import Draw
 from .kinds import Mask
 from .lines import Line, Lines, Shape
 from .ranking import Ranking, Rankings
@@ -195,6 +196,7 @@ class _Turn:
         self._choices: list[Ranking] | None = None
         """Of its environments, the first one last."""
         self._wanted: Mask | None = None
+        self._draw: Draw = ()
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
@@ -202,12 +204,15 @@ class _Turn:
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
         if self._choices is None:
             self._wanted = wanted_hosts(sketch.fleet, self.shape, self._environments)
+            self._draw = sketch.fleet.bounds.draw_of(self.shape)
             self._choices = [
                 service.rankings.of(self.shape, environment)
                 for environment in reversed(self._environments)
                 if environment.state is ResourceState.ENABLED
             ]
         service.steps += 1
+        if not sketch.draws.allow(self._draw):
+            return None
         while self._choices:
             ranking = self._choices[-1]
             if vcpus_left(sketch.environment_cpu, ranking.environment) >= cpu:
@@ -222,6 +227,7 @@ class _Turn:
         assert self.head is not None, "place() looked"
         environment = ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        sketch.draws.take(self._draw)
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
 

@@ -14,6 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -43,6 +44,7 @@ class World:
         self.environments: dict[str, ComputeEnvironment] = {}
         self.queues: dict[str, JobQueue] = {}
         self.policies: dict[str, SchedulingPolicy] = {}
+        self.consumables: dict[str, ConsumableResource] = {}
         self.definitions: dict[str, list[JobDefinition]] = {}
         """By name; revision n stands at place n - 1."""
         self.secrets: dict[str, StoredSecret] = {}
@@ -71,6 +73,8 @@ class World:
         self.rankings = Rankings(self.fleet)
         self.counts: dict[str, Counter[JobState]] = {}
         """Units in each state, by queue; an array counts as its children."""
+        self.live_shares: dict[str, Counter[str]] = {}
+        """Jobs that have not ended of each share, by queue."""
         self.by_queue: dict[str, SubmittedJobs] = {}
         self.all_jobs = SubmittedJobs()
         self.blocked: dict[str, BlockedHead] = {}
@@ -115,6 +119,19 @@ class World:
         if before is not None:
             counts[before] -= number
         counts[after] += number
+
+    def count_share(self, job: Job, number: int) -> None:
+        """Note that a job came to be, or ended, for the share that it names."""
+        share = job.spec.share_identifier
+        if share:
+            counts = self.live_shares.setdefault(job.spec.queue, Counter())
+            counts[share] += number
+            if not counts[share]:
+                del counts[share]
+
+    def bound_queue(self, queue: JobQueue) -> None:
+        """Tell the fleet what the jobs of a queue, and of its shares, may hold together."""
+        self.fleet.bounds.set_queue(queue, self.policies.get(queue.scheduling_policy))
 
     def find_unit(self, job_id: JobId, index: int | None) -> Unit | None:
         """Return the unit (or parent) of an id, if it exists."""
