@@ -260,9 +260,14 @@ def _note_unit(world: World, unit: Unit) -> None:
 
 
 def claim(world: World, unit: Unit, attempt: Attempt) -> None:
-    """Hold a host's resources for a new attempt."""
+    """
+    Hold a host's resources for a new attempt.
+
+    In a group behind that of the unit: all children of a chunk may end and be claimed again
+    in one turn, and that is more than a store writes at once.
+    """
     restore_attempt(world, unit, attempt)
-    world.ledger.note(unit.group, "attempt", attempt.id)
+    world.ledger.note(f"{unit.group}/claims", "attempt", attempt.id)
 
 
 def restore_attempt(world: World, unit: Unit, attempt: Attempt) -> None:
