@@ -114,7 +114,12 @@ def described(world: World) -> dict[str, Any]:
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
-        "sharing": (world.policies, world.consumables, {q: +c for q, c in world.live_shares.items() if +c}),
+        "sharing": (
+            world.policies,
+            world.consumables,
+            {queue: counts for queue, counts in world.named.shares.items() if counts},
+            world.named.consumables,
+        ),
         "held": {name: world.fleet.bounds.consumable_held(name) for name in world.consumables},
         "hosts": {name: host.record for name, host in world.hosts.items()},
         "gone": world.gone_hosts,

@@ -196,23 +196,24 @@ class _Turn:
         self._choices: list[Ranking] | None = None
         """Of its environments, the first one last."""
         self._wanted: Mask | None = None
-        self._draw: Draw = ()
+        self._draw: Draw | None = None
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
         assert self.head is not None, "nobody is left in this line"
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
+        service.steps += 1
+        if self._draw is None:
+            self._draw = sketch.fleet.bounds.draw_of(self.shape)
+        if not sketch.draws.allow(self._draw):
+            return None
         if self._choices is None:
             self._wanted = wanted_hosts(sketch.fleet, self.shape, self._environments)
-            self._draw = sketch.fleet.bounds.draw_of(self.shape)
             self._choices = [
                 service.rankings.of(self.shape, environment)
                 for environment in reversed(self._environments)
                 if environment.state is ResourceState.ENABLED
             ]
-        service.steps += 1
-        if not sketch.draws.allow(self._draw):
-            return None
         while self._choices:
             ranking = self._choices[-1]
             if vcpus_left(sketch.environment_cpu, ranking.environment) >= cpu:
@@ -227,7 +228,7 @@ class _Turn:
         assert self.head is not None, "place() looked"
         environment = ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
-        sketch.draws.take(self._draw)
+        sketch.draws.take(self._draw or ())
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
 

@@ -127,7 +127,7 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
     _sweep(world, records)
     live = [job for job in world.all_jobs if not job.state.is_final]
     for job in live:
-        world.count_share(job, 1)
+        world.named.count(job, 1)
     return live
 
 

@@ -104,11 +104,11 @@ def require_consumables(world: World, quantities: Quantities) -> None:
 def delete_consumable(world: World, name: str) -> ConsumableDeleted:
     """Admit the end of a consumable resource that no job names which has not ended (ours: AWS says nothing)."""
     find_consumable(world, name)
-    for job in world.all_jobs:
-        if not job.state.is_final and any(name == needed for needed, _ in job.spec.consumables):
-            raise FailedPreconditionError(
-                f"consumable resource {name} is asked for by job {job.id}, which has not ended",
-                reason=Reason.CONSUMABLE_RESOURCE_IN_USE,
-                metadata={"name": name, "job_id": job.id},
-            )
-    return ConsumableDeleted(name=name)
+    if name not in world.named.consumables:
+        return ConsumableDeleted(name=name)
+    job = next(j for j in world.all_jobs if not j.state.is_final and name in dict(j.spec.consumables))
+    raise FailedPreconditionError(
+        f"consumable resource {name} is asked for by job {job.id}, which has not ended",
+        reason=Reason.CONSUMABLE_RESOURCE_IN_USE,
+        metadata={"name": name, "job_id": job.id},
+    )

@@ -142,7 +142,7 @@ def _check_share(world: World, queue: JobQueue, submission: Submission) -> None:
     if not submission.share_identifier:
         text = f"is required, as JobQueue {queue.name} has a scheduling policy"
         refuse([Violation("share_identifier", text, Reason.REQUIRED)])
-    live: Mapping[str, int] = world.live_shares.get(queue.name, {})
+    live: Mapping[str, int] = world.named.shares.get(queue.name, {})
     if submission.share_identifier not in live and len(live) >= limits.ACTIVE_SHARES_MAX:
         text = f"JobQueue {queue.name} has {len(live)} active shares, the most allowed"
         metadata = {"name": queue.name, "limit": str(limits.ACTIVE_SHARES_MAX)}

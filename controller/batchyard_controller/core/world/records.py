@@ -175,7 +175,7 @@ def add_job(world: World, job: Job) -> None:
     """Keep a new job, at the end of the order of submission."""
     job.seq = world.last_seq + 1
     world.index_job(job)
-    world.count_share(job, 1)
+    world.named.count(job, 1)
     world.count(job.spec.queue, None, JobState.SUBMITTED, job.size or 1)
     world.ledger.note(job.id, "job", job.id)
 
@@ -233,7 +233,7 @@ def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int) -> JobState:
     before = lifecycle.end(unit, ending, at_ms)
     if not unit.is_child:
         world.ended.append(unit.job)
-        world.count_share(unit.job, -1)
+        world.named.count(unit.job, -1)
     _note_unit(world, unit)
     return before
 
@@ -314,7 +314,9 @@ def _consume(world: World, unit: Unit) -> None:
     """
     Keep what an attempt that ran took for good.
 
-    In the group of the unit, so that the end is never stored without it.
+    In the group of the unit, so that the end is never stored without it: a commit that is
+    cut short may have counted ends that it did not store, and so count them twice, but
+    never loses one.
     """
     for name, quantity in unit.job.spec.consumables:
         resource = world.consumables[name]

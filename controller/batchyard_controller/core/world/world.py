@@ -28,6 +28,7 @@ from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
 
 from .ledger import Ledger
+from .named import Named
 from .submitted import SubmittedJobs
 
 RESTS = "rests after a failed start"
@@ -73,8 +74,7 @@ class World:
         self.rankings = Rankings(self.fleet)
         self.counts: dict[str, Counter[JobState]] = {}
         """Units in each state, by queue; an array counts as its children."""
-        self.live_shares: dict[str, Counter[str]] = {}
-        """Jobs that have not ended of each share, by queue."""
+        self.named = Named()
         self.by_queue: dict[str, SubmittedJobs] = {}
         self.all_jobs = SubmittedJobs()
         self.blocked: dict[str, BlockedHead] = {}
@@ -119,15 +119,6 @@ class World:
         if before is not None:
             counts[before] -= number
         counts[after] += number
-
-    def count_share(self, job: Job, number: int) -> None:
-        """Note that a job came to be, or ended, for the share that it names."""
-        share = job.spec.share_identifier
-        if share:
-            counts = self.live_shares.setdefault(job.spec.queue, Counter())
-            counts[share] += number
-            if not counts[share]:
-                del counts[share]
 
     def bound_queue(self, queue: JobQueue) -> None:
         """Tell the fleet what the jobs of a queue, and of its shares, may hold together."""
