@@ -68,6 +68,8 @@ def test_a_consumable_is_made_asked_for_shown_and_changed(run: Run, yard: Yard) 
     assert run("consumable-resource", "list", "-o", "name").out == "licence\n"
     assert run("consumable-resource", "delete", "licence").code == 3
     run("cancel", job)
+    run("job-definition", "register", "d", "--consumable", "licence=1", "--", "true")
+    assert "licence=1" in run("job-definition", "describe", "d:1").out
     assert run("consumable-resource", "delete", "licence").code == 0
     assert run("consumable-resource", "describe", "licence").code == 3
 

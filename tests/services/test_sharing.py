@@ -19,6 +19,10 @@ WEIGHTS = (
     sp.ShareWeight(share_identifier="B*"),
 )
 
+ADD = cr.UpdateConsumableResourceRequest(
+    name="licence", operation=cr.CONSUMABLE_RESOURCE_OPERATION_ADD, quantity=1, request_id="once"
+)
+
 
 async def make(yard: MemoryController) -> None:
     """Make a policy, a queue with it, and a consumable resource."""
@@ -47,12 +51,15 @@ async def test_what_is_made_is_described_and_kept() -> None:
         await first.furnish()
         await make(first)
         described = await first.policies.DescribeSchedulingPolicies(names)
+        await first.consumables.UpdateConsumableResource(ADD)
     async with MemoryController(data) as second:
         await second.until_leads()
         assert await second.policies.DescribeSchedulingPolicies(names) == described
         (found,) = (await second.queues.DescribeJobQueues(jq.DescribeJobQueuesRequest(names=["shared"]))).job_queues
         assert (found.scheduling_policy, found.max_running, found.max_vcpus) == ("fair", 3, 8)
-        assert await consumable(second) == (2, 0, 2)
+        assert await consumable(second) == (3, 0, 3)
+        await second.consumables.UpdateConsumableResource(ADD)
+        assert await consumable(second) == (3, 0, 3), "the same request counts once"
 
 
 async def test_an_update_of_a_policy_replaces_what_it_says(yard: MemoryController) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 from batchyard.ids import NAME_LENGTH_MAX
@@ -68,7 +69,7 @@ class ConsumableResources(rpc.ConsumableResourceServiceServicer):
 
         def look(world: World) -> pb.ListConsumableResourcesResponse:
             wanted = (n for n in world.consumables if n > after and (not request.name or matches_name(request.name, n)))
-            names = sorted(wanted)
+            names = heapq.nsmallest(size + 1, wanted)  # of many thousands
             return pb.ListConsumableResourcesResponse(
                 consumable_resources=[view(world, world.consumables[name]) for name in names[:size]],
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
