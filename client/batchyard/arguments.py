@@ -75,7 +75,9 @@ def text_map(field: str, value: object) -> dict[str, str]:
 
 
 def integer_map(field: str, value: object, *, bits: int = 64) -> dict[str, int]:
-    """Return *value* as a dictionary from texts to whole numbers."""
+    """Return *value* as a dictionary from texts to whole numbers; None is empty."""
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
         raise refuse(field, f"must be a mapping of str to int, not {_type(value)}")
     return {text(f"{field} key", k): integer(f"{field}[{k!r}]", v, bits=bits) for k, v in value.items()}
@@ -136,7 +138,8 @@ def request(kind: type[M], at: str = "", /, **given: object) -> M:
 def _checked(field: str, said: Any, value: object) -> object:
     is_list = isinstance(said.default_value, list)
     if said.message_type is not None and said.message_type.GetOptions().map_entry:
-        return text_map(field, value)
+        is_text = said.message_type.fields_by_name["value"].cpp_type == FieldDescriptor.CPPTYPE_STRING
+        return text_map(field, value) if is_text else integer_map(field, value)
     if value is None and said.has_presence:
         return None
     if said.message_type is not None:

@@ -18,10 +18,12 @@ from batchyard.connection import Connection
 from batchyard.v1 import job_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
+from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 
@@ -62,6 +64,7 @@ class Calls:
         self.describe_jobs = Call(connection, self._jobs.DescribeJobs)
         self.list_jobs = Call(connection, self._jobs.ListJobs)
         self.cancel_job = Call(connection, self._jobs.CancelJob)
+        self.update_job = Call(connection, self._jobs.UpdateJob)
         self.terminate_job = Call(connection, self._jobs.TerminateJob)
         self.explain_job = Call(connection, self._jobs.ExplainJob)
 
@@ -71,6 +74,20 @@ class Calls:
         self.list_job_queues = Call(connection, queues.ListJobQueues)
         self.update_job_queue = Call(connection, queues.UpdateJobQueue)
         self.delete_job_queue = Call(connection, queues.DeleteJobQueue)
+
+        policies = SchedulingPolicyServiceStub(channel)
+        self.create_scheduling_policy = Call(connection, policies.CreateSchedulingPolicy)
+        self.describe_scheduling_policies = Call(connection, policies.DescribeSchedulingPolicies)
+        self.list_scheduling_policies = Call(connection, policies.ListSchedulingPolicies)
+        self.update_scheduling_policy = Call(connection, policies.UpdateSchedulingPolicy)
+        self.delete_scheduling_policy = Call(connection, policies.DeleteSchedulingPolicy)
+
+        consumables = ConsumableResourceServiceStub(channel)
+        self.create_consumable_resource = Call(connection, consumables.CreateConsumableResource)
+        self.describe_consumable_resources = Call(connection, consumables.DescribeConsumableResources)
+        self.list_consumable_resources = Call(connection, consumables.ListConsumableResources)
+        self.update_consumable_resource = Call(connection, consumables.UpdateConsumableResource)
+        self.delete_consumable_resource = Call(connection, consumables.DeleteConsumableResource)
 
         environments = ComputeEnvironmentServiceStub(channel)
         self.create_compute_environment = Call(connection, environments.CreateComputeEnvironment)

@@ -16,12 +16,13 @@ from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
 from batchyard.secret_calls import SecretCalls
+from batchyard.sharing_calls import SharingCalls
 from batchyard.submit_calls import SubmitCalls
 from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
 
 
-class AsyncClient(JobCalls, SubmitCalls, YardCalls, TagCalls, SecretCalls):
+class AsyncClient(JobCalls, SubmitCalls, YardCalls, SharingCalls, TagCalls, SecretCalls):
     """
     A client of one controller, for asyncio.
 

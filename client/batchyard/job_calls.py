@@ -46,6 +46,7 @@ class JobCalls(Caller):
         timeout_s: int = 0,
         share_identifier: str = "",
         scheduling_priority: int | None = None,
+        consumables: Mapping[str, int] | None = None,
         propagate_tags: bool | None = None,
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
@@ -73,8 +74,10 @@ class JobCalls(Caller):
                 *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
-            share_identifier: Fair share it counts towards.
+            share_identifier: Fair share it counts towards; required in a queue with a scheduling policy.
             scheduling_priority: Order within its share.
+            consumables: What it, or each child, holds of consumable resources, by name; replaces the
+                definition's.
             propagate_tags: Whether its tags, with the definition's, label its containers.
             tags: Tags of the job.
             annotations: Kept with the job and given back, never interpreted; added to
@@ -102,6 +105,7 @@ class JobCalls(Caller):
             timeout_s=timeout_s,
             share_identifier=share_identifier,
             scheduling_priority=scheduling_priority,
+            consumables=consumables,
             propagate_tags=propagate_tags,
             tags=tags,
             annotations=annotations,
@@ -133,6 +137,7 @@ class JobCalls(Caller):
         created_after_ms: int = 0,
         created_before_ms: int = 0,
         share_identifier: str = "",
+        consumable: str = "",
         page_size: int = 100,
     ) -> AsyncGenerator[pb.JobSummary, None]:
         """
@@ -149,6 +154,7 @@ class JobCalls(Caller):
             created_after_ms: Only jobs created after this moment, since the epoch.
             created_before_ms: Only jobs created before it.
             share_identifier: Only jobs of this share.
+            consumable: Only jobs that ask for this consumable resource.
             page_size: Jobs a call, at most 1000.
         """
         request = arguments.request(
@@ -161,6 +167,7 @@ class JobCalls(Caller):
             created_after_ms=created_after_ms,
             created_before_ms=created_before_ms,
             share_identifier=share_identifier,
+            consumable=consumable,
             page_size=page_size,
         )
         while True:
@@ -180,6 +187,22 @@ class JobCalls(Caller):
         """
         request = pb.CancelJobRequest(job_id=arguments.text("job_id", job_id), reason=arguments.text("reason", reason))
         await self.calls.cancel_job(request)
+
+    async def update_job(self, job_id: str, *, scheduling_priority: int) -> None:
+        """
+        Change the scheduling priority of a job that has not ended; if it waits, it takes its new place in line.
+
+        Args:
+            job_id: A job, or an array, of which all children change.
+            scheduling_priority: 0 to 9999; higher goes first within its share.
+
+        Raises:
+            NotFoundError: no such job.
+            InvalidArgumentError: its queue has no scheduling policy.
+            FailedPreconditionError: it has ended.
+        """
+        request = arguments.request(pb.UpdateJobRequest, job_id=job_id, scheduling_priority=scheduling_priority)
+        await self.calls.update_job(request)
 
     async def terminate_job(self, job_id: str, reason: str) -> None:
         """

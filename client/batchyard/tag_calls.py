@@ -1,5 +1,5 @@
 """
-Calls about tags of jobs, queues, definitions and environments, after they were made.
+Calls about tags of what is there already.
 
 Thin: arguments are checked, one request is sent, its answer returned.
 """
@@ -21,7 +21,8 @@ class TagCalls(Caller):
         Add tags; those of the same key are replaced.
 
         Args:
-            kind: ``JOB``, ``JOB_QUEUE``, ``JOB_DEFINITION`` or ``COMPUTE_ENVIRONMENT``.
+            kind: ``JOB``, ``JOB_QUEUE``, ``JOB_DEFINITION``, ``COMPUTE_ENVIRONMENT``,
+                ``SCHEDULING_POLICY`` or ``CONSUMABLE_RESOURCE``.
             name: Its name; a job's id, a definition's ``name:revision``.
             tags: 1 to 50; it may have 50 in all.
 

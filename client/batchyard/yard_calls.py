@@ -123,6 +123,10 @@ class YardCalls(Caller):
         state: str = "ENABLED",
         scheduling_policy: str = "",
         time_limits: Mapping[str, int] | None = None,
+        max_running: int = 0,
+        max_vcpus: int = 0,
+        dispatch_order: str = "DUE_TIME",
+        max_overtake_s: int = 0,
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
@@ -134,10 +138,16 @@ class YardCalls(Caller):
             priority: Higher is served first.
             compute_environments: One to three, the first is tried first.
             state: ``ENABLED`` or ``DISABLED``.
-            scheduling_policy: Fair share policy; empty is first in, first out.
+            scheduling_policy: How its shares take turns; empty is first in, first out, for ever.
             time_limits: Seconds, 600 to 86400, after which a job that cannot be placed and
                 stands first in line is cancelled, by reason, such as
                 ``MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT``.
+            max_running: Most jobs and children that run at once; 0 is no bound.
+            max_vcpus: Most vCPUs that these have at once; 0 is no bound.
+            dispatch_order: How equals go: ``DUE_TIME``, short ones sooner; ``SUBMISSION_TIME``;
+                or ``STRICT``, where nobody passes one that cannot start yet.
+            max_overtake_s: By due times: nobody submitted so many seconds later goes first; 0 is
+                five times the timeout of a job, or seven days if it has none.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
 
@@ -152,6 +162,10 @@ class YardCalls(Caller):
             state=_resource_state(state),
             scheduling_policy=scheduling_policy,
             job_state_time_limit_actions=_time_limits({} if time_limits is None else time_limits),
+            max_running=max_running,
+            max_vcpus=max_vcpus,
+            dispatch_order=_dispatch_order(dispatch_order),
+            max_overtake_s=max_overtake_s,
             tags=tags,
             annotations=annotations,
         )
@@ -182,12 +196,18 @@ class YardCalls(Caller):
         compute_environments: Sequence[str] = (),
         scheduling_policy: str | None = None,
         time_limits: Mapping[str, int] | None = None,
+        max_running: int | None = None,
+        max_vcpus: int | None = None,
+        dispatch_order: str | None = None,
+        max_overtake_s: int | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
         Change what is not None; *compute_environments* is replaced as a whole when not empty.
 
-        *time_limits* are replaced as a whole, too; an empty mapping removes them.
+        *time_limits* are replaced as a whole, too; an empty mapping removes them. A
+        *scheduling_policy* can be put in the place of another only. Lowering *max_running* or
+        *max_vcpus* stops nothing that runs.
 
         *annotations* are merged by key; an empty value removes its key.
         """
@@ -201,6 +221,10 @@ class YardCalls(Caller):
             job_state_time_limit_actions=None
             if time_limits is None
             else queue_pb.JobStateTimeLimitActions(actions=_time_limits(time_limits)),
+            max_running=max_running,
+            max_vcpus=max_vcpus,
+            dispatch_order=_dispatch_order(dispatch_order) if dispatch_order else queue_pb.DISPATCH_ORDER_UNSPECIFIED,
+            max_overtake_s=max_overtake_s,
             annotations=annotations,
         )
         return (await self.calls.update_job_queue(request)).job_queue
@@ -221,6 +245,7 @@ class YardCalls(Caller):
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
         scheduling_priority: int | None = None,
+        consumables: Mapping[str, int] | None = None,
         propagate_tags: bool = False,
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
@@ -237,6 +262,7 @@ class YardCalls(Caller):
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
+            consumables: What each job or child holds of consumable resources, by name.
             propagate_tags: Whether its tags, with the job's, label the containers of its jobs.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
@@ -250,6 +276,7 @@ class YardCalls(Caller):
             retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
             timeout_s=timeout_s,
             scheduling_priority=scheduling_priority,
+            consumables=consumables,
             propagate_tags=propagate_tags,
             tags=tags,
             annotations=annotations,
@@ -346,6 +373,10 @@ class YardCalls(Caller):
 def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:
     kind = environment_pb.ComputeEnvironmentType
     return kind.ValueType(wording.number(kind, field, text))
+
+
+def _dispatch_order(text: str) -> queue_pb.DispatchOrder:
+    return wording.number(queue_pb.DispatchOrder, "dispatch_order", text)  # type: ignore[return-value]
 
 
 def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:

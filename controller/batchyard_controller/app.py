@@ -25,6 +25,8 @@ from batchyard.v1 import (
     agent_pb2_grpc,
     compute_environment_pb2,
     compute_environment_pb2_grpc,
+    consumable_resource_pb2,
+    consumable_resource_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
     job_definition_pb2,
@@ -33,6 +35,8 @@ from batchyard.v1 import (
     job_pb2_grpc,
     job_queue_pb2,
     job_queue_pb2_grpc,
+    scheduling_policy_pb2,
+    scheduling_policy_pb2_grpc,
     secret_pb2,
     secret_pb2_grpc,
     tag_pb2,
@@ -45,11 +49,13 @@ from .leadership import Leadership, lead
 from .metrics import Metrics
 from .private_socket import listen_privately
 from .services.access_keys import AccessKeys, AccessKeysElsewhere
+from .services.consumables import ConsumableResources
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
 from .services.errors import ErrorInterceptor
 from .services.hosts import Hosts
 from .services.jobs import Jobs
+from .services.policies import SchedulingPolicies
 from .services.queues import JobQueues
 from .services.secrets import Secrets
 from .services.tags import Tags
@@ -62,6 +68,8 @@ SERVICES = tuple(
     for module, name in (
         (compute_environment_pb2, "ComputeEnvironmentService"),
         (job_queue_pb2, "JobQueueService"),
+        (scheduling_policy_pb2, "SchedulingPolicyService"),
+        (consumable_resource_pb2, "ConsumableResourceService"),
         (job_definition_pb2, "JobDefinitionService"),
         (job_pb2, "JobService"),
         (host_pb2, "HostService"),
@@ -119,6 +127,10 @@ def build_server(
         ComputeEnvironments(leadership), server
     )
     job_queue_pb2_grpc.add_JobQueueServiceServicer_to_server(JobQueues(leadership), server)
+    scheduling_policy_pb2_grpc.add_SchedulingPolicyServiceServicer_to_server(SchedulingPolicies(leadership), server)
+    consumable_resource_pb2_grpc.add_ConsumableResourceServiceServicer_to_server(
+        ConsumableResources(leadership), server
+    )
     job_definition_pb2_grpc.add_JobDefinitionServiceServicer_to_server(
         JobDefinitions(leadership, lambda: clock().wall_ms), server
     )

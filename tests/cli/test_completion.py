@@ -40,7 +40,13 @@ def test_names_of_the_yard_are_completed(yard: Yard) -> None:
     yard.client.register_job_definition("train", container=container(["true"]))
     yard.do(yard.inner.join("alpha"))
     job = yard.submit()
+    yard.client.create_scheduling_policy("fair")
+    yard.client.create_consumable_resource("licence")
     assert offered(yard.address, "submit", "-q", "f") == ["fast"]
+    assert offered(yard.address, "scheduling-policy", "describe", "f") == ["fair"]
+    assert offered(yard.address, "queue", "create", "q", "--scheduling-policy", "f") == ["fair"]
+    assert offered(yard.address, "consumable-resource", "update", "l") == ["licence"]
+    assert offered(yard.address, "tag", "list", "consumable-resource", "l") == ["licence"]
     assert offered(yard.address, "queue", "describe", "d") == ["default"]
     assert offered(yard.address, "submit", "-d", "t") == ["train"]
     assert offered(yard.address, "job-definition", "deregister", "train:") == ["train:1"]

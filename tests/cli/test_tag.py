@@ -11,9 +11,13 @@ from tests.sdk.yard import Yard
 from batchyard import container
 
 
-@pytest.mark.parametrize("kind", ["job", "queue", "job-definition", "compute-environment"])
+@pytest.mark.parametrize(
+    "kind", ["job", "queue", "job-definition", "compute-environment", "scheduling-policy", "consumable-resource"]
+)
 def test_tags_are_added_listed_and_removed(run: Run, yard: Yard, kind: str) -> None:
     yard.client.register_job_definition("train", container=container(["true"]))
+    yard.client.create_scheduling_policy("default")
+    yard.client.create_consumable_resource("default")
     name = {"job": yard.submit(), "job-definition": "train:1"}.get(kind, "default")
     added = run("tag", "add", kind, name, "b=2", "a=x=y", "c=")
     assert (added.code, added.out, added.err) == (0, "", f"batchyard: tagged {kind} {name}\n")

@@ -86,6 +86,8 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
     for kind, mapping in (
         ("environment", world.environments),
         ("queue", world.queues),
+        ("scheduling_policy", world.policies),
+        ("consumable", world.consumables),
         ("secret", world.secrets),
         ("access_key", world.access_keys),
         ("host", world.hosts),
@@ -112,6 +114,13 @@ def described(world: World) -> dict[str, Any]:
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
+        "sharing": (
+            world.policies,
+            world.consumables,
+            {queue: counts for queue, counts in world.named.shares.items() if counts},
+            world.named.consumables,
+        ),
+        "held": {name: world.fleet.bounds.consumable_held(name) for name in world.consumables},
         "hosts": {name: host.record for name, host in world.hosts.items()},
         "gone": world.gone_hosts,
         "submissions": [(j.id, j.seq, j.name, j.spec, j.size, j.concurrency, j.depends_on) for j in world.all_jobs],

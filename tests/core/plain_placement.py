@@ -68,6 +68,8 @@ class PlainYard:
     now: Instant
     hosts: dict[HostId, PlainHost] = field(default_factory=dict)
     vcpus: dict[str, int] = field(default_factory=dict)
+    active: list[Unit] = field(default_factory=list)
+    """Who has a host, or was given one now."""
     placed: list[tuple[HostId, Tenant]] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     priority: int = 0
@@ -76,7 +78,9 @@ class PlainYard:
     def ends_ms(self, unit: Unit) -> int:
         return self.now.boot_ms + self.world.lines.due_times.expected_ms(shape_of(self.world, unit))
 
-    def take(self, task: Task, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
+    def take(self, unit: Unit, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
+        task = unit.task
+        self.active.append(unit)
         _take(self.hosts[host_id], task.resources, gpus)
         self.vcpus[environment] = self.vcpus.get(environment, 0) + task.resources.cpu_millis
 
@@ -99,7 +103,7 @@ def plain_claims(world: World, now: Instant) -> list[Claim]:
     for host_id in world.fleet.ids:  # who joined first
         yard.hosts[host_id] = _host(world.hosts[host_id])
     for attempt in world.attempts.values():
-        yard.take(world.unit_of(attempt).task, attempt.host_id, attempt.compute_environment, _gpus(attempt))
+        yard.take(world.unit_of(attempt), attempt.host_id, attempt.compute_environment, _gpus(attempt))
     waiting = [unit for job in world.jobs.values() for unit in units_of(job) if unit.state == "RUNNABLE"]
     claims: list[Claim] = []
     for priority in sorted({queue.priority for queue in world.queues.values()}, reverse=True):
@@ -124,7 +128,8 @@ def _serve(yard: PlainYard, waiting: list[Unit]) -> Iterator[Claim]:
             refused.add(shape_of(yard.world, unit))
             if yard.world.queues[unit.job.spec.queue].dispatch_order == "STRICT":
                 waiting = [other for other in waiting if other.job.spec.queue != unit.job.spec.queue]
-            _keep_host(yard, unit)
+            if _may_go(yard, unit):
+                _keep_host(yard, unit)
 
 
 def _first_of_queues(yard: PlainYard, waiting: list[Unit], by_size: bool) -> list[Unit]:
@@ -225,6 +230,8 @@ def _gpus(attempt: Attempt) -> tuple[tuple[str, int], ...]:
 
 def _place(yard: PlainYard, unit: Unit) -> Claim | None:
     task, world = unit.task, yard.world
+    if not _may_go(yard, unit):
+        return None
     for environment in world.environments_of(world.queues[unit.job.spec.queue]):
         bound = environment.compute_resources.max_vcpus * 1000
         full = bound and yard.vcpus.get(environment.name, 0) + task.resources.cpu_millis > bound
@@ -234,7 +241,7 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
             host = min(hosts, key=lambda host: _left(host, task))  # of equal ones the first
             gpus = _choose(host, task.resources.gpu_millis)
             host.starts -= 1
-            yard.take(task, host.host.record.id, environment.name, gpus)
+            yard.take(unit, host.host.record.id, environment.name, gpus)
             _note_placed(yard, unit, host.host.record.id, environment.name, gpus)
             return unit.id, host.host.record.id, environment.name, gpus
     return None
@@ -273,6 +280,21 @@ def _note_placed(
             _take(kept.host, asked, gpus)
         if kept.environment == environment:
             kept.vcpus_left -= asked.cpu_millis
+
+
+def _may_go(yard: PlainYard, unit: Unit) -> bool:
+    """Say whether its queue may have one more, and whether there is all that it needs beside a host."""
+    spec = unit.job.spec
+    queue, mine = yard.world.queues[spec.queue], [u for u in yard.active if u.job.spec.queue == spec.queue]
+    cpu = sum(u.task.resources.cpu_millis for u in (*mine, unit))
+    if (queue.max_running and len(mine) >= queue.max_running) or (queue.max_vcpus and cpu > queue.max_vcpus * 1000):
+        return False
+    for name, quantity in spec.consumables:
+        found = yard.world.consumables[name]
+        held = sum(dict(u.job.spec.consumables).get(name, 0) for u in yard.active)
+        if found.total - found.consumed - held < quantity:
+            return False
+    return True
 
 
 def _suits(host: PlainHost, task: Task, environment: ComputeEnvironment) -> bool:

@@ -299,6 +299,23 @@ def test_who_blocks_for_too_long_is_cancelled(yard: Yard):
     assert second.state is JobState.FAILED
 
 
+def test_who_lacks_a_consumable_is_bounded_in_time_and_who_waits_for_a_cap_is_not(yard: Yard):
+    """What jobs take of each other counts as capacity; a queue at its own cap is not blocked."""
+    yard.host("h", cpu=4000)
+    yard.consumable("licence", 1)
+    short = yard.submit(consumables=(("licence", 2),))
+    limit = StateTimeLimit(reason=Block.NO_CAPACITY, state="RUNNABLE", max_time_s=600, action="CANCEL")
+    queue = replace(yard.world.queues["q"], state_time_limits=(limit,))
+    yard.apply(QueueChanged(queue=queue))
+    yard.apply(QueueChanged(queue=replace(queue, name="capped", max_running=1)))
+    running, capped = yard.submit("capped"), yard.submit("capped")
+    yard.plan()
+    for at_s in (0, 600):
+        tick(yard, at_s)
+    assert short.ending == Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=Block.NO_CAPACITY)
+    assert (running.state, capped.state) == (JobState.STARTING, JobState.RUNNABLE)
+
+
 def test_another_reason_begins_the_time_afresh(yard: Yard):
     """The reason must have been the same all the time."""
     bound(yard, Block.BEYOND_HOSTS, Block.NO_CAPACITY)

@@ -20,11 +20,14 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostHeard, HostLeft, HostRemoved, Phase, Report, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.consumables import ConsumableOperation
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, Job, RetryStrategy
 from batchyard_controller.core.model.units import Unit, unit_at, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.trust import SUSPECTED_MS_MAX, WINDOW_MS
+from batchyard_controller.core.requests.consumables import update_consumable
+from batchyard_controller.core.requests.settings import update_queue
 from batchyard_controller.core.views.waiting import waiting_reason
 from batchyard_controller.core.world.world import World
 
@@ -53,6 +56,8 @@ class YardMachine(RuleBasedStateMachine):
         self.yard = Yard()
         self.yard.environment()
         self.yard.queue()
+        self.yard.consumable("licence", 2)
+        self.yard.consumable("ticket", 5, is_replenishable=False)
         self.yard.host("a", cpu=2000, gpus=1)
         self.yard.host("b", cpu=3000)
         self.finals: dict[str, JobState] = {}
@@ -71,6 +76,7 @@ class YardMachine(RuleBasedStateMachine):
         concurrency=st.sampled_from([0, 0, 1, 3]),
         sequential=st.booleans(),
         exits=st.sampled_from([(), EXITS]),
+        needs=st.sampled_from(["", "", "licence", "ticket"]),
     )
     def submit(
         self,
@@ -82,12 +88,14 @@ class YardMachine(RuleBasedStateMachine):
         concurrency: int,
         sequential: bool,
         exits: tuple[ExitRule, ...],
+        needs: str,
     ) -> str:
         return self._submit(
             array_size=size,
             array_concurrency=concurrency if size else 0,
             depends_on=(SEQUENTIAL,) if size and sequential else (),
             container=container(cpu=cpu, gpu=gpu),
+            consumables=((needs, 1),) if needs else (),
             retry=RetryStrategy(attempts=attempts, infrastructure_retries=infrastructure, rules=exits),
         )
 
@@ -118,12 +126,40 @@ class YardMachine(RuleBasedStateMachine):
     @rule()
     def plan(self) -> None:
         before = set(self.yard.live())
+        held = self._held()
         self.yard.plan()
+        self._check_bounds(held)
         new = set(self.yard.live()) - before
         assert not new & self.starts, "an attempt id was used twice"
         self.starts |= new
         for attempt_id in new:
             self.plain.claim(*unit_of(attempt_id))
+
+    def _held(self) -> dict[str, int]:
+        """Count up what live attempts hold of the queue's cap, and of each consumable resource."""
+        specs = [self.yard.world.unit_of(attempt).job.spec for attempt in self.yard.world.attempts.values()]
+        held = {
+            name: sum(dict(spec.consumables).get(name, 0) for spec in specs) for name in self.yard.world.consumables
+        }
+        return held | {"q": len(specs)}
+
+    def _check_bounds(self, before: dict[str, int]) -> None:
+        """Whatever was lowered below what runs, a plan brings nothing above what there is."""
+        queue = self.yard.world.queues["q"]
+        there = {name: c.total - c.consumed for name, c in self.yard.world.consumables.items()}
+        for name, held in self._held().items():
+            limit = there.get(name, queue.max_running or held)
+            assert held <= max(limit, before[name]), f"{held} of {limit} {name} are held, {before[name]} before"
+
+    @rule(running=st.sampled_from([0, 1, 3]))
+    def cap(self, running: int) -> None:
+        self.yard.apply(update_queue(self.yard.world, "q", {"max_running": running}))
+
+    @rule(name=st.sampled_from(["licence", "ticket"]), total=st.integers(0, 3))
+    def change_total(self, name: str, total: int) -> None:
+        event = update_consumable(self.yard.world, name, ConsumableOperation.SET, total, "", self.yard.now)
+        assert event is not None
+        self.yard.apply(event)
 
     @rule(data=st.data(), exit_code=st.sampled_from([0, 1, 137]), cause=st.sampled_from(EndCause))
     def end_one(self, data: st.DataObject, exit_code: int, cause: EndCause) -> None:
@@ -270,6 +306,9 @@ class YardMachine(RuleBasedStateMachine):
         if not hasattr(self, "yard"):
             return
         self._join()
+        self.cap(0)
+        for name in ("licence", "ticket"):
+            self.change_total(name, 10_000)
         self._pass_time(SUSPECTED_MS_MAX + WINDOW_MS)  # no host rests for longer
         for host in self.yard.world.hosts.values():
             self.yard.apply(HostHeard(host_id=host.record.id))

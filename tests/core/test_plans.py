@@ -16,9 +16,12 @@ from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, HostRemoved, Phase, Report, Ticked
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.consumables import ConsumableOperation
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.requests.consumables import update_consumable
+from batchyard_controller.core.requests.settings import update_queue
 
 HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
 """Their vCPUs and GPUs; the larger ones have less memory."""
@@ -43,6 +46,8 @@ class Story:
         self.yard.queue("q", "bounded", "large")
         self.yard.queue("strict", "bounded", dispatch_order=DispatchOrder.STRICT)
         self.yard.queue("urgent", "large", "bounded", priority=3)
+        self.yard.consumable("licence", 2)
+        self.yard.consumable("ticket", 4, is_replenishable=False)
         self._session = 0
         for name in "ace":
             self.join(name, is_large=name == "e", is_proven=name != "c", fault="")
@@ -61,9 +66,12 @@ class Story:
         host.trust.proven_until_boot_ms = (1 << 60) * is_proven
         self.yard.world.refresh_host(host)
 
-    def submit(self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str, timeout_s: int) -> None:
+    def submit(
+        self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str, timeout_s: int, needs: str
+    ) -> None:
         asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
-        self.yard.submit(queue, array_size=size, container=asked, timeout_s=timeout_s)
+        consumables = ((needs, 1),) if needs else ()
+        self.yard.submit(queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables)
 
     def end(self, number: int, cause: EndCause) -> None:
         """End an attempt, or let it fail to start."""
@@ -100,6 +108,16 @@ class Story:
             host.heard_boot_ms = self.yard.now.boot_ms
         self.yard.apply(Ticked())
 
+    def cap(self, running: int, vcpus: int) -> None:
+        changes = {"max_running": running, "max_vcpus": vcpus}
+        self.yard.apply(update_queue(self.yard.world, "urgent", changes))
+
+    def change_licences(self, total: int) -> None:
+        """Raise or lower them, also below what is in use."""
+        event = update_consumable(self.yard.world, "licence", ConsumableOperation.SET, total, "", self.yard.now)
+        assert event is not None
+        self.yard.apply(event)
+
     def turn_off(self, is_on: bool) -> None:
         state = ResourceState.ENABLED if is_on else ResourceState.DISABLED
         self.yard.environment("bounded", state=state, compute_resources=ComputeResources(max_vcpus=5))
@@ -114,6 +132,7 @@ SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
     st.sampled_from([0, 0, 300, 700, 1000, 2000]),
     st.sampled_from(["", "", "x"]),
     st.sampled_from([0, 0, 60, 600]),
+    st.sampled_from(["", "", "licence", "ticket"]),
 )
 STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     SUBMITS,
@@ -133,6 +152,8 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     st.builds(lambda number: lambda story: story.start(number), st.integers(0, 99)),
     st.builds(lambda *given: lambda story: story.leave(*given), NAMES, st.sampled_from(["remove", "cordon", "lose"])),
     st.builds(lambda passed_s: lambda story: story.wait(passed_s), st.sampled_from([1, 30, 400])),
+    st.builds(lambda *caps: lambda story: story.cap(*caps), st.sampled_from([0, 1, 3]), st.sampled_from([0, 0, 2])),
+    st.builds(lambda total: lambda story: story.change_licences(total), st.sampled_from([0, 1, 3])),
     st.builds(lambda is_on: lambda story: story.turn_off(is_on), st.booleans()),
 )
 

@@ -22,6 +22,8 @@ KINDS = {
     ResourceKind.JOB_QUEUE: "q",
     ResourceKind.COMPUTE_ENVIRONMENT: "ce",
     ResourceKind.JOB_DEFINITION: "d:1",
+    ResourceKind.SCHEDULING_POLICY: "p",
+    ResourceKind.CONSUMABLE_RESOURCE: "licence",
 }
 
 
@@ -58,6 +60,8 @@ def tags_of(yard: Yard, kind: ResourceKind, name: str) -> Pairs:
 def test_tags_merge_by_key_and_go_by_key(yard: Yard, kind: ResourceKind):
     """What is there already, or is not, changes nothing and is not written."""
     register(yard, task=task(container()))
+    yard.policy()
+    yard.consumable()
     name = KINDS.get(kind) or yard.submit().id
     yard.world.ledger.take()
     assert tag(yard, kind, name, (("a", "1"), ("b", "2")))

@@ -12,6 +12,7 @@ from batchyard.tasks import Container, Task, Volume
 from batchyard_controller.core.commands import Command, PublishMove
 from batchyard_controller.core.events import (
     AttemptsReported,
+    ConsumableChanged,
     EnvironmentChanged,
     Event,
     HostJoined,
@@ -19,14 +20,17 @@ from batchyard_controller.core.events import (
     JobTerminated,
     Phase,
     Planned,
+    PolicyChanged,
     QueueChanged,
     Report,
 )
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
@@ -88,6 +92,14 @@ class Yard:
     def queue(self, name: str = "q", *environments: str, **fields: Any) -> None:
         steps = tuple(EnvironmentOrder(order=i, compute_environment=e) for i, e in enumerate(environments or ("ce",)))
         self.apply(QueueChanged(queue=JobQueue(name=name, environment_order=steps, **fields)))
+
+    def policy(self, name: str = "p", *weights: ShareWeight) -> None:
+        fairshare = FairsharePolicy(share_distribution=weights)
+        self.apply(PolicyChanged(policy=SchedulingPolicy(name=name, fairshare=fairshare)))
+
+    def consumable(self, name: str = "licence", total: int = 1, *, is_replenishable: bool = True) -> None:
+        kind = ConsumableType.REPLENISHABLE if is_replenishable else ConsumableType.NON_REPLENISHABLE
+        self.apply(ConsumableChanged(resource=ConsumableResource(name=name, type=kind, total=total)))
 
     def host(
         self, name: str, *reports: Report, session: int = 1, is_proven: bool = True, **fields: Any
@@ -153,6 +165,11 @@ class Yard:
     def terminate(self, job_id: str, reason: str = "enough") -> list[Command]:
         parent, index = split_job_id(job_id)
         return self.apply(JobTerminated(job_id=parent, index=index, reason=reason))
+
+    def updated(self, job_id: str, scheduling_priority: int) -> Event:
+        event = submissions.update_job(self.world, job_id, scheduling_priority)
+        assert event is not None
+        return event
 
     def live(self) -> dict[str, str]:
         """Return the host of each live attempt."""

@@ -47,12 +47,12 @@ class Aws:
         self._environment["AWS_ACCESS_KEY_ID"] = made.access_key.id
         self._environment["AWS_SECRET_ACCESS_KEY"] = made.secret
 
-    def run(self, operation: str, service: str = "batch", **members: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, operation: str, /, service: str = "batch", **members: Any) -> subprocess.CompletedProcess[str]:
         command = [self._program, service, operation, "--output", "json"]
         command += ["--cli-input-json", json.dumps(members)]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
 
-    def __call__(self, operation: str, **members: Any) -> Any:
+    def __call__(self, operation: str, /, **members: Any) -> Any:
         result = self.run(operation, **members)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout) if result.stdout.strip() else {}
@@ -167,6 +167,50 @@ def test_a_walk_through_the_service(yard: Yard, aws: Aws, runtime: str) -> None:
     aws("deregister-job-definition", jobDefinition="work:1")
     assert aws("describe-job-definitions", status="ACTIVE")["jobDefinitions"] == []
     assert aws("describe-job-queues", jobQueues=["work"])["jobQueues"] == []
+
+
+def test_jobs_share_a_queue_and_a_licence(yard: Yard, aws: Aws) -> None:
+    """A policy and a consumable resource are made, asked for and seen to work, with real processes."""
+    yard.start("alpha", cpus=2, runtimes="process")
+    aws.sign_in(yard)
+    weights = [{"shareIdentifier": "A", "weightFactor": 0.5}]
+    policy = aws("create-scheduling-policy", name="fair", fairsharePolicy={"shareDistribution": weights})
+    steps = [{"order": 1, "computeEnvironment": "default"}]
+    shared = {"jobQueueName": "shared", "priority": 1, "schedulingPolicyArn": policy["arn"]}
+    aws("create-job-queue", computeEnvironmentOrder=steps, **shared)
+    aws(
+        "create-consumable-resource", consumableResourceName="ticket", totalQuantity=1, resourceType="NON_REPLENISHABLE"
+    )
+    needs = {"consumableResourceList": [{"consumableResource": "ticket", "quantity": 1}]}
+    sizes = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
+    container = {"image": "process://", "command": ["true"], "resourceRequirements": sizes}
+    aws(
+        "register-job-definition",
+        jobDefinitionName="d",
+        type="container",
+        schedulingPriority=1,
+        containerProperties=container,
+        consumableResourceProperties=needs,
+    )
+    job = {"jobQueue": "shared", "jobDefinition": "d", "shareIdentifier": "A"}
+    first = aws("submit-job", jobName="first", **job)["jobId"]
+    assert aws.wait(first)["status"] == "SUCCEEDED"
+    second = aws("submit-job", jobName="second", **job)["jobId"]
+    waiting = aws.job(second)
+    assert waiting["status"] == "RUNNABLE"
+    assert waiting["statusReason"].endswith("1 of consumable resource ticket asked, 0 free of 0")
+    change = {"consumableResource": "ticket", "operation": "ADD", "quantity": 1}
+    assert aws("update-consumable-resource", **change)["totalQuantity"] == 1
+    assert aws.wait(second)["status"] == "SUCCEEDED"
+    listed = aws("list-jobs-by-consumable-resource", consumableResource="ticket")["jobs"]
+    assert [(each["jobName"], each["jobStatus"]) for each in listed] == [
+        ("second", "SUCCEEDED"),
+        ("first", "SUCCEEDED"),
+    ]
+    assert (
+        "shareIdentifier: is required"
+        in aws.run("submit-job", jobName="j", jobQueue="shared", jobDefinition="d").stderr
+    )
 
 
 def test_the_gateway_stops_well(yard: Yard, aws: Aws) -> None:

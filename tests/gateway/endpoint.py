@@ -242,7 +242,7 @@ def check_shape(shape: Shape, value: Any, at: str) -> None:
             assert not words or (value.upper() if shape.name == "RetryAction" else value) in words, f"{at}: {value}"
         case "integer" | "long":
             assert type(value) is int, at
-        case "double":
+        case "double" | "float":
             assert type(value) in (int, float), at
         case "boolean":
             assert type(value) is bool, at

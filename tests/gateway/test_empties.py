@@ -104,7 +104,6 @@ def test_nested_empties_are_empty_too() -> None:
     cases: tuple[dict[str, Any], ...] = (
         {"nodeOverrides": {"nodePropertyOverrides": []}},
         {"eksPropertiesOverride": {"podProperties": {"containers": [{}], "metadata": {"labels": None}}}},
-        {"consumableResourcePropertiesOverride": {"consumableResourceList": []}},
         {"nodeOverrides": deep},
         {"arrayProperties": {"size": None}},
         {"retryStrategy": {}},

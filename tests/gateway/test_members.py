@@ -23,7 +23,8 @@ from batchyard.client import AsyncClient
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
-from batchyard_gateway.batch import definitions, environments, listing, queues, submissions
+from batchyard.v1 import scheduling_policy_pb2 as policy_pb
+from batchyard_gateway.batch import consumables, definitions, environments, listing, policies, queues, submissions
 from batchyard_gateway.batch.operations import OFFERED
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Context, Principal
@@ -40,7 +41,6 @@ KEPT_FIELDS = {
     "job_role_arn",
     "log_configuration",
     "min_vcpus",
-    "scheduling_priority",
     "service_role",
     "unmanaged_vcpus",
 }
@@ -50,19 +50,24 @@ READ_BY_HANDLERS = {
     "CancelJob": {"jobId", "reason"},
     "CancelJobs": {"jobs", "reason"},
     "DeleteComputeEnvironment": {"computeEnvironment"},
+    "DeleteConsumableResource": {"consumableResource"},
     "DeleteJobQueue": {"jobQueue"},
+    "DeleteSchedulingPolicy": {"arn"},
     "DeregisterJobDefinition": {"jobDefinition"},
     "DescribeComputeEnvironments": {"computeEnvironments", "maxResults", "nextToken"},
+    "DescribeConsumableResource": {"consumableResource"},
     "DescribeJobDefinitions": {"jobDefinitions", "jobDefinitionName", "status", "maxResults", "nextToken"},
     "DescribeJobQueues": {"jobQueues", "maxResults", "nextToken"},
     "DescribeJobs": {"jobs"},
+    "DescribeSchedulingPolicies": {"arns"},
+    "ListSchedulingPolicies": {"maxResults", "nextToken"},
     "ListTagsForResource": {"resourceArn"},
     "TagResource": {"resourceArn", "tags"},
     "TerminateJob": {"jobId", "reason"},
     "TerminateJobs": {"jobs", "reason"},
     "UntagResource": {"resourceArn", "tagKeys"},
 }
-"""Operations without a translation; each member has a test of its own in test_batch."""
+"""Operations without a translation; each member has a test of its own in test_batch or test_sharing."""
 
 READ_ELSEWHERE = {
     "RegisterJobDefinition.ecsProperties.taskProperties.containers.name",  # overrides go by it
@@ -108,9 +113,10 @@ def _register(members: dict[str, Any]) -> Message:
 
 def _submit(members: dict[str, Any]) -> Message:
     submissions.check(members)
-    submissions.check_against_definition(members, definition_pb.JobDefinition(annotations={"aws": OLD_FORM}))
+    found = definition_pb.JobDefinition(scheduling_priority=1, annotations={"aws": OLD_FORM})
+    submissions.check_against_definition(members, found)
     if submissions.needs_queue(members):
-        submissions.check_against_queue(queue_pb.JobQueue())
+        submissions.check_against_queue(queue_pb.JobQueue(scheduling_policy="fair"))
     context = Context(
         client=AsyncClient("127.0.0.1:1"),
         principal=Principal(access_key_id="BYAK"),
@@ -123,16 +129,42 @@ def _submit(members: dict[str, Any]) -> Message:
     return request
 
 
+def _create_policy(members: dict[str, Any]) -> Message:
+    policies.check(members)
+    return policies.creation(members)
+
+
+def _update_policy(members: dict[str, Any]) -> Message:
+    policies.check(members)
+    return policies.change(members, policy_pb.SchedulingPolicy())
+
+
+def _create_consumable(members: dict[str, Any]) -> Message:
+    consumables.check_new(members)
+    return consumables.creation(members)
+
+
+def _update_consumable(members: dict[str, Any]) -> Message:
+    consumables.check_change(members)
+    return consumables.change(members)
+
+
 OLD_FORM = '{"containerProperties": {"vcpus": 1, "memory": 4}}'
 
 MADE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "CreateComputeEnvironment": _create_environment,
+    "CreateConsumableResource": _create_consumable,
     "CreateJobQueue": _create_queue,
+    "CreateSchedulingPolicy": _create_policy,
+    "ListConsumableResources": consumables.page_request,
     "ListJobs": listing.request,
+    "ListJobsByConsumableResource": consumables.jobs_request,
     "RegisterJobDefinition": _register,
     "SubmitJob": _submit,
     "UpdateComputeEnvironment": _update_environment,
+    "UpdateConsumableResource": _update_consumable,
     "UpdateJobQueue": _update_queue,
+    "UpdateSchedulingPolicy": _update_policy,
 }
 
 # What is right without the member -------------------------------------------------
@@ -163,7 +195,13 @@ BASES: dict[str, list[dict[str, Any]]] = {
         {"computeEnvironment": "ce", "was": FARGATE, "computeResources": {"maxvCpus": 16}},
         {"computeEnvironment": "ce", "was": "UNMANAGED"},
     ],
+    "CreateConsumableResource": [{"consumableResourceName": "c"}],
     "CreateJobQueue": [queue("q")],
+    "CreateSchedulingPolicy": [{"name": "p"}],
+    "UpdateSchedulingPolicy": [{"arn": "p"}],
+    "UpdateConsumableResource": [{"consumableResource": "c", "operation": "ADD", "quantity": 1}],
+    "ListConsumableResources": [{}],
+    "ListJobsByConsumableResource": [{"consumableResource": "c"}],
     "UpdateJobQueue": [{"jobQueue": "q"}],
     "ListJobs": [{"jobQueue": "q"}],
     "RegisterJobDefinition": [
@@ -210,6 +248,7 @@ def worth(at: At, shape: Any) -> list[Any]:
         "string": ["x", "y"],
         "integer": [5, 2],
         "long": [5, 2],
+        "float": [5.5, 2.0],
         "boolean": [True, False],
         "map": [{"k": "v"}, {"k": "w"}],
     }

@@ -8,7 +8,7 @@ import pytest
 from botocore.model import ListShape, MapShape, StructureShape
 
 from batchyard_gateway.batch.operations import LATER, NEVER, OFFERED, SERVICE
-from batchyard_gateway.batch.shapes import Anything, Flag, Items, Structure, Table, Text, Whole, Words
+from batchyard_gateway.batch.shapes import Anything, Flag, Items, Number, Structure, Table, Text, Whole, Words
 
 from .endpoint import MODEL
 
@@ -60,6 +60,8 @@ def compare(ours: Any, model: Any, at: str) -> None:
             compare_bounds(ours.length_min, ours.length_max, model, at)
         case Whole():
             assert model.type_name == {32: "integer", 64: "long"}[ours.bits], at
+        case Number():
+            assert model.type_name == "float", at
         case Flag():
             assert model.type_name == "boolean", at
         case other:

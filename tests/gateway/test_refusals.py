@@ -137,10 +137,6 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
         "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",
     ),
-    "consumables": (
-        {"consumableResourcePropertiesOverride": {"consumableResourceList": [{"consumableResource": "c"}]}},
-        "consumableResourcePropertiesOverride: consumable resources are not supported yet",
-    ),
 }
 
 
@@ -425,9 +421,6 @@ def test_queues_and_their_environments_go_in_order_only(yard: Yard) -> None:
     none = queue("x") | {"computeEnvironmentOrder": []}
     text = "long: computeEnvironmentOrder must have between 1 and 3 entries, not 0"
     assert refusal(batch.create_job_queue, **none) == text
-    assert refusal(batch.create_job_queue, **queue("x", schedulingPolicyArn="arn")) == (
-        "schedulingPolicyArn: scheduling policies are not supported yet"
-    )
     for call in (batch.update_job_queue, batch.delete_job_queue):
         assert refusal(call, jobQueue="nobody") == f"{ARN}job-queue/nobody does not exist"
     steps = queue("q", "nobody")["computeEnvironmentOrder"]
@@ -486,13 +479,13 @@ def test_tags_need_a_resource(shared: Yard) -> None:
     assert refusal(batch.list_tags_for_resource, resourceArn="q") == "Invalid ARN: q"
     assert "not found" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/nobody", tags={"a": "b"})
     assert "at 'tags' failed" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/q", tags={})
-    policy = f"{ARN}scheduling-policy/p"
-    assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=policy)
+    share = f"{ARN}quota-share/s"
+    assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=share)
 
 
 def test_operations_that_are_not_there_say_so(endpoint: Endpoint) -> None:
     for name, text in (
-        ("CreateSchedulingPolicy", "CreateSchedulingPolicy is not supported by Batchyard yet"),
+        ("GetJobQueueSnapshot", "GetJobQueueSnapshot is not supported by Batchyard yet"),
         ("SubmitServiceJob", "SubmitServiceJob is for Amazon SageMaker and not offered by Batchyard"),
     ):
         reply = endpoint.post(name, {})

@@ -17,7 +17,7 @@ from batchyard_gateway.batch import definitions, environments, jobs, listing, qu
 from batchyard_gateway.batch import members as shapes
 from batchyard_gateway.batch.names import Names
 from batchyard_gateway.batch.operations import OFFERED
-from batchyard_gateway.batch.shapes import Anything, Flag, Items, Shape, Structure, Table, Text, Whole, Words
+from batchyard_gateway.batch.shapes import Anything, Flag, Items, Number, Shape, Structure, Table, Text, Whole, Words
 from batchyard_gateway.errors import ApiError
 
 NAMES = Names(Account())
@@ -40,6 +40,8 @@ def right(shape: Shape) -> st.SearchStrategy[Any]:
             return st.sampled_from(shape.words)
         case Whole():
             return st.integers(0, 2000)
+        case Number():
+            return st.floats(0, 2000)
         case Flag():
             return st.booleans()
         case Anything():

@@ -37,19 +37,29 @@ from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from batchyard_controller.core.jobs.variables import attempt_variables
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.consumables import (
+    ConsumableOperation,
+    ConsumableResource,
+    ConsumableType,
+    Quantities,
+)
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import ComputeResources
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests import settings
+from batchyard_controller.core.requests import consumables, policies, settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.hosts import remove_host
 from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.sharing_rules import check_policy
+from batchyard_controller.core.requests.submissions import update_job
 from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.views.words import ending_reason, verdict
+from batchyard_controller.services.consumables import view as consumable_view
 from batchyard_controller.services.job_view import job_message
 
 _KINDS = {
@@ -104,8 +114,58 @@ class Stage:
         numbers = {key: int(value) for key, value in options.items()}
         self.yard.environment(name, compute_resources=ComputeResources(**numbers))
 
-    def do_queue(self, name: str, *environments: str, priority: str = "0") -> None:
-        self.yard.queue(name, *environments, priority=int(priority))
+    def do_queue(
+        self, name: str, *environments: str, priority: str = "0", policy: str = "", running: str = "0", vcpus: str = "0"
+    ) -> None:
+        """Make a queue anew; *running* and *vcpus* are its caps."""
+        caps = {"max_running": int(running), "max_vcpus": int(vcpus)}
+        self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **caps)
+
+    def do_update_queue(self, name: str, **options: str) -> None:
+        """Change a queue as a user asks for it: ``policy``, ``priority``, ``running``, ``vcpus``."""
+        fields = {"policy": "scheduling_policy", "running": "max_running", "vcpus": "max_vcpus"}
+        changes = {fields.get(k, k): v if k == "policy" else int(v) for k, v in options.items()}
+        self.yard.apply(settings.update_queue(self.yard.world, name, changes))
+
+    def do_policy(self, name: str, *shares: str) -> None:
+        """Make a scheduling policy: ``ID:WEIGHT[:RUNNING[:VCPUS]]`` each."""
+        fairshare = FairsharePolicy(share_distribution=tuple(map(_weight, shares)))
+        refuse(check_policy(SchedulingPolicy(name=name, fairshare=fairshare)))
+        world, now = self.yard.world, self.yard.now
+        if name in world.policies:
+            self.yard.apply(policies.update_policy(world, name, {"fairshare": fairshare}))
+        else:
+            self.yard.apply(policies.create_policy(world, SchedulingPolicy(name=name, fairshare=fairshare), now))
+
+    def do_delete_policy(self, name: str) -> None:
+        self.yard.apply(policies.delete_policy(self.yard.world, name))
+
+    def do_consumable(self, name: str, total: str, once: str = "") -> list[str]:
+        """Make a consumable resource; with *once* what is taken is used up."""
+        kind = ConsumableType.NON_REPLENISHABLE if once else ConsumableType.REPLENISHABLE
+        resource = ConsumableResource(name=name, type=kind, total=int(total))
+        self.yard.apply(consumables.create_consumable(self.yard.world, resource, self.yard.now))
+        return self.do_consumables(name)
+
+    def do_change_consumable(self, name: str, operation: str, quantity: str, request: str = "") -> list[str]:
+        what = ConsumableOperation(operation.upper())
+        event = consumables.update_consumable(self.yard.world, name, what, int(quantity), request, self.yard.now)
+        if event is not None:
+            self.yard.apply(event)
+        return self.do_consumables(name)
+
+    def do_consumables(self, *names: str) -> list[str]:
+        """Tell what there is."""
+        found = [consumable_view(self.yard.world, self.yard.world.consumables[name]) for name in names]
+        return [f"{c.name}: {c.available} available of {c.total}, {c.in_use} in use" for c in found]
+
+    def do_delete_consumable(self, name: str) -> None:
+        self.yard.apply(consumables.delete_consumable(self.yard.world, name))
+
+    def do_update_job(self, label: str, priority: str) -> None:
+        event = update_job(self.yard.world, self._id(label), int(priority))
+        if event is not None:
+            self.yard.apply(event)
 
     def do_delete_queue(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(QueueDeleted(name=name)))
@@ -113,8 +173,14 @@ class Stage:
     def do_register(self, name: str, command: str = "work", **options: str) -> list[str]:
         what = replace(container(), command=tuple(command.split()))
         parameters = tuple(sorted((k.removeprefix("param."), v) for k, v in options.items() if k.startswith("param.")))
-        retry = self._retry(options)
-        wanted = JobDefinition(name=name, revision=0, task=task(what), parameters=parameters, retry=retry)
+        wanted = JobDefinition(
+            name=name,
+            revision=0,
+            task=task(what),
+            parameters=parameters,
+            retry=self._retry(options),
+            consumables=_quantities(options),
+        )
         event = settings.register_definition(self.yard.world, wanted)
         self.yard.apply(event)
         return [f"{event.definition.key} is {event.definition.status}"]
@@ -211,6 +277,9 @@ class Stage:
             "retry": self._retry(options),
             "timeout_s": int(options.get("timeout", 0)),
             "request_id": options.get("request", ""),
+            "share_identifier": options.get("share", ""),
+            "scheduling_priority": int(options["priority"]) if "priority" in options else None,
+            "consumables": _quantities(options),
         }
         if "definition" in options:
             overridden = tuple(options["command"].split()) if "command" in options else ()
@@ -390,6 +459,18 @@ class Stage:
                 case PublishMove():
                     raise AssertionError(command)
         return lines
+
+
+def _weight(text: str) -> ShareWeight:
+    """Read ``ID:WEIGHT[:RUNNING[:VCPUS]]``."""
+    identifier, weight, *caps = text.split(":")
+    running, vcpus = (*map(int, caps), 0, 0)[:2]
+    return ShareWeight(share_identifier=identifier, weight_factor=float(weight), max_running=running, max_vcpus=vcpus)
+
+
+def _quantities(options: dict[str, str]) -> Quantities:
+    """Read ``needs.NAME=QUANTITY``."""
+    return tuple(sorted((k.removeprefix("needs."), int(v)) for k, v in options.items() if k.startswith("needs.")))
 
 
 def _rule(text: str) -> ExitRule:

@@ -8,10 +8,12 @@ from typing import Any
 from google.protobuf.message import Message
 
 from batchyard.v1 import compute_environment_pb2 as ce
+from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -52,6 +54,9 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _lists()
     yield from _hosts()
     yield from _tags(array)
+    yield from _policies()
+    yield from _consumables()
+    yield from _shares(waiting, array)
 
 
 ANNOTATIONS = {
@@ -72,6 +77,8 @@ TAGGED = {
     tag.RESOURCE_KIND_JOB_QUEUE: ("nobody", "", "a b"),
     tag.RESOURCE_KIND_JOB_DEFINITION: ("train", "nobody:1", "train:9", "train:" + DIGITS),
     tag.RESOURCE_KIND_COMPUTE_ENVIRONMENT: ("nobody", ""),
+    tag.RESOURCE_KIND_SCHEDULING_POLICY: ("nobody", ""),
+    tag.RESOURCE_KIND_CONSUMABLE_RESOURCE: ("nobody", ""),
     0: ("default",),
     99: ("default",),
 }
@@ -171,7 +178,10 @@ def _queues() -> Iterator[Case]:
     yield "queue over nobody", rpc, queue("q", "nobody")
     yield "queue over a long nobody", rpc, queue("q", "n" * 100_000)
     yield "queue of the least priority", rpc, queue("q", priority=-INT32_MAX - 1)
-    yield "queue with a policy", rpc, queue("q", scheduling_policy="fair")
+    yield "queue with an unknown policy", rpc, queue("q", scheduling_policy="nobody")
+    yield "queue with a policy of a bad name", rpc, queue("q", scheduling_policy="a b")
+    for what, fields in CAPS.items():
+        yield f"queue with {what}", rpc, queue("q", **fields)
     for what, bad in TIME_LIMITS.items():
         yield f"queue with a time limit {what}", rpc, queue("q", job_state_time_limit_actions=_time_limits(*bad))
     yield from _annotated(rpc, queue, "queue")
@@ -185,6 +195,14 @@ def _queues() -> Iterator[Case]:
     }.items():
         update = jq.UpdateJobQueueRequest(name="default", compute_environment_order=order(*names))
         yield f"update of a queue to {what}", rpc, update
+    for what, fields in CAPS.items():
+        yield f"update of a queue to {what}", rpc, jq.UpdateJobQueueRequest(name="default", **fields)
+    for what, name, policy in (
+        ("a policy that it never had", "default", "fair"),
+        ("no policy", "shared", ""),
+        ("an unknown policy", "shared", "nobody"),
+    ):
+        yield f"update of a queue to {what}", rpc, jq.UpdateJobQueueRequest(name=name, scheduling_policy=policy)
     none = jq.JobStateTimeLimitActions(actions=_time_limits({"max_time_s": 0}))
     update = jq.UpdateJobQueueRequest(name="default", job_state_time_limit_actions=none)
     yield "update of a queue to a time limit of no time", rpc, update
@@ -193,6 +211,114 @@ def _queues() -> Iterator[Case]:
     rpc = "DeleteJobQueue"
     yield "deletion of no queue", rpc, jq.DeleteJobQueueRequest(name="nobody")
     yield "deletion of an ENABLED queue", rpc, jq.DeleteJobQueueRequest(name="default")
+
+
+CAPS: dict[str, dict[str, Any]] = {
+    "negative caps": {"max_running": -1, "max_vcpus": -1},
+    "huge caps": {"max_running": INT64_MAX, "max_vcpus": INT64_MAX},
+}
+
+
+def _policies() -> Iterator[Case]:
+    rpc = "CreateSchedulingPolicy"
+    for what, name in BAD_NAMES.items():
+        yield f"policy name: {what}", rpc, sp.CreateSchedulingPolicyRequest(name=name)
+    yield "policy that exists", rpc, sp.CreateSchedulingPolicyRequest(name="fair")
+    yield from _annotated(rpc, lambda name, **more: sp.CreateSchedulingPolicyRequest(name=name, **more), "policy")
+    tags = {str(i): "" for i in range(51)}
+    yield "policy with 51 tags", rpc, sp.CreateSchedulingPolicyRequest(name="p", tags=tags)
+    for what, fields in FAIRSHARES.items():
+        given = sp.FairsharePolicy(**fields)
+        yield f"policy with {what}", rpc, sp.CreateSchedulingPolicyRequest(name="p", fairshare=given)
+        update = sp.UpdateSchedulingPolicyRequest(name="fair", fairshare=given)
+        yield f"update of a policy to {what}", "UpdateSchedulingPolicy", update
+    yield "update of no policy", "UpdateSchedulingPolicy", sp.UpdateSchedulingPolicyRequest(name="nobody")
+    yield "description of no policies", "DescribeSchedulingPolicies", sp.DescribeSchedulingPoliciesRequest()
+    yield "deletion of no policy", "DeleteSchedulingPolicy", sp.DeleteSchedulingPolicyRequest(name="nobody")
+    yield "deletion of a policy in use", "DeleteSchedulingPolicy", sp.DeleteSchedulingPolicyRequest(name="fair")
+
+
+def _weights(*identifiers: str, **fields: Any) -> dict[str, Any]:
+    return {"share_distribution": [sp.ShareWeight(share_identifier=each, **fields) for each in identifiers]}
+
+
+FAIRSHARES: dict[str, dict[str, Any]] = {
+    "a negative decay and reservation": {"share_decay_s": -1, "compute_reservation": -1},
+    "a decay of more than a week": {"share_decay_s": 604_801},
+    "a reservation of all": {"compute_reservation": 100},
+    "a share of no name": _weights(""),
+    "a share of 256 characters": _weights("s" * 256),
+    "shares of bad characters": _weights("team-a", "a*b", "**", "\0"),
+    "a weight of 0": _weights("a", weight_factor=0),
+    "a weight of 1000": _weights("a", weight_factor=1000),
+    "a weight that is no number": _weights("a", weight_factor=float("nan")),
+    "negative caps of a share": _weights("a", max_running=-1, max_vcpus=-1),
+    "one share twice": _weights("a", "b", "a"),
+    "a share beside all that begin so": _weights("UserA1", "b", "UserA*"),
+    "beginnings that overlap": _weights("User*", "UserA*"),
+    "501 shares": _weights(*(f"s{i}" for i in range(501))),
+}
+
+
+def _consumables() -> Iterator[Case]:
+    rpc = "CreateConsumableResource"
+    for what, name in BAD_NAMES.items():
+        yield f"consumable name: {what}", rpc, cr.CreateConsumableResourceRequest(name=name)
+    yield "consumable that exists", rpc, cr.CreateConsumableResourceRequest(name="licence")
+    yield "consumable of an unknown type", rpc, cr.CreateConsumableResourceRequest(name="c", type=9)  # type: ignore[arg-type]
+    yield "consumable of a negative total", rpc, cr.CreateConsumableResourceRequest(name="c", total=-1)
+    yield "consumable of a huge total", rpc, cr.CreateConsumableResourceRequest(name="c", total=INT64_MAX)
+    tags = {str(i): "" for i in range(51)}
+    yield "consumable with 51 tags", rpc, cr.CreateConsumableResourceRequest(name="c", tags=tags)
+    rpc = "UpdateConsumableResource"
+    changes: dict[str, dict[str, Any]] = {
+        "no consumable": {"name": "nobody"},
+        "a consumable by no operation": {"operation": 0},
+        "a consumable by an unknown operation": {"operation": 9},
+        "a consumable by a negative quantity": {"quantity": -1},
+        "a consumable by a huge quantity": {"quantity": INT64_MAX},
+        "a consumable to less than nothing": {"operation": cr.CONSUMABLE_RESOURCE_OPERATION_REMOVE, "quantity": 9},
+        "a consumable to more than may be": {"quantity": 2**53},
+        "a consumable by a long request id": {"request_id": "r" * 129},
+        "a consumable by the id of another request": {"request_id": "once", "quantity": 2},
+    }
+    add: dict[str, Any] = {"name": "licence", "operation": cr.CONSUMABLE_RESOURCE_OPERATION_ADD, "quantity": 1}
+    for what, fields in changes.items():
+        yield f"update of {what}", rpc, cr.UpdateConsumableResourceRequest(**(add | fields))
+    yield "description of no consumables", "DescribeConsumableResources", cr.DescribeConsumableResourcesRequest()
+    yield (
+        "list of consumables of a long name",
+        "ListConsumableResources",
+        cr.ListConsumableResourcesRequest(name="n" * 130),
+    )
+    rpc = "DeleteConsumableResource"
+    yield "deletion of no consumable", rpc, cr.DeleteConsumableResourceRequest(name="nobody")
+    yield "deletion of a consumable that a job asks for", rpc, cr.DeleteConsumableResourceRequest(name="licence")
+    quantities: dict[str, dict[str, int]] = {
+        "an unknown consumable": {"nobody": 1},
+        "none of a consumable": {"licence": 0},
+        "less than none of a consumable": {"licence": -1},
+        "very much of a consumable": {"licence": INT64_MAX},
+        "a consumable of a bad name": {"a b": 1},
+        "a consumable of no name": {"": 1},
+        "six consumables": {str(i): 1 for i in range(6)},
+    }
+    for what, given in quantities.items():
+        yield f"job that asks for {what}", "SubmitJob", submission(consumables=given)
+        if "nobody" not in given:
+            yield f"definition that asks for {what}", "RegisterJobDefinition", definition("d", consumables=given)
+
+
+def _shares(waiting: str, array: str) -> Iterator[Case]:
+    yield "job without a share in a queue with a policy", "SubmitJob", submission(queue="shared")
+    update = job.UpdateJobRequest
+    yield "update of a job in a queue without a policy", "UpdateJob", update(job_id=waiting, scheduling_priority=1)
+    yield "update of no job", "UpdateJob", update(scheduling_priority=1)
+    yield "update of nobody", "UpdateJob", update(job_id=NOBODY, scheduling_priority=1)
+    yield "update of a child", "UpdateJob", update(job_id=f"{array}:0", scheduling_priority=1)
+    yield "update of a job to nothing", "UpdateJob", update(job_id=waiting)
+    for priority in (-1, 10_000):
+        yield f"update of a job to {priority}", "UpdateJob", update(job_id=waiting, scheduling_priority=priority)
 
 
 TIME_LIMITS: dict[str, list[dict[str, Any]]] = {
@@ -484,6 +610,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "list of jobs of a long name", rpc, job.ListJobsRequest(name="n" * 130)
     yield "list of jobs of a name with a NUL", rpc, job.ListJobsRequest(name="a\0")
     yield "list of jobs of a long definition", rpc, job.ListJobsRequest(job_definition="d" * 200)
+    yield "list of jobs that ask for a consumable of a long name", rpc, job.ListJobsRequest(consumable="c" * 129)
     yield "list of jobs of a long share", rpc, job.ListJobsRequest(share_identifier="s" * 256)
     yield "list of jobs created before -1", rpc, job.ListJobsRequest(created_before_ms=-1)
     yield "list of jobs created after -1", rpc, job.ListJobsRequest(created_after_ms=-1)
@@ -500,12 +627,15 @@ FILTERS = {
     "created_before_ms": 1,
     "created_after_ms": 1,
     "share_identifier": "s",
+    "consumable": "c",
 }
 """Fields of ListJobs that are not for an array's children."""
 
 LISTS = {
     "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,
     "ListJobQueues": jq.ListJobQueuesRequest,
+    "ListSchedulingPolicies": sp.ListSchedulingPoliciesRequest,
+    "ListConsumableResources": cr.ListConsumableResourcesRequest,
     "ListJobDefinitions": jd.ListJobDefinitionsRequest,
     "ListJobs": job.ListJobsRequest,
     "ListHosts": host.ListHostsRequest,

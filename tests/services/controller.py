@@ -24,10 +24,12 @@ from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
+from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
@@ -84,6 +86,8 @@ class Controller:
         self.jobs: Any = JobServiceStub(self.channel)
         self.queues: Any = JobQueueServiceStub(self.channel)
         self.environments: Any = ComputeEnvironmentServiceStub(self.channel)
+        self.policies: Any = SchedulingPolicyServiceStub(self.channel)
+        self.consumables: Any = ConsumableResourceServiceStub(self.channel)
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)
         self.tags: Any = TagServiceStub(self.channel)

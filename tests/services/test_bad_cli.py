@@ -89,6 +89,28 @@ OTHERS = {
         REFUSED,
         "does not have the form name:revision",
     ),
+    "unknown policy": (("scheduling-policy", "delete", "nobody"), REFUSED, "scheduling policy 'nobody' not found"),
+    "shares that overlap": (
+        ("scheduling-policy", "create", "p", "--share", "UserA*=1", "--share", "UserA1=1"),
+        REFUSED,
+        "fairshare.share_distribution: 'UserA*' and 'UserA1' overlap",
+    ),
+    "queue of an unknown policy": (
+        ("queue", "create", "q", "--scheduling-policy", "nobody"),
+        REFUSED,
+        "scheduling policy 'nobody' not found",
+    ),
+    "policy for a queue without one": (
+        ("queue", "update", "default", "--scheduling-policy", "nobody"),
+        REFUSED,
+        "A scheduling policy cannot be added to a job queue that was created without one.",
+    ),
+    "unknown consumable": (
+        ("consumable-resource", "update", "nobody", "--add", "1"),
+        REFUSED,
+        "consumable resource 'nobody' not found",
+    ),
+    "priority of nobody": (("update-job", "nobody", "--priority", "1"), REFUSED, "job 'nobody' not found"),
     "cancel": (("cancel", "nobody"), REFUSED, "job 'nobody' not found"),
     "terminate": (("terminate", "nobody"), REFUSED, "job 'nobody' not found"),
     "terminate for a long reason": (

@@ -22,9 +22,11 @@ from tests.house import reasons
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1 import compute_environment_pb2 as ce
+from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard_controller.services.errors import status_of
 
 from . import bad_requests
@@ -58,6 +60,13 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     await yard.environments.CreateComputeEnvironment(environment("spot", compute_resources=spot))
     await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
     await yard.queues.CreateJobQueue(queue("tagged", tags={str(i): "" for i in range(50)}))
+    for policy in ("fair", "idle"):
+        await yard.policies.CreateSchedulingPolicy(sp.CreateSchedulingPolicyRequest(name=policy))
+    await yard.queues.CreateJobQueue(queue("shared", scheduling_policy="fair"))
+    for name in ("licence", "other"):
+        await yard.consumables.CreateConsumableResource(cr.CreateConsumableResourceRequest(name=name, total=1))
+    add: dict[str, Any] = {"name": "licence", "operation": cr.CONSUMABLE_RESOURCE_OPERATION_ADD, "quantity": 1}
+    await yard.consumables.UpdateConsumableResource(cr.UpdateConsumableResourceRequest(request_id="once", **add))
     for _ in range(2):
         await yard.definitions.RegisterJobDefinition(definition("train"))
     gone = jd.DeregisterJobDefinitionRequest(job_definition="train:2")
@@ -102,7 +111,7 @@ def _check_form(rpc: str, refused: Refusal) -> None:
 
 
 async def test_every_bad_request_is_refused_and_changes_nothing(full: MemoryController) -> None:
-    waiting, array = await full.submit(), await full.submit(array_size=2)
+    waiting, array = await full.submit(consumables={"licence": 1}), await full.submit(array_size=2)
     before = full.stored()
     lines: list[str] = []
     for name, rpc, request in bad_requests.cases(waiting, array):

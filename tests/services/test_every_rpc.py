@@ -93,6 +93,8 @@ def _scalar(field: FieldDescriptor) -> SearchStrategy[Any]:
             return st.sampled_from(NUMBERS + LARGE)
         case KINDS.CPPTYPE_INT32:
             return st.sampled_from(NUMBERS)
+        case KINDS.CPPTYPE_DOUBLE:
+            return st.floats()
         case _:
             raise AssertionError(f"the contract has no such field: {field.full_name}")
 

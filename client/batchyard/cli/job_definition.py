@@ -143,6 +143,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Asks for", _resources(row)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
         ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in row.container.secrets)),
+        ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(row.consumables.items()))),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),
         ("Timeout", spans.whole(row.timeout_s) if row.timeout_s else ""),

@@ -1,4 +1,4 @@
-"""Commands about jobs: ``jobs``, ``describe``, ``wait``, ``explain``, ``cancel``, ``terminate``."""
+"""Commands about jobs: ``jobs``, ``describe``, ``wait``, ``explain``, ``cancel``, ``update-job``, ``terminate``."""
 
 from __future__ import annotations
 
@@ -192,6 +192,19 @@ def _cancelled(job: Job, waited: int) -> str:
     return f"{job.id} is {state} and goes on; `batchyard terminate {job.id}` stops it"
 
 
+@click.command("update-job")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
+@click.option("--priority", type=int, required=True, help="Order within its fair share: 0 to 9999, higher first.")
+@options.shared
+@options.session
+def update_job(session: options.Session, job_ids: tuple[str, ...], priority: int) -> None:
+    """Change the priority of jobs that have not ended; of an array, of all children. Who waits moves in line."""
+    with session.client() as client:
+        for job_id in ids.all_full(client, job_ids):
+            client.update_job(job_id, scheduling_priority=priority)
+            out.note(f"{job_id} has priority {priority}")
+
+
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @click.option("--reason", default="Terminated by the user", show_default=True, help="Becomes the status reason.")
@@ -271,6 +284,9 @@ def _show_job(job: Job, now: int) -> None:
             ("Image", job.container.image or "none (a process on the host)"),
             ("Command", shlex.join(job.container.command)),
             ("Asks for", resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)),
+            ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(job.consumables.items()))),
+            ("Share", job.share_identifier),
+            ("Priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
             ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
             ("Attempts", retries_line(job.retry_strategy)),
@@ -381,4 +397,4 @@ def _amount(kind: str, amount: int, *, asked: bool = False) -> str:
         return spans.millis(amount)
     if kind.endswith("_mib"):
         return spans.mib(amount, asked=asked)
-    return "-"
+    return str(amount) if kind == "consumable" else "-"

@@ -51,6 +51,14 @@ def _environments(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
     return (CompletionItem(row.name) for row in client.list_compute_environments(page_size=1000))
 
 
+def _policies(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    return (CompletionItem(row.name) for row in client.list_scheduling_policies(page_size=1000))
+
+
+def _consumables(client: Client, incomplete: str) -> Iterator[CompletionItem]:
+    return (CompletionItem(row.name) for row in client.list_consumable_resources(name=f"{incomplete}*", page_size=1000))
+
+
 def _definitions(client: Client, incomplete: str) -> Iterator[CompletionItem]:
     if ":" in incomplete:
         return _revisions(client, incomplete)
@@ -78,12 +86,20 @@ def _jobs(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
 
 
 queues, environments = _offering(_queues), _offering(_environments)
+policies, consumables = _offering(_policies), _offering(_consumables)
 definitions, revisions = _offering(_definitions), _offering(_revisions)
 hosts, jobs = _offering(_hosts), _offering(_jobs)
 
 
 def tagged(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer what the kind named before has."""
-    kinds = {"job": jobs, "queue": queues, "job-definition": definitions, "compute-environment": environments}
+    kinds = {
+        "job": jobs,
+        "queue": queues,
+        "job-definition": definitions,
+        "compute-environment": environments,
+        "scheduling-policy": policies,
+        "consumable-resource": consumables,
+    }
     kind = ctx.params.get("kind")
     return kinds[kind](ctx, param, incomplete) if kind in kinds else []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -112,6 +113,15 @@ def pair(value: str) -> tuple[str, str]:
     return key, rest
 
 
+def quantity(value: str) -> tuple[str, int]:
+    """Read ``NAME=N``."""
+    name, number = pair(value)
+    try:
+        return name, int(number)
+    except ValueError as err:
+        raise click.BadParameter(f"{value!r} is not NAME=N") from err
+
+
 def amount(value: str) -> str:
     """Check a count such as ``2`` or ``0.5``; the SDK reads it again."""
     try:
@@ -188,6 +198,10 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},
     ),
     "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
+    "consumables": (
+        "--consumable",
+        {"type": quantity, "metavar": "NAME=N", "multiple": True, "help": "It holds so much of a consumable resource."},
+    ),
     "parameters": ("--param", {**_PAIRS, "help": "Value for a Ref::K of the command."}),
     "tags": ("--tag", {**_PAIRS, "help": "Tag."}),
 }
@@ -206,13 +220,13 @@ def template_arguments(flags: Mapping[str, Any]) -> dict[str, Any]:
     from batchyard import arguments
 
     said = {name: flags[name] for name in _TEMPLATE}
-    for name in ("parameters", "tags"):
+    for name in ("parameters", "tags", "consumables"):
         said[name] = as_map(said[name])
     said["evaluate_on_exit"] = [arguments.exit_rule("on_exit", text) for text in said["evaluate_on_exit"]]
     return said
 
 
-def as_map(values: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+def as_map(values: tuple[tuple[str, V], ...]) -> Mapping[str, V]:
     """Return pairs as a mapping; the last of equal keys counts."""
     return dict(values)
 

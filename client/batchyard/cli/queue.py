@@ -29,6 +29,17 @@ def _time_limit(value: str) -> tuple[str, int]:
     return reason, options.whole_span(text)
 
 
+_MAX_RUNNING_HELP = "Most jobs and children that run at once; 0 is no bound."
+_MAX_VCPUS_HELP = "Most vCPUs that they have at once; 0 is no bound."
+_ORDERS = ["DUE_TIME", "SUBMISSION_TIME", "STRICT"]
+_ORDER_HELP = (
+    "How equals go: short ones sooner, as submitted, or as submitted and nobody passes one that cannot start yet."
+)
+_MAX_OVERTAKE_HELP = (
+    "By due times: nobody submitted so much later goes first: 30m, 2d; 0 is five times a job's timeout, or 7d without."
+)
+
+
 @click.group()
 def queue() -> None:
     """Job queues: where jobs wait."""
@@ -47,7 +58,24 @@ def queue() -> None:
     help=_ENVIRONMENT_HELP,
 )
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
-@click.option("--scheduling-policy", default="", help="Fair share policy.")
+@click.option(
+    "--scheduling-policy",
+    default="",
+    shell_complete=offered.policies,
+    help="How its shares take turns. A queue that is made without one never gets one.",
+)
+@click.option("--max-running", type=int, default=0, help=_MAX_RUNNING_HELP)
+@click.option("--max-vcpus", type=int, default=0, help=_MAX_VCPUS_HELP)
+@click.option(
+    "--dispatch-order",
+    type=click.Choice(_ORDERS, case_sensitive=False),
+    default="DUE_TIME",
+    show_default=True,
+    help=_ORDER_HELP,
+)
+@click.option(
+    "--max-overtake", "max_overtake_s", type=options.whole_span, default="0", metavar="TIME", help=_MAX_OVERTAKE_HELP
+)
 @click.option(
     "--time-limit", "time_limits", type=_time_limit, metavar="REASON=TIME", multiple=True, help=_TIME_LIMIT_HELP
 )
@@ -61,6 +89,10 @@ def create(
     environments: tuple[str, ...],
     state: str,
     scheduling_policy: str,
+    max_running: int,
+    max_vcpus: int,
+    dispatch_order: str,
+    max_overtake_s: int,
     time_limits: tuple[tuple[str, int], ...],
     tags: tuple[tuple[str, str], ...],
 ) -> None:
@@ -72,6 +104,10 @@ def create(
             compute_environments=environments,
             state=state,
             scheduling_policy=scheduling_policy,
+            max_running=max_running,
+            max_vcpus=max_vcpus,
+            dispatch_order=dispatch_order,
+            max_overtake_s=max_overtake_s,
             time_limits=dict(time_limits),
             tags=options.as_map(tags),
         )
@@ -118,7 +154,11 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 @click.option(
     "--compute-environment", "environments", multiple=True, shell_complete=offered.environments, help=_ENVIRONMENT_HELP
 )
-@click.option("--scheduling-policy", help="Fair share policy.")
+@click.option("--scheduling-policy", shell_complete=offered.policies, help="Another policy in place of the one it has.")
+@click.option("--max-running", type=int, help=_MAX_RUNNING_HELP)
+@click.option("--max-vcpus", type=int, help=_MAX_VCPUS_HELP)
+@click.option("--dispatch-order", type=click.Choice(_ORDERS, case_sensitive=False), help=_ORDER_HELP)
+@click.option("--max-overtake", "max_overtake_s", type=options.whole_span, metavar="TIME", help=_MAX_OVERTAKE_HELP)
 @click.option(
     "--time-limit",
     "time_limits",
@@ -137,6 +177,10 @@ def update(
     priority: int | None,
     environments: tuple[str, ...],
     scheduling_policy: str | None,
+    max_running: int | None,
+    max_vcpus: int | None,
+    dispatch_order: str | None,
+    max_overtake_s: int | None,
     time_limits: tuple[tuple[str, int], ...],
     no_time_limits: bool,
 ) -> None:
@@ -150,6 +194,10 @@ def update(
             priority=priority,
             compute_environments=environments,
             scheduling_policy=scheduling_policy,
+            max_running=max_running,
+            max_vcpus=max_vcpus,
+            dispatch_order=dispatch_order,
+            max_overtake_s=max_overtake_s,
             time_limits=dict(time_limits) if time_limits or no_time_limits else None,
         )
     _show_one(session.output, changed, "updated")
@@ -185,6 +233,8 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Priority", str(row.priority)),
         ("Environments", _environments(row)),
         ("Policy", row.scheduling_policy),
+        ("At most", _caps(row)),
+        ("Order", _order(row)),
         (
             "Time limits",
             " ".join(
@@ -195,6 +245,19 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]
+
+
+def _caps(row: JobQueue) -> str:
+    caps = [f"{row.max_running} running"] if row.max_running else []
+    return ", ".join(caps + ([f"{row.max_vcpus} vCPUs"] if row.max_vcpus else []))
+
+
+def _order(row: JobQueue) -> str:
+    from batchyard.v1.job_queue_pb2 import DispatchOrder
+    from batchyard.wording import word
+
+    name = word(DispatchOrder, row.dispatch_order)
+    return name + (f", overtaken for {spans.whole(row.max_overtake_s)} at most" if row.max_overtake_s else "")
 
 
 def _state(row: JobQueue) -> str:

@@ -62,7 +62,12 @@ job running.
     "AFTER_FAILURE: for its failure. SEQUENTIAL: for the previous child.",
 )
 @options.template
-@click.option("--share", "share_identifier", default="", help="Fair share it counts towards.")
+@click.option(
+    "--share",
+    "share_identifier",
+    default="",
+    help="Fair share it counts towards; required where the queue has a policy.",
+)
 @click.option("--request-id", help="A repeated submit with the same id returns the first job.")
 @click.option("-w", "--wait", is_flag=True, help="Wait for the end.")
 @click.option("-f", "--follow", is_flag=True, help="Write the job's log as it comes, then as --wait.")

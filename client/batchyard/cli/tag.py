@@ -12,7 +12,7 @@ from batchyard.cli import output as out
 if TYPE_CHECKING:
     from batchyard.sync import Client
 
-_KINDS = ("job", "queue", "job-definition", "compute-environment")
+_KINDS = ("job", "queue", "job-definition", "compute-environment", "scheduling-policy", "consumable-resource")
 _WIRE = {"queue": "JOB_QUEUE"}
 """Nouns of the command line that the contract calls otherwise."""
 

@@ -216,6 +216,22 @@ class SubmitJobRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ConsumablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
     JOB_DEFINITION_FIELD_NUMBER: builtins.int
@@ -233,6 +249,7 @@ class SubmitJobRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     ARRAY_CONCURRENCY_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    CONSUMABLES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -271,6 +288,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         definition's, these win. At most 32 KiB in all.
         """
 
+    @property
+    def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Replaces the definition's when not empty."""
+
     def __init__(
         self,
         *,
@@ -291,9 +312,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         array_concurrency: builtins.int = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -630,6 +652,22 @@ class Job(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ConsumablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
@@ -656,6 +694,7 @@ class Job(google.protobuf.message.Message):
     WAITING_REASON_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     ENDING_CAUSE_FIELD_NUMBER: builtins.int
+    CONSUMABLES_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -697,6 +736,8 @@ class Job(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     def __init__(
         self,
         *,
@@ -726,9 +767,10 @@ class Job(google.protobuf.message.Message):
         waiting_reason: builtins.str = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         ending_cause: builtins.str = ...,
+        consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -774,6 +816,22 @@ Global___DescribeJobsResponse: typing_extensions.TypeAlias = DescribeJobsRespons
 class JobSummary(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ConsumablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
@@ -793,6 +851,7 @@ class JobSummary(google.protobuf.message.Message):
     SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
     SCHEDULED_AT_MS_FIELD_NUMBER: builtins.int
     CPU_MILLIS_FIELD_NUMBER: builtins.int
+    CONSUMABLES_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -818,6 +877,10 @@ class JobSummary(google.protobuf.message.Message):
     """
     @property
     def array(self) -> Global___ArrayProperties: ...
+    @property
+    def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """What each attempt holds of consumable resources."""
+
     def __init__(
         self,
         *,
@@ -840,9 +903,10 @@ class JobSummary(google.protobuf.message.Message):
         share_identifier: builtins.str = ...,
         scheduled_at_ms: builtins.int = ...,
         cpu_millis: builtins.int = ...,
+        consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -861,6 +925,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     CREATED_BEFORE_MS_FIELD_NUMBER: builtins.int
     CREATED_AFTER_MS_FIELD_NUMBER: builtins.int
     SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
+    CONSUMABLE_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """One queue's jobs; empty for all queues. Not together with array_job_id."""
     array_job_id: builtins.str
@@ -881,6 +946,8 @@ class ListJobsRequest(google.protobuf.message.Message):
     created_after_ms: builtins.int
     share_identifier: builtins.str
     """Only jobs of this share, when set. Not for children."""
+    consumable: builtins.str
+    """Only jobs that name this consumable resource, when set. Not for children."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all."""
@@ -898,8 +965,9 @@ class ListJobsRequest(google.protobuf.message.Message):
         created_before_ms: builtins.int = ...,
         created_after_ms: builtins.int = ...,
         share_identifier: builtins.str = ...,
+        consumable: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
@@ -982,6 +1050,40 @@ class TerminateJobResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___TerminateJobResponse: typing_extensions.TypeAlias = TerminateJobResponse
+
+@typing.final
+class UpdateJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    SCHEDULING_PRIORITY_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """A job, or an array, of which all children change; not one child."""
+    scheduling_priority: builtins.int
+    """0 to 9999, unchanged when unset; only in a queue with a scheduling policy.
+    Jobs that wait take the place in line that it gives.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        scheduling_priority: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "job_id", b"job_id", "scheduling_priority", b"scheduling_priority"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
+
+Global___UpdateJobRequest: typing_extensions.TypeAlias = UpdateJobRequest
+
+@typing.final
+class UpdateJobResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___UpdateJobResponse: typing_extensions.TypeAlias = UpdateJobResponse
 
 @typing.final
 class WatchJobsRequest(google.protobuf.message.Message):
@@ -1146,7 +1248,7 @@ class Refusal(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """"cpu_millis", "memory_mib", "gpu_millis", "disk_mib", "hosts", "queue",
-    "dependency", ...
+    "dependency", "queue_limit", "share_limit", "consumable", ...
     """
     asked: builtins.int
     free: builtins.int

@@ -59,6 +59,11 @@ class JobServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/batchyard.v1.JobService/UpdateJob',
+                request_serializer=batchyard_dot_v1_dot_job__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_job__pb2.UpdateJobResponse.FromString,
+                _registered_method=True)
         self.TerminateJob = channel.unary_unary(
                 '/batchyard.v1.JobService/TerminateJob',
                 request_serializer=batchyard_dot_v1_dot_job__pb2.TerminateJobRequest.SerializeToString,
@@ -122,6 +127,13 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateJob(self, request, context):
+        """Changes a job that has not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TerminateJob(self, request, context):
         """Stops a job in whatever state it is; it ends FAILED and is not retried.
         """
@@ -177,6 +189,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=batchyard_dot_v1_dot_job__pb2.CancelJobRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_job__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=batchyard_dot_v1_dot_job__pb2.UpdateJobRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_job__pb2.UpdateJobResponse.SerializeToString,
             ),
             'TerminateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateJob,
@@ -334,6 +351,33 @@ class JobService(object):
             '/batchyard.v1.JobService/CancelJob',
             batchyard_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
             batchyard_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.JobService/UpdateJob',
+            batchyard_dot_v1_dot_job__pb2.UpdateJobRequest.SerializeToString,
+            batchyard_dot_v1_dot_job__pb2.UpdateJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,6 +105,22 @@ _JobServiceCancelJobType = typing_extensions.TypeVar(
     ],
 )
 
+_JobServiceUpdateJobType = typing_extensions.TypeVar(
+    '_JobServiceUpdateJobType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.UpdateJobRequest,
+        batchyard.v1.job_pb2.UpdateJobResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.UpdateJobRequest,
+        batchyard.v1.job_pb2.UpdateJobResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.UpdateJobRequest,
+        batchyard.v1.job_pb2.UpdateJobResponse,
+    ],
+)
+
 _JobServiceTerminateJobType = typing_extensions.TypeVar(
     '_JobServiceTerminateJobType',
     grpc.UnaryUnaryMultiCallable[
@@ -169,7 +185,7 @@ _JobServiceExplainJobType = typing_extensions.TypeVar(
     ],
 )
 
-class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceCancelJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
+class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceCancelJobType, _JobServiceUpdateJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
     @typing.overload
     def __init__(self: JobServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -191,6 +207,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.CancelJobRequest,
             batchyard.v1.job_pb2.CancelJobResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.job_pb2.UpdateJobRequest,
+            batchyard.v1.job_pb2.UpdateJobResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.TerminateJobRequest,
@@ -233,6 +253,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
             batchyard.v1.job_pb2.CancelJobResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.job_pb2.UpdateJobRequest,
+            batchyard.v1.job_pb2.UpdateJobResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.TerminateJobRequest,
             batchyard.v1.job_pb2.TerminateJobResponse,
         ],
@@ -269,6 +293,9 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     CancelJob: _JobServiceCancelJobType
     """Cancels a job that has not started; a started one goes on."""
 
+    UpdateJob: _JobServiceUpdateJobType
+    """Changes a job that has not ended."""
+
     TerminateJob: _JobServiceTerminateJobType
     """Stops a job in whatever state it is; it ends FAILED and is not retried."""
 
@@ -301,6 +328,10 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.CancelJobRequest,
         batchyard.v1.job_pb2.CancelJobResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.UpdateJobRequest,
+        batchyard.v1.job_pb2.UpdateJobResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.TerminateJobRequest,
@@ -364,6 +395,14 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.CancelJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.CancelJobResponse]]:
         """Cancels a job that has not started; a started one goes on."""
+
+    @abc.abstractmethod
+    def UpdateJob(
+        self,
+        request: batchyard.v1.job_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.job_pb2.UpdateJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.UpdateJobResponse]]:
+        """Changes a job that has not ended."""
 
     @abc.abstractmethod
     def TerminateJob(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from batchyard.v1 import compute_environment_pb2 as batchyard_dot_v1_dot_compute__environment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61tchyard/v1/job_queue.proto\x12\x0c\x62\x61tchyard.v1\x1a&batchyard/v1/compute_environment.proto\"E\n\x17\x43omputeEnvironmentOrder\x12\r\n\x05order\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ompute_environment\x18\x02 \x01(\t\"\\\n\x17JobStateTimeLimitAction\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nmax_time_s\x18\x03 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\"\xa0\x05\n\x08JobQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.batchyard.v1.ResourceStatus\x12\x15\n\rstatus_reason\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x06 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x07 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x08 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12.\n\x04tags\x18\t \x03(\x0b\x32 .batchyard.v1.JobQueue.TagsEntry\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x39\n\njob_counts\x18\x0b \x03(\x0b\x32%.batchyard.v1.JobQueue.JobCountsEntry\x12<\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\'.batchyard.v1.JobQueue.AnnotationsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eJobCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfe\x03\n\x15\x43reateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x05 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x06 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.batchyard.v1.CreateJobQueueRequest.TagsEntry\x12I\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x34.batchyard.v1.CreateJobQueueRequest.AnnotationsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x18JobStateTimeLimitActions\x12\x36\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\"C\n\x16\x43reateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\")\n\x18\x44\x65scribeJobQueuesRequest\x12\r\n\x05names\x18\x01 \x03(\t\"G\n\x19\x44\x65scribeJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\"=\n\x14ListJobQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x03\n\x15UpdateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x1e\n\x11scheduling_policy\x18\x05 \x01(\tH\x01\x88\x01\x01\x12I\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\x34.batchyard.v1.UpdateJobQueueRequest.AnnotationsEntry\x12L\n\x1cjob_state_time_limit_actions\x18\x07 \x01(\x0b\x32&.batchyard.v1.JobStateTimeLimitActions\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priorityB\x14\n\x12_scheduling_policy\"C\n\x16UpdateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\"%\n\x15\x44\x65leteJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteJobQueueResponse2\xe8\x03\n\x0fJobQueueService\x12[\n\x0e\x43reateJobQueue\x12#.batchyard.v1.CreateJobQueueRequest\x1a$.batchyard.v1.CreateJobQueueResponse\x12\x64\n\x11\x44\x65scribeJobQueues\x12&.batchyard.v1.DescribeJobQueuesRequest\x1a\'.batchyard.v1.DescribeJobQueuesResponse\x12X\n\rListJobQueues\x12\".batchyard.v1.ListJobQueuesRequest\x1a#.batchyard.v1.ListJobQueuesResponse\x12[\n\x0eUpdateJobQueue\x12#.batchyard.v1.UpdateJobQueueRequest\x1a$.batchyard.v1.UpdateJobQueueResponse\x12[\n\x0e\x44\x65leteJobQueue\x12#.batchyard.v1.DeleteJobQueueRequest\x1a$.batchyard.v1.DeleteJobQueueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61tchyard/v1/job_queue.proto\x12\x0c\x62\x61tchyard.v1\x1a&batchyard/v1/compute_environment.proto\"E\n\x17\x43omputeEnvironmentOrder\x12\r\n\x05order\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ompute_environment\x18\x02 \x01(\t\"\\\n\x17JobStateTimeLimitAction\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nmax_time_s\x18\x03 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\"\x95\x06\n\x08JobQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.batchyard.v1.ResourceStatus\x12\x15\n\rstatus_reason\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x06 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x07 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x08 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12.\n\x04tags\x18\t \x03(\x0b\x32 .batchyard.v1.JobQueue.TagsEntry\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x39\n\njob_counts\x18\x0b \x03(\x0b\x32%.batchyard.v1.JobQueue.JobCountsEntry\x12<\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\'.batchyard.v1.JobQueue.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\r \x01(\x03\x12\x11\n\tmax_vcpus\x18\x0e \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0f \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x10 \x01(\x03\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eJobCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf3\x04\n\x15\x43reateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x05 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x06 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.batchyard.v1.CreateJobQueueRequest.TagsEntry\x12I\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x34.batchyard.v1.CreateJobQueueRequest.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\t \x01(\x03\x12\x11\n\tmax_vcpus\x18\n \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0b \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x0c \x01(\x03\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x18JobStateTimeLimitActions\x12\x36\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\"C\n\x16\x43reateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\")\n\x18\x44\x65scribeJobQueuesRequest\x12\r\n\x05names\x18\x01 \x03(\t\"G\n\x19\x44\x65scribeJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\"=\n\x14ListJobQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf7\x04\n\x15UpdateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x1e\n\x11scheduling_policy\x18\x05 \x01(\tH\x01\x88\x01\x01\x12I\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\x34.batchyard.v1.UpdateJobQueueRequest.AnnotationsEntry\x12L\n\x1cjob_state_time_limit_actions\x18\x07 \x01(\x0b\x32&.batchyard.v1.JobStateTimeLimitActions\x12\x18\n\x0bmax_running\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tmax_vcpus\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x33\n\x0e\x64ispatch_order\x18\n \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x1b\n\x0emax_overtake_s\x18\x0b \x01(\x03H\x04\x88\x01\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priorityB\x14\n\x12_scheduling_policyB\x0e\n\x0c_max_runningB\x0c\n\n_max_vcpusB\x11\n\x0f_max_overtake_s\"C\n\x16UpdateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\"%\n\x15\x44\x65leteJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteJobQueueResponse*\x8b\x01\n\rDispatchOrder\x12\x1e\n\x1a\x44ISPATCH_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44ISPATCH_ORDER_DUE_TIME\x10\x01\x12\"\n\x1e\x44ISPATCH_ORDER_SUBMISSION_TIME\x10\x02\x12\x19\n\x15\x44ISPATCH_ORDER_STRICT\x10\x03\x32\xe8\x03\n\x0fJobQueueService\x12[\n\x0e\x43reateJobQueue\x12#.batchyard.v1.CreateJobQueueRequest\x1a$.batchyard.v1.CreateJobQueueResponse\x12\x64\n\x11\x44\x65scribeJobQueues\x12&.batchyard.v1.DescribeJobQueuesRequest\x1a\'.batchyard.v1.DescribeJobQueuesResponse\x12X\n\rListJobQueues\x12\".batchyard.v1.ListJobQueuesRequest\x1a#.batchyard.v1.ListJobQueuesResponse\x12[\n\x0eUpdateJobQueue\x12#.batchyard.v1.UpdateJobQueueRequest\x1a$.batchyard.v1.UpdateJobQueueResponse\x12[\n\x0e\x44\x65leteJobQueue\x12#.batchyard.v1.DeleteJobQueueRequest\x1a$.batchyard.v1.DeleteJobQueueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,46 +44,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_DISPATCHORDER']._serialized_start=2868
+  _globals['_DISPATCHORDER']._serialized_end=3007
   _globals['_COMPUTEENVIRONMENTORDER']._serialized_start=86
   _globals['_COMPUTEENVIRONMENTORDER']._serialized_end=155
   _globals['_JOBSTATETIMELIMITACTION']._serialized_start=157
   _globals['_JOBSTATETIMELIMITACTION']._serialized_end=249
   _globals['_JOBQUEUE']._serialized_start=252
-  _globals['_JOBQUEUE']._serialized_end=924
-  _globals['_JOBQUEUE_TAGSENTRY']._serialized_start=779
-  _globals['_JOBQUEUE_TAGSENTRY']._serialized_end=822
-  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_start=824
-  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_end=872
-  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_start=874
-  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_end=924
-  _globals['_CREATEJOBQUEUEREQUEST']._serialized_start=927
-  _globals['_CREATEJOBQUEUEREQUEST']._serialized_end=1437
-  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_start=779
-  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_end=822
-  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=874
-  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=924
-  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_start=1439
-  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_end=1521
-  _globals['_CREATEJOBQUEUERESPONSE']._serialized_start=1523
-  _globals['_CREATEJOBQUEUERESPONSE']._serialized_end=1590
-  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_start=1592
-  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_end=1633
-  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_start=1635
-  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_end=1706
-  _globals['_LISTJOBQUEUESREQUEST']._serialized_start=1708
-  _globals['_LISTJOBQUEUESREQUEST']._serialized_end=1769
-  _globals['_LISTJOBQUEUESRESPONSE']._serialized_start=1771
-  _globals['_LISTJOBQUEUESRESPONSE']._serialized_end=1863
-  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_start=1866
-  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_end=2316
-  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=874
-  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=924
-  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_start=2318
-  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_end=2385
-  _globals['_DELETEJOBQUEUEREQUEST']._serialized_start=2387
-  _globals['_DELETEJOBQUEUEREQUEST']._serialized_end=2424
-  _globals['_DELETEJOBQUEUERESPONSE']._serialized_start=2426
-  _globals['_DELETEJOBQUEUERESPONSE']._serialized_end=2450
-  _globals['_JOBQUEUESERVICE']._serialized_start=2453
-  _globals['_JOBQUEUESERVICE']._serialized_end=2941
+  _globals['_JOBQUEUE']._serialized_end=1041
+  _globals['_JOBQUEUE_TAGSENTRY']._serialized_start=896
+  _globals['_JOBQUEUE_TAGSENTRY']._serialized_end=939
+  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_start=941
+  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_end=989
+  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_start=991
+  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_end=1041
+  _globals['_CREATEJOBQUEUEREQUEST']._serialized_start=1044
+  _globals['_CREATEJOBQUEUEREQUEST']._serialized_end=1671
+  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_start=896
+  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_end=939
+  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=991
+  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1041
+  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_start=1673
+  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_end=1755
+  _globals['_CREATEJOBQUEUERESPONSE']._serialized_start=1757
+  _globals['_CREATEJOBQUEUERESPONSE']._serialized_end=1824
+  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_start=1826
+  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_end=1867
+  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_start=1869
+  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_end=1940
+  _globals['_LISTJOBQUEUESREQUEST']._serialized_start=1942
+  _globals['_LISTJOBQUEUESREQUEST']._serialized_end=2003
+  _globals['_LISTJOBQUEUESRESPONSE']._serialized_start=2005
+  _globals['_LISTJOBQUEUESRESPONSE']._serialized_end=2097
+  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_start=2100
+  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_end=2731
+  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=991
+  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1041
+  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_start=2733
+  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_end=2800
+  _globals['_DELETEJOBQUEUEREQUEST']._serialized_start=2802
+  _globals['_DELETEJOBQUEUEREQUEST']._serialized_end=2839
+  _globals['_DELETEJOBQUEUERESPONSE']._serialized_start=2841
+  _globals['_DELETEJOBQUEUERESPONSE']._serialized_end=2865
+  _globals['_JOBQUEUESERVICE']._serialized_start=3010
+  _globals['_JOBQUEUESERVICE']._serialized_end=3498
 # @@protoc_insertion_point(module_scope)

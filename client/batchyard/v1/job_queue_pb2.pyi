@@ -8,6 +8,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -18,6 +19,34 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _DispatchOrder:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DispatchOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DispatchOrder.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DISPATCH_ORDER_UNSPECIFIED: _DispatchOrder.ValueType  # 0
+    """DUE_TIME."""
+    DISPATCH_ORDER_DUE_TIME: _DispatchOrder.ValueType  # 1
+    """Jobs that are expected to be short are due sooner; whoever does not delay the first passes it."""
+    DISPATCH_ORDER_SUBMISSION_TIME: _DispatchOrder.ValueType  # 2
+    """As submitted; whoever does not delay the first passes it."""
+    DISPATCH_ORDER_STRICT: _DispatchOrder.ValueType  # 3
+    """As submitted, and nobody passes: AWS Batch's order."""
+
+class DispatchOrder(_DispatchOrder, metaclass=_DispatchOrderEnumTypeWrapper):
+    """In which order equals of a queue start, and who passes one that cannot start yet."""
+
+DISPATCH_ORDER_UNSPECIFIED: DispatchOrder.ValueType  # 0
+"""DUE_TIME."""
+DISPATCH_ORDER_DUE_TIME: DispatchOrder.ValueType  # 1
+"""Jobs that are expected to be short are due sooner; whoever does not delay the first passes it."""
+DISPATCH_ORDER_SUBMISSION_TIME: DispatchOrder.ValueType  # 2
+"""As submitted; whoever does not delay the first passes it."""
+DISPATCH_ORDER_STRICT: DispatchOrder.ValueType  # 3
+"""As submitted, and nobody passes: AWS Batch's order."""
+Global___DispatchOrder: typing_extensions.TypeAlias = DispatchOrder
 
 @typing.final
 class ComputeEnvironmentOrder(google.protobuf.message.Message):
@@ -134,6 +163,10 @@ class JobQueue(google.protobuf.message.Message):
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     JOB_COUNTS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
+    DISPATCH_ORDER_FIELD_NUMBER: builtins.int
+    MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -141,7 +174,17 @@ class JobQueue(google.protobuf.message.Message):
     priority: builtins.int
     """Higher is served first."""
     scheduling_policy: builtins.str
+    """Empty: first in, first out."""
     created_at_ms: builtins.int
+    max_running: builtins.int
+    """Most jobs and array children that run at once; 0 means no bound."""
+    max_vcpus: builtins.int
+    """Most vCPUs that these have at once; 0 means no bound."""
+    dispatch_order: Global___DispatchOrder.ValueType
+    max_overtake_s: builtins.int
+    """Nobody submitted so long after a job starts before it where either could; 0 means that
+    five times its timeout bounds it, or seven days where it has none.
+    """
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -169,8 +212,12 @@ class JobQueue(google.protobuf.message.Message):
         created_at_ms: builtins.int = ...,
         job_counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        max_running: builtins.int = ...,
+        max_vcpus: builtins.int = ...,
+        dispatch_order: Global___DispatchOrder.ValueType = ...,
+        max_overtake_s: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -218,11 +265,24 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
+    DISPATCH_ORDER_FIELD_NUMBER: builtins.int
+    MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
     priority: builtins.int
     scheduling_policy: builtins.str
+    """How its shares take turns. A queue that is made without one never gets one."""
+    max_running: builtins.int
+    """Most jobs and array children that run at once; 0 means no bound."""
+    max_vcpus: builtins.int
+    """Most vCPUs that these have at once; 0 means no bound."""
+    dispatch_order: Global___DispatchOrder.ValueType
+    """Default: DUE_TIME."""
+    max_overtake_s: builtins.int
+    """0 to 2147483647; see JobQueue."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -244,8 +304,12 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         job_state_time_limit_actions: collections.abc.Iterable[Global___JobStateTimeLimitAction] | None = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        max_running: builtins.int = ...,
+        max_vcpus: builtins.int = ...,
+        dispatch_order: Global___DispatchOrder.ValueType = ...,
+        max_overtake_s: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
 
@@ -379,10 +443,19 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     SCHEDULING_POLICY_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     JOB_STATE_TIME_LIMIT_ACTIONS_FIELD_NUMBER: builtins.int
+    MAX_RUNNING_FIELD_NUMBER: builtins.int
+    MAX_VCPUS_FIELD_NUMBER: builtins.int
+    DISPATCH_ORDER_FIELD_NUMBER: builtins.int
+    MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
     scheduling_policy: builtins.str
+    """Another in place of the one it has; it can be neither added nor removed."""
+    max_running: builtins.int
+    max_vcpus: builtins.int
+    dispatch_order: Global___DispatchOrder.ValueType
+    max_overtake_s: builtins.int
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
@@ -405,9 +478,19 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         scheduling_policy: builtins.str | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         job_state_time_limit_actions: Global___JobStateTimeLimitActions | None = ...,
+        max_running: builtins.int | None = ...,
+        max_vcpus: builtins.int | None = ...,
+        dispatch_order: Global___DispatchOrder.ValueType = ...,
+        max_overtake_s: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_overtake_s", b"_max_overtake_s"]) -> typing.Literal["max_overtake_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_running", b"_max_running"]) -> typing.Literal["max_running"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_vcpus", b"_max_vcpus"]) -> typing.Literal["max_vcpus"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload

@@ -13,8 +13,10 @@ from enum import StrEnum
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.pairs import Pairs
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.placement.plan import Plan
@@ -39,6 +41,14 @@ class JobTagged:
 
     job_id: JobId
     tags: Pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPriorityChanged:
+    """Someone changed the scheduling priority of a job, or of all children of an array."""
+
+    job_id: JobId
+    scheduling_priority: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +174,34 @@ class QueueDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """A scheduling policy was created or updated."""
+
+    policy: SchedulingPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDeleted:
+    """A scheduling policy was deleted that no queue names."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumableChanged:
+    """A consumable resource was created or updated."""
+
+    resource: ConsumableResource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumableDeleted:
+    """A consumable resource was deleted that no job names."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionChanged:
     """A revision was registered or deregistered."""
 
@@ -216,6 +254,7 @@ class Ticked:
 Event = (
     JobSubmitted
     | JobTagged
+    | JobPriorityChanged
     | JobCancelled
     | JobTerminated
     | HostJoined
@@ -228,6 +267,10 @@ Event = (
     | EnvironmentDeleted
     | QueueChanged
     | QueueDeleted
+    | PolicyChanged
+    | PolicyDeleted
+    | ConsumableChanged
+    | ConsumableDeleted
     | DefinitionChanged
     | SecretPut
     | SecretDeleted

@@ -94,6 +94,25 @@ SHARE_IDENTIFIER_LENGTH_MAX = 255
 """AWS: shareIdentifier."""
 SCHEDULING_PRIORITY_MAX = 9999
 """AWS: schedulingPriority."""
+SHARE_DECAY_S_MAX = 604_800
+COMPUTE_RESERVATION_MAX = 99
+WEIGHT_FACTOR_MIN = 0.0001
+WEIGHT_FACTOR_MAX = 999.9999
+"""AWS: FairsharePolicy, ShareAttributes."""
+SHARE_WEIGHTS_MAX = 500
+ACTIVE_SHARES_MAX = 500
+"""AWS: shares of a queue."""
+SCHEDULING_POLICIES_MAX = 1000
+"""Ours: as QUEUES_MAX."""
+CONSUMABLES_MAX = 50_000
+CONSUMABLES_PER_JOB_MAX = 5
+"""AWS: resource-aware scheduling."""
+CONSUMABLE_QUANTITY_MAX = 2**53
+"""Ours: beyond it JSON numbers are not exact."""
+CONSUMABLE_UPDATE_MS = 8 * 3600 * 1000
+"""AWS: how long the clientToken of UpdateConsumableResource is known."""
+CONSUMABLE_UPDATES_KEPT = 100
+"""Ours: so that a record of a resource stays small."""
 ENVIRONMENTS_PER_QUEUE_MAX = 3
 """AWS."""
 STATE_TIME_S_MIN = 600

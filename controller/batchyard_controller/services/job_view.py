@@ -73,6 +73,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         share_identifier=unit.job.spec.share_identifier,
         scheduled_at_ms=live.claimed_at_ms if live is not None else last.claimed_at_ms if last is not None else 0,
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
+        consumables=dict(unit.job.spec.consumables),
     )
 
 

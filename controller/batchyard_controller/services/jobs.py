@@ -69,6 +69,19 @@ class Jobs(rpc.JobServiceServicer):
         )
         return pb.CancelJobResponse()
 
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:
+        out: Violations = []
+        check_job_id(out, "job_id", request.job_id)
+        if request.HasField("scheduling_priority"):
+            check_range(out, "scheduling_priority", request.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+        else:
+            out.append(Violation("scheduling_priority", "nothing to change is said", Reason.REQUIRED))
+        refuse(out)
+        await self._leadership.driver.request(
+            lambda world, now: (submissions.update_job(world, request.job_id, request.scheduling_priority), None)
+        )
+        return pb.UpdateJobResponse()
+
     async def TerminateJob(self, request: pb.TerminateJobRequest, context: Any) -> pb.TerminateJobResponse:
         _check_stop(request)
         await self._leadership.driver.request(

@@ -19,7 +19,15 @@ from batchyard_controller.core.world.world import World
 from .job_view import summary_message
 from .paging import decode_number, encode_token, page_size
 
-_NOT_FOR_CHILDREN = ("queue", "name", "job_definition", "created_before_ms", "created_after_ms", "share_identifier")
+_NOT_FOR_CHILDREN = (
+    "queue",
+    "name",
+    "job_definition",
+    "created_before_ms",
+    "created_after_ms",
+    "share_identifier",
+    "consumable",
+)
 
 
 class Listing:
@@ -61,6 +69,7 @@ class Listing:
             created_after_ms=request.created_after_ms,
             created_before_ms=request.created_before_ms,
             share_identifier=request.share_identifier,
+            consumable=request.consumable,
         )
         page = find_page(submitted, wanted, self._after, self._size)
         return pb.ListJobsResponse(
@@ -95,6 +104,7 @@ def _check(request: pb.ListJobsRequest) -> Violations:
         out += [Violation(name, text, Reason.CONFLICT) for name in _NOT_FOR_CHILDREN if getattr(request, name)]
     check_text(out, "name", request.name, NAME_LENGTH_MAX + 1)
     check_text(out, "job_definition", request.job_definition, limits.DEFINITION_KEY_LENGTH_MAX + 1)
+    check_text(out, "consumable", request.consumable, NAME_LENGTH_MAX)
     check_text(out, "share_identifier", request.share_identifier, limits.SHARE_IDENTIFIER_LENGTH_MAX)
     for name in ("created_before_ms", "created_after_ms"):
         check_range(out, name, getattr(request, name), 0, limits.INT64_MAX)

@@ -21,8 +21,10 @@ import msgspec
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.children import CHUNK, STATES, Chunk
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.reactor.recovery import Records, StoredState
@@ -130,6 +132,8 @@ def _encode_setting(mapping: str) -> Callable[[World, str], bytes | None]:
 _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
+    "scheduling_policy": _encode_setting("policies"),
+    "consumable": _encode_setting("consumables"),
     "definition": _encode_definition,
     "secret": _encode_setting("secrets"),
     "access_key": _encode_setting("access_keys"),
@@ -166,7 +170,7 @@ def _default(f: Field[Any]) -> object:
     return f.default_factory() if f.default_factory is not MISSING else f.default
 
 
-_BARE = frozenset({str, int, bool, bytes, list, type(None)})
+_BARE = frozenset({str, int, float, bool, bytes, list, type(None)})
 """Types that are written as they are, as enums are, being texts."""
 _JOB_DEFAULTS = {f.name: f.default for f in fields(Job)}
 _SUBMISSION_DEFAULTS = tuple((name, _JOB_DEFAULTS[name]) for name in _SUBMISSION)
@@ -237,6 +241,10 @@ class _Decoder:
                 records.environments.append(self._decode(ComputeEnvironment, value))
             case "queue":
                 records.queues.append(self._decode(JobQueue, value))
+            case "scheduling_policy":
+                records.policies.append(self._decode(SchedulingPolicy, value))
+            case "consumable":
+                records.consumables.append(self._decode(ConsumableResource, value))
             case "definition":
                 records.definitions.append(self._decode(JobDefinition, value))
             case "secret":

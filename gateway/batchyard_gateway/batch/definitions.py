@@ -12,6 +12,7 @@ from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Members
 
 from . import containers, rules
+from .consumables import PROPERTIES, check_needs
 from .mapping import (
     LISTED,
     MAPPED,
@@ -72,6 +73,7 @@ _ROWS = (
     TIMEOUT,
     TAGS,
     Row("platformCapabilities", "platform_capabilities", LISTED),
+    PROPERTIES,
 )
 _STATUS = Row("status", "status", Word(pb.JobDefinitionStatus))
 _PAGE = (Row("jobDefinitionName", "name", _DefinitionName()), _STATUS, Row("nextToken", "page_token"))
@@ -81,7 +83,6 @@ _KEPT_FOR_JOBS = ("platformCapabilities",)
 _NOT_OFFERED = {
     "eksProperties": "jobs on Amazon EKS are not offered by Batchyard",
     "nodeProperties": "multi-node parallel jobs are not supported yet",
-    "consumableResourceProperties": "consumable resources are not supported yet",
 }
 
 
@@ -97,6 +98,7 @@ def check(members: Members) -> None:
     if members["type"] == "multinode":
         raise ClientException("Multi-node parallel jobs are not supported yet")
     rules.check_not_given(members, _NOT_OFFERED)
+    check_needs(members, "consumableResourceProperties")
     if "MANAGED_INSTANCES" in members.get("platformCapabilities", ()):
         raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
     if len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:

@@ -29,7 +29,8 @@ def names_of(context: Context) -> Names:
     return Names(Account(region=context.region, account_id=context.account_id))
 
 
-def _next(token: str) -> Members:
+def next_page(token: str) -> Members:
+    """Return the member that says how to go on; nothing at the end."""
     return {"nextToken": token} if token else {}
 
 
@@ -89,7 +90,7 @@ async def describe_compute_environments(context: Context, members: Members) -> M
         page = await context.client.calls.list_compute_environments(request)
         found, token = page.compute_environments, page.next_page_token
     names = names_of(context)
-    return {"computeEnvironments": [environments.members_of(each, names) for each in found], **_next(token)}
+    return {"computeEnvironments": [environments.members_of(each, names) for each in found], **next_page(token)}
 
 
 # Job queues -----------------------------------------------------------------------
@@ -141,7 +142,7 @@ async def describe_job_queues(context: Context, members: Members) -> Members:
         page = await context.client.calls.list_job_queues(request)
         found, token = page.job_queues, page.next_page_token
     names = names_of(context)
-    return {"jobQueues": [queues.members_of(each, names) for each in found], **_next(token)}
+    return {"jobQueues": [queues.members_of(each, names) for each in found], **next_page(token)}
 
 
 # Job definitions ------------------------------------------------------------------
@@ -179,7 +180,7 @@ async def describe_job_definitions(context: Context, members: Members) -> Member
         page = await context.client.calls.list_job_definitions(request)
         found, token = page.job_definitions, page.next_page_token
     names = names_of(context)
-    return {"jobDefinitions": [definitions.members_of(each, names) for each in found], **_next(token)}
+    return {"jobDefinitions": [definitions.members_of(each, names) for each in found], **next_page(token)}
 
 
 # Jobs -----------------------------------------------------------------------------
@@ -188,11 +189,11 @@ async def describe_job_definitions(context: Context, members: Members) -> Member
 async def submit_job(context: Context, members: Members) -> Members:
     """Submit a job."""
     submissions.check(members)
-    if submissions.needs_definition(members):
-        await _check_against_definition(context, members)
     if submissions.needs_queue(members):
         for queue in await context.client.describe_job_queues([submissions.queue_name(members)]):
             submissions.check_against_queue(queue)
+    if submissions.needs_definition(members):
+        await _check_against_definition(context, members)
     answer = await context.client.calls.submit_job(submissions.submission(members, context), retry=True)
     return {"jobArn": names_of(context).arn(JOB, answer.job_id), "jobName": answer.name, "jobId": answer.job_id}
 
@@ -219,7 +220,7 @@ async def list_jobs(context: Context, members: Members) -> Members:
     """List a page of a queue's jobs or of an array's children."""
     page = await context.client.calls.list_jobs(listing.request(members))
     names = names_of(context)
-    return {"jobSummaryList": [jobs.summary_of(job, names) for job in page.jobs], **_next(page.next_page_token)}
+    return {"jobSummaryList": [jobs.summary_of(job, names) for job in page.jobs], **next_page(page.next_page_token)}
 
 
 async def cancel_job(context: Context, members: Members) -> Members:

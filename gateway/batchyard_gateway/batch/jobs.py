@@ -13,6 +13,7 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
 
 from . import containers
+from .consumables import PROPERTIES
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import MAPPED, NestedList, Plain, Row, Word, kept_in, to_members
 from .names import DEFINITION, JOB, QUEUE, Names
@@ -52,6 +53,7 @@ _DETAIL = (
     TIMEOUT,
     TAGS,
     PROPAGATE_TAGS,
+    PROPERTIES,
     Row("isCancelled", "is_cancelled", always=True),
     Row("isTerminated", "is_terminated", always=True),
 )

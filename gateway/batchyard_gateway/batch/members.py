@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .shapes import Anything, Flag, Items, Shape, Structure, Table, Text, Whole, Words
+from . import rules
+from .shapes import Anything, Flag, Items, Number, Shape, Structure, Table, Text, Whole, Words
 
 TEXT, WHOLE, LONG, FLAG, ANYTHING = Text(), Whole(), Whole(64), Flag(), Anything()
 TEXTS, TABLE = Items(TEXT), Table()
 TAGS = Table(Text(1, 128), Text(0, 256), 0, 50)
 """Tags of something new: the model asks for one at least, yet AWS takes none, and Airflow sends none."""
 STATE = Words(("ENABLED", "DISABLED"))
-JOB_STATUS = Words(("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"))
+JOB_STATUS = Words(rules.JOB_STATUSES)
 
 # Compute environments -----------------------------------------------------------
 
@@ -139,6 +140,39 @@ CREATE_JOB_QUEUE = Structure(
 UPDATE_JOB_QUEUE = Structure({"jobQueue*": TEXT, "priority": WHOLE, **_QUEUE})
 DELETE_JOB_QUEUE = Structure({"jobQueue*": TEXT})
 DESCRIBE_JOB_QUEUES = Structure({"jobQueues": TEXTS, **_PAGE})
+
+# Scheduling policies ----------------------------------------------------------------
+
+_POLICY: dict[str, Shape] = {
+    "quotaSharePolicy": ANYTHING,
+    "fairsharePolicy": Structure(
+        {
+            "shareDecaySeconds": WHOLE,
+            "computeReservation": WHOLE,
+            "shareDistribution": Items(Structure({"shareIdentifier*": TEXT, "weightFactor": Number()})),
+        }
+    ),
+}
+CREATE_SCHEDULING_POLICY = Structure({"name*": TEXT, "tags": TAGS, **_POLICY})
+UPDATE_SCHEDULING_POLICY = Structure({"arn*": TEXT, **_POLICY})
+DELETE_SCHEDULING_POLICY = Structure({"arn*": TEXT})
+DESCRIBE_SCHEDULING_POLICIES = Structure({"arns*": TEXTS})
+LIST_SCHEDULING_POLICIES = Structure(_PAGE)
+
+# Consumable resources ---------------------------------------------------------------
+
+_FILTERS = Items(Structure({"name": TEXT, "values": TEXTS}))
+CREATE_CONSUMABLE_RESOURCE = Structure(
+    {"consumableResourceName*": TEXT, "totalQuantity": LONG, "resourceType": TEXT, "tags": TAGS}
+)
+UPDATE_CONSUMABLE_RESOURCE = Structure(
+    {"consumableResource*": TEXT, "operation": TEXT, "quantity": LONG, "clientToken": Text(1, 64)}
+)
+DELETE_CONSUMABLE_RESOURCE = Structure({"consumableResource*": TEXT})
+DESCRIBE_CONSUMABLE_RESOURCE = Structure({"consumableResource*": TEXT})
+LIST_CONSUMABLE_RESOURCES = Structure({"filters": _FILTERS, **_PAGE})
+LIST_JOBS_BY_CONSUMABLE_RESOURCE = Structure({"consumableResource*": TEXT, "filters": _FILTERS, **_PAGE})
+_NEEDS = Structure({"consumableResourceList": Items(Structure({"consumableResource": TEXT, "quantity": LONG}))})
 
 # Job definitions ------------------------------------------------------------------
 
@@ -292,7 +326,7 @@ REGISTER_JOB_DEFINITION = Structure(
         "platformCapabilities": Items(Words(("EC2", "FARGATE", "MANAGED_INSTANCES"))),
         "eksProperties": ANYTHING,
         "ecsProperties": ECS_PROPERTIES,
-        "consumableResourceProperties": ANYTHING,
+        "consumableResourceProperties": _NEEDS,
     }
 )
 DEREGISTER_JOB_DEFINITION = Structure({"jobDefinition*": TEXT})
@@ -348,7 +382,7 @@ SUBMIT_JOB = Structure(
                 )
             }
         ),
-        "consumableResourcePropertiesOverride": ANYTHING,
+        "consumableResourcePropertiesOverride": _NEEDS,
     }
 )
 DESCRIBE_JOBS = Structure({"jobs*": TEXTS})
@@ -358,7 +392,7 @@ LIST_JOBS = Structure(
         "arrayJobId": TEXT,
         "multiNodeJobId": TEXT,
         "jobStatus": JOB_STATUS,
-        "filters": Items(Structure({"name": TEXT, "values": TEXTS})),
+        "filters": _FILTERS,
         **_PAGE,
     }
 )

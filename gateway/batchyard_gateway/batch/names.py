@@ -16,6 +16,7 @@ from batchyard.v1 import tag_pb2
 from batchyard_gateway.errors import ClientException
 
 JOB, QUEUE, DEFINITION, ENVIRONMENT = "job", "job-queue", "job-definition", "compute-environment"
+POLICY, CONSUMABLE = "scheduling-policy", "consumable-resource"
 
 _JOB_ARN = re.compile(r"arn:[^:]*:batch:[^:]*:[^:]*:job/")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}([:#][0-9]{1,9})?", re.ASCII)
@@ -25,6 +26,8 @@ _KINDS = {
     QUEUE: tag_pb2.RESOURCE_KIND_JOB_QUEUE,
     DEFINITION: tag_pb2.RESOURCE_KIND_JOB_DEFINITION,
     ENVIRONMENT: tag_pb2.RESOURCE_KIND_COMPUTE_ENVIRONMENT,
+    POLICY: tag_pb2.RESOURCE_KIND_SCHEDULING_POLICY,
+    CONSUMABLE: tag_pb2.RESOURCE_KIND_CONSUMABLE_RESOURCE,
 }
 
 

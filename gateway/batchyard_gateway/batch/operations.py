@@ -15,7 +15,7 @@ from batchyard_gateway.errors import ClientException
 from batchyard_gateway.protocols import RestJson
 from batchyard_gateway.services import Context, Handler, Members, Operation, Service
 
-from . import handlers, members
+from . import handlers, members, sharing
 from .refusals import client_exception
 from .shapes import Structure
 
@@ -40,17 +40,34 @@ OFFERED: Mapping[str, Row] = {
     "CancelJob": Row(members.STOP_JOB, handlers.cancel_job),
     "CancelJobs": Row(members.STOP_JOBS, handlers.cancel_jobs),
     "CreateComputeEnvironment": Row(members.CREATE_COMPUTE_ENVIRONMENT, handlers.create_compute_environment),
+    "CreateConsumableResource": Row(members.CREATE_CONSUMABLE_RESOURCE, sharing.create_consumable_resource),
     "CreateJobQueue": Row(members.CREATE_JOB_QUEUE, handlers.create_job_queue),
+    "CreateSchedulingPolicy": Row(members.CREATE_SCHEDULING_POLICY, sharing.create_scheduling_policy),
     "DeleteComputeEnvironment": Row(members.DELETE_COMPUTE_ENVIRONMENT, handlers.delete_compute_environment),
+    "DeleteConsumableResource": Row(members.DELETE_CONSUMABLE_RESOURCE, sharing.delete_consumable_resource),
     "DeleteJobQueue": Row(members.DELETE_JOB_QUEUE, handlers.delete_job_queue),
+    "DeleteSchedulingPolicy": Row(members.DELETE_SCHEDULING_POLICY, sharing.delete_scheduling_policy),
     "DeregisterJobDefinition": Row(members.DEREGISTER_JOB_DEFINITION, handlers.deregister_job_definition),
     "DescribeComputeEnvironments": Row(
         members.DESCRIBE_COMPUTE_ENVIRONMENTS, handlers.describe_compute_environments, is_change=False
     ),
+    "DescribeConsumableResource": Row(
+        members.DESCRIBE_CONSUMABLE_RESOURCE, sharing.describe_consumable_resource, is_change=False
+    ),
     "DescribeJobDefinitions": Row(members.DESCRIBE_JOB_DEFINITIONS, handlers.describe_job_definitions, is_change=False),
     "DescribeJobQueues": Row(members.DESCRIBE_JOB_QUEUES, handlers.describe_job_queues, is_change=False),
     "DescribeJobs": Row(members.DESCRIBE_JOBS, handlers.describe_jobs, is_change=False),
+    "DescribeSchedulingPolicies": Row(
+        members.DESCRIBE_SCHEDULING_POLICIES, sharing.describe_scheduling_policies, is_change=False
+    ),
+    "ListConsumableResources": Row(
+        members.LIST_CONSUMABLE_RESOURCES, sharing.list_consumable_resources, is_change=False
+    ),
     "ListJobs": Row(members.LIST_JOBS, handlers.list_jobs, is_change=False),
+    "ListJobsByConsumableResource": Row(
+        members.LIST_JOBS_BY_CONSUMABLE_RESOURCE, sharing.list_jobs_by_consumable_resource, is_change=False
+    ),
+    "ListSchedulingPolicies": Row(members.LIST_SCHEDULING_POLICIES, sharing.list_scheduling_policies, is_change=False),
     "ListTagsForResource": Row(members.LIST_TAGS, handlers.list_tags, is_change=False),
     "RegisterJobDefinition": Row(members.REGISTER_JOB_DEFINITION, handlers.register_job_definition),
     "SubmitJob": Row(members.SUBMIT_JOB, handlers.submit_job),
@@ -59,23 +76,12 @@ OFFERED: Mapping[str, Row] = {
     "TerminateJobs": Row(members.STOP_JOBS, handlers.terminate_jobs),
     "UntagResource": Row(members.UNTAG_RESOURCE, handlers.untag_resource),
     "UpdateComputeEnvironment": Row(members.UPDATE_COMPUTE_ENVIRONMENT, handlers.update_compute_environment),
+    "UpdateConsumableResource": Row(members.UPDATE_CONSUMABLE_RESOURCE, sharing.update_consumable_resource),
     "UpdateJobQueue": Row(members.UPDATE_JOB_QUEUE, handlers.update_job_queue),
+    "UpdateSchedulingPolicy": Row(members.UPDATE_SCHEDULING_POLICY, sharing.update_scheduling_policy),
 }
 
-LATER = (
-    "CreateConsumableResource",
-    "CreateSchedulingPolicy",
-    "DeleteConsumableResource",
-    "DeleteSchedulingPolicy",
-    "DescribeConsumableResource",
-    "DescribeSchedulingPolicies",
-    "GetJobQueueSnapshot",
-    "ListConsumableResources",
-    "ListJobsByConsumableResource",
-    "ListSchedulingPolicies",
-    "UpdateConsumableResource",
-    "UpdateSchedulingPolicy",
-)
+LATER = ("GetJobQueueSnapshot",)
 """Those that wait for the scheduling that gives them meaning."""
 
 NEVER = (

@@ -15,7 +15,7 @@ from batchyard_gateway.services import Members
 
 from . import rules
 from .mapping import MAPPED, NestedList, Plain, Row, Word, annotated, kept_in, to_members, to_message
-from .names import ENVIRONMENT, QUEUE, Names, name_of
+from .names import ENVIRONMENT, POLICY, QUEUE, Names, name_of
 
 ENVIRONMENTS_MAX = 3
 
@@ -26,6 +26,14 @@ class _EnvironmentName(Plain):
     def into(self, value: str) -> str:
         """Return its name."""
         return name_of(ENVIRONMENT, value)
+
+
+class _PolicyName(Plain):
+    """A scheduling policy by name or ARN."""
+
+    def into(self, value: str) -> str:
+        """Return its name."""
+        return name_of(POLICY, value)
 
 
 _ACTION = (
@@ -51,7 +59,8 @@ _ACTIONS = Row(
 _TAGS = Row("tags", "tags", MAPPED, always=True)
 _STATE = Row("state", "state", Word(environment_pb.ResourceState))
 _NAME = Row("jobQueueName", "name")
-_CREATED = (_NAME, _STATE, _PRIORITY, _ORDER, _ACTIONS, _TAGS)
+_POLICY = Row("schedulingPolicyArn", "scheduling_policy", _PolicyName())
+_CREATED = (_NAME, _STATE, _PRIORITY, _ORDER, _POLICY, _ACTIONS, _TAGS)
 _SHOWN = (*_CREATED, Row("status", "status", Word(environment_pb.ResourceStatus)), Row("statusReason", "status_reason"))
 
 _NOT_OFFERED = {
@@ -74,8 +83,6 @@ def check_new(members: Members) -> None:
     kind = members.get("jobQueueType")
     if kind in _TYPES_NOT_OFFERED:
         raise ClientException(f"Job queues of type {kind} are not offered by Batchyard")
-    if members.get("schedulingPolicyArn"):
-        raise ClientException("schedulingPolicyArn: scheduling policies are not supported yet")
     _check_order(members.get("computeEnvironmentOrder", ()))
     _check_common(members)
 
@@ -87,8 +94,6 @@ def check_change(members: Members) -> None:
     Raises:
         ClientException: it breaks a rule of AWS's.
     """
-    if members.get("schedulingPolicyArn"):
-        raise ClientException("A scheduling policy cannot be added to a job queue that was created without one.")
     if "computeEnvironmentOrder" in members:
         _check_order(members["computeEnvironmentOrder"])
     _check_common(members)
@@ -118,7 +123,7 @@ def creation(members: Members) -> pb.CreateJobQueueRequest:
 
 def change(members: Members) -> pb.UpdateJobQueueRequest:
     """Return the contract's request for a change that was checked."""
-    request = to_message((_STATE, _PRIORITY, _ORDER), pb.UpdateJobQueueRequest, members)
+    request = to_message((_STATE, _PRIORITY, _ORDER, _POLICY), pb.UpdateJobQueueRequest, members)
     request.name = name_of(QUEUE, members["jobQueue"])
     if "jobStateTimeLimitActions" in members:
         actions = to_message((Row(_ACTIONS.member, "actions", _ACTIONS.kind),), pb.JobStateTimeLimitActions, members)
@@ -131,6 +136,8 @@ def members_of(queue: pb.JobQueue, names: Names) -> Members:
     shown = to_members(_SHOWN, queue)
     for step in shown["computeEnvironmentOrder"]:
         step["computeEnvironment"] = names.arn(ENVIRONMENT, step["computeEnvironment"])
+    if queue.scheduling_policy:
+        shown["schedulingPolicyArn"] = names.arn(POLICY, queue.scheduling_policy)
     return {
         "jobQueueArn": names.arn(QUEUE, queue.name),
         "jobQueueType": "ECS",

@@ -14,7 +14,7 @@ from batchyard import errors
 from batchyard.errors import Reason
 from batchyard_gateway.errors import ClientException, ExecutionException
 
-from .names import ENVIRONMENT, QUEUE, Names
+from .names import CONSUMABLE, ENVIRONMENT, POLICY, QUEUE, Names
 
 ANY = ""
 """Stands for every operation that has no row of its own."""
@@ -31,16 +31,25 @@ TEXTS: Mapping[tuple[str, str], str] = {
     (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "DeleteComputeEnvironment"): _NOT_THERE,
     (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "UpdateComputeEnvironment"): _NOT_THERE,
     (Reason.COMPUTE_ENVIRONMENT_NOT_FOUND, "UpdateJobQueue"): _NOT_YET_THERE,
+    (Reason.CONSUMABLE_RESOURCE_EXISTS, ANY): _EXISTS,
+    (Reason.CONSUMABLE_RESOURCE_NOT_FOUND, ANY): _NOT_THERE,
     (Reason.DEPENDENCY_NOT_FOUND, ANY): "Job {job_id} not found",
     (Reason.JOB_QUEUE_ENABLED, ANY): _STILL_ENABLED,
     (Reason.JOB_QUEUE_EXISTS, ANY): _EXISTS,
     (Reason.JOB_QUEUE_NOT_FOUND, "DeleteJobQueue"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "ListJobs"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "UpdateJobQueue"): _NOT_THERE,
+    (Reason.SCHEDULING_POLICY_EXISTS, ANY): _EXISTS,
+    (Reason.SCHEDULING_POLICY_NOT_FOUND, ANY): _NOT_THERE,
 }
 """AWS's text for a reason in an operation; in braces an ARN, or values of the error's metadata."""
 
-_ARN_KINDS: Mapping[str, str] = {Reason.COMPUTE_ENVIRONMENT_NOT_FOUND: ENVIRONMENT, Reason.JOB_QUEUE_NOT_FOUND: QUEUE}
+_ARN_KINDS: Mapping[str, str] = {
+    Reason.COMPUTE_ENVIRONMENT_NOT_FOUND: ENVIRONMENT,
+    Reason.CONSUMABLE_RESOURCE_NOT_FOUND: CONSUMABLE,
+    Reason.JOB_QUEUE_NOT_FOUND: QUEUE,
+    Reason.SCHEDULING_POLICY_NOT_FOUND: POLICY,
+}
 """What the name in an error's metadata is a name of."""
 
 _AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING)
@@ -48,6 +57,7 @@ _AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING)
 
 _MEMBERS = {
     "container": "containerProperties",
+    "fairshare": "fairsharePolicy",
     "overrides": "containerOverrides",
     "page_token": "nextToken",
     "timeout_s": "timeout",

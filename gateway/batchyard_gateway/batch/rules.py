@@ -30,6 +30,10 @@ TIMEOUT_S_MIN = 60
 REASON_LENGTH_MAX = 1024
 STOP_MAX = 50
 SCHEDULING_PRIORITY_MAX = 9999
+SHARE_DECAY_S_MAX = 604_800
+COMPUTE_RESERVATION_MAX = 99
+WEIGHT_FACTOR_MIN, WEIGHT_FACTOR_MAX = 0.0001, 999.9999
+JOB_STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 RESERVED_VARIABLES = "AWS_BATCH"
 
 _TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
@@ -48,7 +52,7 @@ def check_job_name(name: str) -> None:
         raise ExecutionException("Job name should match valid pattern")
 
 
-def check_between(noun: str, value: int | None, low: int, high: int) -> None:
+def check_between(noun: str, value: float | None, low: float, high: float) -> None:
     """Check that a number, if it is given, lies between two limits, both allowed."""
     if value is not None and not low <= value <= high:
         raise ExecutionException(f"{noun} must be between {low} and {high}, not {value}")

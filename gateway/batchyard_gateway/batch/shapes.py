@@ -93,6 +93,17 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number that need not be whole."""
+
+    def check(self, value: Any, at: str) -> float:
+        """Check the type."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _wrong_type(value, at, "a Float")
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Flag:
     """True or false."""
 

@@ -20,6 +20,7 @@ from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Context, Members
 
 from . import amounts, containers, rules
+from .consumables import OVERRIDE, check_needs
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import LISTED, NAMED_VALUES, NestedList, Plain, Row, Word, fields, kept_in, to_message
 from .names import DEFINITION, JOB, QUEUE, name_of
@@ -56,13 +57,13 @@ _ROWS = (
     PROPAGATE_TAGS,
     TIMEOUT,
     TAGS,
+    OVERRIDE,
 )
 _OVERRIDES = (Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
 
 _NOT_OFFERED = {
     "nodeOverrides": "multi-node parallel jobs are not supported yet",
     "eksPropertiesOverride": "jobs on Amazon EKS are not offered by Batchyard",
-    "consumableResourcePropertiesOverride": "consumable resources are not supported yet",
 }
 _DEPRECATED_KEY = (
     "This value was submitted in a deprecated key and may conflict with the value provided by the job definition's "
@@ -72,6 +73,7 @@ _NO_FAIR_SHARE = (
     "Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue with fair share scheduling "
     "policy."
 )
+_NO_PRIORITY = "Either schedulingPriority in job definition or schedulingPriorityOverride is required."
 
 
 def check(members: Members) -> None:
@@ -84,6 +86,7 @@ def check(members: Members) -> None:
     rules.check_job_name(members["jobName"])
     rules.check_size("SubmitJob payload", members, rules.PAYLOAD_BYTES_MAX)
     rules.check_not_given(members, _NOT_OFFERED)
+    check_needs(members, "consumableResourcePropertiesOverride")
     size = members.get("arrayProperties", {}).get("size")
     rules.check_between("Array job size", size, rules.ARRAY_SIZE_MIN, rules.ARRAY_SIZE_MAX)
     if len(members.get("dependsOn", ())) > rules.DEPENDENCIES_MAX:
@@ -120,8 +123,10 @@ def _overrides(members: Members) -> Members:
 
 
 def needs_definition(members: Members) -> bool:
-    """Say whether the overrides are right only for some definitions."""
+    """Say whether the overrides, or the lack of a priority, are right only for some definitions."""
     overrides = _overrides(members)
+    if "shareIdentifier" in members and "schedulingPriorityOverride" not in members:
+        return True
     return any(name in overrides for name in ("vcpus", "memory", "name")) or amounts.has_fraction(overrides)
 
 
@@ -132,6 +137,9 @@ def check_against_definition(members: Members, definition: definition_pb.JobDefi
     Raises:
         ClientException: they do not go with it.
     """
+    has_priority = "schedulingPriorityOverride" in members or definition.HasField("scheduling_priority")
+    if members.get("shareIdentifier") and not has_priority:
+        raise ExecutionException(_NO_PRIORITY)
     overrides, kept = _overrides(members), kept_in(definition.annotations)
     name = containers.name_in(kept)
     if overrides.get("name", name) != name:

@@ -15,6 +15,7 @@ from batchyard.pairs import Pairs
 from batchyard.resources import RESOURCE_KINDS
 from batchyard.tasks import NO_TASK, Task
 from batchyard_controller.core import limits
+from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import JobDefinition, JobSpec, RetryStrategy
 
@@ -50,6 +51,7 @@ class Submission:
     timeout_s: int = 0
     share_identifier: str = ""
     scheduling_priority: int | None = None
+    consumables: Quantities = ()
     propagate_tags: bool | None = None
     tags: Pairs = ()
     annotations: Pairs = ()
@@ -74,6 +76,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         timeout_s=submission.timeout_s or template.timeout_s,
         share_identifier=submission.share_identifier,
         scheduling_priority=template.scheduling_priority if priority is None else priority,
+        consumables=submission.consumables or template.consumables,
         propagate_tags=propagates,
         tags=submission.tags,
         definition_tags=template.tags if propagates else (),

@@ -20,6 +20,7 @@ from batchyard.tasks import NO_TASK, Task
 
 from .attempts import EndedAttempt
 from .children import NO_CHILDREN, Children
+from .consumables import Quantities
 from .dependencies import Dependency
 from .endings import Ending
 
@@ -87,6 +88,7 @@ class JobDefinition:
     retry: RetryStrategy | None = None
     timeout_s: int = 0
     scheduling_priority: int | None = None
+    consumables: Quantities = ()
     propagate_tags: bool = False
     tags: Pairs = ()
     platform_capabilities: tuple[str, ...] = ()
@@ -105,6 +107,7 @@ class JobSpec:
     What all jobs of one kind share, resolved at submission; kept once in memory.
 
     Attributes:
+        consumables: What each unit holds of consumable resources while it is active.
         definition_tags: Those of the definition, if they go on to the containers.
     """
 
@@ -116,6 +119,7 @@ class JobSpec:
     timeout_s: int = 0
     share_identifier: str = ""
     scheduling_priority: int | None = None
+    consumables: Quantities = ()
     propagate_tags: bool = False
     tags: Pairs = ()
     definition_tags: Pairs = ()

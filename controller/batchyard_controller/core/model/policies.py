@@ -15,10 +15,19 @@ class ShareWeight:
     Attributes:
         share_identifier: Of one share; one that ends in ``*`` of all that begin so, which have the weight together.
         weight_factor: 0.0001 to 999.9999; the lower, the more: a share of 0.125 gets eight times what one of 1 gets.
+        max_running: Most units that run at once, of all that begin so together; 0 means no bound. Ours.
+        max_vcpus: Most vCPUs that these have at once; 0 means no bound. Ours.
     """
 
     share_identifier: str
     weight_factor: float = 1.0
+    max_running: int = 0
+    max_vcpus: int = 0
+
+    def covers(self, share: str) -> bool:
+        """Say whether a share that a job names is this one, or one of those that begin so."""
+        said = self.share_identifier
+        return share == said or (said.endswith("*") and share.startswith(said[:-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,12 @@ class FairsharePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulingPolicy:
-    """How the shares of the queues that name it take turns."""
+    """
+    How the shares of the queues that name it take turns.
+
+    One kind of policy so far; AWS's other, of quota shares, will stand beside it. A policy
+    has one of them and keeps it.
+    """
 
     name: str
     fairshare: FairsharePolicy = FairsharePolicy()

@@ -106,6 +106,10 @@ class JobQueue:
     Attributes:
         max_overtake_s: By due times: nobody submitted so long after a job starts before it
             where either could; 0 for no bound but that of the rule.
+        scheduling_policy: Name of the one that it was created with, or of another in its place; empty for ever if
+            it was created without.
+        max_running: Most units that run at once; 0 means no bound.
+        max_vcpus: Most vCPUs that these have at once; 0 means no bound.
     """
 
     name: str
@@ -116,6 +120,8 @@ class JobQueue:
     state_time_limits: tuple[StateTimeLimit, ...] = ()
     dispatch_order: DispatchOrder = DispatchOrder.DUE_TIME
     max_overtake_s: int = 0
+    max_running: int = 0
+    max_vcpus: int = 0
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

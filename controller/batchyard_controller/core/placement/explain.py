@@ -11,6 +11,7 @@ from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
+from .bounds import block_of, bound_refusals
 from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .kinds import Mask
@@ -21,6 +22,7 @@ from .strategies import Amounts
 
 _HOSTS_SHOWN = 10
 NEVER = "; no host known now could ever fit it"
+_NEXT = Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1)
 _UNITS = {
     "cpu_millis": (1000, "vCPU"),
     "memory_mib": (1, "MiB memory"),
@@ -45,8 +47,10 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
         text = f"every compute environment of the queue is DISABLED ({names})"
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
     member = _members(fleet, enabled, shape.runtime, shape.access)
-    block = _block(shape, enabled, fleet, member)
-    return tuple(replace(refusal, block=block) for refusal in _refusals(shape, enabled, fleet, member))
+    bounds = bound_refusals(fleet.bounds, shape)
+    block = block_of(bounds, _block(shape, enabled, fleet, member))
+    of_hosts = [r for r in _refusals(shape, enabled, fleet, member) if r is not _NEXT or not bounds]
+    return tuple(replace(refusal, block=block) for refusal in (*bounds, *of_hosts))
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -88,7 +92,7 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
         return (_no_host(shape, enabled, fleet, member),)
     asked = row_of(shape.resources)
     if any(_is_placed_next(shape, environment, fleet, wanted) for environment in enabled):
-        return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
+        return (_NEXT,)
     refusals = [
         _amount_refusal(kind, int(asked[i]), fleet.free[i, ready], fleet.capacity[i, member])
         for i, kind in enumerate(RESOURCE_KINDS)

@@ -12,6 +12,7 @@ from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
+from .bounds import Bounds
 from .changes import Changes
 from .feasibility import NO_ACCESS, Access
 from .gpus import gpu_levels
@@ -63,6 +64,7 @@ class Fleet:
         """Hosts that could not get an image lately, by image."""
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
+        self.bounds = Bounds()
         self.changes = Changes()
         self.grown = 0
         """Rises whenever something that did not fit might fit now."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from batchyard.ids import HostId
 from batchyard.resources import Resources
+from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, unit_at
 
@@ -55,6 +56,7 @@ class Shape:
         priority: Within that; the higher, the sooner.
         definition: With its revision; units of one run for much the same time.
         timeout_s: For how long an attempt may run; 0 for no bound.
+        consumables: What it holds of consumable resources.
     """
 
     queue: str
@@ -67,6 +69,7 @@ class Shape:
     priority: int = 0
     definition: str = ""
     timeout_s: int = 0
+    consumables: Quantities = ()
 
 
 @dataclass(slots=True)

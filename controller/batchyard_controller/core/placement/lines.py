@@ -133,7 +133,7 @@ class Lines:
             if line.asked_under is not None and head is not None:
                 self._put(line, head)
 
-    def reckon_again(self, queue: str) -> None:
+    def _reckon_again(self, queue: str) -> None:
         """Let the lines of a queue that are to be asked be so by what is known now, and what the queue asks for."""
         for turns in self._to_ask.pop(queue, {}).values():
             for line in [line for _, ticket, line in turns.by_due if ticket == line.ticket]:
@@ -141,12 +141,14 @@ class Lines:
 
     def begin_round(self, grown: int, promised: Iterable[Shape]) -> None:
         """
-        Begin to ask all lines in their order, unless that is under way: the new ones, by what is known
-        now, those that were refused when the fleet had grown less, and those promised a host.
+        Begin to ask all lines in their order, unless that is under way.
+
+        That is the new ones, by what is known now, those that were refused when the fleet had
+        grown less, and those promised a host.
         """
         if not self.is_in_round:
             for queue in list(self._to_ask):
-                self.reckon_again(queue)
+                self._reckon_again(queue)
             for line in list(self.refused_before(grown)):
                 self.resume(line.shape)
             for shape in promised:

@@ -31,6 +31,7 @@ from batchyard_controller.core.model.settings import JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
+from .bounds import Draw
 from .kinds import Mask
 from .line import Line, Shape
 from .promises import Promises
@@ -226,6 +227,7 @@ class _Turn:
         """Rows of hosts that are kept for others."""
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
+        self._draw: Draw = ()
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
@@ -234,7 +236,7 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        if self._source.standing is not None and not self._has_share(service):
+        if not service.sketch.draws.allow(self._draw) or not self._has_share(service):
             self.lacks_room = False
             return None
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
@@ -252,6 +254,7 @@ class _Turn:
     def _begin(self, service: _Service) -> None:
         environments = self._source.environments
         self._ends_ms = service.promises.end_of(self.shape)
+        self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
             service.rankings.of(self.shape, environment)
@@ -262,8 +265,7 @@ class _Turn:
     def _has_share(self, service: _Service) -> bool:
         """Say whether enough is left for shares that are not active."""
         standing = self._source.standing
-        assert standing is not None, "asked of queues with a policy"
-        if not standing.reservation:
+        if standing is None or not standing.reservation:
             return True
         capacity = queue_vcpus(service.sketch.fleet, self._source.environments)
         return standing.room(capacity) >= self.shape.resources.cpu_millis
@@ -282,6 +284,7 @@ class _Turn:
         assert self.head is not None, "place() looked"
         sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        sketch.draws.take(self._draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)

@@ -29,11 +29,13 @@ class Refusal:
     What one resource or rule says about a job that waits.
 
     Attributes:
-        kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``.
+        kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``, ``queue_limit``, ``share_limit``,
+            ``consumable``.
         free: Sum over the hosts that the job may use.
         largest_free: Most that one of them has free.
         largest_capacity: Most that one of them could have, those that are away included.
-        block: What all refusals of one job amount to; None of a job that has no queue.
+        block: What all refusals of one job amount to; None of a job that has no queue, or that a cap of its
+            queue or share holds back.
     """
 
     kind: str

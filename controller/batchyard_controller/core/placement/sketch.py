@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from batchyard.resources import Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 
+from .bounds import Draws
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
 from .gpus import choose_gpus, gpu_levels
 from .strategies import Amounts
@@ -25,6 +26,7 @@ class Sketch:
     fleet: Fleet
     state: Amounts
     environment_cpu: dict[str, int]
+    draws: Draws
     gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
     """Copies of rows that were touched."""
     _drawn: list[int] = field(default_factory=list)
@@ -32,7 +34,7 @@ class Sketch:
     @classmethod
     def of(cls, fleet: Fleet) -> Sketch:
         """Return a sketch of a fleet as it is."""
-        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu))
+        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu), Draws(fleet.bounds))
 
     def gpus_of(self, row: int) -> Mapping[str, int]:
         """Return the thousandths free of each GPU of a host."""

@@ -16,6 +16,8 @@ from batchyard_controller.core.events import (
     AccessKeyCreated,
     AccessKeyRevoked,
     AttemptsReported,
+    ConsumableChanged,
+    ConsumableDeleted,
     DefinitionChanged,
     EnvironmentChanged,
     EnvironmentDeleted,
@@ -26,10 +28,13 @@ from batchyard_controller.core.events import (
     HostMarked,
     HostRemoved,
     JobCancelled,
+    JobPriorityChanged,
     JobSubmitted,
     JobTagged,
     JobTerminated,
     Planned,
+    PolicyChanged,
+    PolicyDeleted,
     QueueChanged,
     QueueDeleted,
     SecretDeleted,
@@ -52,7 +57,7 @@ from .hosts import (
     on_host_joined,
     on_host_left,
 )
-from .jobs import on_job_cancelled, on_job_submitted, on_job_tagged, on_job_terminated
+from .jobs import on_job_cancelled, on_job_changed, on_job_submitted, on_job_terminated
 from .progress import Out
 from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
 from .starts import end_rests
@@ -66,8 +71,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
     match event:
         case JobSubmitted():
             on_job_submitted(world, event, now, out)
-        case JobTagged():
-            on_job_tagged(world, event)
+        case JobTagged() | JobPriorityChanged():
+            on_job_changed(world, event)
         case JobCancelled():
             on_job_cancelled(world, event, now, out)
         case JobTerminated():
@@ -82,7 +87,16 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
-        case EnvironmentChanged() | EnvironmentDeleted() | QueueChanged() | DefinitionChanged():
+        case (
+            EnvironmentChanged()
+            | EnvironmentDeleted()
+            | QueueChanged()
+            | PolicyChanged()
+            | PolicyDeleted()
+            | ConsumableChanged()
+            | ConsumableDeleted()
+            | DefinitionChanged()
+        ):
             on_setting_changed(world, event)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)

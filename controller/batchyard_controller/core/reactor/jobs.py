@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from batchyard.states import ACTIVE_STATES
 from batchyard_controller.core.commands import SendStop
-from batchyard_controller.core.events import JobCancelled, JobSubmitted, JobTagged, JobTerminated
+from batchyard_controller.core.events import JobCancelled, JobPriorityChanged, JobSubmitted, JobTagged, JobTerminated
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.world import records
+from batchyard_controller.core.world import records, waiting
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
@@ -24,9 +24,14 @@ def on_job_submitted(world: World, event: JobSubmitted, now: Instant, out: Out) 
         progress.settle(event.job)
 
 
-def on_job_tagged(world: World, event: JobTagged) -> None:
-    """Keep a job's changed tags."""
-    records.set_tags(world, world.jobs[event.job_id], event.tags)
+def on_job_changed(world: World, event: JobTagged | JobPriorityChanged) -> None:
+    """Keep a job's changed tags or scheduling priority; who waits takes the place in line that this gives."""
+    job = world.jobs[event.job_id]
+    if isinstance(event, JobTagged):
+        records.set_tags(world, job, event.tags)
+    else:
+        priority = event.scheduling_priority
+        waiting.change_place(world, job, lambda: records.set_priority(world, job, priority))
 
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:

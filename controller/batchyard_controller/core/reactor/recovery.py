@@ -15,9 +15,11 @@ from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import Chunk, RestEnd
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import Instant
@@ -61,6 +63,8 @@ class Records:
 
     environments: list[ComputeEnvironment] = field(default_factory=list)
     queues: list[JobQueue] = field(default_factory=list)
+    policies: list[SchedulingPolicy] = field(default_factory=list)
+    consumables: list[ConsumableResource] = field(default_factory=list)
     definitions: list[JobDefinition] = field(default_factory=list)
     secrets: list[StoredSecret] = field(default_factory=list)
     access_keys: list[AccessKey] = field(default_factory=list)
@@ -90,6 +94,12 @@ def restore(records: Records, now: Instant, retention: Retention) -> World:
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.environments = {environment.name: environment for environment in records.environments}
     world.queues.update({queue.name: queue for queue in records.queues})
+    world.policies = {policy.name: policy for policy in records.policies}
+    world.consumables = {resource.name: resource for resource in records.consumables}
+    for queue in world.queues.values():
+        world.bound_queue(queue)
+    for resource in world.consumables.values():
+        world.fleet.bounds.set_consumable(resource)
     world.secrets = {secret.name: secret for secret in records.secrets}
     world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
     for definition in sorted(records.definitions, key=lambda d: d.revision):
@@ -117,7 +127,10 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
             world.count(job.spec.queue, None, state, number)
     world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
     _sweep(world, records)
-    return [job for job in world.all_jobs if not job.state.is_final]
+    live = [job for job in world.all_jobs if not job.state.is_final]
+    for job in live:
+        world.named.count(job, 1)
+    return live
 
 
 def _restore_state(job: Job, stored: StoredState) -> None:

@@ -1,4 +1,4 @@
-"""What follows when environments, queues, definitions, secrets and keys change."""
+"""What follows when environments, queues, policies, consumables, definitions, secrets and keys change."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import assert_never
 from batchyard_controller.core.events import (
     AccessKeyCreated,
     AccessKeyRevoked,
+    ConsumableChanged,
+    ConsumableDeleted,
     DefinitionChanged,
     EnvironmentChanged,
     EnvironmentDeleted,
     JobTerminated,
+    PolicyChanged,
+    PolicyDeleted,
     QueueChanged,
     SecretDeleted,
     SecretPut,
@@ -24,11 +28,20 @@ from batchyard_controller.core.world.world import World
 from .jobs import on_job_terminated
 from .progress import Out, Progress
 
+SettingChanged = (
+    EnvironmentChanged
+    | EnvironmentDeleted
+    | QueueChanged
+    | PolicyChanged
+    | PolicyDeleted
+    | ConsumableChanged
+    | ConsumableDeleted
+    | DefinitionChanged
+)
 
-def on_setting_changed(
-    world: World, event: EnvironmentChanged | EnvironmentDeleted | QueueChanged | DefinitionChanged
-) -> None:
-    """Keep a changed compute environment, queue or definition."""
+
+def on_setting_changed(world: World, event: SettingChanged) -> None:
+    """Keep a changed compute environment, queue, policy, consumable resource or definition; who waits is asked again."""
     match event:
         case EnvironmentChanged(environment=environment):
             records.keep_environment(world, environment)
@@ -36,7 +49,14 @@ def on_setting_changed(
             records.drop_environment(world, name)
         case QueueChanged(queue=queue):
             records.keep_queue(world, queue)
-            world.lines.reckon_again(queue.name)
+        case PolicyChanged(policy=policy):
+            records.keep_policy(world, policy)
+        case PolicyDeleted(name=name):
+            records.drop_policy(world, name)
+        case ConsumableChanged(resource=resource):
+            records.keep_consumable(world, resource)
+        case ConsumableDeleted(name=name):
+            records.drop_consumable(world, name)
         case DefinitionChanged(definition=definition):
             records.keep_definition(world, definition)
         case _:

@@ -40,7 +40,8 @@ def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
             continue
         line, unit = first
         block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
-        assert block is not None, "of every refusal is said what it amounts to"
+        if block is None:
+            continue  # a cap of its queue or share holds it back: nothing is blocked
         head = before.get(queue.name)
         if head is None or (head.unit_id, head.block) != (unit.id, block):
             head = BlockedHead(unit_id=unit.id, block=block, since_boot_ms=now.boot_ms)

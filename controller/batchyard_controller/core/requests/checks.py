@@ -52,7 +52,7 @@ def printable(value: str, length_max: int) -> str:
     )
 
 
-def check_range(out: Violations, field: str, value: int, low: int, high: int, unit: str = "") -> None:
+def check_range(out: Violations, field: str, value: float, low: float, high: float, unit: str = "") -> None:
     """Check that a number lies between two limits, both allowed."""
     if not low <= value <= high:
         unit_text = f" {unit}" if unit else ""

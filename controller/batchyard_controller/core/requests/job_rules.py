@@ -25,12 +25,12 @@ from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .secret_names import secret_names
+from .sharing_rules import check_quantities, check_share
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
 _SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
-_SHARE = re.compile(r"[A-Za-z0-9]*\*?", re.ASCII)
 _EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
 _TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
 _PATTERN_CHARACTERS = {
@@ -211,6 +211,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     check_timeout(out, "timeout_s", definition.timeout_s)
     if definition.scheduling_priority is not None:
         check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+    check_quantities(out, "consumables", definition.consumables)
     check_tags(out, definition.tags)
     for i, capability in enumerate(definition.platform_capabilities):
         if capability not in _PLATFORM_CAPABILITIES:
@@ -246,20 +247,14 @@ def check_submission(submission: Submission) -> Violations:
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
     check_timeout(out, "timeout_s", submission.timeout_s)
-    _check_share(out, submission.share_identifier)
+    check_share(out, "share_identifier", submission.share_identifier)
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
+    check_quantities(out, "consumables", submission.consumables)
     check_tags(out, submission.tags)
     check_annotations(out, submission.annotations)
     check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
     return out
-
-
-def _check_share(out: Violations, value: str) -> None:
-    check_text(out, "share_identifier", value, limits.SHARE_IDENTIFIER_LENGTH_MAX)
-    if not _SHARE.fullmatch(value):
-        text = f"{quote(value)} may hold only letters and digits, and a '*' at its end"
-        out.append(Violation("share_identifier", text, Reason.BAD_CHARACTERS))
 
 
 def _check_overrides(out: Violations, overrides: Overrides) -> None:

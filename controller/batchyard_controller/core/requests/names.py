@@ -11,9 +11,10 @@ from batchyard.errors import Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, is_job_name, is_name
 from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
+from batchyard_controller.core.jobs.resolution import merge
 from batchyard_controller.core.model.values import ResourceKind
 
-from .checks import Violations, check_range, check_text, quote
+from .checks import Violations, check_range, check_text, quote, refuse
 
 _DEFINITION_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(:\d{1,9})?", re.ASCII)
 
@@ -89,7 +90,12 @@ def check_resource_name(out: Violations, kind: ResourceKind, name: str) -> None:
             check_job_id(out, "name", name)
         case ResourceKind.JOB_DEFINITION:
             check_definition_key(out, "name", name, needs_revision=True)
-        case ResourceKind.JOB_QUEUE | ResourceKind.COMPUTE_ENVIRONMENT:
+        case (
+            ResourceKind.JOB_QUEUE
+            | ResourceKind.COMPUTE_ENVIRONMENT
+            | ResourceKind.SCHEDULING_POLICY
+            | ResourceKind.CONSUMABLE_RESOURCE
+        ):
             check_name(out, "name", name)
         case _:
             assert_never(kind)
@@ -108,3 +114,20 @@ def check_annotations(out: Violations, annotations: Pairs) -> None:
         if not key:
             out.append(Violation("annotations", "a key must not be empty", Reason.REQUIRED))
         check_text(out, f"annotations[{quote(key)}].key", key, limits.ANNOTATION_KEY_LENGTH_MAX)
+
+
+def merge_annotations(kept: Pairs, given: Pairs) -> Pairs:
+    """
+    Merge annotations by key: those that are *given* win, and an empty value removes its key.
+
+    Raises:
+        InvalidArgumentError: they would be too many, or too long.
+    """
+    if not given:
+        return kept
+    removed = {key for key, value in given if not value}
+    annotations = tuple((key, value) for key, value in merge(kept, given) if key not in removed)
+    out: Violations = []
+    check_annotations(out, annotations)
+    refuse(out)
+    return annotations

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason
-from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     DefinitionChanged,
@@ -20,7 +19,6 @@ from batchyard_controller.core.events import (
     QueueChanged,
     QueueDeleted,
 )
-from batchyard_controller.core.jobs.resolution import merge
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition
 from batchyard_controller.core.model.settings import (
     ComputeEnvironment,
@@ -30,8 +28,9 @@ from batchyard_controller.core.model.settings import (
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import Violations, quote, refuse, require_room
-from .names import check_annotations
+from .checks import quote, refuse, require_room
+from .names import merge_annotations
+from .policies import find_policy
 from .settings_rules import check_queue
 
 
@@ -48,21 +47,8 @@ def create_environment(world: World, environment: ComputeEnvironment, now: Insta
 def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> EnvironmentChanged:
     """Admit *changes* of an environment, by the names of its fields; annotations are merged."""
     found = find_environment(world, name)
-    changed = replace(found, **changes)
-    return EnvironmentChanged(environment=replace(changed, annotations=_annotate(found.annotations, changes)))
-
-
-def _annotate(kept: Pairs, changes: Mapping[str, Any]) -> Pairs:
-    """Merge annotations by key: those of *changes* win, and an empty value removes its key."""
-    given: Pairs = changes.get("annotations", ())
-    if not given:
-        return kept
-    removed = {key for key, value in given if not value}
-    annotations = tuple((key, value) for key, value in merge(kept, given) if key not in removed)
-    out: Violations = []
-    check_annotations(out, annotations)
-    refuse(out)
-    return annotations
+    annotations = merge_annotations(found.annotations, changes.get("annotations", ()))
+    return EnvironmentChanged(environment=replace(found, **{**changes, "annotations": annotations}))
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:
@@ -97,6 +83,8 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
         raise AlreadyExistsError(text, reason=Reason.JOB_QUEUE_EXISTS, metadata={"name": queue.name})
     require_room(len(world.queues), limits.QUEUES_MAX, "job queues", Reason.TOO_MANY_JOB_QUEUES)
     _check_environments(world, queue)
+    if queue.scheduling_policy:
+        find_policy(world, queue.scheduling_policy)
     return QueueChanged(queue=replace(queue, created_at_ms=now.wall_ms))
 
 
@@ -108,11 +96,25 @@ def _check_environments(world: World, queue: JobQueue) -> None:
 def update_queue(world: World, name: str, changes: Mapping[str, Any]) -> QueueChanged:
     """Admit *changes* of a queue, by the names of its fields; annotations are merged."""
     found = find_queue(world, name)
-    changed = replace(found, **changes)
-    changed = replace(changed, annotations=_annotate(found.annotations, changes))
+    annotations = merge_annotations(found.annotations, changes.get("annotations", ()))
+    changed = replace(found, **{**changes, "annotations": annotations})
     refuse(check_queue(changed))
     _check_environments(world, changed)
+    _check_policy(world, found, changed.scheduling_policy)
     return QueueChanged(queue=changed)
+
+
+def _check_policy(world: World, found: JobQueue, policy: str) -> None:
+    """Refuse another kind of order: a policy is replaced, never removed, and none comes later (AWS)."""
+    if policy == found.scheduling_policy:
+        return
+    if not found.scheduling_policy:
+        text = "A scheduling policy cannot be added to a job queue that was created without one."
+        raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_WITHOUT_POLICY, metadata={"name": found.name})
+    if not policy:
+        text = "The scheduling policy of a job queue can be replaced, but not removed."
+        raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_WITH_POLICY, metadata={"name": found.name})
+    find_policy(world, policy)
 
 
 def find_queue(world: World, name: str) -> JobQueue:

@@ -12,6 +12,7 @@ from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 from .checks import Violations, check_range, check_text, quote
 from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
+from .sharing_rules import check_caps
 
 
 def check_compute_resources(out: Violations, resources: ComputeResources) -> None:
@@ -59,7 +60,9 @@ def check_queue(queue: JobQueue) -> Violations:
         text = "orders and compute environments must not repeat"
         out.append(Violation("compute_environment_order", text, Reason.DUPLICATE))
     if queue.scheduling_policy:
-        out.append(Violation("scheduling_policy", "is not supported yet", Reason.NOT_SUPPORTED))
+        check_name(out, "scheduling_policy", queue.scheduling_policy)
+    check_caps(out, "", queue.max_running, queue.max_vcpus)
+    check_range(out, "max_overtake_s", queue.max_overtake_s, 0, limits.INT32_MAX, "seconds")
     _check_time_limits(out, queue.state_time_limits)
     check_tags(out, queue.tags)
     check_annotations(out, queue.annotations)

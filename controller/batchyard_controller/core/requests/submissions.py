@@ -8,13 +8,22 @@ before it looks at the next request, so two requests cannot both win.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from batchyard.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, Reason, Violation
+from batchyard.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Reason,
+    ResourceExhaustedError,
+    Violation,
+)
 from batchyard.ids import BY_REQUEST, JobId, split_job_id
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     JobCancelled,
+    JobPriorityChanged,
     JobSubmitted,
     JobTerminated,
 )
@@ -25,10 +34,12 @@ from batchyard_controller.core.model.settings import (
     JobQueue,
     ResourceState,
 )
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
 from .checks import quote, refuse
+from .consumables import require_consumables
 from .job_rules import check_task
 from .names import check_annotations
 from .secrecy import require_secrets
@@ -52,7 +63,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     if queue.state is not ResourceState.ENABLED:
         text = f"JobQueue {queue.name} is DISABLED and takes no new jobs"
         raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_DISABLED, metadata={"name": queue.name})
-    _refuse_fair_share(queue, submission)
+    _check_share(world, queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
@@ -62,6 +73,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
     require_secrets(world, spec.task)
+    require_consumables(world, spec.consumables)
     _check_dependencies(world, submission)
     job = Job(
         id=job_id,
@@ -110,8 +122,12 @@ def _check_dependencies(world: World, submission: Submission) -> None:
             raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text, Reason.ARRAY_SIZES_DIFFER)])
 
 
-def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
-    """Refuse what only a queue with a fair share policy gives a meaning (the typing error is AWS's)."""
+def _check_share(world: World, queue: JobQueue, submission: Submission) -> None:
+    """
+    Ask for a share where the queue has a policy, and refuse what only such a queue gives a meaning.
+
+    The typing error is AWS's.
+    """
     given = {
         "share_identifier": bool(submission.share_identifier),
         "scheduling_priority": submission.scheduling_priority is not None,
@@ -122,6 +138,15 @@ def _refuse_fair_share(queue: JobQueue, submission: Submission) -> None:
     )
     if not queue.scheduling_policy:
         refuse([Violation(field, text, Reason.NO_FAIR_SHARE) for field, is_given in given.items() if is_given])
+        return
+    if not submission.share_identifier:
+        text = f"is required, as JobQueue {queue.name} has a scheduling policy"
+        refuse([Violation("share_identifier", text, Reason.REQUIRED)])
+    live: Mapping[str, int] = world.named.shares.get(queue.name, {})
+    if submission.share_identifier not in live and len(live) >= limits.ACTIVE_SHARES_MAX:
+        text = f"JobQueue {queue.name} has {len(live)} active shares, the most allowed"
+        metadata = {"name": queue.name, "limit": str(limits.ACTIVE_SHARES_MAX)}
+        raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_SHARES, metadata=metadata)
 
 
 def _definition_of(world: World, submission: Submission) -> JobDefinition | None:
@@ -132,6 +157,32 @@ def _definition_of(world: World, submission: Submission) -> JobDefinition | None
         text = f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status"
         raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": submission.definition})
     return definition
+
+
+def update_job(world: World, job_id: str, scheduling_priority: int) -> JobPriorityChanged | None:
+    """
+    Admit another scheduling priority of a job, or of all children of an array; None when it has it already.
+
+    Raises:
+        NotFoundError: there is no such job.
+        InvalidArgumentError: it is a child, or its queue has no scheduling policy.
+        FailedPreconditionError: it has ended.
+    """
+    parent, index = _unit(world, job_id)
+    unit = Unit(world.jobs[parent], index)
+    job, queue = unit.job, world.queues.get(unit.job.spec.queue)
+    if unit.is_child:
+        text = f"{quote(job_id)} is a child of an array; only the array {job.id} has a priority"
+        refuse([Violation("job_id", text, Reason.NOT_ALLOWED)])
+    if job.state.is_final:
+        text = f"job {job_id} has ended {job.state}; its priority has no meaning any more"
+        raise FailedPreconditionError(text, reason=Reason.JOB_HAS_ENDED, metadata={"job_id": job_id})
+    if queue is None or not queue.scheduling_policy:
+        text = f"JobQueue {job.spec.queue} has no scheduling policy, so priorities of jobs have no meaning in it"
+        refuse([Violation("scheduling_priority", text, Reason.NO_FAIR_SHARE)])
+    if job.spec.scheduling_priority == scheduling_priority:
+        return None
+    return JobPriorityChanged(job_id=job.id, scheduling_priority=scheduling_priority)
 
 
 def cancel_job(world: World, job_id: str, reason: str) -> JobCancelled:

@@ -15,18 +15,29 @@ from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, Violat
 from batchyard.ids import JobId, split_job_id
 from batchyard.pairs import Pairs
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import DefinitionChanged, EnvironmentChanged, JobTagged, QueueChanged
+from batchyard_controller.core.events import (
+    ConsumableChanged,
+    DefinitionChanged,
+    EnvironmentChanged,
+    JobTagged,
+    PolicyChanged,
+    QueueChanged,
+)
 from batchyard_controller.core.jobs.resolution import merge
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import ResourceKind
 from batchyard_controller.core.world.world import World
 
 from .checks import quote
+from .consumables import find_consumable
+from .policies import find_policy
 from .settings import find_environment, find_queue
 
-Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment
-TagEvent = JobTagged | QueueChanged | DefinitionChanged | EnvironmentChanged
+Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment | SchedulingPolicy | ConsumableResource
+TagEvent = JobTagged | QueueChanged | DefinitionChanged | EnvironmentChanged | PolicyChanged | ConsumableChanged
 
 
 def tag_resource(world: World, kind: ResourceKind, name: str, tags: Pairs) -> TagEvent | None:
@@ -72,6 +83,10 @@ def find_tagged(world: World, kind: ResourceKind, name: str) -> Tagged:
             return find_queue(world, name)
         case ResourceKind.COMPUTE_ENVIRONMENT:
             return find_environment(world, name)
+        case ResourceKind.SCHEDULING_POLICY:
+            return find_policy(world, name)
+        case ResourceKind.CONSUMABLE_RESOURCE:
+            return find_consumable(world, name)
         case ResourceKind.JOB_DEFINITION:
             definition = world.find_definition(name)
             if definition is None:
@@ -111,5 +126,9 @@ def _changed(found: Tagged, tags: Pairs) -> TagEvent | None:
             return DefinitionChanged(definition=replace(found, tags=tags))
         case ComputeEnvironment():
             return EnvironmentChanged(environment=replace(found, tags=tags))
+        case SchedulingPolicy():
+            return PolicyChanged(policy=replace(found, tags=tags))
+        case ConsumableResource():
+            return ConsumableChanged(resource=replace(found, tags=tags))
         case _:
             assert_never(found)

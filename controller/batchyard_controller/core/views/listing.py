@@ -24,9 +24,10 @@ class JobFilter:
     What jobs are wanted; what is empty or 0 is not asked.
 
     Attributes:
-        name: A trailing ``*`` matches any rest; letter case does not matter.
+        name: As `matches_name` takes it.
         definition: ``name`` is any revision, ``name:revision`` one; a trailing
             ``*`` matches any rest.
+        consumable: Name of a consumable resource that they ask for.
     """
 
     states: frozenset[JobState] = frozenset()
@@ -35,20 +36,27 @@ class JobFilter:
     created_after_ms: int = 0
     created_before_ms: int = 0
     share_identifier: str = ""
+    consumable: str = ""
 
     def matches(self, job: Job) -> bool:
         """Say whether a job is wanted."""
         return (
             (not self.states or job.state in self.states)
-            and (not self.name or _matches(self.name.casefold(), job.name.casefold()))
+            and (not self.name or matches_name(self.name, job.name))
             and (not self.definition or self._matches_definition(job.spec.definition))
             and self.created_after_ms < job.created_at_ms
             and (not self.created_before_ms or job.created_at_ms < self.created_before_ms)
             and self.share_identifier in ("", job.spec.share_identifier)
+            and (not self.consumable or any(name == self.consumable for name, _ in job.spec.consumables))
         )
 
     def _matches_definition(self, key: str) -> bool:
         return _matches(self.definition, key) or self.definition == key.partition(":")[0]
+
+
+def matches_name(pattern: str, name: str) -> bool:
+    """Say whether a name is meant: a trailing ``*`` matches any rest; letter case does not matter."""
+    return _matches(pattern.casefold(), name.casefold())
 
 
 def _matches(pattern: str, text: str) -> bool:

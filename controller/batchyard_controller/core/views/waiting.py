@@ -6,6 +6,7 @@ from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.placement.bounds import CONSUMABLE
 from batchyard_controller.core.placement.explain import explain, explain_line
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.waiting import shape_of
@@ -39,7 +40,10 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     line = world.lines.find(shape_of(world, unit))
     if queue is None or line is None or line.refused_at < 0 or not _is_first(world, unit):
         return ""
-    block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
+    refusal = explain_line(line, world.environments_of(queue), world.fleet)[0]
+    block = refusal.block
+    if block is not None and refusal.kind == CONSUMABLE:
+        return f"{block} - {refusal.message}"  # AWS has no words for it
     enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""

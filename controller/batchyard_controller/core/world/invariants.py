@@ -13,6 +13,7 @@ from dataclasses import replace
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import JobState
 from batchyard_controller.core.model.units import Unit, units_of
+from batchyard_controller.core.placement.bounds import QUEUE_LIMIT, UNITS, Bound
 
 from .world import World
 
@@ -22,6 +23,7 @@ def check(world: World) -> None:
     _check_attempts_match_states(world)
     _check_hosts_are_known_or_gone(world)
     _check_no_host_is_overcommitted(world)
+    _check_what_is_held_is_counted(world)
     _check_counts(world)
     _check_exactly_the_runnable_stand_in_line(world)
     _check_who_lacks_an_image_is_known_to_those_who_wait(world)
@@ -61,6 +63,20 @@ def _check_no_host_is_overcommitted(world: World) -> None:
         capacity = replace(host.record.facts.capacity, gpu_millis=GPU_WHOLE * len(host.record.facts.gpus))
         assert used.fits_in(capacity), f"{host_id} is over-committed: {used}"
         assert all(millis <= GPU_WHOLE for millis in gpus.values()), f"{host_id} shares a GPU too often: {gpus}"
+
+
+def _check_what_is_held_is_counted(world: World) -> None:
+    consumables: Counter[str] = Counter()
+    queues: Counter[str] = Counter()
+    for spec in (world.unit_of(attempt).job.spec for attempt in world.attempts.values()):
+        consumables.update(dict(spec.consumables))
+        queues[spec.queue] += 1
+    for name in world.consumables:
+        held = world.fleet.bounds.consumable_held(name)
+        assert held == consumables[name], f"{name} reckons {held}, {consumables[name]} are held"
+    for name in world.queues:
+        held = world.fleet.bounds.held(Bound(QUEUE_LIMIT, name, UNITS))
+        assert held == queues[name], f"queue {name} reckons {held} units, has {queues[name]}"
 
 
 def _check_counts(world: World) -> None:

@@ -18,9 +18,11 @@ from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import CHUNK, RestEnd
+from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit
@@ -47,6 +49,7 @@ def drop_environment(world: World, name: str) -> None:
 def keep_queue(world: World, queue: JobQueue) -> None:
     """Keep a new or changed job queue."""
     world.queues[queue.name] = queue
+    world.bound_queue(queue)
     _note_alone(world, "queue", queue.name)
 
 
@@ -55,7 +58,37 @@ def drop_queue(world: World, name: str) -> None:
     del world.queues[name]
     world.shares.drop_queue(name)
     world.lines.due_times.run_times.drop_queue(name)
+    world.fleet.bounds.drop_queue(name)
     _note_alone(world, "queue", name)
+
+
+def keep_policy(world: World, policy: SchedulingPolicy) -> None:
+    """Keep a new or changed scheduling policy; the queues that name it follow."""
+    world.policies[policy.name] = policy
+    for queue in world.queues.values():
+        if queue.scheduling_policy == policy.name:
+            world.bound_queue(queue)
+    _note_alone(world, "scheduling_policy", policy.name)
+
+
+def drop_policy(world: World, name: str) -> None:
+    """Forget a scheduling policy that no queue names."""
+    del world.policies[name]
+    _note_alone(world, "scheduling_policy", name)
+
+
+def keep_consumable(world: World, resource: ConsumableResource) -> None:
+    """Keep a new or changed consumable resource."""
+    world.consumables[resource.name] = resource
+    world.fleet.bounds.set_consumable(resource)
+    _note_alone(world, "consumable", resource.name)
+
+
+def drop_consumable(world: World, name: str) -> None:
+    """Forget a consumable resource that no job names."""
+    del world.consumables[name]
+    world.fleet.bounds.drop_consumable(name)
+    _note_alone(world, "consumable", name)
 
 
 def keep_definition(world: World, definition: JobDefinition) -> None:
@@ -145,6 +178,7 @@ def add_job(world: World, job: Job) -> None:
     """Keep a new job, at the end of the order of submission."""
     job.seq = world.last_seq + 1
     world.index_job(job)
+    world.named.count(job, 1)
     world.count(job.spec.queue, None, JobState.SUBMITTED, job.size or 1)
     world.ledger.note(job.id, "job", job.id)
 
@@ -152,6 +186,12 @@ def add_job(world: World, job: Job) -> None:
 def set_tags(world: World, job: Job, tags: Pairs) -> None:
     """Keep a job's changed tags; they are part of what is stored at its submission."""
     job.spec = world.intern(replace(job.spec, tags=tags))
+    world.ledger.note(job.id, "job", job.id)
+
+
+def set_priority(world: World, job: Job, scheduling_priority: int) -> None:
+    """Keep a job's changed scheduling priority; who waits stands in line by it and leaves before."""
+    job.spec = world.intern(replace(job.spec, scheduling_priority=scheduling_priority))
     world.ledger.note(job.id, "job", job.id)
 
 
@@ -196,6 +236,7 @@ def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int) -> JobState:
     before = lifecycle.end(unit, ending, at_ms)
     if not unit.is_child:
         world.ended.append(unit.job)
+        world.named.count(unit.job, -1)
     _note_unit(world, unit)
     return before
 
@@ -222,16 +263,23 @@ def _note_unit(world: World, unit: Unit) -> None:
 
 
 def claim(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
-    """Hold a host's resources for a new attempt."""
+    """
+    Hold a host's resources for a new attempt.
+
+    In a group behind that of the unit: all children of a chunk may end and be claimed again
+    in one turn, and that is more than a store writes at once.
+    """
     restore_attempt(world, unit, attempt, now)
-    world.ledger.note(unit.group, "attempt", attempt.id)
+    world.ledger.note(f"{unit.group}/claims", "attempt", attempt.id)
 
 
 def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
     """Hold a host's resources again for an attempt that is stored."""
     name = attempt.id
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
-    world.fleet.claim(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
+    asked = unit.task.resources
+    world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
+    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
     tenancy.hold(world, unit, now)
 
 
@@ -255,10 +303,30 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
     del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
-    world.fleet.release(attempt.host_id, unit.task.resources, attempt.gpus, attempt.compute_environment)
+    asked = unit.task.resources
+    world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
+    world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
     tenancy.hold(world, unit, now, -1)
     tenancy.note_run(world, unit, ended)
+    if attempt.started_at_ms:
+        _consume(world, unit)
     world.wants_plan = True
     unit.record_end(ended)
     world.ledger.note(unit.group, "attempt", name)
     _note_unit(world, unit)
+
+
+def _consume(world: World, unit: Unit) -> None:
+    """
+    Keep what an attempt that ran took for good.
+
+    In the group of the unit, so that the end is never stored without it: a commit that is
+    cut short may have counted ends that it did not store, and so count them twice, but
+    never loses one.
+    """
+    for name, quantity in unit.job.spec.consumables:
+        resource = world.consumables[name]
+        if resource.type is ConsumableType.NON_REPLENISHABLE:
+            world.consumables[name] = resource = replace(resource, consumed=resource.consumed + quantity)
+            world.fleet.bounds.set_consumable(resource)
+            world.ledger.note(unit.group, "consumable", name)

@@ -7,6 +7,7 @@ all who wait with that image stand apart from others of their shape.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from batchyard.ids import HostId
@@ -43,6 +44,7 @@ def shape_of(world: World, unit: Unit) -> Shape:
         priority,
         spec.definition,
         spec.timeout_s,
+        spec.consumables,
     )
 
 
@@ -82,6 +84,16 @@ def stand_apart(world: World, image: str) -> None:
             _leave_all(world, job)
             world.apart.add(job.id)
             _await_all(world, job)
+
+
+def change_place(world: World, job: Job, change: Callable[[], None]) -> None:
+    """Change what decides where a job, or its children, stand in line, and let those who wait take their new place."""
+    waits = job.state is JobState.RUNNABLE or bool(job.size)
+    if waits:
+        _leave_all(world, job)
+    change()
+    if waits:
+        _await_all(world, job)
 
 
 def _leave_all(world: World, job: Job) -> None:

@@ -8,12 +8,14 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
 
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -30,60 +32,67 @@ from batchyard_controller.core.placement.shares import Shares
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
 
 from .ledger import Ledger
+from .named import Named
 from .submitted import SubmittedJobs
 
 RESTS = "rests after a failed start"
 
 
+@dataclass(slots=True, eq=False)
 class World:
     """The controller's memory. One instance a term of leadership."""
 
-    def __init__(self, retention: Retention) -> None:
-        self.retention = retention
-        self.calendar: Calendar | None = None
-        """From the first event on."""
-        self.ledger = Ledger()
-        self.environments: dict[str, ComputeEnvironment] = {}
-        self.queues: dict[str, JobQueue] = {}
-        self.policies: dict[str, SchedulingPolicy] = {}
-        self.definitions: dict[str, list[JobDefinition]] = {}
-        """By name; revision n stands at place n - 1."""
-        self.secrets: dict[str, StoredSecret] = {}
-        self.access_keys: dict[str, AccessKey] = {}
-        self.jobs: dict[JobId, Job] = {}
-        self.attempts: dict[AttemptId, Attempt] = {}
-        self.hosts: dict[HostId, Host] = {}
-        self.gone_hosts: dict[HostId, HostRecord] = {}
-        """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
-        self.off_clocks: set[HostId] = set()
-        """Hosts whose clock is not as this controller's."""
-        self.apart: set[JobId] = set()
-        """Jobs that stand in lines of their image's own."""
-        self.requests: dict[str, JobId] = {}
-        """First job of each request id."""
-        self.dependents: dict[JobId, list[JobId]] = {}
-        """Jobs that wait for the end of another."""
-        self.followers: dict[JobId, list[JobId]] = {}
-        """Arrays whose children wait for the ends of another array's children."""
-        self.ended: deque[Job] = deque()
-        """Jobs that have ended and are kept, in the order of their ends."""
-        self.last_seq = 0
+    retention: Retention
+    calendar: Calendar | None = None
+    """From the first event on."""
+    ledger: Ledger = field(default_factory=Ledger)
+    environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
+    queues: dict[str, JobQueue] = field(default_factory=dict)
+    policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
+    consumables: dict[str, ConsumableResource] = field(default_factory=dict)
+    definitions: dict[str, list[JobDefinition]] = field(default_factory=dict)
+    """By name; revision n stands at place n - 1."""
+    secrets: dict[str, StoredSecret] = field(default_factory=dict)
+    access_keys: dict[str, AccessKey] = field(default_factory=dict)
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    hosts: dict[HostId, Host] = field(default_factory=dict)
+    gone_hosts: dict[HostId, HostRecord] = field(default_factory=dict)
+    """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
+    off_clocks: set[HostId] = field(default_factory=set)
+    """Hosts whose clock is not as this controller's."""
+    apart: set[JobId] = field(default_factory=set)
+    """Jobs that stand in lines of their image's own."""
+    requests: dict[str, JobId] = field(default_factory=dict)
+    """First job of each request id."""
+    dependents: dict[JobId, list[JobId]] = field(default_factory=dict)
+    """Jobs that wait for the end of another."""
+    followers: dict[JobId, list[JobId]] = field(default_factory=dict)
+    """Arrays whose children wait for the ends of another array's children."""
+    ended: deque[Job] = field(default_factory=deque)
+    """Jobs that have ended and are kept, in the order of their ends."""
+    last_seq: int = 0
+    lines: Lines = field(init=False)
+    """Every RUNNABLE unit, once."""
+    shares: Shares = field(default_factory=Shares)
+    reservations: tuple[Reservation, ...] = ()
+    """Of the last plan."""
+    fleet: Fleet = field(default_factory=Fleet)
+    rankings: Rankings = field(init=False)
+    counts: dict[str, Counter[JobState]] = field(default_factory=dict)
+    """Units in each state, by queue; an array counts as its children."""
+    named: Named = field(default_factory=Named)
+    by_queue: dict[str, SubmittedJobs] = field(default_factory=dict)
+    all_jobs: SubmittedJobs = field(default_factory=SubmittedJobs)
+    blocked: dict[str, BlockedHead] = field(default_factory=dict)
+    """Who blocked the head of each queue that bounds it, at the last tick."""
+    wants_plan: bool = False
+    """Whether something happened that a plan should look at."""
+    _specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = field(default_factory=WeakKeyDictionary)
+
+    def __post_init__(self) -> None:
         self.lines = Lines(DueTimes(self.queues))
-        """Every RUNNABLE unit, once."""
-        self.shares = Shares()
-        self.reservations: tuple[Reservation, ...] = ()
-        """Of the last plan."""
-        self.fleet = Fleet()
         self.rankings = Rankings(self.fleet)
-        self.counts: dict[str, Counter[JobState]] = {}
-        """Units in each state, by queue; an array counts as its children."""
-        self.by_queue: dict[str, SubmittedJobs] = {}
-        self.all_jobs = SubmittedJobs()
-        self.blocked: dict[str, BlockedHead] = {}
-        """Who blocked the head of each queue that bounds it, at the last tick."""
-        self.wants_plan = False
-        """Whether something happened that a plan should look at."""
-        self._specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = WeakKeyDictionary()
 
     def has_spec(self, spec: JobSpec) -> bool:
         """Say whether a job has this spec."""
@@ -121,6 +130,10 @@ class World:
         if before is not None:
             counts[before] -= number
         counts[after] += number
+
+    def bound_queue(self, queue: JobQueue) -> None:
+        """Tell the fleet what the jobs of a queue, and of its shares, may hold together."""
+        self.fleet.bounds.set_queue(queue, self.policies.get(queue.scheduling_policy))
 
     def find_unit(self, job_id: JobId, index: int | None) -> Unit | None:
         """Return the unit (or parent) of an id, if it exists."""

@@ -1,0 +1,91 @@
+"""``scheduling-policy``, ``consumable-resource``, ``update-job`` and caps: what becomes of them and what is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.cli.conftest import Run
+from tests.sdk.yard import Yard
+
+
+def test_a_policy_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> None:
+    made = run(
+        "scheduling-policy", "create", "fair", "--share", "A=0.5,max-running=3", "--share", "B*=2", "--decay", "1h"
+    )
+    assert (made.code, made.out) == (0, "")
+    assert made.err == "batchyard: created scheduling policy fair (2 shares with a weight of their own)\n"
+    assert "A=0.5,max-running=3 B*=2" in run("scheduling-policy", "list").out
+    assert run("scheduling-policy", "update", "fair", "--reservation", "10").code == 0
+    (shown,) = json.loads(run("scheduling-policy", "describe", "fair", "-o", "json").out)
+    assert (shown["fairshare"]["share_decay_s"], shown["fairshare"]["compute_reservation"]) == (3600, 10)
+    assert len(shown["fairshare"]["share_distribution"]) == 2
+    run("scheduling-policy", "update", "fair", "--no-shares", "--decay", "0s")
+    described = run("scheduling-policy", "describe", "fair").out
+    assert "10 %" in described
+    assert "A=0.5" not in described
+    assert run("queue", "create", "shared", "--scheduling-policy", "fair").code == 0
+    refused = run("scheduling-policy", "delete", "fair")
+    assert (refused.code, "is used by job queues: shared" in refused.err) == (3, True)
+    run("scheduling-policy", "create", "alone")
+    assert run("scheduling-policy", "delete", "alone").err == "batchyard: deleted scheduling policy alone\n"
+
+
+def test_a_queue_has_caps(run: Run, yard: Yard) -> None:
+    assert run("queue", "create", "small", "--max-running", "2", "--max-vcpus", "8").code == 0
+    assert "2 running, 8 vCPUs" in run("queue", "describe", "small").out
+    run("queue", "update", "small", "--max-running", "0")
+    (shown,) = yard.client.describe_job_queues(["small"])
+    assert (shown.max_running, shown.max_vcpus) == (0, 8)
+
+
+def test_a_job_is_moved_by_its_priority(run: Run, yard: Yard) -> None:
+    yard.client.create_scheduling_policy("fair")
+    yard.client.create_job_queue("shared", scheduling_policy="fair")
+    job = run("submit", "-q", "shared", "--share", "A", "--priority", "1", "--", "true").out.strip()
+    moved = run("update-job", "last", "--priority", "9")
+    assert (moved.code, moved.err) == (0, f"batchyard: {job} has priority 9\n")
+    shown = run("describe", job).out
+    assert "Share" in shown
+    assert yard.client.describe_job(job).scheduling_priority == 9
+    plain = run("submit", "--", "true").out.strip()
+    refused = run("update-job", plain, "--priority", "9")
+    assert (refused.code, "has no scheduling policy" in refused.err) == (3, True)
+
+
+def test_a_consumable_is_made_asked_for_shown_and_changed(run: Run, yard: Yard) -> None:
+    made = run("consumable-resource", "create", "licence", "--total", "2")
+    assert (made.code, made.err) == (0, "batchyard: created consumable resource licence (2 available of 2)\n")
+    job = run("submit", "--consumable", "licence=3", "--", "true").out.strip()
+    assert "licence=3" in run("describe", job).out
+    assert job in run("consumable-resource", "jobs", "licence").out
+    explained = run("explain", job).out
+    assert "consumable" in explained
+    assert "3 of consumable resource licence asked, 2 free of 2" in explained
+    changed = run("consumable-resource", "update", "licence", "--add", "5")
+    assert changed.err == "batchyard: updated consumable resource licence (7 available of 7)\n"
+    assert "REPLENISHABLE" in run("consumable-resource", "list", "--name", "LIC*").out
+    assert run("consumable-resource", "list", "-o", "name").out == "licence\n"
+    assert run("consumable-resource", "delete", "licence").code == 3
+    run("cancel", job)
+    run("job-definition", "register", "d", "--consumable", "licence=1", "--", "true")
+    assert "licence=1" in run("job-definition", "describe", "d:1").out
+    assert run("consumable-resource", "delete", "licence").code == 0
+    assert run("consumable-resource", "describe", "licence").code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("consumable-resource", "update", "licence"),
+        ("consumable-resource", "update", "licence", "--add", "1", "--set", "2"),
+        ("scheduling-policy", "create", "p", "--share", "A"),
+        ("scheduling-policy", "create", "p", "--share", "A=1,max-gpus=2"),
+        ("scheduling-policy", "update", "p", "--share", "A=1", "--no-shares"),
+        ("submit", "--consumable", "licence", "--", "true"),
+        ("update-job", "last"),
+    ],
+)
+def test_wrong_usage_is_told(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
