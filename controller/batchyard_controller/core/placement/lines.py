@@ -42,6 +42,7 @@ class Shape:
         doubts: Hosts that failed it, which it avoids while they are doubted.
         share: Whose turn it takes, in a queue with a scheduling policy.
         priority: Within that; the higher, the sooner.
+        on_demand: It goes to on-demand environments alone, if its queue has any.
     """
 
     queue: str
@@ -52,6 +53,7 @@ class Shape:
     doubts: frozenset[HostId] = NOBODY
     share: str = ""
     priority: int = 0
+    on_demand: bool = False
 
 
 @dataclass(slots=True)

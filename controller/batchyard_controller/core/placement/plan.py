@@ -221,7 +221,7 @@ class _Turn:
     def _take(self, sketch: Sketch, row: int, ranking: Ranking) -> Placement:
         assert self.head is not None, "place() looked"
         environment = ranking.environment.name
-        gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         unit, self.head = self.head, next(self._units, None)
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from batchyard.resources import Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 
+from .feasibility import Access
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
 from .gpus import choose_gpus, gpu_levels
 from .strategies import Amounts
@@ -38,9 +39,11 @@ class Sketch:
         """Return the thousandths free of each GPU of a host."""
         return self.gpu_free.get(row) or self.fleet.gpu_free[row]
 
-    def claim(self, row: int, resources: Resources, asked: Amounts, environment: str) -> tuple[GpuClaim, ...]:
+    def claim(
+        self, row: int, resources: Resources, access: Access, asked: Amounts, environment: str
+    ) -> tuple[GpuClaim, ...]:
         """Take amounts from a host, and choose its GPUs."""
-        gpus = choose_gpus(self.gpus_of(row), resources.gpu_millis)
+        gpus = choose_gpus(self.fleet.wanted_gpus(row, access, self.gpus_of(row)), resources.gpu_millis)
         if gpus:
             left = dict(self.gpus_of(row))
             for gpu in gpus:
