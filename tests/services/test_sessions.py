@@ -374,6 +374,10 @@ BAD_FACTS: dict[str, tuple[dict[str, Any], str]] = {
         "facts.volume_paths: 101 given; at most 100 are allowed",
     ),
     "an empty device": ({"device_paths": [""]}, "facts.device_paths: none may be empty, and none may stand twice"),
+    "a reclaim in the year 10000": (
+        {"reclaimed_at_ms": 253_402_300_800_000},
+        "facts.reclaimed_at_ms: 253402300800000 is not between 0 and 253402300799000",
+    ),
     "17 runtimes": ({"runtimes": [str(i) for i in range(17)]}, "facts.runtimes: 17 given; at most 16 are allowed"),
 }
 
