@@ -394,7 +394,7 @@ class Stage:
 
     def _reason(self, move: PublishMove) -> str:
         unit = self.yard.world.find_unit(move.job_id, move.index)
-        reason = ending_reason(self.yard.world, unit) if unit is not None and move.after.is_final else ""
+        reason = ending_reason(unit) if unit is not None and move.after.is_final else ""
         return f" ({reason})" if reason else ""
 
     def _sent(self, commands: list[Command]) -> list[str]:

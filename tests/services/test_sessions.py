@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
@@ -179,7 +180,7 @@ async def test_running_attempt_that_the_host_no_longer_knows_is_lost(yard: Memor
     job = await yard.describe(job_id)
     assert (job.state, job.status_reason) == (
         job_pb2.JOB_STATE_FAILED,
-        "Host EC2 (instance alpha) terminated.",
+        f"Host EC2 (instance {instance_id(HOST_ID)}) terminated.",
     )
 
 

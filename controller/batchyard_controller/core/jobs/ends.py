@@ -37,14 +37,8 @@ def has_succeeded(ended: EndedAttempt) -> bool:
     return ended.cause is EndCause.EXITED and ended.exit_code == 0
 
 
-def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
-    """
-    Return the status reason of an attempt; of one that someone stopped, as if it had ended by itself.
-
-    Args:
-        ended: The attempt.
-        host_name: What its host is called; by default its id. No rule's pattern reaches so far.
-    """
+def status_reason(ended: EndedAttempt) -> str:
+    """Return the status reason of an attempt; of one that someone stopped, as if it had ended by itself."""
     match ended.cause:
         case EndCause.START_FAILED | EndCause.IMAGE_UNAVAILABLE:
             return START_FAILED
@@ -52,10 +46,8 @@ def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
             return HOST_FAILED if ended.started_at_ms else START_FAILED
         case EndCause.TIMED_OUT:
             return TIMED_OUT
-        case EndCause.RECLAIMED:
+        case EndCause.RECLAIMED | EndCause.FENCED | EndCause.LOST:
             return f"Host EC2 (instance {instance_id(ended.host_id)}) terminated."
-        case EndCause.FENCED | EndCause.LOST:
-            return f"Host EC2 (instance {host_name or ended.host_id}) terminated."
         case EndCause.EXITED | EndCause.STOPPED | EndCause.OUT_OF_MEMORY:
             return CONTAINER_EXITED
         case _:
