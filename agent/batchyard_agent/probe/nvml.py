@@ -26,20 +26,28 @@ CRITICAL_XIDS: Mapping[int, str] = {
     46: "GPU stopped processing",
     48: "double bit ECC error",
     62: "internal micro-controller halt",
-    64: "row remapping or page retirement failed",
+    64: "GPU memory remapping failure",
     74: "NVLink error",
     79: "GPU has fallen off the bus",
     95: "uncontained memory error",
-    119: "GSP does not answer",
+    110: "security fault",
+    119: "GSP RPC timeout",
     120: "GSP error",
+    136: "link training failed",
     140: "unrecovered ECC error",
-    143: "GPU could not be initialized",
+    143: "GPU initialization error",
+    155: "NVLink error defined by software",
+    156: "resource retirement",
+    158: "GPU fatal timeout",
 }
 """
-XIDs after which a GPU has to be reset or replaced (NVIDIA, Xid Errors: catalog, resolution bucket).
+XIDs after which a GPU is not fit for work.
 
-Others are an application's doing (13, 31, 43, 45, 68, 109) or leave the GPU fit for
-work: a row that was remapped (63), an error that was contained (94).
+Those for which NVIDIA's Xid catalog (docs.nvidia.com, Xid Errors: Analyzing Xid Errors
+with the Xid Catalog) asks for a reset or a restart at once, and the two whose workflows
+begin with draining the GPU (48, 74). 109, for which it does too, is not among them:
+NVIDIA's device plugin for Kubernetes counts it as an application's, with 13, 31, 43, 45
+and 68. After 63 (a row was remapped) and 94 (an error was contained) a GPU works on.
 """
 _XIDS_A_READING = 1000
 
