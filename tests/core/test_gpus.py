@@ -54,6 +54,11 @@ def why(yard: Yard) -> str:
         ("NVIDIA*", True),
         ("*40GB", True),
         ("[N]VIDIA*", False),
+        ("nvidia*a100*40gb", True),
+        ("nvidia*40gb*a100", False),
+        ("nvidia a100*a100-sxm4-40gb", False),
+        ("*a*a*", True),
+        ("*a" * 64, False),
         ("H100", False),
     ],
 )

@@ -187,6 +187,7 @@ def _other_gpus(shape: Shape, environments: list[ComputeEnvironment], fleet: Fle
     texts = [
         f"{fleet.facts[row].name} ({', '.join(map(gpu_text, kinds_of(fleet.facts[row].gpus)))})"
         for row in np.nonzero(others)[0].tolist()
+        if not any(map(shape.access.wants, fleet.facts[row].gpus))
     ]
     return f", {len(texts)} hosts have others: {_shortened(texts)}" if texts else ""
 

@@ -63,6 +63,20 @@ def _bears(model: str, name: str) -> bool:
     """
     model, name = model.lower(), name.lower()
     if "*" in name:
-        return re.fullmatch(".*".join(map(re.escape, name.split("*"))), model, re.DOTALL) is not None
+        return _matches(model, name.split("*"))
     words, wanted = _WORD.findall(model), _WORD.findall(name)
     return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
+
+
+def _matches(model: str, parts: list[str]) -> bool:
+    """Say whether a text begins with the first part, ends with the last, and has the others in order between them."""
+    first, *between, last = parts
+    place, end = len(first), len(model) - len(last)
+    if place > end or not model.startswith(first) or not model.endswith(last):
+        return False
+    for part in between:  # each as early as can be: no other choice leaves more for the next
+        found = model.find(part, place, end)
+        if found < 0:
+            return False
+        place = found + len(part)
+    return True
