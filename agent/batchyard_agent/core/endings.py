@@ -101,12 +101,13 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     End an attempt whose command came to its end.
 
     The kernel kills processes for their memory, and the command decides what that
-    means: its exit code is told as it is, and what was killed beside it.
+    means: its exit code is told as it is, and what was killed beside it. A command that
+    fails on a GPU with a fault was failed by the host.
     """
     cause, reason = EndCause.EXITED, exited.reason
     if exited.host_failed:
         cause = EndCause.HOST_ERROR
-    elif exited.exit_code and attempt.spec is not None and (fault := gpu.fault(attempt.spec.gpus, table.gpu_faults)):
+    elif attempt.stop is None and exited.exit_code and (fault := _gpu_fault(table, attempt)):
         cause, reason = EndCause.HOST_ERROR, fault
     elif exited.out_of_memory and attempt.stop is None:
         if exited.exit_code:
@@ -118,6 +119,10 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
         # An end whose start was not seen still ran.
         attempt = replace(attempt, started_at_ms=stopped_at_ms)
     return _end(table, attempt, cause, reason, stopped_at_ms, exited.exit_code)
+
+
+def _gpu_fault(table: Table, attempt: Attempt) -> str:
+    return gpu.fault(attempt.spec.gpus, table.gpu_faults) if attempt.spec is not None else ""
 
 
 def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:

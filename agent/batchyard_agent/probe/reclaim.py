@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
+import os
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -26,6 +29,8 @@ import structlog
 LOOK_S = 5.0
 ANSWER_S = 4.0
 NOTICE_MS = 120_000
+LATEST_MS = 253_402_300_799_000
+"""The end of the year 9999, which is the latest that the controller takes."""
 EC2_METADATA = "http://169.254.169.254"
 TOKEN_TTL_S = 6 * 3600
 TEXT_BYTES_MAX = 4096
@@ -64,7 +69,8 @@ def read_time(text: str, since_ms: int) -> int:
         if not text:
             return since_ms + NOTICE_MS
         at = datetime.fromisoformat(text)
-        return max(1, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+        at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return min(max(1, at_ms), LATEST_MS)
     except (ValueError, OverflowError):
         log.warning("a notice of reclaim holds no time", text=text[:100])
         return since_ms + NOTICE_MS
@@ -104,6 +110,7 @@ class NoticeCommand:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:
             raise NoAnswerError(str(error)) from None
@@ -115,7 +122,7 @@ class NoticeCommand:
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # what the shell began, too
                 await process.wait()
         self._since_ms = (self._since_ms or self._read_wall_ms()) if process.returncode == 0 else 0
         return read_time(said[:TEXT_BYTES_MAX].decode(errors="replace"), self._since_ms) if self._since_ms else 0
@@ -136,7 +143,7 @@ class NoticeServer:
         """See `Source`."""
         try:
             return await asyncio.to_thread(self._ask)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise NoAnswerError(str(error)) from None
 
     def _ask(self) -> int:
@@ -186,7 +193,10 @@ class Notices:
         await asyncio.gather(*map(self._ask, self._known))
         at_ms = min(filter(None, self._known.values()), default=0)
         if at_ms != self._at_ms:
-            log.warning("this machine is taken away" if at_ms else "this machine stays after all", at_ms=at_ms)
+            if at_ms:
+                log.warning("this machine is taken away", at=datetime.fromtimestamp(at_ms / 1000, UTC).isoformat())
+            else:
+                log.warning("this machine stays after all")
             self._at_ms = at_ms
             self._on_change(at_ms)
 

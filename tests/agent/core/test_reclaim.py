@@ -105,6 +105,16 @@ def test_who_fails_on_a_gpu_with_a_fault_was_failed_by_the_host(uuid: str, exit_
     assert ended.reason == ("GPU GPU-1: XID 79: GPU has fallen off the bus" if cause is EndCause.HOST_ERROR else "")
 
 
+def test_a_try_on_a_gpu_with_a_fault_that_was_stopped_is_one_that_was_stopped():
+    t = table()
+    turn(t, 0, well())
+    running(t, gpus=claim(), timeout_s=1)
+    turn(t, 5, well(fault="XID 79"))
+    turn(t, 1_000, Ticked())
+    ended = turn(t, 1_001, exited(ms=1_001, exit_code=143)).reports[0]
+    assert (ended.cause, ended.reason) == (EndCause.TIMED_OUT, "Job attempt duration exceeded timeout")
+
+
 def test_nothing_starts_on_a_gpu_with_a_fault():
     t = table()
     turn(t, 0, well(fault="XID 48"))

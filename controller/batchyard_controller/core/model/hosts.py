@@ -81,7 +81,8 @@ class HostRecord:
     @property
     def reclaimed_at_ms(self) -> int:
         """When it is taken away, by whoever says it sooner; 0 if nobody does."""
-        return min(filter(None, (self.facts.reclaimed_at_ms, self.reclaim_at_ms)), default=0)
+        announced, asked = self.facts.reclaimed_at_ms, self.reclaim_at_ms
+        return min(announced, asked) if announced and asked else announced or asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
