@@ -64,17 +64,18 @@ def test_a_spot_host_goes_in_mid_array_and_every_child_finishes_elsewhere(
     notice = yard.folder / "reclaim"
     start(yard, monkeypatch, RECLAIM_FILE=str(notice))
     with yard.client() as client:
+        # The first try of child 0 would last for ever, the others' are over in time.
+        first_lasts = "[ $AWS_BATCH_JOB_ARRAY_INDEX$AWS_BATCH_JOB_ATTEMPT = 01 ] && exec sleep 600"
         array = client.submit_job(
-            name="children", queue="mixed", array_size=SIZE, container=container(["sh", "-c", "sleep 4"], memory=32)
-        ).job_id
-        until(lambda: host_named(client, "s").attempts == 2, "two children run on the spot host")
-        long = client.submit_job(
-            name="long",
+            name="children",
             queue="mixed",
-            container=container(["sh", "-c", "[ $AWS_BATCH_JOB_ATTEMPT -gt 1 ] || exec sleep 600"], memory=32),
+            array_size=SIZE,
+            container=container(["sh", "-c", f"{first_lasts}; sleep 4"], memory=32),
             spot_attempts=1,
         ).job_id
-        until(lambda: host_of(client, long) == "s", "the long job runs on the spot host")
+        long = f"{array}:0"
+        until(lambda: host_of(client, long) == "s", "child 0 runs on the spot host")
+        until(lambda: host_named(client, "s").attempts == 2, "another child runs there, too")
         notice.write_text(utc_in(20))
         until(lambda: is_reclaimed(client), "the host is reclaimed")
         yard.controller.kill()
@@ -90,6 +91,9 @@ def test_a_spot_host_goes_in_mid_array_and_every_child_finishes_elsewhere(
         assert job_state(client.wait(array, timeout_s=120)) is JobState.SUCCEEDED
         counts = client.describe_job(array).array.status_summary
         assert counts["SUCCEEDED"] == SIZE
+        tries = [ran_on(client, f"{array}:{index}") for index in range(1, SIZE)]
+        assert all(len(hosts) == 1 for hosts in tries), tries
+        assert ["s"] in tries
         last = client.submit_job(name="last", queue="mixed", container=container(["true"], memory=32)).job_id
         client.wait(last, timeout_s=60)
         assert ran_on(client, last) == ["d"]
