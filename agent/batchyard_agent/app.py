@@ -14,6 +14,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,7 +26,7 @@ from batchyard_agent import clock
 from batchyard_agent.config import AUTOMATIC, Config
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
-from batchyard_agent.core.events import Recovered, RuntimeOpened
+from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
@@ -34,6 +35,7 @@ from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
 from batchyard_agent.probe.place import read_place
+from batchyard_agent.probe.reclaim import NoticeCommand, NoticeFile, Notices, NoticeServer, Source
 from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
@@ -110,6 +112,8 @@ class Agent:
                 self._metadata.listen_for(attempt.runtime)
             host = LocalHost(self._config, self._driver.runtimes, self._driver.observe)
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
+            notices = Notices(self._notice_sources(), partial(self._announce, host))
+            await notices.look()
             sessions = Sessions(
                 target=self._config.controller,
                 driver=self._driver,
@@ -132,6 +136,7 @@ class Agent:
                     parts = (
                         self._driver.run(),
                         sessions.run(),
+                        notices.run(),
                         self._run_sweeps(),
                         self._run_reopening(),
                         _broken(),
@@ -163,6 +168,23 @@ class Agent:
         if attempt is None:
             return None
         return documents(attempt, self._config.account, self._config.zone)
+
+    def _notice_sources(self) -> list[Source]:
+        """Return where it may be said that the machine is taken away."""
+        config, sources = self._config, list[Source]()
+        if config.reclaim_file is not None:
+            sources.append(NoticeFile(config.reclaim_file))
+        if config.reclaim_command:
+            sources.append(NoticeCommand(config.reclaim_command, clock.read_wall_ms))
+        if config.reclaim_metadata:
+            sources.append(NoticeServer(config.reclaim_metadata, clock.read_wall_ms))
+        return sources
+
+    def _announce(self, host: LocalHost, at_ms: int) -> None:
+        """Tell the controller, and stop everything in time."""
+        host.announce(at_ms)
+        now = clock.read_now()
+        self._driver.observe(HostReclaimed(at_ms=now.boot_ms + at_ms - now.wall_ms if at_ms else None))
 
     @contextlib.asynccontextmanager
     async def _open_runtimes(self) -> AsyncIterator[Held]:

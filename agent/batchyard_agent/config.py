@@ -7,6 +7,7 @@ It reads values and checks them, and knows nothing of what they do.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
+from batchyard_agent.probe.reclaim import EC2_METADATA
 from batchyard_agent.runtimes.docker_spec import BRIDGE, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
 
@@ -54,6 +56,9 @@ class Config:
         allow_root_jobs: Processes may run as root.
         container_network: Which network containers are on; one of ``NETWORKS``.
         purchase_option: ``on-demand`` or ``spot``.
+        reclaim_file: Exists when the machine is about to be taken away.
+        reclaim_command: Succeeds when it is; run by a shell.
+        reclaim_metadata: Address of a server that tells so, as that of EC2 does.
         account: What AWS names that attempts are told are made of; as the gateway's.
         log_bytes_max: How much of an attempt's log is kept when its job says nothing else.
         logs_age_max_s: How long logs of ended attempts are kept.
@@ -69,6 +74,9 @@ class Config:
     gpus: int | None = None
     host_type: str = "workstation"
     purchase_option: str = "on-demand"
+    reclaim_file: Path | None = None
+    reclaim_command: str = ""
+    reclaim_metadata: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
@@ -152,6 +160,13 @@ def _paths(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.normpath("/" + text.lstrip("/")) for text in texts))
 
 
+def _metadata_url(text: str) -> str:
+    url = EC2_METADATA if text == "ec2" else text
+    if not re.fullmatch(r"https?://[^/\s]+/?", url):
+        raise ValueError(f"{text!r} is neither ec2 nor an address such as {EC2_METADATA}")
+    return url.rstrip("/")
+
+
 OPTIONS = (
     click.Option(
         ["--controller"],
@@ -218,6 +233,24 @@ OPTIONS = (
         default="on-demand",
         show_default=True,
         help="spot: the host may be taken away.",
+    ),
+    click.Option(
+        ["--reclaim-file"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Say that the host is reclaimed while this file exists: at the UTC time that it holds, "
+        "such as 2026-01-31T12:00:00Z, else two minutes after it was written.",
+    ),
+    click.Option(
+        ["--reclaim-command"],
+        metavar="COMMAND",
+        help="Run this every 5 s: while it succeeds, the host is reclaimed, at the time that it prints, as above.",
+    ),
+    click.Option(
+        ["--reclaim-metadata"],
+        metavar="ec2|URL",
+        callback=_reads(_metadata_url),
+        help="Ask the machine's metadata, as Amazon EC2 serves it at http://169.254.169.254, whether the host is "
+        "reclaimed.",
     ),
     click.Option(["--zone"], default="", help="Where the host stands."),
     click.Option(

@@ -66,6 +66,7 @@ class LocalHost:
         self._on_change = on_change
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="probe")
         self._is_short = False
+        self._reclaimed_at_ms = 0
         self._reading: asyncio.Future[Reading] | None = None
         self._fixed = cpu_memory.read_facts(self._disk())
         self._last = self._read()
@@ -103,6 +104,11 @@ class LocalHost:
             gpus=map(_gpu, self._last.gpus),
         )
 
+    def announce(self, reclaimed_at_ms: int) -> None:
+        """Say from now on when the machine is taken away (wall clock); 0: that it is not."""
+        self._reclaimed_at_ms = reclaimed_at_ms
+        self._facts = self._make_facts()
+
     def close(self) -> None:
         """Let go of the probes' thread; one that hangs is left behind."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -136,8 +142,14 @@ class LocalHost:
         return f"less than {floor_mib} MiB are free on a disk of the agent's" if self._is_short else ""
 
     def _tell(self) -> None:
-        uuids = frozenset(gpu.uuid for gpu in self._last.gpus)
-        self._on_change(HostChanged(runtimes=frozenset(self._runtimes), gpu_uuids=uuids))
+        gpus = self._last.gpus
+        self._on_change(
+            HostChanged(
+                runtimes=frozenset(self._runtimes),
+                gpu_uuids=frozenset(gpu.uuid for gpu in gpus),
+                gpu_faults={gpu.uuid: gpu.fault for gpu in gpus if gpu.fault},
+            )
+        )
 
     def _make_facts(self) -> host_pb2.HostFacts:
         config, fixed, gpus = self._config, self._fixed, self._last.gpus
@@ -165,6 +177,7 @@ class LocalHost:
             allows_privileged=config.allowed.privileged,
             volume_paths=config.allowed.volume_paths,
             device_paths=config.allowed.device_paths,
+            reclaimed_at_ms=self._reclaimed_at_ms,
         )
 
 

@@ -186,6 +186,8 @@ def container(
     vcpus: float | str = 1,
     memory: int | str = 256,
     gpus: float | str = 0,
+    gpu_models: Sequence[str] = (),
+    gpu_memory: int | str = 0,
     disk: int | str = 0,
     environment: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
@@ -204,6 +206,9 @@ def container(
         vcpus: vCPUs, in steps of 0.001.
         memory: Memory, a hard limit: MiB as an int, or a str such as ``"4G"``.
         gpus: GPUs; below 1 shares one GPU.
+        gpu_models: Names of models, any of which will do: words of one (``"A100"``), or all
+            of it with ``*`` for any rest; empty is any.
+        gpu_memory: Least memory of each of its GPUs, taken whole, as *memory*.
         disk: Disk space, as *memory*.
         environment: Environment variables.
         secrets: Environment variables whose values are secrets, by variable the secret's name.
@@ -228,6 +233,8 @@ def container(
             gpu_millis=amount("container.gpus", gpus),
             disk_mib=size("container.disk", disk),
         ),
+        gpu_models=gpu_models,
+        gpu_memory_mib=size("container.gpu_memory", gpu_memory),
         user=user,
         working_directory=working_directory,
     )
@@ -263,21 +270,26 @@ def overrides(
 
 
 def retry_strategy(
-    attempts: int | None, evaluate_on_exit: Sequence[EvaluateOnExit], infrastructure_retries: int | None = None
+    attempts: int | None,
+    evaluate_on_exit: Sequence[EvaluateOnExit],
+    infrastructure_retries: int | None = None,
+    spot_attempts: int | None = None,
 ) -> RetryStrategy | None:
     """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
     rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
     made_up = (
         None if infrastructure_retries is None else integer("infrastructure_retries", infrastructure_retries, bits=32)
     )
-    if attempts is None:
-        asked = rules or made_up is not None
-        return RetryStrategy(evaluate_on_exit=rules, infrastructure_retries=made_up) if asked else None
-    if integer("attempts", attempts, bits=32) == 0:
+    on_spot = integer("spot_attempts", spot_attempts or 0, bits=32)
+    if attempts is not None and integer("attempts", attempts, bits=32) == 0:
         raise refuse(
             "attempts", "must be at least 1: on the wire, 0 is no number of attempts at all", Reason.OUT_OF_RANGE
         )
-    return RetryStrategy(attempts=attempts, evaluate_on_exit=rules, infrastructure_retries=made_up)
+    if attempts is None and made_up is None and spot_attempts is None and not rules:
+        return None
+    return RetryStrategy(
+        attempts=attempts or 0, evaluate_on_exit=rules, infrastructure_retries=made_up, spot_attempts=on_spot
+    )
 
 
 def exit_rule(field: str, value: str) -> EvaluateOnExit:

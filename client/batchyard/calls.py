@@ -107,6 +107,7 @@ class Calls:
         self.describe_host = Call(connection, hosts.DescribeHost)
         self.cordon_host = Call(connection, hosts.CordonHost)
         self.drain_host = Call(connection, hosts.DrainHost)
+        self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
 
         tags = TagServiceStub(channel)

@@ -42,6 +42,7 @@ class JobCalls(Caller):
         depends_on: Sequence[str | pb.Dependency] = (),
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
+        spot_attempts: int | None = None,
         evaluate_on_exit: Sequence[EvaluateOnExit] = (),
         timeout_s: int = 0,
         share_identifier: str = "",
@@ -72,6 +73,8 @@ class JobCalls(Caller):
             infrastructure_retries: Tries that their host failed, and that do not count,
                 at most; None is 5. With
                 *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
+            spot_attempts: Tries that were reclaimed with their host, after which it goes to
+                on-demand hosts alone, if its queue has an environment of them; None is never.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards; required in a queue with a scheduling policy.
@@ -101,7 +104,7 @@ class JobCalls(Caller):
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
             array_concurrency=array_concurrency,
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries, spot_attempts),
             timeout_s=timeout_s,
             share_identifier=share_identifier,
             scheduling_priority=scheduling_priority,

@@ -141,6 +141,8 @@ class Client:
     cordon_host = _sync(AsyncClient.cordon_host)
     uncordon_host = _sync(AsyncClient.uncordon_host)
     drain_host = _sync(AsyncClient.drain_host)
+    reclaim_host = _sync(AsyncClient.reclaim_host)
+    keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)

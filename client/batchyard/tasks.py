@@ -106,6 +106,8 @@ class Container:
     job_role_arn: str = ""
     execution_role_arn: str = ""
     log_size_mib: int = 0
+    gpu_models: tuple[str, ...] = ()
+    gpu_memory_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

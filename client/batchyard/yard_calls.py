@@ -242,6 +242,7 @@ class YardCalls(Caller):
         parameters: Mapping[str, str] | None = None,
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
+        spot_attempts: int | None = None,
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
         scheduling_priority: int | None = None,
@@ -259,6 +260,8 @@ class YardCalls(Caller):
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
             infrastructure_retries: Tries that their host failed, and that do not count, at most; None is 5.
+            spot_attempts: Tries that were reclaimed with their host, after which jobs go to on-demand hosts
+                alone, if their queue has an environment of them; None is never.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
@@ -273,7 +276,7 @@ class YardCalls(Caller):
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
             container=arguments.message("container", container, definition_pb.ContainerProperties),
             parameters=parameters,
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries),
+            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries, spot_attempts),
             timeout_s=timeout_s,
             scheduling_priority=scheduling_priority,
             consumables=consumables,
@@ -351,6 +354,27 @@ class YardCalls(Caller):
         """Cordon a host; it counts as drained when its last attempt has ended."""
         request = host_pb.DrainHostRequest(host=arguments.text("host", host))
         return (await self.calls.drain_host(request)).host
+
+    async def reclaim_host(self, host: str, *, delay_s: int = 0) -> host_pb.Host:
+        """
+        Announce that a host is taken away: no new work, and what still runs then ends and may be tried elsewhere.
+
+        Args:
+            host: Its id, the beginning of one, or its name.
+            delay_s: Seconds until then, at most a day.
+
+        Raises:
+            NotFoundError: no such host.
+        """
+        request = host_pb.ReclaimHostRequest(
+            host=arguments.text("host", host), delay_s=arguments.integer("delay_s", delay_s)
+        )
+        return (await self.calls.reclaim_host(request)).host
+
+    async def keep_host(self, host: str) -> host_pb.Host:
+        """Take back that a host is reclaimed; what the host itself announces stays."""
+        request = host_pb.ReclaimHostRequest(host=arguments.text("host", host), undo=True)
+        return (await self.calls.reclaim_host(request)).host
 
     async def remove_host(self, host: str, *, force: bool = False) -> None:
         """

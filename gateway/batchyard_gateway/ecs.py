@@ -299,7 +299,7 @@ def _task(
 
 
 def _host_status(host: host_pb2.Host) -> str:
-    return "DRAINING" if host.cordoned or host.draining else "ACTIVE"
+    return "DRAINING" if host.cordoned or host.draining or host.reclaimed_at_ms else "ACTIVE"
 
 
 def _container_instance(host: host_pb2.Host, environment: str, account: Account) -> Members:

@@ -11,10 +11,12 @@ import pytest
 from batchyard_agent import app, clock
 from batchyard_agent.config import Config
 from batchyard_agent.journal import Journal
+from batchyard_agent.probe import reclaim
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError
 
 from .runtimes.engine import Seen, container_spec, named, scope
+from .session_controller import serving
 
 __all__ = ["scope"]
 
@@ -76,6 +78,31 @@ async def test_working_folders_of_the_former_version_are_removed(tmp_path):
     async with at_work(config):
         while former.exists():  # a thread of the agent's removes it
             await asyncio.sleep(0.01)
+
+
+async def test_an_agent_begins_with_the_notice_that_is_there(tmp_path, monkeypatch):
+    """Also one that was started again; what runs is stopped in time. Taken back, it is told with a heartbeat."""
+    monkeypatch.setattr(reclaim, "LOOK_S", 0.01)
+    notice = tmp_path / "reclaim"
+    notice.write_text("2126-01-31T12:00:00Z")
+    async with serving() as controller:
+        config = Config(
+            controller=controller.target,
+            state_dir=tmp_path / "state",
+            name="alpha",
+            runtimes=("fake",),
+            reclaim_file=notice,
+        )
+        async with at_work(config) as agent:
+            stream = await controller.streams.get()
+            hello = await stream.welcome()
+            assert hello.facts.reclaimed_at_ms == 4_925_534_400_000
+            await agent._driver.settle()
+            assert agent._table.next_due_ms is not None
+            notice.unlink()
+            while not any(b.HasField("facts") and not b.facts.reclaimed_at_ms for b in stream.heartbeats):
+                await asyncio.sleep(0.01)
+            assert agent._table.reclaim_at_ms is None
 
 
 @pytest.mark.docker

@@ -86,3 +86,23 @@ def test_containers_are_on_the_bridge_unless_the_operator_says_otherwise():
         found.append(config.container_network)
     assert found == ["bridge", "host", "none"]
     assert "is not one of 'bridge', 'host', 'none'" in str(read("--container-network", "container:other"))
+
+
+@pytest.mark.parametrize(
+    ("said", "url"),
+    [
+        ("ec2", "http://169.254.169.254"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("", None),
+        ("ftp://x", None),
+    ],
+)
+def test_metadata_is_ec2_or_an_address(said: str, url: str | None):
+    config = read("--reclaim-metadata", said)
+    assert (config.reclaim_metadata if isinstance(config, Config) else None) == url
+
+
+def test_where_it_may_be_said_that_the_machine_is_taken_away():
+    config = read("--reclaim-file", "/run/reclaim", "--reclaim-command", "test -e /run/going")
+    assert isinstance(config, Config), config
+    assert (config.reclaim_file, config.reclaim_command) == (Path("/run/reclaim"), "test -e /run/going")

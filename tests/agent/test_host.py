@@ -47,3 +47,16 @@ async def test_a_host_tells_what_its_clock_says(tmp_path, monkeypatch: pytest.Mo
     monkeypatch.setattr(clock, "read_wall_ms", lambda: 1_700_000_000_123)
     assert (await host.read_usage()).wall_ms == 1_700_000_000_123
     host.close()
+
+
+async def test_a_host_that_is_taken_away_says_when(tmp_path):
+    """From the moment on that it is told, and after each reading."""
+    host = LocalHost(Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha"), {}, lambda _: None)
+    host.announce(1_769_860_800_000)
+    before = host.facts()
+    assert before.reclaimed_at_ms == 1_769_860_800_000
+    await host.read_usage()
+    assert host.facts() == before
+    host.announce(0)
+    assert host.facts().reclaimed_at_ms == 0
+    host.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.cli.conftest import Run, set_up_anew
 from tests.sdk.yard import Yard
 from tests.services.hand_agent import HOST_ID, OTHER_ID
@@ -28,3 +30,17 @@ def test_the_beginning_of_a_hosts_id_is_enough(run: Run, yard: Yard) -> None:
     assert run("cordon", OTHER_ID[:-1]).code == 3
     assert run("host", "remove", HOST_ID).code == 0
     assert run("cordon", OTHER_ID[:8]).err == "batchyard: alpha is CORDONED; attempts on it: 0\n"
+
+
+def test_a_host_is_reclaimed_in_a_while_and_kept_after_all(run: Run, yard: Yard) -> None:
+    host = yard.join()
+    yard.submit()
+    yard.do(host.take())
+    assert run("host", "reclaim", "alpha", "--in", "2m").err == "batchyard: alpha is RECLAIMED; attempts on it: 1\n"
+    listed = run("hosts")
+    assert "RECLAIMED" in listed.out
+    assert re.search(r"alpha is reclaimed 20\d\d-.*Z \(.*in (2m|1m 5\ds)\)", listed.err), listed.err
+    assert re.search(r"Reclaimed +20\d\d-", run("hosts", "alpha").out)
+    assert run("host", "reclaim", "alpha", "--undo").err == "batchyard: alpha is READY; attempts on it: 1\n"
+    assert run("host", "reclaim", "alpha", "--undo", "--in", "2m").code == 2
+    assert run("host", "reclaim", "nobody").code == 3

@@ -178,12 +178,18 @@ def test_describe_shows_what_a_job_waits_for_and_when_it_is_retried(run: Run, ya
         depends_on=[pb.Dependency(job_id=array, type=pb.DEPENDENCY_TYPE_N_TO_N), single],
         attempts=3,
         infrastructure_retries=4,
+        spot_attempts=2,
+        container=container(["true"], gpus=1, gpu_models=["A100", "H100"], gpu_memory="39G"),
         evaluate_on_exit=[rule],
     )
     lines = [line.split(None, 1) for line in run("describe", job_id).out.splitlines()]
     assert ["Array", "6 children, at most 2 at once"] in lines
     assert ["Depends", f"on  {array},N_TO_N {single}"] in lines
-    assert ["Attempts", "at most 3, 4 that their host fails do not count, EXIT:exit-code=4*,reason=Out*"] in lines
+    assert [
+        "Attempts",
+        "at most 3, 4 that their host fails do not count, on-demand hosts after 2 reclaimed, EXIT:exit-code=4*,reason=Out*",
+    ] in lines
+    assert ["GPUs", "A100 or H100, 39G or more each"] in lines
 
 
 def test_describe_shows_attempts(run: Run, yard: Yard) -> None:

@@ -60,7 +60,7 @@ def test_every_flag_reaches_the_job(run: Run, yard: Yard) -> None:
     )
     more = "--env A=b=c --env E= --param p=1 --tag t=u --request-id r"
     depends = f"--depends-on {first} --depends-on {array},n_to_n --depends-on sequential --depends-on {last},after_any"
-    retries = ["--infrastructure-retries", "5", "--on-exit", "exit:exit-code=4*,reason=Out*"]
+    retries = ["--infrastructure-retries", "5", "--spot-attempts", "2", "--on-exit", "exit:exit-code=4*,reason=Out*"]
     retries += ["--on-exit", "RETRY:status-reason=Host EC2*", "--concurrency", "4"]
     arguments = ["submit", *flags.split(), *more.split(), *depends.split(), *retries, "--", "run", "--wait"]
     result = run(*arguments)
@@ -95,6 +95,7 @@ def test_every_flag_reaches_the_job(run: Run, yard: Yard) -> None:
                 {"action": "EVALUATE_ON_EXIT_ACTION_RETRY", "on_status_reason": "Host EC2*"},
             ],
             "infrastructure_retries": 5,
+            "spot_attempts": 2,
         },
         "timeout_s": "60",
         "tags": {"t": "u"},

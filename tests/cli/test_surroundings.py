@@ -13,6 +13,7 @@ from tests.sdk.yard import Yard
 
 FLAGS = (
     "--user 1000:100 --privileged --read-only --shm-size 1G --log-size 64M"
+    " --gpus 0.5 --gpu-model A100 --gpu-model *H100* --gpu-memory 40G"
     " --volume /srv/in:/in:ro --volume /srv/out:/out --volume /work"
     " --device /dev/fuse --device /dev/null:/dev/nothing:rw --device /dev/zero:m"
     " --tmpfs /tmp:noexec,size=64M,mode=1777 --ulimit nofile=1024:2048 --ulimit core=0"
@@ -22,6 +23,8 @@ FILLED = {
     "privileged": True,
     "readonly_root_filesystem": True,
     "log_size_mib": "64",
+    "gpu_models": ["A100", "*H100*"],
+    "gpu_memory_mib": "40960",
     "ulimits": [
         {"name": "nofile", "soft_limit": "1024", "hard_limit": "2048"},
         {"name": "core"},

@@ -57,7 +57,8 @@ class PlainHost:
     @property
     def is_hopeful(self) -> bool:
         host = self.host
-        return host.is_reachable and not host.record.cordoned and not is_suspected(host.trust)
+        is_marked = host.record.cordoned or host.record.reclaimed_at_ms
+        return host.is_reachable and not is_marked and not is_suspected(host.trust)
 
 
 @dataclass
@@ -239,7 +240,7 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
         hosts = [host for host in hosts if _has_room(host, task) and _is_open(yard, unit, host)]
         if environment.state is ResourceState.ENABLED and hosts and not full and _may_spend(yard, unit, environment):
             host = min(hosts, key=lambda host: _left(host, task))  # of equal ones the first
-            gpus = _choose(host, task.resources.gpu_millis)
+            gpus = _choose(host, task)
             host.starts -= 1
             yard.take(unit, host.host.record.id, environment.name, gpus)
             _note_placed(yard, unit, host.host.record.id, environment.name, gpus)
@@ -248,7 +249,7 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
 
 
 def _is_open(yard: PlainYard, unit: Unit, host: PlainHost) -> bool:
-    gpus = _choose(host, unit.task.resources.gpu_millis)
+    gpus = _choose(host, unit.task)
     return all(
         kept.host.host is not host.host
         or not kept.stands_against(yard, unit)
@@ -306,16 +307,27 @@ def _has_room(host: PlainHost, task: Task) -> bool:
     asked = task.resources
     if host.starts < 1 or any(host.free[kind] < getattr(asked, kind) > 0 for kind in KINDS):
         return False
-    return not asked.gpu_millis or bool(_choose(host, asked.gpu_millis))
+    return not asked.gpu_millis or bool(_choose(host, task))
 
 
-def _choose(host: PlainHost, asked: int) -> tuple[tuple[str, int], ...]:
-    """Whole GPUs in their order, or a part of the one that has least left."""
+def _choose(host: PlainHost, task: Task) -> tuple[tuple[str, int], ...]:
+    """Whole GPUs in their order, or a part of the one that has least left, of those that will do."""
+    asked, wanted = task.resources.gpu_millis, _wanted_gpus(host, task)
     if asked >= 1000:
-        whole = [uuid for uuid, left in host.gpus.items() if left == 1000]
+        whole = [uuid for uuid, left in host.gpus.items() if left == 1000 and uuid in wanted]
         return tuple((uuid, 1000) for uuid in whole[: asked // 1000]) if len(whole) >= asked // 1000 else ()
-    parts = sorted((left, uuid) for uuid, left in host.gpus.items() if left >= asked)
+    parts = sorted((left, uuid) for uuid, left in host.gpus.items() if left >= asked and uuid in wanted)
     return ((parts[0][1], asked),) if asked and parts else ()
+
+
+def _wanted_gpus(host: PlainHost, task: Task) -> set[str]:
+    """UUIDs of the GPUs that are called as the task wants, and have the memory."""
+    names = {name.lower() for name in task.main.gpu_models}
+    return {
+        gpu.uuid
+        for gpu in host.host.record.facts.gpus
+        if (not names or gpu.model.lower() in names) and gpu.memory_mib >= task.main.gpu_memory_mib
+    }
 
 
 def _left(host: PlainHost, task: Task) -> float:
@@ -327,15 +339,20 @@ def _left(host: PlainHost, task: Task) -> float:
 
 def _wanted(yard: PlainYard, unit: Unit) -> list[PlainHost]:
     """Hosts that have not failed it, unless none of these could ever take it."""
+    environments = yard.world.environments_of(yard.world.queues[unit.job.spec.queue])
+    limit = unit.job.spec.retry.spot_attempts
+    if limit and sum(e.cause is EndCause.RECLAIMED for e in unit.attempts) >= limit:
+        environments = tuple(e for e in environments if e.compute_resources.type == "EC2") or environments
+    hosts = [h for h in yard.hosts.values() if any(belongs(h.host.record.facts, e) for e in environments)]
     failed = {e.host_id for e in unit.attempts if e.cause is EndCause.HOST_ERROR}
     image = unit.task.main.image
     avoided = [
         host
-        for host in yard.hosts.values()
+        for host in hosts
         if (host.host.record.id in failed and host.host.trust.failures) or (image and image in host.host.trust.lacks)
     ]
-    others = [host for host in yard.hosts.values() if host not in avoided]
-    return others if not avoided or any(_could_take(yard, host, unit) for host in others) else [*yard.hosts.values()]
+    others = [host for host in hosts if host not in avoided]
+    return others if not avoided or any(_could_take(yard, host, unit) for host in others) else hosts
 
 
 def _could_take(yard: PlainYard, host: PlainHost, unit: Unit, only: ComputeEnvironment | None = None) -> bool:
@@ -345,5 +362,6 @@ def _could_take(yard: PlainYard, host: PlainHost, unit: Unit, only: ComputeEnvir
         and (not (bound := environment.compute_resources.max_vcpus) or cpu <= bound * 1000)
         and _suits(host, unit.task, environment)
         and all(getattr(unit.task.resources, kind) <= host.capacity[kind] for kind in KINDS)
+        and unit.task.resources.gpu_millis <= 1000 * len(_wanted_gpus(host, unit.task) & host.gpus.keys())
         for environment in ([only] if only else yard.world.environments_of(yard.world.queues[unit.job.spec.queue]))
     )

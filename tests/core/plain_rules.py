@@ -64,7 +64,10 @@ class PlainRules:
         """Take in an end; an image that could not be had is its host's fault as long as another may still have it."""
         job = self.jobs[job_id]
         unit = job.units[index]
-        is_of_host = cause in ("LOST", "FENCED", "HOST_ERROR") or (cause == "IMAGE_UNAVAILABLE" and has_other_taker)
+        if cause == "STOPPED" and not unit.is_terminated:
+            cause = "RECLAIMED"  # nobody else stops what nobody terminates
+        is_of_host = cause in ("LOST", "FENCED", "RECLAIMED", "HOST_ERROR")
+        is_of_host = is_of_host or (cause == "IMAGE_UNAVAILABLE" and has_other_taker)
         unit.ends.append((cause, code, is_of_host))
         if cause == "EXITED" and code == 0:
             unit.state = SUCCEEDED

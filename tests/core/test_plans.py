@@ -14,17 +14,30 @@ from tests.core.yard import Yard, container, facts
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, HostRemoved, Phase, Report, Ticked
+from batchyard_controller.core.events import (
+    HostJoined,
+    HostLeft,
+    HostMarked,
+    HostReclaimed,
+    HostRemoved,
+    Phase,
+    Report,
+    Ticked,
+)
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableOperation
 from batchyard_controller.core.model.hosts import GpuFacts
-from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder, ResourceState
+from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.consumables import update_consumable
 from batchyard_controller.core.requests.settings import update_queue
 
 HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
 """Their vCPUs and GPUs; the larger ones have less memory."""
+SPOT = "bd"
+MODELS = ("A100", "T4", "A100")
+MEMORIES = (40_000, 16_000, 80_000)
 NAMES = st.sampled_from(sorted(HOSTS))
 
 
@@ -48,8 +61,11 @@ class Story:
         self.yard.queue("urgent", "large", "bounded", priority=3)
         self.yard.consumable("licence", 2)
         self.yard.consumable("ticket", 4, is_replenishable=False)
+        self.yard.environment("spot", compute_resources=ComputeResources(type=CapacityType.SPOT))
+        self.yard.queue("mixed", "spot", "bounded")
+        self.yard.queue("spotty", "spot")
         self._session = 0
-        for name in "ace":
+        for name in "abce":
             self.join(name, is_large=name == "e", is_proven=name != "c", fault="")
 
     def join(self, name: str, is_large: bool, is_proven: bool, fault: str) -> None:
@@ -57,9 +73,15 @@ class Story:
         self._session += 1
         size, gpus = HOSTS[name]
         more: dict[str, Any] = {"host_type": "large"} if is_large else {}
+        more |= {"purchase_option": "spot"} if name in SPOT else {}
         told = facts(name, cpu=1000 * size, memory=500 * (9 - size), **more)
+        kinds = zip(MODELS[:gpus], MEMORIES, strict=False)
         told = replace(
-            told, gpus=tuple(GpuFacts(uuid=f"GPU-{name}-{i}", fault=fault if i else "") for i in range(gpus))
+            told,
+            gpus=tuple(
+                GpuFacts(uuid=f"GPU-{name}-{i}", model=model, memory_mib=memory, fault=fault if i else "")
+                for i, (model, memory) in enumerate(kinds)
+            ),
         )
         self.yard.apply(HostJoined(host_id=HostId(name), facts=told, session=self._session))
         host = self.yard.world.hosts[HostId(name)]
@@ -67,11 +89,26 @@ class Story:
         self.yard.world.refresh_host(host)
 
     def submit(
-        self, queue: str, size: int, cpu: int, memory: int, gpu: int, image: str, timeout_s: int, needs: str
+        self,
+        queue: str,
+        size: int,
+        cpu: int,
+        memory: int,
+        gpu: int,
+        image: str,
+        timeout_s: int,
+        needs: str,
+        models: str,
+        gpu_memory: int,
     ) -> None:
         asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
+        if gpu:
+            asked = replace(asked, gpu_models=tuple(models.split()), gpu_memory_mib=gpu_memory)
+        retry = RetryStrategy(spot_attempts=1) if queue in ("mixed", "spotty") else None
         consumables = ((needs, 1),) if needs else ()
-        self.yard.submit(queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables)
+        self.yard.submit(
+            queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables, retry=retry
+        )
 
     def end(self, number: int, cause: EndCause) -> None:
         """End an attempt, or let it fail to start."""
@@ -96,6 +133,8 @@ class Story:
             return
         if how == "remove":
             self.yard.apply(HostRemoved(host_id=host.record.id))
+        elif how == "reclaim":
+            self.yard.apply(HostReclaimed(host_id=host.record.id, at_ms=0 if host.record.reclaim_at_ms else 1))
         elif how == "cordon":
             self.yard.apply(HostMarked(host_id=host.record.id, cordoned=not host.record.cordoned, draining=False))
         else:
@@ -125,7 +164,7 @@ class Story:
 
 SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
     lambda *given: lambda story: story.submit(*given),
-    st.sampled_from(["q", "q", "urgent", "strict"]),
+    st.sampled_from(["q", "q", "urgent", "strict", "mixed", "spotty"]),
     st.sampled_from([0, 0, 2, 6]),
     st.sampled_from([500, 1000, 3000]),
     st.sampled_from([100, 700]),
@@ -133,6 +172,8 @@ SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
     st.sampled_from(["", "", "x"]),
     st.sampled_from([0, 0, 60, 600]),
     st.sampled_from(["", "", "licence", "ticket"]),
+    st.sampled_from(["", "", "a100", "T4", "T4 a100"]),
+    st.sampled_from([0, 0, 20_000, 50_000]),
 )
 STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     SUBMITS,
@@ -147,10 +188,14 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     st.builds(
         lambda *given: lambda story: story.end(*given),
         st.integers(0, 99),
-        st.sampled_from([EndCause.EXITED, EndCause.EXITED, EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE]),
+        st.sampled_from([EndCause.EXITED, EndCause.STOPPED, EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE]),
     ),
     st.builds(lambda number: lambda story: story.start(number), st.integers(0, 99)),
-    st.builds(lambda *given: lambda story: story.leave(*given), NAMES, st.sampled_from(["remove", "cordon", "lose"])),
+    st.builds(
+        lambda *given: lambda story: story.leave(*given),
+        NAMES,
+        st.sampled_from(["remove", "cordon", "lose", "reclaim"]),
+    ),
     st.builds(lambda passed_s: lambda story: story.wait(passed_s), st.sampled_from([1, 30, 400])),
     st.builds(lambda *caps: lambda story: story.cap(*caps), st.sampled_from([0, 1, 3]), st.sampled_from([0, 0, 2])),
     st.builds(lambda total: lambda story: story.change_licences(total), st.sampled_from([0, 1, 3])),

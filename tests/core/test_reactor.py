@@ -74,7 +74,7 @@ def test_a_running_attempt_that_its_host_forgot_is_lost(yard: Yard):
     yard.started(f"{job.id}#1")
     yard.host("h1", session=2)
     assert job.state is JobState.FAILED
-    assert yard.reason(job.id) == "Host EC2 (instance h1) terminated."
+    assert yard.reason(job.id) == "Host EC2 (instance i-h1) terminated."
 
 
 def test_an_array_runs_all_children_and_then_its_dependent(yard: Yard):
@@ -193,7 +193,7 @@ def test_a_silent_host_is_given_up_only_after_its_fence(yard: Yard):
     yard.now = Instant(wall_ms=0, boot_ms=1_001 + limits.FENCE_MS + limits.FENCE_MARGIN_MS)
     yard.apply(Ticked())
     assert job.state is JobState.RUNNABLE
-    assert status_reason(job.attempts[0]) == "Host EC2 (instance h1) terminated."
+    assert status_reason(job.attempts[0]) == "Host EC2 (instance i-h1) terminated."
 
 
 def test_leaving_of_a_replaced_session_means_nothing(yard: Yard):

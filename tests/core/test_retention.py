@@ -6,6 +6,7 @@ import pytest
 from tests.core.law import Shelf
 from tests.core.yard import Yard, facts
 
+from batchyard.arns import instance_id
 from batchyard.ids import HostId
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, Ticked
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
@@ -85,7 +86,7 @@ def told(yard: Yard) -> Yard:
     yard.apply(HostLeft(host_id=ID, session=1))
     yard.apply(HostMarked(host_id=ID, cordoned=True, draining=True))
     yard.apply(remove_host(yard.world, "h2", force=True))
-    assert yard.reason(job.id) == "Host EC2 (instance h2) terminated."
+    assert yard.reason(job.id) == f"Host EC2 (instance {instance_id(ID)}) terminated."
     return yard
 
 

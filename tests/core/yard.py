@@ -105,11 +105,14 @@ class Yard:
         self, name: str, *reports: Report, session: int = 1, is_proven: bool = True, **fields: Any
     ) -> list[Command]:
         """Let a host join; one that is proven has shown, long ago and for ever, that it can start jobs."""
-        told = self.apply(
-            HostJoined(host_id=HostId(name), facts=facts(name, **fields), session=session, reports=reports)
-        )
+        return self.join(facts(name, **fields), *reports, session=session, is_proven=is_proven)
+
+    def join(self, told_of: HostFacts, *reports: Report, session: int, is_proven: bool = True) -> list[Command]:
+        """Let a host join that says these facts of itself."""
+        host_id = HostId(told_of.name)
+        told = self.apply(HostJoined(host_id=host_id, facts=told_of, session=session, reports=reports))
         if is_proven:
-            host = self.world.hosts[HostId(name)]
+            host = self.world.hosts[host_id]
             host.trust.proven_until_boot_ms = 1 << 60
             self.world.refresh_host(host)
         return told

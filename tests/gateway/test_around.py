@@ -78,6 +78,23 @@ async def test_a_running_task_is_running(yard: Around) -> None:
     assert (task["lastStatus"], task["desiredStatus"], task["stoppedReason"]) == ("STOPPED", "STOPPED", "enough")
 
 
+async def test_a_task_of_a_reclaimed_host_names_the_instance_as_ec2_does(yard: Around) -> None:
+    """What the retry rules of tools match, and by which they find the machine."""
+    job = await yard.running(await yard.submit("sleep", "600", infrastructure_retries=0))
+    await yard.client.reclaim_host(HOST_ID)
+    await yard.client.wait(job.id)
+    batch, ecs, ec2 = yard.boto("batch"), yard.boto("ecs"), yard.boto("ec2")
+    (described,) = (await asyncio.to_thread(batch.describe_jobs, jobs=[job.id]))["jobs"]
+    reason = f"Host EC2 (instance {instance_id(HOST_ID)}) terminated."
+    assert (described["status"], described["statusReason"]) == ("FAILED", reason)
+    assert [attempt["statusReason"] for attempt in described["attempts"]] == [reason]
+    arn = NAMES.container_instance("default", HOST_ID)
+    answer = await yard.call(ecs.describe_container_instances, cluster=CLUSTER, containerInstances=[arn])
+    assert answer["containerInstances"][0]["status"] == "DRAINING"
+    (found,) = (await yard.call(ec2.describe_instances, InstanceIds=[instance_id(HOST_ID)]))["Reservations"]
+    assert found["Instances"][0]["InstanceId"] in reason
+
+
 async def test_a_task_names_the_environment_it_ran_in(yard: Around) -> None:
     """Not the first of its queue, nor whatever cluster is asked for."""
     elsewhere = ComputeResources(labels={"rack": "none"})

@@ -44,15 +44,15 @@ from batchyard_controller.core.model.consumables import (
     Quantities,
 )
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
-from batchyard_controller.core.model.settings import ComputeResources
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import consumables, policies, settings
 from batchyard_controller.core.requests.checks import refuse
-from batchyard_controller.core.requests.hosts import remove_host
+from batchyard_controller.core.requests.hosts import reclaim_host, remove_host
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.sharing_rules import check_policy
 from batchyard_controller.core.requests.submissions import update_job
@@ -88,6 +88,8 @@ class Stage:
         self._ids: dict[str, str] = {}
         self._sessions: dict[str, int] = {}
         self._clocks: dict[str, int] = {}
+        self._facts: dict[str, HostFacts] = {}
+        """What hosts said of themselves last."""
         self._shelf = Shelf()
 
     def play(self, line: str) -> list[str]:
@@ -111,8 +113,9 @@ class Stage:
     # Settings -------------------------------------------------------------------
 
     def do_environment(self, name: str, **options: str) -> None:
+        capacity = CapacityType(options.pop("type", "EC2"))
         numbers = {key: int(value) for key, value in options.items()}
-        self.yard.environment(name, compute_resources=ComputeResources(**numbers))
+        self.yard.environment(name, compute_resources=ComputeResources(type=capacity, **numbers))
 
     def do_queue(
         self, name: str, *environments: str, priority: str = "0", policy: str = "", running: str = "0", vcpus: str = "0"
@@ -199,9 +202,19 @@ class Stage:
 
     def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
         """Let a host join; an unproven one has not shown yet that it can start jobs."""
-        self._sessions[name] = self._sessions.get(name, 0) + 1
+        words = {key: options.pop(key) for key in ("boot_id", "purchase_option") if key in options}
+        models = [model for model in options.pop("models", "").split(",") if model]
         numbers = {key: int(value) for key, value in options.items()}
-        return self._sent(self.yard.host(name, session=self._sessions[name], is_proven=not unproven, **numbers))
+        self._facts[name] = facts(name, **numbers, **words)
+        if models:
+            gpus = tuple(GpuFacts(uuid=f"GPU-{name}-{i}", model=model) for i, model in enumerate(models))
+            self._facts[name] = replace(self._facts[name], gpus=gpus)
+        return self._join(name, is_proven=not unproven)
+
+    def _join(self, name: str, *reports: Report, is_proven: bool = True) -> list[str]:
+        self._sessions[name] = self._sessions.get(name, 0) + 1
+        session, told = self._sessions[name], self._facts[name]
+        return self._sent(self.yard.join(told, *reports, session=session, is_proven=is_proven))
 
     def do_trust(self, *names: str) -> list[str]:
         """Tell what is held against hosts."""
@@ -223,6 +236,18 @@ class Stage:
     def do_uncordon(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(HostMarked(host_id=HostId(name), cordoned=False, draining=False)))
 
+    def do_notice(self, name: str, span: str = "") -> list[str]:
+        """Let a host say with its heartbeat that it is taken away after a while, or without one that it stays."""
+        at_ms = self.yard.now.wall_ms + _milliseconds(span) if span else 0
+        self._facts[name] = replace(self._facts[name], reclaimed_at_ms=at_ms)
+        return self._sent(self.yard.apply(HostHeard(host_id=HostId(name), facts=self._facts[name])))
+
+    def do_reclaim(self, name: str, span: str = "0s", undo: str = "") -> list[str]:
+        """Let an operator say that a host is taken away after a while, or that it stays."""
+        delay_s = 0 if undo else _milliseconds(span) // 1000
+        event = reclaim_host(self.yard.world, name, delay_s, self.yard.now, undo=bool(undo))
+        return self._sent(self.yard.apply(event))
+
     def do_remove(self, name: str, force: str = "") -> list[str]:
         return self._sent(self.yard.apply(remove_host(self.yard.world, name, force=bool(force))))
 
@@ -235,7 +260,6 @@ class Stage:
     def do_host_returns(self, name: str) -> list[str]:
         """Let a host join again and say all that it keeps."""
         host = self.yard.world.hosts[HostId(name)]
-        self._sessions[name] += 1
         reports = [
             Report(
                 attempt_id=a.id,
@@ -244,14 +268,12 @@ class Stage:
             )
             for a in host.attempts.values()
         ]
-        capacity, gpus = host.record.facts.capacity, len(host.record.facts.gpus)
-        known = {"cpu": capacity.cpu_millis, "memory": capacity.memory_mib, "gpus": gpus}
-        assert facts(name, **known) == host.record.facts
-        return self._sent(self.yard.host(name, *reports, session=self._sessions[name], **known))
+        assert self._facts[name] == host.record.facts
+        return self._join(name, *reports)
 
     def do_pass(self, span: str, silent: str = "") -> list[str]:
         """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected and not named silent are heard meanwhile."""
-        ms = int(span[:-1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}[span[-1]]
+        ms = _milliseconds(span)
         now = self.yard.now
         self.yard.now = Instant(wall_ms=now.wall_ms + ms, boot_ms=now.boot_ms + ms)
         for host in self.yard.world.hosts.values():
@@ -294,7 +316,8 @@ class Stage:
             wanted = container(
                 cpu=int(options.get("cpu", 1000)), gpu=int(options.get("gpu", 0)), image=options.get("image", "")
             )
-            fields["task"] = task(wanted)
+            models = tuple(model for model in options.get("models", "").split(",") if model)
+            fields["task"] = task(replace(wanted, gpu_models=models))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
 
@@ -307,11 +330,12 @@ class Stage:
 
     def _retry(self, options: dict[str, str]) -> RetryStrategy | None:
         rules = tuple(map(_rule, self._rules))
-        if not rules and not {"attempts", "infrastructure"} & options.keys():
+        if not rules and not {"attempts", "infrastructure", "spot_attempts"} & options.keys():
             return None
         return RetryStrategy(
             attempts=int(options.get("attempts", 0 if rules else 1)),
             infrastructure_retries=int(options.get("infrastructure", 5)),
+            spot_attempts=int(options.get("spot_attempts", 0)),
             rules=rules,
         )
 
@@ -439,7 +463,7 @@ class Stage:
 
     def _reason(self, move: PublishMove) -> str:
         unit = self.yard.world.find_unit(move.job_id, move.index)
-        reason = ending_reason(self.yard.world, unit) if unit is not None and move.after.is_final else ""
+        reason = ending_reason(unit) if unit is not None and move.after.is_final else ""
         return f" ({reason})" if reason else ""
 
     def _sent(self, commands: list[Command]) -> list[str]:
@@ -471,6 +495,10 @@ def _weight(text: str) -> ShareWeight:
 def _quantities(options: dict[str, str]) -> Quantities:
     """Read ``needs.NAME=QUANTITY``."""
     return tuple(sorted((k.removeprefix("needs."), int(v)) for k, v in options.items() if k.startswith("needs.")))
+
+
+def _milliseconds(span: str) -> int:
+    return int(span[:-1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}[span[-1]]
 
 
 def _rule(text: str) -> ExitRule:

@@ -368,6 +368,8 @@ async def test_queues_environments_definitions_and_hosts(client: AsyncClient, as
     assert [row.revision for row in await client.describe_job_definitions(["train:1"])] == [1]
     assert [host.facts.name async for host in client.list_hosts()] == ["alpha"]
     assert (await client.cordon_host("alpha")).state != (await client.uncordon_host("alpha")).state
+    assert (await client.reclaim_host("alpha", delay_s=60)).reclaimed_at_ms
+    assert not (await client.keep_host("alpha")).reclaimed_at_ms
     await client.drain_host("alpha")
     assert (await client.describe_host("alpha")).host.id == HOST_ID
 

@@ -61,7 +61,7 @@ STRATEGY = Rows(
     Strategy,
     definition_pb.RetryStrategy,
     Row("rules", "evaluate_on_exit", ListOf(RULES)),
-    message_only=("attempts", "infrastructure_retries"),
+    message_only=("attempts", "infrastructure_retries", "spot_attempts"),
 )
 
 

@@ -420,6 +420,10 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     },
     "negative log size": {"log_size_mib": -1},
     "huge log size": {"log_size_mib": 1025},
+    "17 GPU models": {"gpu_models": [f"m{i}" for i in range(17)], "resources": amounts(gpu_millis=1000)},
+    "bad GPU models": {"gpu_models": ["", "*", "x" * 129, "a\0"], "resources": amounts(gpu_millis=1000)},
+    "negative GPU memory": {"gpu_memory_mib": -1, "resources": amounts(gpu_millis=1000)},
+    "huge GPU memory": {"gpu_memory_mib": INT64_MAX, "resources": amounts(gpu_millis=1000)},
     "negative shared memory": {"linux_parameters": {"shared_memory_size_mib": -1}},
     "huge shared memory": {"linux_parameters": {"shared_memory_size_mib": INT64_MAX}},
     "swappiness 101": {"linux_parameters": {"swappiness": 101}},
@@ -446,6 +450,8 @@ RETRIES: dict[str, dict[str, Any]] = {
     },
     "negative infrastructure retries": {"infrastructure_retries": -1},
     "101 infrastructure retries": {"infrastructure_retries": 101},
+    "negative spot attempts": {"spot_attempts": -1},
+    "101 spot attempts": {"spot_attempts": 101},
     "six rules": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}] * 6},
     "a rule without an action": {"evaluate_on_exit": [{"on_exit_code": "1"}]},
     "a rule of an unknown action": {"evaluate_on_exit": [{"action": 99, "on_exit_code": "1"}]},
@@ -503,6 +509,8 @@ def _definitions() -> Iterator[Case]:
 
 def _submissions(waiting: str) -> Iterator[Case]:
     rpc = "SubmitJob"
+    choosy = _container({"gpu_models": ["A100"], "gpu_memory_mib": 1})
+    yield "job that chooses among GPUs and asks for none", rpc, submission(container=choosy)
     for what, name in (BAD_NAMES | {"first a dash": "-x"}).items():
         yield f"job name: {what}", rpc, submission(name)
     yield "job for no queue", rpc, submission(queue="")
@@ -656,4 +664,8 @@ def _hosts() -> Iterator[Case]:
     for what, name in {"no name": "", "nobody": "nobody", "100 KB": "h" * 100_000, "NUL": "\0"}.items():
         yield f"description of host {what}", "DescribeHost", host.DescribeHostRequest(host=name)
         yield f"cordon of host {what}", "CordonHost", host.CordonHostRequest(host=name)
+        yield f"reclaim of host {what}", "ReclaimHost", host.ReclaimHostRequest(host=name)
         yield f"drain of host {what}", "DrainHost", host.DrainHostRequest(host=name)
+    for what, delay_s in {"the past": -1, "more than a day": 86_401}.items():
+        yield f"reclaim in {what}", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=delay_s)
+    yield "reclaim and not", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=1, undo=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from batchyard.v1 import host_pb2
+from batchyard.arns import instance_id
+from batchyard.v1 import attempt_pb2, host_pb2
+from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard_controller.app import clock
 
 from .controller import PATIENCE_S, MemoryController
 from .hand_agent import HOST_ID, HandAgent, ended, running
@@ -103,3 +106,52 @@ async def test_many_hosts_share_an_array_without_over_commitment(yard: MemoryCon
     done = await asyncio.gather(*workers)
     assert sum(done) == 20
     assert min(done) > 0
+
+
+async def test_reclaimed_host_says_when_and_its_attempts_go_elsewhere(yard: MemoryController) -> None:
+    """Announced with a heartbeat; a new leader reads it in the store, and the host's next boot ends it."""
+    agent = HandAgent(yard, name="alpha", purchase_option="on-demand")
+    await agent.join()
+    job_id = await yard.submit(retry_strategy=definition_pb.RetryStrategy(spot_attempts=2))
+    (spec,) = await agent.hear_starts()
+    await agent.report(running(spec.attempt_id))
+    agent.facts.reclaimed_at_ms = 4_000_000_000_000
+    await agent.beat(facts=agent.facts)
+    await agent.hear("heartbeat_ack")
+    host = (await yard.describe_host()).host
+    assert (host.state, host.reclaimed_at_ms) == (host_pb2.HOST_STATE_RECLAIMED, 4_000_000_000_000)
+    waiting = await yard.submit()
+    told = (await yard.describe(waiting)).waiting_reason
+    assert told.endswith("takes work now: alpha is reclaimed at 2096-10-02T07:06:40Z")
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    assert (await yard.describe_host()).host.reclaimed_at_ms == 4_000_000_000_000
+    booted = HandAgent(yard, name="alpha", boot_id="boot-2")
+    lost = ended(spec.attempt_id, None, cause=attempt_pb2.END_CAUSE_LOST, reason="The host was restarted")
+    await booted.join([lost])
+    assert list((await booted.hear("ack")).attempt_ids) == [spec.attempt_id]
+    again = await booted.hear_starts(2)
+    assert {attempt.job_id for attempt in again} == {job_id, waiting}
+    first = (await yard.describe(job_id)).attempts[0]
+    assert first.cause == attempt_pb2.END_CAUSE_RECLAIMED
+    assert first.status_reason == f"Host EC2 (instance {instance_id(HOST_ID)}) terminated."
+    assert (await yard.describe_host()).host.state == host_pb2.HOST_STATE_READY
+
+
+async def test_operator_reclaims_a_host_and_takes_it_back(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    job_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    await agent.report(running(spec.attempt_id))
+    host = (await yard.hosts.ReclaimHost(host_pb2.ReclaimHostRequest(host="alpha", delay_s=3600))).host
+    assert host.state == host_pb2.HOST_STATE_RECLAIMED
+    assert 3590_000 < host.reclaimed_at_ms - clock().wall_ms <= 3600_000
+    host = (await yard.hosts.ReclaimHost(host_pb2.ReclaimHostRequest(host="alpha", undo=True))).host
+    assert (host.state, host.reclaimed_at_ms) == (host_pb2.HOST_STATE_READY, 0)
+    await yard.hosts.ReclaimHost(host_pb2.ReclaimHostRequest(host="alpha"))
+    assert (await agent.hear("stop")).attempt_id == spec.attempt_id
+    await agent.report(ended(spec.attempt_id, 143, cause=attempt_pb2.END_CAUSE_STOPPED))
+    await agent.hear("ack")
+    assert await yard.state(job_id) == "RUNNABLE"

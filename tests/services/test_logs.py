@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from batchyard.arns import instance_id
 from batchyard.errors import Reason
 from batchyard.v1 import host_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
@@ -207,4 +208,4 @@ async def test_log_of_a_host_that_was_removed_is_gone_with_it(yard: MemoryContro
         assert (told.reason, told.metadata) == (Reason.HOST_REMOVED, metadata)
     (job,) = (await yard.jobs.DescribeJobs(pb.DescribeJobsRequest(job_ids=[job_id]))).jobs
     lost = job.attempts[0]
-    assert (lost.host_name, lost.status_reason) == ("alpha", "Host EC2 (instance alpha) terminated.")
+    assert (lost.host_name, lost.status_reason) == ("alpha", f"Host EC2 (instance {instance_id(HOST_ID)}) terminated.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
@@ -179,7 +180,7 @@ async def test_running_attempt_that_the_host_no_longer_knows_is_lost(yard: Memor
     job = await yard.describe(job_id)
     assert (job.state, job.status_reason) == (
         job_pb2.JOB_STATE_FAILED,
-        "Host EC2 (instance alpha) terminated.",
+        f"Host EC2 (instance {instance_id(HOST_ID)}) terminated.",
     )
 
 
@@ -374,6 +375,10 @@ BAD_FACTS: dict[str, tuple[dict[str, Any], str]] = {
         "facts.volume_paths: 101 given; at most 100 are allowed",
     ),
     "an empty device": ({"device_paths": [""]}, "facts.device_paths: none may be empty, and none may stand twice"),
+    "a reclaim in the year 10000": (
+        {"reclaimed_at_ms": 253_402_300_800_000},
+        "facts.reclaimed_at_ms: 253402300800000 is not between 0 and 253402300799000",
+    ),
     "17 runtimes": ({"runtimes": [str(i) for i in range(17)]}, "facts.runtimes: 17 given; at most 16 are allowed"),
 }
 

@@ -191,6 +191,8 @@ async def test_definition_is_kept_whole(bare: MemoryController) -> None:
             working_directory="/srv",
             readonly_root_filesystem=True,
             log_size_mib=64,
+            gpu_models=["A100", "*H100*"],
+            gpu_memory_mib=40_000,
             ulimits=[definition_pb.Ulimit(name="nofile", soft_limit=10, hard_limit=20)],
             linux_parameters=definition_pb.LinuxParameters(
                 init_process_enabled=True,
@@ -215,6 +217,7 @@ async def test_definition_is_kept_whole(bare: MemoryController) -> None:
                 )
             ],
             infrastructure_retries=2,
+            spot_attempts=3,
         ),
         timeout_s=60,
         scheduling_priority=7,

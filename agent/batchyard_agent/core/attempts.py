@@ -168,6 +168,9 @@ class Table:
     All attempts of this host; changed by ``reconcile`` and ``turns`` alone.
 
     Attributes:
+        gpu_faults: What is wrong with GPUs, by UUID.
+        reclaim_at_ms: When the machine is taken away (boottime); None if nobody says so.
+        reclaimed: That time has come, and everything was told to stop.
         attempts: Those not yet DONE.
         tombstones: The DONE ones, oldest first.
         launch_limits: Most launches in flight by runtime; absent means no bound.
@@ -190,6 +193,9 @@ class Table:
     launch_limits: Mapping[str, int] = field(default_factory=dict)
     runtimes: frozenset[str] = frozenset()
     gpu_uuids: frozenset[str] = frozenset()
+    gpu_faults: Mapping[str, str] = field(default_factory=dict)
+    reclaim_at_ms: int | None = None
+    reclaimed: bool = False
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     tombstones: dict[AttemptId, Attempt] = field(default_factory=dict)
     launching: dict[str, set[AttemptId]] = field(default_factory=dict)
@@ -321,4 +327,6 @@ class Table:
         dues = [self._alarms[0][0]] if self._alarms else []
         if self.fence_at_ms is not None:
             dues.append(self.fence_at_ms)
+        if self.reclaim_at_ms is not None and not self.reclaimed:
+            dues.append(self.reclaim_at_ms)
         return min(dues, default=None)

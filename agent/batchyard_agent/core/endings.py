@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.states import EndCause
+from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, Phase, Stop, Table
 from batchyard_agent.core.commands import Command, Report, Save, Signal
 from batchyard_agent.core.events import Exited, Now, StartFailed
@@ -27,6 +28,7 @@ OUT_OF_MEMORY_REASON = "OutOfMemoryError: Container killed due to memory usage"
 """AWS's text."""
 OUT_OF_MEMORY_SURVIVED_REASON = "OutOfMemoryError: a process of the job was killed; the command itself exited with 0"
 TIMED_OUT_REASON = "Job attempt duration exceeded timeout"
+RECLAIM_STOP = Stop(cause=EndCause.RECLAIMED, reason="Stopped as its host was reclaimed", grace_ms=STOP_GRACE_MS)
 NEVER_STARTED_REASON = "Stopped before it started"
 
 
@@ -88,16 +90,25 @@ def raise_fence(table: Table, now: Now) -> list[Command]:
     return [command for attempt in table.living() for command in request_stop(table, attempt, stop, now)]
 
 
+def end_time(table: Table, now: Now) -> list[Command]:
+    """Stop everything, as the machine is taken away: the controller counts on it, also if it cannot be told."""
+    table.reclaimed = True
+    return [command for attempt in table.living() for command in request_stop(table, attempt, RECLAIM_STOP, now)]
+
+
 def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list[Command]:
     """
     End an attempt whose command came to its end.
 
     The kernel kills processes for their memory, and the command decides what that
-    means: its exit code is told as it is, and what was killed beside it.
+    means: its exit code is told as it is, and what was killed beside it. A command that
+    fails on a GPU with a fault was failed by the host.
     """
     cause, reason = EndCause.EXITED, exited.reason
     if exited.host_failed:
         cause = EndCause.HOST_ERROR
+    elif attempt.stop is None and exited.exit_code and (fault := _gpu_fault(table, attempt)):
+        cause, reason = EndCause.HOST_ERROR, fault
     elif exited.out_of_memory and attempt.stop is None:
         if exited.exit_code:
             cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
@@ -108,6 +119,10 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
         # An end whose start was not seen still ran.
         attempt = replace(attempt, started_at_ms=stopped_at_ms)
     return _end(table, attempt, cause, reason, stopped_at_ms, exited.exit_code)
+
+
+def _gpu_fault(table: Table, attempt: Attempt) -> str:
+    return gpu.fault(attempt.spec.gpus, table.gpu_faults) if attempt.spec is not None else ""
 
 
 def end_unstarted(table: Table, attempt: Attempt, now: Now) -> list[Command]:

@@ -7,7 +7,8 @@ it comes. Events from the controller carry the epoch of the leader that spoke.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from batchyard.ids import AttemptId
 from batchyard_agent.core.attempts import AttemptSpec
@@ -125,10 +126,23 @@ class Discarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostChanged:
-    """The host has other runtimes or GPUs than before."""
+    """
+    The host has other runtimes or GPUs than before.
+
+    Attributes:
+        gpu_faults: What is wrong with GPUs, by UUID.
+    """
 
     runtimes: frozenset[str]
     gpu_uuids: frozenset[str]
+    gpu_faults: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReclaimed:
+    """The machine is to be taken away at ``at_ms`` (boottime); None: it is not, after all."""
+
+    at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +179,7 @@ Event = (
     | RuntimeOpened
     | Discarded
     | HostChanged
+    | HostReclaimed
     | Adopted
     | CommandFailed
     | Ticked

@@ -7,7 +7,7 @@ claims that it cannot honour, and makes sure that a job sees its GPUs alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from batchyard.resources import GPU_WHOLE
 from batchyard_agent.core.attempts import GpuClaim
@@ -25,6 +25,11 @@ def refusal(claims: Iterable[GpuClaim], present: frozenset[str]) -> str:
             return f"a claim of {claim.millis} thousandths of GPU {claim.uuid} is not within 1 to {GPU_WHOLE}"
         seen.add(claim.uuid)
     return ""
+
+
+def fault(claims: Iterable[GpuClaim], faults: Mapping[str, str]) -> str:
+    """Say what is wrong with a GPU of the claims; empty if all are well."""
+    return next((f"GPU {claim.uuid}: {faults[claim.uuid]}" for claim in claims if claim.uuid in faults), "")
 
 
 def visibility(claims: Iterable[GpuClaim]) -> dict[str, str]:

@@ -46,6 +46,7 @@ from batchyard_agent.core.events import (
     FromController,
     HeartbeatAcknowledged,
     HostChanged,
+    HostReclaimed,
     Now,
     Recovered,
     RevokeRequested,
@@ -85,9 +86,12 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
         case Discarded(attempt_id=attempt_id):
             table.discarding.pop(attempt_id, None)
             return []
-        case HostChanged(runtimes=runtimes, gpu_uuids=gpu_uuids):
-            table.runtimes, table.gpu_uuids = runtimes, gpu_uuids
+        case HostChanged():
+            table.runtimes, table.gpu_uuids, table.gpu_faults = event.runtimes, event.gpu_uuids, event.gpu_faults
             return []
+        case HostReclaimed(at_ms=at_ms):
+            table.reclaim_at_ms, table.reclaimed = at_ms, False
+            return on_ticked(table, now)
         case _:
             return on_controller(table, event, now)
 
@@ -136,7 +140,9 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
     table.add(attempt)
     if spec.refusal:
         return endings.end_failed(table, attempt, spec.refusal, now, cause=EndCause.START_FAILED)
-    lack = gpu.refusal(spec.gpus, table.gpu_uuids)
+    if table.reclaimed:
+        return endings.request_stop(table, attempt, endings.RECLAIM_STOP, now)
+    lack = gpu.refusal(spec.gpus, table.gpu_uuids) or gpu.fault(spec.gpus, table.gpu_faults)
     if not lack and spec.runtime not in table.runtimes:
         lack = f"the {spec.runtime} runtime is not available on this host"
     if lack:
@@ -217,6 +223,8 @@ def on_ticked(table: Table, now: Now) -> list[Command]:
     commands: list[Command] = []
     if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
         commands += endings.raise_fence(table, now)
+    if table.reclaim_at_ms is not None and table.reclaim_at_ms <= now.boot_ms and not table.reclaimed:
+        commands += endings.end_time(table, now)
     for attempt_id in list(table.pop_alarms(now.boot_ms)):
         commands += _on_alarm(table, attempt_id, now)
     while table.tombstones and _oldest(table).done_at_ms + TOMBSTONE_AGE_MS <= now.boot_ms:

@@ -5,13 +5,15 @@ Asking the driver (``_ask``) and understanding its answers (``gpu_from``) are ap
 It knows nothing of attempts. Laws: a host without a driver has no GPUs, which is no
 error; a GPU that does not answer hides no other; and a GPU that once was seen stays
 in the list, with its fault, so that nobody takes a broken one for one taken out.
-Only whole GPUs are told of, also those divided by MIG.
+A critical XID is a fault until the driver is opened anew, which is when the agent is
+started again or the driver came back. Only whole GPUs are told of, also those divided by MIG.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +21,35 @@ import pynvml
 import structlog
 
 _MIB = 1 << 20
+
+CRITICAL_XIDS: Mapping[int, str] = {
+    46: "GPU stopped processing",
+    48: "double bit ECC error",
+    62: "internal micro-controller halt",
+    64: "GPU memory remapping failure",
+    74: "NVLink error",
+    79: "GPU has fallen off the bus",
+    95: "uncontained memory error",
+    110: "security fault",
+    119: "GSP RPC timeout",
+    120: "GSP error",
+    136: "link training failed",
+    140: "unrecovered ECC error",
+    143: "GPU initialization error",
+    155: "NVLink error defined by software",
+    156: "resource retirement",
+    158: "GPU fatal timeout",
+}
+"""
+XIDs after which a GPU is not fit for work.
+
+Those for which NVIDIA's Xid catalog (docs.nvidia.com, Xid Errors: Analyzing Xid Errors
+with the Xid Catalog) asks for a reset or a restart at once, and the two whose workflows
+begin with draining the GPU (48, 74). 109, for which it does too, is not among them:
+NVIDIA's device plugin for Kubernetes counts it as an application's, with 13, 31, 43, 45
+and 68. After 63 (a row was remapped) and 94 (an error was contained) a GPU works on.
+"""
+_XIDS_A_READING = 1000
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +154,7 @@ class Nvml:
     def __init__(self) -> None:
         self._is_open = False
         self._last: dict[int, Gpu] = {}
+        self._xids = Xids()
         # Readings may overlap when one of them hangs.
         self._lock = threading.Lock()
 
@@ -137,7 +169,8 @@ class Nvml:
                 self._last = {index: _faulty(gpu, str(error)) for index, gpu in self._last.items()}
             else:
                 self._last = merge([_ask(index) for index in range(count)], self._last)
-            return list(self._last.values())
+                self._xids.read(count)
+            return [self._xids.judge(gpu) for gpu in self._last.values()]
 
     def _open(self) -> bool:
         if not self._is_open:
@@ -146,7 +179,59 @@ class Nvml:
             except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
                 return False
             self._is_open = True
+            self._xids = Xids()
         return True
+
+
+class Xids:
+    """What the driver tells of errors since it was opened; nothing where it cannot."""
+
+    def __init__(self) -> None:
+        self._events: Any = None
+        self._uuids: dict[int, str] = {}
+        """UUIDs of the GPUs of which it tells, by the address that stands for each."""
+        self._faults: dict[str, str] = {}
+
+    def read(self, count: int) -> None:
+        """Take in all errors since the last reading; *count* GPUs are there."""
+        try:
+            if self._events is None:
+                self._events = pynvml.nvmlEventSetCreate()
+            for index in range(count):
+                self._register(index)
+            for _ in range(_XIDS_A_READING):
+                self._note(pynvml.nvmlEventSetWait_v2(self._events, 0))
+        except pynvml.NVMLError:
+            return  # no more of them, or a driver that tells of none
+
+    def judge(self, gpu: Gpu) -> Gpu:
+        """Return a GPU with the fault that an error has left."""
+        fault = self._faults.get(gpu.uuid, "")
+        return replace(gpu, fault=fault) if fault and not gpu.fault else gpu
+
+    def _register(self, index: int) -> None:
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = pynvml.nvmlDeviceGetUUID(handle)
+            if uuid not in self._uuids.values():
+                pynvml.nvmlDeviceRegisterEvents(handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
+                self._uuids[_address(handle)] = uuid
+        except pynvml.NVMLError:
+            return  # it does not answer, or cannot tell
+
+    def _note(self, event: Any) -> None:
+        if event.eventType != pynvml.nvmlEventTypeXidCriticalError:
+            return
+        xid, address = int(event.eventData), _address(event.device)
+        uuids = [self._uuids[address]] if address in self._uuids else list(self._uuids.values())
+        _log.warning("the NVIDIA driver tells of an error", xid=xid, gpus=uuids)
+        if xid in CRITICAL_XIDS:
+            for uuid in uuids:
+                self._faults.setdefault(uuid, f"XID {xid}: {CRITICAL_XIDS[xid]}")
+
+
+def _address(handle: Any) -> int:
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
 _process_nvml = Nvml()

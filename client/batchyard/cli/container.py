@@ -32,6 +32,8 @@ FLAGS = {
     "read_only": "--read-only",
     "shm_size": "--shm-size",
     "log_size": "--log-size",
+    "gpu_models": "--gpu-model",
+    "gpu_memory": "--gpu-memory",
     "tmpfs": "--tmpfs",
     "ulimits": "--ulimit",
 }
@@ -87,6 +89,13 @@ def described(function: F) -> F:
         options.pairs("--env", "env", "Environment variable."),
         _surroundings,
         click.option("--disk", type=options.size, metavar="SIZE", help="Disk space. Default 0."),
+        click.option("--gpu-memory", type=options.size, metavar="SIZE", help="Least memory of each of its GPUs."),
+        click.option(
+            *("--gpu-model", "gpu_models"),
+            multiple=True,
+            metavar="NAME",
+            help="Model of its GPUs: words of it, or all of it with * for any rest; any of several will do.",
+        ),
         click.option("-g", "--gpus", type=options.amount, metavar="N", help="Below 1 shares a GPU. Default 0."),
         click.option(
             "-m", "--memory", type=options.size, metavar="SIZE", help="A hard limit, such as 4G. Default 256M."
@@ -163,6 +172,9 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
         wanted.linux_parameters.shared_memory_size_mib = arguments.size("shm_size", flags["shm_size"])
     if flags["log_size"] is not None:
         wanted.log_size_mib = arguments.size("log_size", flags["log_size"])
+    wanted.gpu_models[:] = arguments.texts("gpu_model", flags["gpu_models"]) or wanted.gpu_models
+    if flags["gpu_memory"] is not None:
+        wanted.gpu_memory_mib = arguments.size("gpu_memory", flags["gpu_memory"])
     for host, place, is_read_only in flags["volumes"]:
         name = _free_name({known.name for known in wanted.volumes})
         wanted.volumes.add(name=name, host_source_path=arguments.text("volume", host))

@@ -1,4 +1,4 @@
-"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``, ``host remove``."""
+"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``, ``host reclaim``, ``host remove``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,31 @@ def uncordon(session: options.Session, host: str) -> None:
 
 @click.group()
 def host() -> None:
-    """Remove a host that is gone; see also hosts, drain, cordon and uncordon."""
+    """Say that a host is taken away, or is gone; see also hosts, drain, cordon and uncordon."""
+
+
+@host.command()
+@click.argument("host", shell_complete=names.hosts)
+@click.option(
+    *("--in", "delay_s"),
+    type=options.whole_span,
+    default="0s",
+    metavar="TIME",
+    help="How long it stays: 2m. Default 0s.",
+)
+@click.option("--undo", is_flag=True, help="It is not taken away after all.")
+@options.shared
+@options.session
+def reclaim(session: options.Session, host: str, delay_s: int, undo: bool) -> None:
+    """
+    Announce that HOST is taken away, as a spot host is: no new work from now on.
+
+    What still runs there then ends, and may be tried elsewhere. Over when HOST joins after another boot.
+    """
+    if undo and delay_s:
+        raise click.UsageError("--in cannot be said with --undo")
+    with session.client() as client:
+        _show_change(session.output, client.keep_host(host) if undo else client.reclaim_host(host, delay_s=delay_s))
 
 
 @host.command()
@@ -133,6 +157,8 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
     out.show_rows(output, rows, columns, lambda host: host.facts.name)
     if output in ("table", "wide"):
         for row in rows:
+            if row.reclaimed_at_ms:
+                out.note(f"{row.facts.name} is reclaimed {spans.moment(row.reclaimed_at_ms, now)}")
             if row.suspicion:
                 out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
             if row.facts.faults:
@@ -159,6 +185,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Id", host.id),
             ("State", _state(host)),
             ("Suspected", _suspicion(host)),
+            ("Reclaimed", spans.moment(host.reclaimed_at_ms, now)),
             ("vCPUs", f"{_vcpus(host)} held by attempts, {host.usage.cpu_percent}% busy"),
             ("Memory", f"{_memory(host)} held by attempts, {spans.mib(host.usage.memory_used_mib)} used"),
             (

@@ -12,7 +12,7 @@ from batchyard.cli import container, json_input, options, remarks, spans
 from batchyard.cli import names as offered
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import resources_line, retries_line
+from batchyard.cli.jobs import gpus_line, resources_line, retries_line
 
 if TYPE_CHECKING:
     from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition
@@ -141,6 +141,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Image", row.container.image or "none (a process on the host)"),
         ("Command", shlex.join(row.container.command)),
         ("Asks for", _resources(row)),
+        ("GPUs", gpus_line(row.container)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
         ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in row.container.secrets)),
         ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(row.consumables.items()))),

@@ -16,7 +16,7 @@ from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchyard.v1.job_definition_pb2 import RetryStrategy
+    from batchyard.v1.job_definition_pb2 import ContainerProperties, RetryStrategy
     from batchyard.v1.job_pb2 import Attempt, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
@@ -287,6 +287,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(job.consumables.items()))),
             ("Share", job.share_identifier),
             ("Priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
+            ("GPUs", gpus_line(job.container)),
             ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
             ("Attempts", retries_line(job.retry_strategy)),
@@ -344,7 +345,17 @@ def retries_line(retry: RetryStrategy) -> str:
     parts = [f"at most {retry.attempts}"] if retry.attempts > 1 else []
     if retry.infrastructure_retries != arguments.INFRASTRUCTURE_RETRIES:
         parts.append(f"{retry.infrastructure_retries} that their host fails do not count")
+    if retry.spot_attempts:
+        parts.append(f"on-demand hosts after {retry.spot_attempts} reclaimed")
     return ", ".join(parts + [arguments.exit_rule_text(rule) for rule in retry.evaluate_on_exit])
+
+
+def gpus_line(container: ContainerProperties) -> str:
+    """Write which GPUs will do; nothing if any will."""
+    parts = [" or ".join(container.gpu_models)] if container.gpu_models else []
+    if container.gpu_memory_mib:
+        parts.append(f"{spans.mib(container.gpu_memory_mib, asked=True)} or more each")
+    return ", ".join(parts)
 
 
 def resources_line(cpu_millis: int, memory_mib: int, gpu_millis: int, disk_mib: int) -> str:

@@ -193,6 +193,14 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "Tries that their host failed, and that do not count, at most. Default 5.",
         },
     ),
+    "spot_attempts": (
+        "--spot-attempts",
+        {
+            "type": click.IntRange(1, 100),
+            "metavar": "N",
+            "help": "Tries reclaimed with their host, after which only on-demand hosts will do. Default: any number.",
+        },
+    ),
     "timeout_s": (
         "--timeout",
         {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},

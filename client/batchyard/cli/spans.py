@@ -38,13 +38,14 @@ def duration(started_at_ms: int, stopped_at_ms: int, now_ms: int) -> str:
 
 
 def moment(at_ms: int, now_ms: int) -> str:
-    """Write a point in time in UTC, what clocks here showed if that differs, and how long ago it was; empty for never."""
+    """Write a point in time in UTC, what clocks here showed if that differs, and how long ago or ahead it is; empty for never."""
     if not at_ms:
         return ""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     here = at.astimezone()
     local = f"{here:%H:%M} {here:%Z}, " if here.utcoffset() else ""
-    return f"{at:%Y-%m-%d %H:%M:%S}Z ({local}{age(at_ms, now_ms)} ago)"
+    distance = f"in {span(at_ms - now_ms)}" if at_ms > now_ms else f"{age(at_ms, now_ms)} ago"
+    return f"{at:%Y-%m-%d %H:%M:%S}Z ({local}{distance})"
 
 
 def parse_span(text: str) -> float:

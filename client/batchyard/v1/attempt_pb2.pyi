@@ -43,6 +43,8 @@ class _EndCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """It never ran: the host could not get its image. Whether that is the host's
     doing or the job's only other hosts can tell.
     """
+    END_CAUSE_RECLAIMED: _EndCause.ValueType  # 10
+    """Its host was reclaimed before it had finished."""
 
 class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
     """Why an attempt ended, beyond its exit code."""
@@ -68,4 +70,6 @@ END_CAUSE_IMAGE_UNAVAILABLE: EndCause.ValueType  # 9
 """It never ran: the host could not get its image. Whether that is the host's
 doing or the job's only other hosts can tell.
 """
+END_CAUSE_RECLAIMED: EndCause.ValueType  # 10
+"""Its host was reclaimed before it had finished."""
 Global___EndCause: typing_extensions.TypeAlias = EndCause

@@ -40,6 +40,8 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """Starts failed on it for reasons of its own: for a while no work, or none of an
     image that it cannot get.
     """
+    HOST_STATE_RECLAIMED: _HostState.ValueType  # 7
+    """No new work: it is taken away at Host.reclaimed_at_ms."""
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper): ...
 
@@ -57,6 +59,8 @@ HOST_STATE_SUSPECTED: HostState.ValueType  # 6
 """Starts failed on it for reasons of its own: for a while no work, or none of an
 image that it cannot get.
 """
+HOST_STATE_RECLAIMED: HostState.ValueType  # 7
+"""No new work: it is taken away at Host.reclaimed_at_ms."""
 Global___HostState: typing_extensions.TypeAlias = HostState
 
 @typing.final
@@ -133,6 +137,7 @@ class HostFacts(google.protobuf.message.Message):
     VOLUME_PATHS_FIELD_NUMBER: builtins.int
     DEVICE_PATHS_FIELD_NUMBER: builtins.int
     FAULTS_FIELD_NUMBER: builtins.int
+    RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -147,6 +152,10 @@ class HostFacts(google.protobuf.message.Message):
     cpu_model: builtins.str
     allows_privileged: builtins.bool
     """Whether its operator allows privileged containers."""
+    reclaimed_at_ms: builtins.int
+    """When its provider takes it away, as it announced; 0: not that it knows. By then it
+    has killed what it runs.
+    """
     @property
     def capacity(self) -> batchyard.v1.resources_pb2.Resources:
         """What may be given to jobs."""
@@ -193,9 +202,10 @@ class HostFacts(google.protobuf.message.Message):
         volume_paths: collections.abc.Iterable[builtins.str] | None = ...,
         device_paths: collections.abc.Iterable[builtins.str] | None = ...,
         faults: collections.abc.Iterable[builtins.str] | None = ...,
+        reclaimed_at_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 
@@ -247,6 +257,7 @@ class Host(google.protobuf.message.Message):
     DRAINING_FIELD_NUMBER: builtins.int
     SUSPICION_FIELD_NUMBER: builtins.int
     SUSPECTED_UNTIL_MS_FIELD_NUMBER: builtins.int
+    RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     id: builtins.str
     state: Global___HostState.ValueType
     last_heard_at_ms: builtins.int
@@ -259,6 +270,10 @@ class Host(google.protobuf.message.Message):
     """Why a host is SUSPECTED; empty of others."""
     suspected_until_ms: builtins.int
     """When a SUSPECTED host gets work again; 0 of others."""
+    reclaimed_at_ms: builtins.int
+    """When it is taken away, as it or an operator announced; 0 of others. What still runs
+    then ends.
+    """
     @property
     def facts(self) -> Global___HostFacts: ...
     @property
@@ -279,9 +294,10 @@ class Host(google.protobuf.message.Message):
         draining: builtins.bool = ...,
         suspicion: builtins.str = ...,
         suspected_until_ms: builtins.int = ...,
+        reclaimed_at_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["allocated", b"allocated", "facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "reclaimed_at_ms", b"reclaimed_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
 
 Global___Host: typing_extensions.TypeAlias = Host
 
@@ -434,6 +450,46 @@ class DrainHostResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
 
 Global___DrainHostResponse: typing_extensions.TypeAlias = DrainHostResponse
+
+@typing.final
+class ReclaimHostRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    DELAY_S_FIELD_NUMBER: builtins.int
+    UNDO_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    delay_s: builtins.int
+    """When it is taken away, in seconds from now: 0 (at once) to 86400."""
+    undo: builtins.bool
+    """True to take that back. What the host itself announces stays."""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        delay_s: builtins.int = ...,
+        undo: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delay_s", b"delay_s", "host", b"host", "undo", b"undo"]) -> None: ...
+
+Global___ReclaimHostRequest: typing_extensions.TypeAlias = ReclaimHostRequest
+
+@typing.final
+class ReclaimHostResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    @property
+    def host(self) -> Global___Host: ...
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
+
+Global___ReclaimHostResponse: typing_extensions.TypeAlias = ReclaimHostResponse
 
 @typing.final
 class RemoveHostRequest(google.protobuf.message.Message):

@@ -54,6 +54,11 @@ class HostServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_host__pb2.DrainHostRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_host__pb2.DrainHostResponse.FromString,
                 _registered_method=True)
+        self.ReclaimHost = channel.unary_unary(
+                '/batchyard.v1.HostService/ReclaimHost',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.FromString,
+                _registered_method=True)
         self.RemoveHost = channel.unary_unary(
                 '/batchyard.v1.HostService/RemoveHost',
                 request_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
@@ -92,6 +97,15 @@ class HostServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReclaimHost(self, request, context):
+        """Announces that a host is taken away, as a spot host is: it gets no new work, and
+        what still runs then ends and may be tried elsewhere. Over when it joins after
+        another boot. A host's agent announces it by itself where it can know.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveHost(self, request, context):
         """Forgets a host that is gone for good. Refused while it is connected, or while
         attempts count as running on it, unless forced.
@@ -122,6 +136,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.DrainHost,
                     request_deserializer=batchyard_dot_v1_dot_host__pb2.DrainHostRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_host__pb2.DrainHostResponse.SerializeToString,
+            ),
+            'ReclaimHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReclaimHost,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.SerializeToString,
             ),
             'RemoveHost': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveHost,
@@ -237,6 +256,33 @@ class HostService(object):
             '/batchyard.v1.HostService/DrainHost',
             batchyard_dot_v1_dot_host__pb2.DrainHostRequest.SerializeToString,
             batchyard_dot_v1_dot_host__pb2.DrainHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReclaimHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/ReclaimHost',
+            batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,22 @@ _HostServiceDrainHostType = typing_extensions.TypeVar(
     ],
 )
 
+_HostServiceReclaimHostType = typing_extensions.TypeVar(
+    '_HostServiceReclaimHostType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReclaimHostRequest,
+        batchyard.v1.host_pb2.ReclaimHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReclaimHostRequest,
+        batchyard.v1.host_pb2.ReclaimHostResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReclaimHostRequest,
+        batchyard.v1.host_pb2.ReclaimHostResponse,
+    ],
+)
+
 _HostServiceRemoveHostType = typing_extensions.TypeVar(
     '_HostServiceRemoveHostType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +121,7 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceRemoveHostType]):
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceRemoveHostType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -123,6 +139,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DrainHostRequest,
             batchyard.v1.host_pb2.DrainHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReclaimHostRequest,
+            batchyard.v1.host_pb2.ReclaimHostResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
@@ -149,6 +169,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
             batchyard.v1.host_pb2.DrainHostResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReclaimHostRequest,
+            batchyard.v1.host_pb2.ReclaimHostResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
         ],
@@ -165,6 +189,12 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
 
     DrainHost: _HostServiceDrainHostType
     """Cordons a host and counts it drained when its last attempt has ended."""
+
+    ReclaimHost: _HostServiceReclaimHostType
+    """Announces that a host is taken away, as a spot host is: it gets no new work, and
+    what still runs then ends and may be tried elsewhere. Over when it joins after
+    another boot. A host's agent announces it by itself where it can know.
+    """
 
     RemoveHost: _HostServiceRemoveHostType
     """Forgets a host that is gone for good. Refused while it is connected, or while
@@ -187,6 +217,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.DrainHostRequest,
         batchyard.v1.host_pb2.DrainHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReclaimHostRequest,
+        batchyard.v1.host_pb2.ReclaimHostResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.RemoveHostRequest,
@@ -226,6 +260,17 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.host_pb2.DrainHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.DrainHostResponse]]:
         """Cordons a host and counts it drained when its last attempt has ended."""
+
+    @abc.abstractmethod
+    def ReclaimHost(
+        self,
+        request: batchyard.v1.host_pb2.ReclaimHostRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.ReclaimHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ReclaimHostResponse]]:
+        """Announces that a host is taken away, as a spot host is: it gets no new work, and
+        what still runs then ends and may be tried elsewhere. Over when it joins after
+        another boot. A host's agent announces it by itself where it can know.
+        """
 
     @abc.abstractmethod
     def RemoveHost(

@@ -312,6 +312,8 @@ class ContainerProperties(google.protobuf.message.Message):
     JOB_ROLE_ARN_FIELD_NUMBER: builtins.int
     EXECUTION_ROLE_ARN_FIELD_NUMBER: builtins.int
     LOG_SIZE_MIB_FIELD_NUMBER: builtins.int
+    GPU_MODELS_FIELD_NUMBER: builtins.int
+    GPU_MEMORY_MIB_FIELD_NUMBER: builtins.int
     image: builtins.str
     """At most 255 characters. Empty or "process://": a plain process on the host."""
     user: builtins.str
@@ -324,6 +326,8 @@ class ContainerProperties(google.protobuf.message.Message):
     """How much of an attempt's output is kept, half from its beginning and half from
     its end: 1 to 1024; 0 means what the host's agent says (default 10).
     """
+    gpu_memory_mib: builtins.int
+    """Least memory that each of its GPUs has, taken whole; 0 means any."""
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The argument vector; no shell is involved."""
@@ -344,6 +348,13 @@ class ContainerProperties(google.protobuf.message.Message):
     def log_configuration(self) -> Global___LogConfiguration: ...
     @property
     def secrets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Secret]: ...
+    @property
+    def gpu_models(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Which GPUs it may be given: at most 16 names, any of which the model bears. A name
+        is the model, or words of it in their order ("A100", "RTX 4090"); with "*", which
+        stands for any rest, it is all of the model. Case does not matter. Empty: any.
+        """
+
     def __init__(
         self,
         *,
@@ -364,9 +375,11 @@ class ContainerProperties(google.protobuf.message.Message):
         job_role_arn: builtins.str = ...,
         execution_role_arn: builtins.str = ...,
         log_size_mib: builtins.int = ...,
+        gpu_models: collections.abc.Iterable[builtins.str] | None = ...,
+        gpu_memory_mib: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
 
@@ -403,11 +416,17 @@ class RetryStrategy(google.protobuf.message.Message):
     ATTEMPTS_FIELD_NUMBER: builtins.int
     EVALUATE_ON_EXIT_FIELD_NUMBER: builtins.int
     INFRASTRUCTURE_RETRIES_FIELD_NUMBER: builtins.int
+    SPOT_ATTEMPTS_FIELD_NUMBER: builtins.int
     attempts: builtins.int
     """Tries, not retries: 1 (the default) to 10."""
     infrastructure_retries: builtins.int
     """Attempts lost to faults of hosts that are made up for and not counted as
     attempts: 0 (all are counted, as on AWS) to 100; 5 if absent.
+    """
+    spot_attempts: builtins.int
+    """After so many attempts that ended as their host was reclaimed it goes to hosts of
+    on-demand (EC2) environments of its queue alone, if that has any: 1 to 100; 0 means
+    never.
     """
     @property
     def evaluate_on_exit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EvaluateOnExit]:
@@ -419,9 +438,10 @@ class RetryStrategy(google.protobuf.message.Message):
         attempts: builtins.int = ...,
         evaluate_on_exit: collections.abc.Iterable[Global___EvaluateOnExit] | None = ...,
         infrastructure_retries: builtins.int | None = ...,
+        spot_attempts: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "infrastructure_retries", b"infrastructure_retries"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries", "spot_attempts", b"spot_attempts"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_infrastructure_retries", b"_infrastructure_retries"]) -> typing.Literal["infrastructure_retries"] | None: ...
 
 Global___RetryStrategy: typing_extensions.TypeAlias = RetryStrategy

@@ -131,6 +131,14 @@ class HostMarked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostReclaimed:
+    """An operator said when a host is taken away, by the controller's wall clock; 0: that it is not."""
+
+    host_id: HostId
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -261,6 +269,7 @@ Event = (
     | HostLeft
     | HostHeard
     | HostMarked
+    | HostReclaimed
     | HostRemoved
     | AttemptsReported
     | EnvironmentChanged

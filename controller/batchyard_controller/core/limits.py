@@ -25,6 +25,9 @@ DEPENDENCIES_MAX = 1000
 ATTEMPTS_MAX = 10
 """AWS: RetryStrategy.attempts."""
 INFRASTRUCTURE_RETRIES_MAX = 100
+SPOT_ATTEMPTS_MAX = 100
+GPU_MODELS_MAX = 16
+GPU_MODEL_LENGTH_MAX = 128
 """Ours."""
 EXIT_RULES_MAX = 5
 """AWS: evaluateOnExit."""
@@ -147,6 +150,8 @@ DISK_MIB_MAX = 1 << 34
 """Ours: 16 PiB."""
 MAX_VCPUS_MAX = INT32_MAX
 
+WALL_MS_MAX = 253_402_300_799_000
+"""The last second of the year 9999, the latest that can be written as a date."""
 CONTACT_LIMIT_MS = 45_000
 """A host silent for longer counts as unreachable (reliability, R7)."""
 FENCE_MS = 15 * 60_000
@@ -154,7 +159,11 @@ FENCE_MS = 15 * 60_000
 FENCE_MARGIN_MS = 35_000 + FENCE_MS // 1000
 """Kill grace 30 s, 5 s of slack, and clocks that differ by one in a thousand."""
 HEARTBEAT_INTERVAL_MS = 3_000
+RECLAIM_DELAY_S_MAX = 24 * 3600
+"""Ours: who knows of it longer before can drain the host."""
 CLOCK_OFF_MS_MAX = 60_000
 """Ours: a host whose clock is further off gets no new work. Durations are by other clocks, so this may be generous."""
+RECLAIM_MARGIN_MS = 35_000 + CLOCK_OFF_MS_MAX
+"""Ours: by then a host has killed what it runs though it cannot be reached: grace 30 s, 5 s of slack, its clock."""
 CLOCK_OFF_HEARTBEATS = 3
 """Ours: so many heartbeats in a row have to say so; one that waited somewhere says little."""

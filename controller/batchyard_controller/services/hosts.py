@@ -11,7 +11,7 @@ from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests.hosts import find_host, mark_host, remove_host
+from batchyard_controller.core.requests.hosts import find_host, mark_host, reclaim_host, remove_host
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
@@ -69,6 +69,13 @@ class Hosts(rpc.HostServiceServicer):
     async def DrainHost(self, request: pb.DrainHostRequest, context: Any) -> pb.DrainHostResponse:
         return pb.DrainHostResponse(host=await self._mark(request.host, cordoned=True, draining=True))
 
+    async def ReclaimHost(self, request: pb.ReclaimHostRequest, context: Any) -> pb.ReclaimHostResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return reclaim_host(world, request.host, request.delay_s, now, undo=request.undo), None
+
+        await self._leadership.driver.request(decide)
+        return pb.ReclaimHostResponse(host=await self._shown(request.host))
+
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Any) -> pb.RemoveHostResponse:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
             return remove_host(world, request.host, force=request.force), None
@@ -81,6 +88,9 @@ class Hosts(rpc.HostServiceServicer):
             return mark_host(world, name, cordoned=cordoned, draining=draining), None
 
         await self._leadership.driver.request(decide)
+        return await self._shown(name)
+
+    async def _shown(self, name: str) -> pb.Host:
         return await self._leadership.driver.read(lambda world: self._view(world, find_host(world, name)))
 
     def _view(self, world: World, host: Host) -> pb.Host:
@@ -104,6 +114,7 @@ class Hosts(rpc.HostServiceServicer):
             draining=record.draining,
             suspicion=suspicion,
             suspected_until_ms=self._wall_ms(until_boot_ms) if suspicion else 0,
+            reclaimed_at_ms=record.reclaimed_at_ms,
         )
 
     def _wall_ms(self, boot_ms: int) -> int:
@@ -114,6 +125,8 @@ class Hosts(rpc.HostServiceServicer):
     def _state(world: World, host: Host, suspicion: str) -> pb.HostState.ValueType:
         if not host.is_reachable:
             return pb.HOST_STATE_UNREACHABLE
+        if host.record.reclaimed_at_ms:
+            return pb.HOST_STATE_RECLAIMED
         if host.record.draining:
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
         if host.record.cordoned or world.has_wrong_clock(host):

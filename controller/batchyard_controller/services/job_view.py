@@ -107,7 +107,7 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         stopped_at_ms=ended.stopped_at_ms,
         exit_code=ended.exit_code,
         reason=ended.reason,
-        status_reason=words.attempt_reason(world, unit, ended),
+        status_reason=words.attempt_reason(unit, ended),
         log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms else "",
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,

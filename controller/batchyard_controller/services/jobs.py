@@ -190,7 +190,7 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str,
     number = request.attempt or max(hosts)
     for ended in unit.attempts:
         if ended.number == number and not ended.started_at_ms:
-            why = ended.reason or words.attempt_reason(world, unit, ended)
+            why = ended.reason or words.attempt_reason(unit, ended)
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])

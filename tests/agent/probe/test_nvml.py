@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchyard_agent.probe.nvml import Answers, Gpu, merge, read_gpus
+from batchyard_agent.probe.nvml import CRITICAL_XIDS, Answers, Gpu, merge, read_gpus
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 
@@ -22,6 +22,8 @@ from batchyard_agent.probe import nvml
 first = nvml.read_gpus()
 if switch := os.environ.get("FAKE_NVML_SWITCH"):
     pathlib.Path(switch).touch()
+if xids := os.environ.get("FAKE_NVML_XIDS"):
+    pathlib.Path(xids).write_text(os.environ["XIDS"].replace(",", "\\n") + "\\n")
 second = nvml.read_gpus()
 print(json.dumps([[dataclasses.asdict(gpu) for gpu in gpus] for gpus in (first, second)]))
 """
@@ -113,6 +115,32 @@ def test_lost_gpu_stays_known_with_its_fault(driver: Path, tmp_path: Path) -> No
     assert first == [gpu(0), gpu(1)]
     assert second == [gpu(0), gpu(1, memory_used_mib=0, utilization_percent=0, fault=second[1].fault)]
     assert "lost" in second[1].fault.lower()
+
+
+@pytest.mark.parametrize("xid", CRITICAL_XIDS)
+def test_a_critical_xid_takes_its_gpu_out_of_service(driver: Path, tmp_path: Path, xid: int) -> None:
+    first, second = read_twice(driver, FAKE_NVML_GPUS="3", FAKE_NVML_XIDS=str(tmp_path / "xids"), XIDS=f"1 {xid}")
+    assert first == [gpu(0), gpu(1), gpu(2)]
+    assert second == [gpu(0), gpu(1, fault=f"XID {xid}: {CRITICAL_XIDS[xid]}"), gpu(2)]
+
+
+def test_the_first_critical_xid_of_a_gpu_is_told(driver: Path, tmp_path: Path) -> None:
+    xids = "0 13,0 48,2 31,0 79,1 95"
+    _, second = read_twice(driver, FAKE_NVML_GPUS="3", FAKE_NVML_XIDS=str(tmp_path / "xids"), XIDS=xids)
+    assert [found.fault.partition(":")[0] for found in second] == ["XID 48", "XID 95", ""]
+
+
+def test_xids_that_applications_cause_or_that_a_gpu_survives_are_no_fault(driver: Path, tmp_path: Path) -> None:
+    xids = ",".join(f"0 {xid}" for xid in (13, 31, 43, 45, 63, 68, 94, 109))
+    _, second = read_twice(driver, FAKE_NVML_GPUS="1", FAKE_NVML_XIDS=str(tmp_path / "xids"), XIDS=xids)
+    assert second == [gpu(0)]
+
+
+def test_a_driver_that_tells_of_no_errors_is_done_without(tmp_path: Path) -> None:
+    first, second = read_twice(
+        build(tmp_path, "-DWITHOUT_EVENTS"), FAKE_NVML_GPUS="2", FAKE_NVML_XIDS=str(tmp_path / "xids"), XIDS="0 79"
+    )
+    assert first == second == [gpu(0), gpu(1)]
 
 
 def answers(uuid: str | None, fault: str = "") -> Answers:

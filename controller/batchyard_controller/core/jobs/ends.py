@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from batchyard.arns import instance_id
 from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision
 
@@ -20,7 +21,7 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 HOST_FAILED = "Host failed under the task"
 
-HOST_FAULTS = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.HOST_ERROR})
+HOST_FAULTS = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED, EndCause.HOST_ERROR})
 """Causes that are surely no fault of the job."""
 
 
@@ -36,14 +37,8 @@ def has_succeeded(ended: EndedAttempt) -> bool:
     return ended.cause is EndCause.EXITED and ended.exit_code == 0
 
 
-def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
-    """
-    Return the status reason of an attempt; of one that someone stopped, as if it had ended by itself.
-
-    Args:
-        ended: The attempt.
-        host_name: What its host is called; by default its id. No rule's pattern reaches so far.
-    """
+def status_reason(ended: EndedAttempt) -> str:
+    """Return the status reason of an attempt; of one that someone stopped, as if it had ended by itself."""
     match ended.cause:
         case EndCause.START_FAILED | EndCause.IMAGE_UNAVAILABLE:
             return START_FAILED
@@ -51,8 +46,8 @@ def status_reason(ended: EndedAttempt, host_name: str = "") -> str:
             return HOST_FAILED if ended.started_at_ms else START_FAILED
         case EndCause.TIMED_OUT:
             return TIMED_OUT
-        case EndCause.FENCED | EndCause.LOST:
-            return f"Host EC2 (instance {host_name or ended.host_id}) terminated."
+        case EndCause.RECLAIMED | EndCause.FENCED | EndCause.LOST:
+            return f"Host EC2 (instance {instance_id(ended.host_id)}) terminated."
         case EndCause.EXITED | EndCause.STOPPED | EndCause.OUT_OF_MEMORY:
             return CONTAINER_EXITED
         case _:

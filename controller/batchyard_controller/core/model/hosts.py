@@ -24,7 +24,13 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What a host is, in its agent's words."""
+    """
+    What a host is, in its agent's words.
+
+    Attributes:
+        reclaimed_at_ms: When its provider takes it away, by its own wall clock; by then
+            its agent kills what it runs. 0: not that it knows.
+    """
 
     name: str
     boot_id: str = ""
@@ -42,6 +48,7 @@ class HostFacts:
     volume_paths: tuple[str, ...] = ()
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    reclaimed_at_ms: int = 0
 
 
 HEARD_SAVE_MS = 3600 * 1000
@@ -57,6 +64,7 @@ class HostRecord:
         heard_at_ms: When it was last heard of, by the controller's wall clock; up to
             `HEARD_SAVE_MS` too early.
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
+        reclaim_at_ms: When it is taken away, by the word of an operator; 0: nobody said so.
         gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
             only its name still counts, for jobs that ran there.
     """
@@ -68,6 +76,13 @@ class HostRecord:
     heard_at_ms: int = 0
     machine_id: str = ""
     gone_at_ms: int = 0
+    reclaim_at_ms: int = 0
+
+    @property
+    def reclaimed_at_ms(self) -> int:
+        """When it is taken away, by whoever says it sooner; 0 if nobody does."""
+        announced, asked = self.facts.reclaimed_at_ms, self.reclaim_at_ms
+        return min(announced, asked) if announced and asked else announced or asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +139,7 @@ class Host:
         clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
             than 0 if behind; 0: it is right, as far as we know.
         clock_misses: Heartbeats in a row that told of a clock that is off.
+        is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
         trust: What its latest starts say of it.
     """
@@ -134,6 +150,7 @@ class Host:
     heard_wall_ms: int = 0
     clock_off_ms: int = 0
     clock_misses: int = 0
+    is_stopped: bool = False
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 

@@ -68,11 +68,14 @@ class RetryStrategy:
         attempts: Counts tries, not retries: 3 means at most 3 containers.
         infrastructure_retries: Tries that failed for reasons of their host and do not
             count, at most.
+        spot_attempts: After so many tries whose host was reclaimed it goes to hosts of
+            on-demand environments alone, if its queue has any; 0: never.
     """
 
     attempts: int = 1
     rules: tuple[ExitRule, ...] = ()
     infrastructure_retries: int = INFRASTRUCTURE_RETRIES
+    spot_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

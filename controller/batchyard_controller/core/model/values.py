@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -19,6 +20,11 @@ class Instant:
 
     wall_ms: int
     boot_ms: int
+
+
+def utc(wall_ms: int) -> str:
+    """Write a moment for people, to the second."""
+    return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class ResourceKind(StrEnum):

@@ -12,15 +12,17 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .bounds import block_of, bound_refusals
-from .feasibility import NO_ACCESS, Access, allows, exclusion, not_allowed
+from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, wished_gpus
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
+from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
 from .refusals import Block, Refusal
-from .room import has_room, needs_of, vcpus_left, wanted_hosts
+from .room import amounts_for, has_room, have_gpus, needs_of, on_demand_of, vcpus_left, wanted_hosts
 from .strategies import Amounts
 
 _HOSTS_SHOWN = 10
+STAYS_ON_SPOT = "; its spot_attempts are used up, but its queue has no on-demand environment: it stays on spot"
 NEVER = "; no host known now could ever fit it"
 _NEXT = Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1)
 _UNITS = {
@@ -50,7 +52,10 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
     bounds = bound_refusals(fleet.bounds, shape)
     block = block_of(bounds, _block(shape, enabled, fleet, member))
     of_hosts = [r for r in _refusals(shape, enabled, fleet, member) if r is not _NEXT or not bounds]
-    return tuple(replace(refusal, block=block) for refusal in (*bounds, *of_hosts))
+    refusals = [replace(refusal, block=block) for refusal in (*bounds, *of_hosts)]
+    if shape.on_demand and not on_demand_of(environments):
+        refusals[-1] = replace(refusals[-1], message=refusals[-1].message + STAYS_ON_SPOT)
+    return tuple(refusals)
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -79,7 +84,8 @@ def _block(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, member
         return Block.UNDETERMINED if may_change else Block.BEYOND_HOSTS
     capacity = fleet.capacity[:, member]
     if asked[GPU]:
-        capacity[GPU] = [GPU_WHOLE * len(fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist()]
+        wanted = (filter(shape.access.wants, fleet.facts[row].gpus) for row in np.nonzero(member)[0].tolist())
+        capacity[GPU] = [GPU_WHOLE * len([*gpus]) for gpus in wanted]
     if fleet.ids and not (capacity >= asked[:, np.newaxis]).all(axis=0).any():
         return Block.BEYOND_HOSTS
     return Block.NO_CAPACITY
@@ -90,13 +96,13 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     ready = member & fleet.usable if wanted is None else member & fleet.usable & wanted
     if not ready.any():
         return (_no_host(shape, enabled, fleet, member),)
-    asked = row_of(shape.resources)
+    asked, (free, capacity) = row_of(shape.resources), amounts_for(fleet, shape)
     if any(_is_placed_next(shape, environment, fleet, wanted) for environment in enabled):
         return (_NEXT,)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), fleet.free[i, ready], fleet.capacity[i, member])
+        _amount_refusal(kind, int(asked[i]), free[i, ready], capacity[i, member])
         for i, kind in enumerate(RESOURCE_KINDS)
-        if asked[i] > max(0, int(fleet.free[i, ready].max()))
+        if asked[i] > max(0, int(free[i, ready].max()))
     ]
     refusals = [_with_hosts(refusal, shape, enabled, fleet, member, wanted) for refusal in refusals]
     for environment in enabled:
@@ -112,13 +118,14 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
                     largest_capacity=bound * 1000,
                 )
             )
-    return tuple(refusals) or (_no_single_host(fleet, ready, asked),)
+    return tuple(refusals) or (_no_single_host(fleet, ready & (free >= asked[:, np.newaxis]).all(axis=0), ready),)
 
 
 def _is_placed_next(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
     if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
         return False
     room = has_room(fleet.state, needs_of(shape), fleet.members(environment, shape.runtime, shape.access))
+    room = have_gpus(fleet, room, np.arange(len(room)), shape, fleet.gpu_free.__getitem__)
     return bool((room if wanted is None else room & wanted).any())
 
 
@@ -144,6 +151,8 @@ def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet,
 
 
 def _avoided(fleet: Fleet, row: int, shape: Shape) -> str:
+    if shape.on_demand and fleet.facts[row].purchase_option == "spot":
+        return "is spot, and was reclaimed as often under it as its spot_attempts allow"
     lacks = fleet.ids[row] in fleet.lacking.get(shape.image, NOBODY)
     return "could not get its image" if lacks else "failed it before"
 
@@ -164,6 +173,8 @@ def _with_hosts(
 ) -> Refusal:
     """Add to a refusal for an amount which hosts do not count, where that may be why there is none with so much."""
     text = refusal.message
+    if refusal.kind == "gpu_millis" and shape.access.chooses_gpus:
+        text += f"; only GPUs {wished_gpus(shape.access)} count{_other_gpus(shape, environments, fleet, member)}"
     if refusal.asked > refusal.largest_capacity:
         outside = _outsiders(shape, environments, fleet, member)
         text += f"; none of this queue's environments could ever fit it; {outside}" if outside else NEVER
@@ -174,14 +185,24 @@ def _with_hosts(
     return replace(refusal, message=text)
 
 
+def _other_gpus(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
+    """Say which hosts would count but for the kinds of their GPUs."""
+    others = _members(fleet, environments, shape.runtime) & ~member & (fleet.capacity[GPU] > 0)
+    texts = [
+        f"{fleet.facts[row].name} ({', '.join(map(gpu_text, kinds_of(fleet.facts[row].gpus)))})"
+        for row in np.nonzero(others)[0].tolist()
+        if not any(map(shape.access.wants, fleet.facts[row].gpus))
+    ]
+    return f", {len(texts)} hosts have others: {_shortened(texts)}" if texts else ""
+
+
 def _shortened(texts: list[str]) -> str:
     more = f" and {len(texts) - _HOSTS_SHOWN} more" if len(texts) > _HOSTS_SHOWN else ""
     return ", ".join(texts[:_HOSTS_SHOWN]) + more
 
 
-def _no_single_host(fleet: Fleet, ready: Mask, asked: Amounts) -> Refusal:
+def _no_single_host(fleet: Fleet, fits: Mask, ready: Mask) -> Refusal:
     hosts = int(ready.sum())
-    fits = ready & (fleet.free >= asked[:, np.newaxis]).all(axis=0)
     if (fits & (fleet.state[STARTS] <= 0)).any():
         text = (
             "a host has room for it, but has yet to show that it can start jobs: few starts are under way there at once"
@@ -193,7 +214,8 @@ def _no_single_host(fleet: Fleet, ready: Mask, asked: Amounts) -> Refusal:
 
 def _outsiders(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> str:
     """Say which hosts could take a job if an environment of its queue had them, and why none has."""
-    fits = ~member & (fleet.capacity >= row_of(shape.resources)[:, np.newaxis]).all(axis=0)
+    _, capacity = amounts_for(fleet, shape)
+    fits = ~member & (capacity >= row_of(shape.resources)[:, np.newaxis]).all(axis=0)
     rows = (row for row in np.nonzero(fits)[0].tolist() if _could_run(fleet.facts[row], shape))
     return "; ".join(
         f"host {fleet.facts[row].name} is excluded because {_exclusions(fleet.facts[row], environments)}"

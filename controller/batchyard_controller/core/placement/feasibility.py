@@ -1,7 +1,7 @@
 """
 Feasibility: may this host ever run a job of this environment and runtime?
 
-What a host is decides (purchase option, type, labels, runtimes), and what its
+What a host is decides (purchase option, type, labels, runtimes, GPUs), and what its
 operator allows; how full it is does not. One predicate serves placement,
 explanations and listings. Paths are compared as they are written: the agent alone
 can tell where they lead, and judges again before it mounts anything.
@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-from batchyard.tasks import Task
-from batchyard_controller.core.model.hosts import HostFacts
+from batchyard.tasks import Container, Task
+from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment
+
+from .gpus import is_wanted
 
 _PATHS_SHOWN = 10
 _PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
@@ -41,11 +43,28 @@ def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What a job asks of its host that the host's operator has to allow."""
+    """
+    What a job asks of its host beyond amounts: what its operator has to allow, and of what kind its GPUs are.
+
+    Attributes:
+        gpu_models: Names of which a GPU's model must bear any; empty: of any model.
+        gpu_memory_mib: Least memory of each.
+    """
 
     privileged: bool = False
     volume_paths: tuple[str, ...] = ()
     device_paths: tuple[str, ...] = ()
+    gpu_models: tuple[str, ...] = ()
+    gpu_memory_mib: int = 0
+
+    @property
+    def chooses_gpus(self) -> bool:
+        """Whether not any GPU will do."""
+        return bool(self.gpu_models or self.gpu_memory_mib)
+
+    def wants(self, gpu: GpuFacts) -> bool:
+        """Say whether a GPU is of a kind that will do."""
+        return is_wanted(gpu, self.gpu_models, self.gpu_memory_mib)
 
 
 NO_ACCESS = Access()
@@ -53,7 +72,7 @@ NO_ACCESS = Access()
 
 def access_of(task: Task) -> Access:
     """Return what a task asks of its host; the same object for all that ask nothing."""
-    asking = [c for c in task.containers if c.privileged or c.mount_points or c.linux_parameters.devices]
+    asking = [c for c in task.containers if _asks(c)]
     if not asking:
         return NO_ACCESS
     mounted = {point.source_volume for container in asking for point in container.mount_points}
@@ -63,13 +82,26 @@ def access_of(task: Task) -> Access:
         privileged=any(container.privileged for container in asking),
         volume_paths=tuple(sorted(map(_plain, paths))),
         device_paths=tuple(sorted(map(_plain, devices))),
+        gpu_models=tuple(sorted({name.lower() for name in task.main.gpu_models})),
+        gpu_memory_mib=task.main.gpu_memory_mib,
+    )
+
+
+def _asks(container: Container) -> bool:
+    return bool(
+        container.privileged
+        or container.mount_points
+        or container.linux_parameters.devices
+        or container.gpu_models
+        or container.gpu_memory_mib
     )
 
 
 def allows(facts: HostFacts, access: Access) -> bool:
-    """Say whether a host's operator allows all that a job asks."""
+    """Say whether a host's operator allows all that a job asks, and whether any of its GPUs will do."""
     return (
         (facts.allows_privileged or not access.privileged)
+        and (not access.chooses_gpus or any(map(access.wants, facts.gpus)))
         and all(_allows_volume(facts, path) for path in access.volume_paths)
         and all(_allows_device(facts, path) for path in access.device_paths)
     )
@@ -78,7 +110,10 @@ def allows(facts: HostFacts, access: Access) -> bool:
 def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
     """Say what of it none of *hosts* allows, or that no single one allows all."""
     hosts = list(hosts)
-    texts = []
+    texts: list[str] = []
+    if access.chooses_gpus and not any(any(map(access.wants, facts.gpus)) for facts in hosts):
+        models = (gpu_text(gpu) for facts in hosts for gpu in facts.gpus)
+        texts.append(f"no host has a GPU {wished_gpus(access)} (hosts have: {_shown(models)})")
     if access.privileged and not any(facts.allows_privileged for facts in hosts):
         texts.append("no host allows privileged containers")
     volumes, devices = (
@@ -96,6 +131,18 @@ def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
         if not any(_allows_device(facts, path) for facts in hosts)
     ]
     return "; ".join(texts) or "each is allowed by some host, but no single host allows all that the job asks of it"
+
+
+def wished_gpus(access: Access) -> str:
+    """Say which GPUs will do."""
+    models = f"of model {' or '.join(access.gpu_models)}" if access.gpu_models else ""
+    memory = f"with {access.gpu_memory_mib} MiB of memory or more" if access.gpu_memory_mib else ""
+    return " ".join(filter(None, (models, memory)))
+
+
+def gpu_text(gpu: GpuFacts) -> str:
+    """Say of what kind a GPU is."""
+    return f"{gpu.model or 'unknown'} {gpu.memory_mib} MiB"
 
 
 def _shown(paths: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment
 from .bounds import Bounds
 from .changes import Changes
 from .feasibility import NO_ACCESS, Access
-from .gpus import gpu_levels
+from .gpus import gpu_levels, kinds_of
 from .kinds import Kinds, Mask
 from .strategies import Amounts
 
@@ -52,6 +52,8 @@ class Fleet:
         self.kind_of: Amounts = np.zeros(0, dtype=np.int64)
         self.hopeful: Mask = np.zeros(0, dtype=np.bool_)
         """Who is usable, or will be after a short rest."""
+        self.has_mixed_gpus: Mask = np.zeros(0, dtype=np.bool_)
+        """Who has GPUs of several kinds: whether those that a job wants have room is then asked of each alone."""
         self.away: list[str] = []
         """Why a host gets no new work now; empty of those that are usable."""
         self.gpu_held: list[dict[str, int]] = []
@@ -91,6 +93,7 @@ class Fleet:
         capacity[GPU] = sum(not gpu.fault for gpu in facts.gpus) * GPU_WHOLE
         self.state[:4, row] += capacity - self.capacity[:, row]
         self.capacity[:, row] = capacity
+        self.has_mixed_gpus[row] = len(kinds_of(facts.gpus)) > 1
         self._set_gpus(row)
         self.state[USABLE, row] = not away
         self.hopeful[row] = rests or not away
@@ -111,6 +114,7 @@ class Fleet:
         self.capacity = np.append(self.capacity, np.zeros((4, 1), dtype=np.int64), axis=1)
         self.kind_of = np.append(self.kind_of, np.int64(0))
         self.hopeful = np.append(self.hopeful, np.False_)
+        self.has_mixed_gpus = np.append(self.has_mixed_gpus, np.False_)
 
     def _set_kind(self, row: int) -> None:
         """Look up a host's kind; when most that are kept are of no host any more, count them afresh."""
@@ -160,6 +164,7 @@ class Fleet:
             del kept[row]
         self.state, self.capacity = (np.delete(amounts, row, axis=1) for amounts in (self.state, self.capacity))
         self.kind_of, self.hopeful = np.delete(self.kind_of, row), np.delete(self.hopeful, row)
+        self.has_mixed_gpus = np.delete(self.has_mixed_gpus, row)
         self.rows = {host_id: row for row, host_id in enumerate(self.ids)}
         self.changes.note_all(len(self.ids))
         self.grown += 1
@@ -191,6 +196,12 @@ class Fleet:
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
         """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
         return self.kinds.allowed(environment, runtime, access)[self.kind_of]
+
+    def wanted_gpus(self, row: int, access: Access, free: Mapping[str, int]) -> Mapping[str, int]:
+        """Return of what is left of a host's GPUs that of those which will do."""
+        if not access.chooses_gpus:
+            return free
+        return {gpu.uuid: free[gpu.uuid] for gpu in self.facts[row].gpus if gpu.uuid in free and access.wants(gpu)}
 
     def allocated(self, host_id: HostId) -> Resources:
         """Return what attempts hold on a host."""

@@ -17,6 +17,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .feasibility import Access, allows, belongs
+from .gpus import kinds_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -43,6 +44,7 @@ class Kinds:
             host_type=facts.host_type,
             purchase_option=facts.purchase_option,
             labels=facts.labels,
+            gpus=kinds_of(facts.gpus),
             allows_privileged=facts.allows_privileged,
             volume_paths=facts.volume_paths,
             device_paths=facts.device_paths,

@@ -57,6 +57,7 @@ class Shape:
         definition: With its revision; units of one run for much the same time.
         timeout_s: For how long an attempt may run; 0 for no bound.
         consumables: What it holds of consumable resources.
+        on_demand: It goes to on-demand environments alone, if its queue has any.
     """
 
     queue: str
@@ -70,6 +71,7 @@ class Shape:
     definition: str = ""
     timeout_s: int = 0
     consumables: Quantities = ()
+    on_demand: bool = False
 
 
 @dataclass(slots=True)

@@ -283,7 +283,7 @@ class _Turn:
     def _take(self, service: _Service, row: int, ranking: Ranking) -> Placement:
         assert self.head is not None, "place() looked"
         sketch, environment = service.sketch, ranking.environment.name
-        gpus = sketch.claim(row, self.shape.resources, ranking.asked, environment)
+        gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         sketch.draws.take(self._draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)

@@ -23,7 +23,7 @@ from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .reservations import Forecast, Held, Reservation, Tenant
-from .room import takers, vcpus_left
+from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
 
@@ -69,7 +69,9 @@ class Promises:
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
         self._priority = hint.priority
-        self._make(hint.shape, head, self._sketch.fleet.usable)
+        fleet = self._sketch.fleet
+        wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
+        self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
@@ -158,7 +160,8 @@ class Promises:
         sketch, now_ms = self._sketch, self._now.boot_ms
         host_id = sketch.fleet.ids[row]
         left = vcpus_left(sketch.environment_cpu, environment)
-        then = Forecast(sketch.state[:4, row].tolist(), sketch.gpus_of(row), left)
+        gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
+        then = Forecast(sketch.state[:4, row].tolist(), gpus, left)
         tenants = self._situation.host_tenants(host_id, self._now)
         tenants += [tenant for placed, tenant in self._placed if placed == row]
         starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
@@ -191,7 +194,7 @@ class Promises:
         for held in self._binding(unit):
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
-            if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources)):
+            if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources, shape.access)):
                 held.turns_away = True
                 return False
         return True

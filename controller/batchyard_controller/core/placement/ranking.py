@@ -19,7 +19,7 @@ from .changes import Rows
 from .fleet import Fleet, row_of
 from .kinds import Kinds, Mask
 from .line import Shape
-from .room import has_room, needs_of
+from .room import has_room, have_gpus, needs_of
 from .sketch import Sketch
 from .strategies import STRATEGIES, Keys
 
@@ -76,6 +76,8 @@ class Ranking:
         """Return the keys of some hosts, or of all."""
         fleet, state = sketch.fleet, sketch.state[:, rows]
         fits = has_room(state, self._needs, self._allowed_of(fleet.kinds)[fleet.kind_of[rows]])
+        if self._shape.access.chooses_gpus:
+            fits = have_gpus(fleet, fits, np.arange(len(fleet.ids))[rows], self._shape, sketch.gpus_of)
         keys: Keys = np.where(fits, self._strategy(state[:4], fleet.capacity[:, rows], self.asked), np.inf)
         return keys
 

@@ -6,15 +6,17 @@ One predicate, `has_room`, serves placement and its explanations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from batchyard.ids import HostId
-from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard.resources import GPU_WHOLE
+from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment, ResourceState
 
 from .fleet import CPU, GPU, Fleet, row_of
-from .gpus import gpu_needs
+from .gpus import gpu_levels, gpu_needs
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .strategies import Amounts
@@ -35,6 +37,40 @@ def has_room(state: Amounts, needs: Amounts, allowed: Mask) -> Mask:
     """Say of hosts in such a *state*, of which some are *allowed*, whether one more unit fits there now."""
     mask: Mask = (state >= needs).all(axis=0) & allowed
     return mask
+
+
+def have_gpus(
+    fleet: Fleet, fits: Mask, rows: npt.NDArray[np.int64], shape: Shape, gpus_of: Callable[[int], Mapping[str, int]]
+) -> Mask:
+    """
+    Return which hosts fit of those that do by amounts; others have too few of the GPUs that will do.
+
+    Args:
+        fleet: All hosts.
+        fits: Whether some of them fit by amounts.
+        rows: Of these.
+        shape: What the unit asks.
+        gpus_of: Tells how much of each GPU of a row counts.
+    """
+    if not shape.access.chooses_gpus:
+        return fits
+    needed, fits = gpu_needs(shape.resources.gpu_millis), fits.copy()
+    for place in np.nonzero(fits & fleet.has_mixed_gpus[rows])[0].tolist():
+        row = int(rows[place])
+        whole, most = gpu_levels(fleet.wanted_gpus(row, shape.access, gpus_of(row)))
+        fits[place] = whole >= needed[0] and most >= needed[1]
+    return fits
+
+
+def amounts_for(fleet: Fleet, shape: Shape) -> tuple[Amounts, Amounts]:
+    """Return what is free on each host and what it has; of its GPUs those that will do."""
+    if not shape.access.chooses_gpus:
+        return fleet.free, fleet.capacity
+    free, capacity = fleet.free.copy(), fleet.capacity.copy()
+    for row in np.nonzero(fleet.has_mixed_gpus)[0].tolist():
+        wanted = fleet.wanted_gpus(row, shape.access, fleet.gpu_free[row])
+        free[GPU, row], capacity[GPU, row] = sum(wanted.values()), GPU_WHOLE * len(wanted)
+    return free, capacity
 
 
 def vcpus_left(environment_cpu: Mapping[str, int], environment: ComputeEnvironment) -> int:
@@ -78,14 +114,25 @@ def takers(
     hopeful = fleet.hopeful.copy()
     hopeful[[fleet.rows[host_id] for host_id in returning]] = True
     mask &= hopeful & (fleet.capacity >= asked).all(axis=0)
+    mask = have_gpus(
+        fleet, mask, np.arange(len(mask)), shape, lambda row: dict.fromkeys(fleet.gpu_free[row], GPU_WHOLE)
+    )
     mask[[fleet.rows[host_id] for host_id in avoided if host_id in fleet.rows]] = False
     return mask
 
 
-def wanted_hosts(fleet: Fleet, shape: Shape, environments: Iterable[ComputeEnvironment]) -> Mask | None:
+def wanted_hosts(fleet: Fleet, shape: Shape, environments: Sequence[ComputeEnvironment]) -> Mask | None:
     """Return where units go that avoid some hosts; None for anywhere, as where nobody else could take them."""
     avoided = (shape.doubts & fleet.doubted) | fleet.lacking.get(shape.image, NOBODY)
-    if not avoided:
+    on_demand = on_demand_of(environments) if shape.on_demand else ()
+    if not avoided and not on_demand:
         return None
-    mask = takers(fleet, shape, environments, avoided)
-    return mask if mask.any() else None
+    mask = takers(fleet, shape, on_demand or environments, avoided)
+    if mask.any():
+        return mask
+    return takers(fleet, shape, on_demand, NOBODY) if on_demand else None
+
+
+def on_demand_of(environments: Iterable[ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
+    """Return the environments whose hosts nobody takes away."""
+    return tuple(e for e in environments if e.compute_resources.type is CapacityType.EC2)

@@ -9,6 +9,7 @@ from batchyard.resources import Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 
 from .bounds import Draws
+from .feasibility import Access
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
 from .gpus import choose_gpus, gpu_levels
 from .strategies import Amounts
@@ -40,13 +41,15 @@ class Sketch:
         """Return the thousandths free of each GPU of a host."""
         return self.gpu_free.get(row) or self.fleet.gpu_free[row]
 
-    def choose_gpus(self, row: int, resources: Resources) -> tuple[GpuClaim, ...]:
+    def choose_gpus(self, row: int, resources: Resources, access: Access) -> tuple[GpuClaim, ...]:
         """Return which GPUs of a host a unit would get that fits there."""
-        return choose_gpus(self.gpus_of(row), resources.gpu_millis)
+        return choose_gpus(self.fleet.wanted_gpus(row, access, self.gpus_of(row)), resources.gpu_millis)
 
-    def claim(self, row: int, resources: Resources, asked: Amounts, environment: str) -> tuple[GpuClaim, ...]:
+    def claim(
+        self, row: int, resources: Resources, access: Access, asked: Amounts, environment: str
+    ) -> tuple[GpuClaim, ...]:
         """Take amounts from a host, and choose its GPUs."""
-        gpus = self.choose_gpus(row, resources)
+        gpus = self.choose_gpus(row, resources, access)
         if gpus:
             left = dict(self.gpus_of(row))
             for gpu in gpus:

@@ -26,6 +26,7 @@ from batchyard_controller.core.events import (
     HostJoined,
     HostLeft,
     HostMarked,
+    HostReclaimed,
     HostRemoved,
     JobCancelled,
     JobPriorityChanged,
@@ -59,6 +60,7 @@ from .hosts import (
 )
 from .jobs import on_job_cancelled, on_job_changed, on_job_submitted, on_job_terminated
 from .progress import Out
+from .reclaims import end_reclaimed
 from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
 from .starts import end_rests
 from .time_limits import cancel_overdue
@@ -83,7 +85,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostRemoved():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
@@ -123,6 +125,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     """Leave silent hosts, and give up what runs where the fence has surely passed; mind time limits and retention."""
     leave_silent(world, now, out)
     end_rests(world, now)
+    end_reclaimed(world, now, out)
     for host in world.hosts.values():
         if host.attempts and host.is_silent(now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):

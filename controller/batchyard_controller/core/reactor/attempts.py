@@ -109,6 +109,7 @@ def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: in
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
     """Keep how an attempt ended and decide what becomes of its unit."""
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
+    end = replace(end, cause=_cause(world, attempt, end.cause))
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
@@ -131,6 +132,13 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         progress.end_unit(unit, Ending(trigger=Trigger.TERMINATED, words=attempt.terminate_reason))
     else:
         progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
+
+
+def _cause(world: World, attempt: Attempt, told: EndCause) -> EndCause:
+    """Return why an attempt ended: nobody stops one that is not asked to end, but for its host's reclaim."""
+    is_lost = told in (EndCause.LOST, EndCause.FENCED) and world.hosts[attempt.host_id].record.reclaimed_at_ms
+    is_stopped = told is EndCause.STOPPED and not attempt.terminate_reason
+    return EndCause.RECLAIMED if is_lost or is_stopped else told
 
 
 def _is_early(attempt: Attempt, now: Instant) -> bool:

@@ -13,6 +13,7 @@ from batchyard_controller.core.events import (
     HostJoined,
     HostLeft,
     HostMarked,
+    HostReclaimed,
     HostRemoved,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -23,6 +24,7 @@ from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported
 from .progress import Out
+from .reclaims import change_record
 from .starts import trust_again
 
 
@@ -30,15 +32,18 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     """Compare what a host says it keeps with what it should; mend the difference."""
     host = world.hosts.get(event.host_id)
     if host is None:
-        host = records.add_host(world, event.host_id, event.facts)
+        host = records.add_host(world, event.host_id, replace(event.facts, reclaimed_at_ms=0))
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
-    _set_facts(world, host, event)
-    if event.machine_id:
-        records.change_host(world, host, replace(host.record, machine_id=event.machine_id))
-    host.session = event.session
+    host.session, host.is_stopped = event.session, False
     records.hear(world, host, now)
+    _settle(world, host, event, now, out)
+    _set_facts(world, host, event)
     world.refresh_host(host)
+
+
+def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out) -> None:
+    """Take in what became of attempts, while it is known whether the host was reclaimed meanwhile."""
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
@@ -54,8 +59,15 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
-    if event.facts is not None:
-        records.change_host(world, host, replace(host.record, facts=event.facts))
+    """Keep what a host says of itself; after another boot nobody takes it away, but for what it says anew."""
+    if event.facts is None:
+        return
+    record = replace(host.record, facts=event.facts)
+    if isinstance(event, HostJoined):
+        record = replace(record, machine_id=event.machine_id or record.machine_id)
+        if host.record.facts.boot_id != event.facts.boot_id:
+            record = replace(record, reclaim_at_ms=0)
+    change_record(world, host, record)
 
 
 def on_host_left(world: World, event: HostLeft) -> None:
@@ -114,9 +126,12 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
             world.refresh_host(world.hosts[other])
 
 
-def on_host_asked(world: World, event: HostMarked | HostRemoved, now: Instant, out: Out) -> None:
+def on_host_asked(world: World, event: HostMarked | HostReclaimed | HostRemoved, now: Instant, out: Out) -> None:
     """Do what an operator says of a host."""
     match event:
+        case HostReclaimed(host_id=host_id, at_ms=at_ms):
+            host = world.hosts[host_id]
+            change_record(world, host, replace(host.record, reclaim_at_ms=at_ms))
         case HostMarked():
             _mark(world, world.hosts[event.host_id], event)
         case HostRemoved(host_id=host_id):

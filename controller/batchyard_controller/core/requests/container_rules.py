@@ -52,6 +52,7 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
         text = f"{quote(driver)} is not one of {', '.join(_LOG_DRIVERS)}"
         out.append(Violation(f"{field}.log_configuration.log_driver", text, Reason.UNKNOWN_VALUE))
     check_range(out, f"{field}.log_size_mib", container.log_size_mib, 0, limits.LOG_SIZE_MIB_MAX, "MiB")
+    _check_gpus(out, field, container)
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
@@ -59,6 +60,19 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
     _check_mount_points(out, field, container, volumes)
     _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _check_places(out, field, container)
+
+
+def _check_gpus(out: Violations, field: str, container: Container) -> None:
+    """Check which GPUs will do; how many are asked for may still be said at submission."""
+    check_range(out, f"{field}.gpu_memory_mib", container.gpu_memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
+    if len(container.gpu_models) > limits.GPU_MODELS_MAX:
+        text = f"{len(container.gpu_models)} given; at most {limits.GPU_MODELS_MAX} are allowed"
+        out.append(Violation(f"{field}.gpu_models", text, Reason.TOO_MANY))
+    for i, name in enumerate(container.gpu_models[: limits.GPU_MODELS_MAX]):
+        check_text(out, f"{field}.gpu_models[{i}]", name, limits.GPU_MODEL_LENGTH_MAX)
+        if not re.search(r"[A-Za-z0-9]", name):
+            text = f"{quote(name)} holds no letter or digit by which a model could be known"
+            out.append(Violation(f"{field}.gpu_models[{i}]", text, Reason.MALFORMED))
 
 
 def _check_ulimit(out: Violations, at: str, ulimit: Ulimit) -> None:

@@ -1,5 +1,5 @@
 """
-Hosts: may this host join, be marked so and be removed, in the world as it is now?
+Hosts: may this host join, be marked so, be reclaimed and be removed, in the world as it is now?
 
 Laws as in `submissions`.
 """
@@ -19,12 +19,12 @@ from batchyard.errors import (
 )
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostMarked, HostRemoved
+from batchyard_controller.core.events import HostMarked, HostReclaimed, HostRemoved
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import quote
+from .checks import Violations, check_range, quote, refuse
 
 ID_BEGINNING_MIN = 4
 """So that a short name that is misspelt is no beginning of an id."""
@@ -105,6 +105,23 @@ def mark_host(world: World, given: str, *, cordoned: bool, draining: bool) -> Ho
     """Admit that a host is cordoned, drained or freed."""
     host = find_host(world, given)
     return HostMarked(host_id=host.record.id, cordoned=cordoned, draining=draining)
+
+
+def reclaim_host(world: World, given: str, delay_s: int, now: Instant, *, undo: bool) -> HostReclaimed:
+    """
+    Admit that a host is taken away in so many seconds, or that it is not.
+
+    Raises:
+        NotFoundError: no such host.
+        InvalidArgumentError: several are meant, or the delay is out of range.
+    """
+    out: Violations = []
+    check_range(out, "delay_s", delay_s, 0, limits.RECLAIM_DELAY_S_MAX, "seconds")
+    if undo and delay_s:
+        out.append(Violation("delay_s", "cannot be said with undo", Reason.CONFLICT))
+    refuse(out)
+    host = find_host(world, given)
+    return HostReclaimed(host_id=host.record.id, at_ms=0 if undo else now.wall_ms + delay_s * 1000)
 
 
 def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:

@@ -134,9 +134,18 @@ def _check_container(out: Violations, field: str, container: Container, *, compl
     check_environment_variables(out, f"{field}.environment", container.environment)
     if complete:
         check_resources(out, f"{field}.resources", container.resources)
+        _check_asks_for_gpus(out, field, container)
     else:
         _check_given_resources(out, f"{field}.resources", container.resources)
     _check_secrets(out, f"{field}.secrets", container)
+
+
+def _check_asks_for_gpus(out: Violations, field: str, container: Container) -> None:
+    """Check that who says which GPUs will do asks for some."""
+    if not container.resources.gpu_millis:
+        said = {"gpu_models": container.gpu_models, "gpu_memory_mib": container.gpu_memory_mib}
+        text = "says which GPUs will do, but resources.gpu_millis is 0: no GPU is asked for"
+        out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in said.items() if value)
 
 
 def _check_given_resources(out: Violations, field: str, resources: Resources) -> None:
@@ -169,6 +178,7 @@ def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
     check_range(
         out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
     )
+    check_range(out, f"{field}.spot_attempts", retry.spot_attempts, 0, limits.SPOT_ATTEMPTS_MAX)
     if len(retry.rules) > limits.EXIT_RULES_MAX:
         text = f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
         out.append(Violation(f"{field}.evaluate_on_exit", text, Reason.TOO_MANY))

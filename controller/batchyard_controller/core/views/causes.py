@@ -32,17 +32,17 @@ def ending_cause(world: World, unit: Unit) -> str:
         return f"{children.count(JobState.FAILED)} of {children.size} children failed, the first {first.child}: {why}"
     named = _waited_for(world, unit)
     if named is None:
-        return _own_words(world, unit)
+        return _own_words(unit)
     origin = _origin(world, named)
     between = "" if origin.id == named.id else f", because of {origin.id}"
-    return f"{words.DEPENDENCY_FAILED}: {named.id}{between}: {_with_code(_own_words(world, origin), origin)}"
+    return f"{words.DEPENDENCY_FAILED}: {named.id}{between}: {_with_code(_own_words(origin), origin)}"
 
 
-def _own_words(world: World, unit: Unit) -> str:
+def _own_words(unit: Unit) -> str:
     """Return what its last attempt says of itself, or whoever ended it."""
     assert unit.ending is not None, f"{unit.id} has not ended"
     own = unit.attempts[-1].reason if unit.ending.trigger in BY_ATTEMPT else ""
-    return own or words.ending_reason(world, unit)
+    return own or words.ending_reason(unit)
 
 
 def _with_code(cause: str, unit: Unit) -> str:

@@ -31,7 +31,7 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
 
 def status_reason(world: World, unit: Unit) -> str:
     """Return AWS's status reason of a unit, or an array's parent: why it ended, or why its queue stands still."""
-    return _blocked_reason(world, unit) if unit.state is JobState.RUNNABLE else words.ending_reason(world, unit)
+    return _blocked_reason(world, unit) if unit.state is JobState.RUNNABLE else words.ending_reason(unit)
 
 
 def _blocked_reason(world: World, unit: Unit) -> str:

@@ -46,14 +46,14 @@ def blocked(block: Block, instance_types: tuple[str, ...] = ()) -> str:
     return f"{block} - {_BLOCKED[block].format(types=types)}"
 
 
-def ending_reason(world: World, unit: Unit) -> str:
+def ending_reason(unit: Unit) -> str:
     """Return the status reason of a unit, or an array's parent, that has come to its end; else nothing."""
     ending = unit.ending
     if ending is None:
         return ""
     match ending.trigger:
         case Trigger.SUCCEEDED | Trigger.FAILED:
-            return attempt_reason(world, unit, unit.attempts[-1])
+            return attempt_reason(unit, unit.attempts[-1])
         case Trigger.CANCELLED | Trigger.TERMINATED:
             return ending.words
         case Trigger.TIME_LIMIT_PASSED:
@@ -76,11 +76,11 @@ def _dependency_reason(waited_for: Dependency | None) -> str:
     return DEPENDENCY_FAILED
 
 
-def attempt_reason(world: World, unit: Unit, ended: EndedAttempt) -> str:
+def attempt_reason(unit: Unit, ended: EndedAttempt) -> str:
     """Return the status reason of a try that is over: whoever asked to stop it has the word."""
     if ended.cause is EndCause.STOPPED and unit.terminate_reason:
         return unit.terminate_reason
-    return ends.status_reason(ended, host_name(world, ended.host_id))
+    return ends.status_reason(ended)
 
 
 def host_name(world: World, host_id: str) -> str:

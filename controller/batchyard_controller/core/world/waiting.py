@@ -45,7 +45,16 @@ def shape_of(world: World, unit: Unit) -> Shape:
         spec.definition,
         spec.timeout_s,
         spec.consumables,
+        _is_for_on_demand(unit),
     )
+
+
+def _is_for_on_demand(unit: Unit) -> bool:
+    """Say whether so many tries of a unit were reclaimed with their hosts that it goes to on-demand ones."""
+    spot_attempts = unit.job.spec.retry.spot_attempts
+    if not spot_attempts or unit.next_number <= spot_attempts:
+        return False
+    return sum(ended.cause is EndCause.RECLAIMED for ended in unit.attempts) >= spot_attempts
 
 
 def _rank(world: World, spec: JobSpec) -> tuple[str, int]:
@@ -70,7 +79,10 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
     returning = [
         host.record.id
         for host in world.hosts.values()
-        if not host.is_reachable and not host.record.cordoned and not host.is_silent(now, limits.CONTACT_LIMIT_MS)
+        if not host.is_reachable
+        and not host.record.cordoned
+        and not host.record.reclaimed_at_ms
+        and not host.is_silent(now, limits.CONTACT_LIMIT_MS)
     ]
     shape, environments = shape_of(world, unit), world.environments_of(queue)
     return bool(takers(world.fleet, shape, environments, avoided, returning).any())

@@ -22,6 +22,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
+from batchyard_controller.core.model.values import utc
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
@@ -174,6 +175,8 @@ class World:
 
     def _away(self, host: Host) -> str:
         """Say why a host gets no new work; nothing if it gets some."""
+        if host.record.reclaimed_at_ms:
+            return f"is reclaimed at {utc(host.record.reclaimed_at_ms)}"
         if not host.is_reachable:
             return "is not connected"
         if host.record.cordoned:
