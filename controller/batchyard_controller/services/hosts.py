@@ -114,7 +114,7 @@ class Hosts(rpc.HostServiceServicer):
     def _state(world: World, host: Host, suspicion: str) -> pb.HostState.ValueType:
         if not host.is_reachable:
             return pb.HOST_STATE_UNREACHABLE
-        if host.record.draining:
+        if host.record.draining or world.retired(host):
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
         if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED

@@ -7,7 +7,19 @@ splits a key.
 
 from __future__ import annotations
 
-KINDS = ("environment", "queue", "definition", "secret", "access_key", "host", "job", "state", "children", "attempt")
+KINDS = (
+    "environment",
+    "queue",
+    "definition",
+    "secret",
+    "access_key",
+    "host",
+    "launch",
+    "job",
+    "state",
+    "children",
+    "attempt",
+)
 """Kinds of records, in the order in which they are needed to build the world."""
 
 

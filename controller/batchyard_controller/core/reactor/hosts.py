@@ -23,6 +23,7 @@ from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported
 from .progress import Out
+from .scaling import note_joined
 from .starts import trust_again
 
 
@@ -38,6 +39,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         records.change_host(world, host, replace(host.record, machine_id=event.machine_id))
     host.session = event.session
     records.hear(world, host, now)
+    note_joined(world, host, now)
     world.refresh_host(host)
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from batchyard.states import ACTIVE_STATES
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import JobCancelled, JobSubmitted, JobTagged, JobTerminated
@@ -27,6 +29,17 @@ def on_job_submitted(world: World, event: JobSubmitted, now: Instant, out: Out) 
 def on_job_tagged(world: World, event: JobTagged) -> None:
     """Keep a job's changed tags."""
     records.set_tags(world, world.jobs[event.job_id], event.tags)
+
+
+def on_job_asked(world: World, event: JobCancelled | JobTerminated, now: Instant, out: Out) -> None:
+    """End or stop what someone wants no more."""
+    match event:
+        case JobCancelled():
+            on_job_cancelled(world, event, now, out)
+        case JobTerminated():
+            on_job_terminated(world, event, now, out)
+        case _:
+            assert_never(event)
 
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:

@@ -6,9 +6,8 @@ from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.placement.explain import explain, explain_line
 from batchyard_controller.core.placement.refusals import Refusal
-from batchyard_controller.core.world.waiting import shape_of
+from batchyard_controller.core.world.waiting import explain_waiting, shape_of
 from batchyard_controller.core.world.world import World
 
 from . import words
@@ -21,11 +20,7 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
-    line = world.lines.find(shape_of(world, unit))
-    environments = world.environments_of(queue)
-    if line is not None:
-        return explain_line(line, environments, world.fleet)
-    return explain(shape_of(world, unit), environments, world.fleet)
+    return explain_waiting(world, shape_of(world, unit), queue)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -39,7 +34,7 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     line = world.lines.find(shape_of(world, unit))
     if queue is None or line is None or line.refused_at < 0 or not _is_first(world, unit):
         return ""
-    block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
+    block = explain_waiting(world, line.shape, queue)[0].block
     enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""
