@@ -44,6 +44,7 @@ from .config import Config, without_login
 from .leadership import Leadership, lead
 from .metrics import Metrics
 from .private_socket import listen_privately
+from .providers.launcher import Launcher
 from .services.access_keys import AccessKeys, AccessKeysElsewhere
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
@@ -170,7 +171,16 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
         terms = group.create_task(
-            lead(store, candidate, leadership, sessions.open_term, clock, metrics, config.retention)
+            lead(
+                store,
+                candidate,
+                leadership,
+                sessions.open_term,
+                clock,
+                metrics,
+                config.retention,
+                Launcher(config.offers),
+            )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
         await _first_done(stop, terms)

@@ -203,7 +203,7 @@ def test_no_host_is_stopped_on_which_something_runs():
     yard.tick()
     assert not yard.wanted()
     world = yard.world
-    (order,) = orders(world.launches.values(), world.hosts, world.scaling, yard.now)
+    (order,) = orders(world.launches.values(), world.hosts, world.scaling)
     assert order.operation is Operation.STOP
 
 
@@ -341,7 +341,7 @@ def test_bounds_hold_and_all_that_fits_runs(sizes: list[int], strategy: Allocati
             if dice.random() < 0.5:
                 yard.ended(attempt_id)
         world = yard.world
-        for order in orders(world.launches.values(), world.hosts, world.scaling, yard.now):
+        for order in orders(world.launches.values(), world.hosts, world.scaling):
             if order.operation is Operation.STOP:
                 yard.apply(ProviderAnswered(launch_id=order.launch.id, operation=Operation.STOP))
         if not world.launches and all(yard.state(job.id).is_final for job in jobs):

@@ -32,6 +32,7 @@ from batchyard_controller.core.world.world import World
 
 from .checks import Violations, quote, refuse, require_room
 from .names import check_annotations
+from .scaling_rules import check_provider, check_scaling_change
 from .settings_rules import check_queue
 
 
@@ -42,6 +43,7 @@ def create_environment(world: World, environment: ComputeEnvironment, now: Insta
         raise AlreadyExistsError(text, reason=Reason.COMPUTE_ENVIRONMENT_EXISTS, metadata={"name": environment.name})
     most = limits.COMPUTE_ENVIRONMENTS_MAX
     require_room(len(world.environments), most, "compute environments", Reason.TOO_MANY_COMPUTE_ENVIRONMENTS)
+    refuse(check_provider(world, environment))
     return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
 
 
@@ -49,6 +51,8 @@ def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> E
     """Admit *changes* of an environment, by the names of its fields; annotations are merged."""
     found = find_environment(world, name)
     changed = replace(found, **changes)
+    if "compute_resources" in changes:
+        refuse(check_scaling_change(world, found, changed))
     return EnvironmentChanged(environment=replace(changed, annotations=_annotate(found.annotations, changes)))
 
 

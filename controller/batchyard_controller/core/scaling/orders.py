@@ -14,7 +14,6 @@ from enum import StrEnum
 from batchyard.ids import HostId
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.launches import Launch, LaunchState
-from batchyard_controller.core.model.values import Instant
 
 from .memory import Memory
 
@@ -34,13 +33,15 @@ class Order:
     launch: Launch
 
 
-def orders(launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory, now: Instant) -> tuple[Order, ...]:
+def orders(launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory) -> tuple[Order, ...]:
     """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs."""
     found = []
     for launch in launches:
         if not launch.is_wanted:
             host = hosts.get(HostId(launch.host_id))
-            if (host is None or not host.attempts) and memory.watch(launch, now).stop_after_boot_ms <= now.boot_ms:
+            watch = memory.watches.get(launch.id)
+            is_due = watch is None or watch.stop_after_boot_ms <= memory.boot_ms
+            if is_due and (host is None or not host.attempts):
                 found.append(Order(operation=Operation.STOP, launch=launch))
         elif launch.state is LaunchState.ASKED:
             found.append(Order(operation=Operation.LAUNCH, launch=launch))

@@ -36,6 +36,12 @@ class Standing:
     last_failure_at_ms: int = 0
     next_try_at_ms: int = 0
 
+    def desired_vcpus(self, environment: ComputeEnvironment) -> int:
+        """Return with how many vCPUs there are to be hosts now (AWS: desiredvCpus)."""
+        resources, there = environment.compute_resources, self.running_cpu_millis + self.launching_cpu_millis
+        least = resources.min_vcpus if environment.state is ResourceState.ENABLED else 0
+        return max(least, resources.desired_vcpus, -(-there // 1000))
+
 
 def standing(environment: ComputeEnvironment, launches: Iterable[Launch], memory: Memory) -> Standing:
     """Count the launches of an environment, and tell its last failure."""
