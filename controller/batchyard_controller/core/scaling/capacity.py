@@ -22,7 +22,7 @@ from batchyard.resources import Resources
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.launches import Launch, LaunchState
-from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment, JobQueue, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import PURCHASE_OPTION
 from batchyard_controller.core.placement.fleet import Fleet
@@ -31,7 +31,7 @@ from batchyard_controller.core.placement.lines import Line, Lines, Shape
 from .catalogue import LaunchType
 from .memory import Memory
 from .supply import Supply, could_run, needs_of, room_of, times
-from .types import ORDERS, WAITING, Candidate
+from .types import ORDERS, WAITING, Candidate, may_exceed
 
 UNDER_WAY_MAX = 50
 """Ours: hosts of one environment that are launched at once."""
@@ -130,8 +130,15 @@ class _Decider:
                 self._failed.add((launch.environment, launch.host_type))
             return
         self._live[launch.environment][launch.id] = launch
+        if launch.state is not LaunchState.JOINED:
+            self._rely_on(launch)
+
+    def _rely_on(self, launch: Launch) -> None:
+        """Reckon with a host that is under way, but for one that tries a type again which has failed."""
         facts = self._memory.facts_of(launch.provider, launch.host_type)
-        if launch.state is not LaunchState.JOINED and facts is not None:
+        trouble = self._memory.troubles.get((launch.environment, launch.host_type))
+        is_trial = trouble is not None and trouble.at_boot_ms < self._memory.watch(launch, self._now).since_boot_ms
+        if facts is not None and not is_trial:
             self._supply.add(launch.id, launch.environment, facts)
 
     def _misfit(self, launch: Launch) -> Stop | None:
@@ -223,9 +230,7 @@ class _Decider:
         )
         self._decision.launches.append(launch)
         self._live[environment.name][launch.id] = launch
-        facts = self._memory.facts_of(launch.provider, launch.host_type)
-        assert facts is not None, "it was chosen from the catalogue"
-        self._supply.add(launch.id, environment.name, facts)
+        self._rely_on(launch)
         return True
 
     def _choose(self, environment: ComputeEnvironment, shape: Shape, waiting: int) -> LaunchType | None:
@@ -242,8 +247,8 @@ class _Decider:
             if (candidate := self._candidate(environment, each, place, shape, waiting)) is not None
         ]
         bounded = [pair for pair in found if pair[1].cpu_millis <= left]
-        if not bounded and left > 0 and (strategy not in WAITING or resources.type is CapacityType.SPOT):
-            bounded = found  # AWS: the bound may be exceeded by one host
+        if not bounded and left > 0 and may_exceed(resources):
+            bounded = found
         for each, candidate in sorted(bounded, key=lambda pair: ORDERS[strategy](pair[1])):
             if candidate.spare > 0 and self._may_try(environment, each.name):
                 return each

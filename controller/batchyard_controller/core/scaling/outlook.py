@@ -13,6 +13,7 @@ from batchyard_controller.core.placement.refusals import Block, Refusal
 
 from .memory import Memory
 from .supply import could_run, needs_of, room_of, times
+from .types import may_exceed
 
 KIND = "scaling"
 
@@ -85,9 +86,13 @@ def _outlook(shape: Shape, environment: ComputeEnvironment, launches: list[Launc
         and int(times(room_of(facts), needs_of(shape.resources)))
         and could_run(facts, shape)
         and each.is_affordable(resources)
+        and (may_exceed(resources) or each.facts.capacity.cpu_millis <= resources.max_vcpus * 1000)
     ]
     if not fits or shape.resources.cpu_millis > resources.max_vcpus * 1000:
-        text = f"compute environment {environment.name} launches no type of host that could ever fit it"
+        text = (
+            f"compute environment {environment.name} launches no type of host that could ever fit it "
+            f"within {resources.max_vcpus} vCPUs"
+        )
         return Refusal(kind=KIND, message=text, block=Block.BEYOND_HOSTS)
     text = f"compute environment {environment.name} " + (
         _launching(environment, launches) or _failed(environment, fits, memory) or _at_bound(environment, launches)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from batchyard_controller.core.model.settings import CapacityType, ComputeResources
+
 Key = tuple[float, ...]
 
 
@@ -90,3 +92,8 @@ ORDERS: Mapping[str, Callable[[Candidate], Key]] = {
 
 WAITING = ("BEST_FIT",)
 """Strategies that wait when their first choice cannot be launched; the others go on to the next type (AWS)."""
+
+
+def may_exceed(resources: ComputeResources) -> bool:
+    """Say whether the bound of an environment may be exceeded by one host (AWS: ComputeResource, maxvCpus)."""
+    return resources.allocation_strategy not in WAITING or resources.type is CapacityType.SPOT
