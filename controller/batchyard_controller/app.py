@@ -153,6 +153,7 @@ async def serve(config: Config) -> None:
     leadership = Leadership()
     sessions = Sessions(leadership, vault)
     healthy = health.aio.HealthServicer()
+    launcher = Launcher(config.offers)
     own = build_server(leadership, sessions, vault, is_private=True)
     listen_privately(own, config.socket, config.socket_group)
     servers = [own]
@@ -179,7 +180,7 @@ async def serve(config: Config) -> None:
                 clock,
                 metrics,
                 config.retention,
-                Launcher(config.offers),
+                launcher,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
@@ -187,6 +188,7 @@ async def serve(config: Config) -> None:
         terms.cancel()
         reporter.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
+    await launcher.close()
     await store.close()
     log.info("stopped")
 

@@ -29,6 +29,9 @@ class HandProvider:
         self._note("stop", launch)
         self.there.discard(launch.id)
 
+    async def close(self) -> None:
+        pass
+
     async def existing(self) -> frozenset[LaunchId]:
         return frozenset(self.there)
 

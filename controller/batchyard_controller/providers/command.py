@@ -83,6 +83,9 @@ class CommandProvider:
             raise ProviderError('list: what it wrote is not {"launches": [ID, ...]}')
         return frozenset(map(LaunchId, ids))
 
+    async def close(self) -> None:
+        """Leave all as it is."""
+
     async def _ask(self, **request: Any) -> str:
         """Run the program and return what it wrote."""
         # Files, not pipes: who is left running by it, such as an agent, would hold a pipe open.

@@ -52,6 +52,10 @@ class Launcher:
         """What the providers offer."""
         return {name: offer.catalogue for name, offer in self._offers.items()}
 
+    async def close(self) -> None:
+        """Let go of all providers, as the controller ends."""
+        await asyncio.gather(*(offer.provider.close() for offer in self._offers.values()))
+
     async def serve(self, driver: Driver) -> None:
         """Serve all providers until the term ends."""
         try:

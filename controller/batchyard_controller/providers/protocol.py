@@ -64,6 +64,9 @@ class Provider(Protocol):
             ProviderError: it could not; it is asked again.
         """
 
+    async def close(self) -> None:
+        """Let go, as the controller ends: what cannot be without it ends, and is found again by the next one."""
+
     async def existing(self) -> frozenset[LaunchId]:
         """
         Return the launches of which there is a host, or will be.
