@@ -96,6 +96,10 @@ class _Decider:
         self._decision = Decision()
         self._live: dict[str, dict[LaunchId, Launch]] = {name: {} for name in situation.environments}
         """Launches that are wanted and stay so, by environment."""
+        self._cpu = dict.fromkeys(situation.environments, 0)
+        """Their thousandths of vCPUs."""
+        self._under_way = dict.fromkeys(situation.environments, 0)
+        """How many of them have yet to join."""
         limit_ms = limits.CONTACT_LIMIT_MS
         self._failed: set[tuple[str, str]] = set()
         """Environments and types of which a host is given up now."""
@@ -129,8 +133,13 @@ class _Decider:
             if stop.is_failure:
                 self._failed.add((launch.environment, launch.host_type))
             return
+        self._keep(launch)
+
+    def _keep(self, launch: Launch) -> None:
         self._live[launch.environment][launch.id] = launch
-        if launch.state is not LaunchState.JOINED:
+        self._cpu[launch.environment] += launch.cpu_millis
+        if launch.is_under_way:
+            self._under_way[launch.environment] += 1
             self._rely_on(launch)
 
     def _rely_on(self, launch: Launch) -> None:
@@ -203,7 +212,7 @@ class _Decider:
         here = min(wanted, self._supply.most(environment, shape))
         placed = self._supply.take(environment, shape, here)
         while placed < here and environment.has_provider:
-            if self._under_way(environment) >= UNDER_WAY_MAX:
+            if self._under_way[environment.name] >= UNDER_WAY_MAX:
                 return here  # more follow when these are there
             if not self._launch(environment, shape, here - placed):
                 break
@@ -229,8 +238,7 @@ class _Decider:
             asked_at_ms=self._now.wall_ms,
         )
         self._decision.launches.append(launch)
-        self._live[environment.name][launch.id] = launch
-        self._rely_on(launch)
+        self._keep(launch)
         return True
 
     def _choose(self, environment: ComputeEnvironment, shape: Shape, waiting: int) -> LaunchType | None:
@@ -239,7 +247,7 @@ class _Decider:
         catalogue = self._memory.catalogues.get(resources.provider)
         if catalogue is None:
             return None
-        strategy, used = resources.allocation_strategy, self._cpu_of(environment)
+        strategy, used = resources.allocation_strategy, self._cpu[environment.name]
         left = resources.max_vcpus * 1000 - used
         found = [
             (each, candidate)
@@ -291,13 +299,6 @@ class _Decider:
         is_tried = any(each.is_under_way and each.host_type == host_type for each in live)
         return self._now.boot_ms >= trouble.until_boot_ms and not is_tried
 
-    def _cpu_of(self, environment: ComputeEnvironment) -> int:
-        """Return how many thousandths of vCPUs the hosts have that are there or under way."""
-        return sum(launch.cpu_millis for launch in self._live[environment.name].values())
-
-    def _under_way(self, environment: ComputeEnvironment) -> int:
-        return sum(launch.is_under_way for launch in self._live[environment.name].values())
-
     # Bounds ---------------------------------------------------------------------------
 
     def _hold_ready(self, environment: ComputeEnvironment) -> None:
@@ -306,8 +307,8 @@ class _Decider:
         if environment.state is not ResourceState.ENABLED:
             return
         target = max(resources.min_vcpus, resources.desired_vcpus) * 1000
-        while (missing := target - self._cpu_of(environment)) > 0:
-            if self._under_way(environment) >= UNDER_WAY_MAX or not self._launch(
+        while (missing := target - self._cpu[environment.name]) > 0:
+            if self._under_way[environment.name] >= UNDER_WAY_MAX or not self._launch(
                 environment, _VCPU, -(-missing // 1000)
             ):
                 return
@@ -321,7 +322,7 @@ class _Decider:
         floor = resources.min_vcpus
         if environment.state is ResourceState.ENABLED and environment.name not in self._decision.reached:
             floor = max(floor, resources.desired_vcpus)
-        left = self._cpu_of(environment)
+        left = self._cpu[environment.name]
         for since_boot_ms, launch in sorted(self._idle(environment), key=lambda pair: (pair[0], pair[1].id)):
             is_due = self._now.boot_ms - since_boot_ms >= resources.delay_s * 1000
             if is_due and left - launch.cpu_millis >= floor * 1000:

@@ -7,6 +7,7 @@ to join and to be idle.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -68,6 +69,20 @@ class Trouble:
         return self.at_ms + self.until_boot_ms - self.at_boot_ms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """
+    The launches of an environment, counted.
+
+    Attributes:
+        cpu_millis: Of those that are wanted.
+        under_way: How many of each type have yet to join.
+    """
+
+    cpu_millis: int
+    under_way: Mapping[str, int]
+
+
 @dataclass(slots=True)
 class Memory:
     """
@@ -79,6 +94,7 @@ class Memory:
         troubles: By environment and type of host.
         seen: What a host of a provider's type turned out to be, when one joined: what is declared may be wrong.
         boot_ms: When the last tick was.
+        tallies: By environment, as they were last counted; dropped when a launch changes.
     """
 
     catalogues: Mapping[str, Catalogue] = field(default_factory=dict)
@@ -86,6 +102,17 @@ class Memory:
     troubles: dict[tuple[str, str], Trouble] = field(default_factory=dict)
     seen: dict[tuple[str, str], HostFacts] = field(default_factory=dict)
     boot_ms: int = 0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def tally(self, environment: str, launches: Iterable[Launch]) -> Tally:
+        """Count the launches of an environment, once for all who ask before one changes."""
+        found = self.tallies.get(environment)
+        if found is None:
+            own = [launch for launch in launches if launch.environment == environment and launch.is_wanted]
+            types = Counter(launch.host_type for launch in own if launch.is_under_way)
+            found = Tally(cpu_millis=sum(launch.cpu_millis for launch in own), under_way=types)
+            self.tallies[environment] = found
+        return found
 
     def watch(self, launch: Launch, now: Instant) -> Watch:
         """Return the timers of a launch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 from batchyard_controller.core.placement.lines import Shape
 from batchyard_controller.core.placement.refusals import Block, Refusal
 
-from .memory import Memory
+from .memory import Memory, Tally
 from .supply import could_run, needs_of, room_of, times
 from .types import may_exceed
 
@@ -69,11 +68,10 @@ def outlook(
 ) -> tuple[Refusal, ...]:
     """Say what environments with a provider do for a shape that waits; nothing of those that have none."""
     own = [each for each in environments if each.has_provider and each.state is ResourceState.ENABLED]
-    launches = list(launches) if own else []
-    return tuple(_outlook(shape, environment, launches, memory) for environment in own)
+    return tuple(_outlook(shape, environment, memory.tally(environment.name, launches), memory) for environment in own)
 
 
-def _outlook(shape: Shape, environment: ComputeEnvironment, launches: list[Launch], memory: Memory) -> Refusal:
+def _outlook(shape: Shape, environment: ComputeEnvironment, tally: Tally, memory: Memory) -> Refusal:
     resources = environment.compute_resources
     catalogue = memory.catalogues.get(resources.provider)
     if catalogue is None:
@@ -95,14 +93,15 @@ def _outlook(shape: Shape, environment: ComputeEnvironment, launches: list[Launc
         )
         return Refusal(kind=KIND, message=text, block=Block.BEYOND_HOSTS)
     text = f"compute environment {environment.name} " + (
-        _launching(environment, launches) or _failed(environment, fits, memory) or _at_bound(environment, launches)
+        _launching(tally) or _failed(environment, fits, memory) or _at_bound(environment, tally)
     )
     return Refusal(kind=KIND, message=text, block=Block.NO_CAPACITY)
 
 
-def _launching(environment: ComputeEnvironment, launches: list[Launch]) -> str:
-    types = Counter(each.host_type for each in launches if each.environment == environment.name and each.is_under_way)
-    names = " and ".join(f"{number} host{'s' * (number > 1)} (type {name})" for name, number in sorted(types.items()))
+def _launching(tally: Tally) -> str:
+    names = " and ".join(
+        f"{number} host{'s' * (number > 1)} (type {name})" for name, number in sorted(tally.under_way.items())
+    )
     return f"is launching {names}" if names else ""
 
 
@@ -116,6 +115,6 @@ def _failed(environment: ComputeEnvironment, fits: list[str], memory: Memory) ->
     return f"launches nothing now: provider {provider} failed (type {name}: {troubles[name].reason}); next try in {left_s} s"
 
 
-def _at_bound(environment: ComputeEnvironment, launches: list[Launch]) -> str:
-    cpu = sum(each.cpu_millis for each in launches if each.environment == environment.name and each.is_wanted)
-    return f"has hosts of {cpu / 1000:.10g} vCPUs, of {environment.compute_resources.max_vcpus} at most"
+def _at_bound(environment: ComputeEnvironment, tally: Tally) -> str:
+    bound = environment.compute_resources.max_vcpus
+    return f"has hosts of {tally.cpu_millis / 1000:.10g} vCPUs, of {bound} at most"

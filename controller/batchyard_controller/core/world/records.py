@@ -135,6 +135,7 @@ def forget_gone_host(world: World, host_id: HostId) -> None:
 def keep_launch(world: World, launch: Launch) -> None:
     """Keep a new or changed launch; whether its host gets work follows."""
     world.launches[launch.id] = launch
+    world.scaling.tallies.clear()
     _note_alone(world, "launch", launch.id)
     _refresh_host_of(world, launch)
 
@@ -143,6 +144,7 @@ def drop_launch(world: World, launch_id: LaunchId) -> None:
     """Forget a launch whose host is stopped."""
     launch = world.launches.pop(launch_id)
     world.scaling.forget_launch(launch_id)
+    world.scaling.tallies.clear()
     _note_alone(world, "launch", launch_id)
     _refresh_host_of(world, launch)
 
