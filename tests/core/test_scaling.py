@@ -14,7 +14,7 @@ from tests.core.yard import Yard, container, facts
 from batchyard.ids import HostId, LaunchId
 from batchyard.pairs import pairs
 from batchyard.states import JobState
-from batchyard_controller.core.events import HostLeft, HostMarked, ProviderAnswered, Ticked
+from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, ProviderAnswered, Ticked
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch, LaunchState
 from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources
 from batchyard_controller.core.model.values import Instant
@@ -134,6 +134,22 @@ def test_a_runtime_that_is_missing_in_truth_is_learnt():
     yard.tick(seconds=400)
     assert yard.wanted() == []
     assert yard.types() == []
+    assert yard.types(seconds=900) == ["small"], "it may have been mended"
+
+
+def test_what_a_host_gains_after_it_has_joined_is_learnt():
+    """As where its engine starts after its agent."""
+    yard = ScalingYard(SMALL)
+    for _ in range(2):
+        yard.submit(container=container(image="busybox"))
+    first, second = yard.tick()
+    yard.fail(second)
+    yard.join(first, runtimes=("process",))
+    assert yard.types() == []
+    host = yard.world.hosts[HostId(first.id)]
+    known = replace(host.record.facts, runtimes=("docker", "process"))
+    yard.apply(HostHeard(host_id=host.record.id, facts=known))
+    assert yard.types() == ["small"]
 
 
 def test_hosts_of_a_restarted_controller_are_waited_for():

@@ -108,8 +108,7 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     for launch in records.launches:
         world.scaling.watch(launch, now)
         if launch.state is LaunchState.JOINED and launch.host_id in world.hosts:
-            facts = world.hosts[HostId(launch.host_id)].record.facts
-            world.scaling.seen[launch.provider, launch.host_type] = facts
+            world.scaling.note_seen(launch, world.hosts[HostId(launch.host_id)].record.facts, now)
 
 
 def _restore_jobs(world: World, records: Records) -> list[Job]:

@@ -114,7 +114,7 @@ def _on_stopped(world: World, launch: Launch, error: str, now: Instant, out: Out
         records.drop_launch(world, launch.id)
         if host is not None:
             if host.is_reachable:
-                out.append(EndSession(host.record.id, host.session))
+                out.append(EndSession(host.record.id, host.session, is_stopped=True))
             records.drop_host(world, host, now.wall_ms)
 
 

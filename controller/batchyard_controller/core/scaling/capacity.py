@@ -183,6 +183,7 @@ class _Decider:
             return Stop(launch_id=launch.id, reason="its host was removed")
         if host.is_reachable:
             watch.since_boot_ms = self._now.boot_ms
+            self._memory.note_seen(launch, host.record.facts, self._now)
         elif is_late and not host.attempts:
             return Stop(launch_id=launch.id, reason=f"its host has been away for {limit_s} s")
         return None

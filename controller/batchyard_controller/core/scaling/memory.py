@@ -92,7 +92,7 @@ class Memory:
         catalogues: By provider; of those that are configured.
         watches: Of each launch.
         troubles: By environment and type of host.
-        seen: What a host of a provider's type turned out to be, when one joined: what is declared may be wrong.
+        seen: What hosts of a provider's type turned out to be, and when one was last there: what is declared may be wrong.
         boot_ms: When the last tick was.
         tallies: By environment, as they were last counted; dropped when a launch changes.
     """
@@ -100,7 +100,7 @@ class Memory:
     catalogues: Mapping[str, Catalogue] = field(default_factory=dict)
     watches: dict[LaunchId, Watch] = field(default_factory=dict)
     troubles: dict[tuple[str, str], Trouble] = field(default_factory=dict)
-    seen: dict[tuple[str, str], HostFacts] = field(default_factory=dict)
+    seen: dict[tuple[str, str], tuple[HostFacts, int]] = field(default_factory=dict)
     boot_ms: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -136,8 +136,15 @@ class Memory:
     def note_joined(self, launch: Launch, facts: HostFacts, now: Instant) -> None:
         """Learn from a host that has joined."""
         self.troubles.pop((launch.environment, launch.host_type), None)
-        self.seen[launch.provider, launch.host_type] = facts
+        self.note_seen(launch, facts, now)
         self.watches[launch.id] = Watch(since_boot_ms=now.boot_ms)
+
+    def note_seen(self, launch: Launch, facts: HostFacts, now: Instant) -> None:
+        """Note what a host is that is there; of several at once the one that can do most, as one may be out of order."""
+        key = launch.provider, launch.host_type
+        before, at_boot_ms = self.seen.get(key, (facts, now.boot_ms))
+        is_more = at_boot_ms < now.boot_ms or _ability(facts) >= _ability(before)
+        self.seen[key] = (facts if is_more else before), now.boot_ms
 
     def note_stop_failed(self, launch: Launch, now: Instant) -> None:
         """Wait before a provider is asked again to stop a host."""
@@ -159,7 +166,19 @@ class Memory:
         return {host_type: trouble for (name, host_type), trouble in self.troubles.items() if name == environment}
 
     def facts_of(self, provider: str, host_type: str) -> HostFacts | None:
-        """Return what a host of a type will be; None of a type that is declared no more."""
+        """
+        Return what a host of a type will be; None of a type that is declared no more.
+
+        What was seen counts for as long as a failed type rests at most: whatever was wrong may have been mended.
+        """
         catalogue = self.catalogues.get(provider)
         declared = catalogue.types.get(host_type) if catalogue is not None else None
-        return self.seen.get((provider, host_type), declared.facts if declared is not None else None)
+        facts, at_boot_ms = self.seen.get((provider, host_type), (None, 0))
+        if facts is not None and self.boot_ms - at_boot_ms < RETRY_MS_MAX:
+            return facts
+        return declared.facts if declared is not None else None
+
+
+def _ability(facts: HostFacts) -> tuple[int, ...]:
+    amounts = facts.capacity
+    return len(facts.runtimes), sum(not gpu.fault for gpu in facts.gpus), amounts.cpu_millis, amounts.memory_mib
