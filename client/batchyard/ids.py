@@ -18,6 +18,8 @@ JobId = NewType("JobId", str)
 
 AttemptId = NewType("AttemptId", str)
 HostId = NewType("HostId", str)
+LaunchId = NewType("LaunchId", str)
+"""A host that a provider launched, or was asked to; the host's name as well."""
 
 BY_REQUEST = "request:"
 """Stands before a request id where a job is named by how it was submitted, its id being not yet known."""

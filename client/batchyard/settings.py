@@ -6,7 +6,8 @@ Settings: where a value comes from when no flag gives it.
 The file is ``$BATCHYARD_CONFIG``, else ``~/.config/batchyard/config.toml``, else
 ``/etc/batchyard/config.toml``; the first that exists is read, alone. Its sections
 are ``[client]``, ``[controller]``, ``[agent]`` and ``[gateway]``; keys are the long flags'
-names, with ``_`` or ``-``. The client's one door to the environment.
+names, with ``_`` or ``-``. In ``[provider.NAME]`` the controller is told who launches hosts
+(see its ``providers.offers``). The client's one door to the environment.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 """Where the controller that systemd starts listens."""
 
 SECTIONS = ("client", "controller", "agent", "gateway")
+PROVIDER = "provider"
+"""A table of this name has one of the controller's providers in each of its own."""
 _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
 """What the variables that an attempt is given begin with."""
 _OF_KUBERNETES = re.compile(r"BATCHYARD(_[A-Z0-9]+)*_(SERVICE_HOST|(SERVICE_)?PORT(_[A-Z0-9_]+)?)")
@@ -94,13 +97,24 @@ def defaults(
         return {}
     tables = _read(path)
     for name, table in tables.items():
-        if name not in SECTIONS or not isinstance(table, dict):
+        if name not in (*SECTIONS, PROVIDER) or not isinstance(table, dict):
             raise _broken(path, name, f"no such section; there are {', '.join(f'[{s}]' for s in SECTIONS)}")
     values = {key.replace("-", "_"): _value(path, section, key, v) for key, v in tables.get(section, {}).items()}
     for key in values:
         if known is not None and key not in known:
             raise _broken(path, f"{section}.{key}", f"no such key; there are {', '.join(sorted(known))}")
     return values
+
+
+def provider_tables(environment: Mapping[str, str]) -> dict[str, object]:
+    """
+    Return what the file says below ``[provider.NAME]``, by name, as it is written.
+
+    Raises:
+        InvalidArgumentError: the file cannot be read, or is no TOML.
+    """
+    path = config_path(environment)
+    return _read(path).get(PROVIDER, {}) if path is not None else {}
 
 
 def check_environment(environment: Mapping[str, str], known: Collection[str], program: str = "") -> None:

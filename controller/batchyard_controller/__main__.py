@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from batchyard import program_log, program_settings, settings
+from batchyard.errors import InvalidArgumentError
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from .app import serve
-from .config import Config, default_store
+from .config import Config, default_store, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -49,6 +50,17 @@ from .store.protocol import StoreError
     show_default=True,
     help="Days after which a host that was not heard of is forgotten.",
 )
+@click.option(
+    "--local-hosts",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Offer provider `local`, which starts agents on this machine, each with its state in a folder of its own "
+    "below this one. Default: none but what [provider.NAME] of the settings file declares.",
+)
+@click.option(
+    "--local-scratch",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where processes of local hosts work, below folders that all may enter. Default: beside --local-hosts.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(
     socket: Path,
@@ -60,6 +72,8 @@ def main(
     keep_jobs_days: float,
     keep_jobs: int,
     keep_hosts_days: float,
+    local_hosts: Path | None,
+    local_scratch: Path | None,
     log_level: str,
 ) -> None:
     """Run the Batchyard controller."""
@@ -78,9 +92,10 @@ def main(
             secrets_key=secrets_key,
             log_level=log_level,
             retention=retention,
+            offers=read_offers(socket, local_hosts, local_scratch),
         )
         asyncio.run(serve(config))
-    except* (OSError, ValueError, StoreError, CorruptRecordError) as errors:
+    except* (OSError, ValueError, StoreError, CorruptRecordError, InvalidArgumentError) as errors:
         for error in errors.exceptions:
             click.echo(f"batchyard controller: {error}", err=True)
         failed = True

@@ -48,6 +48,7 @@ from .config import Config, without_login
 from .leadership import Leadership, lead
 from .metrics import Metrics
 from .private_socket import listen_privately
+from .providers.launcher import Launcher
 from .services.access_keys import AccessKeys, AccessKeysElsewhere
 from .services.consumables import ConsumableResources
 from .services.definitions import JobDefinitions
@@ -164,6 +165,7 @@ async def serve(config: Config) -> None:
     leadership = Leadership()
     sessions = Sessions(leadership, vault)
     healthy = health.aio.HealthServicer()
+    launcher = Launcher(config.offers)
     own = build_server(leadership, sessions, vault, is_private=True)
     listen_privately(own, config.socket, config.socket_group)
     servers = [own]
@@ -182,13 +184,23 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
         terms = group.create_task(
-            lead(store, candidate, leadership, sessions.open_term, clock, metrics, config.retention)
+            lead(
+                store,
+                candidate,
+                leadership,
+                sessions.open_term,
+                clock,
+                metrics,
+                config.retention,
+                launcher,
+            )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
+    await launcher.close()
     await store.close()
     log.info("stopped")
 

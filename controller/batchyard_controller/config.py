@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchyard import settings
 from batchyard_controller.core.jobs.retention import Retention
+
+from .providers.launcher import Offer
+from .providers.offers import Surroundings, offers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,7 @@ class Config:
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         retention: What history of ended jobs is kept.
+        offers: Who launches hosts for environments that scale.
     """
 
     socket: Path
@@ -34,6 +40,7 @@ class Config:
     secrets_key: str = ""
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
+    offers: Sequence[Offer] = ()
 
 
 def default_store() -> str:
@@ -48,3 +55,22 @@ def default_store() -> str:
 def without_login(store: str) -> str:
     """Return a store URL as it may be logged."""
     return re.sub(r"//[^/@]*@", "//", store)
+
+
+def read_offers(socket: Path, local_hosts: Path | None, local_scratch: Path | None) -> Sequence[Offer]:
+    """
+    Return the providers that the settings file declares; commands get no setting of Batchyard's own.
+
+    Raises:
+        InvalidArgumentError: the file cannot be read.
+        ValueError: a declaration is wrong.
+    """
+    around = Surroundings(
+        socket=f"unix:{socket.absolute()}",
+        hosts=local_hosts.absolute() if local_hosts is not None else None,
+        scratch=local_scratch.absolute() if local_scratch is not None else None,
+        environment={key: value for key, value in os.environ.items() if not key.startswith("BATCHYARD_")},
+        cpus=len(os.sched_getaffinity(0)),
+        memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+    )
+    return offers(settings.provider_tables(os.environ), around)

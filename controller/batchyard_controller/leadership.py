@@ -9,7 +9,8 @@ term believes only the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -17,6 +18,7 @@ from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.world import World
 
 from .driver import CommandSink, Driver
@@ -29,6 +31,17 @@ PAUSE_S = 0.5
 
 OpenSink = Callable[[int], CommandSink]
 """Begins a term of the given epoch for hosts and watchers."""
+
+
+class Launcher(Protocol):
+    """Has hosts launched and stopped, term after term."""
+
+    @property
+    def catalogues(self) -> Mapping[str, Catalogue]:
+        """What its providers offer."""
+
+    async def serve(self, driver: Driver) -> None:
+        """Carry out what is stored of launches, for a term."""
 
 
 class Leadership:
@@ -82,9 +95,10 @@ async def lead(
     clock: Callable[[], Instant],
     metrics: Metrics,
     retention: Retention,
+    launcher: Launcher | None = None,
 ) -> None:
     """
-    Lead whenever possible, for ever.
+    Lead whenever possible, for ever; *launcher* is for environments that scale.
 
     Raises:
         UnsupportedServerError: the store's server loses acknowledged writes.
@@ -94,10 +108,11 @@ async def lead(
     while True:
         try:
             epoch = await store.campaign(candidate)
-            world = restore(await load_records(store), clock(), retention)
+            catalogues = launcher.catalogues if launcher is not None else {}
+            world = restore(await load_records(store), clock(), retention, catalogues)
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics)
+            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -120,6 +135,7 @@ async def _serve_term(
     sink: CommandSink,
     clock: Callable[[], Instant],
     metrics: Metrics,
+    launcher: Launcher | None,
 ) -> None:
     """Run one term to its end, which is always a StoreError."""
     driver = Driver(store, epoch, world, sink, clock, metrics)
@@ -127,6 +143,8 @@ async def _serve_term(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
+            if launcher is not None:
+                tasks.create_task(launcher.serve(driver))
             await driver.run()
     except BaseExceptionGroup as group:
         # Not except*: Python before 3.11.4 wraps what is raised in one into a group again.

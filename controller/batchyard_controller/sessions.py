@@ -292,6 +292,8 @@ class Sessions(rpc.AgentServiceServicer):
         if session.number == command.session:
             del self._sessions[session.host_id]
             text = f"nothing was heard of this host for {limits.CONTACT_LIMIT_MS // 1000} s"
+            if command.is_stopped:
+                text = "this host was launched for jobs, and is stopped now"
             session.end(UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": session.host_id}))
 
     async def read_log(

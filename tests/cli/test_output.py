@@ -12,6 +12,7 @@ from textwrap import dedent
 import pytest
 from google.protobuf import json_format
 from tests.cli.conftest import Run
+from tests.e2e.programs import until
 from tests.processes import running
 from tests.sdk.yard import Yard
 from tests.services.hand_agent import HOST_ID
@@ -358,6 +359,29 @@ def test_compute_environments(run: Run, yard: Yard) -> None:
     assert run("compute-environment", "create", "ce").code == 3
     assert run("compute-environment", "update", "nothing", "--max-vcpus", "1").code == 3
     assert run("compute-environment", "delete", "ce").code == 0
+
+
+def test_compute_environments_that_scale(run: Run, yard: Yard) -> None:
+    yard.inner.controller.provider.error = "no power"
+    flags = "--provider hand --instance-type small --min-vcpus 1 --max-vcpus 8 --scale-down-delay 30s"
+    assert run("compute-environment", "create", "burst", *flags.split()).code == 0
+    shown = run("compute-environment", "describe", "burst").out
+    assert "vCPUs           min 1, desired 1, max 8\n" in shown
+    assert "Provider        hand, stops hosts that are idle for 30s\n" in shown
+    until(lambda: "Last failure" in run("compute-environment", "describe", "burst").out, "the failure is shown")
+    shown = run("compute-environment", "describe", "burst").out
+    assert "Last failure    type small: it could not be launched: no power (" in shown
+    assert "next try in " in shown
+    assert "Scaling         0 running (0 vCPUs), 0 launching (0 vCPUs), " in shown
+    changed = run("compute-environment", "update", "burst", "--max-vcpus", "16", "--scale-down-delay", "0s")
+    assert changed.code == 0
+    shown = run("compute-environment", "describe", "burst").out
+    assert "max 16\n" in shown
+    assert "stops hosts that are idle for 0s\n" in shown
+    assert "Scaling " not in run("compute-environment", "describe", "default").out
+    wrong = run("compute-environment", "create", "other", "--provider", "nobody", "--max-vcpus", "1")
+    assert wrong.code == 3
+    assert "compute_resources.provider: 'nobody' is not one of hand" in wrong.err
 
 
 def test_job_definitions(run: Run) -> None:

@@ -207,6 +207,7 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
     assert plan.controller().arguments[1:] == (
         *("-m", "batchyard_controller", "--socket", f"{tmp_path}/controller.sock"),
         *("--store", f"sqlite:///{tmp_path}/controller.sqlite"),
+        *("--local-hosts", f"{tmp_path}/hosts", "--local-scratch", f"{plan.scratch_dir}/hosts"),
     )
     assert plan.gateway().arguments[1:] == (
         *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471"),

@@ -92,6 +92,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("access_key", world.access_keys),
         ("host", world.hosts),
         ("host", world.gone_hosts),
+        ("launch", world.launches),
         ("attempt", world.attempts),
         ("job", world.jobs),
     ):
@@ -123,6 +124,7 @@ def described(world: World) -> dict[str, Any]:
         "held": {name: world.fleet.bounds.consumable_held(name) for name in world.consumables},
         "hosts": {name: host.record for name, host in world.hosts.items()},
         "gone": world.gone_hosts,
+        "launches": world.launches,
         "submissions": [(j.id, j.seq, j.name, j.spec, j.size, j.concurrency, j.depends_on) for j in world.all_jobs],
         "units": {u.id: (_settled(u), u.ending, u.terminate_reason, u.attempts) for u in units},
         "jobs": {j.id: (j.is_cancelled, j.started_at_ms, j.ended_at_ms) for j in world.jobs.values()},

@@ -97,7 +97,19 @@ class Up:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(self._children, timeout=COMMAND_LIMIT_S)
-        sweep_attempts(self.agent_dir)
+        for process in self.local_hosts():
+            process.kill()
+        for agent_dir in (self.agent_dir, *self.state_dir.glob("hosts/*/agent")):
+            sweep_attempts(agent_dir)
+
+    def local_hosts(self) -> list[psutil.Process]:
+        """Return the agents that provider ``local`` has started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(argument.startswith(f"{self.state_dir}/hosts/") for argument in process.cmdline()):
+                    found.append(process)
+        return found
 
 
 @pytest.fixture
@@ -206,3 +218,24 @@ def test_a_killed_yard_can_be_started_again(up: Up, witness: Witness) -> None:
     witness.release()
     up.run("wait", job_id, code=5)
     witness.check_once(["job"])
+
+
+def test_launched_hosts_end_with_the_yard_and_come_back(up: Up, witness: Witness) -> None:
+    """Provider ``local`` needs no setting. Ctrl-C leaves the job alone, which the same host takes up again."""
+    up.start()
+    burst = ("--provider", "local", "--instance-type", "small", "--max-vcpus", "1", "--scale-down-delay", "1s")
+    up.run("compute-environment", "create", "burst", *burst)
+    up.run("queue", "create", "burst", "--compute-environment", "burst")
+    job_id = up.submit("--queue", "burst", "--memory", "32M", "--", *witness.held("job", code=5))
+    until(lambda: witness.count("start") == 1, "the job runs", 60)
+    (before,) = up.local_hosts()
+    up.program.send(signal.SIGINT)
+    assert up.program.wait() == 0
+    assert not before.is_running()
+    up.start()
+    until(lambda: len(up.local_hosts()) == 1, "the host is back")
+    witness.release()
+    up.run("wait", job_id, code=5)
+    witness.check_once(["job"])
+    until(lambda: not up.local_hosts(), "the idle host is stopped", 60)
+    assert up.program.stop() == 0

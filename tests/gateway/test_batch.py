@@ -143,6 +143,46 @@ def test_what_is_desired_follows_the_bounds(batch: Any, change: dict[str, int], 
     assert found["computeResources"] == environment("ce", desiredvCpus=desired)["computeResources"] | change
 
 
+def test_an_environment_that_names_a_provider_scales(endpoint: Endpoint, batch: Any) -> None:
+    given = environment(
+        "burst",
+        type="SPOT",
+        allocationStrategy="SPOT_CAPACITY_OPTIMIZED",
+        instanceTypes=["small"],
+        minvCpus=1,
+        maxvCpus=8,
+        bidPercentage=60,
+        scalingPolicy={"minScaleDownDelayMinutes": 30},
+        tags={"Name": "host", "batchyard:provider": "hand"},
+    )
+    batch.create_compute_environment(**given)
+    (native,) = endpoint.run(endpoint.client.describe_compute_environments(["burst"]))
+    resources = native.compute_resources
+    assert (resources.provider, resources.bid_percentage, resources.scale_down_delay_s) == ("hand", 60, 1800)
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    shown = given["computeResources"]
+    assert found["computeResources"] == shown | {"desiredvCpus": 1}
+    with pytest.raises(batch.exceptions.ClientException, match="Manually scaling down compute environment"):
+        batch.update_compute_environment(computeEnvironment="burst", computeResources={"desiredvCpus": 0})
+    batch.update_compute_environment(computeEnvironment="burst", computeResources={"desiredvCpus": 3, "maxvCpus": 9})
+    (found,) = batch.describe_compute_environments()["computeEnvironments"]
+    assert found["computeResources"] == shown | {"desiredvCpus": 3, "maxvCpus": 9}
+    batch.update_compute_environment(computeEnvironment="burst", computeResources={"bidPercentage": 50})
+    (native,) = endpoint.run(endpoint.client.describe_compute_environments(["burst"]))
+    resources = native.compute_resources
+    assert (resources.provider, resources.bid_percentage, resources.scale_down_delay_s) == ("hand", 50, 1800)
+
+
+def test_what_is_wrong_with_a_provider_is_told(batch: Any) -> None:
+    for members, text in (
+        ({"tags": {"batchyard:provider": "nobody"}}, "'nobody' is not one of hand"),
+        ({"tags": {"batchyard:provider": "hand"}, "instanceTypes": ["huge"]}, "'huge' is no type of provider hand"),
+    ):
+        with pytest.raises(batch.exceptions.ClientException, match=text):
+            batch.create_compute_environment(**environment("e", **members))
+    assert batch.describe_compute_environments()["computeEnvironments"] == []
+
+
 def test_an_environment_of_the_native_side_is_described_too(endpoint: Endpoint, batch: Any) -> None:
     endpoint.run(endpoint.yard.furnish())
     (found,) = batch.describe_compute_environments(computeEnvironments=["default", "nobody"])["computeEnvironments"]

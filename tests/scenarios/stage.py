@@ -19,7 +19,8 @@ from tests.core.yard import Yard, container, facts, task
 
 from batchyard.arguments import exit_rule
 from batchyard.errors import RequestError
-from batchyard.ids import AttemptId, HostId, child_id, split_job_id
+from batchyard.ids import AttemptId, HostId, LaunchId, child_id, split_job_id
+from batchyard.pairs import pairs
 from batchyard.states import EndCause, JobState
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard_controller.core.commands import (
@@ -31,7 +32,18 @@ from batchyard_controller.core.commands import (
     SendStart,
     SendStop,
 )
-from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, Phase, QueueDeleted, Report, Ticked
+from batchyard_controller.core.events import (
+    EnvironmentDeleted,
+    HostHeard,
+    HostLeft,
+    HostMarked,
+    Phase,
+    ProviderAnswered,
+    ProviderListed,
+    QueueDeleted,
+    Report,
+    Ticked,
+)
 from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
@@ -46,8 +58,9 @@ from batchyard_controller.core.model.consumables import (
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
-from batchyard_controller.core.model.settings import CapacityType, ComputeResources
+from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import consumables, policies, settings
@@ -56,6 +69,9 @@ from batchyard_controller.core.requests.hosts import reclaim_host, remove_host
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.sharing_rules import check_policy
 from batchyard_controller.core.requests.submissions import update_job
+from batchyard_controller.core.scaling.catalogue import Catalogue, LaunchType
+from batchyard_controller.core.scaling.orders import Operation, orders
+from batchyard_controller.core.scaling.outlook import standing
 from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.views.words import ending_reason, verdict
@@ -91,10 +107,13 @@ class Stage:
         self._facts: dict[str, HostFacts] = {}
         """What hosts said of themselves last."""
         self._shelf = Shelf()
+        self._launches: dict[str, Launch] = {}
+        self._launch_labels: dict[str, str] = {}
+        """``ce/2`` is the second launch of environment ``ce``, and its host."""
 
     def play(self, line: str) -> list[str]:
         """Carry out one command and tell what followed."""
-        verb, *words = shlex.split(line)
+        verb, *words = map(self._launch_id, shlex.split(line))
         options = dict(word.partition("=")[::2] for word in words if _OPTION.match(word))
         names = [word for word in words if not _OPTION.match(word)]
         self._rules = [word.partition("=")[2] for word in words if word.startswith("on_exit=")]
@@ -103,7 +122,7 @@ class Stage:
         except RequestError as error:
             told = [f"refused: {error}"]
         self._shelf.check(self.yard.world, self.yard.now)
-        lines = [*self._moved(), *told]
+        lines = [*self._moved(), *self._scaled(), *told]
         return [self._label(text) for text in lines] or ["nothing"]
 
     def _do(self, verb: str) -> Callable[..., list[str] | None]:
@@ -113,9 +132,97 @@ class Stage:
     # Settings -------------------------------------------------------------------
 
     def do_environment(self, name: str, **options: str) -> None:
-        capacity = CapacityType(options.pop("type", "EC2"))
+        state = ResourceState(options.pop("state", "ENABLED"))
+        words: dict[str, Any] = {
+            "type": CapacityType(options.pop("type", "EC2")),
+            "allocation_strategy": AllocationStrategy(options.pop("strategy", "BEST_FIT_PROGRESSIVE")),
+            "provider": options.pop("provider", ""),
+            "instance_types": tuple(filter(None, options.pop("types", "").split(","))),
+        }
         numbers = {key: int(value) for key, value in options.items()}
-        self.yard.environment(name, compute_resources=ComputeResources(type=capacity, **numbers))
+        self.yard.environment(name, state=state, compute_resources=ComputeResources(**words, **numbers))
+
+    def do_delete_environment(self, name: str) -> list[str]:
+        return self._sent(self.yard.apply(EnvironmentDeleted(name=name)))
+
+    def do_provider(self, name: str, *types: str, join: str = "600") -> None:
+        """Offer types of hosts, ``NAME:VCPUS:PRICE[:SPOT PRICE[:COUNT]]`` each."""
+        offered = {}
+        for text in types:
+            host_type, vcpus, price, *more = text.split(":")
+            offered[host_type] = LaunchType(
+                facts=facts("", cpu=int(vcpus) * 1000, host_type=host_type),
+                price=float(price),
+                spot_price=float(more[0]) if more and more[0] else None,
+                count=int(more[1]) if len(more) > 1 else 0,
+            )
+        catalogue = Catalogue(provider=name, types=offered, join_limit_s=int(join))
+        self.yard.world.scaling.catalogues = {**self.yard.world.scaling.catalogues, name: catalogue}
+
+    # Launches ---------------------------------------------------------------------
+
+    def do_orders(self) -> list[str]:
+        """Tell what providers have to do now."""
+        world = self.yard.world
+        found = orders(world.launches.values(), world.hosts, world.scaling)
+        return [f"{each.launch.provider}: {each.operation} {each.launch.id}" for each in found]
+
+    def do_launched(self, *names: str, error: str = "") -> list[str]:
+        return [line for name in names for line in self._answered(name, Operation.LAUNCH, error)]
+
+    def do_stopped(self, *names: str, error: str = "") -> list[str]:
+        return [line for name in names for line in self._answered(name, Operation.STOP, error)]
+
+    def _answered(self, name: str, operation: Operation, error: str) -> list[str]:
+        return self._sent(self.yard.apply(ProviderAnswered(launch_id=LaunchId(name), operation=operation, error=error)))
+
+    def do_missing(self, *names: str) -> list[str]:
+        return self._sent(self.yard.apply(ProviderListed(missing=frozenset(map(LaunchId, names)))))
+
+    def do_joined(self, *names: str) -> list[str]:
+        """Let the hosts of launches join, each called like its launch."""
+        told = []
+        for name in names:
+            launch = self.yard.world.launches[LaunchId(name)]
+            labels = {LAUNCH_LABEL: name, ENVIRONMENT_LABEL: launch.environment, **dict(launch.labels)}
+            fields = {"host_type": launch.host_type, "purchase_option": launch.purchase_option}
+            self._facts[name] = facts(name, cpu=launch.cpu_millis, labels=pairs(labels), **fields)
+            told += self._join(name)
+        return told
+
+    def do_late(self, name: str, environment: str, host_type: str) -> list[str]:
+        """Let a host join of a launch that is over."""
+        labels = pairs({LAUNCH_LABEL: name, ENVIRONMENT_LABEL: environment})
+        return self._sent(self.yard.host(name, session=9, host_type=host_type, labels=labels))
+
+    def _launch_id(self, word: str) -> str:
+        return next((launch_id for launch_id, label in self._launch_labels.items() if label == word), word)
+
+    def _scaled(self) -> Iterator[str]:
+        """Tell what became of launches."""
+        before, self._launches = self._launches, {str(name): each for name, each in self.yard.world.launches.items()}
+        for name in {**before, **self._launches}:
+            launch = self._launches.get(name)
+            if name not in self._launch_labels:
+                of = name.split("-")[0]
+                number = sum(label.startswith(f"{of}/") for label in self._launch_labels.values()) + 1
+                self._launch_labels[name] = f"{of}/{number}"
+            if launch is None:
+                yield f"{name}: is over"
+            elif launch != before.get(name):
+                yield f"{name}: {launch.host_type} {launch.state}" + (
+                    f", to be stopped: {launch.stop_reason}" if launch.stop_reason else ""
+                )
+
+    def do_stands(self, name: str) -> list[str]:
+        """Tell how an environment stands."""
+        world = self.yard.world
+        it = standing(world.environments[name], world.launches.values(), world.scaling)
+        text = (
+            f"{name}: {it.running_hosts} running, {it.launching_hosts} launching, {it.stopping_hosts} stopping; "
+            f"desired {world.environments[name].compute_resources.desired_vcpus}"
+        )
+        return [text] + ([f"{name}: {it.last_failure}"] if it.last_failure else [])
 
     def do_queue(
         self, name: str, *environments: str, priority: str = "0", policy: str = "", running: str = "0", vcpus: str = "0"
@@ -287,6 +394,7 @@ class Stage:
         world = self.yard.world
         self._shelf.commit(world)
         self.yard.world = self._shelf.restore(self.yard.now, world.retention)
+        self.yard.world.scaling.catalogues = world.scaling.catalogues
         return [line for name, host in world.hosts.items() if host.session for line in self.do_host_returns(name)]
 
     # Jobs -------------------------------------------------------------------------
@@ -443,6 +551,8 @@ class Stage:
         return self.yard.world.find_unit(*split_job_id(self._id(label)))
 
     def _label(self, text: str) -> str:
+        for launch_id, label in self._launch_labels.items():
+            text = re.sub(rf"\b{launch_id}\b", label, text)
         labels = {job_id: label for label, job_id in self._ids.items()}
         return _ID.sub(lambda found: labels.get(found[0], found[0]), text)
 

@@ -106,6 +106,24 @@ def _tags(array: str) -> Iterator[Case]:
         yield f"untagging of {what}", "UntagResource", tag.UntagResourceRequest(kind=kind, name="tagged", keys=keys)
 
 
+SCALING: dict[str, Any] = {"provider": "hand", "max_vcpus": 4}
+
+
+def _scaling_updates() -> Iterator[Case]:
+    best, progressive = ce.ALLOCATION_STRATEGY_BEST_FIT, ce.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE
+    updates: dict[str, tuple[str, dict[str, Any]]] = {
+        "to BEST_FIT": ("scaling", {**SCALING, "allocation_strategy": best}),
+        "to less desired than there is": (
+            "scaling",
+            {**SCALING, "allocation_strategy": progressive, "desired_vcpus": 2},
+        ),
+        "of one with BEST_FIT to other types": ("fitting", {**SCALING, "instance_types": ["small"]}),
+    }
+    for what, (name, fields) in updates.items():
+        update = ce.UpdateComputeEnvironmentRequest(name=name, compute_resources=ce.ComputeResources(**fields))
+        yield f"update of an environment {what}", "UpdateComputeEnvironment", update
+
+
 def _environments() -> Iterator[Case]:
     rpc = "CreateComputeEnvironment"
     for what, name in BAD_NAMES.items():
@@ -131,6 +149,18 @@ def _environments() -> Iterator[Case]:
         "an empty instance type": {"instance_types": ["m5", ""]},
         "a long instance type": {"instance_types": ["x" * 2_000_000]},
         "101 instance types": {"instance_types": [f"t{i}" for i in range(101)]},
+        "an unknown provider": {"provider": "nobody", "max_vcpus": 4},
+        "a provider of a long name": {"provider": "p" * 2_000_000, "max_vcpus": 4},
+        "a provider and no bound": {"provider": "hand"},
+        "a provider and a type that it has not": {**SCALING, "instance_types": ["small", "huge"]},
+        "a provider and less desired than the least": {**SCALING, "min_vcpus": 3, "desired_vcpus": 2},
+        "a provider and min above max": {**SCALING, "min_vcpus": 5},
+        "a bid for EC2": {**SCALING, "bid_percentage": 50},
+        "a bid of 101 per cent": {**SCALING, "type": ce.CAPACITY_TYPE_SPOT, "bid_percentage": 101},
+        "a negative delay": {**SCALING, "scale_down_delay_s": -1},
+        "a delay of years": {**SCALING, "scale_down_delay_s": INT64_MAX},
+        "a bid and no provider": {"type": ce.CAPACITY_TYPE_SPOT, "bid_percentage": 50},
+        "a delay and no provider": {"scale_down_delay_s": 60},
         "51 labels": {"labels": {str(i): "" for i in range(51)}},
     }
     for what, fields in selections.items():
@@ -139,6 +169,10 @@ def _environments() -> Iterator[Case]:
         if "labels" not in fields:
             update = ce.UpdateComputeEnvironmentRequest(name="default", compute_resources=resources)
             yield f"update of an environment to {what}", "UpdateComputeEnvironment", update
+    unmanaged = ce.COMPUTE_ENVIRONMENT_TYPE_UNMANAGED
+    resources = ce.ComputeResources(**SCALING)
+    yield "unmanaged environment with a provider", rpc, environment("e", type=unmanaged, compute_resources=resources)
+    yield from _scaling_updates()
     rpc = "UpdateComputeEnvironment"
     yield "update of no environment", rpc, ce.UpdateComputeEnvironmentRequest(name="nobody", state=DISABLED)
     yield (

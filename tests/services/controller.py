@@ -37,10 +37,13 @@ from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
+from batchyard_controller.providers.launcher import Launcher, Offer
 from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.protocol import Store
 from batchyard_controller.vault import Vault, make_keys
+
+from .hand_provider import HandProvider
 
 PATIENCE_S = 10.0
 """For what must happen soon; a test that waits for so long has failed."""
@@ -57,6 +60,7 @@ class Controller:
         clock: Of the driver.
         interceptors: Put before the server's own.
         is_private: Serve as on the socket, access keys included.
+        offers: Providers. Default: one that is played by hand, as ``provider``.
     """
 
     def __init__(
@@ -68,8 +72,11 @@ class Controller:
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         is_private: bool = True,
+        offers: Sequence[Offer] | None = None,
     ) -> None:
         self._store = store
+        self.provider = HandProvider()
+        self._launcher = Launcher([self.provider.offer()] if offers is None else offers)
         self._clock = clock
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
@@ -79,7 +86,16 @@ class Controller:
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
-            lead(self._store, "test", self.leadership, self.sessions.open_term, self._clock, Metrics(), Retention())
+            lead(
+                self._store,
+                "test",
+                self.leadership,
+                self.sessions.open_term,
+                self._clock,
+                Metrics(),
+                Retention(),
+                self._launcher,
+            )
         )
         await self._server.start()
         self.channel = grpc.aio.insecure_channel(self.address)

@@ -58,6 +58,12 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     for request in (environment("second", state=ce.RESOURCE_STATE_DISABLED), environment("idle")):
         await yard.environments.CreateComputeEnvironment(request)
     await yard.environments.CreateComputeEnvironment(environment("spot", compute_resources=spot))
+    progressive = ce.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE
+    scaling = ce.ComputeResources(provider="hand", max_vcpus=4, allocation_strategy=progressive, desired_vcpus=3)
+    fitting = ce.ComputeResources(provider="hand", max_vcpus=4)
+    for name, resources in (("scaling", scaling), ("fitting", fitting)):
+        disabled = ce.RESOURCE_STATE_DISABLED  # else hosts would be launched meanwhile
+        await yard.environments.CreateComputeEnvironment(environment(name, state=disabled, compute_resources=resources))
     await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
     await yard.queues.CreateJobQueue(queue("tagged", tags={str(i): "" for i in range(50)}))
     for policy in ("fair", "idle"):

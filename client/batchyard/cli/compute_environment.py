@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = ["BEST_FIT", "BEST_FIT_PROGRESSIVE", "SPOT_CAPACITY_OPTIMIZED", "SPOT_PRICE_CAPACITY_OPTIMIZED"]
 RESOURCE_STATES = ["ENABLED", "DISABLED"]
+SCALE_DOWN_DELAY_S = 300
+"""The contract's default."""
 
 
 @click.group(name="compute-environment")
@@ -28,9 +30,18 @@ def _resource_flags(function: options.F) -> options.F:
     for flag in (
         options.pairs("--label", "labels", "Only hosts with this label; all of several."),
         click.option("--instance-type", "instance_types", multiple=True, help="Only hosts of this type or family."),
-        click.option("--desired-vcpus", type=int, help="vCPUs to hold ready."),
-        click.option("--max-vcpus", type=int, help="Most vCPUs in use at once; 0 is no bound."),
-        click.option("--min-vcpus", type=int, help="Fewest vCPUs."),
+        click.option(
+            "--scale-down-delay",
+            "scale_down_delay_s",
+            type=options.whole_span,
+            metavar="TIME",
+            help="With a provider: stop a host when nothing ran on it for so long, such as 30s. Default: 5m.",
+        ),
+        click.option("--bid-percentage", type=int, help="With a provider: pay at most so much of the on-demand price."),
+        click.option("--desired-vcpus", type=int, help="With a provider: launch hosts of so many vCPUs now."),
+        click.option("--max-vcpus", type=int, help="Most vCPUs in use at once; 0 is no bound, which a provider needs."),
+        click.option("--min-vcpus", type=int, help="With a provider: keep hosts of so many vCPUs, though idle."),
+        click.option("--provider", help="Who launches and stops its hosts, as the controller's settings declare."),
         click.option(
             "--strategy",
             "allocation_strategy",
@@ -126,7 +137,10 @@ def update(
             present = client.describe_compute_environments([name])
             if not present:
                 raise NotFoundError(f"no such compute environment: {name}")
-            resources = _merged(present[0].compute_resources, changes)
+            before = present[0].compute_resources
+            if before.provider:
+                before.desired_vcpus = 0  # how many there are; only who wants more says so again
+            resources = _merged(before, changes)
         environment = client.update_compute_environment(
             name, state=state, compute_resources=resources, unmanaged_vcpus=unmanaged_vcpus
         )
@@ -166,6 +180,8 @@ def _merged(resources: ComputeResources, changes: Mapping[str, Any]) -> ComputeR
             case "labels":
                 merged.labels.clear()
                 merged.labels.update(arguments.text_map(key, options.as_map(value)))
+            case "provider":
+                merged.provider = arguments.text(key, value)
             case _:
                 setattr(merged, key, arguments.integer(key, value))
     return merged
@@ -193,10 +209,39 @@ def _fields(row: ComputeEnvironment) -> Sequence[tuple[str, str]]:
         ("vCPUs", f"min {resources.min_vcpus}, desired {resources.desired_vcpus}, max {_max_vcpus(row)}"),
         ("Instance types", ", ".join(resources.instance_types) or "any"),
         ("Labels", ", ".join(f"{k}={v}" for k, v in sorted(resources.labels.items()))),
+        ("Provider", _provider(resources)),
+        ("Scaling", _scaling(row)),
+        ("Last failure", _last_failure(row)),
         ("Hosts", ", ".join(row.host_ids) or "none"),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]
+
+
+def _provider(resources: ComputeResources) -> str:
+    if not resources.provider:
+        return ""
+    delay_s = resources.scale_down_delay_s if resources.HasField("scale_down_delay_s") else SCALE_DOWN_DELAY_S
+    bid = f", bids {resources.bid_percentage} %" if resources.bid_percentage else ""
+    return f"{resources.provider}{bid}, stops hosts that are idle for {spans.whole(delay_s)}"
+
+
+def _scaling(row: ComputeEnvironment) -> str:
+    it = row.scaling
+    if not row.compute_resources.provider:
+        return ""
+    running, launching = spans.millis(it.running_cpu_millis), spans.millis(it.launching_cpu_millis)
+    return (
+        f"{it.running_hosts} running ({running} vCPUs), {it.launching_hosts} launching ({launching} vCPUs), "
+        f"{it.stopping_hosts} stopping"
+    )
+
+
+def _last_failure(row: ComputeEnvironment) -> str:
+    it, now = row.scaling, now_ms()
+    if not it.last_failure:
+        return ""
+    return f"{it.last_failure} ({spans.age(it.last_failure_at_ms, now)} ago; next try in {spans.span(it.next_try_at_ms - now)})"
 
 
 def _enum(name: str) -> Callable[[int], str]:

@@ -110,6 +110,12 @@ class YardPlan:
     def controller(self) -> ChildSpec:
         """Return the controller to start."""
         arguments = [sys.executable, "-m", CONTROLLER, "--socket", str(self.socket), "--store", self.store]
+        arguments += [
+            "--local-hosts",
+            str(self.state_dir / "hosts"),
+            "--local-scratch",
+            str(self.scratch_dir / "hosts"),
+        ]
         arguments += ["--listen", self.listen] if self.listen else []
         arguments += ["--secrets-key", self.secrets_key] if self.secrets_key else []
         return ChildSpec(name="controller", arguments=tuple(arguments), log=self.state_dir / "controller.log")

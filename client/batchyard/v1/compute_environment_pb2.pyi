@@ -151,12 +151,32 @@ class ComputeResources(google.protobuf.message.Message):
     DESIRED_VCPUS_FIELD_NUMBER: builtins.int
     INSTANCE_TYPES_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    PROVIDER_FIELD_NUMBER: builtins.int
+    BID_PERCENTAGE_FIELD_NUMBER: builtins.int
+    SCALE_DOWN_DELAY_S_FIELD_NUMBER: builtins.int
     type: Global___CapacityType.ValueType
     allocation_strategy: Global___AllocationStrategy.ValueType
     min_vcpus: builtins.int
+    """With a provider: hosts with so many vCPUs are kept, whatever waits."""
     max_vcpus: builtins.int
-    """Most vCPUs that jobs of this environment use at once; 0 means no bound."""
+    """Most vCPUs that jobs of this environment use at once; 0 means no bound. With a
+    provider it is required, and bounds the hosts that are launched.
+    """
     desired_vcpus: builtins.int
+    """With a provider: in a request, hosts with so many vCPUs are launched at once, no
+    fewer than there are; 0 leaves it to what waits. In an answer, how many there are
+    or are being launched.
+    """
+    provider: builtins.str
+    """Who launches and stops its hosts, as configured in the controller; the environment
+    then has these hosts alone. Empty: it selects hosts that are there.
+    """
+    bid_percentage: builtins.int
+    """With a provider and type SPOT: types whose spot price is more than so many per cent
+    of their on-demand price are not launched. 1 to 100; 0 means 100.
+    """
+    scale_down_delay_s: builtins.int
+    """With a provider: a host is stopped when nothing ran on it for so many seconds. Default 300."""
     @property
     def instance_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Host types or families ("m5.large", "m5"); empty or "optimal" means any."""
@@ -175,10 +195,57 @@ class ComputeResources(google.protobuf.message.Message):
         desired_vcpus: builtins.int = ...,
         instance_types: collections.abc.Iterable[builtins.str] | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        provider: builtins.str = ...,
+        bid_percentage: builtins.int = ...,
+        scale_down_delay_s: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allocation_strategy", b"allocation_strategy", "desired_vcpus", b"desired_vcpus", "instance_types", b"instance_types", "labels", b"labels", "max_vcpus", b"max_vcpus", "min_vcpus", b"min_vcpus", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scale_down_delay_s", b"_scale_down_delay_s", "scale_down_delay_s", b"scale_down_delay_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scale_down_delay_s", b"_scale_down_delay_s", "allocation_strategy", b"allocation_strategy", "bid_percentage", b"bid_percentage", "desired_vcpus", b"desired_vcpus", "instance_types", b"instance_types", "labels", b"labels", "max_vcpus", b"max_vcpus", "min_vcpus", b"min_vcpus", "provider", b"provider", "scale_down_delay_s", b"scale_down_delay_s", "type", b"type"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_scale_down_delay_s", b"_scale_down_delay_s"]) -> typing.Literal["scale_down_delay_s"] | None: ...
 
 Global___ComputeResources: typing_extensions.TypeAlias = ComputeResources
+
+@typing.final
+class ScalingStatus(google.protobuf.message.Message):
+    """How an environment with a provider stands."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNNING_HOSTS_FIELD_NUMBER: builtins.int
+    RUNNING_CPU_MILLIS_FIELD_NUMBER: builtins.int
+    LAUNCHING_HOSTS_FIELD_NUMBER: builtins.int
+    LAUNCHING_CPU_MILLIS_FIELD_NUMBER: builtins.int
+    STOPPING_HOSTS_FIELD_NUMBER: builtins.int
+    LAST_FAILURE_FIELD_NUMBER: builtins.int
+    LAST_FAILURE_AT_MS_FIELD_NUMBER: builtins.int
+    NEXT_TRY_AT_MS_FIELD_NUMBER: builtins.int
+    running_hosts: builtins.int
+    running_cpu_millis: builtins.int
+    launching_hosts: builtins.int
+    """Asked for, and not joined."""
+    launching_cpu_millis: builtins.int
+    stopping_hosts: builtins.int
+    """They get no work, and are stopped when nothing runs there."""
+    last_failure: builtins.str
+    """Why a type of host could not be launched last; empty when one has joined since."""
+    last_failure_at_ms: builtins.int
+    next_try_at_ms: builtins.int
+    """When it is tried again."""
+    def __init__(
+        self,
+        *,
+        running_hosts: builtins.int = ...,
+        running_cpu_millis: builtins.int = ...,
+        launching_hosts: builtins.int = ...,
+        launching_cpu_millis: builtins.int = ...,
+        stopping_hosts: builtins.int = ...,
+        last_failure: builtins.str = ...,
+        last_failure_at_ms: builtins.int = ...,
+        next_try_at_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_failure", b"last_failure", "last_failure_at_ms", b"last_failure_at_ms", "launching_cpu_millis", b"launching_cpu_millis", "launching_hosts", b"launching_hosts", "next_try_at_ms", b"next_try_at_ms", "running_cpu_millis", b"running_cpu_millis", "running_hosts", b"running_hosts", "stopping_hosts", b"stopping_hosts"]) -> None: ...
+
+Global___ScalingStatus: typing_extensions.TypeAlias = ScalingStatus
 
 @typing.final
 class ComputeEnvironment(google.protobuf.message.Message):
@@ -228,6 +295,7 @@ class ComputeEnvironment(google.protobuf.message.Message):
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     HOST_IDS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    SCALING_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___ComputeEnvironmentType.ValueType
     state: Global___ResourceState.ValueType
@@ -246,6 +314,10 @@ class ComputeEnvironment(google.protobuf.message.Message):
 
     @property
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def scaling(self) -> Global___ScalingStatus:
+        """Of one with a provider."""
+
     def __init__(
         self,
         *,
@@ -261,9 +333,10 @@ class ComputeEnvironment(google.protobuf.message.Message):
         created_at_ms: builtins.int = ...,
         host_ids: collections.abc.Iterable[builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        scaling: Global___ScalingStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "name", b"name", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "scaling", b"scaling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "name", b"name", "scaling", b"scaling", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
 
 Global___ComputeEnvironment: typing_extensions.TypeAlias = ComputeEnvironment
 

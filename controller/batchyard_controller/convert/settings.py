@@ -16,6 +16,7 @@ from batchyard_controller.core.model.settings import (
     JobQueue,
     StateTimeLimit,
 )
+from batchyard_controller.core.scaling.outlook import Standing
 
 _COMPUTE_RESOURCES = Row(
     "compute_resources",
@@ -42,8 +43,9 @@ _ENVIRONMENT = Rows(
     ComputeEnvironment,
     environment_pb.ComputeEnvironment,
     _COMPUTE_RESOURCES,
-    message_only=("status", "status_reason", "host_ids"),
+    message_only=("status", "status_reason", "host_ids", "scaling"),
 )
+_SCALING = Rows(Standing, environment_pb.ScalingStatus)
 
 _ORDER = Row("environment_order", "compute_environment_order")
 _TIME_LIMITS = ListOf(Rows(StateTimeLimit, queue_pb.JobStateTimeLimitAction))
@@ -88,11 +90,20 @@ def environment_changes(message: environment_pb.UpdateComputeEnvironmentRequest)
 
 
 def environment_message(
-    value: ComputeEnvironment, status_reason: str, host_ids: Iterable[str]
+    value: ComputeEnvironment,
+    status_reason: str,
+    host_ids: Iterable[str],
+    scaling: Standing | None = None,
+    *,
+    is_valid: bool = True,
 ) -> environment_pb.ComputeEnvironment:
     """Turn an environment into a message."""
     return _ENVIRONMENT.write(
-        value, status=environment_pb.RESOURCE_STATUS_VALID, status_reason=status_reason, host_ids=host_ids
+        value,
+        status=environment_pb.RESOURCE_STATUS_VALID if is_valid else environment_pb.RESOURCE_STATUS_INVALID,
+        status_reason=status_reason,
+        host_ids=host_ids,
+        scaling=None if scaling is None else _SCALING.write(scaling),
     )
 
 

@@ -49,10 +49,11 @@ class SendAck:
 
 @dataclass(frozen=True, slots=True)
 class EndSession:
-    """Hang up on a host that was silent for too long; it may open another session."""
+    """Hang up on a host that was silent for too long, or that is *stopped*; it may open another session."""
 
     host_id: HostId
     session: int
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from batchyard.ids import AttemptId, HostId, JobId
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
@@ -20,6 +20,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.placement.plan import Plan
+from batchyard_controller.core.scaling.orders import Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +254,27 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAnswered:
+    """A provider has done what it was asked, or could not: *error* says why."""
+
+    launch_id: LaunchId
+    operation: Operation
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderListed:
+    """
+    A provider said which of its launches there are.
+
+    Attributes:
+        missing: Those that it had launched before it was asked, and that are not there.
+    """
+
+    missing: frozenset[LaunchId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
 
@@ -286,5 +308,7 @@ Event = (
     | AccessKeyCreated
     | AccessKeyRevoked
     | Planned
+    | ProviderAnswered
+    | ProviderListed
     | Ticked
 )

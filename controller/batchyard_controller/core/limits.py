@@ -60,6 +60,12 @@ ROLE_LENGTH_MAX = 2048
 INSTANCE_TYPES_MAX = 100
 INSTANCE_TYPE_LENGTH_MAX = 128
 """Ours: so that a record of an environment stays small."""
+PROVIDER_NAME_LENGTH_MAX = 128
+"""Ours."""
+BID_PERCENTAGE_MAX = 100
+"""AWS: more than the on-demand price is never paid."""
+SCALE_DOWN_DELAY_S_MAX = 10080 * 60
+"""AWS: minScaleDownDelayMinutes, a week."""
 SECRETS_MAX = 10_000
 SECRETS_PER_JOB_MAX = 50
 """Ours: Linux gives a process about 2 MiB for its environment and arguments."""

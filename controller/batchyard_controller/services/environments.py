@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from batchyard.v1 import compute_environment_pb2 as pb
@@ -16,6 +17,7 @@ from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.names import check_annotations, check_name, check_tags
 from batchyard_controller.core.requests.settings_rules import check_compute_resources
+from batchyard_controller.core.scaling.outlook import standing
 from batchyard_controller.core.views import words
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
@@ -28,7 +30,14 @@ LISTED = "environments"
 def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, record)]
-    return environment_message(record, words.ENVIRONMENT_HEALTHY, hosts)
+    if not record.has_provider:
+        return environment_message(record, words.ENVIRONMENT_HEALTHY, hosts)
+    scaling = standing(record, world.launches.values(), world.scaling)
+    resources = replace(record.compute_resources, desired_vcpus=scaling.desired_vcpus(record))
+    is_valid = resources.provider in world.scaling.catalogues
+    reason = words.ENVIRONMENT_HEALTHY if is_valid else words.no_provider(resources.provider)
+    shown = replace(record, compute_resources=resources)
+    return environment_message(shown, reason, hosts, scaling, is_valid=is_valid)
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):

@@ -127,7 +127,7 @@ class Hosts(rpc.HostServiceServicer):
             return pb.HOST_STATE_UNREACHABLE
         if host.record.reclaimed_at_ms:
             return pb.HOST_STATE_RECLAIMED
-        if host.record.draining:
+        if host.record.draining or world.retired(host):
             return pb.HOST_STATE_DRAINING if host.attempts else pb.HOST_STATE_DRAINED
         if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED

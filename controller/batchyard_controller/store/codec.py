@@ -24,6 +24,7 @@ from batchyard_controller.core.model.children import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -138,6 +139,7 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "secret": _encode_setting("secrets"),
     "access_key": _encode_setting("access_keys"),
     "host": _encode_host,
+    "launch": _encode_setting("launches"),
     "job": _encode_job,
     "state": _encode_state,
     "children": _encode_children,
@@ -253,6 +255,8 @@ class _Decoder:
                 records.access_keys.append(self._decode(AccessKey, value))
             case "host":
                 records.hosts.append(self._decode(HostRecord, value))
+            case "launch":
+                records.launches.append(self._decode(Launch, value))
             case "job":
                 records.jobs.append(self._job(JobId(name), value))
             case "state":

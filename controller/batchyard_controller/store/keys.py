@@ -9,7 +9,7 @@ from __future__ import annotations
 
 KINDS = (
     *("environment", "queue", "scheduling_policy", "consumable", "definition", "secret", "access_key"),
-    *("host", "job", "state", "children", "attempt"),
+    *("host", "launch", "job", "state", "children", "attempt"),
 )
 """Kinds of records, in the order in which they are needed to build the world."""
 

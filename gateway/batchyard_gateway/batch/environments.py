@@ -69,6 +69,9 @@ _RESOURCES_NOT_OFFERED = {
     "managedInstancesProvider": "Amazon ECS Managed Instances are not offered by Batchyard",
     "capacityTags": "Amazon ECS Managed Instances are not offered by Batchyard",
 }
+PROVIDER_TAG = "batchyard:provider"
+"""A tag of computeResources by which an environment names who launches its hosts."""
+_DELAY_MINUTES = (20, 10080)
 _KEPT = ("context", "ecsSettings")
 """Members beside the resources that the contract does not have."""
 
@@ -154,7 +157,7 @@ def _check_resources(resources: Members) -> None:
     rules.check_between("desiredvCpus", resources.get("desiredvCpus"), low, high)
     delay = resources.get("scalingPolicy", {}).get("minScaleDownDelayMinutes")
     if delay:
-        rules.check_between("minScaleDownDelayMinutes", delay, 20, 10080)
+        rules.check_between("minScaleDownDelayMinutes", delay, *_DELAY_MINUTES)
 
 
 def creation(members: Members) -> pb.CreateComputeEnvironmentRequest:
@@ -163,6 +166,7 @@ def creation(members: Members) -> pb.CreateComputeEnvironmentRequest:
     if "computeResources" in members:
         given = members["computeResources"]
         request.compute_resources.CopyFrom(_resources({"desiredvCpus": given.get("minvCpus", 0), **given}))
+        _set_scaling(request.compute_resources, given, pb.ComputeResources())
     request.annotations.update(annotated(_residue(members, request.compute_resources)))
     return request
 
@@ -198,6 +202,9 @@ def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEn
         merged = _merged(_resources_of(found), members["computeResources"])
         request.compute_resources.CopyFrom(_resources(merged))
         request.compute_resources.labels.update(found.compute_resources.labels)
+        _set_scaling(request.compute_resources, members["computeResources"], found.compute_resources)
+        if request.compute_resources.provider and "desiredvCpus" not in members["computeResources"]:
+            request.compute_resources.desired_vcpus = 0  # as many as there are, by then
         kept["computeResources"] = residue({**_EMPTY, **merged}, to_members(_RESOURCES, request.compute_resources))
     request.annotations.update(annotated(kept) or {ANNOTATION: ""})
     return request
@@ -249,6 +256,33 @@ def _resources(members: Members) -> pb.ComputeResources:
     return to_message(_RESOURCES, pb.ComputeResources, alike)
 
 
+def _set_scaling(resources: pb.ComputeResources, given: Members, before: pb.ComputeResources) -> None:
+    """Say who launches hosts, and what it is told; without a provider these members are only kept and shown again."""
+    tags, policy = given.get("tags"), given.get("scalingPolicy")
+    resources.provider = before.provider if tags is None else tags.get(PROVIDER_TAG, "")
+    if not resources.provider:
+        return
+    if resources.type == pb.CAPACITY_TYPE_SPOT:
+        resources.bid_percentage = given.get("bidPercentage", before.bid_percentage)
+    if policy is None and before.HasField("scale_down_delay_s"):
+        resources.scale_down_delay_s = before.scale_down_delay_s
+    elif minutes := (policy or {}).get("minScaleDownDelayMinutes"):
+        resources.scale_down_delay_s = minutes * 60
+
+
+def _shown_scaling(resources: pb.ComputeResources, members: Members) -> Members:
+    """Return AWS's members of what a provider is told, as far as AWS could say it."""
+    if not resources.provider:
+        return {}
+    shown: Members = {"tags": {**members.get("tags", {}), PROVIDER_TAG: resources.provider}}
+    if resources.bid_percentage:
+        shown["bidPercentage"] = resources.bid_percentage
+    minutes, seconds = divmod(resources.scale_down_delay_s, 60)
+    if not seconds and _DELAY_MINUTES[0] <= minutes <= _DELAY_MINUTES[1]:
+        shown["scalingPolicy"] = {"minScaleDownDelayMinutes": minutes}
+    return shown
+
+
 def _residue(members: Members, resources: pb.ComputeResources) -> Members:
     kept = {name: members[name] for name in _KEPT if name in members}
     given = members.get("computeResources")
@@ -261,6 +295,7 @@ def _resources_of(environment: pb.ComputeEnvironment) -> Members:
     """Return AWS's members of an environment's resources, for all kinds: tools read their type unasked."""
     members = to_members(_RESOURCES, environment.compute_resources)
     members |= kept_in(environment.annotations).get("computeResources", {})
+    members |= _shown_scaling(environment.compute_resources, members)
     if members["type"] in FARGATE_TYPES:
         for name in _NOT_SHOWN_FOR_FARGATE:
             members.pop(name, None)

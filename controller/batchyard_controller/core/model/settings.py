@@ -38,9 +38,25 @@ class AllocationStrategy(StrEnum):
     SPOT_PRICE_CAPACITY_OPTIMIZED = "SPOT_PRICE_CAPACITY_OPTIMIZED"
 
 
+SCALE_DOWN_DELAY_S = 300
+"""Ours; AWS waits for the delay that is asked for, and else as it likes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeResources:
-    """Selects hosts and bounds their use. ``max_vcpus`` 0 means no bound."""
+    """
+    Selects hosts and bounds their use.
+
+    Attributes:
+        min_vcpus: With a provider: hosts with so many are kept, whatever waits.
+        max_vcpus: Jobs use no more at once, and no more hosts are launched; 0: no bound, which a provider needs.
+        desired_vcpus: With a provider: hosts with so many are launched at once; 0 as soon as they are
+            there, as then what waits decides.
+        provider: Who launches its hosts, which it then has alone; empty: it selects hosts that are there.
+        bid_percentage: Of SPOT: a type whose spot price is more than so many per cent of its on-demand
+            price is not launched; 0: whatever it is (AWS: 100).
+        scale_down_delay_s: A host is stopped when nothing ran on it for so long; None: `SCALE_DOWN_DELAY_S`.
+    """
 
     type: CapacityType = CapacityType.EC2
     allocation_strategy: AllocationStrategy = AllocationStrategy.BEST_FIT_PROGRESSIVE
@@ -49,6 +65,14 @@ class ComputeResources:
     desired_vcpus: int = 0
     instance_types: tuple[str, ...] = ()
     labels: Pairs = ()
+    provider: str = ""
+    bid_percentage: int = 0
+    scale_down_delay_s: int | None = None
+
+    @property
+    def delay_s(self) -> int:
+        """After how long an idle host is stopped."""
+        return SCALE_DOWN_DELAY_S if self.scale_down_delay_s is None else self.scale_down_delay_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +88,11 @@ class ComputeEnvironment:
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0
+
+    @property
+    def has_provider(self) -> bool:
+        """Whether its hosts are launched and stopped for it."""
+        return bool(self.compute_resources.provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,14 @@ from itertools import chain
 
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.model.launches import environment_of
 from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment
 
 from .gpus import is_wanted
 
 _PATHS_SHOWN = 10
-_PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
+PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
+"""Of the hosts of an environment."""
 
 
 def belongs(facts: HostFacts, environment: ComputeEnvironment) -> bool:
@@ -32,7 +34,12 @@ def belongs(facts: HostFacts, environment: ComputeEnvironment) -> bool:
 def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> str:
     """Say by which rule a host is none of an environment's; empty of one that is."""
     wanted = environment.compute_resources
-    if facts.purchase_option != _PURCHASE_OPTION[wanted.type]:
+    owner = environment_of(facts)
+    if owner and owner != environment.name:
+        return f"it was launched for {owner}"
+    if environment.has_provider and not owner:
+        return "its provider did not launch it"
+    if facts.purchase_option != PURCHASE_OPTION[wanted.type]:
         return f"it is {facts.purchase_option}"
     if not _type_matches(facts.host_type, wanted.instance_types):
         return f"its type is {facts.host_type}"

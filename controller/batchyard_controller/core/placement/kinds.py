@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.launches import LAUNCH_LABEL
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .feasibility import Access, allows, belongs
@@ -43,7 +44,7 @@ class Kinds:
             runtimes=facts.runtimes,
             host_type=facts.host_type,
             purchase_option=facts.purchase_option,
-            labels=facts.labels,
+            labels=tuple(pair for pair in facts.labels if pair[0] != LAUNCH_LABEL),  # else each were its own kind
             gpus=kinds_of(facts.gpus),
             allows_privileged=facts.allows_privileged,
             volume_paths=facts.volume_paths,

@@ -184,6 +184,16 @@ class Line:
         """Return whose units wait, each once."""
         return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
 
+    def count(self, limit: int) -> int:
+        """Return how many wait, or *limit* if there are more."""
+        number = 0
+        for i in range(self._first, len(self._entries)):
+            if number >= limit:
+                break
+            entry = self._entries[i]
+            number += entry.stop - entry.start if entry.job is not None else 0
+        return min(number, limit)
+
     def head(self) -> Unit | None:
         """Return who is first in line."""
         return next(self.units(), None)

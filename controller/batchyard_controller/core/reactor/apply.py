@@ -36,6 +36,8 @@ from batchyard_controller.core.events import (
     Planned,
     PolicyChanged,
     PolicyDeleted,
+    ProviderAnswered,
+    ProviderListed,
     QueueChanged,
     QueueDeleted,
     SecretDeleted,
@@ -58,9 +60,10 @@ from .hosts import (
     on_host_joined,
     on_host_left,
 )
-from .jobs import on_job_cancelled, on_job_changed, on_job_submitted, on_job_terminated
+from .jobs import on_job_asked, on_job_changed, on_job_submitted
 from .progress import Out
 from .reclaims import end_reclaimed
+from .scaling import on_provider_heard, scale
 from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
 from .starts import end_rests
 from .time_limits import cancel_overdue
@@ -75,10 +78,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_job_submitted(world, event, now, out)
         case JobTagged() | JobPriorityChanged():
             on_job_changed(world, event)
-        case JobCancelled():
-            on_job_cancelled(world, event, now, out)
-        case JobTerminated():
-            on_job_terminated(world, event, now, out)
+        case JobCancelled() | JobTerminated():
+            on_job_asked(world, event, now, out)
         case HostJoined():
             on_host_joined(world, event, now, out)
         case HostLeft():
@@ -106,6 +107,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_queue_deleted(world, event.name, now, out)
         case Planned():
             on_planned(world, event, now, out)
+        case ProviderAnswered() | ProviderListed():
+            on_provider_heard(world, event, now, out)
         case Ticked():
             forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
@@ -130,6 +133,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
         if host.attempts and host.is_silent(now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    scale(world, now)
     cancel_overdue(world, now, out)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)

@@ -25,6 +25,7 @@ from batchyard_controller.core.world.world import World
 from .attempts import end_attempt, on_attempts_reported
 from .progress import Out
 from .reclaims import change_record
+from .scaling import note_joined
 from .starts import trust_again
 
 
@@ -39,6 +40,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     records.hear(world, host, now)
     _settle(world, host, event, now, out)
     _set_facts(world, host, event)
+    note_joined(world, host, now)
     world.refresh_host(host)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from batchyard.states import ACTIVE_STATES
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import JobCancelled, JobPriorityChanged, JobSubmitted, JobTagged, JobTerminated
@@ -32,6 +34,17 @@ def on_job_changed(world: World, event: JobTagged | JobPriorityChanged) -> None:
     else:
         priority = event.scheduling_priority
         waiting.change_place(world, job, lambda: records.set_priority(world, job, priority))
+
+
+def on_job_asked(world: World, event: JobCancelled | JobTerminated, now: Instant, out: Out) -> None:
+    """End or stop what someone wants no more."""
+    match event:
+        case JobCancelled():
+            on_job_cancelled(world, event, now, out)
+        case JobTerminated():
+            on_job_terminated(world, event, now, out)
+        case _:
+            assert_never(event)
 
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:

@@ -8,9 +8,10 @@ nobody knows how long the controller was away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batchyard.ids import JobId
+from batchyard.ids import HostId, JobId
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -19,10 +20,12 @@ from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.records import sweep
 from batchyard_controller.core.world.tenancy import recall
 from batchyard_controller.core.world.world import World, states_of
@@ -69,15 +72,18 @@ class Records:
     secrets: list[StoredSecret] = field(default_factory=list)
     access_keys: list[AccessKey] = field(default_factory=list)
     hosts: list[HostRecord] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     states: dict[JobId, StoredState] = field(default_factory=dict)
     chunks: list[tuple[JobId, int, Chunk]] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def restore(records: Records, now: Instant, retention: Retention) -> World:
-    """Build the world from stored records."""
-    world = World(retention)
+def restore(
+    records: Records, now: Instant, retention: Retention, catalogues: Mapping[str, Catalogue] | None = None
+) -> World:
+    """Build the world from stored records, and from what providers offer now."""
+    world = World(retention, catalogues)
     _restore_settings(world, records, now)
     unsettled = _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet
@@ -104,12 +110,17 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
     for definition in sorted(records.definitions, key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
+    world.launches = {launch.id: launch for launch in records.launches}
     for record in records.hosts:
         if record.gone_at_ms:
             world.gone_hosts[record.id] = record
             continue
         host = world.hosts[record.id] = Host(record=record, heard_boot_ms=now.boot_ms)
         world.refresh_host(host)
+    for launch in records.launches:
+        world.scaling.watch(launch, now)
+        if launch.state is LaunchState.JOINED and launch.host_id in world.hosts:
+            world.scaling.note_seen(launch, world.hosts[HostId(launch.host_id)].record.facts, now)
 
 
 def _restore_jobs(world: World, records: Records) -> list[Job]:

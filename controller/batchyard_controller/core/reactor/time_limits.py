@@ -15,9 +15,9 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.explain import explain_line
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.waiting import explain_waiting
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
@@ -39,7 +39,7 @@ def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
         if first is None or first[0].refused_at < 0:
             continue
         line, unit = first
-        block = explain_line(line, world.environments_of(queue), world.fleet)[0].block
+        block = explain_waiting(world, line.shape, queue)[0].block
         if block is None:
             continue  # a cap of its queue or share holds it back: nothing is blocked
         head = before.get(queue.name)

@@ -31,6 +31,7 @@ from batchyard_controller.core.world.world import World
 from .checks import quote, refuse, require_room
 from .names import merge_annotations
 from .policies import find_policy
+from .scaling_rules import check_provider, check_scaling_change
 from .settings_rules import check_queue
 
 
@@ -41,6 +42,7 @@ def create_environment(world: World, environment: ComputeEnvironment, now: Insta
         raise AlreadyExistsError(text, reason=Reason.COMPUTE_ENVIRONMENT_EXISTS, metadata={"name": environment.name})
     most = limits.COMPUTE_ENVIRONMENTS_MAX
     require_room(len(world.environments), most, "compute environments", Reason.TOO_MANY_COMPUTE_ENVIRONMENTS)
+    refuse(check_provider(world, environment))
     return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
 
 
@@ -48,7 +50,10 @@ def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> E
     """Admit *changes* of an environment, by the names of its fields; annotations are merged."""
     found = find_environment(world, name)
     annotations = merge_annotations(found.annotations, changes.get("annotations", ()))
-    return EnvironmentChanged(environment=replace(found, **{**changes, "annotations": annotations}))
+    changed = replace(found, **{**changes, "annotations": annotations})
+    if "compute_resources" in changes:
+        refuse(check_scaling_change(world, found, changed))
+    return EnvironmentChanged(environment=changed)
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:

@@ -40,6 +40,27 @@ def check_compute_resources(out: Violations, resources: ComputeResources) -> Non
             )
         )
     check_tags(out, resources.labels, f"{at}.labels")
+    _check_scaling(out, resources, at)
+
+
+def _check_scaling(out: Violations, resources: ComputeResources, at: str) -> None:
+    """Check what is said to a provider."""
+    check_text(out, f"{at}.provider", resources.provider, limits.PROVIDER_NAME_LENGTH_MAX)
+    check_range(out, f"{at}.bid_percentage", resources.bid_percentage, 0, limits.BID_PERCENTAGE_MAX)
+    check_range(out, f"{at}.scale_down_delay_s", resources.delay_s, 0, limits.SCALE_DOWN_DELAY_S_MAX, "seconds")
+    if resources.bid_percentage and resources.type != "SPOT":
+        text = f"is only for type SPOT, not {resources.type}"
+        out.append(Violation(f"{at}.bid_percentage", text, Reason.CONFLICT))
+    if not resources.provider:
+        for name in ("bid_percentage", "scale_down_delay_s"):
+            if getattr(resources, name):
+                out.append(Violation(f"{at}.{name}", "is only for an environment with a provider", Reason.CONFLICT))
+        return
+    if not resources.max_vcpus:
+        out.append(Violation(f"{at}.max_vcpus", "is required where a provider launches hosts", Reason.REQUIRED))
+    if 0 < resources.desired_vcpus < resources.min_vcpus:
+        text = f"{resources.desired_vcpus} is less than min_vcpus {resources.min_vcpus}"
+        out.append(Violation(f"{at}.desired_vcpus", text, Reason.OUT_OF_RANGE))
 
 
 def check_queue(queue: JobQueue) -> Violations:

@@ -7,9 +7,8 @@ from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.bounds import CONSUMABLE
-from batchyard_controller.core.placement.explain import explain, explain_line
 from batchyard_controller.core.placement.refusals import Refusal
-from batchyard_controller.core.world.waiting import shape_of
+from batchyard_controller.core.world.waiting import explain_waiting, shape_of
 from batchyard_controller.core.world.world import World
 
 from . import words
@@ -22,11 +21,7 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
-    line = world.lines.find(shape_of(world, unit))
-    environments = world.environments_of(queue)
-    if line is not None:
-        return explain_line(line, environments, world.fleet)
-    return explain(shape_of(world, unit), environments, world.fleet)
+    return explain_waiting(world, shape_of(world, unit), queue)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -40,7 +35,7 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     line = world.lines.find(shape_of(world, unit))
     if queue is None or line is None or line.refused_at < 0 or not _is_first(world, unit):
         return ""
-    refusal = explain_line(line, world.environments_of(queue), world.fleet)[0]
+    refusal = explain_waiting(world, line.shape, queue)[0]
     block = refusal.block
     if block is not None and refusal.kind == CONSUMABLE:
         return f"{block} - {refusal.message}"  # AWS has no words for it

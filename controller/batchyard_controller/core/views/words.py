@@ -40,6 +40,11 @@ _BLOCKED = {
 _TYPES_SHOWN = 10
 
 
+def no_provider(name: str) -> str:
+    """Return the status reason of an environment whose provider the controller does not know."""
+    return f"provider {name} is not configured: hosts are neither launched nor stopped"
+
+
 def blocked(block: Block, instance_types: tuple[str, ...] = ()) -> str:
     """Return the status reason of a job that blocks the head of its queue."""
     types = ", ".join(instance_types[:_TYPES_SHOWN]) or "optimal"

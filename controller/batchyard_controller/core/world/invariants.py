@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import JobState
+from batchyard_controller.core.model.launches import LaunchState
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.placement.bounds import QUEUE_LIMIT, UNITS, Bound
 
@@ -28,6 +30,7 @@ def check(world: World) -> None:
     _check_exactly_the_runnable_stand_in_line(world)
     _check_who_lacks_an_image_is_known_to_those_who_wait(world)
     _check_endings(world)
+    _check_launches(world)
 
 
 def _check_attempts_match_states(world: World) -> None:
@@ -109,3 +112,13 @@ def _check_endings(world: World) -> None:
     for job in world.jobs.values():
         for unit in (Unit(job), *units_of(job)):
             assert (unit.ending is not None) == unit.state.is_final, f"{unit.id} is {unit.state}: {unit.ending}"
+
+
+def _check_launches(world: World) -> None:
+    joined = [launch for launch in world.launches.values() if launch.state is LaunchState.JOINED]
+    assert len({launch.host_id for launch in joined}) == len(joined), "two launches have one host"
+    for launch in world.launches.values():
+        assert (launch in joined) == bool(launch.host_id), f"launch {launch.id} is {launch.state}"
+        host = world.hosts.get(HostId(launch.host_id))
+        if host is not None and not launch.is_wanted:
+            assert not world.fleet.usable[world.fleet.rows[HostId(launch.host_id)]], f"{launch.id} is to be stopped"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from batchyard.ids import HostId, JobId
+from batchyard.ids import HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
@@ -22,6 +22,7 @@ from batchyard_controller.core.model.consumables import ConsumableResource, Cons
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -165,6 +166,29 @@ def forget_gone_host(world: World, host_id: HostId) -> None:
     """Forget the name of a host that is gone, too."""
     del world.gone_hosts[host_id]
     _note_alone(world, "host", host_id)
+
+
+def keep_launch(world: World, launch: Launch) -> None:
+    """Keep a new or changed launch; whether its host gets work follows."""
+    world.launches[launch.id] = launch
+    world.scaling.tallies.clear()
+    _note_alone(world, "launch", launch.id)
+    _refresh_host_of(world, launch)
+
+
+def drop_launch(world: World, launch_id: LaunchId) -> None:
+    """Forget a launch whose host is stopped."""
+    launch = world.launches.pop(launch_id)
+    world.scaling.forget_launch(launch_id)
+    world.scaling.tallies.clear()
+    _note_alone(world, "launch", launch_id)
+    _refresh_host_of(world, launch)
+
+
+def _refresh_host_of(world: World, launch: Launch) -> None:
+    host = world.hosts.get(HostId(launch.host_id))
+    if host is not None:
+        world.refresh_host(host)
 
 
 def _note_alone(world: World, kind: str, name: str) -> None:

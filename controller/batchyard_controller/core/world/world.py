@@ -8,16 +8,18 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
-from batchyard.ids import AttemptId, HostId, JobId, attempt_id
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
+from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
@@ -31,6 +33,8 @@ from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.placement.shares import Shares
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
+from batchyard_controller.core.scaling.catalogue import Catalogue
+from batchyard_controller.core.scaling.memory import Memory
 
 from .ledger import Ledger
 from .named import Named
@@ -44,6 +48,10 @@ class World:
     """The controller's memory. One instance a term of leadership."""
 
     retention: Retention
+    catalogues: InitVar[Mapping[str, Catalogue] | None] = None
+    launches: dict[LaunchId, Launch] = field(default_factory=dict)
+    """Hosts that providers were asked for, until they are stopped."""
+    scaling: Memory = field(init=False)
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -91,7 +99,8 @@ class World:
     """Whether something happened that a plan should look at."""
     _specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = field(default_factory=WeakKeyDictionary)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, catalogues: Mapping[str, Catalogue] | None) -> None:
+        self.scaling = Memory(catalogues or {})
         self.lines = Lines(DueTimes(self.queues))
         self.rankings = Rankings(self.fleet)
 
@@ -181,11 +190,21 @@ class World:
             return "is not connected"
         if host.record.cordoned:
             return "is cordoned"
+        if retired := self.retired(host):
+            return retired
         if self.has_wrong_clock(host):
             return f"is cordoned, as {host.clock_fault}"
         if is_suspected(host.trust):
             return f"is suspected: {host.trust.suspicion}"
         return RESTS if host.trust.rests_until_boot_ms else ""
+
+    def retired(self, host: Host) -> str:
+        """Say why a host that was launched gets no more work; nothing of others."""
+        launch_id = launch_id_of(host.record.facts)
+        launch = self.launches.get(launch_id)
+        if launch is not None and launch.host_id in ("", host.record.id):
+            return "" if launch.is_wanted else f"is stopped: {launch.stop_reason}"
+        return "is of a launch that is over" if launch_id else ""
 
     def forget_host(self, host: Host) -> None:
         """Tell the fleet that a host is gone for good."""

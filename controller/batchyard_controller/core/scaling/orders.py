@@ -1,0 +1,48 @@
+"""
+Orders: what a provider has to do now.
+
+Read off what is stored, again and again, so that none is lost with a process: whoever
+leads next gives them again, and providers do nothing twice for one launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchyard.ids import HostId
+from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.launches import Launch, LaunchState
+
+from .memory import Memory
+
+
+class Operation(StrEnum):
+    """What a provider can be asked to do."""
+
+    LAUNCH = "launch"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One thing to do."""
+
+    operation: Operation
+    launch: Launch
+
+
+def orders(launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory) -> tuple[Order, ...]:
+    """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs."""
+    found = []
+    for launch in launches:
+        if not launch.is_wanted:
+            host = hosts.get(HostId(launch.host_id))
+            watch = memory.watches.get(launch.id)
+            is_due = watch is None or watch.stop_after_boot_ms <= memory.boot_ms
+            if is_due and (host is None or not host.attempts):
+                found.append(Order(operation=Operation.STOP, launch=launch))
+        elif launch.state is LaunchState.ASKED:
+            found.append(Order(operation=Operation.LAUNCH, launch=launch))
+    return tuple(found)
