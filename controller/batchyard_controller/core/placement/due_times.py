@@ -61,6 +61,10 @@ class DueTimes:
         predicted = self.run_times.predict_ms(run_of(shape))
         return UNKNOWN_MS if predicted is None else predicted
 
+    def mean_ms(self, queue: str) -> int:
+        """Return for how long jobs of a queue run."""
+        return self.run_times.mean_ms(queue) or UNKNOWN_MS
+
     def expected_ms(self, shape: Shape) -> int:
         """Return for how long one of a line will hold a host: its bound, or else what is expected."""
         return shape.timeout_s * 1000 or self._predict_ms(shape)

@@ -27,6 +27,7 @@ from itertools import islice
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.policies import FairsharePolicy
 from batchyard_controller.core.model.settings import JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
@@ -38,6 +39,7 @@ from .promises import Promises
 from .ranking import Ranking
 from .reservations import Reservation
 from .room import queue_vcpus, vcpus_left, wanted_hosts
+from .shares import Standing
 from .situation import Situation
 from .sketch import Sketch
 from .source import Source
@@ -143,10 +145,7 @@ class _Service:
     def _source(self, queue: JobQueue) -> Source[_Turn]:
         situation = self.situation
         policy = situation.policies.get(queue.scheduling_policy)
-        standing = None
-        if policy is not None:
-            waiting = self._lines.shares_of(queue.name)
-            standing = situation.shares.standing(queue.name, policy.fairshare, waiting, self.now.boot_ms)
+        standing = self._standing(queue.name, policy.fairshare) if policy is not None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
         source = Source[_Turn](queue, environments, self._lines, standing, _Turn)
         if source.is_strict and self._lines.is_in_round:
@@ -154,6 +153,12 @@ class _Service:
         for line in self._again.get(queue.name, ()):
             source.put(_Turn(line, source))
         return source
+
+    def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
+        shares, waiting, now_ms = self.situation.shares, self._lines.shares_of(queue), self.now.boot_ms
+        if not self._lines.is_in_round:
+            shares.set_window(queue, policy, waiting, self._lines.due_times.mean_ms(queue), now_ms)
+        return shares.standing(queue, policy, waiting, now_ms)
 
     def _entry(self, number: int, source: Source[_Turn]) -> list[tuple[tuple[float, int, int], int, Source[_Turn]]]:
         """Return a queue's place among others of its priority: that of its next unit, if there is one."""
