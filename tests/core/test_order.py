@@ -23,9 +23,10 @@ from batchyard_controller.core.model.settings import ComputeResources, DispatchO
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.line import Shape
-from batchyard_controller.core.placement.reservations import Forecast, Tenant, end_of
+from batchyard_controller.core.placement.reservations import Forecast
 from batchyard_controller.core.placement.run_times import Owner, Run, RunTimes
 from batchyard_controller.core.placement.shares import Shares, weights_of
+from batchyard_controller.core.placement.tenants import Stay, Tenant
 
 SMALL = container(cpu=1000)
 WHOLE = container(cpu=4000)
@@ -277,10 +278,9 @@ def test_runs_of_another_revision_count_less_and_older_ones_ever_less():
 
 
 def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
-    assert end_of(0, 60_000, False, 59_999) == 60_000
-    assert end_of(0, 60_000, False, 60_000) == 2 * 90_000
-    assert end_of(0, 60_000, False, 180_000) == 2 * 210_000
-    assert end_of(0, 60_000, True, 180_000) == 210_000
+    guess = Stay(60_000, is_bound=False)
+    assert [guess.end(0, now_ms) for now_ms in (59_999, 60_000, 180_000)] == [60_000, 2 * 90_000, 2 * 210_000]
+    assert Stay(60_000, is_bound=True).end(0, 180_000) == 210_000
 
 
 def test_a_forecast_knows_each_gpu():

@@ -18,6 +18,7 @@ from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
 
 from .line import AT_ONCE, Shape, Timing
 from .run_times import Owner, Run, RunTimes
+from .tenants import Stay
 
 OVERTAKE = 5
 """A unit may be passed by those submitted within so many times its size."""
@@ -65,9 +66,11 @@ class DueTimes:
         """Return for how long jobs of a queue run."""
         return self.run_times.mean_ms(queue) or UNKNOWN_MS
 
-    def expected_ms(self, shape: Shape) -> int:
+    def stay(self, shape: Shape) -> Stay:
         """Return for how long one of a line will hold a host: its bound, or else what is expected."""
-        return shape.timeout_s * 1000 or self._predict_ms(shape)
+        if shape.timeout_s:
+            return Stay(shape.timeout_s * 1000, is_bound=True)
+        return Stay(self._predict_ms(shape), is_bound=False)
 
 
 def run_of(shape: Shape) -> Run:

@@ -43,6 +43,7 @@ from .shares import Standing
 from .situation import Situation
 from .sketch import Sketch
 from .source import Source
+from .tenants import NO_STAY, Stay
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
@@ -53,13 +54,14 @@ _LAST = (math.inf, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One unit, by its job's id and its own index, on one host, its GPUs chosen."""
+    """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
 
     job_id: JobId
     index: int | None
     host_id: HostId
     compute_environment: str
-    gpus: tuple[GpuClaim, ...] = ()
+    gpus: tuple[GpuClaim, ...]
+    stay: Stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,10 @@ class _Service:
                 heapq.heappush(heap, entry)
         for source in sources:
             self._taken += source.taken
+
+    def stay_of(self, shape: Shape) -> Stay:
+        """Return for how long units of a shape will hold a host."""
+        return self._lines.due_times.stay(shape)
 
     def _source(self, queue: JobQueue) -> Source[_Turn]:
         situation = self.situation
@@ -230,6 +236,7 @@ class _Turn:
         """Of its environments, the first one last."""
         self._closed: list[int] = []
         """Rows of hosts that are kept for others."""
+        self._stay = NO_STAY
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
         self._draw: Draw = ()
@@ -258,7 +265,8 @@ class _Turn:
 
     def _begin(self, service: _Service) -> None:
         environments = self._source.environments
-        self._ends_ms = service.promises.end_of(self.shape)
+        self._stay = service.stay_of(self.shape)
+        self._ends_ms = service.now.boot_ms + self._stay.expected_ms
         self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
@@ -292,4 +300,4 @@ class _Turn:
         sketch.draws.take(self._draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)
-        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
+        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus, self._stay)

@@ -22,10 +22,11 @@ from batchyard_controller.core.model.values import Instant
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
-from .reservations import Forecast, Held, Reservation, Tenant
+from .reservations import Forecast, Held, Reservation
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
+from .tenants import Tenant
 
 _HOSTS_RECKONED = 32
 """Of many hosts those are reckoned that have most of what is asked; the others seldom have room sooner."""
@@ -151,7 +152,7 @@ class Promises:
         if not environment.compute_resources.max_vcpus:
             return []
         placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
-        return self._situation.environment_tenants(environment.name, self._now) + placed
+        return self._situation.tenants.of_environment(environment.name, self._now.boot_ms) + placed
 
     def _reckon(
         self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, spenders: list[Tenant]
@@ -162,7 +163,7 @@ class Promises:
         left = vcpus_left(sketch.environment_cpu, environment)
         gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
         then = Forecast(sketch.state[:4, row].tolist(), gpus, left)
-        tenants = self._situation.host_tenants(host_id, self._now)
+        tenants = self._situation.tenants.of_host(host_id, now_ms)
         tenants += [tenant for placed, tenant in self._placed if placed == row]
         starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
         if starts_ms is None:
@@ -212,10 +213,6 @@ class Promises:
                 held.turns_away = True
                 return False
         return True
-
-    def end_of(self, shape: Shape) -> int:
-        """Return when a unit that starts now will have ended, by its bound, or else as is expected."""
-        return self._now.boot_ms + self._situation.lines.due_times.expected_ms(shape)
 
     def note_placed(
         self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int

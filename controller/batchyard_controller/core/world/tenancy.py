@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import run_of
-from batchyard_controller.core.placement.reservations import Tenant, end_of
 from batchyard_controller.core.placement.run_times import RUNS_KEPT
 from batchyard_controller.core.placement.situation import Situation
+from batchyard_controller.core.placement.tenants import Stay
 
 from .waiting import shape_of
 from .world import World
@@ -36,23 +35,26 @@ def situation(world: World) -> Situation:
         policies=world.policies,
         shares=world.shares,
         rankings=world.rankings,
-        host_tenants=lambda name, now: [
-            _tenant(world, attempt, now) for attempt in world.hosts[HostId(name)].attempts.values()
-        ],
-        environment_tenants=lambda name, now: [
-            _tenant(world, attempt, now) for attempt in world.attempts.values() if attempt.compute_environment == name
-        ],
+        tenants=world.tenants,
         reservations=world.reservations,
     )
 
 
-def _tenant(world: World, attempt: Attempt, now: Instant) -> Tenant:
-    unit = world.unit_of(attempt)
-    expected_ms = world.lines.due_times.expected_ms(shape_of(world, unit))
-    elapsed_ms = max(0, now.wall_ms - attempt.started_at_ms) if attempt.started_at_ms else 0
-    is_bound = bool(unit.job.spec.timeout_s)
-    ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, is_bound, now.boot_ms)
-    return Tenant(ends_ms, unit.task.resources, attempt.gpus, attempt.compute_environment)
+def enter(world: World, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
+    """Let an attempt hold its host; *stay* is reckoned if a plan has not."""
+    stay = stay or world.lines.due_times.stay(shape_of(world, unit))
+    began_ms = _boot_ms(attempt.started_at_ms, now) if attempt.started_at_ms else None
+    world.tenants.enter(attempt, unit.task.resources, stay, began_ms)
+
+
+def begin(world: World, attempt: Attempt, now: Instant) -> None:
+    """Note that an attempt has started."""
+    world.tenants.begin(attempt, _boot_ms(attempt.started_at_ms, now))
+
+
+def _boot_ms(wall_ms: int, now: Instant) -> int:
+    """Return when something was in boot time, as far as the wall clock tells; no later than now."""
+    return now.boot_ms - max(0, now.wall_ms - wall_ms)
 
 
 def _has_shares(world: World, queue_name: str) -> bool:
@@ -107,6 +109,6 @@ def _note_use(world: World, unit: Unit, began_ms: int, ended_ms: int, now: Insta
     """Take in what a unit's share held between two moments (wall clock)."""
     spec = unit.job.spec
     if _has_shares(world, spec.queue):
-        over_ms = now.boot_ms - max(0, now.wall_ms - ended_ms)
+        over_ms = _boot_ms(ended_ms, now)
         cpu_millis, ran_ms = spec.task.resources.cpu_millis, max(0, ended_ms - began_ms)
         world.shares.note_past(spec.queue, spec.share_identifier, cpu_millis, ran_ms, over_ms, now.boot_ms)
