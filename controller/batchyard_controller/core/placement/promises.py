@@ -44,7 +44,8 @@ class Promises:
         self._held: list[Held] = []
         self._hints = list(situation.reservations)
         self._free: Mask | None = None
-        """Hosts that nobody of this priority could have had so far; None before it begins."""
+        """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
+        self._covering: list[Shape] = []
         self._placed: list[tuple[int, Tenant]] = []
         if situation.lines.is_in_round:
             for hint in [hint for hint in self._hints if hint.is_in_force]:
@@ -54,9 +55,7 @@ class Promises:
         """Come to the queues of a priority."""
         self._priority = priority
         self._free = self._sketch.fleet.usable
-        for held in self._held:
-            if held.value.priority == priority:
-                self._cover(held.value.shape)
+        self._covering = [held.value.shape for held in self._held if held.value.priority == priority]
 
     @property
     def are_made(self) -> bool:
@@ -77,22 +76,19 @@ class Promises:
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
         assert self._free is not None, "promises are made to those of a priority"
+        while self._covering:
+            covering = self._covering.pop()
+            self._free &= ~takers(self._sketch.fleet, covering, self._environments(covering), NOBODY)
         free = self._free if wanted is None else self._free & wanted
         if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
             return 0
-        steps = self._make(shape, head, free)
-        self._cover(shape)
-        return steps
+        self._covering.append(shape)
+        return self._make(shape, head, free)
 
     def _environments(self, shape: Shape) -> list[ComputeEnvironment]:
         names = self._situation.queues[shape.queue].compute_environments
         environments = [self._situation.environments[name] for name in names]
         return [environment for environment in environments if environment.state is ResourceState.ENABLED]
-
-    def _cover(self, shape: Shape) -> None:
-        """Let nobody else of this priority be promised a host that one of this shape could have."""
-        assert self._free is not None, "a priority has begun"
-        self._free &= ~takers(self._sketch.fleet, shape, self._environments(shape), NOBODY)
 
     def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
         """Promise one of the *free* hosts, if there ever will be room on one."""

@@ -74,21 +74,21 @@ class Tenants:
 
     _by_host: dict[HostId, dict[AttemptId, _Tenancy]] = field(default_factory=dict)
 
-    def enter(self, attempt: Attempt, resources: Resources, stay: Stay, began_ms: int | None) -> None:
-        """Let an attempt hold its host, since *began_ms* (boot time) if it has started."""
+    def enter(self, name: AttemptId, attempt: Attempt, resources: Resources, stay: Stay, began_ms: int | None) -> None:
+        """Let an attempt of that name hold its host, since *began_ms* (boot time) if it has started."""
         tenancy = _Tenancy(stay, resources, attempt.gpus, attempt.compute_environment, began_ms)
-        self._by_host.setdefault(attempt.host_id, {})[attempt.id] = tenancy
+        self._by_host.setdefault(attempt.host_id, {})[name] = tenancy
 
-    def begin(self, attempt: Attempt, began_ms: int) -> None:
+    def begin(self, name: AttemptId, host_id: HostId, began_ms: int) -> None:
         """Note that an attempt has started."""
-        self._by_host[attempt.host_id][attempt.id].began_ms = began_ms
+        self._by_host[host_id][name].began_ms = began_ms
 
-    def leave(self, attempt: Attempt) -> None:
+    def leave(self, name: AttemptId, host_id: HostId) -> None:
         """Let an attempt hold its host no more."""
-        of_host = self._by_host[attempt.host_id]
-        del of_host[attempt.id]
+        of_host = self._by_host[host_id]
+        del of_host[name]
         if not of_host:
-            del self._by_host[attempt.host_id]
+            del self._by_host[host_id]
 
     def of_host(self, host_id: HostId, now_ms: int) -> list[Tenant]:
         """Return who holds a host."""

@@ -305,15 +305,16 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
-    tenancy.enter(world, unit, attempt, stay, now)
+    tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:
     """Keep when an attempt came to run, and with the first one, when its array did."""
     attempt.started_at_ms = started_at_ms
-    tenancy.begin(world, attempt, now)
-    world.ledger.note(unit.group, "attempt", attempt.id)
+    name = attempt.id
+    tenancy.begin(world, name, attempt, now)
+    world.ledger.note(unit.group, "attempt", name)
     if unit.is_child and not unit.job.started_at_ms:
         unit.job.started_at_ms = started_at_ms
         _note_unit(world, Unit(unit.job))
@@ -333,7 +334,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
-    world.tenants.leave(attempt)
+    world.tenants.leave(name, attempt.host_id)
     tenancy.hold(world, unit, now, -1)
     tenancy.note_run(world, unit, ended)
     if attempt.started_at_ms:

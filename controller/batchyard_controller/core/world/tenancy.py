@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.due_times import run_of
-from batchyard_controller.core.placement.run_times import RUNS_KEPT
+from batchyard_controller.core.placement.run_times import RUNS_KEPT, Owner, Run
 from batchyard_controller.core.placement.situation import Situation
 from batchyard_controller.core.placement.tenants import Stay
 
@@ -40,16 +40,16 @@ def situation(world: World) -> Situation:
     )
 
 
-def enter(world: World, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
-    """Let an attempt hold its host; *stay* is reckoned if a plan has not."""
+def enter(world: World, name: AttemptId, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
+    """Let an attempt of that name hold its host; *stay* is reckoned if a plan has not."""
     stay = stay or world.lines.due_times.stay(shape_of(world, unit))
     began_ms = _boot_ms(attempt.started_at_ms, now) if attempt.started_at_ms else None
-    world.tenants.enter(attempt, unit.task.resources, stay, began_ms)
+    world.tenants.enter(name, attempt, unit.task.resources, stay, began_ms)
 
 
-def begin(world: World, attempt: Attempt, now: Instant) -> None:
+def begin(world: World, name: AttemptId, attempt: Attempt, now: Instant) -> None:
     """Note that an attempt has started."""
-    world.tenants.begin(attempt, _boot_ms(attempt.started_at_ms, now))
+    world.tenants.begin(name, attempt.host_id, _boot_ms(attempt.started_at_ms, now))
 
 
 def _boot_ms(wall_ms: int, now: Instant) -> int:
@@ -74,7 +74,13 @@ def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
     """Remember how long a unit ran, unless somebody or its host cut it short."""
     if ended.started_at_ms and ended.cause in _OF_ITSELF:
         took_ms = max(0, ended.stopped_at_ms - ended.started_at_ms)
-        world.lines.due_times.run_times.note(run_of(shape_of(world, unit)), took_ms)
+        world.lines.due_times.run_times.note(_run(unit.job.spec), took_ms)
+
+
+def _run(spec: JobSpec) -> Run:
+    """Return what is remembered of a run, as ``due_times.run_of`` has it of a shape."""
+    owner = Owner(spec.queue, spec.share_identifier or spec.definition.partition(":")[0])
+    return Run(owner, spec.definition, spec.task.resources, spec.timeout_s * 1000)
 
 
 def recall(world: World, now: Instant) -> None:
