@@ -291,11 +291,12 @@ def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) 
     """
     Hold a host's resources for a new attempt.
 
-    In a group behind that of the unit: all children of a chunk may end and be claimed again
+    Of a child in a group behind that of its chunk: all of it may end and be claimed again
     in one turn, and that is more than a store writes at once.
     """
     restore_attempt(world, unit, attempt, now, stay)
-    world.ledger.note(f"{unit.group}/claims", "attempt", attempt.id)
+    group = f"{unit.group}/claims" if unit.is_child else unit.group
+    world.ledger.note(group, "attempt", attempt.id)
 
 
 def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> None:
