@@ -15,7 +15,7 @@ from tests.core.yard import Yard, container
 from batchyard.ids import AttemptId, JobId
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.events import Phase, QueueDeleted, Report
 from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
@@ -370,6 +370,49 @@ def test_some_is_kept_for_shares_that_are_not_active():
     assert (states(*first).count("in"), states(*second).count("in")) == (8, 4)
 
 
+def test_what_is_kept_gets_less_as_soon_as_another_share_is_active():
+    """And those who waited for that are asked again."""
+    yard = shared(reservation=50, weights={})
+    first = [yard.submit(share_identifier="a") for _ in range(16)]
+    yard.plan()
+    other = yard.submit(share_identifier="b")
+    yard.plan()
+    assert (states(*first).count("in"), states(other)) == (11, ["in"])
+
+
+def test_a_queue_made_anew_knows_what_is_left_of_the_former_ones_jobs():
+    """Their ends are not taken from what its own jobs hold."""
+    yard = shared()
+    yard.submit(share_identifier="a")
+    yard.plan()
+    yard.apply(QueueDeleted(name="q"))
+    yard.queue("q", scheduling_policy="p")
+    assert yard.world.shares.held("q") == {"a": 1000}
+    yard.submit(share_identifier="a")
+    yard.plan()
+    yard.ended(min(yard.world.attempts))
+    assert yard.world.shares.held("q") == {"a": 1000}
+
+
+@pytest.mark.parametrize(("holds", "weight"), [(1.5, 1.0), (2, 0.01), (10, 0.01)])
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_large_job_starts_in_spite_of_a_stream_of_another_share(holds: float, weight: float, own: int):
+    """Whether that fills the host or not, whatever its weight, and also if its own share has small jobs that pass."""
+    day = Day(shared(weights={"b": weight}, cpu=8000))
+    small, large = container(cpu=1000, memory=4), None
+    streams = [("b", 600 / holds), ("a", 600)] if own else [("b", 600 / holds)]
+    moments = sorted((gap * i, share) for share, gap in streams for i in range(int(4 * 3600 / gap)))
+    for at_s, share in moments:
+        day.run(int(at_s) + 1)
+        if at_s > 1800 and large is None:
+            large = day.submit(60, container=container(cpu=8000), share_identifier="a", timeout_s=60)
+        if large is not None and large.id in day.started_s:
+            break
+        day.submit(600, container=small, share_identifier=share, timeout_s=600)
+    assert large is not None
+    assert large.id in day.started_s
+
+
 def test_priority_counts_within_a_share_only():
     yard = shared(weights={}, cpu=2000)
     low, high, other = (
@@ -404,3 +447,15 @@ def test_what_was_used_fades_and_is_recalled():
     assert levels[0] == pytest.approx(4000 * (1 - math.exp(-0.5)) * math.exp(-0.3))
     assert held.active("q", (), 1_499_999) == {"a"}
     assert held.active("q", (), 1_500_000) == set()
+
+
+def test_shares_that_come_and_go_are_forgotten():
+    """But for those that still count."""
+    policy, shares = FairsharePolicy(), Shares()
+    shares.hold("q", "stays", policy, 1000, 0)
+    for turn in range(5000):
+        for sign in (1, -1):
+            shares.hold("q", f"run-{turn}", policy, sign * 1000, turn * 600_000)
+    levels = shares.standing("q", policy, (), 5000 * 600_000)
+    assert levels.held == 1000
+    assert len(shares._uses["q"]) < 64  # noqa: SLF001

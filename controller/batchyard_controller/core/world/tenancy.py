@@ -15,6 +15,7 @@ from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.policies import FairsharePolicy
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import run_of
@@ -69,7 +70,18 @@ def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
     policy = policy_of(world, spec.queue)
     if policy is not None:
         cpu_millis = sign * spec.task.resources.cpu_millis
-        world.shares.hold(spec.queue, spec.share_identifier, policy, cpu_millis, now.boot_ms)
+        is_new = world.shares.hold(spec.queue, spec.share_identifier, policy, cpu_millis, now.boot_ms)
+        if is_new and policy.compute_reservation:  # the more are active, the less is kept from them
+            world.fleet.grown += 1
+            world.wants_plan = True
+
+
+def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
+    """Let the shares of a new queue hold what is left of the jobs of a deleted one of its name."""
+    for attempt in world.attempts.values():
+        unit = world.unit_of(attempt)
+        if unit.job.spec.queue == queue.name:
+            hold(world, unit, now)
 
 
 def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
