@@ -394,13 +394,15 @@ def test_a_queue_made_anew_knows_what_is_left_of_the_former_ones_jobs():
     assert yard.world.shares.held("q") == {"a": 1000}
 
 
-@pytest.mark.parametrize(("holds", "weight"), [(1.5, 1.0), (2, 0.01), (10, 0.01)])
-@pytest.mark.parametrize("own", [0, 1])
-def test_a_large_job_starts_in_spite_of_a_stream_of_another_share(holds: float, weight: float, own: int):
+@pytest.mark.parametrize(
+    ("holds", "weight", "own_s"),
+    [(1.5, 1.0, 0), (1.5, 1.0, 600), (1.5, 1.0, 60), (2, 0.01, 0), (2, 0.01, 60), (10, 0.01, 0), (10, 0.01, 600)],
+)
+def test_a_large_job_starts_in_spite_of_a_stream_of_another_share(holds: float, weight: float, own_s: int):
     """Whether that fills the host or not, whatever its weight, and also if its own share has small jobs that pass."""
     day = Day(shared(weights={"b": weight}, cpu=8000))
     small, large = container(cpu=1000, memory=4), None
-    streams = [("b", 600 / holds), ("a", 600)] if own else [("b", 600 / holds)]
+    streams = [("b", 590 / holds), ("a", 0.95 * own_s)] if own_s else [("b", 590 / holds)]
     moments = sorted((gap * i, share) for share, gap in streams for i in range(int(4 * 3600 / gap)))
     for at_s, share in moments:
         day.run(int(at_s) + 1)
@@ -408,7 +410,8 @@ def test_a_large_job_starts_in_spite_of_a_stream_of_another_share(holds: float, 
             large = day.submit(60, container=container(cpu=8000), share_identifier="a", timeout_s=60)
         if large is not None and large.id in day.started_s:
             break
-        day.submit(600, container=small, share_identifier=share, timeout_s=600)
+        runs_s = own_s if share == "a" else 600
+        day.submit(runs_s, container=small, share_identifier=share, timeout_s=runs_s)
     assert large is not None
     assert large.id in day.started_s
 

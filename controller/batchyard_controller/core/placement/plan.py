@@ -191,6 +191,8 @@ class _Service:
         head, turn.head = turn.head, None
         if turn.lacks_room:
             self.steps += self.promises.make(turn.shape, head, turn.wanted)
+        else:
+            self.promises.drop(head)
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, DispatchOrder, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
@@ -41,18 +41,21 @@ class Promises:
         self._now = now
         self._priority = 0
         self._held: list[Held] = []
-        self._hints = list(situation.reservations)
+        is_in_round = situation.lines.is_in_round
+        self._hints = [replace(hint, is_in_force=hint.is_in_force and is_in_round) for hint in situation.reservations]
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had so far; None before it begins."""
         self._placed: list[tuple[int, Tenant]] = []
-        if situation.lines.is_in_round:
-            for hint in [hint for hint in self._hints if hint.is_in_force]:
-                self._restore(hint)
+        for hint in [hint for hint in self._hints if hint.is_in_force]:
+            self._priority = hint.priority
+            self._restore(hint)
 
     def begin(self, priority: int) -> None:
         """Come to the queues of a priority."""
         self._priority = priority
         self._free = self._sketch.fleet.usable
+        for hint in [hint for hint in self._hints if self._is_kept(hint)]:
+            self._restore(hint)
         for held in self._held:
             if held.value.priority == priority:
                 self._cover(held.value.shape)
@@ -60,24 +63,52 @@ class Promises:
     @property
     def are_made(self) -> bool:
         """Whether somebody of this priority was promised a host, so that others pass."""
-        return any(held.value.priority == self._priority for held in self._held)
+        return any(held.value.priority == self._priority and held.value.is_in_force for held in self._held)
+
+    def _is_kept(self, hint: Reservation) -> bool:
+        """
+        Say whether a promise of the last round to the first of a share, that was missed, binds before it is its turn.
+
+        Where shares take turns, those that come before it are never through, and would delay it for ever.
+        """
+        queue = self._situation.queues.get(hint.shape.queue)
+        if queue is None or queue.priority != self._priority or queue.dispatch_order is DispatchOrder.STRICT:
+            return False
+        if queue.scheduling_policy not in self._situation.policies:
+            return False
+        if hint.promised_ms > self._now.boot_ms:
+            return False
+        first = self._situation.lines.next_line(queue.name, hint.shape.share, by_size=False)
+        return first is not None and first[1].shape == hint.shape
 
     def _restore(self, hint: Reservation) -> None:
-        """Bring into force again what an earlier slice of this round promised to somebody who still waits."""
+        """Let bind again what was promised to somebody who still waits."""
         line = self._situation.lines.find(hint.shape)
         head = line.head() if line is not None else None
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
-        self._priority = hint.priority
         fleet = self._sketch.fleet
         wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
         self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
+        self._is_held(head, is_in_force=hint.is_in_force)
+
+    def _is_held(self, head: Unit, is_in_force: bool) -> bool:
+        """Say whether a unit was promised a host, and note whether this round has come to it."""
+        for held in self._held:
+            if held.value.is_for(head.job.id, head.index):
+                held.value = replace(held.value, is_in_force=is_in_force)
+                return True
+        return False
+
+    def drop(self, unit: Unit) -> None:
+        """Promise nothing to one that may not start now, whatever room there is."""
+        self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
         assert self._free is not None, "promises are made to those of a priority"
         free = self._free if wanted is None else self._free & wanted
-        if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
+        if self._is_held(head, is_in_force=True) or not free.any():
             return 0
         steps = self._make(shape, head, free)
         self._cover(shape)
@@ -223,7 +254,7 @@ class Promises:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
         if self._held:
-            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+            self.drop(unit)
         for held in self._held:
             if held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue

@@ -43,7 +43,8 @@ class Reservation:
         promised_ms: The first such time that was reckoned for this host.
         patient_until_ms: From when on a promise that was missed lets nobody pass who stays (boot time).
         turns_away: Whether somebody was kept from the host.
-        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
+        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody,
+            but where shares take turns.
     """
 
     priority: int
