@@ -21,6 +21,7 @@ from batchyard_controller.core.events import (
     HostReclaimed,
     HostRemoved,
     Phase,
+    PolicyChanged,
     Report,
     Ticked,
 )
@@ -28,6 +29,7 @@ from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableOperation
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.consumables import update_consumable
@@ -100,6 +102,7 @@ class Story:
         needs: str,
         models: str,
         gpu_memory: int,
+        **more: Any,
     ) -> None:
         asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
         if gpu:
@@ -107,7 +110,7 @@ class Story:
         retry = RetryStrategy(spot_attempts=1) if queue in ("mixed", "spotty") else None
         consumables = ((needs, 1),) if needs else ()
         self.yard.submit(
-            queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables, retry=retry
+            queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables, retry=retry, **more
         )
 
     def end(self, number: int, cause: EndCause) -> None:
@@ -213,6 +216,55 @@ def test_plans_and_slices_place_as_a_plain_search_does(steps: list[tuple[Callabl
             expected, before = plain_claims(story.yard.world, story.yard.now), set(story.yard.world.attempts)
             story.yard.plan(steps_max)
             assert claims(story.yard, before) == set(expected)
+
+
+class FairStory(Story):
+    """The same with queues of which shares take turns, one of them beside one in which nobody passes."""
+
+    def __init__(self, reservation: int) -> None:
+        super().__init__()
+        weights = (ShareWeight(share_identifier="a", weight_factor=0.5), ShareWeight(share_identifier="b*"))
+        fairshare = FairsharePolicy(share_distribution=weights, compute_reservation=reservation)
+        self.yard.apply(PolicyChanged(policy=SchedulingPolicy(name="p", fairshare=fairshare)))
+        self.yard.queue("fair", "bounded", "large", scheduling_policy="p")
+        self.yard.queue("shared", "large", "spot", scheduling_policy="p")
+        self.yard.queue("rigid", "large", scheduling_policy="p", dispatch_order=DispatchOrder.STRICT, priority=3)
+
+
+SHARED_SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
+    lambda queue, size, cpu, gpu, timeout_s, share, priority: lambda story: story.submit(
+        queue, size, cpu, 100, gpu, "", timeout_s, "", "", 0, share_identifier=share, scheduling_priority=priority
+    ),
+    st.sampled_from(["fair", "fair", "shared", "rigid"]),
+    st.sampled_from([0, 0, 2, 6]),
+    st.sampled_from([500, 1000, 3000]),
+    st.sampled_from([0, 0, 0, 300, 1000]),
+    st.sampled_from([0, 60, 600]),
+    st.sampled_from(["a", "b1", "b2", "c"]),
+    st.sampled_from([0, 0, 0, 5]),
+)
+
+
+@given(
+    st.sampled_from([0, 0, 30]),
+    st.lists(
+        st.tuples(st.one_of(SHARED_SUBMITS, SHARED_SUBMITS, STEPS), st.sampled_from([0, 1, 1, 2, 3, 7])),
+        min_size=15,
+        max_size=50,
+    ),
+)
+def test_slices_place_as_one_plan_does_where_shares_take_turns(
+    reservation: int, steps: list[tuple[Callable[[Story], None], int]]
+):
+    """Two yards of which one makes one plan at a time, and the other one slices."""
+    whole, sliced = FairStory(reservation), FairStory(reservation)
+    for step, steps_max in steps:
+        step(whole)
+        step(sliced)
+        if steps_max:
+            whole.yard.plan()
+            sliced.yard.plan(steps_max)
+            assert claims(sliced.yard, set()) == claims(whole.yard, set())
 
 
 @pytest.fixture
