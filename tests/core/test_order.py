@@ -276,6 +276,30 @@ def test_runs_of_another_revision_count_less_and_older_ones_ever_less():
     assert times.predict_ms(Run(Owner("other", ""), "", Resources(), 0)) is None
 
 
+def test_without_a_past_the_mean_of_the_queue_as_it_is_now_tells():
+    """Not as it was when somebody first asked."""
+    times = RunTimes()
+    unknown = Run(Owner("q", "new"), "new:1", Resources(), 0)
+    times.note(Run(Owner("q", "d"), "d:1", Resources(), 0), 10_000)
+    assert times.predict_ms(unknown) == 10_000
+    for _ in range(10):
+        times.note(Run(Owner("q", "d"), "d:1", Resources(), 0), 1_000_000)
+    assert times.predict_ms(unknown) == times.mean_ms("q") > 800_000
+
+
+def test_owners_of_whom_nothing_has_ended_for_long_are_forgotten():
+    """However many names there are."""
+    times = RunTimes()
+    often, once = (Run(Owner("q", name), "", Resources(), 0) for name in ("often", "once"))
+    times.note(once, 1_000_000)
+    for turn in range(20_000):
+        times.note(Run(Owner("q", str(turn)), "", Resources(), 0), 10_000)
+        if turn % 1000 == 0:
+            times.note(often, 1_000_000)
+    assert (times.predict_ms(often) or 0) > 700_000
+    assert times.predict_ms(once) == times.mean_ms("q")
+
+
 def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
     assert end_of(0, 60_000, False, 59_999) == 60_000
     assert end_of(0, 60_000, False, 60_000) == 2 * 90_000
