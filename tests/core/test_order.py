@@ -23,7 +23,7 @@ from batchyard_controller.core.model.settings import ComputeResources, DispatchO
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.line import Shape
-from batchyard_controller.core.placement.reservations import Forecast, Tenant, end_of
+from batchyard_controller.core.placement.reservations import BoundForecast, Forecast, Tenant, end_of
 from batchyard_controller.core.placement.run_times import Owner, Run, RunTimes
 from batchyard_controller.core.placement.shares import Shares, weights_of
 
@@ -309,14 +309,14 @@ def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
 
 def test_a_forecast_knows_each_gpu():
     """Two halves of different GPUs are no whole one."""
-    forecast = Forecast((0, 0, 0, 0), {"a": 0, "b": 500}, 1 << 40)
+    forecast = Forecast((0, 0, 0, 0), {"a": 0, "b": 500})
     asked = Resources(gpu_millis=1000)
     holds = [
         Tenant(at_ms, Resources(gpu_millis=500), (GpuClaim(uuid=uuid, millis=500),), "ce")
         for at_ms, uuid in ((10, "a"), (20, "b"), (30, "a"))
     ]
     forecast.add(Resources(gpu_millis=1000), ())
-    assert forecast.run(asked, holds, (), 0) == 20
+    assert forecast.run(asked, holds, BoundForecast(0, ()), 0) == 20
 
 
 def test_what_is_remembered_is_recalled_after_a_restart(yard: Yard):
@@ -485,4 +485,4 @@ def test_shares_that_come_and_go_are_forgotten():
             shares.hold("q", f"run-{turn}", policy, sign * 1000, turn * 600_000)
     levels = shares.standing("q", policy, (), 5000 * 600_000)
     assert levels.held == 1000
-    assert len(shares._uses["q"]) < 64  # noqa: SLF001
+    assert len(shares._uses["q"]) < 64

@@ -232,8 +232,10 @@ class FairStory(Story):
 
 
 SHARED_SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
-    lambda queue, size, cpu, gpu, timeout_s, share, priority: lambda story: story.submit(
-        queue, size, cpu, 100, gpu, "", timeout_s, "", "", 0, share_identifier=share, scheduling_priority=priority
+    lambda queue, size, cpu, gpu, timeout_s, share, priority: (
+        lambda story: story.submit(
+            queue, size, cpu, 100, gpu, "", timeout_s, "", "", 0, share_identifier=share, scheduling_priority=priority
+        )
     ),
     st.sampled_from(["fair", "fair", "shared", "rigid"]),
     st.sampled_from([0, 0, 2, 6]),

@@ -22,7 +22,7 @@ from batchyard_controller.core.model.values import Instant
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
-from .reservations import Forecast, Held, Reservation, Tenant
+from .reservations import BoundForecast, Forecast, Held, Reservation, Tenant
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
@@ -147,9 +147,11 @@ class Promises:
         """Return the reservation of the host that has room first."""
         found: list[tuple[int, int, Held]] = []
         for order, (environment, rows) in enumerate(candidates):
-            spenders = self._spenders(environment) if rows else []
+            if not rows:
+                continue
+            bound = self._bound(environment)
             for row in rows:
-                held = self._reckon(shape, head, environment, row, spenders)
+                held = self._reckon(shape, head, environment, row, bound)
                 found += [(held.value.starts_ms, order, held)] if held is not None else []
         return min(found, key=lambda each: each[:2], default=(0, 0, None))[2]
 
@@ -178,24 +180,24 @@ class Promises:
         found: list[int] = rows.tolist()
         return found
 
-    def _spenders(self, environment: ComputeEnvironment) -> list[Tenant]:
+    def _bound(self, environment: ComputeEnvironment) -> BoundForecast:
+        left = vcpus_left(self._sketch.environment_cpu, environment)
         if not environment.compute_resources.max_vcpus:
-            return []
+            return BoundForecast(left, ())
         placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
-        return self._situation.environment_tenants(environment.name, self._now) + placed
+        return BoundForecast(left, self._situation.environment_tenants(environment.name, self._now) + placed)
 
     def _reckon(
-        self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, spenders: list[Tenant]
+        self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, bound: BoundForecast
     ) -> Held | None:
         """Say when a host will have room; None for never, as far as is known."""
         sketch, now_ms = self._sketch, self._now.boot_ms
         host_id = sketch.fleet.ids[row]
-        left = vcpus_left(sketch.environment_cpu, environment)
         gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
-        then = Forecast(sketch.state[:4, row].tolist(), gpus, left)
+        then = Forecast(sketch.state[:4, row].tolist(), gpus)
         tenants = self._situation.host_tenants(host_id, self._now)
         tenants += [tenant for placed, tenant in self._placed if placed == row]
-        starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
+        starts_ms = then.run(shape.resources, tenants, bound, now_ms)
         if starts_ms is None:
             return None
         waited_ms = max(0, self._now.wall_ms - head.job.created_at_ms)

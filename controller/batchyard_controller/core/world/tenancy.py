@@ -7,7 +7,7 @@ restored world predicts and shares by the runs that are retained, as the one bef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from batchyard.ids import HostId
@@ -38,23 +38,29 @@ def situation(world: World) -> Situation:
         policies=world.policies,
         shares=world.shares,
         rankings=world.rankings,
-        host_tenants=lambda name, now: [
-            _tenant(world, attempt, now) for attempt in world.hosts[HostId(name)].attempts.values()
-        ],
-        environment_tenants=lambda name, now: [
-            _tenant(world, attempt, now) for attempt in world.attempts.values() if attempt.compute_environment == name
-        ],
+        host_tenants=lambda name, now: _tenants(world, world.hosts[HostId(name)].attempts.values(), now),
+        environment_tenants=lambda name, now: _tenants(
+            world, [attempt for attempt in world.attempts.values() if attempt.compute_environment == name], now
+        ),
         reservations=world.reservations,
     )
 
 
-def _tenant(world: World, attempt: Attempt, now: Instant) -> Tenant:
-    unit = world.unit_of(attempt)
-    expected_ms = world.lines.due_times.expected_ms(shape_of(world, unit))
-    elapsed_ms = max(0, now.wall_ms - attempt.started_at_ms) if attempt.started_at_ms else 0
-    is_bound = bool(unit.job.spec.timeout_s)
-    ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, is_bound, now.boot_ms)
-    return Tenant(ends_ms, unit.task.resources, attempt.gpus, attempt.compute_environment)
+def _tenants(world: World, attempts: Iterable[Attempt], now: Instant) -> list[Tenant]:
+    expected: dict[int, int] = {}
+    """For how long a unit is expected to run, by the identity of its job's spec, which many have in common."""
+    tenants = []
+    for attempt in attempts:
+        job = world.jobs[attempt.job_id]
+        expected_ms = expected.get(id(job.spec))
+        if expected_ms is None:
+            expected_ms = expected[id(job.spec)] = world.lines.due_times.expected_ms(
+                shape_of(world, world.unit_of(attempt))
+            )
+        elapsed_ms = max(0, now.wall_ms - attempt.started_at_ms) if attempt.started_at_ms else 0
+        ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, bool(job.spec.timeout_s), now.boot_ms)
+        tenants.append(Tenant(ends_ms, job.spec.task.resources, attempt.gpus, attempt.compute_environment))
+    return tenants
 
 
 def policy_of(world: World, queue_name: str) -> FairsharePolicy | None:
