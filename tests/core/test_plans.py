@@ -32,6 +32,7 @@ from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement import plan
 from batchyard_controller.core.requests.consumables import update_consumable
 from batchyard_controller.core.requests.settings import update_queue
 
@@ -291,6 +292,22 @@ def test_a_slice_ends_after_its_work_and_asks_for_the_next(yard: Yard):
     assert not yard.slice(2).placements
 
 
+def test_a_round_of_many_lines_begins_in_slices_too(yard: Yard, monkeypatch: pytest.MonkeyPatch):
+    """No slice puts all lines in order, and the first in order is the one that is placed."""
+    monkeypatch.setattr(plan, "_LINES_A_SLICE", 4)
+    yard.host("h")
+    yard.submit(container=container(cpu=4000), timeout_s=60)
+    yard.plan(1)
+    jobs = [yard.submit(container=container(cpu=4000), timeout_s=600 - i) for i in range(9)]
+    slices = [yard.slice(100) for _ in range(3)]
+    assert [(each.refused, each.ends_round, each.is_whole) for each in slices[:2]] == [((), True, False)] * 2
+    assert len(slices[2].refused) == 9
+    yard.ended(next(iter(yard.world.attempts)))
+    jobs.append(yard.submit(container=container(cpu=4000), timeout_s=300))
+    yard.plan(100)
+    assert [job.state for job in jobs].index(JobState.STARTING) == 9
+
+
 def test_nobody_waits_behind_those_who_are_refused_again_and_again(yard: Yard):
     """A yard that grows with every turn asks all of them, the later ones too."""
     yard.host("h", cpu=2000)
@@ -320,9 +337,9 @@ def test_a_plan_that_is_thrown_away_leaves_nothing_behind(yard: Yard):
     yard.host("h", cpu=1000)
     yard.submit()
     yard.submit()
-    plan = yard.make_plan()
-    assert (len(plan.placements), len(plan.refused)) == (1, 1)
-    assert yard.make_plan() == plan
+    made = yard.make_plan()
+    assert (len(made.placements), len(made.refused)) == (1, 1)
+    assert yard.make_plan() == made
 
 
 def test_a_gpu_that_is_mended_is_not_given_twice(yard: Yard):
