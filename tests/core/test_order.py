@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
-import math
-import random
-from collections import Counter
 from dataclasses import replace
 
 import pytest
+from tests.core.day import Day, states
 from tests.core.law import Shelf
 from tests.core.yard import Yard, container
 
-from batchyard.ids import AttemptId, JobId
 from batchyard.resources import Resources
-from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import Phase, Report
-from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
-from batchyard_controller.core.model.jobs import Job
-from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
+from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder, JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.line import Shape
-from batchyard_controller.core.placement.reservations import Forecast
+from batchyard_controller.core.placement.reservations import BoundForecast, Forecast
 from batchyard_controller.core.placement.run_times import Owner, Run, RunTimes
-from batchyard_controller.core.placement.shares import Shares, weights_of
 from batchyard_controller.core.placement.tenants import Stay, Tenant
 
 SMALL = container(cpu=1000)
@@ -39,57 +30,6 @@ def yard() -> Yard:
     made.queue()
     made.host("h", cpu=4000)
     return made
-
-
-class Day:
-    """A yard on a virtual clock, whose jobs end when they will."""
-
-    def __init__(self, yard: Yard) -> None:
-        self.yard = yard
-        self.runs_s: dict[JobId, int] = {}
-        self.started_s: dict[JobId, int] = {}
-        self._ends: list[tuple[int, AttemptId]] = []
-
-    @property
-    def now_s(self) -> int:
-        return self.yard.now.boot_ms // 1000
-
-    def submit(self, runs_s: int, **fields: object) -> Job:
-        job = self.yard.submit(**fields)
-        self.runs_s[job.id] = runs_s
-        return job
-
-    def step(self, until_s: int) -> bool:
-        """Go on to the next end, if there is one by then."""
-        self._start()
-        if not self._ends or self._ends[0][0] > until_s:
-            self._set(until_s)
-            return False
-        at_s, attempt = heapq.heappop(self._ends)
-        self._set(at_s)
-        end = AttemptEnd(cause=EndCause.EXITED, exit_code=0, stopped_at_ms=self.yard.now.wall_ms)
-        self.yard.report(Report(attempt_id=attempt, phase=Phase.ENDED, end=end))
-        self._start()
-        return True
-
-    def run(self, until_s: int) -> None:
-        while self.step(until_s):
-            pass
-
-    def _set(self, at_s: int) -> None:
-        self.yard.now = Instant(wall_ms=1000 * at_s, boot_ms=1000 * at_s)
-
-    def _start(self) -> None:
-        self.yard.plan()
-        for attempt in list(self.yard.world.attempts.values()):
-            if not attempt.started_at_ms:
-                self.yard.started(attempt.id, self.yard.now.wall_ms)
-                self.started_s[attempt.job_id] = self.now_s
-                heapq.heappush(self._ends, (self.now_s + self.runs_s[attempt.job_id], attempt.id))
-
-
-def states(*jobs: Job) -> list[str]:
-    return ["in" if job.state.is_active else "waits" if job.state is JobState.RUNNABLE else "over" for job in jobs]
 
 
 # Passing -------------------------------------------------------------------------------
@@ -277,6 +217,30 @@ def test_runs_of_another_revision_count_less_and_older_ones_ever_less():
     assert times.predict_ms(Run(Owner("other", ""), "", Resources(), 0)) is None
 
 
+def test_without_a_past_the_mean_of_the_queue_as_it_is_now_tells():
+    """Not as it was when somebody first asked."""
+    times = RunTimes()
+    unknown = Run(Owner("q", "new"), "new:1", Resources(), 0)
+    times.note(Run(Owner("q", "d"), "d:1", Resources(), 0), 10_000)
+    assert times.predict_ms(unknown) == 10_000
+    for _ in range(10):
+        times.note(Run(Owner("q", "d"), "d:1", Resources(), 0), 1_000_000)
+    assert times.predict_ms(unknown) == times.mean_ms("q") > 800_000
+
+
+def test_owners_of_whom_nothing_has_ended_for_long_are_forgotten():
+    """However many names there are."""
+    times = RunTimes()
+    often, once = (Run(Owner("q", name), "", Resources(), 0) for name in ("often", "once"))
+    times.note(once, 1_000_000)
+    for turn in range(20_000):
+        times.note(Run(Owner("q", str(turn)), "", Resources(), 0), 10_000)
+        if turn % 1000 == 0:
+            times.note(often, 1_000_000)
+    assert (times.predict_ms(often) or 0) > 700_000
+    assert times.predict_ms(once) == times.mean_ms("q")
+
+
 def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
     guess = Stay(60_000, is_bound=False)
     assert [guess.end(0, now_ms) for now_ms in (59_999, 60_000, 180_000)] == [60_000, 2 * 90_000, 2 * 210_000]
@@ -285,14 +249,14 @@ def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
 
 def test_a_forecast_knows_each_gpu():
     """Two halves of different GPUs are no whole one."""
-    forecast = Forecast((0, 0, 0, 0), {"a": 0, "b": 500}, 1 << 40)
+    forecast = Forecast((0, 0, 0, 0), {"a": 0, "b": 500})
     asked = Resources(gpu_millis=1000)
     holds = [
         Tenant(at_ms, Resources(gpu_millis=500), (GpuClaim(uuid=uuid, millis=500),), "ce")
         for at_ms, uuid in ((10, "a"), (20, "b"), (30, "a"))
     ]
     forecast.add(Resources(gpu_millis=1000), ())
-    assert forecast.run(asked, holds, (), 0) == 20
+    assert forecast.run(asked, holds, BoundForecast(0, ()), 0) == 20
 
 
 def test_what_is_remembered_is_recalled_after_a_restart(yard: Yard):
@@ -308,121 +272,3 @@ def test_what_is_remembered_is_recalled_after_a_restart(yard: Yard):
     predicted = yard.world.lines.due_times.run_times.predict_ms(run)
     assert predicted is not None
     assert again.lines.due_times.run_times.predict_ms(run) == predicted
-
-
-# Shares -----------------------------------------------------------------------------------
-
-WEIGHTS = {"a": 1.0, "b": 0.5, "c": 0.25}
-"""The lower, the more."""
-
-
-def shared(decay_s: int = 0, reservation: int = 0, weights: dict[str, float] = WEIGHTS, cpu: int = 16_000) -> Yard:
-    yard = Yard()
-    yard.environment()
-    distribution = tuple(ShareWeight(share_identifier=s, weight_factor=w) for s, w in weights.items())
-    policy = FairsharePolicy(share_decay_s=decay_s, compute_reservation=reservation, share_distribution=distribution)
-    yard.world.policies["p"] = SchedulingPolicy(name="p", fairshare=policy)
-    yard.queue("q", scheduling_policy="p")
-    yard.host("h", cpu=cpu, memory=100_000)
-    return yard
-
-
-def test_shares_get_what_their_weights_say_within_three_per_cent_of_a_day():
-    """Of the vCPU time, whatever the sizes of their jobs, with a seeded stream of work that never ends."""
-    day, dice, used = Day(shared()), random.Random(5), Counter[str]()
-    waiting: list[tuple[str, Job, int]] = []
-    while day.now_s < 86_400:
-        for share in WEIGHTS:
-            while sum(name == share and job.state is JobState.RUNNABLE for name, job, _ in waiting) < 8:
-                cpu = dice.choice([1000, 2000])
-                job = day.submit(dice.randint(60, 1800), container=container(cpu=cpu, memory=4), share_identifier=share)
-                waiting.append((share, job, cpu))
-        day.step(86_400)
-        for share, job, cpu in [each for each in waiting if each[1].state.is_final]:
-            used[share] += cpu * day.runs_s[job.id]
-        waiting = [each for each in waiting if not each[1].state.is_final]
-    for share, weight in WEIGHTS.items():
-        due = (1 / weight) / sum(1 / w for w in WEIGHTS.values())
-        assert used[share] / used.total() == pytest.approx(due, rel=0.03)
-
-
-def test_who_had_nothing_for_a_while_goes_first():
-    """Until that is made good."""
-    day = Day(shared(weights={}, decay_s=3600, cpu=4000))
-    for _ in range(40):
-        day.submit(300, share_identifier="always")
-    day.run(1200)
-    late = [day.submit(300, share_identifier="late") for _ in range(8)]
-    day.run(1202)
-    assert states(*late) == ["in"] * 4 + ["waits"] * 4
-    day.run(1503)
-    assert states(*late) == ["over"] * 4 + ["in"] * 4
-
-
-def test_some_is_kept_for_shares_that_are_not_active():
-    """AWS: computeReservation to the power of the active shares; 50 keeps a half, then a quarter."""
-    yard = shared(reservation=50, weights={})
-    first = [yard.submit(share_identifier="a") for _ in range(16)]
-    yard.plan()
-    assert states(*first).count("in") == 8
-    second = [yard.submit(share_identifier="b") for _ in range(16)]
-    yard.plan()
-    assert (states(*first).count("in"), states(*second).count("in")) == (8, 4)
-
-
-def test_priority_counts_within_a_share_only():
-    yard = shared(weights={}, cpu=2000)
-    low, high, other = (
-        yard.submit(share_identifier=share, scheduling_priority=priority)
-        for share, priority in (("a", 1), ("a", 2), ("b", 0))
-    )
-    yard.plan()
-    assert states(low, high, other) == ["waits", "in", "in"]
-
-
-def test_those_that_one_entry_means_have_its_weight_together():
-    """AWS: five of UserA* are each five times as heavy; an entry of its own wins."""
-    policy = FairsharePolicy(
-        share_distribution=(
-            ShareWeight(share_identifier="UserA*", weight_factor=0.5),
-            ShareWeight(share_identifier="UserB", weight_factor=2.0),
-        )
-    )
-    shares = ["UserA1", "UserA2", "UserB", "other"]
-    assert weights_of(policy, shares) == {"UserA1": 1.0, "UserA2": 1.0, "UserB": 2.0, "other": 1.0}
-
-
-def test_what_was_used_fades_and_is_recalled():
-    """A restart forgets of it no more than time does."""
-    policy = FairsharePolicy(share_decay_s=1000)
-    held, recalled = Shares(), Shares()
-    for shares in (held, recalled):
-        shares.set_window("q", policy, (), 1_000, 0)
-    held.hold("q", "a", 4000, 1, 0)
-    held.hold("q", "a", -4000, -1, 500_000)
-    recalled.note_past("q", "a", 4000, 500_000, 500_000, 800_000)
-    levels = [shares.standing("q", policy, (), 800_000).levels["a"] for shares in (held, recalled)]
-    assert levels[0] == pytest.approx(levels[1])
-    assert levels[0] == pytest.approx(4000 * (1 - math.exp(-0.5)) * math.exp(-0.3))
-    assert held.active("q", (), 1_499_999) == {"a"}
-    assert held.active("q", (), 1_500_000) == set()
-
-
-def test_a_window_holds_many_runs_of_the_share_that_is_due_least():
-    """Or a share of a tenth could not be told from one of a twentieth."""
-    policy = FairsharePolicy(share_distribution=(ShareWeight(share_identifier="a", weight_factor=9.0),))
-    shares = Shares()
-    shares.hold("q", "a", 1000, 1, 0)
-    shares.set_window("q", policy, ("b",), 60_000, 0)
-    assert shares.window("q").decay_ms == pytest.approx(64 * 60_000 * 10)
-    assert shares.window("q").held_part == pytest.approx(1 / 640)
-
-
-def test_a_share_with_a_heavy_weight_has_its_turn_on_a_single_host():
-    """Where nobody holds anything when it is decided, only what was used can tell."""
-    day = Day(shared(weights={"a": 8.0, "b": 1.0}, cpu=1000))
-    jobs = [day.submit(60, share_identifier=share) for _ in range(80) for share in "ab"]
-    day.run(60 * 72 + 1)
-    over = Counter(job.spec.share_identifier for job in jobs if job.state.is_final)
-    assert over.total() == 72
-    assert over["a"] == pytest.approx(8, abs=2)

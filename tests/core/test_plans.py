@@ -21,6 +21,7 @@ from batchyard_controller.core.events import (
     HostReclaimed,
     HostRemoved,
     Phase,
+    PolicyChanged,
     Report,
     Ticked,
 )
@@ -28,8 +29,10 @@ from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableOperation
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, DispatchOrder, ResourceState
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement import plan
 from batchyard_controller.core.requests.consumables import update_consumable
 from batchyard_controller.core.requests.settings import update_queue
 
@@ -100,6 +103,7 @@ class Story:
         needs: str,
         models: str,
         gpu_memory: int,
+        **more: Any,
     ) -> None:
         asked = container(cpu=cpu, memory=memory, gpu=gpu, image=image)
         if gpu:
@@ -107,7 +111,7 @@ class Story:
         retry = RetryStrategy(spot_attempts=1) if queue in ("mixed", "spotty") else None
         consumables = ((needs, 1),) if needs else ()
         self.yard.submit(
-            queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables, retry=retry
+            queue, array_size=size, container=asked, timeout_s=timeout_s, consumables=consumables, retry=retry, **more
         )
 
     def end(self, number: int, cause: EndCause) -> None:
@@ -215,6 +219,57 @@ def test_plans_and_slices_place_as_a_plain_search_does(steps: list[tuple[Callabl
             assert claims(story.yard, before) == set(expected)
 
 
+class FairStory(Story):
+    """The same with queues of which shares take turns, one of them beside one in which nobody passes."""
+
+    def __init__(self, reservation: int) -> None:
+        super().__init__()
+        weights = (ShareWeight(share_identifier="a", weight_factor=0.5), ShareWeight(share_identifier="b*"))
+        fairshare = FairsharePolicy(share_distribution=weights, compute_reservation=reservation)
+        self.yard.apply(PolicyChanged(policy=SchedulingPolicy(name="p", fairshare=fairshare)))
+        self.yard.queue("fair", "bounded", "large", scheduling_policy="p")
+        self.yard.queue("shared", "large", "spot", scheduling_policy="p")
+        self.yard.queue("rigid", "large", scheduling_policy="p", dispatch_order=DispatchOrder.STRICT, priority=3)
+
+
+SHARED_SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
+    lambda queue, size, cpu, gpu, timeout_s, share, priority: (
+        lambda story: story.submit(
+            queue, size, cpu, 100, gpu, "", timeout_s, "", "", 0, share_identifier=share, scheduling_priority=priority
+        )
+    ),
+    st.sampled_from(["fair", "fair", "shared", "rigid"]),
+    st.sampled_from([0, 0, 2, 6]),
+    st.sampled_from([500, 1000, 3000]),
+    st.sampled_from([0, 0, 0, 300, 1000]),
+    st.sampled_from([0, 60, 600]),
+    st.sampled_from(["a", "b1", "b2", "c"]),
+    st.sampled_from([0, 0, 0, 5]),
+)
+
+
+@given(
+    st.sampled_from([0, 0, 30]),
+    st.lists(
+        st.tuples(st.one_of(SHARED_SUBMITS, SHARED_SUBMITS, STEPS), st.sampled_from([0, 1, 1, 2, 3, 7])),
+        min_size=15,
+        max_size=50,
+    ),
+)
+def test_slices_place_as_one_plan_does_where_shares_take_turns(
+    reservation: int, steps: list[tuple[Callable[[Story], None], int]]
+):
+    """Two yards of which one makes one plan at a time, and the other one slices."""
+    whole, sliced = FairStory(reservation), FairStory(reservation)
+    for step, steps_max in steps:
+        step(whole)
+        step(sliced)
+        if steps_max:
+            whole.yard.plan()
+            sliced.yard.plan(steps_max)
+            assert claims(sliced.yard, set()) == claims(whole.yard, set())
+
+
 @pytest.fixture
 def yard() -> Yard:
     made = Yard()
@@ -235,6 +290,22 @@ def test_a_slice_ends_after_its_work_and_asks_for_the_next(yard: Yard):
     yard.plan(2)
     assert yard.live() == {f"{job.id}#1": "tight" if job is jobs[3] else "h" for job in jobs if job is not jobs[2]}
     assert not yard.slice(2).placements
+
+
+def test_a_round_of_many_lines_begins_in_slices_too(yard: Yard, monkeypatch: pytest.MonkeyPatch):
+    """No slice puts all lines in order, and the first in order is the one that is placed."""
+    monkeypatch.setattr(plan, "_LINES_A_SLICE", 4)
+    yard.host("h")
+    yard.submit(container=container(cpu=4000), timeout_s=60)
+    yard.plan(1)
+    jobs = [yard.submit(container=container(cpu=4000), timeout_s=600 - i) for i in range(9)]
+    slices = [yard.slice(100) for _ in range(3)]
+    assert [(each.refused, each.ends_round, each.is_whole) for each in slices[:2]] == [((), True, False)] * 2
+    assert len(slices[2].refused) == 9
+    yard.ended(next(iter(yard.world.attempts)))
+    jobs.append(yard.submit(container=container(cpu=4000), timeout_s=300))
+    yard.plan(100)
+    assert [job.state for job in jobs].index(JobState.STARTING) == 9
 
 
 def test_nobody_waits_behind_those_who_are_refused_again_and_again(yard: Yard):
@@ -266,9 +337,9 @@ def test_a_plan_that_is_thrown_away_leaves_nothing_behind(yard: Yard):
     yard.host("h", cpu=1000)
     yard.submit()
     yard.submit()
-    plan = yard.make_plan()
-    assert (len(plan.placements), len(plan.refused)) == (1, 1)
-    assert yard.make_plan() == plan
+    made = yard.make_plan()
+    assert (len(made.placements), len(made.refused)) == (1, 1)
+    assert yard.make_plan() == made
 
 
 def test_a_gpu_that_is_mended_is_not_given_twice(yard: Yard):

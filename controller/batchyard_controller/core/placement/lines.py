@@ -48,6 +48,8 @@ class Lines:
         """By queue and share."""
         self._refused: dict[Shape, Line] = {}
         """Who was refused longest ago comes first."""
+        self._to_reckon: list[Line] | None = None
+        """Those of the lines to ask that have yet to be put in order while a round begins; None before it does."""
         self._tickets = itertools.count()
         self.is_in_round = False
         """Whether some lines have been asked, and others have yet to be."""
@@ -133,26 +135,31 @@ class Lines:
             if line.asked_under is not None and head is not None:
                 self._put(line, head)
 
-    def _reckon_again(self, queue: str) -> None:
-        """Let the lines of a queue that are to be asked be so by what is known now, and what the queue asks for."""
-        for turns in self._to_ask.pop(queue, {}).values():
-            for line in [line for _, ticket, line in turns.by_due if ticket == line.ticket]:
-                self._ask(line)
-
-    def begin_round(self, grown: int, promised: Iterable[Shape]) -> None:
+    def begin_round(self, grown: int, promised: Iterable[Shape], lines_max: int) -> bool:
         """
-        Begin to ask all lines in their order, unless that is under way.
+        Begin to ask all lines in their order, unless that is under way; say whether that is done.
 
-        That is the new ones, by what is known now, those that were refused when the fleet had
-        grown less, and those promised a host.
+        That is the new ones, by what is known now of times and of what their queues ask for, those
+        that were refused when the fleet had grown less, and those promised a host. At most so
+        many lines are put in order at once, so that no turn pays for all of them.
         """
-        if not self.is_in_round:
-            for queue in list(self._to_ask):
-                self._reckon_again(queue)
-            for line in list(self.refused_before(grown)):
-                self.resume(line.shape)
-            for shape in promised:
-                self.resume(shape)
+        if self.is_in_round:
+            return True
+        if self._to_reckon is None:
+            shares = (turns for queue in self._to_ask.values() for turns in queue.values())
+            self._to_reckon = [line for turns in shares for _, ticket, line in turns.by_due if ticket == line.ticket]
+        again, self._to_reckon = self._to_reckon[:lines_max], self._to_reckon[lines_max:]
+        for line in again:
+            self._ask(line)
+        refused = list(itertools.islice(self.refused_before(grown), max(0, lines_max - len(again))))
+        for line in refused:
+            self.resume(line.shape)
+        if self._to_reckon or next(self.refused_before(grown), None) is not None:
+            return False
+        self._to_reckon = None
+        for shape in promised:
+            self.resume(shape)
+        return True
 
     def refused_before(self, grown: int) -> Iterator[Line]:
         """Yield the lines that were refused when the fleet had grown less, longest ago first."""

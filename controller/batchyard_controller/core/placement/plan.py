@@ -47,6 +47,8 @@ from .tenants import NO_STAY, Stay
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
+_LINES_A_SLICE = 512
+"""So many lines a slice puts in order as a round begins, each in about half the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
 _LAST = (math.inf, 0, 0)
@@ -91,7 +93,11 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
     promised = [reservation.shape for reservation in situation.reservations]
-    situation.lines.begin_round(situation.rankings.fleet.grown, promised)
+    grown, lines_max = situation.rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
+    if not situation.lines.begin_round(grown, promised, lines_max):
+        return Plan(
+            (), situation.reservations, (), (), grown, is_whole=False, ends_round=True, steps=_LINES_A_SLICE // 2
+        )
     service = _Service(situation, now, steps_max)
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in situation.queues.values():
@@ -202,6 +208,8 @@ class _Service:
         head, turn.head = turn.head, None
         if turn.lacks_room:
             self.steps += self.promises.make(turn.shape, head, turn.wanted)
+        else:
+            self.promises.drop(head)
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""

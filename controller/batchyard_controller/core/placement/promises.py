@@ -15,14 +15,14 @@ from dataclasses import replace
 import numpy as np
 
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, DispatchOrder, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
-from .reservations import Forecast, Held, Reservation
+from .reservations import BoundForecast, Forecast, Held, Reservation
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
@@ -42,36 +42,67 @@ class Promises:
         self._now = now
         self._priority = 0
         self._held: list[Held] = []
-        self._hints = list(situation.reservations)
+        is_in_round = situation.lines.is_in_round
+        self._hints = [replace(hint, is_in_force=hint.is_in_force and is_in_round) for hint in situation.reservations]
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
         self._covering: list[Shape] = []
         self._placed: list[tuple[int, Tenant]] = []
-        if situation.lines.is_in_round:
-            for hint in [hint for hint in self._hints if hint.is_in_force]:
-                self._restore(hint)
+        for hint in [hint for hint in self._hints if hint.is_in_force]:
+            self._priority = hint.priority
+            self._restore(hint)
 
     def begin(self, priority: int) -> None:
         """Come to the queues of a priority."""
         self._priority = priority
         self._free = self._sketch.fleet.usable
+        for hint in [hint for hint in self._hints if self._is_kept(hint)]:
+            self._restore(hint)
         self._covering = [held.value.shape for held in self._held if held.value.priority == priority]
 
     @property
     def are_made(self) -> bool:
         """Whether somebody of this priority was promised a host, so that others pass."""
-        return any(held.value.priority == self._priority for held in self._held)
+        return any(held.value.priority == self._priority and held.value.is_in_force for held in self._held)
+
+    def _is_kept(self, hint: Reservation) -> bool:
+        """
+        Say whether a promise of the last round to the first of a share, that was missed, binds before it is its turn.
+
+        Where shares take turns, those that come before it are never through, and would delay it for ever.
+        """
+        queue = self._situation.queues.get(hint.shape.queue)
+        if queue is None or queue.priority != self._priority or queue.dispatch_order is DispatchOrder.STRICT:
+            return False
+        if queue.scheduling_policy not in self._situation.policies:
+            return False
+        if hint.promised_ms > self._now.boot_ms:
+            return False
+        first = self._situation.lines.next_line(queue.name, hint.shape.share, by_size=False)
+        return first is not None and first[1].shape == hint.shape
 
     def _restore(self, hint: Reservation) -> None:
-        """Bring into force again what an earlier slice of this round promised to somebody who still waits."""
+        """Let bind again what was promised to somebody who still waits."""
         line = self._situation.lines.find(hint.shape)
         head = line.head() if line is not None else None
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
-        self._priority = hint.priority
         fleet = self._sketch.fleet
         wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
         self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
+        self._is_held(head, is_in_force=hint.is_in_force)
+
+    def _is_held(self, head: Unit, is_in_force: bool) -> bool:
+        """Say whether a unit was promised a host, and note whether this round has come to it."""
+        for held in self._held:
+            if held.value.is_for(head.job.id, head.index):
+                held.value = replace(held.value, is_in_force=is_in_force)
+                return True
+        return False
+
+    def drop(self, unit: Unit) -> None:
+        """Promise nothing to one that may not start now, whatever room there is."""
+        self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
@@ -80,7 +111,7 @@ class Promises:
             covering = self._covering.pop()
             self._free &= ~takers(self._sketch.fleet, covering, self._environments(covering), NOBODY)
         free = self._free if wanted is None else self._free & wanted
-        if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
+        if self._is_held(head, is_in_force=True) or not free.any():
             return 0
         self._covering.append(shape)
         return self._make(shape, head, free)
@@ -113,9 +144,11 @@ class Promises:
         """Return the reservation of the host that has room first."""
         found: list[tuple[int, int, Held]] = []
         for order, (environment, rows) in enumerate(candidates):
-            spenders = self._spenders(environment) if rows else []
+            if not rows:
+                continue
+            bound = self._bound(environment)
             for row in rows:
-                held = self._reckon(shape, head, environment, row, spenders)
+                held = self._reckon(shape, head, environment, row, bound)
                 found += [(held.value.starts_ms, order, held)] if held is not None else []
         return min(found, key=lambda each: each[:2], default=(0, 0, None))[2]
 
@@ -144,24 +177,25 @@ class Promises:
         found: list[int] = rows.tolist()
         return found
 
-    def _spenders(self, environment: ComputeEnvironment) -> list[Tenant]:
+    def _bound(self, environment: ComputeEnvironment) -> BoundForecast:
+        left = vcpus_left(self._sketch.environment_cpu, environment)
         if not environment.compute_resources.max_vcpus:
-            return []
+            return BoundForecast(left, ())
         placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
-        return self._situation.tenants.of_environment(environment.name, self._now.boot_ms) + placed
+        tenants = self._situation.tenants.of_environment(environment.name, self._now.boot_ms)
+        return BoundForecast(left, tenants + placed)
 
     def _reckon(
-        self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, spenders: list[Tenant]
+        self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, bound: BoundForecast
     ) -> Held | None:
         """Say when a host will have room; None for never, as far as is known."""
         sketch, now_ms = self._sketch, self._now.boot_ms
         host_id = sketch.fleet.ids[row]
-        left = vcpus_left(sketch.environment_cpu, environment)
         gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
-        then = Forecast(sketch.state[:4, row].tolist(), gpus, left)
+        then = Forecast(sketch.state[:4, row].tolist(), gpus)
         tenants = self._situation.tenants.of_host(host_id, now_ms)
         tenants += [tenant for placed, tenant in self._placed if placed == row]
-        starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
+        starts_ms = then.run(shape.resources, tenants, bound, now_ms)
         if starts_ms is None:
             return None
         waited_ms = max(0, self._now.wall_ms - head.job.created_at_ms)
@@ -216,7 +250,7 @@ class Promises:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
         if self._held:
-            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+            self.drop(unit)
         for held in self._held:
             if held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue

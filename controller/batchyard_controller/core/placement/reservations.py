@@ -15,6 +15,8 @@ KTH-SP2 log, see decision 0016.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -41,7 +43,8 @@ class Reservation:
         promised_ms: The first such time that was reckoned for this host.
         patient_until_ms: From when on a promise that was missed lets nobody pass who stays (boot time).
         turns_away: Whether somebody was kept from the host.
-        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
+        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody,
+            but where shares take turns.
     """
 
     priority: int
@@ -61,23 +64,42 @@ class Reservation:
         return self.job_id == job_id and self.index == index
 
 
+class BoundForecast:
+    """What is left of an environment's bound as those end who count towards it; reckoned once for all its hosts."""
+
+    def __init__(self, vcpus_left: int, spenders: Iterable[Tenant]) -> None:
+        ends = sorted((tenant.ends_ms, tenant.resources.cpu_millis) for tenant in spenders)
+        self._ends_ms = [ends_ms for ends_ms, _ in ends]
+        self._left = list(itertools.accumulate((cpu_millis for _, cpu_millis in ends), initial=vcpus_left))
+
+    def reaches(self, cpu_millis: int, now_ms: int) -> int | None:
+        """Return the first moment at which so much is left; None if that never comes."""
+        place = bisect.bisect_left(self._left, cpu_millis)
+        if place == len(self._left):
+            return None
+        return max(now_ms, self._ends_ms[place - 1]) if place else now_ms
+
+    def left_at(self, at_ms: int) -> int:
+        """Return what is left at a moment."""
+        return self._left[bisect.bisect_right(self._ends_ms, at_ms)]
+
+
 class Forecast:
     """What is free of one host, and of its environment's bound, as those who hold them end."""
 
-    def __init__(self, free: Iterable[int], gpus: Mapping[str, int], vcpus_left: int) -> None:
-        self.vcpus_left = vcpus_left
+    def __init__(self, free: Iterable[int], gpus: Mapping[str, int]) -> None:
+        self.vcpus_left = 0
         self._free = dict(zip(RESOURCE_KINDS, free, strict=True))
         self._gpus = dict(gpus)
 
     def fits(self, asked: Resources) -> bool:
-        """Say whether there is room for one more."""
+        """Say whether the host has room for one more."""
         whole, part = gpu_levels(self._gpus)
         wholes, parts = gpu_needs(asked.gpu_millis)
         return (
             all(self._free[kind] >= getattr(asked, kind) for kind in RESOURCE_KINDS if getattr(asked, kind))
             and whole >= wholes
             and part >= parts
-            and self.vcpus_left >= asked.cpu_millis
         )
 
     def add(self, resources: Resources, gpus: Iterable[GpuClaim], sign: int = 1) -> None:
@@ -88,28 +110,25 @@ class Forecast:
             if gpu.uuid in self._gpus:
                 self._gpus[gpu.uuid] += sign * gpu.millis
 
-    def run(self, asked: Resources, tenants: Iterable[Tenant], spenders: Iterable[Tenant], now_ms: int) -> int | None:
+    def run(self, asked: Resources, tenants: Iterable[Tenant], bound: BoundForecast, now_ms: int) -> int | None:
         """
         Go on to the first moment at which there is room, and return it; None if that never comes.
 
         Args:
             asked: By the one who waits.
             tenants: Who holds the host.
-            spenders: Who counts towards the environment's bound; nobody if it has none.
+            bound: Of its environment.
             now_ms: The present, boot time.
         """
-        ends = [(tenant.ends_ms, False, tenant) for tenant in tenants]
-        ends += [(tenant.ends_ms, True, tenant) for tenant in spenders]
-        ends.sort(key=lambda end: end[0])
-        at_ms = now_ms
-        for ends_ms, is_spender, tenant in ends:
-            if ends_ms > at_ms and self.fits(asked):
-                return at_ms
-            at_ms = max(at_ms, ends_ms)
-            if is_spender:
-                self.vcpus_left += tenant.resources.cpu_millis
-            else:
-                self.add(tenant.resources, tenant.gpus)
+        at_ms = bound.reaches(asked.cpu_millis, now_ms)
+        if at_ms is None:
+            return None
+        for tenant in sorted(tenants, key=lambda tenant: tenant.ends_ms):
+            if tenant.ends_ms > at_ms and self.fits(asked):
+                break
+            at_ms = max(at_ms, tenant.ends_ms)
+            self.add(tenant.resources, tenant.gpus)
+        self.vcpus_left = bound.left_at(at_ms)
         return at_ms if self.fits(asked) else None
 
 

@@ -9,7 +9,9 @@ Source of the rule and its constants: measured on the KTH-SP2 log, see decision 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batchyard.resources import Resources
@@ -25,6 +27,8 @@ _PRIOR_WEIGHT = 0.3
 _MEAN_FADE = 0.99
 _RUN_MIN_MS = 1_000
 _KEPT = 1 << 16
+_OWNERS_KEPT = 1 << 14
+"""Of which something ended last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,20 @@ class RunTimes:
 
     def __init__(self) -> None:
         self._past: dict[Owner, _Past] = {}
+        """That of whom nothing has ended for longest comes first."""
         self._means: dict[str, tuple[float, float]] = {}
         """By queue: fading sums of milliseconds and of runs."""
+        self._versions = itertools.count(1)
         self._predicted: dict[Run, tuple[int, int | None]] = {}
 
     def note(self, run: Run, took_ms: int) -> None:
         """Remember that a unit ran for so long, whether it succeeded or failed."""
-        past = self._past.setdefault(run.owner, _Past())
+        past = self._past.pop(run.owner, None) or _Past()
+        self._past[run.owner] = past
+        if len(self._past) > _OWNERS_KEPT:
+            del self._past[next(iter(self._past))]
         past.runs.appendleft((run.kind, took_ms))
-        past.version += 1
+        past.version = next(self._versions)
         total, number = self._means.get(run.owner.queue, (0.0, 0.0))
         self._means[run.owner.queue] = (total * _MEAN_FADE + took_ms, number * _MEAN_FADE + 1)
 
@@ -93,20 +102,21 @@ class RunTimes:
     def predict_ms(self, run: Run) -> int | None:
         """Return for how long a unit is expected to run, within its bound; None where nothing tells."""
         past = self._past.get(run.owner)
-        version = past.version if past is not None else 0
+        if past is None:
+            return self._predict(run, ())
         known = self._predicted.get(run)
-        if known is None or known[0] != version or known[1] is None:
+        if known is None or known[0] != past.version:
             if len(self._predicted) >= _KEPT:
                 self._predicted.clear()
-            known = self._predicted[run] = version, self._predict(run, past)
+            known = self._predicted[run] = past.version, self._predict(run, past.runs)
         return known[1]
 
-    def _predict(self, run: Run, past: _Past | None) -> int | None:
+    def _predict(self, run: Run, past: Iterable[tuple[tuple[str, Resources], int]]) -> int | None:
         bound = run.bound_ms
         prior = bound or self.mean_ms(run.owner.queue)
         total, weights = (_PRIOR_WEIGHT * prior, _PRIOR_WEIGHT) if prior else (0.0, 0.0)
         weight = 1.0
-        for kind, took_ms in past.runs if past is not None else ():
+        for kind, took_ms in past:
             counts = weight if kind == run.kind else weight * _OTHER_WEIGHT
             total += counts * (min(took_ms, bound) if bound else took_ms)
             weights += counts

@@ -26,6 +26,8 @@ _DECAY_MS_MAX = 604_800_000
 """AWS's largest."""
 _RUNS_MIN = 64
 """So many runs of the share that is due least must be in a window, or weights could not be kept."""
+_WINDOWS_KEPT = 8
+"""What was held longer ago counts for nothing (e^-8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class _Use:
         self.average = self.average * kept + self.held * (1 - kept)
         self.at_ms = now_ms
 
+    def is_active(self, now_ms: int) -> bool:
+        """Say whether it holds something, or did until less than a decay period ago."""
+        return bool(self.held) or self.until_ms > now_ms
+
 
 @dataclass(slots=True)
 class Shares:
@@ -94,21 +100,39 @@ class Shares:
         """Return how a queue remembers."""
         return self._windows.get(queue, Window())
 
-    def hold(self, queue: str, share: str, cpu_millis: int, units: int, now_ms: int) -> None:
-        """Take in that a share has so many units more, or less, from now on, and what they hold."""
-        use = self._uses.setdefault(queue, {}).setdefault(share, _Use(at_ms=now_ms))
+    def hold(self, queue: str, share: str, cpu_millis: int, units: int, now_ms: int) -> bool:
+        """
+        Take in that a share has so many units more, or less, from now on, and what they hold.
+
+        Returns whether it had not been active.
+        """
+        use = self._use(queue, share, now_ms)
+        is_new = not use.is_active(now_ms)
         use.advance(now_ms, self.window(queue).decay_ms)
         use.units += units
         use.held += cpu_millis
         use.until_ms = now_ms + int(self.window(queue).decay_ms)
+        return is_new
 
     def note_past(self, queue: str, share: str, cpu_millis: int, ran_ms: int, ended_ms: int, now_ms: int) -> None:
         """Take in, after a restart, what a share held for a time that ended at *ended_ms*."""
         decay_ms, ago = self.window(queue).decay_ms, max(0, now_ms - ended_ms)
-        if ago < decay_ms * 8:
-            use = self._uses.setdefault(queue, {}).setdefault(share, _Use(at_ms=now_ms))
+        if ago < decay_ms * _WINDOWS_KEPT:
+            use = self._use(queue, share, now_ms)
             use.average += cpu_millis * (1 - math.exp(-ran_ms / decay_ms)) * math.exp(-ago / decay_ms)
             use.until_ms = max(use.until_ms, ended_ms + int(decay_ms))
+
+    def _use(self, queue: str, share: str, now_ms: int) -> _Use:
+        """Return what is known of a share; each time their number has doubled, those are forgotten that count no more."""
+        uses = self._uses.setdefault(queue, {})
+        use = uses.get(share)
+        if use is None:
+            use = uses[share] = _Use(at_ms=now_ms)
+            if not len(uses) & (len(uses) - 1):
+                since_ms = now_ms - int((_WINDOWS_KEPT - 1) * self.window(queue).decay_ms)
+                for name in [n for n, old in uses.items() if old is not use and not old.is_active(since_ms)]:
+                    del uses[name]
+        return use
 
     def drop_queue(self, queue: str) -> None:
         """Forget a deleted queue."""
@@ -123,7 +147,7 @@ class Shares:
     def active(self, queue: str, waiting: Iterable[str], now_ms: int) -> set[str]:
         """Return the shares that have jobs, or had some until a decay period ago."""
         uses = self._uses.get(queue, {})
-        return set(waiting) | {share for share, use in uses.items() if use.held or use.until_ms > now_ms}
+        return set(waiting) | {share for share, use in uses.items() if use.is_active(now_ms)}
 
     def standing(self, queue: str, policy: FairsharePolicy, waiting: Iterable[str], now_ms: int) -> Standing:
         """Return whose turn it is."""

@@ -100,7 +100,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             | ConsumableDeleted()
             | DefinitionChanged()
         ):
-            on_setting_changed(world, event)
+            on_setting_changed(world, event, now)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)
         case QueueDeleted():

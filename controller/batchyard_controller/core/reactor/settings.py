@@ -40,7 +40,7 @@ SettingChanged = (
 )
 
 
-def on_setting_changed(world: World, event: SettingChanged) -> None:
+def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> None:
     """Keep a changed compute environment, queue, policy, consumable resource or definition; who waits is asked again."""
     match event:
         case EnvironmentChanged(environment=environment):
@@ -48,7 +48,7 @@ def on_setting_changed(world: World, event: SettingChanged) -> None:
         case EnvironmentDeleted(name=name):
             records.drop_environment(world, name)
         case QueueChanged(queue=queue):
-            records.keep_queue(world, queue)
+            records.keep_queue(world, queue, now)
         case PolicyChanged(policy=policy):
             records.keep_policy(world, policy)
         case PolicyDeleted(name=name):

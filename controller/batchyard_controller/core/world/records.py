@@ -48,10 +48,13 @@ def drop_environment(world: World, name: str) -> None:
     _note_alone(world, "environment", name)
 
 
-def keep_queue(world: World, queue: JobQueue) -> None:
-    """Keep a new or changed job queue."""
+def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
+    """Keep a new or changed job queue; of a new one, what is left of the jobs of a deleted one of its name counts."""
+    is_new = queue.name not in world.queues
     world.queues[queue.name] = queue
     world.bound_queue(queue)
+    if is_new:
+        tenancy.hold_rest(world, queue, now)
     _note_alone(world, "queue", queue.name)
 
 

@@ -14,6 +14,7 @@ from batchyard.ids import AttemptId
 from batchyard.states import EndCause
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job, JobSpec
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.run_times import RUNS_KEPT, Owner, Run
@@ -67,7 +68,18 @@ def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
     spec = unit.job.spec
     if _has_shares(world, spec.queue):
         cpu_millis = sign * spec.task.resources.cpu_millis
-        world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, sign, now.boot_ms)
+        is_new = world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, sign, now.boot_ms)
+        if is_new:  # the more are active, the less is kept from them
+            world.fleet.grown += 1
+            world.wants_plan = True
+
+
+def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
+    """Let the shares of a new queue hold what is left of the jobs of a deleted one of its name."""
+    for attempt in world.attempts.values():
+        unit = world.unit_of(attempt)
+        if unit.job.spec.queue == queue.name:
+            hold(world, unit, now)
 
 
 def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
