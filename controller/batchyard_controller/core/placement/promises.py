@@ -22,6 +22,7 @@ from batchyard_controller.core.model.values import Instant
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
+from .refusals import HeldBack
 from .reservations import Forecast, Held, Reservation, Tenant
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
@@ -45,6 +46,8 @@ class Promises:
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had so far; None before it begins."""
         self._placed: list[tuple[int, Tenant]] = []
+        self.held_back: HeldBack | None = None
+        """Why a unit was turned away last, for whoever takes it."""
         if situation.lines.is_in_round:
             for hint in [hint for hint in self._hints if hint.is_in_force]:
                 self._restore(hint)
@@ -195,7 +198,7 @@ class Promises:
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
             if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources, shape.access)):
-                held.turns_away = True
+                self._turn_away(held, is_bound=False)
                 return False
         return True
 
@@ -209,9 +212,13 @@ class Promises:
             ):
                 continue
             if not held.leaves_vcpus(shape.resources):
-                held.turns_away = True
+                self._turn_away(held, is_bound=True)
                 return False
         return True
+
+    def _turn_away(self, held: Held, *, is_bound: bool) -> None:
+        held.turns_away = True
+        self.held_back = HeldBack(job_id=held.value.job_id, index=held.value.index, is_bound=is_bound)
 
     def end_of(self, shape: Shape) -> int:
         """Return when a unit that starts now will have ended, by its bound, or else as is expected."""
