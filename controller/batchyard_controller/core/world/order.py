@@ -17,7 +17,6 @@ from batchyard_controller.core.placement.heads import Ahead
 from batchyard_controller.core.placement.line import Line
 from batchyard_controller.core.placement.shares import Standing
 
-from .tenancy import policy_of
 from .world import World
 
 _TURNS_MAX = 1_000
@@ -33,7 +32,7 @@ def first_of(world: World, queue: str) -> tuple[Line, Unit] | None:
     if standing is None:
         line = firsts[""]
     else:
-        _, share = min((standing.score(share, _cpu_of(line)), share) for share, line in firsts.items())
+        _, share = min((standing.score(share), share) for share in firsts)
         line = firsts[share]
     head = line.head()
     assert head is not None, "somebody comes first"
@@ -65,7 +64,7 @@ def next_of(world: World, queue: str) -> Iterator[tuple[Line, Unit]]:
     while heap:
         _, share, line, unit, rest = heapq.heappop(heap)
         yield line, unit
-        standing.take(share, _cpu_of(line))
+        standing.take(share, line.shape.resources.cpu_millis)
         turn = _turn(standing, share, rest)
         if turn is not None:
             heapq.heappush(heap, turn)
@@ -76,7 +75,7 @@ _Turn = tuple[float, str, Line, Unit, Iterator[tuple[Line, Unit]]]
 
 def _turn(standing: Standing, share: str, rest: Iterator[tuple[Line, Unit]]) -> _Turn | None:
     following = next(rest, None)
-    return None if following is None else (standing.score(share, _cpu_of(following[0])), share, *following, rest)
+    return None if following is None else (standing.score(share), share, *following, rest)
 
 
 def ahead_of(world: World, unit: Unit, line: Line) -> Ahead:
@@ -92,13 +91,10 @@ def ahead_of(world: World, unit: Unit, line: Line) -> Ahead:
     return Ahead(count, is_all=False)
 
 
-def _cpu_of(line: Line) -> int:
-    return line.shape.resources.cpu_millis
-
-
 def _standing(world: World, name: str) -> Standing | None:
     """Return how the shares of a queue stood at the last plan; None of a queue without a policy."""
-    policy = policy_of(world, name)
+    queue = world.queues.get(name)
+    policy = world.policies.get(queue.scheduling_policy) if queue is not None else None
     if policy is None:
         return None
-    return world.shares.standing(name, policy, world.lines.shares_of(name), world.planned_at.boot_ms)
+    return world.shares.standing(name, policy.fairshare, world.lines.shares_of(name), world.planned_at.boot_ms)
