@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from bench.figures import Figure
 from bench.scale import Scale
@@ -22,6 +23,7 @@ from batchyard.states import EndCause
 from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
+    FrontAsked,
     HostJoined,
     JobCancelled,
     Phase,
@@ -33,6 +35,7 @@ from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.settings import ComputeEnvironment, EnvironmentOrder, JobQueue
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
@@ -40,6 +43,7 @@ from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.requests.submissions import submit_job
 from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
+from batchyard_controller.services.job_view import explain_message, summary_message
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
 from batchyard_controller.store.protocol import Put
@@ -49,6 +53,7 @@ AT_ONCE = 64
 """Jobs that run at once, and that end in one turn."""
 SUBMITS_A_TURN = 1_000
 PLANS = 50
+LOOKS = 50
 NOW = Instant(wall_ms=1_700_000_000_000, boot_ms=1_000)
 
 
@@ -89,6 +94,25 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
                 note=f"{row.restore_us * size / 1e6:.2f} s in all",
             )
 
+    for case, shapes in (("of 10 shapes", 10), ("each of its own shape", 0)):
+        few: Look | None = None
+        for size in (1_000, 10_000) if scale.is_quick else (10_000, 100_000 if not shapes else 1_000_000):
+            look = await in_own_process(looked, size, shapes or size)
+            few = few or look
+            for what, value, baseline in (
+                ("explain the last", look.explain_us, few.explain_us),
+                ("list 100", look.list_us, few.list_us),
+                ("who is first", look.front_us, few.front_us),
+            ):
+                yield Figure(
+                    name=f"{size:,} waiting, {case}: {what}",
+                    value=value,
+                    unit="us",
+                    baseline=baseline,
+                    baseline_name="with fewer",
+                    aim="flat",
+                )
+
     for size in (1_000, 10_000) if scale.is_quick else (1_000, 100_000):
         cancel_us, plan_us, alone_us = await in_own_process(cancelled, size)
         yield Figure(
@@ -100,6 +124,49 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
             aim="flat",
             note=f"{cancel_us:.2f} us to cancel one",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What it took to look at a queue; processor time."""
+
+    explain_us: float
+    list_us: float
+    front_us: float
+
+
+def looked(size: int, shapes: int) -> Look:
+    """Let *size* jobs of so many shapes wait in turn; ask why the last one waits, for the newest, and who is first."""
+    return asyncio.run(_looked(size, shapes))
+
+
+async def _looked(size: int, shapes: int) -> Look:
+    yard = _Turns()
+    await yard.open()
+    await yard.submit(AT_ONCE, is_array=False)
+    yard.plan()
+    await yard.submit(size, is_array=False, shapes=shapes)
+    yard.plan()
+    world = yard.world
+    newest = [Unit(job) for job in islice(reversed(world.jobs.values()), 100)]
+
+    def front() -> None:
+        apply(world, FrontAsked(queue=QUEUE), NOW)
+
+    return Look(
+        explain_us=_time(lambda: explain_message(world, newest[0])),
+        list_us=_time(lambda: [summary_message(world, unit) for unit in newest]),
+        front_us=_time(front),
+    )
+
+
+def _time(look: Callable[[], object]) -> float:
+    """Return what a look takes on average, the first, which fills what is kept, not counted."""
+    look()
+    began = time.process_time()
+    for _ in range(LOOKS):
+        look()
+    return (time.process_time() - began) * 1e6 / LOOKS
 
 
 def cancelled(size: int) -> tuple[float, float, float]:
@@ -175,12 +242,11 @@ class _Turns:
         apply(self.world, HostJoined(host_id=HOST, facts=host, session=1, reports=()), NOW)
         await self._commit()
 
-    async def submit(self, size: int, is_array: bool) -> None:
-        """Submit single jobs, or one array of so many children."""
+    async def submit(self, size: int, is_array: bool, shapes: int = 1) -> None:
+        """Submit single jobs of so many shapes in turn, or one array of so many children."""
         for number in range(1 if is_array else size):
-            submission = Submission(
-                name="bench", queue=QUEUE, task=task(container()), array_size=size if is_array else 0
-            )
+            wanted = task(container(memory=100 + number % shapes))
+            submission = Submission(name="bench", queue=QUEUE, task=wanted, array_size=size if is_array else 0)
             job_id = JobId(uuid7(NOW.wall_ms, self.world.last_seq.to_bytes(10, "big")))
             event, _ = submit_job(self.world, submission, job_id, NOW)
             assert event is not None, "every submission is new"

@@ -71,6 +71,7 @@ class Calls:
         queues = JobQueueServiceStub(channel)
         self.create_job_queue = Call(connection, queues.CreateJobQueue)
         self.describe_job_queues = Call(connection, queues.DescribeJobQueues)
+        self.get_job_queue_snapshot = Call(connection, queues.GetJobQueueSnapshot)
         self.list_job_queues = Call(connection, queues.ListJobQueues)
         self.update_job_queue = Call(connection, queues.UpdateJobQueue)
         self.delete_job_queue = Call(connection, queues.DeleteJobQueue)

@@ -129,6 +129,7 @@ class Client:
     delete_compute_environment = _sync(AsyncClient.delete_compute_environment)
     create_job_queue = _sync(AsyncClient.create_job_queue)
     describe_job_queues = _sync(AsyncClient.describe_job_queues)
+    get_job_queue_snapshot = _sync(AsyncClient.get_job_queue_snapshot)
     list_job_queues = _sync_iterator(AsyncClient.list_job_queues)
     update_job_queue = _sync(AsyncClient.update_job_queue)
     delete_job_queue = _sync(AsyncClient.delete_job_queue)

@@ -176,6 +176,19 @@ class YardCalls(Caller):
         request = queue_pb.DescribeJobQueuesRequest(names=arguments.texts("names", names))
         return list((await self.calls.describe_job_queues(request)).job_queues)
 
+    async def get_job_queue_snapshot(self, name: str) -> queue_pb.GetJobQueueSnapshotResponse:
+        """
+        Tell who is served first in a queue, up to 100, and what its jobs and shares hold.
+
+        Since when each has had its place is known from the first such call on; a queue that
+        nobody asks about for ten minutes is forgotten.
+
+        Raises:
+            NotFoundError: there is no such queue.
+        """
+        request = queue_pb.GetJobQueueSnapshotRequest(name=arguments.text("name", name))
+        return await self.calls.get_job_queue_snapshot(request)
+
     async def list_job_queues(self, *, page_size: int = 100) -> AsyncGenerator[queue_pb.JobQueue, None]:
         """Iterate over job queues in name order."""
         request = queue_pb.ListJobQueuesRequest(page_size=arguments.integer("page_size", page_size, bits=32))

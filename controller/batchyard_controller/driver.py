@@ -23,6 +23,8 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.reactor.apply import apply
+from batchyard_controller.core.views.promise_keeping import settled, waited_ms
+from batchyard_controller.core.views.readings import readings
 from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.world import World
 
@@ -38,6 +40,7 @@ Decide = Callable[[World, Instant], tuple[Event | None, T]]
 TURN_MAX = 2000
 """Most requests and events in one turn, so that no answer waits for too long a commit."""
 TICK_S = 1.0
+READ_EVERY_S = 5
 
 
 class CommandSink(Protocol):
@@ -82,6 +85,7 @@ class Driver:
         self._sink = sink
         self._clock = clock
         self._ticked_boot_ms = 0
+        self._read_boot_ms = -READ_EVERY_S * 1000
         self._metrics = metrics
         self._inbox: list[_Request | Event] = []
         self._reads: list[_Read] = []
@@ -196,6 +200,7 @@ class Driver:
     def _take(self, item: _Request | Event, now: Instant, turn: _Turn) -> None:
         if isinstance(item, Ticked):
             item, self._ticked_boot_ms = self._tick(now), now.boot_ms
+            self._read(now)
         if not isinstance(item, _Request):
             turn.commands += apply(self._world, item, now)
             return
@@ -216,13 +221,23 @@ class Driver:
         since_ms = now.boot_ms - (self._ticked_boot_ms or now.boot_ms)
         return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)))
 
+    def _read(self, now: Instant) -> None:
+        """Read the yard for whoever watches it, once in a while."""
+        if now.boot_ms - self._read_boot_ms >= READ_EVERY_S * 1000:
+            self._read_boot_ms = now.boot_ms
+            self._metrics.note_readings(readings(self._world, now))
+
     def _plan(self, now: Instant, turn: _Turn) -> None:
         world = self._world
         world.wants_plan = False
         began_ms = self._clock().boot_ms
         with self._metrics.planning():
             plan = make_plan(situation(world), now, self._pace.steps_max)
+        self._metrics.note_settled(settled(world.reservations, plan, now))
         turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+        for placement in plan.placements:
+            queue = world.jobs[placement.job_id].spec.queue
+            self._metrics.note_wait(queue, waited_ms(world, placement, now))
         self._pace.note(plan.steps, self._clock().boot_ms - began_ms)
         if world.wants_plan:
             self._wake.set()  # a slice: the rest follows once this is stored and sent

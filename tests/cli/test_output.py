@@ -221,7 +221,7 @@ def test_explain(run: Run, yard: Yard) -> None:
     assert run("explain", job_id).out == golden(f"""
         Job       {job_id}
         State     RUNNABLE
-        Why       waits for a host: 65536 MiB memory asked, at most 6144 free on one host (largest host: 8192); no host known now could ever fit it
+        Why       waits for a host: 65536 MiB memory asked, at most 6144 free on one host (largest host: 8192); no host known now could ever fit it; 1 of its queue comes before it, first {first}
         Position  2
         Hosts     1 suit the job
 

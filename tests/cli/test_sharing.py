@@ -8,6 +8,8 @@ import pytest
 from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
 
+from batchyard import container
+
 
 def test_a_policy_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> None:
     made = run(
@@ -37,6 +39,23 @@ def test_a_queue_has_caps(run: Run, yard: Yard) -> None:
     run("queue", "update", "small", "--max-running", "0")
     (shown,) = yard.client.describe_job_queues(["small"])
     assert (shown.max_running, shown.max_vcpus) == (0, 8)
+
+
+def test_a_snapshot_of_a_queue_is_shown(run: Run, yard: Yard) -> None:
+    yard.join()
+    running, first, second = [yard.submit(container=container(["true"], vcpus=3)) for _ in range(3)]
+    shown = run("queue", "snapshot", "default")
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert lines[:2] == [["Queue", "default"], ["vCPUs", "in", "use", "3"]]
+    assert [line[:2] for line in lines[4:]] == [["1", first], ["2", second]]
+    assert run("queue", "snapshot", "default", "-o", "name").out.split() == [first, second]
+    answer = json.loads(run("queue", "snapshot", "default", "-o", "json").out)
+    assert (answer["cpu_millis"], answer["front"][0]["job_id"]) == (3000, first)
+    assert run("queue", "snapshot", "nobody").code == 3
+    explained = run("explain", first).out
+    assert "Starts by" in explained
+    assert "is kept for it from about" in explained
+    assert running not in shown.out
 
 
 def test_a_job_is_moved_by_its_priority(run: Run, yard: Yard) -> None:

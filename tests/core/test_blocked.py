@@ -14,7 +14,7 @@ from batchyard.ids import HostId
 from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard.tasks import Container, MountPoint, Task, Volume
-from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
+from batchyard_controller.core.events import HostHeard, HostJoined, HostLeft, HostMarked, QueueChanged, Ticked
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import GpuFacts
 from batchyard_controller.core.model.settings import CapacityType, ComputeResources, ResourceState, StateTimeLimit
@@ -340,6 +340,8 @@ def test_a_busy_yard_does_not_begin_the_time_afresh(yard: Yard):
         small = yard.submit()
         yard.plan()
         yard.ended(f"{small.id}#1")
+        yard.now = Instant(wall_ms=0, boot_ms=at_s * 1000)
+        yard.apply(HostHeard(host_id=HostId("h1")))
         tick(yard, at_s)
     assert job.state is JobState.FAILED
 

@@ -192,7 +192,7 @@ def test_a_misspelt_image_keeps_no_sound_job_waiting() -> None:
     assert yard.live() == {f"{busy.id}#1": "full", f"{sound.id}#1": "free"}
     assert waiting_reason(yard.world, yard.unit(f"{array.id}:0")) == (
         "waits for a host: 1 vCPU asked, at most 0 free on one host (largest host: 16); "
-        "passed over: free could not get its image"
+        "passed over: free could not get its image; host full is kept for it from about 1970-01-01T01:00:01Z"
     )
     yard.ended(f"{busy.id}#1")
     yard.plan()

@@ -25,7 +25,7 @@ def test_an_empty_map_of_tags_is_none_for_what_is_new(yard: Yard) -> None:
 
 
 def test_a_job_that_waits_has_no_times_and_says_why(yard: Yard) -> None:
-    yard.submit("head")
+    yard.submit("head", timeout={"attemptDurationSeconds": 60})
     job = yard.job(yard.submit(tags={"a": "b"}, propagateTags=True, timeout={"attemptDurationSeconds": 61}))
     assert job["status"] == "RUNNABLE"
     assert job["jobArn"] == f"{ARN}job/{job['jobId']}"

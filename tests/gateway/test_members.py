@@ -59,6 +59,7 @@ READ_BY_HANDLERS = {
     "DescribeJobQueues": {"jobQueues", "maxResults", "nextToken"},
     "DescribeJobs": {"jobs"},
     "DescribeSchedulingPolicies": {"arns"},
+    "GetJobQueueSnapshot": {"jobQueue"},
     "ListSchedulingPolicies": {"maxResults", "nextToken"},
     "ListTagsForResource": {"resourceArn"},
     "TagResource": {"resourceArn", "tags"},

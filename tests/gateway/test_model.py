@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from botocore.model import ListShape, MapShape, StructureShape
 
-from batchyard_gateway.batch.operations import LATER, NEVER, OFFERED, SERVICE
+from batchyard_gateway.batch.operations import NEVER, OFFERED, SERVICE
 from batchyard_gateway.batch.shapes import Anything, Flag, Items, Number, Structure, Table, Text, Whole, Words
 
 from .endpoint import MODEL
 
 
 def test_every_operation_of_the_model_is_here_once() -> None:
-    assert sorted([*OFFERED, *LATER, *NEVER]) == sorted(MODEL.operation_names)
+    assert sorted([*OFFERED, *NEVER]) == sorted(MODEL.operation_names)
 
 
 @pytest.mark.parametrize("name", sorted(SERVICE.operations))

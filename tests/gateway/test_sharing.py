@@ -103,6 +103,39 @@ def test_jobs_of_a_shared_queue_name_their_share_and_a_priority(yard: Yard) -> N
         assert all(each["shareIdentifier"] == share for each in listed)
 
 
+def test_a_snapshot_of_a_queue_has_its_front_and_its_shares(yard: Yard) -> None:
+    """Children of an array stand there one by one, as jobs that can be described."""
+    batch = yard.batch
+    assert set(plain(batch.get_job_queue_snapshot(jobQueue="q"))) == {"frontOfQueue", "queueUtilization"}
+    yard.endpoint.agent()
+    batch.create_scheduling_policy(name="fair", fairsharePolicy=FAIRSHARE)
+    batch.create_job_queue(**queue("shared", schedulingPolicyArn=POLICY))
+    batch.register_job_definition(**definition("ranked", schedulingPriority=3))
+    submit = partial(batch.submit_job, jobName="j", jobQueue="shared", jobDefinition="ranked")
+    large = {"resourceRequirements": [{"type": "VCPU", "value": "3"}]}
+    for _ in range(2):
+        runs = submit(shareIdentifier="A1", containerOverrides=large)["jobId"]
+    array = submit(shareIdentifier="B7", containerOverrides=large, arrayProperties={"size": 2})["jobId"]
+    found = plain(batch.get_job_queue_snapshot(jobQueue=f"{ARN}job-queue/shared"))
+    front = found["frontOfQueue"]
+    arns = [each["jobArn"] for each in front["jobs"]]
+    assert sorted(arns) == sorted([f"{ARN}job/{array}:0", f"{ARN}job/{array}:1", f"{ARN}job/{runs}"])
+    assert {each["earliestTimeAtPosition"] for each in front["jobs"]} == {front["lastUpdatedAt"]}
+    described = batch.describe_jobs(jobs=arns)["jobs"]
+    assert {each["status"] for each in described} == {"RUNNABLE"}
+    vcpus = [{"capacityUnit": "VCPU", "quantity": 3.0}]
+    assert found["queueUtilization"] == {
+        "totalCapacityUsage": vcpus,
+        "fairshareUtilization": {
+            "activeShareCount": 1,
+            "topCapacityUtilization": [{"shareIdentifier": "A1", "capacityUsage": vcpus}],
+        },
+        "lastUpdatedAt": front["lastUpdatedAt"],
+    }
+    missing = refused(batch.get_job_queue_snapshot, jobQueue="nobody")
+    assert missing == f"{ARN}job-queue/nobody does not exist"
+
+
 BAD_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"name": "a b"}, "Scheduling policy name should match valid pattern"),
     "exists": ({"name": "fair"}, "Object already exists"),

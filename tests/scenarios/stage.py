@@ -34,6 +34,7 @@ from batchyard_controller.core.commands import (
 )
 from batchyard_controller.core.events import (
     EnvironmentDeleted,
+    FrontAsked,
     HostHeard,
     HostLeft,
     HostMarked,
@@ -60,9 +61,15 @@ from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
-from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources, ResourceState
+from batchyard_controller.core.model.settings import (
+    AllocationStrategy,
+    CapacityType,
+    ComputeResources,
+    DispatchOrder,
+    ResourceState,
+)
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.requests import consumables, policies, settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.hosts import reclaim_host, remove_host
@@ -76,7 +83,7 @@ from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.views.words import ending_reason, verdict
 from batchyard_controller.services.consumables import view as consumable_view
-from batchyard_controller.services.job_view import job_message
+from batchyard_controller.services.job_view import explain_message, job_message
 
 _KINDS = {
     "after": DependencyType.WHOLE,
@@ -225,11 +232,18 @@ class Stage:
         return [text] + ([f"{name}: {it.last_failure}"] if it.last_failure else [])
 
     def do_queue(
-        self, name: str, *environments: str, priority: str = "0", policy: str = "", running: str = "0", vcpus: str = "0"
+        self,
+        name: str,
+        *environments: str,
+        priority: str = "0",
+        policy: str = "",
+        running: str = "0",
+        vcpus: str = "0",
+        order: str = "DUE_TIME",
     ) -> None:
         """Make a queue anew; *running* and *vcpus* are its caps."""
-        caps = {"max_running": int(running), "max_vcpus": int(vcpus)}
-        self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **caps)
+        fields = {"max_running": int(running), "max_vcpus": int(vcpus), "dispatch_order": DispatchOrder(order)}
+        self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **fields)
 
     def do_update_queue(self, name: str, **options: str) -> None:
         """Change a queue as a user asks for it: ``policy``, ``priority``, ``running``, ``vcpus``."""
@@ -377,6 +391,21 @@ class Stage:
         ]
         assert self._facts[name] == host.record.facts
         return self._join(name, *reports)
+
+    def do_explain(self, label: str) -> list[str]:
+        """Tell why a job is where it is, as users are told."""
+        unit = self.yard.unit(self._id(label))
+        told = explain_message(self.yard.world, unit)
+        place = f"place {told.position}{' or later' if told.position_is_least else ''}" if told.position else ""
+        estimate = f"starts by {utc(told.estimated_start_at_ms)}" if told.estimated_start_at_ms else ""
+        kinds = ", ".join(refusal.kind for refusal in told.refusals)
+        facts = [text for text in (place, estimate, kinds) if text]
+        return [f"{label} {told.summary}", *([f"  {'; '.join(facts)}"] if facts else [])]
+
+    def do_front(self, queue: str = "q") -> list[str]:
+        """Ask who is served first in a queue, and since when each has its place."""
+        self.yard.apply(FrontAsked(queue=queue))
+        return [f"{each.unit_id} since {utc(each.since_ms)}" for each in self.yard.world.fronts[queue].places]
 
     def do_pass(self, span: str, silent: str = "") -> list[str]:
         """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected and not named silent are heard meanwhile."""

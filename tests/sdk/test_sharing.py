@@ -29,6 +29,15 @@ async def test_a_policy_is_made_given_to_a_queue_and_changed(async_yard: AsyncYa
     await client.delete_scheduling_policy("alone")
 
 
+async def test_a_snapshot_of_a_queue_tells_who_is_first(async_yard: AsyncYard) -> None:
+    client = async_yard.client
+    first, second = [await client.submit_job(name="j", container=TRUE) for _ in range(2)]
+    answer = await client.get_job_queue_snapshot("default")
+    assert [each.job_id for each in answer.front] == [first.job_id, second.job_id]
+    with pytest.raises(NotFoundError, match="JobQueue 'nobody' not found"):
+        await client.get_job_queue_snapshot("nobody")
+
+
 async def test_a_priority_is_changed_while_a_job_waits(async_yard: AsyncYard) -> None:
     client = async_yard.client
     await client.create_scheduling_policy("fair")

@@ -242,6 +242,7 @@ def _queues() -> Iterator[Case]:
     yield "update of a queue to a time limit of no time", rpc, update
     yield "description of no queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest()
     yield "description of 1001 queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest(names=["q"] * 1001)
+    yield "snapshot of no queue", "GetJobQueueSnapshot", jq.GetJobQueueSnapshotRequest(name="nobody")
     rpc = "DeleteJobQueue"
     yield "deletion of no queue", rpc, jq.DeleteJobQueueRequest(name="nobody")
     yield "deletion of an ENABLED queue", rpc, jq.DeleteJobQueueRequest(name="default")

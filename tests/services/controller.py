@@ -78,6 +78,7 @@ class Controller:
         self.provider = HandProvider()
         self._launcher = Launcher([self.provider.offer()] if offers is None else offers)
         self._clock = clock
+        self.metrics = Metrics()
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault)
@@ -92,7 +93,7 @@ class Controller:
                 self.leadership,
                 self.sessions.open_term,
                 self._clock,
-                Metrics(),
+                self.metrics,
                 Retention(),
                 self._launcher,
             )

@@ -375,7 +375,8 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
             ("Job", answer.job_id),
             ("State", _state_of(answer)),
             ("Why", answer.summary),
-            ("Position", str(answer.position) if answer.position else ""),
+            ("Position", _position(answer)),
+            ("Starts by", _estimate(answer)),
             ("Hosts", f"{answer.eligible_hosts} suit the job" if answer.refusals or answer.eligible_hosts else ""),
         ]
     )
@@ -395,6 +396,16 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
             numbers=["ASKED", "FREE", "MOST FREE", "LARGEST HOST"],
             elastic=["MEANING"],
         )
+
+
+def _position(answer: ExplainJobResponse) -> str:
+    more = " or later" if answer.position_is_least else ""
+    return f"{answer.position:,}{more}" if answer.position else ""
+
+
+def _estimate(answer: ExplainJobResponse) -> str:
+    at_ms = answer.estimated_start_at_ms
+    return f"about {spans.moment(at_ms, now_ms())}" if at_ms else ""
 
 
 def _state_of(answer: ExplainJobResponse) -> str:

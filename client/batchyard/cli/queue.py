@@ -1,4 +1,4 @@
-"""Commands about job queues: ``queue create|list|describe|update|delete``."""
+"""Commands about job queues: ``queue create|list|describe|snapshot|update|delete``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchyard.cli.compute_environment import RESOURCE_STATES
 from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 
 if TYPE_CHECKING:
-    from batchyard.v1.job_queue_pb2 import JobQueue
+    from batchyard.v1.job_queue_pb2 import GetJobQueueSnapshotResponse, JobQueue
 
 _ENVIRONMENT_HELP = "Where its jobs run; give several in the order to try them."
 
@@ -149,6 +149,23 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
 
 @queue.command()
 @click.argument("name", shell_complete=offered.queues)
+@options.shared
+@options.session
+def snapshot(session: options.Session, name: str) -> None:
+    """Show who is served first, up to 100, and what the jobs of a queue hold. JSON is one object."""
+    with session.client() as client:
+        answer = client.get_job_queue_snapshot(name)
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(answer))
+        case "name":
+            out.show_names([each.job_id for each in answer.front])
+        case _:
+            _show_snapshot(name, answer)
+
+
+@queue.command()
+@click.argument("name", shell_complete=offered.queues)
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False))
 @click.option("--priority", type=int, help="Higher is served first.")
 @click.option(
@@ -222,6 +239,24 @@ def _show_one(output: str, row: JobQueue, done: str) -> None:
             out.show_names([row.name])
         case _:
             out.note(f"{done} queue {row.name} ({_state(row)}, {_status(row)}, priority {row.priority})")
+
+
+def _show_snapshot(name: str, answer: GetJobQueueSnapshotResponse) -> None:
+    shares = ", ".join(f"{each.share_identifier} {spans.millis(each.cpu_millis)}" for each in answer.top_shares)
+    out.show_fields(
+        [
+            ("Queue", name),
+            ("vCPUs in use", spans.millis(answer.cpu_millis)),
+            ("Shares", f"{answer.active_shares} active: {shares}" if shares else ""),
+        ]
+    )
+    if answer.front:
+        click.echo()
+        rows = [
+            [str(place), each.job_id, spans.moment(each.since_ms, now_ms())]
+            for place, each in enumerate(answer.front, 1)
+        ]
+        out.show_table(["PLACE", "JOB", "THERE SINCE"], rows, numbers=["PLACE"])
 
 
 def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:

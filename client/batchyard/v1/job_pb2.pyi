@@ -1247,8 +1247,11 @@ class Refusal(google.protobuf.message.Message):
     LARGEST_CAPACITY_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"cpu_millis", "memory_mib", "gpu_millis", "disk_mib", "hosts", "queue",
-    "dependency", "queue_limit", "share_limit", "consumable", ...
+    """Of amounts: "cpu_millis", "memory_mib", "gpu_millis", "disk_mib", "hosts", "queue",
+    "queue_limit", "share_limit", "consumable", "scaling", "max_vcpus", "environments";
+    of order: "reservation" (a host is kept for it), "kept" (a host has room, and is kept for
+    another), "share_reservation", "order" (its queue starts nobody before the first), "room"
+    (there is some: it has yet to be tried). docs/jobs.md explains them.
     """
     asked: builtins.int
     free: builtins.int
@@ -1282,14 +1285,25 @@ class ExplainJobResponse(google.protobuf.message.Message):
     REFUSALS_FIELD_NUMBER: builtins.int
     POSITION_FIELD_NUMBER: builtins.int
     ELIGIBLE_HOSTS_FIELD_NUMBER: builtins.int
+    POSITION_IS_LEAST_FIELD_NUMBER: builtins.int
+    FIRST_JOB_ID_FIELD_NUMBER: builtins.int
+    ESTIMATED_START_AT_MS_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     state: Global___JobState.ValueType
     summary: builtins.str
     """One sentence."""
     position: builtins.int
-    """Place in its queue's order of submission, from 1, while RUNNABLE."""
+    """Place in its queue's order of service as far as that is known now, from 1, while it waits for
+    a host; of an array that of the next child.
+    """
     eligible_hosts: builtins.int
     """Hosts whose kind and runtimes suit the job."""
+    position_is_least: builtins.bool
+    """No more were counted: its place may be later."""
+    first_job_id: builtins.str
+    """Who comes first in its queue; empty if it does."""
+    estimated_start_at_ms: builtins.int
+    """When it starts at the latest, as far as is known; 0 unless a host is kept for it."""
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     def __init__(
@@ -1301,7 +1315,10 @@ class ExplainJobResponse(google.protobuf.message.Message):
         refusals: collections.abc.Iterable[Global___Refusal] | None = ...,
         position: builtins.int = ...,
         eligible_hosts: builtins.int = ...,
+        position_is_least: builtins.bool = ...,
+        first_job_id: builtins.str = ...,
+        estimated_start_at_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["eligible_hosts", b"eligible_hosts", "job_id", b"job_id", "position", b"position", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
 
 Global___ExplainJobResponse: typing_extensions.TypeAlias = ExplainJobResponse

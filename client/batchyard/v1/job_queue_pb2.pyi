@@ -539,3 +539,98 @@ class DeleteJobQueueResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___DeleteJobQueueResponse: typing_extensions.TypeAlias = DeleteJobQueueResponse
+
+@typing.final
+class GetJobQueueSnapshotRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___GetJobQueueSnapshotRequest: typing_extensions.TypeAlias = GetJobQueueSnapshotRequest
+
+@typing.final
+class FrontOfQueueJob(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    SINCE_MS_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """Of a single job, or a child of an array."""
+    since_ms: builtins.int
+    """Since when it has had this place, as far as somebody looked: a place is watched from the
+    first question about its queue until ten minutes after the last.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        since_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "since_ms", b"since_ms"]) -> None: ...
+
+Global___FrontOfQueueJob: typing_extensions.TypeAlias = FrontOfQueueJob
+
+@typing.final
+class ShareUtilization(google.protobuf.message.Message):
+    """What the jobs of a share hold that have a host."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
+    CPU_MILLIS_FIELD_NUMBER: builtins.int
+    share_identifier: builtins.str
+    cpu_millis: builtins.int
+    def __init__(
+        self,
+        *,
+        share_identifier: builtins.str = ...,
+        cpu_millis: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpu_millis", b"cpu_millis", "share_identifier", b"share_identifier"]) -> None: ...
+
+Global___ShareUtilization: typing_extensions.TypeAlias = ShareUtilization
+
+@typing.final
+class GetJobQueueSnapshotResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FRONT_FIELD_NUMBER: builtins.int
+    CPU_MILLIS_FIELD_NUMBER: builtins.int
+    ACTIVE_SHARES_FIELD_NUMBER: builtins.int
+    TOP_SHARES_FIELD_NUMBER: builtins.int
+    HAS_SHARES_FIELD_NUMBER: builtins.int
+    SEEN_AT_MS_FIELD_NUMBER: builtins.int
+    cpu_millis: builtins.int
+    """What all jobs of the queue hold that have a host."""
+    active_shares: builtins.int
+    """How many shares hold something, in a queue with a scheduling policy."""
+    has_shares: builtins.bool
+    seen_at_ms: builtins.int
+    @property
+    def front(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FrontOfQueueJob]:
+        """The first 100 that wait for a host, in the order in which they are served."""
+
+    @property
+    def top_shares(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ShareUtilization]:
+        """The 20 that hold most, the most first."""
+
+    def __init__(
+        self,
+        *,
+        front: collections.abc.Iterable[Global___FrontOfQueueJob] | None = ...,
+        cpu_millis: builtins.int = ...,
+        active_shares: builtins.int = ...,
+        top_shares: collections.abc.Iterable[Global___ShareUtilization] | None = ...,
+        has_shares: builtins.bool = ...,
+        seen_at_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_shares", b"active_shares", "cpu_millis", b"cpu_millis", "front", b"front", "has_shares", b"has_shares", "seen_at_ms", b"seen_at_ms", "top_shares", b"top_shares"]) -> None: ...
+
+Global___GetJobQueueSnapshotResponse: typing_extensions.TypeAlias = GetJobQueueSnapshotResponse

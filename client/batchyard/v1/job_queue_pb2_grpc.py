@@ -49,6 +49,11 @@ class JobQueueServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesResponse.FromString,
                 _registered_method=True)
+        self.GetJobQueueSnapshot = channel.unary_unary(
+                '/batchyard.v1.JobQueueService/GetJobQueueSnapshot',
+                request_serializer=batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotResponse.FromString,
+                _registered_method=True)
         self.UpdateJobQueue = channel.unary_unary(
                 '/batchyard.v1.JobQueueService/UpdateJobQueue',
                 request_serializer=batchyard_dot_v1_dot_job__queue__pb2.UpdateJobQueueRequest.SerializeToString,
@@ -85,6 +90,13 @@ class JobQueueServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetJobQueueSnapshot(self, request, context):
+        """Tells who is served first in a queue, and what its jobs hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateJobQueue(self, request, context):
         """Changes the fields that are set.
         """
@@ -116,6 +128,11 @@ def add_JobQueueServiceServicer_to_server(servicer, server):
                     servicer.ListJobQueues,
                     request_deserializer=batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesResponse.SerializeToString,
+            ),
+            'GetJobQueueSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobQueueSnapshot,
+                    request_deserializer=batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotResponse.SerializeToString,
             ),
             'UpdateJobQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateJobQueue,
@@ -209,6 +226,33 @@ class JobQueueService(object):
             '/batchyard.v1.JobQueueService/ListJobQueues',
             batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesRequest.SerializeToString,
             batchyard_dot_v1_dot_job__queue__pb2.ListJobQueuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobQueueSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.JobQueueService/GetJobQueueSnapshot',
+            batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotRequest.SerializeToString,
+            batchyard_dot_v1_dot_job__queue__pb2.GetJobQueueSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

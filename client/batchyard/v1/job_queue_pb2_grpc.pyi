@@ -73,6 +73,22 @@ _JobQueueServiceListJobQueuesType = typing_extensions.TypeVar(
     ],
 )
 
+_JobQueueServiceGetJobQueueSnapshotType = typing_extensions.TypeVar(
+    '_JobQueueServiceGetJobQueueSnapshotType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
+    ],
+)
+
 _JobQueueServiceUpdateJobQueueType = typing_extensions.TypeVar(
     '_JobQueueServiceUpdateJobQueueType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +121,7 @@ _JobQueueServiceDeleteJobQueueType = typing_extensions.TypeVar(
     ],
 )
 
-class JobQueueServiceStub(typing.Generic[_JobQueueServiceCreateJobQueueType, _JobQueueServiceDescribeJobQueuesType, _JobQueueServiceListJobQueuesType, _JobQueueServiceUpdateJobQueueType, _JobQueueServiceDeleteJobQueueType]):
+class JobQueueServiceStub(typing.Generic[_JobQueueServiceCreateJobQueueType, _JobQueueServiceDescribeJobQueuesType, _JobQueueServiceListJobQueuesType, _JobQueueServiceGetJobQueueSnapshotType, _JobQueueServiceUpdateJobQueueType, _JobQueueServiceDeleteJobQueueType]):
     @typing.overload
     def __init__(self: JobQueueServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -119,6 +135,10 @@ class JobQueueServiceStub(typing.Generic[_JobQueueServiceCreateJobQueueType, _Jo
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_queue_pb2.ListJobQueuesRequest,
             batchyard.v1.job_queue_pb2.ListJobQueuesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+            batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_queue_pb2.UpdateJobQueueRequest,
@@ -145,6 +165,10 @@ class JobQueueServiceStub(typing.Generic[_JobQueueServiceCreateJobQueueType, _Jo
             batchyard.v1.job_queue_pb2.ListJobQueuesResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+            batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.job_queue_pb2.UpdateJobQueueRequest,
             batchyard.v1.job_queue_pb2.UpdateJobQueueResponse,
         ],
@@ -162,6 +186,9 @@ class JobQueueServiceStub(typing.Generic[_JobQueueServiceCreateJobQueueType, _Jo
 
     ListJobQueues: _JobQueueServiceListJobQueuesType
     """Lists queues in name order, a page a call."""
+
+    GetJobQueueSnapshot: _JobQueueServiceGetJobQueueSnapshotType
+    """Tells who is served first in a queue, and what its jobs hold."""
 
     UpdateJobQueue: _JobQueueServiceUpdateJobQueueType
     """Changes the fields that are set."""
@@ -181,6 +208,10 @@ JobQueueServiceAsyncStub: typing_extensions.TypeAlias = JobQueueServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_queue_pb2.ListJobQueuesRequest,
         batchyard.v1.job_queue_pb2.ListJobQueuesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+        batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_queue_pb2.UpdateJobQueueRequest,
@@ -216,6 +247,14 @@ class JobQueueServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_queue_pb2.ListJobQueuesResponse, collections.abc.Awaitable[batchyard.v1.job_queue_pb2.ListJobQueuesResponse]]:
         """Lists queues in name order, a page a call."""
+
+    @abc.abstractmethod
+    def GetJobQueueSnapshot(
+        self,
+        request: batchyard.v1.job_queue_pb2.GetJobQueueSnapshotRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse, collections.abc.Awaitable[batchyard.v1.job_queue_pb2.GetJobQueueSnapshotResponse]]:
+        """Tells who is served first in a queue, and what its jobs hold."""
 
     @abc.abstractmethod
     def UpdateJobQueue(

@@ -275,6 +275,13 @@ class ProviderListed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontAsked:
+    """Somebody asked who stands first in a queue."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
 
@@ -310,5 +317,6 @@ Event = (
     | Planned
     | ProviderAnswered
     | ProviderListed
+    | FrontAsked
     | Ticked
 )

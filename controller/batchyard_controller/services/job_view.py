@@ -134,6 +134,7 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
 def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
     """Say why a job is where it is."""
     waits = waiting.waits_for_host(unit)
+    place = waiting.place_of(world, unit)
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
@@ -149,6 +150,9 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
             )
             for r in (waiting.refusals(world, unit) if waits else ())
         ],
-        position=world.lines.ahead_of(unit) + 1 if waits else 0,
+        position=place.ahead + 1 if place is not None else 0,
+        position_is_least=place is not None and not place.is_exact,
+        first_job_id=place.first_id if place is not None else "",
+        estimated_start_at_ms=place.starts_at_ms if place is not None else 0,
         eligible_hosts=waiting.eligible_hosts(world, unit) if waits else 0,
     )

@@ -8,12 +8,15 @@ from batchyard.v1 import job_queue_pb2 as pb
 from batchyard.v1 import job_queue_pb2_grpc as rpc
 from batchyard_controller.convert.settings import queue, queue_changes, queue_message
 from batchyard_controller.convert.values import check_describe
+from batchyard_controller.core.events import FrontAsked
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.front import Front
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.settings_rules import check_queue
 from batchyard_controller.core.views import words
+from batchyard_controller.core.views.utilization import utilization
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -25,6 +28,21 @@ LISTED = "queues"
 def view(world: World, record: JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
     return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}))
+
+
+def _snapshot(world: World, name: str) -> pb.GetJobQueueSnapshotResponse:
+    queue = settings.find_queue(world, name)
+    front, held = world.fronts.get(name, Front()), utilization(world, name)
+    has_shares = bool(queue.scheduling_policy)
+    top = held.top_shares if has_shares else ()
+    return pb.GetJobQueueSnapshotResponse(
+        front=[pb.FrontOfQueueJob(job_id=each.unit_id, since_ms=each.since_ms) for each in front.places],
+        cpu_millis=held.cpu_millis,
+        active_shares=held.shares if has_shares else 0,
+        top_shares=[pb.ShareUtilization(share_identifier=share, cpu_millis=cpu) for share, cpu in top],
+        has_shares=has_shares,
+        seen_at_ms=front.seen_at_ms,
+    )
 
 
 class JobQueues(rpc.JobQueueServiceServicer):
@@ -65,6 +83,15 @@ class JobQueues(rpc.JobQueueServiceServicer):
             )
 
         return await self._leadership.driver.read(look)
+
+    async def GetJobQueueSnapshot(
+        self, request: pb.GetJobQueueSnapshotRequest, context: Any
+    ) -> pb.GetJobQueueSnapshotResponse:
+        def decide(world: World, now: Instant) -> tuple[FrontAsked, None]:
+            return FrontAsked(queue=settings.find_queue(world, request.name).name), None
+
+        await self._leadership.driver.request(decide)
+        return await self._leadership.driver.read(lambda world: _snapshot(world, request.name))
 
     async def UpdateJobQueue(self, request: pb.UpdateJobQueueRequest, context: Any) -> pb.UpdateJobQueueResponse:
         changes = queue_changes(request)

@@ -130,6 +130,12 @@ async def delete_job_queue(context: Context, members: Members) -> Members:
     return {}
 
 
+async def get_job_queue_snapshot(context: Context, members: Members) -> Members:
+    """Tell who is served first in a queue, and what its jobs hold."""
+    found = await context.client.get_job_queue_snapshot(name_of(QUEUE, members["jobQueue"]))
+    return queues.snapshot(found, names_of(context))
+
+
 async def describe_job_queues(context: Context, members: Members) -> Members:
     """Describe some job queues, or a page of all."""
     size = rules.page_size(members)

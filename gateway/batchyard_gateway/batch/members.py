@@ -139,6 +139,7 @@ CREATE_JOB_QUEUE = Structure(
 )
 UPDATE_JOB_QUEUE = Structure({"jobQueue*": TEXT, "priority": WHOLE, **_QUEUE})
 DELETE_JOB_QUEUE = Structure({"jobQueue*": TEXT})
+GET_JOB_QUEUE_SNAPSHOT = Structure({"jobQueue*": TEXT})
 DESCRIBE_JOB_QUEUES = Structure({"jobQueues": TEXTS, **_PAGE})
 
 # Scheduling policies ----------------------------------------------------------------

@@ -2,7 +2,7 @@
 Operations: the table of all that AWS Batch offers, and what becomes of each here.
 
 To add one: its shape in `members`, a translation in its noun's module, a handler and a
-row here, and a test; then take its name out of those that are not there yet.
+row here, and a test; then take its name out of those that are not offered.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ OFFERED: Mapping[str, Row] = {
     "DescribeSchedulingPolicies": Row(
         members.DESCRIBE_SCHEDULING_POLICIES, sharing.describe_scheduling_policies, is_change=False
     ),
+    "GetJobQueueSnapshot": Row(members.GET_JOB_QUEUE_SNAPSHOT, handlers.get_job_queue_snapshot, is_change=False),
     "ListConsumableResources": Row(
         members.LIST_CONSUMABLE_RESOURCES, sharing.list_consumable_resources, is_change=False
     ),
@@ -80,9 +81,6 @@ OFFERED: Mapping[str, Row] = {
     "UpdateJobQueue": Row(members.UPDATE_JOB_QUEUE, handlers.update_job_queue),
     "UpdateSchedulingPolicy": Row(members.UPDATE_SCHEDULING_POLICY, sharing.update_scheduling_policy),
 }
-
-LATER = ("GetJobQueueSnapshot",)
-"""Those that wait for the scheduling that gives them meaning."""
 
 NEVER = (
     "CreateQuotaShare",
@@ -144,7 +142,6 @@ SERVICE = Service(
         operation.name: operation
         for operation in (
             *(_offered(name, row) for name, row in OFFERED.items()),
-            *(_refused(name, "is not supported by Batchyard yet") for name in LATER),
             *(_refused(name, "is for Amazon SageMaker and not offered by Batchyard") for name in NEVER),
         )
     },

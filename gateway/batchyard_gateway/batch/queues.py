@@ -15,7 +15,7 @@ from batchyard_gateway.services import Members
 
 from . import rules
 from .mapping import MAPPED, NestedList, Plain, Row, Word, annotated, kept_in, to_members, to_message
-from .names import ENVIRONMENT, POLICY, QUEUE, Names, name_of
+from .names import ENVIRONMENT, JOB, POLICY, QUEUE, Names, name_of
 
 ENVIRONMENTS_MAX = 3
 
@@ -144,3 +144,25 @@ def members_of(queue: pb.JobQueue, names: Names) -> Members:
         **shown,
         **kept_in(queue.annotations),
     }
+
+
+def snapshot(found: pb.GetJobQueueSnapshotResponse, names: Names) -> Members:
+    """Return AWS's members of who is first in a queue, children of arrays one by one, and of what its jobs hold."""
+    front = [{"jobArn": names.arn(JOB, each.job_id), "earliestTimeAtPosition": each.since_ms} for each in found.front]
+    utilization: Members = {"totalCapacityUsage": _vcpus(found.cpu_millis), "lastUpdatedAt": found.seen_at_ms}
+    if found.has_shares:
+        utilization["fairshareUtilization"] = {
+            "activeShareCount": found.active_shares,
+            "topCapacityUtilization": [
+                {"shareIdentifier": each.share_identifier, "capacityUsage": _vcpus(each.cpu_millis)}
+                for each in found.top_shares
+            ],
+        }
+    return {
+        "frontOfQueue": {"jobs": front, "lastUpdatedAt": found.seen_at_ms},
+        "queueUtilization": utilization,
+    }
+
+
+def _vcpus(cpu_millis: int) -> list[Members]:
+    return [{"capacityUnit": "VCPU", "quantity": cpu_millis / 1000}]

@@ -37,6 +37,7 @@ TEXTS: Mapping[tuple[str, str], str] = {
     (Reason.JOB_QUEUE_ENABLED, ANY): _STILL_ENABLED,
     (Reason.JOB_QUEUE_EXISTS, ANY): _EXISTS,
     (Reason.JOB_QUEUE_NOT_FOUND, "DeleteJobQueue"): _NOT_THERE,
+    (Reason.JOB_QUEUE_NOT_FOUND, "GetJobQueueSnapshot"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "ListJobs"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "UpdateJobQueue"): _NOT_THERE,
     (Reason.SCHEDULING_POLICY_EXISTS, ANY): _EXISTS,

@@ -135,6 +135,10 @@ class Bounds:
         """Return how much of a consumable resource live attempts hold."""
         return self.held(Bound(CONSUMABLE, name, QUANTITY))
 
+    def held_by_shares(self, queue: str) -> dict[str, int]:
+        """Return the vCPU thousandths that live attempts of each share of a queue hold."""
+        return {share: cpu_millis for share, (_, cpu_millis) in self._shares.get(queue, {}).items()}
+
     def limit(self, bound: Bound) -> int:
         """Return how much of something bounded there is; nothing of what is not there."""
         return self._limits.get(bound, 0)

@@ -24,7 +24,9 @@ from .strategies import Amounts
 _HOSTS_SHOWN = 10
 STAYS_ON_SPOT = "; its spot_attempts are used up, but its queue has no on-demand environment: it stays on spot"
 NEVER = "; no host known now could ever fit it"
-_NEXT = Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1)
+ROOM = "room"
+"""Kind of what is no refusal: that it is yet to be asked."""
+_ROOM = Refusal(kind=ROOM, message="a host has room for it: it is tried when its turn comes")
 _UNITS = {
     "cpu_millis": (1000, "vCPU"),
     "memory_mib": (1, "MiB memory"),
@@ -51,7 +53,7 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
     member = _members(fleet, enabled, shape.runtime, shape.access)
     bounds = bound_refusals(fleet.bounds, shape)
     block = block_of(bounds, _block(shape, enabled, fleet, member))
-    of_hosts = [r for r in _refusals(shape, enabled, fleet, member) if r is not _NEXT or not bounds]
+    of_hosts = [r for r in _refusals(shape, enabled, fleet, member) if r is not _ROOM or not bounds]
     refusals = [replace(refusal, block=block) for refusal in (*bounds, *of_hosts)]
     if shape.on_demand and not on_demand_of(environments):
         refusals[-1] = replace(refusals[-1], message=refusals[-1].message + STAYS_ON_SPOT)
@@ -97,8 +99,8 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     if not ready.any():
         return (_no_host(shape, enabled, fleet, member),)
     asked, (free, capacity) = row_of(shape.resources), amounts_for(fleet, shape)
-    if any(_is_placed_next(shape, environment, fleet, wanted) for environment in enabled):
-        return (_NEXT,)
+    if any(_has_room(shape, environment, fleet, wanted) for environment in enabled):
+        return (_ROOM,)
     refusals = [
         _amount_refusal(kind, int(asked[i]), free[i, ready], capacity[i, member])
         for i, kind in enumerate(RESOURCE_KINDS)
@@ -121,7 +123,7 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     return tuple(refusals) or (_no_single_host(fleet, ready & (free >= asked[:, np.newaxis]).all(axis=0), ready),)
 
 
-def _is_placed_next(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
+def _has_room(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
     if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
         return False
     room = has_room(fleet.state, needs_of(shape), fleet.members(environment, shape.runtime, shape.access))

@@ -20,7 +20,7 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit, unit_at
 
 from .feasibility import NO_ACCESS, Access
-from .refusals import Refusal
+from .refusals import HeldBack, Refusal
 
 Rank = tuple[int, int, int, int, int]
 """Priority, size, due time, place in order of submission; the least goes first."""
@@ -81,12 +81,14 @@ class Entry:
 
     Attributes:
         job: None once all of them have left.
+        created_at_ms: When the job was submitted.
     """
 
     job: Job | None
     seq: int
     start: int
     stop: int
+    created_at_ms: int
 
 
 def _place(entry: Entry) -> tuple[int, int]:
@@ -104,6 +106,8 @@ class Line:
         timing: When its units are due, and who passes whom, as was known when it was last put among those to ask.
         asked_under: The place in order of submission under which it stands there; None of one that is refused.
         ticket: Of its entries there; entries with others are old.
+        stands_at: The rank under which it stands among the heads of its share, and the ticket of its entry there.
+        held_back: What kept its first from room that there was, when it was last refused.
         refusals: Why that is so, as it was last explained, which is when somebody asks.
         explained_at: Version of the fleet at that.
     """
@@ -113,6 +117,8 @@ class Line:
     timing: Timing = AT_ONCE
     asked_under: tuple[int, int] | None = None
     ticket: int = -1
+    stands_at: tuple[Rank, int] | None = None
+    held_back: HeldBack | None = None
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
     _entries: list[Entry] = field(default_factory=list)
@@ -120,10 +126,13 @@ class Line:
     _first: int = 0
     """Before it there are only gaps."""
     _gaps: int = 0
+    _waiting: int = 0
+    """Units."""
 
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
-        entry = Entry(job, job.seq, start, stop)
+        entry = Entry(job, job.seq, start, stop, job.created_at_ms)
+        self._waiting += stop - start
         if not self._entries or _place(self._entries[-1]) <= _place(entry):
             self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
         else:
@@ -148,6 +157,7 @@ class Line:
 
     def _cut(self, place: int, entry: Entry, start: int, stop: int) -> None:
         """Take [start, stop) out of an entry: from its front, its end, its middle, or all of it."""
+        self._waiting -= min(stop, entry.stop) - max(start, entry.start)
         if start <= entry.start and entry.stop <= stop:
             entry.job = None
             self._gaps += 1
@@ -155,7 +165,8 @@ class Line:
             entry.start = stop
         else:
             if stop < entry.stop:
-                self._entries.insert(place + 1, Entry(entry.job, entry.seq, stop, entry.stop))
+                rest = Entry(entry.job, entry.seq, stop, entry.stop, entry.created_at_ms)
+                self._entries.insert(place + 1, rest)
             entry.stop = start
 
     def _close_gaps(self) -> None:
@@ -184,19 +195,50 @@ class Line:
         """Return whose units wait, each once."""
         return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
 
-    def count(self, limit: int) -> int:
-        """Return how many wait, or *limit* if there are more."""
-        number = 0
-        for i in range(self._first, len(self._entries)):
-            if number >= limit:
-                break
+    def __len__(self) -> int:
+        return self._waiting
+
+    def count_before(self, rank: Rank, looks: int) -> tuple[int, int]:
+        """
+        Return how many stand before a rank, and how much work that was.
+
+        After *looks* entries it counts no more, and less than there are; of single jobs of
+        which none has left from between it need not look at any. Where the clock was set
+        back between their submissions, it is about so many.
+        """
+        if -self.shape.priority != rank[0]:
+            return (self._waiting if -self.shape.priority < rank[0] else 0), 0
+        due_ms, seq, index = rank[2] - self.timing.delay_ms, rank[3], rank[4]
+        stop = bisect.bisect_left(
+            self._entries,
+            (due_ms, seq, index),
+            lo=self._first,
+            key=lambda entry: (entry.created_at_ms, entry.seq, entry.start),
+        )
+        if self._gaps == self._first and self._waiting == len(self._entries) - self._first:
+            return stop - self._first, 0
+        number, last = 0, min(stop, self._first + looks)
+        for i in range(self._first, last):
             entry = self._entries[i]
-            number += entry.stop - entry.start if entry.job is not None else 0
-        return min(number, limit)
+            if entry.job is not None:
+                is_among = (entry.created_at_ms, entry.seq) == (due_ms, seq)
+                number += max(0, (min(entry.stop, index) if is_among else entry.stop) - entry.start)
+        return number, looks if last < stop else last - self._first
 
     def head(self) -> Unit | None:
         """Return who is first in line."""
         return next(self.units(), None)
+
+    def next_of(self, job: Job) -> Unit | None:
+        """Return the first unit of a job that waits here."""
+        place = bisect.bisect_left(self._entries, (job.seq, 0), lo=self._first, key=_place)
+        for i in range(place, len(self._entries)):
+            entry = self._entries[i]
+            if entry.seq != job.seq:
+                break
+            if entry.job is job:
+                return unit_at(job, entry.start)
+        return None
 
     def rank(self, unit: Unit, by_size: bool) -> Rank:
         """Return where one of its units stands among all of its share: who is due first, or who is the smallest."""

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import DispatchOrder
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, unit_at
 
 from .due_times import DueTimes
+from .heads import Heads
 from .line import Line, Rank, Shape
+from .refusals import HeldBack
 
 _Asked = list[tuple[Rank, int, Line]]
 """A heap: rank, ticket, line."""
@@ -46,6 +48,8 @@ class Lines:
         self._by_queue: dict[str, dict[Shape, Line]] = {}
         self._to_ask: dict[str, dict[str, _Turns]] = {}
         """By queue and share."""
+        self._heads: dict[str, dict[str, Heads]] = {}
+        """By queue and share; of all lines."""
         self._refused: dict[Shape, Line] = {}
         """Who was refused longest ago comes first."""
         self._to_reckon: list[Line] | None = None
@@ -64,6 +68,13 @@ class Lines:
         line.push(job, start, stop)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
             self._ask(line)
+        elif line.stands_at is not None and (job.seq, start) < line.stands_at[0][3:]:
+            self._stand(line, line.rank(unit_at(job, start), by_size=False))
+
+    def _stand(self, line: Line, rank: Rank) -> None:
+        """Let a line stand among the heads of its share where its first does, unless it stands before that."""
+        if line.stands_at is None or rank < line.stands_at[0]:
+            self._heads.setdefault(line.shape.queue, {}).setdefault(line.shape.share, Heads()).put(line, rank)
 
     def _ask(self, line: Line) -> None:
         """Put a line among those to ask, by what is known now of its times; one in which nobody stands is left out."""
@@ -76,8 +87,10 @@ class Lines:
     def _put(self, line: Line, head: Unit) -> None:
         line.ticket = next(self._tickets)
         turns = self._to_ask.setdefault(line.shape.queue, {}).setdefault(line.shape.share, _Turns())
-        for heap, by_size in ((turns.by_due, False), (turns.by_size, True)):
-            heapq.heappush(heap, (line.rank(head, by_size), line.ticket, line))
+        ranks = line.rank(head, by_size=False), line.rank(head, by_size=True)
+        self._stand(line, ranks[0])
+        for heap, rank in zip((turns.by_due, turns.by_size), ranks, strict=True):
+            heapq.heappush(heap, (rank, line.ticket, line))
             if len(heap) > _OLD_MIN + _OLD_A_LINE * len(self._by_queue[line.shape.queue]):
                 heap[:] = [asked for asked in heap if asked[1] == asked[2].ticket]
                 heapq.heapify(heap)
@@ -91,6 +104,7 @@ class Lines:
                 del self._by_queue[shape.queue][shape]
                 self._refused.pop(shape, None)
                 line.ticket = -1
+                self._heads[shape.queue][shape.share].drop(line)
 
     def shares_to_ask(self, queue: str) -> list[str]:
         """Return the shares of a queue of which lines may be to be asked."""
@@ -165,12 +179,12 @@ class Lines:
         """Yield the lines that were refused when the fleet had grown less, longest ago first."""
         return itertools.takewhile(lambda line: line.refused_at != grown, self._refused.values())
 
-    def refuse(self, shape: Shape, grown: int) -> None:
+    def refuse(self, shape: Shape, grown: int, held_back: HeldBack | None = None) -> None:
         """Note that the first in line could not be placed when the fleet had grown so far; if nobody passes it, ask on."""
         line = self.find(shape)
         if line is None:
             return
-        line.refused_at = grown
+        line.refused_at, line.held_back = grown, held_back
         if self.due_times.order_of(shape.queue) is not DispatchOrder.STRICT:
             line.asked_under, line.ticket = None, -1
             self._refused.pop(shape, None)
@@ -182,18 +196,30 @@ class Lines:
         if line is not None:
             self._ask(line)
 
+    def heads_of(self, queue: str) -> dict[str, Heads]:
+        """Return the heads of each share of a queue of which units wait."""
+        heads = self._heads.get(queue, {})
+        for share in [share for share, each in heads.items() if each.first() is None]:
+            del heads[share]
+        return heads
+
+    def first_in(self, queue: str, share: str) -> Line | None:
+        """Return the line of who comes first in a share of a queue."""
+        heads = self._heads.get(queue, {}).get(share)
+        first = heads.first() if heads is not None else None
+        return first[1] if first is not None else None
+
     def shares_of(self, queue: str) -> set[str]:
         """Return the shares of which units of a queue wait."""
-        return {shape.share for shape in self._by_queue.get(queue, {})}
+        return set(self.heads_of(queue))
 
     def of_queue(self, queue: str) -> list[Line]:
         """Return the lines of one queue."""
         return list(self._by_queue.get(queue, {}).values())
 
-    def first_of(self, queue: str) -> tuple[Line, Unit] | None:
-        """Return who is first in a queue, and the line in which it stands."""
-        heads = [(line, head) for line in self.of_queue(queue) if (head := line.head()) is not None]
-        return min(heads, key=lambda pair: pair[1].place, default=None)
+    def some_of(self, queue: str, limit: int) -> list[Line]:
+        """Return lines of one queue, *limit* at most, the oldest first."""
+        return list(itertools.islice(self._by_queue.get(queue, {}).values(), limit))
 
     def find(self, shape: Shape) -> Line | None:
         """Return the line of *shape*, if there is one."""
@@ -204,13 +230,4 @@ class Lines:
         for shape in self._by_queue.pop(queue, {}):
             self._refused.pop(shape, None)
         self._to_ask.pop(queue, None)
-
-    def ahead_of(self, unit: Unit) -> int:
-        """Return how many units of the queue stand before one."""
-        ahead = 0
-        for line in self.of_queue(unit.job.spec.queue):
-            for other in line.units():
-                if other.place >= unit.place:
-                    break
-                ahead += 1
-        return ahead
+        self._heads.pop(queue, None)

@@ -37,6 +37,7 @@ from .kinds import Mask
 from .line import Line, Shape
 from .promises import Promises
 from .ranking import Ranking
+from .refusals import HeldBack
 from .reservations import Reservation
 from .room import queue_vcpus, vcpus_left, wanted_hosts
 from .shares import Standing
@@ -72,6 +73,7 @@ class Plan:
     Placements, promises, and the shapes of which the first left over was refused; a value that can be printed and kept.
 
     Attributes:
+        held_back: What kept those of them from room that there was.
         grown: Version of the fleet's growth on which it was reckoned.
         resumed: Shapes that had been refused, and of which some were placed.
         is_whole: Whether there is no use in another before something happens; a slice says no.
@@ -83,6 +85,7 @@ class Plan:
     reservations: tuple[Reservation, ...]
     refused: tuple[Shape, ...]
     resumed: tuple[Shape, ...]
+    held_back: tuple[tuple[Shape, HeldBack], ...]
     grown: int
     is_whole: bool
     ends_round: bool
@@ -95,9 +98,8 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     promised = [reservation.shape for reservation in situation.reservations]
     grown, lines_max = situation.rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
     if not situation.lines.begin_round(grown, promised, lines_max):
-        return Plan(
-            (), situation.reservations, (), (), grown, is_whole=False, ends_round=True, steps=_LINES_A_SLICE // 2
-        )
+        kept, steps = situation.reservations, _LINES_A_SLICE // 2
+        return Plan((), kept, (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
     service = _Service(situation, now, steps_max)
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in situation.queues.values():
@@ -124,6 +126,7 @@ class _Service:
         self._placements: list[Placement] = []
         self._refused: list[Shape] = []
         self._resumed: dict[Shape, None] = {}
+        self._held_back: dict[Shape, HeldBack] = {}
         self.promises = Promises(situation, self.sketch, now)
         again_max = max(1, self._steps_max // _PART_ASKED_AGAIN)
         again = list(islice(self._lines.refused_before(self.rankings.fleet.grown), again_max + 1))
@@ -204,6 +207,8 @@ class _Service:
         assert turn.head is not None, "the head was refused"
         self._resumed.pop(turn.shape, None)
         self._refused.append(turn.shape)
+        if turn.held_back is not None:
+            self._held_back[turn.shape] = turn.held_back
         source.is_closed = source.is_strict
         head, turn.head = turn.head, None
         if turn.lacks_room:
@@ -220,6 +225,7 @@ class _Service:
             self.promises.values(ends_round=not self.is_spent),
             tuple(self._refused),
             tuple(self._resumed),
+            tuple(self._held_back.items()),
             self.rankings.fleet.grown,
             is_whole=not self.is_spent and self._asks_all,
             ends_round=not self.is_spent,
@@ -236,6 +242,8 @@ class _Turn:
         self.was_refused = line.asked_under is None
         self.lacks_room = True
         """Whether it is for want of room that its head is refused, so that a host may be kept for it."""
+        self.held_back: HeldBack | None = None
+        """What kept its head from room that there was."""
         self.wanted: Mask | None = None
         self._source = source
         self._units = line.units()
@@ -256,18 +264,22 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        if not service.sketch.draws.allow(self._draw) or not self._has_share(service):
+        if not service.sketch.draws.allow(self._draw):
             self.lacks_room = False
+            return None
+        if not self._has_share(service):
+            self.lacks_room, self.held_back = False, HeldBack()
             return None
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
         while self._choices:
             ranking = self._choices[-1]
             left = vcpus_left(sketch.environment_cpu, ranking.environment)
             name = ranking.environment.name
-            if left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms):
-                row = self._best(service, ranking)
-                if row is not None:
-                    return self._take(service, row, ranking)
+            is_free = left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms)
+            row = self._best(service, ranking) if is_free else None
+            self.held_back, service.promises.held_back = self.held_back or service.promises.held_back, None
+            if row is not None:
+                return self._take(service, row, ranking)
             self._choices.pop()  # for good: a plan gives nothing back
         return None
 

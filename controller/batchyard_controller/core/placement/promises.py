@@ -22,6 +22,7 @@ from batchyard_controller.core.model.values import Instant
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
+from .refusals import HeldBack
 from .reservations import BoundForecast, Forecast, Held, Reservation
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
@@ -48,6 +49,8 @@ class Promises:
         """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
         self._covering: list[Shape] = []
         self._placed: list[tuple[int, Tenant]] = []
+        self.held_back: HeldBack | None = None
+        """Why a unit was turned away last, for whoever takes it."""
         for hint in [hint for hint in self._hints if hint.is_in_force]:
             self._priority = hint.priority
             self._restore(hint)
@@ -226,7 +229,7 @@ class Promises:
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
             if not held.leaves_room(shape.resources, self._sketch.choose_gpus(row, shape.resources, shape.access)):
-                held.turns_away = True
+                self._turn_away(held, is_bound=False)
                 return False
         return True
 
@@ -240,9 +243,13 @@ class Promises:
             ):
                 continue
             if not held.leaves_vcpus(shape.resources):
-                held.turns_away = True
+                self._turn_away(held, is_bound=True)
                 return False
         return True
+
+    def _turn_away(self, held: Held, *, is_bound: bool) -> None:
+        held.turns_away = True
+        self.held_back = HeldBack(job_id=held.value.job_id, index=held.value.index, is_bound=is_bound)
 
     def note_placed(
         self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int

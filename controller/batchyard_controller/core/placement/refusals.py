@@ -30,7 +30,7 @@ class Refusal:
 
     Attributes:
         kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``, ``queue_limit``, ``share_limit``,
-            ``consumable``.
+            ``consumable``, ``scaling``, ``reservation``, ``kept``, ``share_reservation``, ``order``, ``room``.
         free: Sum over the hosts that the job may use.
         largest_free: Most that one of them has free.
         largest_capacity: Most that one of them could have, those that are away included.
@@ -45,6 +45,21 @@ class Refusal:
     largest_free: int = 0
     largest_capacity: int = 0
     block: Block | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """
+    What kept a unit from room that there was, as a plan found it.
+
+    Attributes:
+        job_id: Whose unit, with *index*, was promised it; None: it is kept for shares without jobs.
+        is_bound: It is vCPUs of an environment's bound that are kept, and not a host.
+    """
+
+    job_id: JobId | None = None
+    index: int | None = None
+    is_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

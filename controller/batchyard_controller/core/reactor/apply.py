@@ -22,6 +22,7 @@ from batchyard_controller.core.events import (
     EnvironmentChanged,
     EnvironmentDeleted,
     Event,
+    FrontAsked,
     HostHeard,
     HostJoined,
     HostLeft,
@@ -51,6 +52,7 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
+from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
     forget_old_hosts,
     forgive_deafness,
@@ -69,7 +71,7 @@ from .starts import end_rests
 from .time_limits import cancel_overdue
 
 
-def apply(world: World, event: Event, now: Instant) -> Out:
+def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR0912  # a branch a kind of event
     """Take one event in; return what must be carried out after the commit."""
     out: Out = []
     world.calendar = world.calendar or _calendar(world, now)
@@ -109,6 +111,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:
             on_planned(world, event, now, out)
         case ProviderAnswered() | ProviderListed():
             on_provider_heard(world, event, now, out)
+        case FrontAsked():
+            on_front_asked(world, event, now)
         case Ticked():
             forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
@@ -135,6 +139,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     scale(world, now)
     cancel_overdue(world, now, out)
+    look_at_fronts(world, now)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
     forget_old_hosts(world, date_ms)

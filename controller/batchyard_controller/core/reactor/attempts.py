@@ -46,11 +46,13 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         starts.setdefault(placement.host_id, []).append(attempt)
     for host_id in starts:
         world.refresh_starts(world.hosts[host_id])
+    held_back = dict(event.plan.held_back)
     for shape in event.plan.refused:
-        world.lines.refuse(shape, event.plan.grown)
+        world.lines.refuse(shape, event.plan.grown, held_back.get(shape))
     for shape in event.plan.resumed:
         world.lines.resume(shape)
     world.lines.is_in_round = not event.plan.ends_round
+    world.planned_at = now
     _keep_promises(world, event.plan.reservations)
     world.wants_plan = world.wants_plan or not event.plan.is_whole
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
@@ -113,6 +115,8 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
+    if end.cause is EndCause.RECLAIMED:
+        world.reclaimed[attempt.compute_environment] += 1
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])

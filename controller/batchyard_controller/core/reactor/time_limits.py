@@ -17,7 +17,8 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.world import records
-from batchyard_controller.core.world.waiting import explain_waiting
+from batchyard_controller.core.world.order import first_of
+from batchyard_controller.core.world.reasons import explain_waiting
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
@@ -35,7 +36,7 @@ def cancel_overdue(world: World, now: Instant, out: Out) -> None:
 def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
     before, world.blocked = world.blocked, {}
     for queue in world.queues.values():
-        first = world.lines.first_of(queue.name) if queue.state_time_limits else None
+        first = first_of(world, queue.name) if queue.state_time_limits else None
         if first is None or first[0].refused_at < 0:
             continue
         line, unit = first

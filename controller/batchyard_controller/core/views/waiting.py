@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.bounds import CONSUMABLE
 from batchyard_controller.core.placement.refusals import Refusal
-from batchyard_controller.core.world.waiting import explain_waiting, shape_of
+from batchyard_controller.core.world.order import ahead_of, first_of, is_first
+from batchyard_controller.core.world.reasons import explain_unit, explain_waiting, reservation_of, starts_at_ms
+from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
 
 from . import words
@@ -21,7 +25,7 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
-    return explain_waiting(world, shape_of(world, unit), queue)
+    return explain_unit(world, unit, queue)
 
 
 def status_reason(world: World, unit: Unit) -> str:
@@ -33,7 +37,7 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
     line = world.lines.find(shape_of(world, unit))
-    if queue is None or line is None or line.refused_at < 0 or not _is_first(world, unit):
+    if queue is None or line is None or line.refused_at < 0 or not is_first(world, unit, line):
         return ""
     refusal = explain_waiting(world, line.shape, queue)[0]
     block = refusal.block
@@ -42,11 +46,6 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""
-
-
-def _is_first(world: World, unit: Unit) -> bool:
-    first = world.lines.first_of(unit.job.spec.queue)
-    return first is not None and first[1].id == unit.id
 
 
 def waiting_reason(world: World, unit: Unit) -> str:
@@ -81,6 +80,50 @@ def _array_reason(world: World, unit: Unit) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """
+    Where a unit that waits for a host stands in its queue, as far as is known now.
+
+    Attributes:
+        ahead: How many are served before it, or so many at least.
+        is_exact: Whether these are all of them.
+        first_id: Who comes first; empty if it is this one, or a child of it.
+        starts_at_ms: When it starts at the latest; 0 unless a host is kept for it (wall clock).
+    """
+
+    ahead: int
+    is_exact: bool
+    first_id: str
+    starts_at_ms: int
+
+    def __str__(self) -> str:
+        """Say it in a part of a sentence; nothing of who comes first."""
+        if not self.ahead or not self.first_id:
+            return ""
+        number = f"{self.ahead:,} of its queue come" if self.ahead > 1 else "1 of its queue comes"
+        return f"{'' if self.is_exact else 'more than '}{number} before it, first {self.first_id}"
+
+
+def place_of(world: World, unit: Unit) -> Place | None:
+    """Return where a unit, or the next child of an array, stands that waits for a host; None of others."""
+    if not waits_for_host(unit):
+        return None
+    line = world.lines.find(shape_of(world, unit))
+    own = unit if line is None or not unit.is_parent else line.next_of(unit.job)
+    if line is None or own is None:
+        return None  # of an array none waits but children that were tried before
+    ahead, first = ahead_of(world, own, line), first_of(world, line.shape.queue)
+    reservation = reservation_of(world, unit)
+    is_own = first is None or (first[1].job is unit.job and (unit.is_parent or first[1].index == unit.index))
+    return Place(
+        ahead=ahead.count,
+        is_exact=ahead.is_all,
+        first_id="" if first is None or is_own else first[1].id,
+        starts_at_ms=starts_at_ms(world, reservation) if reservation is not None else 0,
+    )
+
+
 def waits_for_host(unit: Unit) -> bool:
     """Say whether a unit, or any child of an array, waits for nothing but a host."""
     if unit.is_parent:
@@ -97,7 +140,9 @@ def summary(world: World, unit: Unit) -> str:
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
-    return waiting_reason(world, unit) or f"is {state}"
+    place = place_of(world, unit)
+    reasons = [waiting_reason(world, unit) or f"is {state}", str(place) if place is not None else ""]
+    return "; ".join(filter(None, reasons))
 
 
 def eligible_hosts(world: World, unit: Unit) -> int:

@@ -8,7 +8,6 @@ all who wait with that image stand apart from others of their shape.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 from batchyard.ids import HostId
@@ -16,15 +15,11 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import Job, JobSpec
-from batchyard_controller.core.model.settings import JobQueue, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.explain import explain, explain_line
 from batchyard_controller.core.placement.feasibility import access_of
 from batchyard_controller.core.placement.line import NOBODY, Shape
-from batchyard_controller.core.placement.refusals import Block, Refusal
 from batchyard_controller.core.placement.room import takers
-from batchyard_controller.core.scaling.outlook import outlook
 
 from .world import World
 
@@ -60,26 +55,6 @@ def _is_for_on_demand(unit: Unit) -> bool:
     if not spot_attempts or unit.next_number <= spot_attempts:
         return False
     return sum(ended.cause is EndCause.RECLAIMED for ended in unit.attempts) >= spot_attempts
-
-
-def explain_waiting(world: World, shape: Shape, queue: JobQueue) -> tuple[Refusal, ...]:
-    """
-    Say why those of a shape wait: what is launched for them, or why nothing is, and what stands against placing them.
-
-    A host that can be launched is capacity that is missing, whatever hosts there are now.
-    """
-    environments, line = world.environments_of(queue), world.lines.find(shape)
-    if line is not None:
-        refusals = explain_line(line, environments, world.fleet)
-    else:
-        refusals = explain(shape, environments, world.fleet)
-    launching = outlook(shape, environments, world.launches.values(), world.scaling)
-    if not launching:
-        return refusals
-    has_others = any(not e.has_provider for e in environments if e.state is ResourceState.ENABLED)
-    blocks = [refusal.block for refusal in (*launching, *(refusals if has_others else ()))]
-    block = Block.NO_CAPACITY if Block.NO_CAPACITY in blocks else blocks[0]
-    return tuple(replace(refusal, block=block) for refusal in (*launching, *refusals))
 
 
 def _rank(world: World, spec: JobSpec) -> tuple[str, int]:

@@ -24,9 +24,10 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
-from batchyard_controller.core.model.values import utc
+from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
+from batchyard_controller.core.placement.front import Front
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.ranking import Rankings
 from batchyard_controller.core.placement.refusals import BlockedHead
@@ -41,6 +42,7 @@ from .ledger import Ledger
 from .named import Named
 from .submitted import SubmittedJobs
 
+_BEFORE_ALL = Instant(wall_ms=0, boot_ms=0)
 RESTS = "rests after a failed start"
 
 
@@ -88,6 +90,10 @@ class World:
     tenants: Tenants = field(default_factory=Tenants)
     reservations: tuple[Reservation, ...] = ()
     """Of the last plan."""
+    fronts: dict[str, Front] = field(default_factory=dict)
+    """Who stands first in the queues that somebody asked about lately."""
+    planned_at: Instant = _BEFORE_ALL
+    """When the last plan was made."""
     fleet: Fleet = field(default_factory=Fleet)
     rankings: Rankings = field(init=False)
     counts: dict[str, Counter[JobState]] = field(default_factory=dict)
@@ -97,6 +103,8 @@ class World:
     all_jobs: SubmittedJobs = field(default_factory=SubmittedJobs)
     blocked: dict[str, BlockedHead] = field(default_factory=dict)
     """Who blocked the head of each queue that bounds it, at the last tick."""
+    reclaimed: Counter[str] = field(default_factory=Counter)
+    """Attempts that ended with their reclaimed hosts in this term, by environment."""
     wants_plan: bool = False
     """Whether something happened that a plan should look at."""
     _specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = field(default_factory=WeakKeyDictionary)
