@@ -24,7 +24,12 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What a host is, in its agent's words."""
+    """
+    What a host is, in its agent's words.
+
+    Attributes:
+        price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
+    """
 
     name: str
     boot_id: str = ""
@@ -35,6 +40,7 @@ class HostFacts:
     host_type: str = "workstation"
     purchase_option: str = "on-demand"
     zone: str = ""
+    price_per_hour: float = 0.0
     labels: Pairs = ()
     operating_system: str = ""
     cpu_model: str = ""

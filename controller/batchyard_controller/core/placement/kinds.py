@@ -1,8 +1,8 @@
 """
-Kinds: hosts that are alike in all that decides whether they may ever run a job.
+Kinds: hosts that are alike in all that decides whether they may ever run a job, and which come first.
 
-A yard of thousands of hosts has few kinds, so whether a job may go there is judged
-once a kind and looked up for a host. Law: a judgement reads nothing of a host but
+A yard of thousands of hosts has few kinds, so whether a job may go there, and how an
+environment's strategy ranks it, is judged once a kind and looked up for a host. Law: a judgement reads nothing of a host but
 what its kind is made of.
 """
 
@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from batchyard.resources import NOTHING, Resources
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
@@ -35,6 +36,10 @@ class Kinds:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def facts(self) -> list[HostFacts]:
+        """Return what hosts of each kind are, by number."""
+        return list(self._numbers)
+
     def number(self, facts: HostFacts) -> int:
         """Return the number of a host's kind."""
         kind = HostFacts(
@@ -42,6 +47,9 @@ class Kinds:
             runtimes=facts.runtimes,
             host_type=facts.host_type,
             purchase_option=facts.purchase_option,
+            zone=facts.zone,
+            price_per_hour=facts.price_per_hour,
+            capacity=Resources(cpu_millis=facts.capacity.cpu_millis) if facts.price_per_hour else NOTHING,
             labels=facts.labels,
             allows_privileged=facts.allows_privileged,
             volume_paths=facts.volume_paths,

@@ -93,6 +93,8 @@ class Line:
     ticket: int = -1
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
+    size: int = 0
+    """How many units stand in it."""
     _entries: list[Entry] = field(default_factory=list)
     """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
     _first: int = 0
@@ -102,6 +104,7 @@ class Line:
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
         entry = Entry(job, job.seq, start, stop)
+        self.size += stop - start
         if not self._entries or _place(self._entries[-1]) <= _place(entry):
             self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
         else:
@@ -126,6 +129,7 @@ class Line:
 
     def _cut(self, place: int, entry: Entry, start: int, stop: int) -> None:
         """Take [start, stop) out of an entry: from its front, its end, its middle, or all of it."""
+        self.size -= min(stop, entry.stop) - max(start, entry.start)
         if start <= entry.start and entry.stop <= stop:
             entry.job = None
             self._gaps += 1
@@ -177,6 +181,8 @@ class Lines:
         self._refused: dict[Shape, Line] = {}
         """Who was refused longest ago comes first."""
         self._tickets = itertools.count()
+        self.gpu_arrivals = 0
+        """How many units that ask for GPUs took a place in line, ever."""
         self.is_in_round = False
         """Whether some lines have been asked, and others have yet to be."""
 
@@ -188,6 +194,7 @@ class Lines:
         if line is None:
             line = lines[shape] = Line(shape)
         line.push(job, start, stop)
+        self.gpu_arrivals += (stop - start) * (shape.resources.gpu_millis > 0)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
             self._ask(line, (job.seq, start))
 

@@ -84,6 +84,7 @@ def make_plan(
 ) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
+    rankings.packing.begin_round(lines, queues, environments)
     lines.begin_round(rankings.fleet.grown)
     service = _Service(lines, rankings, steps_max)
     by_priority: dict[int, list[_Source]] = {}
@@ -109,7 +110,7 @@ class _Service:
 
     def __init__(self, lines: Lines, rankings: Rankings, steps_max: int | None) -> None:
         self.rankings = rankings
-        self.sketch = Sketch.of(rankings.fleet)
+        self.sketch = Sketch.of(rankings.fleet, rankings.packing.remainders)
         self.steps = 0
         self.is_spent = False
         self._lines = lines

@@ -37,6 +37,12 @@ def has_room(state: Amounts, needs: Amounts, allowed: Mask) -> Mask:
     return mask
 
 
+def could_take(fleet: Fleet, asked: Amounts, allowed: Mask, wanted: Mask | None) -> Mask:
+    """Say which hosts that are *allowed*, and *wanted* if any are said, would have room if they were empty."""
+    mask: Mask = fleet.hopeful & allowed & (fleet.capacity >= asked[:, np.newaxis]).all(axis=0)
+    return mask if wanted is None else mask & wanted
+
+
 def vcpus_left(environment_cpu: Mapping[str, int], environment: ComputeEnvironment) -> int:
     """Return how many thousandths of vCPU the bound of an environment leaves."""
     bound = environment.compute_resources.max_vcpus

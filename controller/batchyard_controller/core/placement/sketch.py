@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batchyard.resources import Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
-from .gpus import choose_gpus, gpu_levels
+from .gpus import NOTHING_LOST, choose_gpus, gpu_levels
 from .strategies import Amounts
 
 
@@ -25,14 +25,16 @@ class Sketch:
     fleet: Fleet
     state: Amounts
     environment_cpu: dict[str, int]
+    remainders: Sequence[int] = NOTHING_LOST
+    """What is worth what is left of a GPU, by thousandths."""
     gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
     """Copies of rows that were touched."""
     _drawn: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, fleet: Fleet) -> Sketch:
+    def of(cls, fleet: Fleet, remainders: Sequence[int] = NOTHING_LOST) -> Sketch:
         """Return a sketch of a fleet as it is."""
-        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu))
+        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu), remainders)
 
     def gpus_of(self, row: int) -> Mapping[str, int]:
         """Return the thousandths free of each GPU of a host."""
@@ -40,7 +42,7 @@ class Sketch:
 
     def claim(self, row: int, resources: Resources, asked: Amounts, environment: str) -> tuple[GpuClaim, ...]:
         """Take amounts from a host, and choose its GPUs."""
-        gpus = choose_gpus(self.gpus_of(row), resources.gpu_millis)
+        gpus = choose_gpus(self.gpus_of(row), resources.gpu_millis, self.remainders)
         if gpus:
             left = dict(self.gpus_of(row))
             for gpu in gpus:

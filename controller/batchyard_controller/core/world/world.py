@@ -22,6 +22,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueu
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.lines import Lines
+from batchyard_controller.core.placement.pools import Pools
 from batchyard_controller.core.placement.ranking import Rankings
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
@@ -68,7 +69,8 @@ class World:
         self.lines = Lines()
         """Every RUNNABLE unit, once."""
         self.fleet = Fleet()
-        self.rankings = Rankings(self.fleet)
+        self.pools = Pools()
+        self.rankings = Rankings(self.fleet, self.pools)
         self.counts: dict[str, Counter[JobState]] = {}
         """Units in each state, by queue; an array counts as its children."""
         self.by_queue: dict[str, SubmittedJobs] = {}

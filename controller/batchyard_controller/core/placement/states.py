@@ -1,0 +1,98 @@
+"""
+States: hosts that are alike in all that a job with GPUs could make of them, each under one number.
+
+A state is a kind of host, what is free of its CPU and memory, and what is left of each
+of its GPUs, whichever GPU that is. What is reckoned of a state holds for all hosts in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .changes import Rows
+from .fleet import CPU, MEMORY
+from .kinds import Kinds
+from .sketch import Sketch
+
+Numbers = npt.NDArray[np.int64]
+
+_SPARE = 1_024
+_PER_HOST = 2
+"""So many states a host are kept, and some; then those that no host is in are dropped."""
+_NO_LEVEL = -1
+
+
+class States:
+    """The states that hosts are or were in; ``epoch`` rises when they are numbered anew."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.of_row: Numbers = np.zeros(0, dtype=np.int64)
+        """The state of each host."""
+        self.kinds: Numbers = np.zeros(0, dtype=np.int64)
+        self.cpu: Numbers = np.zeros(0, dtype=np.int64)
+        self.memory: Numbers = np.zeros(0, dtype=np.int64)
+        self.levels: Numbers = np.zeros((0, 1), dtype=np.int64)
+        """By state, what is left of each of its GPUs, least first; ``_NO_LEVEL`` where it has fewer."""
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._kinds_meant: Kinds | None = None
+        self._seen = -1
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def follow(self, sketch: Sketch) -> None:
+        """Look again at the hosts that changed since it was last asked."""
+        fleet = sketch.fleet
+        rows = fleet.changes.since(self._seen)
+        hosts = len(fleet.ids)
+        if rows is None or self._kinds_meant is not fleet.kinds or len(self) > _PER_HOST * hosts + _SPARE:
+            self._numbers.clear()
+            self.epoch += 1
+            self._kinds_meant = fleet.kinds
+            rows = np.arange(hosts)
+        if len(self.of_row) < hosts:
+            self.of_row = np.append(self.of_row, np.zeros(hosts - len(self.of_row), dtype=np.int64))
+        elif len(self.of_row) > hosts:
+            self.of_row = self.of_row[:hosts].copy()
+        self._seen = fleet.changes.count
+        if len(rows):
+            self._number(sketch, rows)
+
+    def _number(self, sketch: Sketch, rows: Rows) -> None:
+        """Say in which states some hosts are."""
+        state, numbers, known = sketch.state, self._numbers, len(self._numbers)
+        kinds, cpu, memory = (of[rows].tolist() for of in (sketch.fleet.kind_of, state[CPU], state[MEMORY]))
+        for row, kind, free_cpu, free_memory in zip(rows.tolist(), kinds, cpu, memory, strict=True):
+            key = (kind, free_cpu, free_memory, *sorted(sketch.gpus_of(row).values()))
+            self.of_row[row] = numbers.setdefault(key, len(numbers))
+        if len(numbers) > known:
+            self._keep(list(numbers)[known:] if known == 0 else _last(numbers, len(numbers) - known), known)
+
+    def _keep(self, new: list[tuple[int, ...]], known: int) -> None:
+        """Write down what new states are made of."""
+        gpus = max(len(key) - 3 for key in new)
+        self._make_room(known + len(new), gpus)
+        padded = [(*key, *[_NO_LEVEL] * (self.levels.shape[1] + 3 - len(key))) for key in new]
+        table = np.array(padded, dtype=np.int64)
+        part = slice(known, known + len(new))
+        self.kinds[part], self.cpu[part], self.memory[part] = table[:, 0], table[:, 1], table[:, 2]
+        self.levels[part] = table[:, 3:]
+
+    def _make_room(self, states: int, gpus: int) -> None:
+        if gpus > self.levels.shape[1]:
+            more = np.full((len(self.levels), gpus - self.levels.shape[1]), _NO_LEVEL, dtype=np.int64)
+            self.levels = np.append(self.levels, more, axis=1)
+        if states > len(self.cpu):
+            size = max(2 * states, _SPARE)
+            self.kinds, self.cpu, self.memory = (
+                np.resize(of, size) for of in (self.kinds, self.cpu, self.memory)
+            )
+            self.levels = np.resize(self.levels, (size, self.levels.shape[1]))
+
+
+def _last(numbers: dict[tuple[int, ...], int], count: int) -> list[tuple[int, ...]]:
+    """Return the keys that were put in last, in their order."""
+    backwards = reversed(numbers)
+    return [next(backwards) for _ in range(count)][::-1]
