@@ -17,7 +17,7 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core.events import HostJoined, HostLeft, HostMarked, HostRemoved, Phase, Report, Ticked
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import GpuFacts
-from batchyard_controller.core.model.settings import ComputeResources, ResourceState
+from batchyard_controller.core.model.settings import AllocationStrategy, ComputeResources, ResourceState
 from batchyard_controller.core.model.values import Instant
 
 HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
@@ -39,19 +39,20 @@ class Story:
     def __init__(self) -> None:
         self.yard = Yard()
         self.yard.environment("bounded", compute_resources=ComputeResources(max_vcpus=5))
-        self.yard.environment("large", compute_resources=ComputeResources(instance_types=("large",)))
+        best_fit = ComputeResources(instance_types=("large",), allocation_strategy=AllocationStrategy.BEST_FIT)
+        self.yard.environment("large", compute_resources=best_fit)
         self.yard.queue("q", "bounded", "large")
         self.yard.queue("urgent", "large", "bounded", priority=3)
         self._session = 0
         for name in "ace":
             self.join(name, is_large=name == "e", is_proven=name != "c", fault="")
 
-    def join(self, name: str, is_large: bool, is_proven: bool, fault: str) -> None:
+    def join(self, name: str, is_large: bool, is_proven: bool, fault: str, price: float = 0.0) -> None:
         """Let a host join, or come again as another kind of host, or as one with other faults."""
         self._session += 1
         size, gpus = HOSTS[name]
         more: dict[str, Any] = {"host_type": "large"} if is_large else {}
-        told = facts(name, cpu=1000 * size, memory=500 * (9 - size), **more)
+        told = facts(name, cpu=1000 * size, memory=500 * (9 - size), price_per_hour=price, **more)
         told = replace(
             told, gpus=tuple(GpuFacts(uuid=f"GPU-{name}-{i}", fault=fault if i else "") for i in range(gpus))
         )
@@ -110,7 +111,7 @@ SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
     st.sampled_from([0, 0, 2, 6]),
     st.sampled_from([500, 1000, 3000]),
     st.sampled_from([100, 700]),
-    st.sampled_from([0, 0, 300, 700, 1000, 2000]),
+    st.sampled_from([0, 0, 300, 400, 700, 1000, 2000]),
     st.sampled_from(["", "", "x"]),
 )
 STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
@@ -122,6 +123,7 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
         st.booleans(),
         st.booleans(),
         st.sampled_from(["", "", "XID 79"]),
+        st.sampled_from([0.0, 0.0, 1.0, 2.0]),
     ),
     st.builds(
         lambda *given: lambda story: story.end(*given),

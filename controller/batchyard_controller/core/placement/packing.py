@@ -21,10 +21,10 @@ from .lines import Line, Lines
 from .mix import MEMORY, Mix
 from .sketch import Sketch
 from .states import Numbers, States
-from .worth import Expected, Worth
+from .worth import Expected, Worth, mean_of
 
-SHAPES_MAX = 192
-"""Of the mix at most, those that ask for most."""
+SHAPES_MAX = 64
+"""Of the mix so many are told apart, those that ask for most; of the others a mean a number of GPUs."""
 MOVED = 0.1
 """A mix in use, or the weights of its shapes, are replaced when so much of them is another."""
 _PATIENCE_PART, _PATIENCE_MAX = 8, 500
@@ -164,7 +164,16 @@ def _expected(
             one = Expected.of(demand, enabled, weight)
             before = found.get(one.asks)
             found[one.asks] = one if before is None else one.with_share(one.share + before.share)
-    return sorted(found.values(), key=lambda e: -e.share * e.gpu_millis)[:SHAPES_MAX]  # of equal ones the first
+    most = sorted(found.values(), key=lambda e: -e.share * e.gpu_millis)  # of equal ones the first
+    return [*most[:SHAPES_MAX], *_merged(most[SHAPES_MAX:])]
+
+
+def _merged(few: Sequence[Expected]) -> list[Expected]:
+    """Return a mean of those of which little is expected, for each that may run elsewhere or asks for other GPUs."""
+    alike: dict[object, list[Expected]] = {}
+    for e in few:
+        alike.setdefault((e.gpu_millis, *e.asks[1:]), []).append(e)
+    return [mean_of(group) for group in alike.values()]
 
 
 def _distance(before: Sequence[Expected], after: Sequence[Expected]) -> float:

@@ -34,8 +34,8 @@ _CELLS_KEPT = 1 << 22
 _RANKINGS_MIN = 64
 _ROWS_FEW = 64
 """So many are looked at in about the time that one takes."""
-_HOSTS_A_STATE = 64
-"""To reckon the cost of a host is as much work as to look at so many."""
+_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 3, 64, 8_192
+"""To look a cost up, to reckon one, and to reckon at all, are as much work as to look at so many hosts."""
 _TIGHTEST = 0.2
 """Of hosts that cost the same the tightest one, which is told apart by less than a grain."""
 _ALL = slice(None)
@@ -108,7 +108,8 @@ class Ranking:
         if fits.any():
             self._packing.follow(sketch)
             keys[fits] = self._costs.of(self._packing, self._packing.states.of_row[rows][fits])
-            self.looked_at += self._costs.reckoned * _HOSTS_A_STATE
+            if new := self._costs.reckoned:
+                self.looked_at += len(fits) * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
             if not self.asked[GPU]:
                 keys[fits] += _TIGHTEST * tightness(state[:4, fits], fleet.capacity[:, rows][:, fits], self.asked)
         return keys

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from batchyard.resources import GPU_WHOLE
+
 from .changes import Rows
-from .fleet import CPU, MEMORY
+from .fleet import CPU, GPU, MEMORY
 from .kinds import Kinds
 from .sketch import Sketch
 
@@ -21,6 +23,8 @@ _SPARE = 1_024
 _PER_HOST = 2
 """So many states a host are kept, and some; then those that no host is in are dropped."""
 _NO_LEVEL = -1
+_MANY = 256
+"""Of so many hosts it pays to look first who are alike."""
 
 
 class States:
@@ -63,12 +67,30 @@ class States:
     def _number(self, sketch: Sketch, rows: Rows) -> None:
         """Say in which states some hosts are."""
         state, numbers, known = sketch.state, self._numbers, len(self._numbers)
+        if len(rows) > _MANY:
+            rows = self._number_unused(sketch, rows)
         kinds, cpu, memory = (of[rows].tolist() for of in (sketch.fleet.kind_of, state[CPU], state[MEMORY]))
         for row, kind, free_cpu, free_memory in zip(rows.tolist(), kinds, cpu, memory, strict=True):
             key = (kind, free_cpu, free_memory, *sorted(sketch.gpus_of(row).values()))
             self.of_row[row] = numbers.setdefault(key, len(numbers))
         if len(numbers) > known:
-            self._keep(list(numbers)[known:] if known == 0 else _last(numbers, len(numbers) - known), known)
+            self._keep(_last(numbers, len(numbers) - known), known)
+
+    def _number_unused(self, sketch: Sketch, rows: Rows) -> Rows:
+        """Do so for those of which no GPU is in use, all at once, as nearly all are when hosts join; return the others."""
+        fleet, state, numbers = sketch.fleet, sketch.state, self._numbers
+        is_unused = state[GPU, rows] == fleet.capacity[GPU, rows]
+        unused = rows[is_unused]
+        if not len(unused):
+            return rows
+        keys = np.stack((fleet.kind_of[unused], *state[[CPU, MEMORY, GPU]][:, unused]))
+        order = np.lexsort(keys)
+        starts = np.flatnonzero(np.append(True, (np.diff(keys[:, order]) != 0).any(axis=0)))
+        stops = np.append(starts[1:], len(order))
+        for (kind, cpu, memory, gpu), start, stop in zip(keys[:, order[starts]].T.tolist(), starts, stops, strict=True):
+            key = (kind, cpu, memory, *[GPU_WHOLE] * (gpu // GPU_WHOLE))
+            self.of_row[unused[order[start:stop]]] = numbers.setdefault(key, len(numbers))
+        return rows[~is_unused]
 
     def _keep(self, new: list[tuple[int, ...]], known: int) -> None:
         """Write down what new states are made of."""

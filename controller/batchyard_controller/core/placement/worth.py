@@ -29,6 +29,8 @@ from .prices import Prices, price_parts
 PULL = 0.25
 """How much of a shape's own CPU and memory a GPU counts; the rest is the mean of the mix."""
 _LEAST = 1e-9
+_ONE = 1 - 1e-9
+"""Room for one unit, whatever was rounded."""
 
 Amounts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -66,6 +68,15 @@ class Expected:
     def with_share(self, share: float) -> Expected:
         """Return as many of them as this."""
         return replace(self, share=share)
+
+
+def mean_of(alike: Sequence[Expected]) -> Expected:
+    """Return a mean of shapes that differ in CPU and memory alone."""
+    share = sum(e.share for e in alike)
+    cpu, memory = (
+        round(sum(e.share * getattr(e.resources, kind) for e in alike) / share) for kind in ("cpu_millis", "memory_mib")
+    )
+    return replace(alike[0], resources=replace(alike[0].resources, cpu_millis=cpu, memory_mib=memory), share=share)
 
 
 class Worth:
@@ -145,7 +156,7 @@ class Worth:
     def usable(self, cpu: Amounts, memory: Amounts, counts: Amounts) -> Values:
         """Return, one line a host, how many units of each shape could use it, in fractions; nothing below one."""
         usable: Values = np.minimum(np.multiply.outer(cpu, self._per_cpu), np.multiply.outer(memory, self._per_memory))
-        has_room = usable >= 1
+        has_room = usable >= _ONE
         if len(self._groups):
             whole = counts[:, -1:] // self._groups
             counts = np.concatenate((counts[:, : self._sizes], whole), axis=1)
