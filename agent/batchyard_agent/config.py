@@ -70,6 +70,7 @@ class Config:
     host_type: str = "workstation"
     purchase_option: str = "on-demand"
     zone: str = ""
+    price_per_hour: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
     keep_free_mib: int = KEEP_FREE_MIB
@@ -220,6 +221,12 @@ OPTIONS = (
         help="spot: the host may be taken away.",
     ),
     click.Option(["--zone"], default="", help="Where the host stands."),
+    click.Option(
+        ["--price-per-hour"],
+        type=click.FloatRange(min=0),
+        default=0.0,
+        help="What an hour of it costs, in one currency for all hosts; cheaper ones come first.",
+    ),
     click.Option(
         ["--region"],
         default=REGION_DEFAULT,

@@ -133,6 +133,7 @@ class HostFacts(google.protobuf.message.Message):
     VOLUME_PATHS_FIELD_NUMBER: builtins.int
     DEVICE_PATHS_FIELD_NUMBER: builtins.int
     FAULTS_FIELD_NUMBER: builtins.int
+    PRICE_PER_HOUR_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -147,6 +148,8 @@ class HostFacts(google.protobuf.message.Message):
     cpu_model: builtins.str
     allows_privileged: builtins.bool
     """Whether its operator allows privileged containers."""
+    price_per_hour: builtins.float
+    """What an hour of it costs, in whatever currency all hosts use; 0 says nothing."""
     @property
     def capacity(self) -> batchyard.v1.resources_pb2.Resources:
         """What may be given to jobs."""
@@ -193,9 +196,10 @@ class HostFacts(google.protobuf.message.Message):
         volume_paths: collections.abc.Iterable[builtins.str] | None = ...,
         device_paths: collections.abc.Iterable[builtins.str] | None = ...,
         faults: collections.abc.Iterable[builtins.str] | None = ...,
+        price_per_hour: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

@@ -38,6 +38,7 @@ _LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 3, 64, 8_192
 """To look a cost up, to reckon one, and to reckon at all, are as much work as to look at so many hosts."""
 _TIGHTEST = 0.2
 """Of hosts that cost the same the tightest one, which is told apart by less than a grain."""
+_NO_TIER = np.iinfo(np.int64).max
 _ALL = slice(None)
 _NEVER: Keys = np.full(1, np.inf)
 
@@ -81,7 +82,7 @@ class Ranking:
         if self._tiers.waits:
             fleet = sketch.fleet
             can |= could_take(fleet, self.asked, self._allowed_of(fleet.kinds)[fleet.kind_of], wanted)
-        return int(tiers.min(where=can, initial=len(tiers)))
+        return int(tiers.min(where=can, initial=_NO_TIER))
 
     def _refresh(self, sketch: Sketch) -> None:
         fleet = sketch.fleet
