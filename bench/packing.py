@@ -13,14 +13,13 @@ of the file is taken. Best fit in the same run: a plain loop that takes the host
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import math
 import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -101,11 +100,11 @@ def constrained(tasks: list[Asked], nodes: list[Node], seed: int) -> list[Asked]
     draw, told = random.Random(seed), []
     for task in tasks:
         asked = task.resources
+        models = task.models
         if asked.gpu_millis and draw.randrange(PART_CONSTRAINED) == 0:
             fits = [n for n in nodes if n.gpus * GPU_WHOLE >= asked.gpu_millis and n.cpu_millis >= asked.cpu_millis]
-            model = draw.choices([n.model for n in fits], [n.gpus for n in fits])[0]
-            task = Asked(asked, (model,))
-        told.append(task)
+            models = (draw.choices([n.model for n in fits], [n.gpus for n in fits])[0],)
+        told.append(Asked(asked, models))
     return told
 
 

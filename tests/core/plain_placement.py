@@ -20,8 +20,8 @@ from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.placement.feasibility import access_of, allows, belongs
-from batchyard_controller.core.placement.worth import Worth
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
+from batchyard_controller.core.placement.worth import Worth
 from batchyard_controller.core.world.world import World
 
 KINDS = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")

@@ -16,8 +16,8 @@ from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .kinds import Mask
 from .lines import NOBODY, Line, Shape
 from .refusals import Block, Refusal
-from .room import has_room, needs_of, vcpus_left, wanted_hosts
-from .strategies import Amounts
+from .room import could_take, has_room, needs_of, vcpus_left, wanted_hosts
+from .strategies import WAITING, Amounts
 
 _HOSTS_SHOWN = 10
 NEVER = "; no host known now could ever fit it"
@@ -87,7 +87,8 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     if not ready.any():
         return (_no_host(shape, enabled, fleet, member),)
     asked = row_of(shape.resources)
-    if any(_is_placed_next(shape, environment, fleet, wanted) for environment in enabled):
+    rooms = [_rooms(shape, environment, fleet, wanted) for environment in enabled]
+    if any((room & ~dearer).any() for room, dearer in rooms):
         return (Refusal(kind="hosts", message="a host has room for it: it is placed next", asked=1),)
     refusals = [
         _amount_refusal(kind, int(asked[i]), fleet.free[i, ready], fleet.capacity[i, member])
@@ -108,14 +109,25 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
                     largest_capacity=bound * 1000,
                 )
             )
+    for environment, (room, _) in zip(enabled, rooms, strict=True):
+        if room.any():
+            text = f"compute environment {environment.name} waits for the cheapest host that could take it (BEST_FIT)"
+            refusals.append(Refusal(kind="hosts", message=f"{text}: those that have room cost more", asked=1))
     return tuple(refusals) or (_no_single_host(fleet, ready, asked),)
 
 
-def _is_placed_next(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
+def _rooms(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> tuple[Mask, Mask]:
+    """Say which hosts have room in an environment, and which of all are dearer than it takes."""
+    allowed = fleet.members(environment, shape.runtime, shape.access)
+    room = has_room(fleet.state, needs_of(shape), allowed if wanted is None else allowed & wanted)
+    dearer = np.zeros(len(fleet.ids), dtype=np.bool_)
     if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
-        return False
-    room = has_room(fleet.state, needs_of(shape), fleet.members(environment, shape.runtime, shape.access))
-    return bool((room if wanted is None else room & wanted).any())
+        return dearer, dearer
+    if environment.compute_resources.allocation_strategy in WAITING:
+        price = np.array([facts.price_per_hour for facts in fleet.facts])
+        able = could_take(fleet, row_of(shape.resources), allowed, wanted)
+        dearer = price > price.min(where=able, initial=np.inf)
+    return room, dearer
 
 
 def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Refusal:

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from batchyard.resources import GPU_WHOLE
 from batchyard_controller.core.model.attempts import GpuClaim
 
-
 NOTHING_LOST: Sequence[int] = (0,) * (GPU_WHOLE + 1)
 """What remainders are worth where no prices say it."""
 
 
-def choose_gpus(
-    free: Mapping[str, int], asked: int, remainders: Sequence[int] = NOTHING_LOST
-) -> tuple[GpuClaim, ...]:
+def choose_gpus(free: Mapping[str, int], asked: int, remainders: Sequence[int] = NOTHING_LOST) -> tuple[GpuClaim, ...]:
     """
     Take whole GPUs that are quite free, or for a part the one whose remainder loses least, of equal ones the tightest.
 

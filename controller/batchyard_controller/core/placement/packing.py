@@ -18,7 +18,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueu
 from .fleet import Fleet
 from .gpus import NOTHING_LOST
 from .lines import Line, Lines
-from .mix import MEMORY, Mix
+from .mix import Mix
 from .sketch import Sketch
 from .states import Numbers, States
 from .worth import Expected, Worth, mean_of
@@ -113,7 +113,7 @@ class Packing:
             allowed += (usable * worth.allowed[known.kinds[some]]).sum(axis=0)
         weights = worth.weigh(room, allowed)
         if np.maximum(weights - worth.weights, 0).sum() > MOVED:
-            self.worth = worth.weighed(weights)
+            worth.use(weights)
             self.version += 1
 
     def follow(self, sketch: Sketch) -> Worth:

@@ -90,7 +90,8 @@ class States:
         for (kind, cpu, memory, gpu), start, stop in zip(keys[:, order[starts]].T.tolist(), starts, stops, strict=True):
             key = (kind, cpu, memory, *[GPU_WHOLE] * (gpu // GPU_WHOLE))
             self.of_row[unused[order[start:stop]]] = numbers.setdefault(key, len(numbers))
-        return rows[~is_unused]
+        others: Rows = rows[~is_unused]
+        return others
 
     def _keep(self, new: list[tuple[int, ...]], known: int) -> None:
         """Write down what new states are made of."""
@@ -108,9 +109,7 @@ class States:
             self.levels = np.append(self.levels, more, axis=1)
         if states > len(self.cpu):
             size = max(2 * states, _SPARE)
-            self.kinds, self.cpu, self.memory = (
-                np.resize(of, size) for of in (self.kinds, self.cpu, self.memory)
-            )
+            self.kinds, self.cpu, self.memory = (np.resize(of, size) for of in (self.kinds, self.cpu, self.memory))
             self.levels = np.resize(self.levels, (size, self.levels.shape[1]))
 
 

@@ -12,7 +12,6 @@ it orders hosts; whether a unit fits is asked of true amounts elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,11 +80,13 @@ def mean_of(alike: Sequence[Expected]) -> Expected:
 
 class Worth:
     """
-    What is expected, ready to be reckoned with; it changes with the kinds of hosts there are alone.
+    What is expected, ready to be reckoned with.
 
     Attributes:
         expected: The mix, with a GPU each; shares sum to 1.
         prices: Of parts of GPUs.
+        weights: Of its shapes; sum 1.
+        allowed: 1 where a kind of hosts may run a shape, else 0; a line a kind.
     """
 
     def __init__(self, expected: Sequence[Expected]) -> None:
@@ -103,24 +104,29 @@ class Worth:
         self._places = {size: i for i, size in enumerate([*sizes, *(GPU_WHOLE * count for count in groups)])}
         self._column = np.array([self._places[r.gpu_millis] for r in asked])
         levels = np.arange(-1, GPU_WHOLE + 1)[:, np.newaxis]
-        self._fits_of: Amounts = np.maximum(levels, 0) // np.array([*sizes, *([GPU_WHOLE] * bool(groups))], dtype=np.int64)
+        self._fits_of: Amounts = np.maximum(levels, 0) // np.array(
+            [*sizes, *([GPU_WHOLE] * bool(groups))], dtype=np.int64
+        )
         """How many parts of each size, and whole GPUs, are in one with so much left; the first line is of no GPU."""
         self._groups = np.array(groups, dtype=np.int64)
         self._sizes = len(sizes)
         self._per_cpu = 1 / self._pulled(np.array([r.cpu_millis for r in asked], dtype=np.float64))
         self._per_memory = 1 / self._pulled(np.array([r.memory_mib for r in asked], dtype=np.float64))
         self.weights = self._shares
+        self._kinds: Kinds | None = None
         self.allowed = np.zeros((0, len(asked)))
         self._gains: Values = self.allowed
 
     def _pulled(self, amounts: Values) -> Values:
         """Pull amounts of CPU or memory to those that the mean of the mix asks a GPU."""
         mean = (self._shares * amounts).sum() / (self._shares * self._gpu).sum()
-        return np.maximum(PULL * amounts + (1 - PULL) * mean * self._gpu, _LEAST)
+        pulled: Values = np.maximum(PULL * amounts + (1 - PULL) * mean * self._gpu, _LEAST)
+        return pulled
 
     def know(self, kinds: Kinds) -> None:
         """Take in the kinds of hosts there are now."""
-        if len(self.allowed) != len(kinds):
+        if self._kinds is not kinds or len(self.allowed) != len(kinds):
+            self._kinds = kinds
             masks = [
                 np.logical_or.reduce([kinds.allowed(env, e.runtime, e.access) for env in e.environments])
                 if e.environments
@@ -128,12 +134,12 @@ class Worth:
                 for e in self.expected
             ]
             self.allowed = np.array(masks, dtype=np.float64).T
-            self._gains = self.allowed * (self.weights * self._gpu)
+            self.use(self.weights)
 
     @property
     def columns(self) -> int:
         """How many numbers `counts` returns of a host."""
-        return self._fits_of.shape[1]
+        return len(self._fits_of[0])
 
     @property
     def is_restricted(self) -> bool:
@@ -147,11 +153,13 @@ class Worth:
 
     def less_whole(self, counts: Amounts, gpus: int) -> Amounts:
         """Return these counts after so many whole GPUs were taken of each host."""
-        return counts - self._fits_of[-1] * gpus
+        left: Amounts = counts - self._fits_of[-1] * gpus
+        return left
 
     def less_part(self, counts: Amounts, levels: Amounts, asked: int) -> Amounts:
         """Return these counts after a part was taken of a GPU of such a level, one a host."""
-        return counts - self._fits_of[levels + 1] + self._fits_of[levels + 1 - asked]
+        left: Amounts = counts - self._fits_of[levels + 1] + self._fits_of[levels + 1 - asked]
+        return left
 
     def usable(self, cpu: Amounts, memory: Amounts, counts: Amounts) -> Values:
         """Return, one line a host, how many units of each shape could use it, in fractions; nothing below one."""
@@ -182,9 +190,7 @@ class Worth:
         weights = np.where(allowed > 0, self._shares * room / np.maximum(allowed, _LEAST), 0.0)
         return weights / weights.sum() if weights.sum() > 0 else self.weights
 
-    def weighed(self, weights: Values) -> Worth:
-        """Return the same with other weights."""
-        other = copy(self)
-        other.weights = weights
-        other._gains = self.allowed * (weights * self._gpu)
-        return other
+    def use(self, weights: Values) -> None:
+        """Weigh shapes so from now on."""
+        self.weights = weights
+        self._gains = self.allowed * (weights * self._gpu)
