@@ -1,7 +1,7 @@
 """
 How much of a cluster's GPUs the planner gives away before jobs do not fit any more, on public traces.
 
-    .venv/bin/python bench/packing.py NODES.csv TASKS.csv [--constrained] [--seeds N] [--known]
+    .venv/bin/python bench/packing.py NODES.csv TASKS.csv [--constrained] [--seeds N]
 
 The protocol is that of the published comparison (Weng et al., "Beware of Fragmentation",
 USENIX ATC 2023): the tasks of the trace are shuffled, samples with replacement are appended until the GPUs that they
@@ -19,6 +19,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.settings import ComputeEnvironment, ComputeResources, EnvironmentOrder, JobQueue
 from batchyard_controller.core.placement.fleet import Fleet
 from batchyard_controller.core.placement.lines import Lines, Shape
+from batchyard_controller.core.placement.mix import Demand
 from batchyard_controller.core.placement.plan import make_plan
 from batchyard_controller.core.placement.pools import Pools
 from batchyard_controller.core.placement.ranking import Rankings
@@ -96,14 +98,23 @@ def read_tasks(path: Path) -> list[Asked]:
 
 
 def constrained(tasks: list[Asked], nodes: list[Node], seed: int) -> list[Asked]:
-    """Let a third of the tasks with GPUs ask for the model of a GPU drawn among those of nodes large enough for them."""
+    """
+    Let a third of the tasks with GPUs ask for a model, drawn among those of nodes large enough for them.
+
+    Models are drawn by the square roots of how many GPUs they have, so that most of the rarer ones is asked for by
+    name: who fills them with tasks that could go elsewhere is found out.
+    """
     draw, told = random.Random(seed), []
+    sizes = Counter[str]()
+    for node in nodes:
+        sizes[node.model] += node.gpus
     for task in tasks:
         asked = task.resources
         models = task.models
         if asked.gpu_millis and draw.randrange(PART_CONSTRAINED) == 0:
             fits = [n for n in nodes if n.gpus * GPU_WHOLE >= asked.gpu_millis and n.cpu_millis >= asked.cpu_millis]
-            models = (draw.choices([n.model for n in fits], [n.gpus for n in fits])[0],)
+            able = sorted({node.model for node in fits})
+            models = (draw.choices(able, [math.sqrt(sizes[model]) for model in able])[0],)
         told.append(Asked(asked, models))
     return told
 
@@ -158,7 +169,8 @@ class Planner:
         plan = make_plan(self._lines, self._queues, self._environments, self._rankings)
         for placement in plan.placements:
             self._fleet.claim(placement.host_id, asked.resources, placement.gpus, placement.compute_environment)
-            self._rankings.packing.mix.note_placed(shape)
+            if asked.resources.gpu_millis:
+                self._rankings.packing.mix.note_placed(Demand.of(shape))
         self._lines.remove(shape, job, 0, 1)
         return bool(plan.placements)
 

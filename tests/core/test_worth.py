@@ -65,17 +65,13 @@ def test_a_shape_counts_the_more_the_less_room_it_may_use():
 
 
 def test_what_was_placed_is_forgotten_and_who_waits_counts_no_more_than_is_remembered():
-    mix, old, new = (
-        Mix(),
-        Shape("q", Resources(gpu_millis=500), "process"),
-        Shape("q", Resources(gpu_millis=1), "process"),
-    )
-    mix.note_placed(Shape("q", Resources(cpu_millis=1), "process"))
+    mix = Mix()
+    old, new = (Demand.of(Shape("q", Resources(gpu_millis=millis), "process")) for millis in (500, 1))
     mix.note_placed(old)
     for _ in range(MEMORY):
         mix.note_placed(new)
     weights = mix.weigh(())
-    assert weights == {Demand.of(old): pytest.approx(0.3677, abs=1e-3), Demand.of(new): pytest.approx(632.3, abs=0.1)}
+    assert weights == {old: pytest.approx(0.3677, abs=1e-3), new: pytest.approx(632.3, abs=0.1)}
     assert mix.placed == MEMORY + 1
 
 

@@ -40,24 +40,34 @@ class ShapeCosts:
         self.reckoned = 0
         """How many states were reckoned with when it was last asked."""
 
-    def of(self, packing: Packing, states: Numbers) -> Costs:
-        """Return the costs, in grains, of hosts in such states, each of which has room."""
-        size = len(packing.states.cpu)
-        if self._epoch != packing.epoch:
-            self._epoch, self._known = packing.epoch, np.full(size, np.nan)
-        elif len(self._known) < size:
-            self._known = np.append(self._known, np.full(size - len(self._known), np.nan))
+    def of(self, packing: Packing, states: Numbers, *, in_run: bool = False) -> Costs:
+        """
+        Return the costs, in grains, of hosts in such states, each of which has room.
+
+        *in_run*: more units of the shape are likely to be put on the same host at once.
+        """
+        self._make_room(packing)
         costs = self._known[states]
         is_new = np.isnan(costs)
         self.reckoned = 0
         if is_new.any():
             new = np.unique(states[is_new])
+            if in_run:
+                new = np.array([*new, *packing.following(int(new[0]), self._asked)])
+                self._make_room(packing)
             self.reckoned = len(new)
             for start in range(0, len(new), CHUNK):
                 some = new[start : start + CHUNK]
                 self._known[some] = self._reckon(packing, some)
             costs = self._known[states]
         return costs
+
+    def _make_room(self, packing: Packing) -> None:
+        size = len(packing.states.cpu)
+        if self._epoch != packing.epoch:
+            self._epoch, self._known = packing.epoch, np.full(size, np.nan)
+        elif len(self._known) < size:
+            self._known = np.append(self._known, np.full(size - len(self._known), np.nan))
 
     def _reckon(self, packing: Packing, states: Numbers) -> Costs:
         worth, known, asked = packing.worth, packing.states, self._asked

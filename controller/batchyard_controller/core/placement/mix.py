@@ -46,13 +46,11 @@ class Mix:
         self._weights: dict[Demand, tuple[float, int]] = {}
         """What those of a kind counted when the last of them was placed, and which that was."""
 
-    def note_placed(self, shape: Shape) -> None:
-        """Note that a unit was placed, if it asks for a GPU."""
-        if shape.resources.gpu_millis:
-            demand = Demand.of(shape)
-            weight = self._weight(demand)
-            self.placed += 1
-            self._weights[demand] = (weight * _DECAY + 1, self.placed)
+    def note_placed(self, demand: Demand) -> None:
+        """Note that a unit that asks for a GPU was placed."""
+        weight = self._weight(demand)
+        self.placed += 1
+        self._weights[demand] = (weight * _DECAY + 1, self.placed)
 
     def _weight(self, demand: Demand) -> float:
         weight, at = self._weights.get(demand, (0.0, self.placed))

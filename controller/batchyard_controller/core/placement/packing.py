@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from batchyard.resources import Resources
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 
 from .fleet import Fleet
@@ -121,16 +122,26 @@ class Packing:
         assert self.worth is not None, "hosts have worths where jobs with GPUs are expected"
         self.states.follow(sketch)
         self.worth.know(sketch.fleet.kinds)
+        self._make_room(self.worth)
+        return self.worth
+
+    def following(self, state: int, asked: Resources) -> list[int]:
+        """Return the next states of a host that units of a shape are put on, while it has room for another."""
+        assert self.worth is not None, "follow() said so"
+        found = self.states.following(state, asked, self.remainders)
+        self._make_room(self.worth)
+        return found
+
+    def _make_room(self, worth: Worth) -> None:
         size = len(self.states.cpu)
         if self._meant != self.epoch:
             self._meant = self.epoch
-            self._counts = np.zeros((size, self.worth.columns), dtype=np.int64)
+            self._counts = np.zeros((size, worth.columns), dtype=np.int64)
             self._values = np.full(size, np.nan)
         elif len(self._values) < size:
             more = size - len(self._values)
-            self._counts = np.append(self._counts, np.zeros((more, self.worth.columns), dtype=np.int64), axis=0)
+            self._counts = np.append(self._counts, np.zeros((more, worth.columns), dtype=np.int64), axis=0)
             self._values = np.append(self._values, np.full(more, np.nan))
-        return self.worth
 
     def valued(self, states: Numbers) -> tuple[Numbers, Values]:
         """Return how many parts of each size, and whole GPUs, are in hosts of such states, and their worths."""

@@ -108,7 +108,8 @@ class Ranking:
         keys = np.full(len(fits), np.inf)
         if fits.any():
             self._packing.follow(sketch)
-            keys[fits] = self._costs.of(self._packing, self._packing.states.of_row[rows][fits])
+            in_run = len(fits) == 1  # nothing has changed but the host that got the last one
+            keys[fits] = self._costs.of(self._packing, self._packing.states.of_row[rows][fits], in_run=in_run)
             if new := self._costs.reckoned:
                 self.looked_at += len(fits) * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
             if not self.asked[GPU]:

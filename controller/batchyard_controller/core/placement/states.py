@@ -7,10 +7,13 @@ of its GPUs, whichever GPU that is. What is reckoned of a state holds for all ho
 
 from __future__ import annotations
 
+from bisect import insort
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from batchyard.resources import GPU_WHOLE
+from batchyard.resources import GPU_WHOLE, Resources
 
 from .changes import Rows
 from .fleet import CPU, GPU, MEMORY
@@ -19,10 +22,12 @@ from .sketch import Sketch
 
 Numbers = npt.NDArray[np.int64]
 
-_SPARE = 1_024
+_SPARE = 4_096
 _PER_HOST = 2
 """So many states a host are kept, and some; then those that no host is in are dropped."""
 _NO_LEVEL = -1
+_FOLLOWING = 8
+"""So many states of a host that is filled are reckoned with in about the time that one takes."""
 _MANY = 256
 """Of so many hosts it pays to look first who are alike."""
 
@@ -92,6 +97,29 @@ class States:
             self.of_row[unused[order[start:stop]]] = numbers.setdefault(key, len(numbers))
         others: Rows = rows[~is_unused]
         return others
+
+    def following(self, state: int, asked: Resources, remainders: Sequence[int]) -> list[int]:
+        """Return the next states of a host that units of a shape are put on one by one, while it has room for another."""
+        numbers, known, found = self._numbers, len(self._numbers), []
+        kind, cpu, memory = (int(of[state]) for of in (self.kinds, self.cpu, self.memory))
+        levels = [level for level in self.levels[state].tolist() if level != _NO_LEVEL]
+        gpu, gpus = asked.gpu_millis, asked.gpu_millis // GPU_WHOLE
+        for _ in range(_FOLLOWING):
+            cpu, memory = cpu - asked.cpu_millis, memory - asked.memory_mib
+            if gpus:
+                levels = [0] * gpus + levels[:-gpus]
+                levels.sort()
+            elif gpu:
+                _, left = min((remainders[left] - remainders[left - gpu], left) for left in levels if left >= gpu)
+                levels.remove(left)
+                insort(levels, left - gpu)
+            has_gpu = levels[-gpus] == GPU_WHOLE if gpus else not gpu or levels[-1] >= gpu
+            if cpu < asked.cpu_millis or memory < asked.memory_mib or not has_gpu:
+                break
+            found.append(numbers.setdefault((kind, cpu, memory, *levels), len(numbers)))
+        if len(numbers) > known:
+            self._keep(_last(numbers, len(numbers) - known), known)
+        return found
 
     def _keep(self, new: list[tuple[int, ...]], known: int) -> None:
         """Write down what new states are made of."""
