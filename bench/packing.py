@@ -3,12 +3,14 @@ How much of a cluster's GPUs the planner gives away before jobs do not fit any m
 
     .venv/bin/python bench/packing.py NODES.csv TASKS.csv [--constrained] [--seeds N]
 
-The protocol is that of the published comparison (Weng et al., "Beware of Fragmentation",
-USENIX ATC 2023): the tasks of the trace are shuffled, samples with replacement are appended until the GPUs that they
-ask for are 130 % of those there are, and each is placed by `make_plan` as it comes, over lines and
-rankings as a controller has them; what does not fit is dropped, and nothing ends. Told is the part of all
-GPUs that is given away while 100 % has arrived (the mean while that rounds to it), and at the end. Of equal hosts the first
-of the file is taken. Best fit in the same run: a plain loop that takes the host with the least left over, amounts counted in those of the largest host.
+The protocol is that of the published comparison (Weng et al., "Beware of
+Fragmentation", USENIX ATC 2023): the tasks of the trace are shuffled, samples with
+replacement are appended until the GPUs that they ask for are 130 % of those there are,
+and each is placed by `make_plan` as it comes, over lines and rankings as a controller
+has them; what does not fit is dropped, and nothing ends. Told is the part of all GPUs
+that is given away while 100 % has arrived (the mean while that rounds to it), and at
+the end. Of equal hosts the first of the file is taken. Beside it best fit, a plain loop
+over CPU and GPUs, each in amounts of the largest host, and the published figures.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,7 +33,8 @@ if __name__ == "__main__":
 
 import click
 import numpy as np
-from bench.figures import Figure
+from bench.figures import Figure, Outcome, Skipped
+from bench.scale import Scale
 
 from batchyard.ids import HostId, JobId
 from batchyard.resources import GPU_WHOLE, Resources
@@ -50,6 +53,8 @@ PUBLISHED = {"default": {"best fit": (92.86, 93.08), "FGD": (95.23, 95.39)}, "mo
 """Of the default tasks, and of those of which a third ask for models of GPUs: at 100 and at 130 % arrived."""
 LOAD = 1.3
 FIRST_SEED = 42
+CPU, GPU = 0, 2
+"""Places of amounts in the plain loop."""
 PART_CONSTRAINED = 3
 """One task of so many asks for a model, where they are drawn."""
 
@@ -183,7 +188,7 @@ class BestFit:
         most = max(node.gpus for node in nodes)
         self._gpus = np.array([[GPU_WHOLE] * n.gpus + [0] * (most - n.gpus) for n in nodes])
         self._free = np.array([[n.cpu_millis, n.memory_mib, n.gpus * GPU_WHOLE] for n in nodes], dtype=np.float64)
-        self._capacity = self._free.max(axis=0)
+        self._largest = self._free.max(axis=0)
 
     def place(self, asked: Asked) -> bool:
         """Say whether a task that comes now is placed; it is dropped if not."""
@@ -195,7 +200,7 @@ class BestFit:
             fits &= np.isin(self._models, asked.models)
         if not fits.any():
             return False
-        left = ((self._free - amounts) / self._capacity)[:, [0, 2]].sum(axis=1)
+        left = ((self._free - amounts) / self._largest)[:, [CPU, GPU]].sum(axis=1)
         host = int(np.where(fits, left, np.inf).argmin())
         self._free[host] -= amounts
         levels = self._gpus[host]
@@ -257,6 +262,16 @@ def figures(nodes: Path, tasks: Path, seeds: int, is_constrained: bool) -> Itera
             note=f"{seeds} seeds, ours ± {_error(ours):.2f}, best fit ± {_error(plain):.2f}; FGD as published "
             f"{published[column]}; {rate:,.0f} tasks/s",
         )
+
+
+async def measure(scale: Scale) -> AsyncIterator[Outcome]:
+    """Try the trace that was given, if one was, without models and with them."""
+    if scale.trace is None:
+        yield Skipped("GPUs given away", "no trace was given (--trace NODES TASKS)")
+        return
+    for is_constrained in (False, True):
+        for figure in figures(*scale.trace, scale.pick(10, 2), is_constrained):
+            yield figure
 
 
 def _error(values: list[float]) -> float:
