@@ -26,7 +26,7 @@ from .worth import Expected, Worth, mean_of
 
 SHAPES_MAX = 64
 """Of the mix so many are told apart, those that ask for most; of the others a mean a number of GPUs."""
-MOVED = 0.1
+MOVED = 0.07
 """A mix in use, or the weights of its shapes, are replaced when so much of them is another."""
 _PATIENCE_PART, _PATIENCE_MAX = 8, 500
 """The mix is looked at again when so small a part of it may be another, or after so many units."""

@@ -29,12 +29,12 @@ from .sketch import Sketch
 from .strategies import Amounts, Keys
 from .tiers import Tiers
 
-_CELLS_KEPT = 1 << 22
-"""Keys in memory at most (32 MiB): those of rankings that nobody has asked for longest go first."""
+_CELLS_KEPT = 1 << 23
+"""Keys and costs in memory at most (64 MiB): those of rankings that nobody has asked for longest go first."""
 _RANKINGS_MIN = 64
 _ROWS_FEW = 64
 """So many are looked at in about the time that one takes."""
-_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 3, 64, 8_192
+_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 3, 64, 16_384
 """To look a cost up, to reckon one, and to reckon at all, are as much work as to look at so many hosts."""
 _TIGHTEST = 0.2
 """Of hosts that cost the same the tightest one, which is told apart by less than a grain."""
@@ -105,15 +105,23 @@ class Ranking:
         if self._packing.worth is None:
             keys: Keys = np.where(fits, tightness(state[:4], fleet.capacity[:, rows], self.asked), np.inf)
             return keys
+        packed = np.arange(len(fits)) if isinstance(rows, slice) else rows
+        if fits.all():
+            return self._packed(sketch, packed)
         keys = np.full(len(fits), np.inf)
         if fits.any():
-            self._packing.follow(sketch)
-            in_run = len(fits) == 1  # nothing has changed but the host that got the last one
-            keys[fits] = self._costs.of(self._packing, self._packing.states.of_row[rows][fits], in_run=in_run)
-            if new := self._costs.reckoned:
-                self.looked_at += len(fits) * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
-            if not self.asked[GPU]:
-                keys[fits] += _TIGHTEST * tightness(state[:4, fits], fleet.capacity[:, rows][:, fits], self.asked)
+            keys[fits] = self._packed(sketch, packed[fits])
+        return keys
+
+    def _packed(self, sketch: Sketch, rows: Rows) -> Keys:
+        """Return the keys of hosts with room where jobs with GPUs are expected."""
+        self._packing.follow(sketch)
+        in_run = len(rows) == 1  # nothing has changed but the host that got the last one
+        keys = self._costs.of(self._packing, self._packing.states.of_row[rows], in_run=in_run)
+        if new := self._costs.reckoned:
+            self.looked_at += len(rows) * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
+        if not self.asked[GPU]:
+            keys = keys + _TIGHTEST * tightness(sketch.state[:4, rows], sketch.fleet.capacity[:, rows], self.asked)
         return keys
 
     def _allowed_of(self, kinds: Kinds) -> Mask:
@@ -148,7 +156,8 @@ class Rankings:
         if ranking is None or ranking.environment is not environment:
             ranking = Ranking(shape, self._tiers_of(environment), self.packing)
         self._kept[key] = ranking
-        if len(self._kept) > max(_RANKINGS_MIN, _CELLS_KEPT // max(len(self.fleet.ids), 1)):
+        cells = len(self.fleet.ids) + len(self.packing.states.cpu)
+        if len(self._kept) > max(_RANKINGS_MIN, _CELLS_KEPT // max(cells, 1)):
             del self._kept[next(iter(self._kept))]
         return ranking
 
