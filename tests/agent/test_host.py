@@ -47,3 +47,10 @@ async def test_a_host_tells_what_its_clock_says(tmp_path, monkeypatch: pytest.Mo
     monkeypatch.setattr(clock, "read_wall_ms", lambda: 1_700_000_000_123)
     assert (await host.read_usage()).wall_ms == 1_700_000_000_123
     host.close()
+
+
+def test_a_host_tells_what_it_costs(tmp_path):
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha", price_per_hour=0.25)
+    host = LocalHost(config, {}, lambda _: None)
+    assert host.facts().price_per_hour == 0.25
+    host.close()

@@ -25,7 +25,8 @@ async def test_hosts_are_listed_in_name_order_and_pages(yard: MemoryController) 
 
 
 async def test_host_is_described_by_id_and_by_name_with_its_attempts(yard: MemoryController) -> None:
-    agent = HandAgent(yard, labels={"rack": "7"}, host_type="m5.large", purchase_option="on-demand", zone="z")
+    told = {"host_type": "m5.large", "purchase_option": "on-demand", "zone": "z", "price_per_hour": 0.25}
+    agent = HandAgent(yard, labels={"rack": "7"}, **told)
     await agent.join()
     job_id = await yard.submit()
     (spec,) = await agent.hear_starts()

@@ -166,7 +166,7 @@ def _default(f: Field[Any]) -> object:
     return f.default_factory() if f.default_factory is not MISSING else f.default
 
 
-_BARE = frozenset({str, int, bool, bytes, list, type(None)})
+_BARE = frozenset({str, int, float, bool, bytes, list, type(None)})
 """Types that are written as they are, as enums are, being texts."""
 _JOB_DEFAULTS = {f.name: f.default for f in fields(Job)}
 _SUBMISSION_DEFAULTS = tuple((name, _JOB_DEFAULTS[name]) for name in _SUBMISSION)
