@@ -19,10 +19,10 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueu
 from .fleet import Fleet
 from .gpus import NOTHING_LOST
 from .lines import Line, Lines
-from .mix import Mix
+from .mix import Demand, Mix
 from .sketch import Sketch
 from .states import Numbers, States
-from .worth import Expected, Worth, mean_of
+from .worth import Expected, Worth
 
 SHAPES_MAX = 64
 """Of the mix so many are told apart, those that ask for most; of the others a mean a number of GPUs."""
@@ -166,25 +166,30 @@ def _expected(
     environments: Mapping[str, ComputeEnvironment],
 ) -> list[Expected]:
     """Return which shapes count how much, those that differ in nothing a host has as one."""
-    found: dict[object, Expected] = {}
+    enabled = {
+        queue.name: tuple(
+            environments[name]
+            for name in queue.compute_environments
+            if environments[name].state is ResourceState.ENABLED
+        )
+        for queue in queues.values()
+    }
+    names = {queue: tuple(environment.name for environment in order) for queue, order in enabled.items()}
+    shares: dict[tuple[object, ...], float] = {}
+    demands: dict[tuple[object, ...], Demand] = {}
     for demand, weight in mix.weigh(waiting).items():
-        queue = queues.get(demand.queue)
-        order = tuple(environments[name] for name in queue.compute_environments) if queue is not None else ()
-        enabled = tuple(e for e in order if e.state is ResourceState.ENABLED)
-        if enabled:
-            one = Expected.of(demand, enabled, weight)
-            before = found.get(one.asks)
-            found[one.asks] = one if before is None else one.with_share(one.share + before.share)
-    most = sorted(found.values(), key=lambda e: -e.share * e.gpu_millis)  # of equal ones the first
-    return [*most[:SHAPES_MAX], *_merged(most[SHAPES_MAX:])]
-
-
-def _merged(few: Sequence[Expected]) -> list[Expected]:
-    """Return a mean of those of which little is expected, for each that may run elsewhere or asks for other GPUs."""
-    alike: dict[object, list[Expected]] = {}
-    for e in few:
-        alike.setdefault((e.gpu_millis, *e.asks[1:]), []).append(e)
-    return [mean_of(group) for group in alike.values()]
+        if enabled.get(demand.queue):
+            asked = demand.resources
+            where = names[demand.queue], demand.runtime, demand.access
+            key: tuple[object, ...] = (asked.gpu_millis, asked.cpu_millis, asked.memory_mib, *where)
+            shares[key] = shares.get(key, 0.0) + weight
+            demands.setdefault(key, demand)
+    most = sorted(shares, key=lambda key: -shares[key] * demands[key].resources.gpu_millis)  # of equal ones the first
+    told = [Expected.of(demands[key], enabled[demands[key].queue], shares[key]) for key in most[:SHAPES_MAX]]
+    alike: dict[tuple[object, ...], list[tuple[Demand, float]]] = {}
+    for key in most[SHAPES_MAX:]:
+        alike.setdefault((key[0], *key[3:]), []).append((demands[key], shares[key]))
+    return [*told, *(Expected.mean_of(group, enabled[group[0][0].queue]) for group in alike.values())]
 
 
 def _distance(before: Sequence[Expected], after: Sequence[Expected]) -> float:

@@ -53,29 +53,26 @@ class Expected:
             resources=asked, runtime=demand.runtime, access=demand.access, environments=environments, share=share
         )
 
+    @classmethod
+    def mean_of(cls, demands: Sequence[tuple[Demand, float]], environments: tuple[ComputeEnvironment, ...]) -> Expected:
+        """Return a mean of demands, each with its share, that differ in CPU and memory alone."""
+        share = sum(part for _, part in demands)
+        cpu, memory = (
+            round(sum(part * getattr(demand.resources, kind) for demand, part in demands) / share)
+            for kind in ("cpu_millis", "memory_mib")
+        )
+        one = cls.of(demands[0][0], environments, share)
+        return replace(one, resources=replace(one.resources, cpu_millis=cpu, memory_mib=memory))
+
     @property
     def asks(self) -> tuple[object, ...]:
         """All but how many they are."""
         names = tuple(environment.name for environment in self.environments)
         return self.resources, self.runtime, self.access, names
 
-    @property
-    def gpu_millis(self) -> int:
-        """Thousandths of GPUs that one asks for."""
-        return self.resources.gpu_millis
-
     def with_share(self, share: float) -> Expected:
         """Return as many of them as this."""
         return replace(self, share=share)
-
-
-def mean_of(alike: Sequence[Expected]) -> Expected:
-    """Return a mean of shapes that differ in CPU and memory alone."""
-    share = sum(e.share for e in alike)
-    cpu, memory = (
-        round(sum(e.share * getattr(e.resources, kind) for e in alike) / share) for kind in ("cpu_millis", "memory_mib")
-    )
-    return replace(alike[0], resources=replace(alike[0].resources, cpu_millis=cpu, memory_mib=memory), share=share)
 
 
 class Worth:
