@@ -115,6 +115,8 @@ class Line:
     ticket: int = -1
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
+    size: int = 0
+    """How many units stand in it."""
     _entries: list[Entry] = field(default_factory=list)
     """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
     _first: int = 0
@@ -124,6 +126,7 @@ class Line:
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
         entry = Entry(job, job.seq, start, stop)
+        self.size += stop - start
         if not self._entries or _place(self._entries[-1]) <= _place(entry):
             self._entries.append(entry)  # the newest, as nearly all are: no search through a long line
         else:
@@ -148,6 +151,7 @@ class Line:
 
     def _cut(self, place: int, entry: Entry, start: int, stop: int) -> None:
         """Take [start, stop) out of an entry: from its front, its end, its middle, or all of it."""
+        self.size -= min(stop, entry.stop) - max(start, entry.start)
         if start <= entry.start and entry.stop <= stop:
             entry.job = None
             self._gaps += 1
@@ -183,16 +187,6 @@ class Line:
     def jobs(self) -> list[Job]:
         """Return whose units wait, each once."""
         return list({entry.seq: entry.job for entry in self._entries[self._first :] if entry.job is not None}.values())
-
-    def count(self, limit: int) -> int:
-        """Return how many wait, or *limit* if there are more."""
-        number = 0
-        for i in range(self._first, len(self._entries)):
-            if number >= limit:
-                break
-            entry = self._entries[i]
-            number += entry.stop - entry.start if entry.job is not None else 0
-        return min(number, limit)
 
     def head(self) -> Unit | None:
         """Return who is first in line."""

@@ -49,6 +49,8 @@ class Lines:
         self._refused: dict[Shape, Line] = {}
         """Who was refused longest ago comes first."""
         self._tickets = itertools.count()
+        self.gpu_arrivals = 0
+        """How many units that ask for GPUs took a place in line, ever."""
         self.is_in_round = False
         """Whether some lines have been asked, and others have yet to be."""
 
@@ -60,6 +62,7 @@ class Lines:
         if line is None:
             line = lines[shape] = Line(shape)
         line.push(job, start, stop)
+        self.gpu_arrivals += (stop - start) * (shape.resources.gpu_millis > 0)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
             self._ask(line)
 

@@ -46,6 +46,7 @@ _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
+_HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
 
 
@@ -86,8 +87,9 @@ class Plan:
 def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
-    promised = [reservation.shape for reservation in situation.reservations]
-    situation.lines.begin_round(situation.rankings.fleet.grown, promised)
+    rankings, lines = situation.rankings, situation.lines
+    rankings.packing.begin_round(lines, situation.queues, situation.environments)
+    lines.begin_round(rankings.fleet.grown, [reservation.shape for reservation in situation.reservations])
     service = _Service(situation, now, steps_max)
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in situation.queues.values():
@@ -105,7 +107,7 @@ class _Service:
         self.now = now
         self.situation = situation
         self.rankings = situation.rankings
-        self.sketch = Sketch.of(situation.rankings.fleet)
+        self.sketch = Sketch.of(self.rankings.fleet, self.rankings.packing.remainders)
         self.steps = 0
         self.is_spent = False
         self._lines = situation.lines
@@ -227,6 +229,8 @@ class _Turn:
         """Rows of hosts that are kept for others."""
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
+        self._run_h = 0.0
+        """For how long it is taken to run, in hours."""
         self._draw: Draw = ()
 
     def place(self, service: _Service) -> Placement | None:
@@ -253,7 +257,8 @@ class _Turn:
 
     def _begin(self, service: _Service) -> None:
         environments = self._source.environments
-        self._ends_ms = service.promises.end_of(self.shape)
+        run_ms = service.situation.lines.due_times.expected_ms(self.shape)
+        self._ends_ms, self._run_h = service.now.boot_ms + run_ms, run_ms / _HOUR_MS
         self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
@@ -274,7 +279,7 @@ class _Turn:
         """Return the row of the best host that is not kept for another."""
         assert self.head is not None, "place() looked"
         while True:
-            row = ranking.best(service.sketch, self.wanted, self._closed)
+            row = ranking.best(service.sketch, self.wanted, self._run_h, self._closed)
             service.steps += ranking.looked_at // _HOSTS_A_STEP
             if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
                 return row

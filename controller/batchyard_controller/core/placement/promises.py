@@ -71,7 +71,7 @@ class Promises:
         self._priority = hint.priority
         fleet = self._sketch.fleet
         wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
-        self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
+        self._make(hint.shape, head, fleet.usable, wanted)
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
@@ -79,7 +79,7 @@ class Promises:
         free = self._free if wanted is None else self._free & wanted
         if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
             return 0
-        steps = self._make(shape, head, free)
+        steps = self._make(shape, head, self._free, wanted)
         self._cover(shape)
         return steps
 
@@ -93,10 +93,10 @@ class Promises:
         assert self._free is not None, "a priority has begun"
         self._free &= ~takers(self._sketch.fleet, shape, self._environments(shape), NOBODY)
 
-    def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
-        """Promise one of the *free* hosts, if there ever will be room on one."""
+    def _make(self, shape: Shape, head: Unit, free: Mask, wanted: Mask | None) -> int:
+        """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one."""
         hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
-        candidates = [(e, self._candidates(shape, e, free, hint)) for e in self._environments(shape)]
+        candidates = [(e, self._candidates(shape, e, free, wanted, hint)) for e in self._environments(shape)]
         last = [(e, [row]) for e, rows in candidates for row in rows if self._is_last(hint, e, row)]
         found = self._first(shape, head, last) or self._first(shape, head, candidates)
         if hint is not None:
@@ -130,11 +130,13 @@ class Promises:
         return held
 
     def _candidates(
-        self, shape: Shape, environment: ComputeEnvironment, free: Mask, hint: Reservation | None
+        self, shape: Shape, environment: ComputeEnvironment, free: Mask, wanted: Mask | None, hint: Reservation | None
     ) -> list[int]:
         """Return the rows of hosts to reckon with: of many those with most of what is asked, and where it was promised."""
         fleet = self._sketch.fleet
-        mask = takers(fleet, shape, [environment], NOBODY) & free
+        able = takers(fleet, shape, [environment], NOBODY)
+        able = self._situation.rankings.awaited(environment, self._sketch, able if wanted is None else able & wanted)
+        mask = able & free
         mask[[held.row for held in self._held]] = False
         rows = mask.nonzero()[0]
         if len(rows) > _HOSTS_RECKONED:
@@ -212,10 +214,6 @@ class Promises:
                 held.turns_away = True
                 return False
         return True
-
-    def end_of(self, shape: Shape) -> int:
-        """Return when a unit that starts now will have ended, by its bound, or else as is expected."""
-        return self._now.boot_ms + self._situation.lines.due_times.expected_ms(shape)
 
     def note_placed(
         self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int

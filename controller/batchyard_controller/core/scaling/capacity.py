@@ -203,7 +203,7 @@ class _Decider:
 
     def _serve(self, line: Line, environments: list[ComputeEnvironment]) -> None:
         """Put those in a line upon what there is, environment by environment, and launch hosts for the others."""
-        left = line.count(UNITS_MAX)
+        left = min(line.size, UNITS_MAX)
         for environment in environments:
             left -= self._place(environment, line.shape, left)
             if not left:
