@@ -51,11 +51,13 @@ class ShapeCosts:
         *in_run*: more units of the shape are likely to be put on the same host at once.
         """
         self._make_room(packing)
-        costs = self._known[states]
-        is_new = np.isnan(costs)
         self.reckoned = 0
+        costs = self._known[states]
+        if in_run and costs[0] == costs[0]:
+            return costs  # as most are where a run is placed
+        is_new = np.isnan(costs)
         if is_new.any():
-            new = np.unique(states[is_new])
+            new = _distinct(states[is_new])
             if in_run:
                 new = np.array([*new, *packing.following(int(new[0]), self._asked)])
                 self._make_room(packing)
@@ -96,6 +98,13 @@ class ShapeCosts:
         falls = before - worth.values(of_kind, cpu, memory, units)
         costs: Costs = np.floor(falls / GRAIN + _OFFSET) + losses * _LOSS
         return costs
+
+
+def _distinct(states: Numbers) -> Numbers:
+    """Return each of some states once."""
+    if len(states) > CHUNK:
+        return np.unique(states)
+    return np.array([*dict.fromkeys(states.tolist())])
 
 
 def _choose(levels: Numbers, worths: Numbers, asked: int) -> tuple[Numbers, Numbers]:

@@ -136,26 +136,32 @@ class Lines:
             if line.asked_under is not None and head is not None:
                 self._put(line, head)
 
-    def _reckon_again(self, queue: str) -> None:
-        """Let the lines of a queue that are to be asked be so by what is known now, and what the queue asks for."""
-        for turns in self._to_ask.pop(queue, {}).values():
-            for line in [line for _, ticket, line in turns.by_due if ticket == line.ticket]:
+    def _reckon_again(self, queue: str) -> int:
+        """Let lines of a queue that are to be asked be so by what is known now, and what it asks for; return how many are."""
+        number = 0
+        for turns in list(self._to_ask.get(queue, {}).values()):
+            asked = [line for _, ticket, line in turns.by_due if ticket == line.ticket]
+            number += len(asked)
+            for line in [line for line in asked if self.due_times.timing(line.shape) != line.timing]:
                 self._ask(line)
+        return number
 
-    def begin_round(self, grown: int, promised: Iterable[Shape]) -> None:
+    def begin_round(self, grown: int, promised: Iterable[Shape]) -> int:
         """
-        Begin to ask all lines in their order, unless that is under way.
+        Begin to ask all lines in their order, unless that is under way; return at how many it looked for that.
 
         That is the new ones, by what is known now, those that were refused when the fleet had
         grown less, and those promised a host.
         """
-        if not self.is_in_round:
-            for queue in list(self._to_ask):
-                self._reckon_again(queue)
-            for line in list(self.refused_before(grown)):
-                self.resume(line.shape)
-            for shape in promised:
-                self.resume(shape)
+        if self.is_in_round:
+            return 0
+        number = sum(self._reckon_again(queue) for queue in list(self._to_ask))
+        for line in list(self.refused_before(grown)):
+            self.resume(line.shape)
+            number += 1
+        for shape in promised:
+            self.resume(shape)
+        return number
 
     def refused_before(self, grown: int) -> Iterator[Line]:
         """Yield the lines that were refused when the fleet had grown less, longest ago first."""

@@ -9,11 +9,11 @@ slices by which they were.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from batchyard.resources import Resources
+from batchyard_controller.core.model.units import Unit
 
-from .feasibility import Access
+from .feasibility import Access, access_of
 from .line import Line, Shape
 
 MEMORY = 1_000
@@ -22,19 +22,28 @@ _DECAY = 1 - 1 / MEMORY
 _FORGOTTEN = 0.01
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(NamedTuple):
     """What units that count as one kind of demand ask, through which queue."""
 
     queue: str
-    resources: Resources
+    gpu_millis: int
+    cpu_millis: int
+    memory_mib: int
     runtime: str
     access: Access
 
     @classmethod
     def of(cls, shape: Shape) -> Demand:
         """Return what a shape counts as."""
-        return cls(queue=shape.queue, resources=shape.resources, runtime=shape.runtime, access=shape.access)
+        asked = shape.resources
+        return cls(shape.queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, shape.runtime, shape.access)
+
+    @classmethod
+    def of_unit(cls, unit: Unit) -> Demand:
+        """Return what a unit counts as."""
+        asked, task = unit.task.resources, unit.task
+        queue = unit.job.spec.queue
+        return cls(queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, task.runtime, access_of(task))
 
 
 class Mix:

@@ -8,6 +8,7 @@ slices reckon as one plan does.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -76,17 +77,18 @@ class Packing:
 
     def begin_round(
         self, lines: Lines, queues: Mapping[str, JobQueue], environments: Mapping[str, ComputeEnvironment]
-    ) -> None:
-        """Look whether the mix has moved, once so many units have come or been placed that it may have."""
+    ) -> int:
+        """Look whether the mix has moved, once so many units came or were placed that it may have; return at how many lines it looked."""
         events = lines.gpu_arrivals + self.mix.placed
         if events - self._looked_at <= self._patience or lines.is_in_round:
-            return
-        waiting = (line for queue in queues for line in lines.of_queue(queue))
+            return 0
+        waiting = [line for queue in queues for line in lines.of_queue(queue)]
         expected = _expected(self.mix, waiting, queues, environments)
         self._looked_at = events
         self._patience = min(_PATIENCE_MAX, int(sum(e.share for e in expected)) // _PATIENCE_PART)
         if expected:
             self._take_in(_shared(expected))
+        return len(waiting)
 
     def _take_in(self, expected: Sequence[Expected]) -> None:
         """Put another mix in use if it has moved, and weigh shapes again for what has become scarce."""
@@ -174,7 +176,7 @@ def _parts(size: int) -> Iterator[slice]:
 
 def _expected(
     mix: Mix,
-    waiting: Iterator[Line],
+    waiting: Sequence[Line],
     queues: Mapping[str, JobQueue],
     environments: Mapping[str, ComputeEnvironment],
 ) -> list[Expected]:
@@ -187,22 +189,23 @@ def _expected(
         )
         for queue in queues.values()
     }
-    names = {queue: tuple(environment.name for environment in order) for queue, order in enabled.items()}
-    shares: dict[tuple[object, ...], float] = {}
-    demands: dict[tuple[object, ...], Demand] = {}
+    first_of: dict[tuple[str, ...], str] = {}
+    alike = {
+        queue: first_of.setdefault(tuple(environment.name for environment in order), queue)
+        for queue, order in enabled.items()
+    }
+    shares: dict[Demand, float] = {}
     for demand, weight in mix.weigh(waiting).items():
         if enabled.get(demand.queue):
-            asked = demand.resources
-            where = names[demand.queue], demand.runtime, demand.access
-            key: tuple[object, ...] = (asked.gpu_millis, asked.cpu_millis, asked.memory_mib, *where)
-            shares[key] = shares.get(key, 0.0) + weight
-            demands.setdefault(key, demand)
-    most = sorted(shares, key=lambda key: -shares[key] * demands[key].resources.gpu_millis)  # of equal ones the first
-    told = [Expected.of(demands[key], enabled[demands[key].queue], shares[key]) for key in most[:SHAPES_MAX]]
-    alike: dict[tuple[object, ...], list[tuple[Demand, float]]] = {}
-    for key in most[SHAPES_MAX:]:
-        alike.setdefault((key[0], *key[3:]), []).append((demands[key], shares[key]))
-    return [*told, *(Expected.mean_of(group, enabled[group[0][0].queue]) for group in alike.values())]
+            first = alike[demand.queue]
+            same = demand if first == demand.queue else demand._replace(queue=first)
+            shares[same] = shares.get(same, 0.0) + weight
+    most = heapq.nlargest(SHAPES_MAX, shares, key=lambda demand: shares[demand] * demand.gpu_millis)
+    told = [Expected.of(demand, enabled[demand.queue], shares.pop(demand)) for demand in most]
+    others: dict[Demand, list[tuple[Demand, float]]] = {}
+    for demand, share in shares.items():
+        others.setdefault(demand._replace(cpu_millis=0, memory_mib=0), []).append((demand, share))
+    return [*told, *(Expected.mean_of(group, enabled[group[0][0].queue]) for group in others.values())]
 
 
 def _distance(before: Sequence[Expected], after: Sequence[Expected]) -> float:

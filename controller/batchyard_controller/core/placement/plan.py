@@ -44,6 +44,8 @@ from .source import Source
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
+_LINES_A_STEP = 24
+"""So many lines are looked at when a round begins in about the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
 _HOUR_MS = 3_600_000
@@ -88,9 +90,10 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
     rankings, lines = situation.rankings, situation.lines
-    rankings.packing.begin_round(lines, situation.queues, situation.environments)
-    lines.begin_round(rankings.fleet.grown, [reservation.shape for reservation in situation.reservations])
+    looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
+    looked_at += lines.begin_round(rankings.fleet.grown, [promise.shape for promise in situation.reservations])
     service = _Service(situation, now, steps_max)
+    service.steps = looked_at // _LINES_A_STEP
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in situation.queues.values():
         by_priority.setdefault(queue.priority, []).append(queue)

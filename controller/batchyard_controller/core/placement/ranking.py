@@ -36,7 +36,7 @@ _CELLS_KEPT = 1 << 23
 _RANKINGS_MIN = 64
 _ROWS_FEW = 64
 """So many are looked at in about the time that one takes."""
-_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 3, 64, 16_384
+_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 6, 64, 4_096
 """To look a cost up, to reckon one, and to reckon at all, are as much work as to look at so many hosts."""
 _TIGHTEST = 0.2
 """Of hosts that cost the same the tightest one, which is told apart by less than a grain."""
@@ -108,8 +108,19 @@ class Ranking:
         self.looked_at = len(rows)
         if len(self._keys) < hosts:
             self._keys = np.append(self._keys, _NEVER.repeat(hosts - len(self._keys)))
-        if len(rows):
+        if len(rows) == 1:
+            self._keys[rows] = self._judge_one(sketch, int(rows[0]), rows)
+        elif len(rows):
             self._keys[rows] = self._judge(sketch, rows)
+
+    def _judge_one(self, sketch: Sketch, row: int, rows: Rows) -> Keys | float:
+        """Return the key of the host that got the last unit, as a run is placed: most often it is known."""
+        fits = self._allowed_of(sketch.fleet.kinds)[sketch.fleet.kind_of[row]]
+        if not fits or (sketch.state[:, row] < self._needs[:, 0]).any():
+            return np.inf
+        if self._packing.worth is None or self._shape.access.chooses_gpus:
+            return self._judge(sketch, rows)
+        return self._packed(sketch, rows)
 
     def _judge(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         """Return the keys of some hosts, or of all."""

@@ -95,7 +95,7 @@ class RunTimes:
         past = self._past.get(run.owner)
         version = past.version if past is not None else 0
         known = self._predicted.get(run)
-        if known is None or known[0] != version or known[1] is None:
+        if known is None or known[0] != version or (known[1] is None and run.owner.queue in self._means):
             if len(self._predicted) >= _KEPT:
                 self._predicted.clear()
             known = self._predicted[run] = version, self._predict(run, past)

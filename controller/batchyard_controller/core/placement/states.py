@@ -131,14 +131,15 @@ class States:
 
     def _keep(self, new: list[tuple[int, ...]], known: int) -> None:
         """Write down what new states are made of."""
-        gpus = max(len(key) - 3 for key in new)
-        self._make_room(known + len(new), gpus)
-        padded = [(*key, *[NO_LEVEL] * (self.levels.shape[1] + 3 - len(key))) for key in new]
-        table = np.array(padded, dtype=np.int64)
-        part = slice(known, known + len(new))
-        self.kinds[part], self.cpu[part], self.memory[part] = table[:, 0], table[:, 1], table[:, 2]
-        self.levels[part] = np.where(table[:, 3:] == NO_LEVEL, NO_LEVEL, table[:, 3:] % _SPAN)
-        self.places[part] = np.maximum(table[:, 3:], 0) // _SPAN
+        self._make_room(known + len(new), max(map(len, new)) - 3)
+        width = self.levels.shape[1]
+        for number, (kind, cpu, memory, *codes) in enumerate(new, known):
+            self.kinds[number], self.cpu[number], self.memory[number] = kind, cpu, memory
+            places = [0] * width
+            if codes and codes[-1] >= _SPAN:
+                places[: len(codes)] = [code // _SPAN for code in codes]
+            self.levels[number] = [code % _SPAN for code in codes] + [NO_LEVEL] * (width - len(codes))
+            self.places[number] = places
 
     def _make_room(self, states: int, gpus: int) -> None:
         if gpus > self.levels.shape[1]:

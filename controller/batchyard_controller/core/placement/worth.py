@@ -48,7 +48,7 @@ class Expected:
     @classmethod
     def of(cls, demand: Demand, environments: tuple[ComputeEnvironment, ...], share: float) -> Expected:
         """Return what is expected of a demand."""
-        asked = replace(demand.resources, disk_mib=0)
+        asked = Resources(cpu_millis=demand.cpu_millis, memory_mib=demand.memory_mib, gpu_millis=demand.gpu_millis)
         return cls(
             resources=asked, runtime=demand.runtime, access=demand.access, environments=environments, share=share
         )
@@ -57,12 +57,9 @@ class Expected:
     def mean_of(cls, demands: Sequence[tuple[Demand, float]], environments: tuple[ComputeEnvironment, ...]) -> Expected:
         """Return a mean of demands, each with its share, that differ in CPU and memory alone."""
         share = sum(part for _, part in demands)
-        cpu, memory = (
-            round(sum(part * getattr(demand.resources, kind) for demand, part in demands) / share)
-            for kind in ("cpu_millis", "memory_mib")
-        )
-        one = cls.of(demands[0][0], environments, share)
-        return replace(one, resources=replace(one.resources, cpu_millis=cpu, memory_mib=memory))
+        cpu = round(sum(part * demand.cpu_millis for demand, part in demands) / share)
+        memory = round(sum(part * demand.memory_mib for demand, part in demands) / share)
+        return cls.of(demands[0][0]._replace(cpu_millis=cpu, memory_mib=memory), environments, share)
 
     @property
     def asks(self) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from batchyard_controller.core.placement import trust
 from batchyard_controller.core.placement.mix import Demand
 from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.world import records
-from batchyard_controller.core.world.waiting import has_other_taker, shape_of
+from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
@@ -43,7 +43,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             gpus=placement.gpus,
         )
         if unit.task.resources.gpu_millis:
-            world.rankings.packing.mix.note_placed(Demand.of(shape_of(world, unit)))
+            world.rankings.packing.mix.note_placed(Demand.of_unit(unit))
         records.claim(world, unit, attempt, now)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)
