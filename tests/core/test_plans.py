@@ -39,8 +39,10 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.consumables import update_consumable
 from batchyard_controller.core.requests.settings import update_queue
 
-HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3)}
+HOSTS = {"a": (2, 0), "b": (3, 1), "c": (3, 2), "d": (5, 0), "e": (8, 3), "f": (6, 4)}
 """Their vCPUs and GPUs; the larger ones have less memory."""
+OF_ONE_KIND = "f"
+"""Whose GPUs are alike; others have several kinds."""
 SPOT = "bd"
 MODELS = ("A100", "T4", "A100")
 MEMORIES = (40_000, 16_000, 80_000)
@@ -82,12 +84,12 @@ class Story:
         more: dict[str, Any] = {"host_type": "large"} if is_large else {}
         more |= {"purchase_option": "spot"} if name in SPOT else {}
         told = facts(name, cpu=1000 * size, memory=500 * (9 - size), price_per_hour=price, **more)
-        kinds = zip(MODELS[:gpus], MEMORIES, strict=False)
+        kinds = zip(MODELS, MEMORIES, strict=True) if name not in OF_ONE_KIND else [("A100", 40_000)] * gpus
         told = replace(
             told,
             gpus=tuple(
                 GpuFacts(uuid=f"GPU-{name}-{i}", model=model, memory_mib=memory, fault=fault if i else "")
-                for i, (model, memory) in enumerate(kinds)
+                for i, (model, memory) in zip(range(gpus), kinds, strict=False)
             ),
         )
         self.yard.apply(HostJoined(host_id=HostId(name), facts=told, session=self._session))

@@ -8,6 +8,8 @@ that equal ones are equal however they came about.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,26 +43,19 @@ class ShapeCosts:
         self._access = access
         self._epoch = (-1, -1)
         self._known: Costs = np.zeros(0)
+        self._next: dict[int, int] = {}
+        """In which state a host is that was in one and got a unit."""
         self.reckoned = 0
         """How many states were reckoned with when it was last asked."""
 
-    def of(self, packing: Packing, kinds: Kinds, states: Numbers, *, in_run: bool = False) -> Costs:
-        """
-        Return the costs, in grains, of hosts in such states, each of which has room.
-
-        *in_run*: more units of the shape are likely to be put on the same host at once.
-        """
+    def of(self, packing: Packing, kinds: Kinds, states: Numbers) -> Costs:
+        """Return the costs, in grains, of hosts in such states, each of which has room."""
         self._make_room(packing)
         self.reckoned = 0
         costs = self._known[states]
-        if in_run and costs[0] == costs[0]:
-            return costs  # as most are where a run is placed
         is_new = np.isnan(costs)
         if is_new.any():
             new = _distinct(states[is_new])
-            if in_run:
-                new = np.array([*new, *packing.following(int(new[0]), self._asked)])
-                self._make_room(packing)
             self.reckoned = len(new)
             for start in range(0, len(new), CHUNK):
                 some = new[start : start + CHUNK]
@@ -68,10 +63,29 @@ class ShapeCosts:
             costs = self._known[states]
         return costs
 
+    def after(self, packing: Packing, kinds: Kinds, state: int) -> tuple[int, float] | None:
+        """
+        Return the state of a host once it has got one more unit, and what another costs it then; it has room for both.
+
+        Several are reckoned with at once, as a run of units fills a host. None where a host has
+        GPUs of several kinds.
+        """
+        self._make_room(packing)
+        self.reckoned = 0
+        if state not in self._next:
+            found = packing.following(state, self._asked)
+            if not found:
+                return None
+            self._next.update(pairwise([state, *found]))
+            self.of(packing, kinds, np.array(found))
+        state = self._next[state]
+        return state, float(self._known[state])
+
     def _make_room(self, packing: Packing) -> None:
         size = len(packing.states.cpu)
         if self._epoch != packing.epoch:
             self._epoch, self._known = packing.epoch, np.full(size, np.nan)
+            self._next.clear()
         elif len(self._known) < size:
             self._known = np.append(self._known, np.full(size - len(self._known), np.nan))
 

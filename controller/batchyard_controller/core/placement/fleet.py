@@ -187,13 +187,15 @@ class Fleet:
     ) -> None:
         row = self.rows[host_id]
         self.state[:4, row] += sign * row_of(resources)
-        held = self.gpu_held[row]
+        held, free = self.gpu_held[row], self.gpu_free[row]
         for gpu in gpus:
             held[gpu.uuid] = held.get(gpu.uuid, 0) - sign * gpu.millis
             if not held[gpu.uuid]:
                 del held[gpu.uuid]
+            if gpu.uuid in free:
+                free[gpu.uuid] += sign * gpu.millis
         if resources.gpu_millis:
-            self._set_gpus(row)
+            self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
         self.changes.note(row)
 

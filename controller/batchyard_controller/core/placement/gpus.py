@@ -35,14 +35,18 @@ def choose_gpus(free: Mapping[str, int], asked: int, remainders: Sequence[int] =
     if asked >= GPU_WHOLE:
         whole = [uuid for uuid, left in free.items() if left == GPU_WHOLE][: asked // GPU_WHOLE]
         return tuple(GpuClaim(uuid=uuid, millis=GPU_WHOLE) for uuid in whole)
-    fit = [(remainders[left] - remainders[left - asked], left, uuid) for uuid, left in free.items() if left >= asked]
-    _, _, uuid = min(fit, key=lambda gpu: gpu[:2])
-    return (GpuClaim(uuid=uuid, millis=asked),)
+    first: dict[int, str] = {}
+    for uuid, left in free.items():
+        if left >= asked:
+            first.setdefault(left, uuid)
+    best = min(first, key=lambda left: (remainders[left] - remainders[left - asked], left))
+    return (GpuClaim(uuid=first[best], millis=asked),)
 
 
 def gpu_levels(free: Mapping[str, int]) -> tuple[int, int]:
     """Return how many of a host's GPUs are quite free, and the most that is left of one."""
-    return sum(left == GPU_WHOLE for left in free.values()), max(free.values(), default=0)
+    levels = [*free.values()]
+    return levels.count(GPU_WHOLE), max(levels, default=0)
 
 
 def gpu_needs(asked: int) -> tuple[int, int]:

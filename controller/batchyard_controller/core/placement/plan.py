@@ -292,6 +292,7 @@ class _Turn:
         assert self.head is not None, "place() looked"
         sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
+        ranking.note_taken(sketch)
         sketch.draws.take(self._draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)

@@ -13,6 +13,7 @@ and otherwise what that costs its worth (`costs`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ _CELLS_KEPT = 1 << 23
 _RANKINGS_MIN = 64
 _ROWS_FEW = 64
 """So many are looked at in about the time that one takes."""
-_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 6, 64, 4_096
+_LOOKS_A_HOST, _LOOKS_A_STATE, _LOOKS_TO_RECKON = 6, 64, 6_144
 """To look a cost up, to reckon one, and to reckon at all, are as much work as to look at so many hosts."""
 _TIGHTEST = 0.2
 """Of hosts that cost the same the tightest one, which is told apart by less than a grain."""
@@ -60,6 +61,10 @@ class Ranking:
         self._keys: Keys = np.zeros(0)
         self._seen = -1
         """How many changes of the fleet are taken in."""
+        self._last = -1
+        """The host that was told last."""
+        self._taken = -1
+        """How many changes there were when that had got a unit."""
         self._version = 0
         """Of the packing's worth by which the keys were made."""
         self.looked_at = 0
@@ -86,7 +91,14 @@ class Ranking:
         if tiers is not None:
             keys = np.where(tiers == self._first_tier(sketch, tiers, keys, wanted), keys, np.inf)
         row = int(keys.argmin())
-        return row if keys[row] != np.inf else None
+        if keys[row] == np.inf:
+            return None
+        self._last = row
+        return row
+
+    def note_taken(self, sketch: Sketch) -> None:
+        """Note that the host that was told last has got a unit, just now."""
+        self._taken = sketch.fleet.changes.count
 
     def _first_tier(self, sketch: Sketch, tiers: Amounts, keys: Keys, wanted: Mask | None) -> int:
         """Return the tier of which hosts are taken: the first that has room, or would have if its hosts were empty."""
@@ -99,6 +111,10 @@ class Ranking:
 
     def _refresh(self, sketch: Sketch) -> None:
         fleet = sketch.fleet
+        if fleet.changes.count == self._taken == self._seen + 1 and self._version == self._packing.version:
+            self._seen, self.looked_at = self._taken, 1
+            self._keys[self._last] = self._judge_last(sketch)
+            return
         hosts, rows = len(fleet.ids), fleet.changes.since(self._seen)
         self._seen = fleet.changes.count
         if rows is None or len(rows) > max(hosts, _ROWS_FEW) or self._version != self._packing.version:
@@ -108,19 +124,23 @@ class Ranking:
         self.looked_at = len(rows)
         if len(self._keys) < hosts:
             self._keys = np.append(self._keys, _NEVER.repeat(hosts - len(self._keys)))
-        if len(rows) == 1:
-            self._keys[rows] = self._judge_one(sketch, int(rows[0]), rows)
-        elif len(rows):
+        if len(rows):
             self._keys[rows] = self._judge(sketch, rows)
 
-    def _judge_one(self, sketch: Sketch, row: int, rows: Rows) -> Keys | float:
-        """Return the key of the host that got the last unit, as a run is placed: most often it is known."""
-        fits = self._allowed_of(sketch.fleet.kinds)[sketch.fleet.kind_of[row]]
-        if not fits or (sketch.state[:, row] < self._needs[:, 0]).any():
-            return np.inf
-        if self._packing.worth is None or self._shape.access.chooses_gpus:
-            return self._judge(sketch, rows)
-        return self._packed(sketch, rows)
+    def _judge_last(self, sketch: Sketch) -> float:
+        """Return the key of the host that was taken last, which has got a unit, and nothing else has changed."""
+        row, packing, fleet = self._last, self._packing, sketch.fleet
+        if (sketch.state[:, row] < self._needs[:, 0]).any():
+            return math.inf
+        knows = packing.worth is not None and packing.states.knows_all_but_last(fleet)
+        before = int(packing.states.of_row[row]) if knows else -1
+        after = self._costs.after(packing, fleet.kinds, before) if knows else None
+        if after is None:
+            return float(self._judge(sketch, np.array([row]))[0])
+        state, cost = after
+        packing.states.note_last(fleet, row, state)
+        self._count_reckoned(1)
+        return cost if self.asked[GPU] else cost + float(self._tightness(sketch, slice(row, row + 1))[0])
 
     def _judge(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         """Return the keys of some hosts, or of all."""
@@ -142,14 +162,18 @@ class Ranking:
     def _packed(self, sketch: Sketch, rows: Rows) -> Keys:
         """Return the keys of hosts with room where jobs with GPUs are expected."""
         self._packing.follow(sketch)
-        in_run = len(rows) == 1  # nothing has changed but the host that got the last one
-        states = self._packing.states.of_row[rows]
-        keys = self._costs.of(self._packing, sketch.fleet.kinds, states, in_run=in_run)
-        if new := self._costs.reckoned:
-            self.looked_at += len(rows) * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
+        keys = self._costs.of(self._packing, sketch.fleet.kinds, self._packing.states.of_row[rows])
+        self._count_reckoned(len(rows))
         if not self.asked[GPU]:
-            keys = keys + _TIGHTEST * tightness(sketch.state[:4, rows], sketch.fleet.capacity[:, rows], self.asked)
+            keys = keys + self._tightness(sketch, rows)
         return keys
+
+    def _count_reckoned(self, hosts: int) -> None:
+        if new := self._costs.reckoned:
+            self.looked_at += hosts * _LOOKS_A_HOST + new * _LOOKS_A_STATE + _LOOKS_TO_RECKON
+
+    def _tightness(self, sketch: Sketch, rows: Rows | slice) -> Keys:
+        return _TIGHTEST * tightness(sketch.state[:4, rows], sketch.fleet.capacity[:, rows], self.asked)
 
     def _allowed_of(self, kinds: Kinds) -> Mask:
         """Return which kinds of hosts may run it; asked for again only when there are others."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from batchyard.resources import GPU_WHOLE, Resources
 
 from .changes import Rows
-from .fleet import CPU, GPU, MEMORY
+from .fleet import CPU, GPU, MEMORY, Fleet
 from .kinds import Kinds
 from .sketch import Sketch
 
@@ -28,7 +28,7 @@ _PER_HOST = 2
 NO_LEVEL = -1
 _SPAN = 2048
 """More than a level may be: in keys a level stands behind the place of its GPU's kind."""
-_FOLLOWING = 8
+_FOLLOWING = 16
 """So many states of a host that is filled are reckoned with in about the time that one takes."""
 _MANY = 256
 """Of so many hosts it pays to look first who are alike."""
@@ -72,6 +72,14 @@ class States:
         self._seen = fleet.changes.count
         if len(rows):
             self._number(sketch, rows)
+
+    def knows_all_but_last(self, fleet: Fleet) -> bool:
+        """Say whether all that changed since hosts were last looked at is the very last."""
+        return self._seen + 1 == fleet.changes.count and self._kinds_meant is fleet.kinds
+
+    def note_last(self, fleet: Fleet, row: int, state: int) -> None:
+        """Take in that by the last change a host came into a state."""
+        self.of_row[row], self._seen = state, fleet.changes.count
 
     def _number(self, sketch: Sketch, rows: Rows) -> None:
         """Say in which states some hosts are."""
