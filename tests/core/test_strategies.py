@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.core.yard import Yard, container
 
 from batchyard.ids import HostId
-from batchyard_controller.core.events import HostHeard, HostLeft, Ticked
+from batchyard_controller.core.events import HostHeard, HostLeft, HostReclaimed, Ticked
 from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pools import PRIOR_H, PRIOR_RATE, Pool, Pools
@@ -62,6 +62,18 @@ def test_best_fit_takes_the_cheapest_host_that_could_take_the_job_and_waits_for_
     assert sorted(yard.live().values()) == ["cheap", "cheap", "dear"]
 
 
+def test_best_fit_is_promised_a_host_of_those_that_it_waits_for():
+    """Not the dear one, though that would have room sooner."""
+    yard = yard_of(Strategies.BEST_FIT)
+    yard.host("cheap", cpu=2000, price_per_hour=0.5)
+    yard.submit(container=container(cpu=2000), timeout_s=7200)
+    yard.plan()
+    yard.host("dear", cpu=2000, price_per_hour=2.0)
+    yard.submit(container=container(cpu=2000), timeout_s=600)
+    yard.plan()
+    assert [promise.host_id for promise in yard.world.reservations] == ["cheap"]
+
+
 def test_best_fit_does_not_wait_for_a_host_that_gets_no_work():
     yard = yard_of(Strategies.BEST_FIT)
     yard.host("dear", price_per_hour=2.0)
@@ -102,8 +114,21 @@ def test_spot_capacity_optimized_takes_the_pool_that_loses_least_for_how_much_of
     for name in ("b1", "b2"):
         spot(yard, name, "b", cpu=3000)
     assert placed(yard, 4) == ["a1", "b1", "a1", "a1"]
-    yard.world.note_reclaim(yard.world.hosts[HostId("a1")])
+    reclaim(yard, "a3")
     assert placed(yard, 2) == ["b1", "b1"]
+
+
+def reclaim(yard: Yard, name: str) -> None:
+    """Let a host announce that it is taken away, over and over until it is, as an agent does."""
+    for _ in range(3):
+        yard.apply(HostReclaimed(host_id=HostId(name), at_ms=yard.now.wall_ms + 120_000))
+
+
+def test_a_host_that_is_reclaimed_counts_once_for_its_pool():
+    yard = yard_of(Strategies.SPOT_CAPACITY_OPTIMIZED)
+    spot(yard, "a1", "a")
+    reclaim(yard, "a1")
+    assert yard.world.pools.rate(Pool("a", "z")) == pytest.approx((PRIOR_RATE * PRIOR_H + 1) / PRIOR_H)
 
 
 def test_spot_capacity_optimized_prioritized_goes_by_the_order_of_types_where_risks_are_alike():
@@ -129,6 +154,19 @@ def test_spot_price_capacity_optimized_weighs_price_and_what_reclaims_waste():
     for _ in range(40):
         yard.world.note_reclaim(yard.world.hosts[HostId("b1")])
     assert placed(yard, 1) == ["a1"]
+
+
+def test_spot_price_capacity_optimized_takes_long_jobs_to_safer_hosts_than_short_ones():
+    """For a quarter less a pool that loses a host each third hour: good for ten minutes, dear for a day."""
+    for timeout_s, host in ((600, "b1"), (86_400, "a1")):
+        yard = yard_of(Strategies.SPOT_PRICE_CAPACITY_OPTIMIZED)
+        spot(yard, "a1", "a", price_per_hour=1.0)
+        spot(yard, "b1", "b", price_per_hour=0.75)
+        for _ in range(6):
+            yard.world.note_reclaim(yard.world.hosts[HostId("b1")])
+        yard.submit(timeout_s=timeout_s)
+        yard.plan()
+        assert list(yard.live().values()) == [host]
 
 
 def test_the_cost_of_work_is_the_mean_time_that_a_job_takes_that_begins_again_after_each_reclaim():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, facts
 
+from batchyard.ids import HostId
 from batchyard.resources import Resources
-from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.events import HostJoined
+from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ComputeResources
-from batchyard_controller.core.placement.feasibility import NO_ACCESS
+from batchyard_controller.core.placement.feasibility import NO_ACCESS, Access
 from batchyard_controller.core.placement.gpus import choose_gpus
 from batchyard_controller.core.placement.kinds import Kinds
 from batchyard_controller.core.placement.lines import Lines, Shape
@@ -146,3 +149,48 @@ def test_lines_know_how_many_stand_in_them():
     assert (line.size, lines.gpu_arrivals) == (10, 10)
     yard.cancel(f"{job.id}:4")
     assert line.size == len(list(line.units())) == 9
+
+
+def of_models(name: str, *models: str) -> HostFacts:
+    """Return a host with a GPU of each model; an A100 has the most memory."""
+    gpus = tuple(
+        GpuFacts(uuid=f"{name}-{i}", model=model, memory_mib=40_000 if model == "A100" else 16_000)
+        for i, model in enumerate(models)
+    )
+    return replace(facts(name), gpus=gpus)
+
+
+def join(yard: Yard, told: HostFacts) -> None:
+    yard.apply(HostJoined(host_id=HostId(told.name), facts=told, session=1))
+    host = yard.world.hosts[HostId(told.name)]
+    host.trust.proven_until_boot_ms = 1 << 60
+    yard.world.refresh_host(host)
+
+
+def test_of_several_kinds_of_gpus_those_with_the_least_memory_go_first(yard: Yard):
+    """For a part, for whole ones, and for a job that wants the memory only where it does."""
+    join(yard, of_models("h", "A100", "T4", "A100", "T4"))
+    given = []
+    for gpu, memory in ((1000, 0), (300, 0), (300, 0), (1000, 20_000)):
+        asked = replace(container(gpu=gpu, cpu=100), gpu_memory_mib=memory)
+        job = yard.submit(container=asked)
+        yard.plan()
+        attempt = next(a for a in yard.world.attempts.values() if a.job_id == job.id)
+        given += [claim.uuid for claim in attempt.gpus]
+    assert given == ["h-1", "h-3", "h-3", "h-0"]
+
+
+def test_a_shape_that_wants_a_model_counts_the_gpus_of_that_model_alone():
+    """Of a T4 and an A100, the T4 first, as it has less memory."""
+    kinds, asked = Kinds(), Resources(cpu_millis=1000, memory_mib=100, gpu_millis=1000)
+    kinds.number(of_models("h", "A100", "T4"))
+    picky, other = (
+        Expected(resources=asked, runtime="", access=access, environments=(ANY,), share=0.5)
+        for access in (Access(gpu_models=("a100",)), NO_ACCESS)
+    )
+    worth = Worth([picky, other])
+    worth.know(kinds)
+    levels, of_kind = np.array([[1000, 1000], [0, 1000], [1000, 0]]), np.zeros(3, dtype=np.int64)
+    places = np.array([[0, 1]] * 3)
+    assert worth.mixed(of_kind).tolist() == [0, 1, 2]
+    assert worth.units_wanted(of_kind, levels, places).tolist() == [[1, 2], [1, 1], [0, 1]]
