@@ -57,7 +57,8 @@ def price_parts(counts: Mapping[int, float]) -> Prices:
     prices = _duals(sizes, np.array([by_size[size] for size in sizes])) if sizes else []
     best, _ = _fill(sizes, prices)
     whole = best[UNITS] or 1.0  # 1 but for rounding
-    worths = np.rint(np.array(best) / whole * PRECISION).astype(np.int64)
+    best, _ = _fill(sizes, [round(price / whole * PRECISION) for price in prices])  # parts of a size lose the same
+    worths = np.array(best).astype(np.int64)
     total = sum(by_size[size] * price for size, price in zip(sizes, prices, strict=True))
     return Prices(
         prices=dict(zip(sizes, prices, strict=True)),
