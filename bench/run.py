@@ -1,7 +1,7 @@
 """
 Measure Batchyard, each number beside a baseline of the same run.
 
-    .venv/bin/python bench/run.py [--quick | --all] [--only NAME,...] [--json FILE]
+    .venv/bin/python bench/run.py [--quick | --all] [--only NAME,...] [--trace NODES.csv TASKS.csv] [--json FILE]
 
 Nothing here asserts a time: figures and ratios only, for people to judge.
 """
@@ -46,6 +46,7 @@ PROGRAMS = {
     "gateway": "gateway_calls",
     "growth": "growth",
     "scheduler": "scheduler",
+    "packing": "packing",
 }
 
 
@@ -62,9 +63,18 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 @click.option("--all", "every_case", is_flag=True, help="Measure every case of programs that have very many.")
 @click.option("--only", default="", callback=_names, metavar="NAME,...", help=f"Which: {', '.join(PROGRAMS)}.")
 @click.option(
+    "--trace",
+    nargs=2,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="NODES TASKS",
+    help="Hosts and tasks of a cluster's trace, as CSV files, for packing.",
+)
+@click.option(
     "json_path", "--json", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
 )
-def main(quick: bool, every_case: bool, only: list[str], json_path: Path | None) -> None:
+def main(
+    quick: bool, every_case: bool, only: list[str], trace: tuple[Path, Path] | None, json_path: Path | None
+) -> None:
     """Run the programs one after the other."""
     # Whatever ends this run, what it started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -77,7 +87,8 @@ def main(quick: bool, every_case: bool, only: list[str], json_path: Path | None)
         module = importlib.import_module(f"bench.{PROGRAMS[name]}")
         try:
             records += [
-                {"program": name, **record} for record in asyncio.run(_run(name, module, Scale(quick, every_case)))
+                {"program": name, **record}
+                for record in asyncio.run(_run(name, module, Scale(quick, every_case, trace)))
             ]
         except BenchError as error:
             raise click.ClickException(f"{name}: {error}") from error

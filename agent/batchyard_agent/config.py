@@ -78,6 +78,7 @@ class Config:
     reclaim_command: str = ""
     reclaim_metadata: str = ""
     zone: str = ""
+    price_per_hour: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
     allowed: Allowed = field(default_factory=Allowed)
     keep_free_mib: int = KEEP_FREE_MIB
@@ -253,6 +254,12 @@ OPTIONS = (
         "reclaimed.",
     ),
     click.Option(["--zone"], default="", help="Where the host stands."),
+    click.Option(
+        ["--price-per-hour"],
+        type=click.FloatRange(min=0),
+        default=0.0,
+        help="What an hour of it costs, in one currency for all hosts; cheaper ones come first.",
+    ),
     click.Option(
         ["--region"],
         default=REGION_DEFAULT,

@@ -171,6 +171,7 @@ class LocalHost:
             host_type=config.host_type,
             purchase_option=config.purchase_option,
             zone=config.zone,
+            price_per_hour=config.price_per_hour,
             labels=config.labels,
             operating_system=fixed.operating_system,
             cpu_model=fixed.cpu_model,

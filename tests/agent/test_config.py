@@ -46,6 +46,16 @@ def test_variables_are_called_as_their_flags():
     assert (config.cpu_millis, config.logs_total_bytes_max) == (2000, 3 << 30)
 
 
+def test_a_host_has_a_price_if_its_operator_says_so():
+    assert [
+        config.price_per_hour for config in (read(), read("--price-per-hour", "0.25")) if isinstance(config, Config)
+    ] == [
+        0.0,
+        0.25,
+    ]
+    assert "is not in the range x>=0" in str(read("--price-per-hour", "-1"))
+
+
 def test_environment_and_file_say_it_too():
     env = {"BATCHYARD_AGENT_ALLOW_VOLUME": "/srv /scratch", "BATCHYARD_AGENT_ALLOW_PRIVILEGED": "1"}
     assert allowed(read(env=env)) == Allowed(privileged=True, volume_paths=("/srv", "/scratch"))

@@ -60,3 +60,10 @@ async def test_a_host_that_is_taken_away_says_when(tmp_path):
     host.announce(0)
     assert host.facts().reclaimed_at_ms == 0
     host.close()
+
+
+def test_a_host_tells_what_it_costs(tmp_path):
+    config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha", price_per_hour=0.25)
+    host = LocalHost(config, {}, lambda _: None)
+    assert host.facts().price_per_hour == 0.25
+    host.close()

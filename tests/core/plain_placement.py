@@ -1,10 +1,11 @@
 """
 Where jobs go, said once more: slow and obvious, with no arrays and nothing kept.
 
-Units are taken one at a time, by priority and due time, and each goes to the
-tightest of the hosts that have room, in the first environment that has one. The first
-that finds none has the host kept for it that will have room soonest. What is
-free is counted up from what runs.
+Units are taken one at a time, by priority and due time, and each goes to a host that
+has room in the first environment that has one: of those that the environment's strategy
+puts first to the tightest, or where jobs with GPUs are expected to the one whose worth to
+them falls least. The first that finds none has the host kept for it that will have room
+soonest. What is free is counted up from what runs; what is expected is asked.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from batchyard_controller.core.placement.feasibility import access_of, allows, b
 from batchyard_controller.core.placement.line import Shape
 from batchyard_controller.core.placement.tenants import Tenant
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
+from batchyard_controller.core.placement.worth import Worth
 from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.waiting import shape_of
 from batchyard_controller.core.world.world import World
@@ -76,6 +78,10 @@ class PlainYard:
     priority: int = 0
     covered: set[HostId] = field(default_factory=set)
 
+    @property
+    def worth(self) -> Worth | None:
+        return self.world.rankings.packing.worth
+
     def ends_ms(self, unit: Unit) -> int:
         return self.now.boot_ms + self.world.lines.due_times.stay(shape_of(self.world, unit)).expected_ms
 
@@ -101,6 +107,7 @@ def _copy(host: PlainHost) -> PlainHost:
 def plain_claims(world: World, now: Instant) -> list[Claim]:
     """Return who is placed now, in order."""
     yard = PlainYard(world, now)
+    world.rankings.packing.begin_round(world.lines, world.queues, world.environments)
     for host_id in world.fleet.ids:  # who joined first
         yard.hosts[host_id] = _host(world.hosts[host_id])
     for attempt in world.attempts.values():
@@ -164,11 +171,11 @@ class Kept:
     def stands_against(self, yard: PlainYard, unit: Unit) -> bool:
         return self.priority >= yard.priority and not self.is_soon_over(yard, yard.ends_ms(unit))
 
-    def has_room(self, asked: Resources, gpus: tuple[tuple[str, int], ...]) -> bool:
+    def has_room(self, yard: PlainYard, asked: Resources, gpus: tuple[tuple[str, int], ...]) -> bool:
         """Say whether its unit will have room beside another that stays."""
         beside = _copy(self.host)
         _take(beside, asked, gpus)
-        return _has_room(beside, self.unit.task)
+        return _has_room(yard, beside, self.unit.task)
 
 
 def _keep_host(yard: PlainYard, unit: Unit) -> None:
@@ -179,8 +186,9 @@ def _keep_host(yard: PlainYard, unit: Unit) -> None:
     last = next((r for r in world.reservations if r.is_for(unit.job.id, unit.index)), None)
     found: list[tuple[int, int, Kept]] = []
     for order, environment in enumerate(world.environments_of(world.queues[unit.job.spec.queue])):
-        for name in [name for name in world.fleet.ids if name in could]:
-            if _could_take(yard, yard.hosts[name], unit, environment):
+        able = [host for host in _wanted(yard, unit) if _could_take(yard, host, unit, environment)]
+        for name in [host.host.record.id for host in _awaited(able, environment)]:
+            if name in could:
                 kept = _when(yard, unit, yard.hosts[name], environment)
                 found += [(kept.starts_ms, order, kept)] if kept is not None else []
     if last is not None:
@@ -209,7 +217,7 @@ def _when(yard: PlainYard, unit: Unit, host: PlainHost, environment: ComputeEnvi
         for tenant in [t for t in here if t.ends_ms == at_ms]:
             _take(then, tenant.resources, tuple((gpu.uuid, gpu.millis) for gpu in tenant.gpus), -1)
         left += sum(t.resources.cpu_millis for t in there if t.ends_ms == at_ms)
-        if _has_room(then, unit.task) and left >= unit.task.resources.cpu_millis:
+        if _has_room(yard, then, unit.task) and left >= unit.task.resources.cpu_millis:
             return Kept(unit, yard.priority, then, environment.name, left, at_ms, at_ms)
     return None
 
@@ -237,10 +245,13 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
         bound = environment.compute_resources.max_vcpus * 1000
         full = bound and yard.vcpus.get(environment.name, 0) + task.resources.cpu_millis > bound
         hosts = [host for host in _wanted(yard, unit) if host.is_usable and _suits(host, task, environment)]
-        hosts = [host for host in hosts if _has_room(host, task) and _is_open(yard, unit, host)]
+        hosts = [host for host in hosts if _has_room(yard, host, task) and _is_open(yard, unit, host)]
         if environment.state is ResourceState.ENABLED and hosts and not full and _may_spend(yard, unit, environment):
-            host = min(hosts, key=lambda host: _left(host, task))  # of equal ones the first
-            gpus = _choose(host, task)
+            hosts = _first_tier(yard, hosts, unit, environment)
+            if not hosts:
+                continue
+            host = min(hosts, key=lambda host: _key(yard, host, task))  # of equal ones the first
+            gpus = _choose(yard, host, task)
             host.starts -= 1
             yard.take(unit, host.host.record.id, environment.name, gpus)
             _note_placed(yard, unit, host.host.record.id, environment.name, gpus)
@@ -249,11 +260,11 @@ def _place(yard: PlainYard, unit: Unit) -> Claim | None:
 
 
 def _is_open(yard: PlainYard, unit: Unit, host: PlainHost) -> bool:
-    gpus = _choose(host, unit.task)
+    gpus = _choose(yard, host, unit.task)
     return all(
         kept.host.host is not host.host
         or not kept.stands_against(yard, unit)
-        or kept.has_room(unit.task.resources, gpus)
+        or kept.has_room(yard, unit.task.resources, gpus)
         for kept in yard.kept
     )
 
@@ -303,31 +314,87 @@ def _suits(host: PlainHost, task: Task, environment: ComputeEnvironment) -> bool
     return belongs(facts, environment) and task.runtime in facts.runtimes and allows(facts, access_of(task))
 
 
-def _has_room(host: PlainHost, task: Task) -> bool:
+def _has_room(yard: PlainYard, host: PlainHost, task: Task) -> bool:
     asked = task.resources
     if host.starts < 1 or any(host.free[kind] < getattr(asked, kind) > 0 for kind in KINDS):
         return False
-    return not asked.gpu_millis or bool(_choose(host, task))
+    return not asked.gpu_millis or bool(_choose(yard, host, task))
 
 
-def _choose(host: PlainHost, task: Task) -> tuple[tuple[str, int], ...]:
-    """Whole GPUs in their order, or a part of the one that has least left, of those that will do."""
-    asked, wanted = task.resources.gpu_millis, _wanted_gpus(host, task)
+def _choose(yard: PlainYard, host: PlainHost, task: Task) -> tuple[tuple[str, int], ...]:
+    """Whole GPUs, or a part of the one whose remainder loses least, then with least left; first those of least memory."""
+    asked = task.resources.gpu_millis
+    free = {uuid: host.gpus[uuid] for uuid in _wanted_gpus(host, task) if uuid in host.gpus}
     if asked >= 1000:
-        whole = [uuid for uuid, left in host.gpus.items() if left == 1000 and uuid in wanted]
+        whole = [uuid for uuid, left in free.items() if left == 1000]
         return tuple((uuid, 1000) for uuid in whole[: asked // 1000]) if len(whole) >= asked // 1000 else ()
-    parts = sorted((left, uuid) for uuid, left in host.gpus.items() if left >= asked and uuid in wanted)
-    return ((parts[0][1], asked),) if asked and parts else ()
+    parts = [(_loss(yard, left, asked), left, uuid) for uuid, left in free.items() if left >= asked]
+    return ((min(parts, key=lambda part: part[:2])[2], asked),) if asked and parts else ()
 
 
-def _wanted_gpus(host: PlainHost, task: Task) -> set[str]:
-    """UUIDs of the GPUs that are called as the task wants, and have the memory."""
-    names = {name.lower() for name in task.main.gpu_models}
-    return {
-        gpu.uuid
-        for gpu in host.host.record.facts.gpus
-        if (not names or gpu.model.lower() in names) and gpu.memory_mib >= task.main.gpu_memory_mib
-    }
+def _loss(yard: PlainYard, left: int, asked: int) -> int:
+    return 0 if yard.worth is None else int(yard.worth.prices.worths[left] - yard.worth.prices.worths[left - asked])
+
+
+def _key(yard: PlainYard, host: PlainHost, task: Task) -> float:
+    """What one more unit costs: the worth that is lost, or what is left over."""
+    if yard.worth is None:
+        return _left(host, task)
+    gpu = task.resources.gpu_millis
+    chosen, after = _choose(yard, host, task), dict(host.gpus)
+    for uuid, millis in chosen:
+        after[uuid] -= millis
+    cpu, memory = host.free["cpu_millis"], host.free["memory_mib"]
+    fall = _worth(yard.worth, host, cpu, memory, host.gpus) - _worth(
+        yard.worth, host, cpu - task.resources.cpu_millis, memory - task.resources.memory_mib, after
+    )
+    loss = _loss(yard, host.gpus[chosen[0][0]], gpu) if 0 < gpu < 1000 else 0
+    # In grains of a thousandth of a thousandth of a GPU; a lost GPU counts a hundred thousand thousandths.
+    cost = math.floor(1000 * fall + 0.381966) + 100 * loss
+    return cost + 0.2 * _left(host, task) * (not gpu)
+
+
+def _worth(worth: Worth, host: PlainHost, cpu: int, memory: int, gpus: dict[str, int]) -> float:
+    """Thousandths of a GPU that what is expected could use."""
+    facts, total = host.host.record.facts, 0.0
+    asked = [e.resources for e in worth.expected]
+    shares = [e.share for e in worth.expected]
+    gpu = sum(share * r.gpu_millis for share, r in zip(shares, asked, strict=True))
+    mean_cpu, mean_memory = (
+        sum(share * getattr(r, kind) for share, r in zip(shares, asked, strict=True)) / gpu
+        for kind in ("cpu_millis", "memory_mib")
+    )
+    for e, weight in zip(worth.expected, worth.weights, strict=True):
+        r = e.resources
+        if not any(
+            belongs(facts, environment) and e.runtime in facts.runtimes and allows(facts, e.access)
+            for environment in e.environments
+        ):
+            continue
+        wanted = _called(host, e.access.gpu_models, e.access.gpu_memory_mib)
+        levels = [left for uuid, left in gpus.items() if uuid in wanted]
+        if r.gpu_millis >= 1000:
+            count = levels.count(1000) // (r.gpu_millis // 1000)
+        else:
+            count = sum(left // r.gpu_millis for left in levels)
+        rooms = (
+            cpu / (0.25 * r.cpu_millis + 0.75 * mean_cpu * r.gpu_millis),
+            memory / (0.25 * r.memory_mib + 0.75 * mean_memory * r.gpu_millis),
+        )
+        if min(rooms) > 1 - 1e-9:
+            total += weight * r.gpu_millis * min(count, *rooms)
+    return total
+
+
+def _wanted_gpus(host: PlainHost, task: Task) -> list[str]:
+    return _called(host, task.main.gpu_models, task.main.gpu_memory_mib)
+
+
+def _called(host: PlainHost, models: tuple[str, ...], memory: int) -> list[str]:
+    """UUIDs of the GPUs that are called by such a name, and have the memory; those with the least memory first."""
+    names = {name.lower() for name in models}
+    gpus = sorted(host.host.record.facts.gpus, key=lambda gpu: (gpu.memory_mib, gpu.model))
+    return [gpu.uuid for gpu in gpus if (not names or gpu.model.lower() in names) and gpu.memory_mib >= memory]
 
 
 def _left(host: PlainHost, task: Task) -> float:
@@ -335,6 +402,26 @@ def _left(host: PlainHost, task: Task) -> float:
     for kind in KINDS:
         left += (host.free[kind] - getattr(task.resources, kind)) / max(host.capacity[kind], 1)
     return left
+
+
+def _first_tier(
+    yard: PlainYard, hosts: list[PlainHost], unit: Unit, environment: ComputeEnvironment
+) -> list[PlainHost]:
+    """The cheapest ones an hour, or an hour and vCPU; BEST_FIT waits for those that are busy."""
+    if environment.compute_resources.allocation_strategy == "BEST_FIT":
+        able = [host for host in _wanted(yard, unit) if _could_take(yard, host, unit, environment)]
+        awaited = _awaited(able, environment)
+        return [host for host in hosts if host in awaited]
+    prices = {id(host): host.host.record.facts.price_per_hour / host.capacity["cpu_millis"] for host in hosts}
+    return [host for host in hosts if prices[id(host)] == min(prices.values())]
+
+
+def _awaited(able: list[PlainHost], environment: ComputeEnvironment) -> list[PlainHost]:
+    """Of hosts that could take a unit if they were empty those for which it waits: with BEST_FIT the cheapest."""
+    prices = [host.host.record.facts.price_per_hour for host in able]
+    if environment.compute_resources.allocation_strategy != "BEST_FIT":
+        return able
+    return [host for host in able if host.host.record.facts.price_per_hour == min(prices)]
 
 
 def _wanted(yard: PlainYard, unit: Unit) -> list[PlainHost]:
@@ -362,6 +449,6 @@ def _could_take(yard: PlainYard, host: PlainHost, unit: Unit, only: ComputeEnvir
         and (not (bound := environment.compute_resources.max_vcpus) or cpu <= bound * 1000)
         and _suits(host, unit.task, environment)
         and all(getattr(unit.task.resources, kind) <= host.capacity[kind] for kind in KINDS)
-        and unit.task.resources.gpu_millis <= 1000 * len(_wanted_gpus(host, unit.task) & host.gpus.keys())
+        and unit.task.resources.gpu_millis <= 1000 * len(host.gpus.keys() & _wanted_gpus(host, unit.task))
         for environment in ([only] if only else yard.world.environments_of(yard.world.queues[unit.job.spec.queue]))
     )

@@ -282,7 +282,7 @@ class YardMachine(RuleBasedStateMachine):
         """One that is too small for any job."""
         host = self.yard.world.hosts.get(HostId("c"))
         if host is None:
-            self.yard.host("c", cpu=500)
+            self.yard.host("c", cpu=500, price_per_hour=0.25)
         else:
             self.yard.apply(HostLeft(host_id=host.record.id, session=host.session))
             self.yard.apply(HostRemoved(host_id=host.record.id))

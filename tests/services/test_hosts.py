@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from batchyard.arns import instance_id
 from batchyard.v1 import attempt_pb2, host_pb2
@@ -28,7 +29,13 @@ async def test_hosts_are_listed_in_name_order_and_pages(yard: MemoryController) 
 
 
 async def test_host_is_described_by_id_and_by_name_with_its_attempts(yard: MemoryController) -> None:
-    agent = HandAgent(yard, labels={"rack": "7"}, host_type="m5.large", purchase_option="on-demand", zone="z")
+    told: dict[str, Any] = {
+        "host_type": "m5.large",
+        "purchase_option": "on-demand",
+        "zone": "z",
+        "price_per_hour": 0.25,
+    }
+    agent = HandAgent(yard, labels={"rack": "7"}, **told)
     await agent.join()
     job_id = await yard.submit()
     (spec,) = await agent.hear_starts()

@@ -357,6 +357,8 @@ BAD_FACTS: dict[str, tuple[dict[str, Any], str]] = {
         {"labels": {"k": "v" * 2_000_000}},
         "facts.labels['k']: 2000000 characters; at most 256 are allowed",
     ),
+    "a price below nothing": ({"price_per_hour": -0.5}, "facts.price_per_hour: -0.5 is no price: 0 or more"),
+    "no price at all": ({"price_per_hour": float("nan")}, "facts.price_per_hour: nan is no price: 0 or more"),
     "a huge model": ({"cpu_model": "m" * 2_000_000}, "facts.cpu_model: 2000000 characters; at most 255 are allowed"),
     "negative capacity": (
         {"capacity": {"cpu_millis": -1}},

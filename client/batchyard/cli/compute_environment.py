@@ -15,7 +15,14 @@ from batchyard.cli.clock import now_ms
 if TYPE_CHECKING:
     from batchyard.v1.compute_environment_pb2 import ComputeEnvironment, ComputeResources
 
-STRATEGIES = ["BEST_FIT", "BEST_FIT_PROGRESSIVE", "SPOT_CAPACITY_OPTIMIZED", "SPOT_PRICE_CAPACITY_OPTIMIZED"]
+STRATEGIES = [
+    "BEST_FIT",
+    "BEST_FIT_PROGRESSIVE",
+    "BEST_FIT_PROGRESSIVE_ORDERED",
+    "SPOT_CAPACITY_OPTIMIZED",
+    "SPOT_CAPACITY_OPTIMIZED_PRIORITIZED",
+    "SPOT_PRICE_CAPACITY_OPTIMIZED",
+]
 RESOURCE_STATES = ["ENABLED", "DISABLED"]
 SCALE_DOWN_DELAY_S = 300
 """The contract's default."""
@@ -46,7 +53,7 @@ def _resource_flags(function: options.F) -> options.F:
             "--strategy",
             "allocation_strategy",
             type=click.Choice(STRATEGIES, case_sensitive=False),
-            help="How a host is chosen.",
+            help="Which hosts come first.",
         ),
         click.option(
             "--capacity",

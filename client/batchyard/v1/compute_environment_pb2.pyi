@@ -109,17 +109,36 @@ class _AllocationStrategyEnumTypeWrapper(google.protobuf.internal.enum_type_wrap
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     ALLOCATION_STRATEGY_UNSPECIFIED: _AllocationStrategy.ValueType  # 0
     ALLOCATION_STRATEGY_BEST_FIT: _AllocationStrategy.ValueType  # 1
+    """The cheapest host that could take the job; while those are busy it waits."""
     ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE: _AllocationStrategy.ValueType  # 2
+    """The cheapest vCPU, then the next."""
     ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED: _AllocationStrategy.ValueType  # 3
+    """The pool (type and zone) least likely to be reclaimed from."""
     ALLOCATION_STRATEGY_SPOT_PRICE_CAPACITY_OPTIMIZED: _AllocationStrategy.ValueType  # 4
+    """The least price of the work, what reclaimed hosts waste included."""
+    ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE_ORDERED: _AllocationStrategy.ValueType  # 5
+    """The type that instance_types names first, then the next."""
+    ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED_PRIORITIZED: _AllocationStrategy.ValueType  # 6
+    """As SPOT_CAPACITY_OPTIMIZED, but by the order of instance_types where risks are alike."""
 
-class AllocationStrategy(_AllocationStrategy, metaclass=_AllocationStrategyEnumTypeWrapper): ...
+class AllocationStrategy(_AllocationStrategy, metaclass=_AllocationStrategyEnumTypeWrapper):
+    """Which hosts of an environment come first, by what they are. Among equal ones jobs with GPUs go where
+    least is lost to those that are expected, others to the tightest.
+    """
 
 ALLOCATION_STRATEGY_UNSPECIFIED: AllocationStrategy.ValueType  # 0
 ALLOCATION_STRATEGY_BEST_FIT: AllocationStrategy.ValueType  # 1
+"""The cheapest host that could take the job; while those are busy it waits."""
 ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE: AllocationStrategy.ValueType  # 2
+"""The cheapest vCPU, then the next."""
 ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED: AllocationStrategy.ValueType  # 3
+"""The pool (type and zone) least likely to be reclaimed from."""
 ALLOCATION_STRATEGY_SPOT_PRICE_CAPACITY_OPTIMIZED: AllocationStrategy.ValueType  # 4
+"""The least price of the work, what reclaimed hosts waste included."""
+ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE_ORDERED: AllocationStrategy.ValueType  # 5
+"""The type that instance_types names first, then the next."""
+ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED_PRIORITIZED: AllocationStrategy.ValueType  # 6
+"""As SPOT_CAPACITY_OPTIMIZED, but by the order of instance_types where risks are alike."""
 Global___AllocationStrategy: typing_extensions.TypeAlias = AllocationStrategy
 
 @typing.final

@@ -23,10 +23,6 @@ FARGATE_TYPES = ("FARGATE", "FARGATE_SPOT")
 _ROLE_ARN = re.compile(r"arn:.+", re.ASCII)
 
 _CAPACITY_LIKE = {"FARGATE": "EC2", "FARGATE_SPOT": "SPOT"}
-_STRATEGY_LIKE = {
-    "BEST_FIT_PROGRESSIVE_ORDERED": "BEST_FIT_PROGRESSIVE",
-    "SPOT_CAPACITY_OPTIMIZED_PRIORITIZED": "SPOT_CAPACITY_OPTIMIZED",
-}
 _ANY_HOST = ("optimal", "default_x86_64", "default_arm64")
 """AWS's words for: choose the instance types yourself."""
 
@@ -248,9 +244,6 @@ def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:
 def _resources(members: Members) -> pb.ComputeResources:
     alike = dict(members)
     alike["type"] = _CAPACITY_LIKE.get(members["type"], members["type"])
-    strategy = members.get("allocationStrategy")
-    if strategy is not None:
-        alike["allocationStrategy"] = _STRATEGY_LIKE.get(strategy, strategy)
     types = members.get("instanceTypes", [])
     alike["instanceTypes"] = [] if any(each in _ANY_HOST for each in types) else types
     return to_message(_RESOURCES, pb.ComputeResources, alike)

@@ -30,6 +30,7 @@ class HostFacts:
     Attributes:
         reclaimed_at_ms: When its provider takes it away, by its own wall clock; by then
             its agent kills what it runs. 0: not that it knows.
+        price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
     """
 
     name: str
@@ -41,6 +42,7 @@ class HostFacts:
     host_type: str = "workstation"
     purchase_option: str = "on-demand"
     zone: str = ""
+    price_per_hour: float = 0.0
     labels: Pairs = ()
     operating_system: str = ""
     cpu_model: str = ""

@@ -18,8 +18,8 @@ from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
 from .refusals import Block, Refusal
-from .room import amounts_for, has_room, have_gpus, needs_of, on_demand_of, vcpus_left, wanted_hosts
-from .strategies import Amounts
+from .room import amounts_for, could_take, has_room, have_gpus, needs_of, on_demand_of, vcpus_left, wanted_hosts
+from .strategies import WAITING, Amounts
 
 _HOSTS_SHOWN = 10
 STAYS_ON_SPOT = "; its spot_attempts are used up, but its queue has no on-demand environment: it stays on spot"
@@ -99,7 +99,8 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     if not ready.any():
         return (_no_host(shape, enabled, fleet, member),)
     asked, (free, capacity) = row_of(shape.resources), amounts_for(fleet, shape)
-    if any(_has_room(shape, environment, fleet, wanted) for environment in enabled):
+    rooms = [_rooms(shape, environment, fleet, wanted) for environment in enabled]
+    if any((room & ~dearer).any() for room, dearer in rooms):
         return (_ROOM,)
     refusals = [
         _amount_refusal(kind, int(asked[i]), free[i, ready], capacity[i, member])
@@ -120,15 +121,27 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
                     largest_capacity=bound * 1000,
                 )
             )
+    for environment, (room, _) in zip(enabled, rooms, strict=True):
+        if room.any():
+            text = f"compute environment {environment.name} waits for the cheapest host that could take it (BEST_FIT)"
+            refusals.append(Refusal(kind="hosts", message=f"{text}: those that have room cost more", asked=1))
     return tuple(refusals) or (_no_single_host(fleet, ready & (free >= asked[:, np.newaxis]).all(axis=0), ready),)
 
 
-def _has_room(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> bool:
+def _rooms(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: Mask | None) -> tuple[Mask, Mask]:
+    """Say which hosts have room in an environment, and which of all are dearer than it takes."""
+    allowed = fleet.members(environment, shape.runtime, shape.access)
+    room = has_room(fleet.state, needs_of(shape), allowed if wanted is None else allowed & wanted)
+    dearer = np.zeros(len(fleet.ids), dtype=np.bool_)
     if vcpus_left(fleet.environment_cpu, environment) < shape.resources.cpu_millis:
-        return False
-    room = has_room(fleet.state, needs_of(shape), fleet.members(environment, shape.runtime, shape.access))
+        return dearer, dearer
     room = have_gpus(fleet, room, np.arange(len(room)), shape, fleet.gpu_free.__getitem__)
-    return bool((room if wanted is None else room & wanted).any())
+    if environment.compute_resources.allocation_strategy in WAITING:
+        price = np.array([facts.price_per_hour for facts in fleet.facts])
+        hosts = allowed & fleet.hopeful
+        able = could_take(fleet, shape, hosts if wanted is None else hosts & wanted)
+        dearer = price > price.min(where=able, initial=np.inf)
+    return room, dearer
 
 
 def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Refusal:

@@ -171,6 +171,11 @@ def _plain(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
+def type_place(host_type: str, wanted: tuple[str, ...]) -> int:
+    """Return the place of the first of an environment's instance types that a host is of; behind all if it is of none."""
+    return next((i for i, name in enumerate(wanted) if _type_matches(host_type, (name,))), len(wanted))
+
+
 def _type_matches(host_type: str, wanted: tuple[str, ...]) -> bool:
     """A host type such as ``m5.large`` is named whole, or by its family ``m5``."""
     if not wanted or "optimal" in wanted:

@@ -9,13 +9,13 @@ import numpy as np
 from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .bounds import Bounds
 from .changes import Changes
 from .feasibility import NO_ACCESS, Access
-from .gpus import gpu_levels, kinds_of
+from .gpus import by_kind, gpu_levels
 from .kinds import Kinds, Mask
 from .strategies import Amounts
 
@@ -54,6 +54,8 @@ class Fleet:
         """Who is usable, or will be after a short rest."""
         self.has_mixed_gpus: Mask = np.zeros(0, dtype=np.bool_)
         """Who has GPUs of several kinds: whether those that a job wants have room is then asked of each alone."""
+        self.gpu_places: list[tuple[tuple[GpuFacts, int], ...]] = []
+        """The GPUs of those, each with the place of its kind among `kinds_of`, in that order."""
         self.away: list[str] = []
         """Why a host gets no new work now; empty of those that are usable."""
         self.gpu_held: list[dict[str, int]] = []
@@ -93,7 +95,8 @@ class Fleet:
         capacity[GPU] = sum(not gpu.fault for gpu in facts.gpus) * GPU_WHOLE
         self.state[:4, row] += capacity - self.capacity[:, row]
         self.capacity[:, row] = capacity
-        self.has_mixed_gpus[row] = len(kinds_of(facts.gpus)) > 1
+        self.gpu_places[row] = by_kind(facts.gpus)
+        self.has_mixed_gpus[row] = bool(self.gpu_places[row])
         self._set_gpus(row)
         self.state[USABLE, row] = not away
         self.hopeful[row] = rests or not away
@@ -107,6 +110,7 @@ class Fleet:
         self.ids.append(host_id)
         self.facts.append(facts)
         self.away.append("")
+        self.gpu_places.append(())
         self.gpu_held.append({})
         self.gpu_free.append({})
         self.state = np.append(self.state, np.zeros((8, 1), dtype=np.int64), axis=1)
@@ -160,7 +164,7 @@ class Fleet:
         self.doubted.discard(host_id)
         for image in [image for image, hosts in self.lacking.items() if host_id in hosts]:
             self.end_lack(image, host_id)
-        for kept in (self.ids, self.facts, self.gpu_held, self.gpu_free, self.away):
+        for kept in (self.ids, self.facts, self.gpu_places, self.gpu_held, self.gpu_free, self.away):
             del kept[row]
         self.state, self.capacity = (np.delete(amounts, row, axis=1) for amounts in (self.state, self.capacity))
         self.kind_of, self.hopeful = np.delete(self.kind_of, row), np.delete(self.hopeful, row)
@@ -183,13 +187,15 @@ class Fleet:
     ) -> None:
         row = self.rows[host_id]
         self.state[:4, row] += sign * row_of(resources)
-        held = self.gpu_held[row]
+        held, free = self.gpu_held[row], self.gpu_free[row]
         for gpu in gpus:
             held[gpu.uuid] = held.get(gpu.uuid, 0) - sign * gpu.millis
             if not held[gpu.uuid]:
                 del held[gpu.uuid]
+            if gpu.uuid in free:
+                free[gpu.uuid] += sign * gpu.millis
         if resources.gpu_millis:
-            self._set_gpus(row)
+            self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
         self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
         self.changes.note(row)
 
@@ -198,10 +204,11 @@ class Fleet:
         return self.kinds.allowed(environment, runtime, access)[self.kind_of]
 
     def wanted_gpus(self, row: int, access: Access, free: Mapping[str, int]) -> Mapping[str, int]:
-        """Return of what is left of a host's GPUs that of those which will do."""
-        if not access.chooses_gpus:
+        """Return of what is left of a host's GPUs that of those which will do; of several kinds the least memory first."""
+        placed = self.gpu_places[row]
+        if not placed:
             return free
-        return {gpu.uuid: free[gpu.uuid] for gpu in self.facts[row].gpus if gpu.uuid in free and access.wants(gpu)}
+        return {gpu.uuid: free[gpu.uuid] for gpu, _ in placed if gpu.uuid in free and access.wants(gpu)}
 
     def allocated(self, host_id: HostId) -> Resources:
         """Return what attempts hold on a host."""

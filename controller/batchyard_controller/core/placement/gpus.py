@@ -8,7 +8,7 @@ and given, those alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from batchyard.resources import GPU_WHOLE
@@ -17,21 +17,36 @@ from batchyard_controller.core.model.hosts import GpuFacts
 
 _WORD = re.compile(r"[a-z0-9]+")
 
+NOTHING_LOST: Sequence[int] = (0,) * (GPU_WHOLE + 1)
+"""What remainders are worth where no prices say it."""
 
-def choose_gpus(free: Mapping[str, int], asked: int) -> tuple[GpuClaim, ...]:
-    """Take whole GPUs that are quite free, or the tightest one that has the part left."""
+
+def choose_gpus(free: Mapping[str, int], asked: int, remainders: Sequence[int] = NOTHING_LOST) -> tuple[GpuClaim, ...]:
+    """
+    Take whole GPUs that are quite free, or for a part the one whose remainder loses least, of equal ones the tightest.
+
+    Args:
+        free: Thousandths left of each GPU that will do of a host that has room; of equal ones the first is taken.
+        asked: Thousandths.
+        remainders: What is worth what is left of a GPU, by thousandths.
+    """
     if asked == 0:
         return ()
     if asked >= GPU_WHOLE:
         whole = [uuid for uuid, left in free.items() if left == GPU_WHOLE][: asked // GPU_WHOLE]
         return tuple(GpuClaim(uuid=uuid, millis=GPU_WHOLE) for uuid in whole)
-    _, uuid = min((left, uuid) for uuid, left in free.items() if left >= asked)
-    return (GpuClaim(uuid=uuid, millis=asked),)
+    first: dict[int, str] = {}
+    for uuid, left in free.items():
+        if left >= asked:
+            first.setdefault(left, uuid)
+    best = min(first, key=lambda left: (remainders[left] - remainders[left - asked], left))
+    return (GpuClaim(uuid=first[best], millis=asked),)
 
 
 def gpu_levels(free: Mapping[str, int]) -> tuple[int, int]:
     """Return how many of a host's GPUs are quite free, and the most that is left of one."""
-    return sum(left == GPU_WHOLE for left in free.values()), max(free.values(), default=0)
+    levels = [*free.values()]
+    return levels.count(GPU_WHOLE), max(levels, default=0)
 
 
 def gpu_needs(asked: int) -> tuple[int, int]:
@@ -45,8 +60,16 @@ def kind_of(gpu: GpuFacts) -> GpuFacts:
 
 
 def kinds_of(gpus: Iterable[GpuFacts]) -> tuple[GpuFacts, ...]:
-    """Return the kinds of a host's GPUs, faulty ones too, as these may be mended."""
-    return tuple(sorted({kind_of(gpu) for gpu in gpus}, key=lambda kind: (kind.model, kind.memory_mib)))
+    """Return the kinds of a host's GPUs, those with the least memory first; of faulty ones too, as these may be mended."""
+    return tuple(sorted({kind_of(gpu) for gpu in gpus}, key=lambda kind: (kind.memory_mib, kind.model)))
+
+
+def by_kind(gpus: tuple[GpuFacts, ...]) -> tuple[tuple[GpuFacts, int], ...]:
+    """Return GPUs in the order of their kinds, each with the place of its kind; nothing if all are of one."""
+    kinds = kinds_of(gpus)
+    if len(kinds) < 2:
+        return ()
+    return tuple(sorted(((gpu, kinds.index(kind_of(gpu))) for gpu in gpus), key=lambda placed: placed[1]))
 
 
 def is_wanted(gpu: GpuFacts, models: tuple[str, ...], memory_mib: int) -> bool:

@@ -227,7 +227,10 @@ class Line:
 
     def head(self) -> Unit | None:
         """Return who is first in line."""
-        return next(self.units(), None)
+        if not self:
+            return None
+        entry = self._entries[self._first]  # no gap: these are closed up to the first who waits
+        return unit_at(entry.job, entry.start) if entry.job is not None else next(self.units(), None)
 
     def next_of(self, job: Job) -> Unit | None:
         """Return the first unit of a job that waits here."""

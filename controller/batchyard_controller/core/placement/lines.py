@@ -55,6 +55,8 @@ class Lines:
         self._to_reckon: list[Line] | None = None
         """Those of the lines to ask that have yet to be put in order while a round begins; None before it does."""
         self._tickets = itertools.count()
+        self.gpu_arrivals = 0
+        """How many units that ask for GPUs took a place in line, ever."""
         self.is_in_round = False
         """Whether some lines have been asked, and others have yet to be."""
 
@@ -66,6 +68,7 @@ class Lines:
         if line is None:
             line = lines[shape] = Line(shape)
         line.push(job, start, stop)
+        self.gpu_arrivals += (stop - start) * (shape.resources.gpu_millis > 0)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
             self._ask(line)
         elif line.stands_at is not None and (job.seq, start) < line.stands_at[0][3:]:

@@ -50,8 +50,11 @@ _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
 _LINES_A_SLICE = 512
 """So many lines a slice puts in order as a round begins, each in about half the time that it takes to place a unit."""
+_LINES_A_STEP = 24
+"""At so many lines the mix is looked at in about the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
+_HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
 
 
@@ -95,12 +98,15 @@ class Plan:
 def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) -> Plan:
     """Decide where waiting jobs go now, and who waits on; in about *steps_max* steps of work, if any are said."""
     assert steps_max is None or steps_max > 0, "a plan of no work would be made for ever"
+    rankings, lines = situation.rankings, situation.lines
     promised = [reservation.shape for reservation in situation.reservations]
-    grown, lines_max = situation.rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
-    if not situation.lines.begin_round(grown, promised, lines_max):
+    grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
+    if not lines.begin_round(grown, promised, lines_max):
         kept, steps = situation.reservations, _LINES_A_SLICE // 2
         return Plan((), kept, (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
+    looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
     service = _Service(situation, now, steps_max)
+    service.steps = looked_at // _LINES_A_STEP
     by_priority: dict[int, list[JobQueue]] = {}
     for queue in situation.queues.values():
         by_priority.setdefault(queue.priority, []).append(queue)
@@ -117,7 +123,7 @@ class _Service:
         self.now = now
         self.situation = situation
         self.rankings = situation.rankings
-        self.sketch = Sketch.of(situation.rankings.fleet)
+        self.sketch = Sketch.of(self.rankings.fleet, self.rankings.packing.remainders)
         self.steps = 0
         self.is_spent = False
         self._lines = situation.lines
@@ -255,6 +261,8 @@ class _Turn:
         self._stay = NO_STAY
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
+        self._run_h = 0.0
+        """For how long it is taken to run, in hours."""
         self._draw: Draw = ()
 
     def place(self, service: _Service) -> Placement | None:
@@ -287,6 +295,7 @@ class _Turn:
         environments = self._source.environments
         self._stay = service.stay_of(self.shape)
         self._ends_ms = service.now.boot_ms + self._stay.expected_ms
+        self._run_h = self._stay.expected_ms / _HOUR_MS
         self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
@@ -307,7 +316,7 @@ class _Turn:
         """Return the row of the best host that is not kept for another."""
         assert self.head is not None, "place() looked"
         while True:
-            row = ranking.best(service.sketch, self.wanted, self._closed)
+            row = ranking.best(service.sketch, self.wanted, self._run_h, self._closed)
             service.steps += ranking.looked_at // _HOSTS_A_STEP
             if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
                 return row
@@ -317,6 +326,7 @@ class _Turn:
         assert self.head is not None, "place() looked"
         sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
+        ranking.note_taken(sketch)
         sketch.draws.take(self._draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit, self.head = self.head, next(self._units, None)

@@ -92,7 +92,7 @@ class Promises:
             return  # it waits no more, or others stand before it
         fleet = self._sketch.fleet
         wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
-        self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
+        self._make(hint.shape, head, fleet.usable, wanted)
         self._is_held(head, is_in_force=hint.is_in_force)
 
     def _is_held(self, head: Unit, is_in_force: bool) -> bool:
@@ -117,17 +117,17 @@ class Promises:
         if self._is_held(head, is_in_force=True) or not free.any():
             return 0
         self._covering.append(shape)
-        return self._make(shape, head, free)
+        return self._make(shape, head, self._free, wanted)
 
     def _environments(self, shape: Shape) -> list[ComputeEnvironment]:
         names = self._situation.queues[shape.queue].compute_environments
         environments = [self._situation.environments[name] for name in names]
         return [environment for environment in environments if environment.state is ResourceState.ENABLED]
 
-    def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
-        """Promise one of the *free* hosts, if there ever will be room on one."""
+    def _make(self, shape: Shape, head: Unit, free: Mask, wanted: Mask | None) -> int:
+        """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one."""
         hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
-        candidates = [(e, self._candidates(shape, e, free, hint)) for e in self._environments(shape)]
+        candidates = [(e, self._candidates(shape, e, free, wanted, hint)) for e in self._environments(shape)]
         last = [(e, [row]) for e, rows in candidates for row in rows if self._is_last(hint, e, row)]
         found = self._first(shape, head, last) or self._first(shape, head, candidates)
         if hint is not None:
@@ -163,11 +163,13 @@ class Promises:
         return held
 
     def _candidates(
-        self, shape: Shape, environment: ComputeEnvironment, free: Mask, hint: Reservation | None
+        self, shape: Shape, environment: ComputeEnvironment, free: Mask, wanted: Mask | None, hint: Reservation | None
     ) -> list[int]:
         """Return the rows of hosts to reckon with: of many those with most of what is asked, and where it was promised."""
         fleet = self._sketch.fleet
-        mask = takers(fleet, shape, [environment], NOBODY) & free
+        able = takers(fleet, shape, [environment], NOBODY)
+        able = self._situation.rankings.awaited(environment, self._sketch, able if wanted is None else able & wanted)
+        mask = able & free
         mask[[held.row for held in self._held]] = False
         rows = mask.nonzero()[0]
         if len(rows) > _HOSTS_RECKONED:

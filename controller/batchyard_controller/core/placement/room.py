@@ -62,6 +62,15 @@ def have_gpus(
     return fits
 
 
+def could_take(fleet: Fleet, shape: Shape, hosts: Mask) -> Mask:
+    """Say which of some *hosts* would have room for a unit if they were empty."""
+    asked = row_of(shape.resources)[:, np.newaxis]
+    mask = hosts & (fleet.capacity >= asked).all(axis=0)
+    return have_gpus(
+        fleet, mask, np.arange(len(mask)), shape, lambda row: dict.fromkeys(fleet.gpu_free[row], GPU_WHOLE)
+    )
+
+
 def amounts_for(fleet: Fleet, shape: Shape) -> tuple[Amounts, Amounts]:
     """Return what is free on each host and what it has; of its GPUs those that will do."""
     if not shape.access.chooses_gpus:
@@ -105,7 +114,6 @@ def takers(
         avoided: Hosts that do not count.
         returning: Hosts that count although they are not connected.
     """
-    asked = row_of(shape.resources)[:, np.newaxis]
     mask: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
     for environment in environments:
         bound = environment.compute_resources.max_vcpus
@@ -113,10 +121,7 @@ def takers(
             mask |= fleet.members(environment, shape.runtime, shape.access)
     hopeful = fleet.hopeful.copy()
     hopeful[[fleet.rows[host_id] for host_id in returning]] = True
-    mask &= hopeful & (fleet.capacity >= asked).all(axis=0)
-    mask = have_gpus(
-        fleet, mask, np.arange(len(mask)), shape, lambda row: dict.fromkeys(fleet.gpu_free[row], GPU_WHOLE)
-    )
+    mask = could_take(fleet, shape, mask & hopeful)
     mask[[fleet.rows[host_id] for host_id in avoided if host_id in fleet.rows]] = False
     return mask
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batchyard.resources import Resources
@@ -11,7 +11,7 @@ from batchyard_controller.core.model.attempts import GpuClaim
 from .bounds import Draws
 from .feasibility import Access
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
-from .gpus import choose_gpus, gpu_levels
+from .gpus import NOTHING_LOST, choose_gpus, gpu_levels
 from .strategies import Amounts
 
 
@@ -28,14 +28,16 @@ class Sketch:
     state: Amounts
     environment_cpu: dict[str, int]
     draws: Draws
+    remainders: Sequence[int] = NOTHING_LOST
+    """What is worth what is left of a GPU, by thousandths."""
     gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
     """Copies of rows that were touched."""
     _drawn: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, fleet: Fleet) -> Sketch:
+    def of(cls, fleet: Fleet, remainders: Sequence[int] = NOTHING_LOST) -> Sketch:
         """Return a sketch of a fleet as it is."""
-        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu), Draws(fleet.bounds))
+        return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu), Draws(fleet.bounds), remainders)
 
     def gpus_of(self, row: int) -> Mapping[str, int]:
         """Return the thousandths free of each GPU of a host."""
@@ -43,7 +45,10 @@ class Sketch:
 
     def choose_gpus(self, row: int, resources: Resources, access: Access) -> tuple[GpuClaim, ...]:
         """Return which GPUs of a host a unit would get that fits there."""
-        return choose_gpus(self.fleet.wanted_gpus(row, access, self.gpus_of(row)), resources.gpu_millis)
+        if not resources.gpu_millis:
+            return ()
+        free = self.fleet.wanted_gpus(row, access, self.gpus_of(row))
+        return choose_gpus(free, resources.gpu_millis, self.remainders)
 
     def claim(
         self, row: int, resources: Resources, access: Access, asked: Amounts, environment: str

@@ -130,6 +130,7 @@ def _calendar(world: World, now: Instant) -> Calendar:
 
 def on_ticked(world: World, now: Instant, out: Out) -> None:
     """Leave silent hosts, and give up what runs where the fence has surely passed; mind time limits and retention."""
+    world.note_pool_time(now)
     leave_silent(world, now, out)
     end_rests(world, now)
     end_reclaimed(world, now, out)

@@ -15,6 +15,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
+from batchyard_controller.core.placement.mix import Demand
 from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
@@ -41,6 +42,8 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
         )
+        if unit.task.resources.gpu_millis:
+            world.rankings.packing.mix.note_placed(Demand.of_unit(unit))
         records.claim(world, unit, attempt, placement.stay, now)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)

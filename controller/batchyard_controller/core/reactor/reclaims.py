@@ -33,6 +33,7 @@ def change_record(world: World, host: Host, record: HostRecord) -> None:
 
 def on_host_reclaimed(world: World, host: Host, record: HostRecord) -> None:
     """Give a host that is to be taken away no new work; once a reclaim, over restarts of the controller too."""
+    world.note_reclaim(host)
     records.change_host(world, host, record)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from batchyard.errors import Reason, Violation
 from batchyard.states import JobState
 from batchyard_controller.core import limits
@@ -138,5 +140,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
         check_range(out, f"facts.gpus[{i}].memory_mib", gpu.memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
     check_range(out, "facts.reclaimed_at_ms", facts.reclaimed_at_ms, 0, limits.WALL_MS_MAX)
+    if not 0 <= facts.price_per_hour < math.inf:
+        text = f"{facts.price_per_hour} is no price: 0 or more"
+        out.append(Violation("facts.price_per_hour", text, Reason.OUT_OF_RANGE))
     check_tags(out, facts.labels, "facts.labels")
     return out

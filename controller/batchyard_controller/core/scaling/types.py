@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from batchyard_controller.core.model.settings import CapacityType, ComputeResources
+from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources
 
 Key = tuple[float, ...]
 
@@ -80,17 +80,16 @@ def declared_order(candidate: Candidate) -> Key:
     return (candidate.place,)
 
 
-ORDERS: Mapping[str, Callable[[Candidate], Key]] = {
-    "BEST_FIT": best_fit,
-    "BEST_FIT_PROGRESSIVE": least_price_per_vcpu,
-    "BEST_FIT_PROGRESSIVE_ORDERED": declared_order,
-    "SPOT_CAPACITY_OPTIMIZED": deepest_pool,
-    "SPOT_CAPACITY_OPTIMIZED_PRIORITIZED": declared_order,
-    "SPOT_PRICE_CAPACITY_OPTIMIZED": price_and_depth,
+ORDERS: Mapping[AllocationStrategy, Callable[[Candidate], Key]] = {
+    AllocationStrategy.BEST_FIT: best_fit,
+    AllocationStrategy.BEST_FIT_PROGRESSIVE: least_price_per_vcpu,
+    AllocationStrategy.BEST_FIT_PROGRESSIVE_ORDERED: declared_order,
+    AllocationStrategy.SPOT_CAPACITY_OPTIMIZED: deepest_pool,
+    AllocationStrategy.SPOT_CAPACITY_OPTIMIZED_PRIORITIZED: declared_order,
+    AllocationStrategy.SPOT_PRICE_CAPACITY_OPTIMIZED: price_and_depth,
 }
-"""By allocation strategy."""
 
-WAITING = ("BEST_FIT",)
+WAITING = (AllocationStrategy.BEST_FIT,)
 """Strategies that wait when their first choice cannot be launched; the others go on to the next type (AWS)."""
 
 

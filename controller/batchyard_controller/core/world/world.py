@@ -29,6 +29,7 @@ from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.front import Front
 from batchyard_controller.core.placement.lines import Lines
+from batchyard_controller.core.placement.pools import Pool, Pools
 from batchyard_controller.core.placement.ranking import Rankings
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.placement.reservations import Reservation
@@ -95,6 +96,8 @@ class World:
     planned_at: Instant = _BEFORE_ALL
     """When the last plan was made."""
     fleet: Fleet = field(default_factory=Fleet)
+    pools: Pools = field(default_factory=Pools)
+    """How often spot hosts were reclaimed lately; never stored."""
     rankings: Rankings = field(init=False)
     counts: dict[str, Counter[JobState]] = field(default_factory=dict)
     """Units in each state, by queue; an array counts as its children."""
@@ -112,7 +115,7 @@ class World:
     def __post_init__(self, catalogues: Mapping[str, Catalogue] | None) -> None:
         self.scaling = Memory(catalogues or {})
         self.lines = Lines(DueTimes(self.queues))
-        self.rankings = Rankings(self.fleet)
+        self.rankings = Rankings(self.fleet, self.pools)
 
     def has_spec(self, spec: JobSpec) -> bool:
         """Say whether a job has this spec."""
@@ -182,6 +185,15 @@ class World:
         self.fleet.set_host(host.record.id, host.record.facts, away=away, rests=away == RESTS)
         self.refresh_starts(host)
         self.wants_plan = True
+
+    def note_pool_time(self, now: Instant) -> None:
+        """Let the time since it was last told count for the pools of the spot hosts that are here."""
+        facts = (host.record.facts for host in self.hosts.values() if host.is_reachable)
+        self.pools.note_time(Counter(Pool.of(spot) for spot in facts if spot.purchase_option == "spot"), now)
+
+    def note_reclaim(self, host: Host) -> None:
+        """Count a host that is reclaimed, for its pool; once a host, however many attempts it takes along."""
+        self.pools.note_reclaim(Pool.of(host.record.facts))
 
     def has_wrong_clock(self, host: Host) -> bool:
         """Say whether a host gets no new work for its clock; where most, and at least two, are off, ours is wrong."""
