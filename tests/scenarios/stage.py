@@ -60,7 +60,13 @@ from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
-from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources, ResourceState
+from batchyard_controller.core.model.settings import (
+    AllocationStrategy,
+    CapacityType,
+    ComputeResources,
+    Preemption,
+    ResourceState,
+)
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import consumables, policies, settings
@@ -225,11 +231,21 @@ class Stage:
         return [text] + ([f"{name}: {it.last_failure}"] if it.last_failure else [])
 
     def do_queue(
-        self, name: str, *environments: str, priority: str = "0", policy: str = "", running: str = "0", vcpus: str = "0"
+        self,
+        name: str,
+        *environments: str,
+        priority: str = "0",
+        policy: str = "",
+        running: str = "0",
+        vcpus: str = "0",
+        preempts: str = "",
+        preemptible: str = "",
     ) -> None:
         """Make a queue anew; *running* and *vcpus* are its caps."""
-        caps = {"max_running": int(running), "max_vcpus": int(vcpus)}
-        self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **caps)
+        fields: dict[str, Any] = {"max_running": int(running), "max_vcpus": int(vcpus)}
+        fields["preemption"] = Preemption.LOWER_PRIORITY if preempts else Preemption.NEVER
+        fields["preemptible"] = bool(preemptible)
+        self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **fields)
 
     def do_update_queue(self, name: str, **options: str) -> None:
         """Change a queue as a user asks for it: ``policy``, ``priority``, ``running``, ``vcpus``."""
@@ -438,12 +454,13 @@ class Stage:
 
     def _retry(self, options: dict[str, str]) -> RetryStrategy | None:
         rules = tuple(map(_rule, self._rules))
-        if not rules and not {"attempts", "infrastructure", "spot_attempts"} & options.keys():
+        if not rules and not {"attempts", "infrastructure", "spot_attempts", "preemptions"} & options.keys():
             return None
         return RetryStrategy(
             attempts=int(options.get("attempts", 0 if rules else 1)),
             infrastructure_retries=int(options.get("infrastructure", 5)),
             spot_attempts=int(options.get("spot_attempts", 0)),
+            preemption_retries_before_termination=int(options["preemptions"]) if "preemptions" in options else None,
             rules=rules,
         )
 

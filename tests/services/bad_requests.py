@@ -486,6 +486,8 @@ RETRIES: dict[str, dict[str, Any]] = {
     "101 infrastructure retries": {"infrastructure_retries": 101},
     "negative spot attempts": {"spot_attempts": -1},
     "101 spot attempts": {"spot_attempts": 101},
+    "51 preemptions": {"preemption_retries_before_termination": 51},
+    "minus two preemptions": {"preemption_retries_before_termination": -2},
     "six rules": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}] * 6},
     "a rule without an action": {"evaluate_on_exit": [{"on_exit_code": "1"}]},
     "a rule of an unknown action": {"evaluate_on_exit": [{"action": 99, "on_exit_code": "1"}]},

@@ -4,7 +4,7 @@ Placement: where waiting jobs go, as a plan that leaves nothing to choose.
 The fleet keeps what is left of each host in arrays. `make_plan` serves queues by
 priority and, among equals, units by due time; within a queue shares take turns. The first
 of a priority that does not fit is promised a host, and others pass it where they do not
-delay it, the smallest first. For each unit the ranking of its shape tells
+delay it, the smallest first. Where a queue says so, others are stopped for it. For each unit the ranking of its shape tells
 the best host, having looked again only at hosts that changed. A plan holds the
 placements, the promises and who was refused, and changes nothing: it reckons on a sketch of the fleet.
 
@@ -27,13 +27,14 @@ from itertools import islice
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import JobQueue, ResourceState
+from batchyard_controller.core.model.settings import JobQueue, Preemption, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
 from .kinds import Mask
 from .line import Line, Shape
+from .preemption import CLEARED_A_LINE, Eviction
 from .promises import Promises
 from .ranking import Ranking
 from .reservations import Reservation
@@ -44,6 +45,8 @@ from .source import Source
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
+_HOSTS_A_STEP_CLEARED = 2
+"""Or, one by one with who is on them, at so many."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
 _LAST = (math.inf, 0, 0)
@@ -66,6 +69,7 @@ class Plan:
     Placements, promises, and the shapes of which the first left over was refused; a value that can be printed and kept.
 
     Attributes:
+        evictions: Who is to be stopped, and for whom.
         grown: Version of the fleet's growth on which it was reckoned.
         resumed: Shapes that had been refused, and of which some were placed.
         is_whole: Whether there is no use in another before something happens; a slice says no.
@@ -75,6 +79,7 @@ class Plan:
 
     placements: tuple[Placement, ...]
     reservations: tuple[Reservation, ...]
+    evictions: tuple[Eviction, ...]
     refused: tuple[Shape, ...]
     resumed: tuple[Shape, ...]
     grown: int
@@ -188,9 +193,28 @@ class _Service:
         self._resumed.pop(turn.shape, None)
         self._refused.append(turn.shape)
         source.is_closed = source.is_strict
-        head, turn.head = turn.head, None
-        if turn.lacks_room:
-            self.steps += self.promises.make(turn.shape, head, turn.wanted)
+        first: Unit | None = turn.head
+        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+            first = self._clear(turn, source)
+        turn.head = None
+        if turn.lacks_room and first is not None:
+            self.steps += self.promises.make(turn.shape, first, turn.wanted)
+
+    def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
+        """Have hosts cleared for the first units of a line; return the first for which none can be."""
+        has_reservation = source.standing is not None and source.standing.reservation
+        number, most = 0, 1 if has_reservation else CLEARED_A_LINE
+        while turn.head is not None:
+            if not self.promises.cleared.has(turn.head):
+                if number == most or not self.sketch.draws.allow(turn.draw):
+                    break
+                number += 1
+                is_cleared = self.promises.clear(turn.shape, turn.head, turn.wanted, turn.draw)
+                self.steps += 1 + self.promises.cleared.looked_at // _HOSTS_A_STEP_CLEARED
+                if not is_cleared:
+                    break
+            turn.pass_on()
+        return turn.head
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""
@@ -199,6 +223,7 @@ class _Service:
         return Plan(
             tuple(self._placements),
             self.promises.values(ends_round=not self.is_spent),
+            tuple(self.promises.cleared.evictions),
             tuple(self._refused),
             tuple(self._resumed),
             self.rankings.fleet.grown,
@@ -227,7 +252,11 @@ class _Turn:
         """Rows of hosts that are kept for others."""
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
-        self._draw: Draw = ()
+        self.draw: Draw = ()
+
+    def pass_on(self) -> None:
+        """Come to the next one in line."""
+        self.head = next(self._units, None)
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
@@ -236,7 +265,8 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        if not service.sketch.draws.allow(self._draw) or not self._has_share(service):
+        kept = service.promises.cleared.number(self.shape) if self.draw else 0
+        if not service.sketch.draws.allow(self.draw, kept) or not self._has_share(service):
             self.lacks_room = False
             return None
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
@@ -254,7 +284,7 @@ class _Turn:
     def _begin(self, service: _Service) -> None:
         environments = self._source.environments
         self._ends_ms = service.promises.end_of(self.shape)
-        self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
+        self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
             service.rankings.of(self.shape, environment)
@@ -284,7 +314,8 @@ class _Turn:
         assert self.head is not None, "place() looked"
         sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
-        sketch.draws.take(self._draw)
+        sketch.draws.take(self.draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
-        unit, self.head = self.head, next(self._units, None)
+        unit = self.head
+        self.pass_on()
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)

@@ -5,6 +5,7 @@ A reservation that the last plan made stays with its host as long as that is sou
 that a promise is reckoned by one host's tenants, and kept. Who could have had any of the
 hosts that an earlier one could have had goes without. Law: a unit is bound by the promises
 to its own priority and to higher ones, and never by its own.
+Hosts that are cleared for a unit stand beside these (see `clearings`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import replace
 import numpy as np
 
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
+from .bounds import Draw
+from .clearings import Clearings
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
@@ -36,12 +39,13 @@ class Promises:
     """The reservations of a plan, and those of the last one that it has not come to yet."""
 
     def __init__(self, situation: Situation, sketch: Sketch, now: Instant) -> None:
+        self.cleared = Clearings(situation, sketch, now)
         self._situation = situation
         self._sketch = sketch
         self._now = now
         self._priority = 0
         self._held: list[Held] = []
-        self._hints = list(situation.reservations)
+        self._hints = [hint for hint in situation.reservations if not hint.is_cleared]
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had so far; None before it begins."""
         self._placed: list[tuple[int, Tenant]] = []
@@ -70,7 +74,7 @@ class Promises:
             return  # it waits no more, or others stand before it
         self._priority = hint.priority
         fleet = self._sketch.fleet
-        wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
+        wanted = wanted_hosts(fleet, hint.shape, self._situation.environments_of(hint.shape))
         self._make(hint.shape, head, fleet.usable if wanted is None else fleet.usable & wanted)
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
@@ -83,20 +87,15 @@ class Promises:
         self._cover(shape)
         return steps
 
-    def _environments(self, shape: Shape) -> list[ComputeEnvironment]:
-        names = self._situation.queues[shape.queue].compute_environments
-        environments = [self._situation.environments[name] for name in names]
-        return [environment for environment in environments if environment.state is ResourceState.ENABLED]
-
     def _cover(self, shape: Shape) -> None:
         """Let nobody else of this priority be promised a host that one of this shape could have."""
         assert self._free is not None, "a priority has begun"
-        self._free &= ~takers(self._sketch.fleet, shape, self._environments(shape), NOBODY)
+        self._free &= ~takers(self._sketch.fleet, shape, self._situation.environments_of(shape), NOBODY)
 
     def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
         """Promise one of the *free* hosts, if there ever will be room on one."""
         hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
-        candidates = [(e, self._candidates(shape, e, free, hint)) for e in self._environments(shape)]
+        candidates = [(e, self._candidates(shape, e, free, hint)) for e in self._situation.environments_of(shape)]
         last = [(e, [row]) for e, rows in candidates for row in rows if self._is_last(hint, e, row)]
         found = self._first(shape, head, last) or self._first(shape, head, candidates)
         if hint is not None:
@@ -135,7 +134,7 @@ class Promises:
         """Return the rows of hosts to reckon with: of many those with most of what is asked, and where it was promised."""
         fleet = self._sketch.fleet
         mask = takers(fleet, shape, [environment], NOBODY) & free
-        mask[[held.row for held in self._held]] = False
+        mask[[held.row for held in self._held] + self.cleared.rows] = False
         rows = mask.nonzero()[0]
         if len(rows) > _HOSTS_RECKONED:
             asked = row_of(shape.resources)
@@ -167,19 +166,7 @@ class Promises:
         starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
         if starts_ms is None:
             return None
-        waited_ms = max(0, self._now.wall_ms - head.job.created_at_ms)
-        patience_ms = self._situation.lines.due_times.patience_ms(shape.queue) - waited_ms
-        value = Reservation(
-            self._priority,
-            head.job.id,
-            head.index,
-            shape,
-            host_id,
-            environment.name,
-            starts_ms,
-            promised_ms=starts_ms,
-            patient_until_ms=now_ms + patience_ms,
-        )
+        value = self._situation.promise(shape, head, environment.name, host_id, starts_ms, self._now)
         is_bounded = bool(environment.compute_resources.max_vcpus)
         return Held(value, row, shape.resources, then, is_bounded, turns_away=False)
 
@@ -189,8 +176,18 @@ class Promises:
             if held.value.priority >= self._priority and not held.value.is_for(unit.job.id, unit.index):
                 yield held
 
+    def clear(self, shape: Shape, unit: Unit, wanted: Mask | None, draw: Draw) -> bool:
+        """Have others stopped on a host so that a unit can start there, if that can be done where no other was promised room."""
+        barred = [held.row for held in self._binding(unit)]
+        is_cleared = self.cleared.clear(shape, unit, wanted, barred, draw)
+        if is_cleared:
+            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+        return is_cleared
+
     def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
         """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
+        if not self.cleared.let_pass(unit, shape, row):
+            return False
         for held in self._binding(unit):
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
@@ -201,6 +198,8 @@ class Promises:
 
     def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: int) -> bool:
         """Say whether such a unit may count towards the bound of an environment, and if not, note that."""
+        if not self.cleared.let_spend(unit, shape, environment):
+            return False
         for held in self._binding(unit):
             if (
                 not held.is_bounded
@@ -222,6 +221,7 @@ class Promises:
     ) -> None:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
+        self.cleared.note_placed(unit, shape, row, environment)
         if self._held:
             self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
         for held in self._held:
@@ -235,4 +235,8 @@ class Promises:
     def values(self, ends_round: bool) -> tuple[Reservation, ...]:
         """Return the reservations; in the middle of a round also those that it has not come to."""
         held = [replace(held.value, turns_away=held.turns_away) for held in self._held]
-        return (*held, *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)))
+        return (
+            *self.cleared.values(),
+            *held,
+            *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)),
+        )

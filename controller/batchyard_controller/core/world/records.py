@@ -305,6 +305,7 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
     tenancy.hold(world, unit, now)
+    tenancy.occupy(world, unit, attempt)
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int) -> None:
@@ -323,6 +324,12 @@ def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> Non
         world.ledger.note(unit.group, "attempt", attempt.id)
 
 
+def preempt_attempt(world: World, unit: Unit, attempt: Attempt, beneficiary: JobId) -> None:
+    """Keep that an attempt is to stop to make room, and for whom."""
+    attempt.preempted_for = beneficiary
+    world.ledger.note(unit.group, "attempt", attempt.id)
+
+
 def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
@@ -331,6 +338,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
     tenancy.hold(world, unit, now, -1)
+    tenancy.occupy(world, unit, attempt, -1)
     tenancy.note_run(world, unit, ended)
     if attempt.started_at_ms:
         _consume(world, unit)

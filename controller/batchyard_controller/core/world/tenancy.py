@@ -7,22 +7,26 @@ restored world predicts and shares by the runs that are retained, as the one bef
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
-from batchyard.ids import HostId
-from batchyard.states import EndCause
+from batchyard.ids import HostId, split_job_id
+from batchyard.states import EndCause, JobState
+from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.policies import FairsharePolicy
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import run_of
-from batchyard_controller.core.placement.reservations import Tenant, end_of
+from batchyard_controller.core.placement.preemption import Occupant
+from batchyard_controller.core.placement.reservations import OUTRUN_MS, Tenant, end_of
 from batchyard_controller.core.placement.run_times import RUNS_KEPT
 from batchyard_controller.core.placement.situation import Situation
 
-from .waiting import shape_of
+from .waiting import rank_of, shape_of
 from .world import World
 
 _OF_ITSELF = (EndCause.EXITED, EndCause.TIMED_OUT, EndCause.OUT_OF_MEMORY)
@@ -43,6 +47,8 @@ def situation(world: World) -> Situation:
         environment_tenants=lambda name, now: [
             _tenant(world, attempt, now) for attempt in world.attempts.values() if attempt.compute_environment == name
         ],
+        occupants=lambda name: [_occupant(world, attempt) for attempt in world.hosts[HostId(name)].attempts.values()],
+        hosts_of=lambda queue: world.occupied.get(queue, ()),
         reservations=world.reservations,
     )
 
@@ -53,7 +59,57 @@ def _tenant(world: World, attempt: Attempt, now: Instant) -> Tenant:
     elapsed_ms = max(0, now.wall_ms - attempt.started_at_ms) if attempt.started_at_ms else 0
     is_bound = bool(unit.job.spec.timeout_s)
     ends_ms = end_of(now.boot_ms - elapsed_ms, expected_ms, is_bound, now.boot_ms)
+    if attempt.is_stopping:
+        ends_ms = min(ends_ms, now.boot_ms + OUTRUN_MS)
     return Tenant(ends_ms, unit.task.resources, attempt.gpus, attempt.compute_environment)
+
+
+def _occupant(world: World, attempt: Attempt) -> Occupant:
+    unit = world.unit_of(attempt)
+    share, priority = rank_of(world, unit.job.spec)
+    preemptions = 0
+    if attempt.number > limits.PREEMPTIONS_MAX:
+        preemptions = sum(ended.cause is EndCause.PREEMPTED for ended in unit.attempts)
+    return Occupant(
+        attempt.id,
+        unit.job.spec.queue,
+        share,
+        priority,
+        attempt.claimed_at_ms,
+        unit.task.resources,
+        attempt.gpus,
+        attempt.compute_environment,
+        attempt.is_stopping,
+        preemptions,
+    )
+
+
+def occupy(world: World, unit: Unit, attempt: Attempt, sign: int = 1) -> None:
+    """Count an attempt among those of its queue on its host, or no longer (-1)."""
+    hosts = world.occupied.setdefault(unit.job.spec.queue, Counter())
+    hosts[attempt.host_id] += sign
+    if not hosts[attempt.host_id]:
+        del hosts[attempt.host_id]
+    if not hosts:
+        del world.occupied[unit.job.spec.queue]
+
+
+def recall_cleared(world: World, now: Instant) -> None:
+    """Promise hosts again on which attempts are stopped so that others can start there."""
+    for attempt in world.attempts.values():
+        unit = world.find_unit(*split_job_id(attempt.preempted_for)) if attempt.preempted_for else None
+        if unit is None or unit.state is not JobState.RUNNABLE:
+            continue
+        shape = shape_of(world, unit)
+        queue, row = world.queues[shape.queue], world.fleet.rows[attempt.host_id]
+        if any(each.is_for(unit.job.id, unit.index) for each in world.reservations):
+            continue
+        for environment in world.environments_of(queue):
+            if world.fleet.members(environment, shape.runtime, shape.access)[row]:
+                starts_ms = now.boot_ms + OUTRUN_MS
+                promise = situation(world).promise(shape, unit, environment.name, attempt.host_id, starts_ms, now)
+                world.reservations = (*world.reservations, replace(promise, is_cleared=True))
+                break
 
 
 def policy_of(world: World, queue_name: str) -> FairsharePolicy | None:
