@@ -301,6 +301,7 @@ def test_queues(run: Run, yard: Yard) -> None:
         Reason        JobQueue Healthy
         Priority      9
         Environments  ce
+        Order         DUE_TIME
         Jobs          none
         Tags          a=b
         Created       {at} (2d 2h ago)

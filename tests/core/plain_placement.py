@@ -24,7 +24,7 @@ from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import access_of, allows, belongs
 from batchyard_controller.core.placement.line import Shape
-from batchyard_controller.core.placement.reservations import Tenant
+from batchyard_controller.core.placement.tenants import Tenant
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.world.tenancy import situation
 from batchyard_controller.core.world.waiting import shape_of
@@ -77,7 +77,7 @@ class PlainYard:
     covered: set[HostId] = field(default_factory=set)
 
     def ends_ms(self, unit: Unit) -> int:
-        return self.now.boot_ms + self.world.lines.due_times.expected_ms(shape_of(self.world, unit))
+        return self.now.boot_ms + self.world.lines.due_times.stay(shape_of(self.world, unit)).expected_ms
 
     def take(self, unit: Unit, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
         task = unit.task
@@ -202,8 +202,8 @@ def _when(yard: PlainYard, unit: Unit, host: PlainHost, environment: ComputeEnvi
     then.starts = 1
     bound = environment.compute_resources.max_vcpus * 1000
     left = bound - yard.vcpus.get(environment.name, 0) if bound else math.inf
-    here = plans.host_tenants(name, yard.now) + [t for where, t in yard.placed if where == name]
-    there = plans.environment_tenants(environment.name, yard.now) if bound else []
+    here = plans.tenants.of_host(name, now_ms) + [t for where, t in yard.placed if where == name]
+    there = plans.tenants.of_environment(environment.name, now_ms) if bound else []
     there += [t for _, t in yard.placed if bound and t.environment == environment.name]
     for at_ms in sorted({now_ms, *(t.ends_ms for t in here + there)}):
         for tenant in [t for t in here if t.ends_ms == at_ms]:

@@ -185,13 +185,13 @@ class YardMachine(RuleBasedStateMachine):
         self.ended.append((attempt_id, host))
 
     def _has_other_taker(self, attempt_id: str) -> bool:
-        """Say whether a host works that has not failed to get the unit's image and is large enough."""
+        """Say whether a host works, or was heard of a moment ago, that could still get the unit's image and is large enough."""
         attempt = self.yard.world.attempts[AttemptId(attempt_id)]
         unit = self.yard.world.unit_of(attempt)
         asked = unit.task.resources
         lacking = {e.host_id for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE} | {attempt.host_id}
         return any(
-            host.session
+            (host.session or not host.is_silent(self.yard.now, limits.CONTACT_LIMIT_MS))
             and not (host.trust.rests_until_boot_ms and host.trust.suspicion)
             and host.record.id not in lacking
             and asked.cpu_millis <= host.record.facts.capacity.cpu_millis

@@ -23,9 +23,10 @@ from batchyard_controller.core.model.settings import ComputeResources, DispatchO
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.line import Shape
-from batchyard_controller.core.placement.reservations import Forecast, Tenant, end_of
+from batchyard_controller.core.placement.reservations import Forecast
 from batchyard_controller.core.placement.run_times import Owner, Run, RunTimes
 from batchyard_controller.core.placement.shares import Shares, weights_of
+from batchyard_controller.core.placement.tenants import Stay, Tenant
 
 SMALL = container(cpu=1000)
 WHOLE = container(cpu=4000)
@@ -277,10 +278,9 @@ def test_runs_of_another_revision_count_less_and_older_ones_ever_less():
 
 
 def test_a_guess_that_is_outrun_is_doubled_and_a_bound_is_about_to_be_kept():
-    assert end_of(0, 60_000, False, 59_999) == 60_000
-    assert end_of(0, 60_000, False, 60_000) == 2 * 90_000
-    assert end_of(0, 60_000, False, 180_000) == 2 * 210_000
-    assert end_of(0, 60_000, True, 180_000) == 210_000
+    guess = Stay(60_000, is_bound=False)
+    assert [guess.end(0, now_ms) for now_ms in (59_999, 60_000, 180_000)] == [60_000, 2 * 90_000, 2 * 210_000]
+    assert Stay(60_000, is_bound=True).end(0, 180_000) == 210_000
 
 
 def test_a_forecast_knows_each_gpu():
@@ -354,9 +354,9 @@ def test_who_had_nothing_for_a_while_goes_first():
     day.run(1200)
     late = [day.submit(300, share_identifier="late") for _ in range(8)]
     day.run(1202)
-    assert states(*late) == ["in"] * 3 + ["waits"] * 5
+    assert states(*late) == ["in"] * 4 + ["waits"] * 4
     day.run(1503)
-    assert states(*late) == ["over"] * 3 + ["in"] * 2 + ["waits"] * 3
+    assert states(*late) == ["over"] * 4 + ["in"] * 4
 
 
 def test_some_is_kept_for_shares_that_are_not_active():
@@ -396,11 +396,33 @@ def test_what_was_used_fades_and_is_recalled():
     """A restart forgets of it no more than time does."""
     policy = FairsharePolicy(share_decay_s=1000)
     held, recalled = Shares(), Shares()
-    held.hold("q", "a", policy, 4000, 0)
-    held.hold("q", "a", policy, -4000, 500_000)
-    recalled.note_past("q", "a", policy, 4000, 500_000, 500_000, 800_000)
+    for shares in (held, recalled):
+        shares.set_window("q", policy, (), 1_000, 0)
+    held.hold("q", "a", 4000, 1, 0)
+    held.hold("q", "a", -4000, -1, 500_000)
+    recalled.note_past("q", "a", 4000, 500_000, 500_000, 800_000)
     levels = [shares.standing("q", policy, (), 800_000).levels["a"] for shares in (held, recalled)]
     assert levels[0] == pytest.approx(levels[1])
     assert levels[0] == pytest.approx(4000 * (1 - math.exp(-0.5)) * math.exp(-0.3))
     assert held.active("q", (), 1_499_999) == {"a"}
     assert held.active("q", (), 1_500_000) == set()
+
+
+def test_a_window_holds_many_runs_of_the_share_that_is_due_least():
+    """Or a share of a tenth could not be told from one of a twentieth."""
+    policy = FairsharePolicy(share_distribution=(ShareWeight(share_identifier="a", weight_factor=9.0),))
+    shares = Shares()
+    shares.hold("q", "a", 1000, 1, 0)
+    shares.set_window("q", policy, ("b",), 60_000, 0)
+    assert shares.window("q").decay_ms == pytest.approx(64 * 60_000 * 10)
+    assert shares.window("q").held_part == pytest.approx(1 / 640)
+
+
+def test_a_share_with_a_heavy_weight_has_its_turn_on_a_single_host():
+    """Where nobody holds anything when it is decided, only what was used can tell."""
+    day = Day(shared(weights={"a": 8.0, "b": 1.0}, cpu=1000))
+    jobs = [day.submit(60, share_identifier=share) for _ in range(80) for share in "ab"]
+    day.run(60 * 72 + 1)
+    over = Counter(job.spec.share_identifier for job in jobs if job.state.is_final)
+    assert over.total() == 72
+    assert over["a"] == pytest.approx(8, abs=2)

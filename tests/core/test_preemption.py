@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.law import Shelf
 from tests.core.yard import EPOCH, Yard, container
@@ -572,6 +572,7 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(STEPS, st.sampled_from([0, None, 1, 3])), min_size=10, max_size=40))
 def test_whatever_happens_those_are_stopped_that_must_and_may_be_and_all_run_in_the_end(
     steps: list[tuple[Callable[[Story], None], int | None]],
@@ -600,9 +601,10 @@ def _is_too_large(job: Job) -> bool:
     return not any(resources.cpu_millis <= cpu and resources.gpu_millis <= 1000 * gpus for cpu, gpus in HOSTS.values())
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(STEPS, st.booleans()), min_size=10, max_size=30), st.sampled_from([1, 2, 3, 7]))
 def test_plans_in_slices_stop_whom_one_plan_does(steps: list[tuple[Callable[[Story], None], bool]], steps_max: int):
-    """And place whom it places."""
+    """And place whom it places, if they begin with the same promises."""
     whole, sliced = Story(), Story()
     for step, plans in steps:
         for story, most in ((whole, None), (sliced, steps_max)):
@@ -610,6 +612,7 @@ def test_plans_in_slices_stop_whom_one_plan_does(steps: list[tuple[Callable[[Sto
             if plans:
                 story.plan(most)
         assert _told(whole) == _told(sliced)
+        sliced.yard.world.reservations = whole.yard.world.reservations
 
 
 def _told(story: Story) -> list[tuple[Any, ...]]:

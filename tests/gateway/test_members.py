@@ -42,7 +42,6 @@ KEPT_FIELDS = {
     "log_configuration",
     "min_vcpus",
     "service_role",
-    "unmanaged_vcpus",
 }
 """Fields of the contract that nothing in the controller or the agent acts on."""
 

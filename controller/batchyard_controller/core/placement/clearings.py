@@ -27,10 +27,11 @@ from .gpus import choose_gpus, gpu_levels, gpu_needs
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .preemption import Eviction, Occupant, choose_victims, may_preempt, outranks, worth
-from .reservations import OUTRUN_MS, Reservation
+from .reservations import Reservation
 from .room import takers, vcpus_left
 from .situation import Situation
 from .sketch import Sketch
+from .tenants import OUTRUN_MS
 
 _HOSTS_RECKONED = 32
 """The best of so many that would do is taken."""
@@ -103,7 +104,8 @@ class Clearings:
         names = [environment.name for environment in self._situation.environments_of(hint.shape)]
         if row is None or hint.environment not in names:
             return
-        kept = Clearing(hint, row, fleet.bounds.draw_of(hint.shape))
+        value = replace(hint, priority=self._situation.queues[hint.shape.queue].priority)
+        kept = Clearing(value, row, fleet.bounds.draw_of(hint.shape))
         if (fleet.usable[row] or self._stopping_on(row)) and self._have_room(row, [*self._kept, kept]):
             self._keep(kept)
 

@@ -18,6 +18,7 @@ from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
 
 from .line import AT_ONCE, Shape, Timing
 from .run_times import Owner, Run, RunTimes
+from .tenants import Stay
 
 OVERTAKE = 5
 """A unit may be passed by those submitted within so many times its size."""
@@ -61,9 +62,15 @@ class DueTimes:
         predicted = self.run_times.predict_ms(run_of(shape))
         return UNKNOWN_MS if predicted is None else predicted
 
-    def expected_ms(self, shape: Shape) -> int:
+    def mean_ms(self, queue: str) -> int:
+        """Return for how long jobs of a queue run."""
+        return self.run_times.mean_ms(queue) or UNKNOWN_MS
+
+    def stay(self, shape: Shape) -> Stay:
         """Return for how long one of a line will hold a host: its bound, or else what is expected."""
-        return shape.timeout_s * 1000 or self._predict_ms(shape)
+        if shape.timeout_s:
+            return Stay(shape.timeout_s * 1000, is_bound=True)
+        return Stay(self._predict_ms(shape), is_bound=False)
 
 
 def run_of(shape: Shape) -> Run:

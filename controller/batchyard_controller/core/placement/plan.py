@@ -27,6 +27,7 @@ from itertools import islice
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.policies import FairsharePolicy
 from batchyard_controller.core.model.settings import JobQueue, Preemption, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
@@ -39,9 +40,11 @@ from .promises import Promises
 from .ranking import Ranking
 from .reservations import Reservation
 from .room import queue_vcpus, vcpus_left, wanted_hosts
+from .shares import Standing
 from .situation import Situation
 from .sketch import Sketch
 from .source import Source
+from .tenants import NO_STAY, Stay
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
@@ -54,13 +57,14 @@ _LAST = (math.inf, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One unit, by its job's id and its own index, on one host, its GPUs chosen."""
+    """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
 
     job_id: JobId
     index: int | None
     host_id: HostId
     compute_environment: str
-    gpus: tuple[GpuClaim, ...] = ()
+    gpus: tuple[GpuClaim, ...]
+    stay: Stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +149,14 @@ class _Service:
         for source in sources:
             self._taken += source.taken
 
+    def stay_of(self, shape: Shape) -> Stay:
+        """Return for how long units of a shape will hold a host."""
+        return self._lines.due_times.stay(shape)
+
     def _source(self, queue: JobQueue) -> Source[_Turn]:
         situation = self.situation
         policy = situation.policies.get(queue.scheduling_policy)
-        standing = None
-        if policy is not None:
-            waiting = self._lines.shares_of(queue.name)
-            standing = situation.shares.standing(queue.name, policy.fairshare, waiting, self.now.boot_ms)
+        standing = self._standing(queue.name, policy.fairshare) if policy is not None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
         source = Source[_Turn](queue, environments, self._lines, standing, _Turn)
         if source.is_strict and self._lines.is_in_round:
@@ -159,6 +164,12 @@ class _Service:
         for line in self._again.get(queue.name, ()):
             source.put(_Turn(line, source))
         return source
+
+    def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
+        shares, waiting, now_ms = self.situation.shares, self._lines.shares_of(queue), self.now.boot_ms
+        if not self._lines.is_in_round:
+            shares.set_window(queue, policy, waiting, self._lines.due_times.mean_ms(queue), now_ms)
+        return shares.standing(queue, policy, waiting, now_ms)
 
     def _entry(self, number: int, source: Source[_Turn]) -> list[tuple[tuple[float, int, int], int, Source[_Turn]]]:
         """Return a queue's place among others of its priority: that of its next unit, if there is one."""
@@ -250,6 +261,7 @@ class _Turn:
         """Of its environments, the first one last."""
         self._closed: list[int] = []
         """Rows of hosts that are kept for others."""
+        self._stay = NO_STAY
         self._ends_ms = 0
         """When a unit of it that starts now will have ended."""
         self.draw: Draw = ()
@@ -283,7 +295,8 @@ class _Turn:
 
     def _begin(self, service: _Service) -> None:
         environments = self._source.environments
-        self._ends_ms = service.promises.end_of(self.shape)
+        self._stay = service.stay_of(self.shape)
+        self._ends_ms = service.now.boot_ms + self._stay.expected_ms
         self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
@@ -318,4 +331,4 @@ class _Turn:
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit = self.head
         self.pass_on()
-        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus)
+        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus, self._stay)

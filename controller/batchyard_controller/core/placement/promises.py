@@ -25,10 +25,11 @@ from .clearings import Clearings
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
-from .reservations import Forecast, Held, Reservation, Tenant
+from .reservations import Forecast, Held, Reservation
 from .room import takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
+from .tenants import Tenant
 
 _HOSTS_RECKONED = 32
 """Of many hosts those are reckoned that have most of what is asked; the others seldom have room sooner."""
@@ -47,7 +48,8 @@ class Promises:
         self._held: list[Held] = []
         self._hints = [hint for hint in situation.reservations if not hint.is_cleared]
         self._free: Mask | None = None
-        """Hosts that nobody of this priority could have had so far; None before it begins."""
+        """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
+        self._covering: list[Shape] = []
         self._placed: list[tuple[int, Tenant]] = []
         if situation.lines.is_in_round:
             for hint in [hint for hint in self._hints if hint.is_in_force]:
@@ -57,9 +59,7 @@ class Promises:
         """Come to the queues of a priority."""
         self._priority = priority
         self._free = self._sketch.fleet.usable
-        for held in self._held:
-            if held.value.priority == priority:
-                self._cover(held.value.shape)
+        self._covering = [held.value.shape for held in self._held if held.value.priority == priority]
 
     @property
     def are_made(self) -> bool:
@@ -80,17 +80,14 @@ class Promises:
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
         assert self._free is not None, "promises are made to those of a priority"
+        while self._covering:
+            covering = self._covering.pop()
+            self._free &= ~takers(self._sketch.fleet, covering, self._situation.environments_of(covering), NOBODY)
         free = self._free if wanted is None else self._free & wanted
         if not free.any() or any(held.value.is_for(head.job.id, head.index) for held in self._held):
             return 0
-        steps = self._make(shape, head, free)
-        self._cover(shape)
-        return steps
-
-    def _cover(self, shape: Shape) -> None:
-        """Let nobody else of this priority be promised a host that one of this shape could have."""
-        assert self._free is not None, "a priority has begun"
-        self._free &= ~takers(self._sketch.fleet, shape, self._situation.environments_of(shape), NOBODY)
+        self._covering.append(shape)
+        return self._make(shape, head, free)
 
     def _make(self, shape: Shape, head: Unit, free: Mask) -> int:
         """Promise one of the *free* hosts, if there ever will be room on one."""
@@ -150,7 +147,7 @@ class Promises:
         if not environment.compute_resources.max_vcpus:
             return []
         placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
-        return self._situation.environment_tenants(environment.name, self._now) + placed
+        return self._situation.tenants.of_environment(environment.name, self._now.boot_ms) + placed
 
     def _reckon(
         self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, spenders: list[Tenant]
@@ -161,7 +158,7 @@ class Promises:
         left = vcpus_left(sketch.environment_cpu, environment)
         gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
         then = Forecast(sketch.state[:4, row].tolist(), gpus, left)
-        tenants = self._situation.host_tenants(host_id, self._now)
+        tenants = self._situation.tenants.of_host(host_id, now_ms)
         tenants += [tenant for placed, tenant in self._placed if placed == row]
         starts_ms = then.run(shape.resources, tenants, spenders, now_ms)
         if starts_ms is None:
@@ -211,10 +208,6 @@ class Promises:
                 held.turns_away = True
                 return False
         return True
-
-    def end_of(self, shape: Shape) -> int:
-        """Return when a unit that starts now will have ended, by its bound, or else as is expected."""
-        return self._now.boot_ms + self._situation.lines.due_times.expected_ms(shape)
 
     def note_placed(
         self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int

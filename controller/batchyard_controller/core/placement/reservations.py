@@ -25,9 +25,7 @@ from batchyard_controller.core.model.attempts import GpuClaim
 
 from .gpus import gpu_levels, gpu_needs
 from .line import Shape
-
-OUTRUN_MS = 30_000
-"""So much is left of what should have ended, at least."""
+from .tenants import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +62,6 @@ class Reservation:
     def is_for(self, job_id: JobId, index: int | None) -> bool:
         """Say whether it is a unit's."""
         return self.job_id == job_id and self.index == index
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """What one attempt holds of a host, and until when (boot time), at the latest as far as is known."""
-
-    ends_ms: int
-    resources: Resources
-    gpus: tuple[GpuClaim, ...]
-    environment: str
-
-
-def end_of(began_ms: int, expected_ms: int, is_bound: bool, now_ms: int) -> int:
-    """Return until when something holds its host that was expected to for so long; beyond a bound it is about to end, beyond what was guessed the guess is doubled."""
-    if is_bound:
-        return max(began_ms + expected_ms, now_ms + OUTRUN_MS)
-    while began_ms + expected_ms <= now_ms:
-        expected_ms = 2 * (expected_ms + OUTRUN_MS)
-    return began_ms + expected_ms
 
 
 class Forecast:

@@ -1,14 +1,14 @@
 """
 Shares: what each share of a queue has used, and so whose turn it is.
 
-The share goes first that has least, times its weight, of what it holds now and of what it
-held on average lately, where what is longer ago counts exponentially less. So shares that
-always have work hold in inverse proportion to their weights, and one that had nothing for
-a while gets more until that is made good. Nothing of it is stored: what is retained of
-ended jobs tells it again.
+The share goes first that has least, times its weight, of what it held on average lately,
+where what is longer ago counts exponentially less; a little of what it holds now is added,
+so that what it was given a moment ago counts at once. So shares that always have work use
+in inverse proportion to their weights, and one that had nothing for a while gets more
+until that is made good. Law: what is added is not so much that a share could do without
+its turn for ever. Nothing of it is stored: what is retained of ended jobs tells it again.
 
-Source: AWS Batch User Guide, "Fair-share scheduling" and API reference, FairsharePolicy;
-what a share holds now is ours (there, all that is known is that recent use weighs more).
+Source: AWS Batch User Guide, "Fair-share scheduling" and API reference, FairsharePolicy.
 """
 
 from __future__ import annotations
@@ -16,12 +16,30 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchyard_controller.core.model.policies import FairsharePolicy
 
-_DECAY_MIN_S = 600
+_DECAY_MS_MIN = 600_000
 """AWS's least window."""
+_DECAY_MS_MAX = 604_800_000
+"""AWS's largest."""
+_RUNS_MIN = 64
+"""So many runs of the share that is due least must be in a window, or weights could not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """
+    How a queue remembers; the same throughout a round of slices.
+
+    Attributes:
+        decay_ms: Over how long what was used fades to a third (1/e).
+        held_part: How much of what is held now counts beside the average: what a run will have come to.
+    """
+
+    decay_ms: float = _DECAY_MS_MIN
+    held_part: float = 1 / _RUNS_MIN
 
 
 @dataclass(slots=True)
@@ -30,26 +48,23 @@ class _Use:
     What one share holds and held.
 
     Attributes:
-        held: vCPU thousandths now.
+        units: How many run.
+        held: vCPU thousandths that they hold.
         average: Of what was held, fading, as of *at_ms* (boot time).
         until_ms: Of a share that holds nothing: until when it counts as active.
     """
 
+    units: int = 0
     held: int = 0
     average: float = 0.0
     at_ms: int = 0
     until_ms: int = 0
 
-    def advance(self, now_ms: int, decay_ms: int) -> None:
+    def advance(self, now_ms: int, decay_ms: float) -> None:
         """Let time pass."""
         kept = math.exp(-max(0, now_ms - self.at_ms) / decay_ms)
         self.average = self.average * kept + self.held * (1 - kept)
         self.at_ms = now_ms
-
-
-def decay_ms(policy: FairsharePolicy) -> int:
-    """Return over how long what was used fades to a third (1/e)."""
-    return max(policy.share_decay_s, _DECAY_MIN_S) * 1000
 
 
 @dataclass(slots=True)
@@ -57,28 +72,49 @@ class Shares:
     """What the shares of queues with a policy hold and held."""
 
     _uses: dict[str, dict[str, _Use]] = field(default_factory=dict)
+    _windows: dict[str, Window] = field(default_factory=dict)
+    _most: dict[str, int] = field(default_factory=dict)
+    """How many units of a queue ever ran at once."""
 
-    def hold(self, queue: str, share: str, policy: FairsharePolicy, cpu_millis: int, now_ms: int) -> None:
-        """Take in that a share holds so much more, or less, from now on."""
+    def set_window(self, queue: str, policy: FairsharePolicy, waiting: Iterable[str], run_ms: int, now_ms: int) -> None:
+        """
+        Reckon anew how a queue remembers, whose jobs run for so long on average.
+
+        The policy's decay, but no less than in which the share that is due least has many runs.
+        """
+        due = [1 / weight for weight in weights_of(policy, self.active(queue, waiting, now_ms)).values()]
+        running = sum(use.units for use in self._uses.get(queue, {}).values())
+        self._most[queue] = running = max(1, running, self._most.get(queue, 0))
+        least = min(due, default=1.0) / (sum(due) or 1.0)
+        many_runs_ms = min(_RUNS_MIN * run_ms / (running * least), _DECAY_MS_MAX)
+        decay_ms = max(policy.share_decay_s * 1000, _DECAY_MS_MIN, many_runs_ms)
+        self._windows[queue] = Window(decay_ms, min(1.0, run_ms / decay_ms))
+
+    def window(self, queue: str) -> Window:
+        """Return how a queue remembers."""
+        return self._windows.get(queue, Window())
+
+    def hold(self, queue: str, share: str, cpu_millis: int, units: int, now_ms: int) -> None:
+        """Take in that a share has so many units more, or less, from now on, and what they hold."""
         use = self._uses.setdefault(queue, {}).setdefault(share, _Use(at_ms=now_ms))
-        use.advance(now_ms, decay_ms(policy))
+        use.advance(now_ms, self.window(queue).decay_ms)
+        use.units += units
         use.held += cpu_millis
-        use.until_ms = now_ms + decay_ms(policy)
+        use.until_ms = now_ms + int(self.window(queue).decay_ms)
 
-    def note_past(
-        self, queue: str, share: str, policy: FairsharePolicy, cpu_millis: int, ran_ms: int, ended_ms: int, now_ms: int
-    ) -> None:
+    def note_past(self, queue: str, share: str, cpu_millis: int, ran_ms: int, ended_ms: int, now_ms: int) -> None:
         """Take in, after a restart, what a share held for a time that ended at *ended_ms*."""
-        window = decay_ms(policy)
-        ago = max(0, now_ms - ended_ms)
-        if ago < window * 8:
+        decay_ms, ago = self.window(queue).decay_ms, max(0, now_ms - ended_ms)
+        if ago < decay_ms * 8:
             use = self._uses.setdefault(queue, {}).setdefault(share, _Use(at_ms=now_ms))
-            use.average += cpu_millis * (1 - math.exp(-ran_ms / window)) * math.exp(-ago / window)
-            use.until_ms = max(use.until_ms, ended_ms + window)
+            use.average += cpu_millis * (1 - math.exp(-ran_ms / decay_ms)) * math.exp(-ago / decay_ms)
+            use.until_ms = max(use.until_ms, ended_ms + int(decay_ms))
 
     def drop_queue(self, queue: str) -> None:
         """Forget a deleted queue."""
         self._uses.pop(queue, None)
+        self._windows.pop(queue, None)
+        self._most.pop(queue, None)
 
     def held(self, queue: str) -> dict[str, int]:
         """Return the vCPU thousandths that each share of a queue holds."""
@@ -91,15 +127,15 @@ class Shares:
 
     def standing(self, queue: str, policy: FairsharePolicy, waiting: Iterable[str], now_ms: int) -> Standing:
         """Return whose turn it is."""
-        active = self.active(queue, waiting, now_ms)
-        weights = weights_of(policy, active)
+        active, uses, window = self.active(queue, waiting, now_ms), self._uses.get(queue, {}), self.window(queue)
         levels: dict[str, float] = {}
-        uses = self._uses.get(queue, {})
         for share in active:
-            use = uses.get(share, _Use(at_ms=now_ms))
-            kept = math.exp(-max(0, now_ms - use.at_ms) / decay_ms(policy))
-            levels[share] = use.average * kept + use.held * (1 - kept) + use.held
-        return Standing(weights, levels, policy.compute_reservation, sum(use.held for use in uses.values()))
+            use = replace(uses.get(share, _Use(at_ms=now_ms)))
+            use.advance(now_ms, window.decay_ms)
+            levels[share] = use.average + window.held_part * use.held
+        held = sum(use.held for use in uses.values())
+        weights = weights_of(policy, active)
+        return Standing(weights, levels, window.held_part, policy.compute_reservation, held)
 
 
 @dataclass(slots=True)
@@ -109,29 +145,25 @@ class Standing:
 
     Attributes:
         weights: Of each active share.
-        levels: vCPU thousandths: what it holds and what it held on average, added.
+        levels: vCPU thousandths: what it held on average, and a part of what it holds.
+        held_part: That part.
         reservation: Per cent, see FairsharePolicy.
         held: vCPU thousandths of all shares.
     """
 
     weights: dict[str, float]
     levels: dict[str, float]
+    held_part: float
     reservation: int
     held: int
 
-    def score(self, share: str, cpu_millis: int) -> float:
-        """
-        Return by what shares take turns whose next units ask for so much; the least goes first.
-
-        Half of what is asked is added, so that in the long run neither small shares are ahead
-        by what their last job was too much, nor large ones by what it was too little (Webster's
-        method, as for seats of a parliament).
-        """
-        return (self.levels[share] + cpu_millis / 2) * self.weights[share]
+    def score(self, share: str) -> float:
+        """Return by what shares take turns; the least goes first."""
+        return self.levels[share] * self.weights[share]
 
     def take(self, share: str, cpu_millis: int) -> None:
         """Let a share hold more."""
-        self.levels[share] += cpu_millis
+        self.levels[share] += self.held_part * cpu_millis
         self.held += cpu_millis
 
     def room(self, capacity_millis: int) -> float:

@@ -15,8 +15,9 @@ from .line import Shape
 from .lines import Lines
 from .preemption import Occupant
 from .ranking import Rankings
-from .reservations import Reservation, Tenant
+from .reservations import Reservation
 from .shares import Shares
+from .tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +26,6 @@ class Situation:
     All that plans are made from.
 
     Attributes:
-        host_tenants: Tells who holds a host now.
-        environment_tenants: Tells who counts now towards the bound of an environment.
         occupants: Tells who could be stopped on a host, and who is.
         hosts_of: Tells on which hosts units of a queue are.
         reservations: Of the last plan.
@@ -38,8 +37,7 @@ class Situation:
     policies: Mapping[str, SchedulingPolicy]
     shares: Shares
     rankings: Rankings
-    host_tenants: Callable[[str, Instant], list[Tenant]]
-    environment_tenants: Callable[[str, Instant], list[Tenant]]
+    tenants: Tenants
     occupants: Callable[[str], list[Occupant]]
     hosts_of: Callable[[str], Collection[HostId]]
     reservations: tuple[Reservation, ...]

@@ -59,23 +59,13 @@ class Source(Generic[T]):
 
     def _list(self, share: str) -> None:
         """Let a share have its turn by what it has now, if any of its units are left."""
-        first = self._first(share)
-        if first is None:
+        if self._turns.get(share) or self._lines.next_line(self.queue.name, share, self.by_size) is not None:
+            score = self.standing.score(share) if self.standing is not None else 0.0
+            if self._scores.get(share) != score:
+                self._scores[share] = score
+                heapq.heappush(self._shares, (score, share))
+        else:
             self._scores.pop(share, None)
-            return
-        cpu_millis = first.shape.resources.cpu_millis
-        score = self.standing.score(share, cpu_millis) if self.standing is not None else 0.0
-        if self._scores.get(share) != score:
-            self._scores[share] = score
-            heapq.heappush(self._shares, (score, share))
-
-    def _first(self, share: str) -> Line | None:
-        """Return the line of the next unit of a share."""
-        asked = self._lines.next_line(self.queue.name, share, self.by_size)
-        begun = self._turns.get(share)
-        if begun and (asked is None or begun[0][0] < asked[0]):
-            return begun[0][2].line
-        return asked[1] if asked is not None else None
 
     def serve_by_size(self) -> None:
         """Serve units by size from now on."""
@@ -85,8 +75,6 @@ class Source(Generic[T]):
             self._turns.clear()
             for turn in turns:
                 self.put(turn)
-            for share in list(self._scores):
-                self._list(share)
 
     def put(self, turn: T) -> None:
         """Let a line go on when its next unit's turn comes."""

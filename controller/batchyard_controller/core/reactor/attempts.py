@@ -44,7 +44,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
         )
-        records.claim(world, unit, attempt, now)
+        records.claim(world, unit, attempt, placement.stay, now)
         progress.move(unit, Trigger.CLAIMED)
         starts.setdefault(placement.host_id, []).append(attempt)
     for host_id in starts:
@@ -114,7 +114,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
 
 
 def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant, out: Out) -> None:
-    records.start_attempt(world, unit, attempt, started_at_ms)
+    records.start_attempt(world, unit, attempt, started_at_ms, now)
     on_start_succeeded(world, unit, attempt, now)
     Progress(world, now, out).move(unit, Trigger.STARTED)
 

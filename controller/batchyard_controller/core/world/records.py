@@ -28,8 +28,10 @@ from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.tenants import Stay
 
 from . import tenancy
+from .occupancy import occupy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
@@ -286,32 +288,36 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
+def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) -> None:
     """
     Hold a host's resources for a new attempt.
 
-    In a group behind that of the unit: all children of a chunk may end and be claimed again
+    Of a child in a group behind that of its chunk: all of it may end and be claimed again
     in one turn, and that is more than a store writes at once.
     """
-    restore_attempt(world, unit, attempt, now)
-    world.ledger.note(f"{unit.group}/claims", "attempt", attempt.id)
+    restore_attempt(world, unit, attempt, now, stay)
+    group = f"{unit.group}/claims" if unit.is_child else unit.group
+    world.ledger.note(group, "attempt", attempt.id)
 
 
-def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
+def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> None:
     """Hold a host's resources again for an attempt that is stored."""
     name = attempt.id
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
+    tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
-    tenancy.occupy(world, unit, attempt)
+    occupy(world, unit, attempt)
 
 
-def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int) -> None:
+def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:
     """Keep when an attempt came to run, and with the first one, when its array did."""
     attempt.started_at_ms = started_at_ms
-    world.ledger.note(unit.group, "attempt", attempt.id)
+    name = attempt.id
+    tenancy.begin(world, name, attempt, now)
+    world.ledger.note(unit.group, "attempt", name)
     if unit.is_child and not unit.job.started_at_ms:
         unit.job.started_at_ms = started_at_ms
         _note_unit(world, Unit(unit.job))
@@ -337,8 +343,9 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
+    world.tenants.leave(name, attempt.host_id)
     tenancy.hold(world, unit, now, -1)
-    tenancy.occupy(world, unit, attempt, -1)
+    occupy(world, unit, attempt, -1)
     tenancy.note_run(world, unit, ended)
     if attempt.started_at_ms:
         _consume(world, unit)

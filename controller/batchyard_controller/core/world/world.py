@@ -32,6 +32,7 @@ from batchyard_controller.core.placement.ranking import Rankings
 from batchyard_controller.core.placement.refusals import BlockedHead
 from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.placement.shares import Shares
+from batchyard_controller.core.placement.tenants import Tenants
 from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
@@ -86,6 +87,7 @@ class World:
     lines: Lines = field(init=False)
     """Every RUNNABLE unit, once."""
     shares: Shares = field(default_factory=Shares)
+    tenants: Tenants = field(default_factory=Tenants)
     reservations: tuple[Reservation, ...] = ()
     """Of the last plan."""
     fleet: Fleet = field(default_factory=Fleet)
