@@ -8,6 +8,8 @@ import pytest
 from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
 
+from batchyard.v1.job_queue_pb2 import PREEMPTION_NEVER
+
 
 def test_a_policy_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> None:
     made = run(
@@ -37,6 +39,17 @@ def test_a_queue_has_caps(run: Run, yard: Yard) -> None:
     run("queue", "update", "small", "--max-running", "0")
     (shown,) = yard.client.describe_job_queues(["small"])
     assert (shown.max_running, shown.max_vcpus) == (0, 8)
+
+
+def test_a_queue_has_others_stopped_and_may_be(run: Run, yard: Yard) -> None:
+    assert run("queue", "create", "urgent", "--preemption", "lower_priority", "--preemptible").code == 0
+    assert "LOWER_PRIORITY, preemptible" in run("queue", "describe", "urgent").out
+    assert run("queue", "update", "urgent", "--preemption", "never", "--not-preemptible").code == 0
+    (shown,) = yard.client.describe_job_queues(["urgent"])
+    assert (shown.preemption, shown.preemptible) == (PREEMPTION_NEVER, False)
+    assert "Preemption" not in run("queue", "describe", "urgent").out
+    job = run("submit", "--preemption-retries", "3", "--", "true").out.strip()
+    assert "again after 3 preemptions at most" in run("describe", job).out
 
 
 def test_a_job_is_moved_by_its_priority(run: Run, yard: Yard) -> None:

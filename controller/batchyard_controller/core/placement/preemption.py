@@ -23,6 +23,8 @@ from batchyard_controller.core.model.settings import JobQueue, Preemption
 
 from .line import Shape
 
+PREEMPTION = "preemption"
+"""Kind of what is said of a unit for which others are stopped."""
 CLEARED_A_LINE = 16
 """For so many units of a line more hosts are cleared whenever its first is refused."""
 

@@ -69,7 +69,8 @@ class Promises:
     def _restore(self, hint: Reservation) -> None:
         """Bring into force again what an earlier slice of this round promised to somebody who still waits."""
         line = self._situation.lines.find(hint.shape)
-        head = line.head() if line is not None else None
+        units = line.units() if line is not None else iter(())
+        head = next((unit for unit in units if not self.cleared.has(unit)), None)
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
         self._priority = hint.priority
