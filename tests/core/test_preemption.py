@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -404,6 +405,22 @@ def test_a_host_that_is_gone_is_kept_for_nobody(yard: Yard):
     assert stopping(yard) == [f"{low[0].id}#1"]
 
 
+@pytest.mark.parametrize("steps_max", [1, 2, 5, None])
+def test_slices_stop_whom_one_plan_does(yard: Yard, steps_max: int | None):
+    """An array's hosts are cleared in as many slices as it takes, each for one child at least."""
+    for name in "abcd":
+        yard.host(name, cpu=4000)
+    low = yard.submit("low", array_size=16)
+    yard.plan()
+    yard.submit("urgent", array_size=3, **asked(2000))
+    yard.submit("urgent", **asked(4000))
+    yard.plan(steps_max)
+    assert low.children.count(JobState.STARTING) == 16
+    hosts = Counter(a.host_id for a in yard.world.attempts.values() if a.preempted_for)
+    assert sorted(hosts.values()) == [2, 4, 4]
+    assert Counter(a.preempted_for for a in yard.world.attempts.values() if a.preempted_for).most_common(1)[0][1] == 4
+
+
 # Laws ---------------------------------------------------------------------------------
 
 QUEUES = {
@@ -477,6 +494,7 @@ class Story:
             _check(world, plan)
             if not self.is_changed:
                 _check_room_is_kept(world, plan)
+            _check_order(world, plan)
             self.yard.apply(Planned(plan=plan, epoch=EPOCH))
         self.is_changed = False
         wait(self.yard)
@@ -527,6 +545,31 @@ def _check_room_is_kept(world: Any, plan: Any) -> None:
         assert any(
             _rank(world, other) > _rank(world, unit) or shape_of(world, other) == was.shape for other in others
         ), f"the room of {unit.id} on {was.host_id} is kept no more"
+
+
+def _check_order(world: Any, plan: Any) -> None:
+    """Nobody is placed where one of a queue of higher priority, which waits on, would have had room."""
+    placed = {(p.job_id, p.index) for p in plan.placements}
+    asked = [shape for shape in plan.refused if not shape.resources.gpu_millis]
+    for shape in asked:
+        priority = world.queues[shape.queue].priority
+        line = world.lines.find(shape)
+        unit = next(unit for unit in line.units() if _of(unit) not in placed)
+        for host_id in {p.host_id for p in plan.placements if _priority(world, p) < priority}:
+            if any(r.host_id == host_id and r.priority >= priority for r in (*world.reservations, *plan.reservations)):
+                continue  # its room is another's
+            stay = [world.unit_of(a) for a in world.hosts[host_id].attempts.values()]
+            stay += [
+                Unit(world.jobs[p.job_id], p.index)
+                for p in plan.placements
+                if p.host_id == host_id and _priority(world, p) >= priority
+            ]
+            assert not _fits(world, host_id, [*stay, unit]), f"{unit.id} would have had room on {host_id}"
+
+
+def _priority(world: Any, placement: Any) -> int:
+    priority: int = world.queues[world.jobs[placement.job_id].spec.queue].priority
+    return priority
 
 
 def _of(unit: Unit) -> tuple[Any, Any]:
@@ -599,34 +642,3 @@ def test_whatever_happens_those_are_stopped_that_must_and_may_be_and_all_run_in_
 def _is_too_large(job: Job) -> bool:
     resources = job.spec.task.resources
     return not any(resources.cpu_millis <= cpu and resources.gpu_millis <= 1000 * gpus for cpu, gpus in HOSTS.values())
-
-
-@settings(max_examples=40)
-@given(st.lists(st.tuples(STEPS, st.booleans()), min_size=10, max_size=30), st.sampled_from([1, 2, 3, 7]))
-def test_plans_in_slices_stop_whom_one_plan_does(steps: list[tuple[Callable[[Story], None], bool]], steps_max: int):
-    """And place whom it places, if they begin with the same promises."""
-    whole, sliced = Story(), Story()
-    for step, plans in steps:
-        for story, most in ((whole, None), (sliced, steps_max)):
-            step(story)
-            if plans:
-                story.plan(most)
-        assert _told(whole) == _told(sliced)
-        sliced.yard.world.reservations = whole.yard.world.reservations
-
-
-def _told(story: Story) -> list[tuple[Any, ...]]:
-    world = story.yard.world
-    return sorted(
-        (
-            _seq(world, a.job_id),
-            a.index or 0,
-            a.host_id,
-            _seq(world, a.preempted_for.partition(":")[0]) if a.preempted_for else 0,
-        )
-        for a in world.attempts.values()
-    )
-
-
-def _seq(world: Any, job_id: str) -> int:
-    return world.jobs[job_id].seq

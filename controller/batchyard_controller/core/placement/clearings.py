@@ -68,6 +68,7 @@ class Clearings:
         self._sketch = sketch
         self._now = now
         self._kept: list[Clearing] = []
+        self._occupants: dict[int, list[Occupant]] = {}
         self._stopping: dict[int, list[Occupant]] = {}
         """Who is being stopped on the hosts that were looked at, by row."""
         self._evicted: set[AttemptId] = set()
@@ -169,13 +170,15 @@ class Clearings:
         mask = takers(fleet, shape, [environment], NOBODY) & fleet.usable & (state[STARTS] > 0)
         mask = mask if wanted is None else mask & wanted
         mask[list(barred)] = False
-        rows = sorted(row for row in (fleet.rows[host_id] for host_id in hosts) if mask[row])
-        if not rows:
+        mask[np.setdiff1d(np.arange(len(mask)), [fleet.rows[host_id] for host_id in hosts])] = False
+        rows = mask.nonzero()[0]
+        if not len(rows):
             return []
         asked = row_of(shape.resources)
         kinds = asked > 0
         parts = (state[:4][kinds][:, rows] / asked[kinds, np.newaxis]).min(axis=0)
-        return [rows[place] for place in np.argsort(-parts, kind="stable").tolist()]
+        best: list[int] = rows[np.argsort(-parts, kind="stable")].tolist()
+        return best
 
     def _promise(self, shape: Shape, unit: Unit, environment: ComputeEnvironment, row: int) -> Reservation:
         host_id, starts_ms = self._sketch.fleet.ids[row], self._now.boot_ms + OUTRUN_MS
@@ -187,14 +190,31 @@ class Clearings:
         queues, shape, row = self._situation.queues, wanted.value.shape, wanted.row
         candidates = [
             each
-            for each in self._situation.occupants(wanted.value.host_id)
+            for each in self._occupants_of(row)
             if each.attempt_id not in self._evicted and may_preempt(queues, shape, each)
         ]
         together = [*self._binding(self._kept, shape), wanted]
-        return choose_victims(
-            sorted(candidates, key=lambda each: worth(queues, each)),
-            lambda victims: self._have_room(row, together, victims),
-        )
+        lacking = self._lacking(row, together)
+        has_gpus = any(kept.value.shape.resources.gpu_millis for kept in together if kept.row == row)
+        is_bounded = bool(self._situation.environments[wanted.value.environment].compute_resources.max_vcpus)
+
+        def fits(victims: Sequence[Occupant]) -> bool:
+            if any(sum(getattr(v.resources, kind) for v in victims) < amount for kind, amount in lacking):
+                return False
+            return not (has_gpus or is_bounded) or self._have_room(row, together, victims)
+
+        return choose_victims(sorted(candidates, key=lambda each: worth(queues, each)), fits)
+
+    def _lacking(self, row: int, cleared: Iterable[Clearing]) -> list[tuple[str, int]]:
+        """Return what a host lacks of amounts that are asked for by those whom it is to be cleared for."""
+        here = [kept.value.shape.resources for kept in cleared if kept.row == row]
+        found = []
+        for kind, free in zip(RESOURCE_KINDS, self._sketch.state[:4, row].tolist(), strict=True):
+            asked = sum(getattr(resources, kind) for resources in here)
+            lacking = asked - free - sum(getattr(each.resources, kind) for each in self._stopping_on(row))
+            if asked and lacking > 0:
+                found.append((kind, lacking))
+        return found
 
     # Who passes ---------------------------------------------------------------------
 
@@ -253,9 +273,14 @@ class Clearings:
             if kept.value.priority > mine or (kept.value.priority == mine and not outranks(shape, kept.value.shape))
         ]
 
+    def _occupants_of(self, row: int) -> list[Occupant]:
+        if row not in self._occupants:
+            self._occupants[row] = self._situation.occupants(self._sketch.fleet.ids[row])
+        return self._occupants[row]
+
     def _stopping_on(self, row: int) -> list[Occupant]:
         if row not in self._stopping:
-            occupants = self._situation.occupants(self._sketch.fleet.ids[row])
+            occupants = self._occupants_of(row)
             self._stopping[row] = [o for o in occupants if o.is_stopping or o.attempt_id in self._evicted]
         return self._stopping[row]
 

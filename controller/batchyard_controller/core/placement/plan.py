@@ -48,8 +48,6 @@ from .tenants import NO_STAY, Stay
 
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
-_HOSTS_A_STEP_CLEARED = 2
-"""Or, one by one with who is on them, at so many."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
 _LAST = (math.inf, 0, 0)
@@ -76,7 +74,8 @@ class Plan:
         evictions: Who is to be stopped, and for whom.
         grown: Version of the fleet's growth on which it was reckoned.
         resumed: Shapes that had been refused, and of which some were placed.
-        is_whole: Whether there is no use in another before something happens; a slice says no.
+        is_whole: Whether there is no use in another before something happens; a slice says no, and so
+            does one that has somebody stopped, as his room may let another go who kept some free.
         ends_round: Whether all lines have been asked since a plan last said so.
         steps: How much work it was.
     """
@@ -190,6 +189,8 @@ class _Service:
             placement = turn.place(self)
             if placement is None:
                 self._refuse(turn, source)
+                if self.is_spent:
+                    return
                 break
             self._placements.append(placement)
             if turn.was_refused:
@@ -200,28 +201,34 @@ class _Service:
         source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
+        """Note that the first of a line has no room; where the queue says so, have others stopped, unless that is too much work for now."""
         assert turn.head is not None, "the head was refused"
-        self._resumed.pop(turn.shape, None)
-        self._refused.append(turn.shape)
-        source.is_closed = source.is_strict
         first: Unit | None = turn.head
         if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
             first = self._clear(turn, source)
+            if self.is_spent:
+                return
+        self._resumed.pop(turn.shape, None)
+        self._refused.append(turn.shape)
+        source.is_closed = source.is_strict
         turn.head = None
         if turn.lacks_room and first is not None:
             self.steps += self.promises.make(turn.shape, first, turn.wanted)
 
     def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
-        """Have hosts cleared for the first units of a line; return the first for which none can be."""
+        """Have hosts cleared for the first units of a line; return the first for which none is."""
         has_reservation = source.standing is not None and source.standing.reservation
-        number, most = 0, 1 if has_reservation else CLEARED_A_LINE
+        left = most = (1 if has_reservation else CLEARED_A_LINE) - self.promises.cleared.number(turn.shape)
         while turn.head is not None:
             if not self.promises.cleared.has(turn.head):
-                if number == most or not self.sketch.draws.allow(turn.draw):
+                if left <= 0 or not self.sketch.draws.allow(turn.draw):
                     break
-                number += 1
+                if left < most and self.steps >= self._steps_max:
+                    self.is_spent = True
+                    break
+                left -= 1
                 is_cleared = self.promises.clear(turn.shape, turn.head, turn.wanted, turn.draw)
-                self.steps += 1 + self.promises.cleared.looked_at // _HOSTS_A_STEP_CLEARED
+                self.steps += 1 + self.promises.cleared.looked_at
                 if not is_cleared:
                     break
             turn.pass_on()
@@ -238,7 +245,7 @@ class _Service:
             tuple(self._refused),
             tuple(self._resumed),
             self.rankings.fleet.grown,
-            is_whole=not self.is_spent and self._asks_all,
+            is_whole=not self.is_spent and self._asks_all and not self.promises.cleared.evictions,
             ends_round=not self.is_spent,
             steps=self.steps,
         )

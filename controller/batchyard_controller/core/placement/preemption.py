@@ -26,7 +26,7 @@ from .line import Shape
 PREEMPTION = "preemption"
 """Kind of what is said of a unit for which others are stopped."""
 CLEARED_A_LINE = 16
-"""For so many units of a line more hosts are cleared whenever its first is refused."""
+"""For so many units of a line hosts are cleared at once."""
 
 
 @dataclass(frozen=True, slots=True)
