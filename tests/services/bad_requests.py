@@ -223,6 +223,7 @@ def _queues() -> Iterator[Case]:
     rpc = "UpdateJobQueue"
     yield "update of no queue", rpc, jq.UpdateJobQueueRequest(name="nobody", priority=1)
     yield "update of a queue to an unknown state", rpc, jq.UpdateJobQueueRequest(name="default", state=-7)  # type: ignore[arg-type]
+    yield "update of a queue to an unknown preemption", rpc, jq.UpdateJobQueueRequest(name="default", preemption=9)  # type: ignore[arg-type]
     for what, names in {
         "nobody": ["nobody"],
         "one twice": ["idle", "idle"],
