@@ -274,6 +274,7 @@ def retry_strategy(
     evaluate_on_exit: Sequence[EvaluateOnExit],
     infrastructure_retries: int | None = None,
     spot_attempts: int | None = None,
+    preemption_retries: int | None = None,
 ) -> RetryStrategy | None:
     """Return the retry strategy; None when nothing is asked, so that the definition's holds."""
     rules = [message(f"evaluate_on_exit[{i}]", rule, EvaluateOnExit) for i, rule in enumerate(evaluate_on_exit)]
@@ -285,10 +286,15 @@ def retry_strategy(
         raise refuse(
             "attempts", "must be at least 1: on the wire, 0 is no number of attempts at all", Reason.OUT_OF_RANGE
         )
-    if attempts is None and made_up is None and spot_attempts is None and not rules:
+    preempted = None if preemption_retries is None else integer("preemption_retries", preemption_retries, bits=32)
+    if attempts is None and made_up is None and spot_attempts is None and preempted is None and not rules:
         return None
     return RetryStrategy(
-        attempts=attempts or 0, evaluate_on_exit=rules, infrastructure_retries=made_up, spot_attempts=on_spot
+        attempts=attempts or 0,
+        evaluate_on_exit=rules,
+        infrastructure_retries=made_up,
+        spot_attempts=on_spot,
+        preemption_retries_before_termination=preempted,
     )
 
 

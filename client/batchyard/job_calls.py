@@ -43,6 +43,7 @@ class JobCalls(Caller):
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
         spot_attempts: int | None = None,
+        preemption_retries: int | None = None,
         evaluate_on_exit: Sequence[EvaluateOnExit] = (),
         timeout_s: int = 0,
         share_identifier: str = "",
@@ -75,6 +76,8 @@ class JobCalls(Caller):
                 *attempts* or *evaluate_on_exit* it replaces the definition's strategy.
             spot_attempts: Tries that were reclaimed with their host, after which it goes to
                 on-demand hosts alone, if its queue has an environment of them; None is never.
+            preemption_retries: How often it runs again after it was preempted, 0 to 50, which
+                counts as no try; None, or -1, is always.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
             share_identifier: Fair share it counts towards; required in a queue with a scheduling policy.
@@ -104,7 +107,9 @@ class JobCalls(Caller):
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
             array_concurrency=array_concurrency,
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries, spot_attempts),
+            retry_strategy=arguments.retry_strategy(
+                attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries
+            ),
             timeout_s=timeout_s,
             share_identifier=share_identifier,
             scheduling_priority=scheduling_priority,

@@ -127,6 +127,8 @@ class YardCalls(Caller):
         max_vcpus: int = 0,
         dispatch_order: str = "DUE_TIME",
         max_overtake_s: int = 0,
+        preemption: str = "NEVER",
+        preemptible: bool = False,
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
@@ -148,6 +150,10 @@ class YardCalls(Caller):
                 or ``STRICT``, where nobody passes one that cannot start yet.
             max_overtake_s: By due times: nobody submitted so many seconds later goes first; 0 is
                 five times the timeout of a job, or seven days if it has none.
+            preemption: Whom it has stopped when a job of it lacks room: ``NEVER`` anybody, or
+                ``LOWER_PRIORITY``, jobs of preemptible queues of lower priority (and of its own share, if it
+                is preemptible itself, jobs of lower scheduling priority).
+            preemptible: Whether its own jobs may be stopped so; they run again.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
 
@@ -166,6 +172,8 @@ class YardCalls(Caller):
             max_vcpus=max_vcpus,
             dispatch_order=_dispatch_order(dispatch_order),
             max_overtake_s=max_overtake_s,
+            preemption=_preemption(preemption),
+            preemptible=preemptible,
             tags=tags,
             annotations=annotations,
         )
@@ -213,6 +221,8 @@ class YardCalls(Caller):
         max_vcpus: int | None = None,
         dispatch_order: str | None = None,
         max_overtake_s: int | None = None,
+        preemption: str | None = None,
+        preemptible: bool | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
@@ -238,6 +248,8 @@ class YardCalls(Caller):
             max_vcpus=max_vcpus,
             dispatch_order=_dispatch_order(dispatch_order) if dispatch_order else queue_pb.DISPATCH_ORDER_UNSPECIFIED,
             max_overtake_s=max_overtake_s,
+            preemption=_preemption(preemption) if preemption else queue_pb.PREEMPTION_UNSPECIFIED,
+            preemptible=preemptible,
             annotations=annotations,
         )
         return (await self.calls.update_job_queue(request)).job_queue
@@ -256,6 +268,7 @@ class YardCalls(Caller):
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
         spot_attempts: int | None = None,
+        preemption_retries: int | None = None,
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
         scheduling_priority: int | None = None,
@@ -275,6 +288,8 @@ class YardCalls(Caller):
             infrastructure_retries: Tries that their host failed, and that do not count, at most; None is 5.
             spot_attempts: Tries that were reclaimed with their host, after which jobs go to on-demand hosts
                 alone, if their queue has an environment of them; None is never.
+            preemption_retries: How often jobs run again that were preempted, 0 to 50, which counts as no
+                try; None, or -1, is always.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
             scheduling_priority: Order within a fair share.
@@ -289,7 +304,9 @@ class YardCalls(Caller):
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
             container=arguments.message("container", container, definition_pb.ContainerProperties),
             parameters=parameters,
-            retry_strategy=arguments.retry_strategy(attempts, evaluate_on_exit, infrastructure_retries, spot_attempts),
+            retry_strategy=arguments.retry_strategy(
+                attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries
+            ),
             timeout_s=timeout_s,
             scheduling_priority=scheduling_priority,
             consumables=consumables,
@@ -414,6 +431,10 @@ def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmen
 
 def _dispatch_order(text: str) -> queue_pb.DispatchOrder:
     return wording.number(queue_pb.DispatchOrder, "dispatch_order", text)  # type: ignore[return-value]
+
+
+def _preemption(text: str) -> queue_pb.Preemption:
+    return wording.number(queue_pb.Preemption, "preemption", text)  # type: ignore[return-value]
 
 
 def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:

@@ -9,6 +9,7 @@ from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
 
 from batchyard import container
+from batchyard.v1.job_queue_pb2 import PREEMPTION_NEVER
 
 
 def test_a_policy_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> None:
@@ -56,6 +57,17 @@ def test_a_snapshot_of_a_queue_is_shown(run: Run, yard: Yard) -> None:
     assert "Starts by" in explained
     assert "is kept for it from about" in explained
     assert running not in shown.out
+
+
+def test_a_queue_has_others_stopped_and_may_be(run: Run, yard: Yard) -> None:
+    assert run("queue", "create", "urgent", "--preemption", "lower_priority", "--preemptible").code == 0
+    assert "LOWER_PRIORITY, preemptible" in run("queue", "describe", "urgent").out
+    assert run("queue", "update", "urgent", "--preemption", "never", "--not-preemptible").code == 0
+    (shown,) = yard.client.describe_job_queues(["urgent"])
+    assert (shown.preemption, shown.preemptible) == (PREEMPTION_NEVER, False)
+    assert "Preemption" not in run("queue", "describe", "urgent").out
+    job = run("submit", "--preemption-retries", "3", "--", "true").out.strip()
+    assert "again after 3 preemptions at most" in run("describe", job).out
 
 
 def test_a_job_is_moved_by_its_priority(run: Run, yard: Yard) -> None:

@@ -86,7 +86,10 @@ async def test_settings_are_told_as_they_were(world: World) -> None:
     environments = [environment_message(e, "", ()) for e in world.environments.values()]
     assert list(map(as_json, environments)) == then["environments"]
     queues = [queue_message(q, "", world.counts.get(q.name, {})) for q in world.queues.values()]
-    since = {"dispatch_order": "DISPATCH_ORDER_DUE_TIME"}  # what a queue is that says nothing of it
+    since = {
+        "dispatch_order": "DISPATCH_ORDER_DUE_TIME",
+        "preemption": "PREEMPTION_NEVER",
+    }  # what a queue is that says nothing of it
     assert list(map(as_json, queues)) == [queue | since for queue in then["queues"]]
     kept: dict[str, Any] = {"hosts": world.hosts, "secrets": world.secrets, "access_keys": world.access_keys}
     assert {name: sorted(mapping) for name, mapping in kept.items()} == {name: then[name] for name in kept}

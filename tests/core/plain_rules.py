@@ -64,7 +64,7 @@ class PlainRules:
         """Take in an end; an image that could not be had is its host's fault as long as another may still have it."""
         job = self.jobs[job_id]
         unit = job.units[index]
-        if cause == "STOPPED" and not unit.is_terminated:
+        if cause in ("STOPPED", "PREEMPTED") and not unit.is_terminated:
             cause = "RECLAIMED"  # nobody else stops what nobody terminates
         is_of_host = cause in ("LOST", "FENCED", "RECLAIMED", "HOST_ERROR")
         is_of_host = is_of_host or (cause == "IMAGE_UNAVAILABLE" and has_other_taker)

@@ -66,6 +66,7 @@ from batchyard_controller.core.model.settings import (
     CapacityType,
     ComputeResources,
     DispatchOrder,
+    Preemption,
     ResourceState,
 )
 from batchyard_controller.core.model.units import Unit
@@ -240,9 +241,14 @@ class Stage:
         running: str = "0",
         vcpus: str = "0",
         order: str = "DUE_TIME",
+        preempts: str = "",
+        preemptible: str = "",
     ) -> None:
         """Make a queue anew; *running* and *vcpus* are its caps."""
-        fields = {"max_running": int(running), "max_vcpus": int(vcpus), "dispatch_order": DispatchOrder(order)}
+        fields: dict[str, Any] = {"max_running": int(running), "max_vcpus": int(vcpus)}
+        fields["dispatch_order"] = DispatchOrder(order)
+        fields["preemption"] = Preemption.LOWER_PRIORITY if preempts else Preemption.NEVER
+        fields["preemptible"] = bool(preemptible)
         self.yard.queue(name, *environments, priority=int(priority), scheduling_policy=policy, **fields)
 
     def do_update_queue(self, name: str, **options: str) -> None:
@@ -467,12 +473,13 @@ class Stage:
 
     def _retry(self, options: dict[str, str]) -> RetryStrategy | None:
         rules = tuple(map(_rule, self._rules))
-        if not rules and not {"attempts", "infrastructure", "spot_attempts"} & options.keys():
+        if not rules and not {"attempts", "infrastructure", "spot_attempts", "preemptions"} & options.keys():
             return None
         return RetryStrategy(
             attempts=int(options.get("attempts", 0 if rules else 1)),
             infrastructure_retries=int(options.get("infrastructure", 5)),
             spot_attempts=int(options.get("spot_attempts", 0)),
+            preemption_retries_before_termination=int(options["preemptions"]) if "preemptions" in options else None,
             rules=rules,
         )
 

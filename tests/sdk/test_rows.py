@@ -61,7 +61,12 @@ STRATEGY = Rows(
     Strategy,
     definition_pb.RetryStrategy,
     Row("rules", "evaluate_on_exit", ListOf(RULES)),
-    message_only=("attempts", "infrastructure_retries", "spot_attempts"),
+    message_only=(
+        "attempts",
+        "infrastructure_retries",
+        "spot_attempts",
+        "preemption_retries_before_termination",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 from tests.sdk.yard import AsyncYard
 
 from batchyard import Client, FailedPreconditionError, InvalidArgumentError, NotFoundError, container
+from batchyard.v1.job_queue_pb2 import PREEMPTION_LOWER_PRIORITY, PREEMPTION_NEVER
 from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, ShareWeight
 
 TRUE = container(["true"])
@@ -36,6 +37,22 @@ async def test_a_snapshot_of_a_queue_tells_who_is_first(async_yard: AsyncYard) -
     assert [each.job_id for each in answer.front] == [first.job_id, second.job_id]
     with pytest.raises(NotFoundError, match="JobQueue 'nobody' not found"):
         await client.get_job_queue_snapshot("nobody")
+
+
+async def test_a_queue_says_whom_it_has_stopped_and_whether_it_may_be(async_yard: AsyncYard) -> None:
+    client = async_yard.client
+    queue = await client.create_job_queue("urgent", preemption="lower-priority")
+    assert (queue.preemption, queue.preemptible) == (PREEMPTION_LOWER_PRIORITY, False)
+    queue = await client.update_job_queue("urgent", preemptible=True)
+    assert (queue.preemption, queue.preemptible) == (PREEMPTION_LOWER_PRIORITY, True)
+    queue = await client.update_job_queue("urgent", preemption="NEVER", preemptible=False)
+    assert (queue.preemption, queue.preemptible) == (PREEMPTION_NEVER, False)
+    with pytest.raises(InvalidArgumentError, match="preemption"):
+        await client.update_job_queue("urgent", preemption="ALWAYS")
+    made = await client.submit_job(name="j", queue="urgent", container=TRUE, preemption_retries=0)
+    strategy = (await client.describe_job(made.job_id)).retry_strategy
+    assert (strategy.attempts, strategy.preemption_retries_before_termination) == (1, 0)
+    assert strategy.HasField("preemption_retries_before_termination")
 
 
 async def test_a_priority_is_changed_while_a_job_waits(async_yard: AsyncYard) -> None:

@@ -223,6 +223,7 @@ def _queues() -> Iterator[Case]:
     rpc = "UpdateJobQueue"
     yield "update of no queue", rpc, jq.UpdateJobQueueRequest(name="nobody", priority=1)
     yield "update of a queue to an unknown state", rpc, jq.UpdateJobQueueRequest(name="default", state=-7)  # type: ignore[arg-type]
+    yield "update of a queue to an unknown preemption", rpc, jq.UpdateJobQueueRequest(name="default", preemption=9)  # type: ignore[arg-type]
     for what, names in {
         "nobody": ["nobody"],
         "one twice": ["idle", "idle"],
@@ -487,6 +488,8 @@ RETRIES: dict[str, dict[str, Any]] = {
     "101 infrastructure retries": {"infrastructure_retries": 101},
     "negative spot attempts": {"spot_attempts": -1},
     "101 spot attempts": {"spot_attempts": 101},
+    "51 preemptions": {"preemption_retries_before_termination": 51},
+    "minus two preemptions": {"preemption_retries_before_termination": -2},
     "six rules": {"evaluate_on_exit": [{"action": jd.EVALUATE_ON_EXIT_ACTION_EXIT, "on_exit_code": "1"}] * 6},
     "a rule without an action": {"evaluate_on_exit": [{"on_exit_code": "1"}]},
     "a rule of an unknown action": {"evaluate_on_exit": [{"action": 99, "on_exit_code": "1"}]},

@@ -218,6 +218,7 @@ async def test_definition_is_kept_whole(bare: MemoryController) -> None:
             ],
             infrastructure_retries=2,
             spot_attempts=3,
+            preemption_retries_before_termination=2,
         ),
         timeout_s=60,
         scheduling_priority=7,

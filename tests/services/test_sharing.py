@@ -19,6 +19,8 @@ WEIGHTS = (
     sp.ShareWeight(share_identifier="B*"),
 )
 
+PREEMPTION: dict[str, Any] = {"preemption": jq.PREEMPTION_LOWER_PRIORITY, "preemptible": True}
+
 ADD = cr.UpdateConsumableResourceRequest(
     name="licence", operation=cr.CONSUMABLE_RESOURCE_OPERATION_ADD, quantity=1, request_id="once"
 )
@@ -31,7 +33,9 @@ async def make(yard: MemoryController) -> None:
     made = (await yard.policies.CreateSchedulingPolicy(request)).scheduling_policy
     assert made.created_at_ms > 0
     assert [w.weight_factor for w in made.fairshare.share_distribution] == [0.5, 1.0]
-    await yard.queues.CreateJobQueue(queue("shared", scheduling_policy="fair", max_running=3, max_vcpus=8))
+    await yard.queues.CreateJobQueue(
+        queue("shared", scheduling_policy="fair", max_running=3, max_vcpus=8, **PREEMPTION)
+    )
     await yard.consumables.CreateConsumableResource(cr.CreateConsumableResourceRequest(name="licence", total=2))
 
 
@@ -57,6 +61,7 @@ async def test_what_is_made_is_described_and_kept() -> None:
         assert await second.policies.DescribeSchedulingPolicies(names) == described
         (found,) = (await second.queues.DescribeJobQueues(jq.DescribeJobQueuesRequest(names=["shared"]))).job_queues
         assert (found.scheduling_policy, found.max_running, found.max_vcpus) == ("fair", 3, 8)
+        assert (found.preemption, found.preemptible) == (jq.PREEMPTION_LOWER_PRIORITY, True)
         assert await consumable(second) == (3, 0, 3)
         await second.consumables.UpdateConsumableResource(ADD)
         assert await consumable(second) == (3, 0, 3), "the same request counts once"

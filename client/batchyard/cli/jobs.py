@@ -347,6 +347,8 @@ def retries_line(retry: RetryStrategy) -> str:
         parts.append(f"{retry.infrastructure_retries} that their host fails do not count")
     if retry.spot_attempts:
         parts.append(f"on-demand hosts after {retry.spot_attempts} reclaimed")
+    if retry.HasField("preemption_retries_before_termination") and retry.preemption_retries_before_termination >= 0:
+        parts.append(f"again after {retry.preemption_retries_before_termination} preemptions at most")
     return ", ".join(parts + [arguments.exit_rule_text(rule) for rule in retry.evaluate_on_exit])
 
 

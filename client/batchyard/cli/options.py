@@ -201,6 +201,14 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "Tries reclaimed with their host, after which only on-demand hosts will do. Default: any number.",
         },
     ),
+    "preemption_retries": (
+        "--preemption-retries",
+        {
+            "type": click.IntRange(-1, 50),
+            "metavar": "N",
+            "help": "How often it runs again after it was preempted; 0: the first time ends it. Default: always.",
+        },
+    ),
     "timeout_s": (
         "--timeout",
         {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},

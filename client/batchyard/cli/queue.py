@@ -38,6 +38,9 @@ _ORDER_HELP = (
 _MAX_OVERTAKE_HELP = (
     "By due times: nobody submitted so much later goes first: 30m, 2d; 0 is five times a job's timeout, or 7d without."
 )
+_PREEMPTIONS = ["NEVER", "LOWER_PRIORITY"]
+_PREEMPTION_HELP = "Whom it has stopped when a job of it lacks room: jobs of preemptible queues of lower priority."
+_PREEMPTIBLE_HELP = "Whether its own jobs may be stopped so; they run again."
 
 
 @click.group()
@@ -77,6 +80,14 @@ def queue() -> None:
     "--max-overtake", "max_overtake_s", type=options.whole_span, default="0", metavar="TIME", help=_MAX_OVERTAKE_HELP
 )
 @click.option(
+    "--preemption",
+    type=click.Choice(_PREEMPTIONS, case_sensitive=False),
+    default="NEVER",
+    show_default=True,
+    help=_PREEMPTION_HELP,
+)
+@click.option("--preemptible/--not-preemptible", default=False, help=_PREEMPTIBLE_HELP)
+@click.option(
     "--time-limit", "time_limits", type=_time_limit, metavar="REASON=TIME", multiple=True, help=_TIME_LIMIT_HELP
 )
 @options.pairs("--tag", "tags", "Tag.")
@@ -93,6 +104,8 @@ def create(
     max_vcpus: int,
     dispatch_order: str,
     max_overtake_s: int,
+    preemption: str,
+    preemptible: bool,
     time_limits: tuple[tuple[str, int], ...],
     tags: tuple[tuple[str, str], ...],
 ) -> None:
@@ -108,6 +121,8 @@ def create(
             max_vcpus=max_vcpus,
             dispatch_order=dispatch_order,
             max_overtake_s=max_overtake_s,
+            preemption=preemption,
+            preemptible=preemptible,
             time_limits=dict(time_limits),
             tags=options.as_map(tags),
         )
@@ -176,6 +191,8 @@ def snapshot(session: options.Session, name: str) -> None:
 @click.option("--max-vcpus", type=int, help=_MAX_VCPUS_HELP)
 @click.option("--dispatch-order", type=click.Choice(_ORDERS, case_sensitive=False), help=_ORDER_HELP)
 @click.option("--max-overtake", "max_overtake_s", type=options.whole_span, metavar="TIME", help=_MAX_OVERTAKE_HELP)
+@click.option("--preemption", type=click.Choice(_PREEMPTIONS, case_sensitive=False), help=_PREEMPTION_HELP)
+@click.option("--preemptible/--not-preemptible", default=None, help=_PREEMPTIBLE_HELP)
 @click.option(
     "--time-limit",
     "time_limits",
@@ -198,6 +215,8 @@ def update(
     max_vcpus: int | None,
     dispatch_order: str | None,
     max_overtake_s: int | None,
+    preemption: str | None,
+    preemptible: bool | None,
     time_limits: tuple[tuple[str, int], ...],
     no_time_limits: bool,
 ) -> None:
@@ -215,6 +234,8 @@ def update(
             max_vcpus=max_vcpus,
             dispatch_order=dispatch_order,
             max_overtake_s=max_overtake_s,
+            preemption=preemption,
+            preemptible=preemptible,
             time_limits=dict(time_limits) if time_limits or no_time_limits else None,
         )
     _show_one(session.output, changed, "updated")
@@ -270,6 +291,7 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Policy", row.scheduling_policy),
         ("At most", _caps(row)),
         ("Order", _order(row)),
+        ("Preemption", _preemption(row)),
         (
             "Time limits",
             " ".join(
@@ -293,6 +315,13 @@ def _order(row: JobQueue) -> str:
 
     name = word(DispatchOrder, row.dispatch_order)
     return name + (f", overtaken for {spans.whole(row.max_overtake_s)} at most" if row.max_overtake_s else "")
+
+
+def _preemption(row: JobQueue) -> str:
+    from batchyard.v1.job_queue_pb2 import PREEMPTION_LOWER_PRIORITY
+
+    parts = ["LOWER_PRIORITY"] if row.preemption == PREEMPTION_LOWER_PRIORITY else []
+    return ", ".join(parts + (["preemptible"] if row.preemptible else []))
 
 
 def _state(row: JobQueue) -> str:

@@ -45,6 +45,8 @@ class _EndCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """
     END_CAUSE_RECLAIMED: _EndCause.ValueType  # 10
     """Its host was reclaimed before it had finished."""
+    END_CAUSE_PREEMPTED: _EndCause.ValueType  # 11
+    """Stopped so that a job of higher rank can have its room; it runs again."""
 
 class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
     """Why an attempt ended, beyond its exit code."""
@@ -72,4 +74,6 @@ doing or the job's only other hosts can tell.
 """
 END_CAUSE_RECLAIMED: EndCause.ValueType  # 10
 """Its host was reclaimed before it had finished."""
+END_CAUSE_PREEMPTED: EndCause.ValueType  # 11
+"""Stopped so that a job of higher rank can have its room; it runs again."""
 Global___EndCause: typing_extensions.TypeAlias = EndCause

@@ -417,6 +417,7 @@ class RetryStrategy(google.protobuf.message.Message):
     EVALUATE_ON_EXIT_FIELD_NUMBER: builtins.int
     INFRASTRUCTURE_RETRIES_FIELD_NUMBER: builtins.int
     SPOT_ATTEMPTS_FIELD_NUMBER: builtins.int
+    PREEMPTION_RETRIES_BEFORE_TERMINATION_FIELD_NUMBER: builtins.int
     attempts: builtins.int
     """Tries, not retries: 1 (the default) to 10."""
     infrastructure_retries: builtins.int
@@ -427,6 +428,10 @@ class RetryStrategy(google.protobuf.message.Message):
     """After so many attempts that ended as their host was reclaimed it goes to hosts of
     on-demand (EC2) environments of its queue alone, if that has any: 1 to 100; 0 means
     never.
+    """
+    preemption_retries_before_termination: builtins.int
+    """How often it runs again after it was preempted: 0 to 50, 0 means that the first time
+    ends it; -1 (the default) any number of times. No such attempt counts as one.
     """
     @property
     def evaluate_on_exit(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EvaluateOnExit]:
@@ -439,10 +444,14 @@ class RetryStrategy(google.protobuf.message.Message):
         evaluate_on_exit: collections.abc.Iterable[Global___EvaluateOnExit] | None = ...,
         infrastructure_retries: builtins.int | None = ...,
         spot_attempts: builtins.int = ...,
+        preemption_retries_before_termination: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "infrastructure_retries", b"infrastructure_retries"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries", "spot_attempts", b"spot_attempts"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "_preemption_retries_before_termination", b"_preemption_retries_before_termination", "infrastructure_retries", b"infrastructure_retries", "preemption_retries_before_termination", b"preemption_retries_before_termination"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_infrastructure_retries", b"_infrastructure_retries", "_preemption_retries_before_termination", b"_preemption_retries_before_termination", "attempts", b"attempts", "evaluate_on_exit", b"evaluate_on_exit", "infrastructure_retries", b"infrastructure_retries", "preemption_retries_before_termination", b"preemption_retries_before_termination", "spot_attempts", b"spot_attempts"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_infrastructure_retries", b"_infrastructure_retries"]) -> typing.Literal["infrastructure_retries"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_preemption_retries_before_termination", b"_preemption_retries_before_termination"]) -> typing.Literal["preemption_retries_before_termination"] | None: ...
 
 Global___RetryStrategy: typing_extensions.TypeAlias = RetryStrategy
 

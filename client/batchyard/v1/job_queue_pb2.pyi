@@ -48,6 +48,32 @@ DISPATCH_ORDER_STRICT: DispatchOrder.ValueType  # 3
 """As submitted, and nobody passes: AWS Batch's order."""
 Global___DispatchOrder: typing_extensions.TypeAlias = DispatchOrder
 
+class _Preemption:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PreemptionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Preemption.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PREEMPTION_UNSPECIFIED: _Preemption.ValueType  # 0
+    """NEVER."""
+    PREEMPTION_NEVER: _Preemption.ValueType  # 1
+    PREEMPTION_LOWER_PRIORITY: _Preemption.ValueType  # 2
+    """Jobs of preemptible queues of lower priority, and those of lower scheduling priority in
+    the same share if the queue is preemptible itself.
+    """
+
+class Preemption(_Preemption, metaclass=_PreemptionEnumTypeWrapper):
+    """Whom a queue may have stopped so that a job of it can start that lacks room."""
+
+PREEMPTION_UNSPECIFIED: Preemption.ValueType  # 0
+"""NEVER."""
+PREEMPTION_NEVER: Preemption.ValueType  # 1
+PREEMPTION_LOWER_PRIORITY: Preemption.ValueType  # 2
+"""Jobs of preemptible queues of lower priority, and those of lower scheduling priority in
+the same share if the queue is preemptible itself.
+"""
+Global___Preemption: typing_extensions.TypeAlias = Preemption
+
 @typing.final
 class ComputeEnvironmentOrder(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -167,6 +193,8 @@ class JobQueue(google.protobuf.message.Message):
     MAX_VCPUS_FIELD_NUMBER: builtins.int
     DISPATCH_ORDER_FIELD_NUMBER: builtins.int
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
+    PREEMPTION_FIELD_NUMBER: builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -185,6 +213,9 @@ class JobQueue(google.protobuf.message.Message):
     """Nobody submitted so long after a job starts before it where either could; 0 means that
     five times its timeout bounds it, or seven days where it has none.
     """
+    preemption: Global___Preemption.ValueType
+    preemptible: builtins.bool
+    """Whether its jobs may be stopped for jobs of higher rank; they run again."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -216,8 +247,10 @@ class JobQueue(google.protobuf.message.Message):
         max_vcpus: builtins.int = ...,
         dispatch_order: Global___DispatchOrder.ValueType = ...,
         max_overtake_s: builtins.int = ...,
+        preemption: Global___Preemption.ValueType = ...,
+        preemptible: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -269,6 +302,8 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     MAX_VCPUS_FIELD_NUMBER: builtins.int
     DISPATCH_ORDER_FIELD_NUMBER: builtins.int
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
+    PREEMPTION_FIELD_NUMBER: builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
@@ -283,6 +318,9 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     """Default: DUE_TIME."""
     max_overtake_s: builtins.int
     """0 to 2147483647; see JobQueue."""
+    preemption: Global___Preemption.ValueType
+    """Default: NEVER."""
+    preemptible: builtins.bool
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -308,8 +346,10 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         max_vcpus: builtins.int = ...,
         dispatch_order: Global___DispatchOrder.ValueType = ...,
         max_overtake_s: builtins.int = ...,
+        preemption: Global___Preemption.ValueType = ...,
+        preemptible: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
 
@@ -447,6 +487,8 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     MAX_VCPUS_FIELD_NUMBER: builtins.int
     DISPATCH_ORDER_FIELD_NUMBER: builtins.int
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
+    PREEMPTION_FIELD_NUMBER: builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
@@ -456,6 +498,8 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     max_vcpus: builtins.int
     dispatch_order: Global___DispatchOrder.ValueType
     max_overtake_s: builtins.int
+    preemption: Global___Preemption.ValueType
+    preemptible: builtins.bool
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
@@ -482,15 +526,19 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         max_vcpus: builtins.int | None = ...,
         dispatch_order: Global___DispatchOrder.ValueType = ...,
         max_overtake_s: builtins.int | None = ...,
+        preemption: Global___Preemption.ValueType = ...,
+        preemptible: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "preemptible", b"preemptible", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_overtake_s", b"_max_overtake_s"]) -> typing.Literal["max_overtake_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_running", b"_max_running"]) -> typing.Literal["max_running"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_vcpus", b"_max_vcpus"]) -> typing.Literal["max_vcpus"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_preemptible", b"_preemptible"]) -> typing.Literal["preemptible"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload

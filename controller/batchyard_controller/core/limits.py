@@ -26,6 +26,8 @@ ATTEMPTS_MAX = 10
 """AWS: RetryStrategy.attempts."""
 INFRASTRUCTURE_RETRIES_MAX = 100
 SPOT_ATTEMPTS_MAX = 100
+PREEMPTIONS_MAX = 50
+"""Ours: a unit that was preempted so often is left to run; so its tries stay few enough to be kept."""
 GPU_MODELS_MAX = 16
 GPU_MODEL_LENGTH_MAX = 128
 """Ours."""

@@ -46,6 +46,8 @@ def status_reason(ended: EndedAttempt) -> str:
             return HOST_FAILED if ended.started_at_ms else START_FAILED
         case EndCause.TIMED_OUT:
             return TIMED_OUT
+        case EndCause.PREEMPTED:
+            return f"Preempted by job {ended.preempted_for}"
         case EndCause.RECLAIMED | EndCause.FENCED | EndCause.LOST:
             return f"Host EC2 (instance {instance_id(ended.host_id)}) terminated."
         case EndCause.EXITED | EndCause.STOPPED | EndCause.OUT_OF_MEMORY:

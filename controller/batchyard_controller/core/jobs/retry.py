@@ -4,7 +4,8 @@ Retry: may a failed attempt be followed by another?
 Order of checks (AWS Batch User Guide, "Automated job retries"): a job that was
 cancelled, terminated or timed out is never retried; then, ours, a try that its host
 failed is followed by one elsewhere, which does not count (``infrastructure_retries``
-bounds such tries); then the limit of attempts, which counts tries and not retries; then
+bounds such tries), and so is one that was preempted (``preemption_retries_before_termination``
+bounds these), whatever the rules say; then the limit of attempts, which counts tries and not retries; then
 the evaluate-on-exit rules, of which the first match decides; no match means retry.
 """
 
@@ -30,12 +31,17 @@ def evaluate(strategy: RetryStrategy, attempts: tuple[EndedAttempt, ...], *, has
     ended = attempts[-1]
     if ended.cause in (EndCause.STOPPED, EndCause.TIMED_OUT):
         return Verdict(decision=RetryDecision.NEVER)
+    preempted = sum(each.cause is EndCause.PREEMPTED for each in attempts)
+    if ended.cause is EndCause.PREEMPTED:
+        again = strategy.preemption_retries_before_termination
+        is_over = again is not None and 0 <= again < preempted
+        return Verdict(decision=RetryDecision.EXHAUSTED if is_over else RetryDecision.PREEMPTED)
     of_host = sum(map(is_of_host, attempts[:-1]))
     is_start = ended.cause is EndCause.HOST_ERROR or (ended.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker)
     if is_start and of_host < strategy.infrastructure_retries:
         return Verdict(decision=RetryDecision.ELSEWHERE)  # rules are about the job, and about hosts that AWS takes away
     of_host += ended.cause in HOST_FAULTS
-    if ended.number - min(strategy.infrastructure_retries, of_host) >= strategy.attempts:
+    if ended.number - preempted - min(strategy.infrastructure_retries, of_host) >= strategy.attempts:
         return Verdict(decision=RetryDecision.EXHAUSTED)
     for place, rule in enumerate(strategy.rules, start=1):
         if matches(rule, ended):

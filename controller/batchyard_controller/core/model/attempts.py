@@ -17,6 +17,7 @@ class RetryDecision(StrEnum):
     EXHAUSTED = "EXHAUSTED"
     RULE_EXIT = "RULE_EXIT"
     ELSEWHERE = "ELSEWHERE"
+    PREEMPTED = "PREEMPTED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class EndedAttempt:
         reason: The runtime's word.
         verdict: Whether another try was to follow; None where nobody asked, as after a success.
         compute_environment: Empty of tries that ended before this was kept.
+        preempted_for: The id of the unit for whose sake it was stopped.
     """
 
     number: int
@@ -50,6 +52,7 @@ class EndedAttempt:
     verdict: Verdict | None = None
     gpu_uuids: tuple[str, ...] = ()
     epoch: int = 0
+    preempted_for: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,10 @@ class Attempt:
 
     Exists if and only if its job (or child) is STARTING or RUNNING, and holds
     the job's resources on its host for exactly that long.
+
+    Attributes:
+        terminate_reason: Set when someone asked to stop its unit.
+        preempted_for: Set when it is to make room: the id of the unit for whose sake.
     """
 
     job_id: JobId
@@ -79,6 +86,12 @@ class Attempt:
     started_at_ms: int = 0
     gpus: tuple[GpuClaim, ...] = ()
     terminate_reason: str = ""
+    preempted_for: str = ""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its host was told to stop it."""
+        return bool(self.terminate_reason or self.preempted_for)
 
     @property
     def unit_id(self) -> JobId:

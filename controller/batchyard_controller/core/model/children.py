@@ -66,6 +66,7 @@ class Chunk:
     """Of children that were ended by anything but their last try, which tells of itself."""
     reasons: dict[int, str] = field(default_factory=dict)
     gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    preempted_for: dict[int, str] = field(default_factory=dict)
     earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
     """All ended tries but the last."""
     terminate_reasons: dict[int, str] = field(default_factory=dict)
@@ -251,6 +252,7 @@ class Children:
         chunk.environments[i] = _place_of(ended.compute_environment, chunk.environment_names)
         _keep(chunk.reasons, i, ended.reason)
         _keep(chunk.gpus, i, ended.gpu_uuids)
+        _keep(chunk.preempted_for, i, ended.preempted_for)
 
     def last_attempt(self, index: int) -> EndedAttempt | None:
         """Return the last ended try of child *index*."""
@@ -271,6 +273,7 @@ class Children:
             reason=chunk.reasons.get(i, ""),
             gpu_uuids=chunk.gpus.get(i, ()),
             epoch=chunk.epochs[i],
+            preempted_for=chunk.preempted_for.get(i, ""),
         )
 
     def tried(self) -> Iterator[int]:

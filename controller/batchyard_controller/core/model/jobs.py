@@ -70,12 +70,15 @@ class RetryStrategy:
             count, at most.
         spot_attempts: After so many tries whose host was reclaimed it goes to hosts of
             on-demand environments alone, if its queue has any; 0: never.
+        preemption_retries_before_termination: How often it runs again after it was preempted, which
+            counts as no try (AWS: ServiceJobPreemptionConfiguration); None, or -1: always.
     """
 
     attempts: int = 1
     rules: tuple[ExitRule, ...] = ()
     infrastructure_retries: int = INFRASTRUCTURE_RETRIES
     spot_attempts: int = 0
+    preemption_retries_before_termination: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

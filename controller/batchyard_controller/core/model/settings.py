@@ -129,6 +129,18 @@ class DispatchOrder(StrEnum):
     STRICT = "STRICT"
 
 
+class Preemption(StrEnum):
+    """
+    Whom a queue may have stopped so that a unit of it can start that lacks room.
+
+    LOWER_PRIORITY: units of preemptible queues of lower priority; and, if it is preemptible
+    itself, those of lower scheduling priority in the same share.
+    """
+
+    NEVER = "NEVER"
+    LOWER_PRIORITY = "LOWER_PRIORITY"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueue:
     """
@@ -141,6 +153,7 @@ class JobQueue:
             it was created without.
         max_running: Most units that run at once; 0 means no bound.
         max_vcpus: Most vCPUs that these have at once; 0 means no bound.
+        preemptible: Whether its units may be stopped for others of higher rank.
     """
 
     name: str
@@ -153,6 +166,8 @@ class JobQueue:
     max_overtake_s: int = 0
     max_running: int = 0
     max_vcpus: int = 0
+    preemption: Preemption = Preemption.NEVER
+    preemptible: bool = False
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

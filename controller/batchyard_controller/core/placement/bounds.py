@@ -165,15 +165,15 @@ class Draws:
         self._bounds = bounds
         self._taken: dict[Bound, int] = {}
 
-    def allow(self, draw: Draw) -> bool:
-        """Say whether one more unit may take so much."""
+    def allow(self, draw: Draw, kept: int = 0) -> bool:
+        """Say whether one more unit may take so much, for which it was taken *kept* times already."""
         bounds, taken = self._bounds, self._taken
-        return all(bounds.held(b) + taken.get(b, 0) + asked <= bounds.limit(b) for b, asked in draw)
+        return all(bounds.held(b) + taken.get(b, 0) + asked * (1 - kept) <= bounds.limit(b) for b, asked in draw)
 
-    def take(self, draw: Draw) -> None:
-        """Take it."""
+    def take(self, draw: Draw, sign: int = 1) -> None:
+        """Take it, or give it back (-1)."""
         for bound, asked in draw:
-            self._taken[bound] = self._taken.get(bound, 0) + asked
+            self._taken[bound] = self._taken.get(bound, 0) + sign * asked
 
 
 def bound_refusals(bounds: Bounds, shape: Shape) -> tuple[Refusal, ...]:

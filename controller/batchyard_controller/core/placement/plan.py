@@ -4,7 +4,7 @@ Placement: where waiting jobs go, as a plan that leaves nothing to choose.
 The fleet keeps what is left of each host in arrays. `make_plan` serves queues by
 priority and, among equals, units by due time; within a queue shares take turns. The first
 of a priority that does not fit is promised a host, and others pass it where they do not
-delay it, the smallest first. For each unit the ranking of its shape tells
+delay it, the smallest first. Where a queue says so, others are stopped for it. For each unit the ranking of its shape tells
 the best host, having looked again only at hosts that changed. A plan holds the
 placements, the promises and who was refused, and changes nothing: it reckons on a sketch of the fleet.
 
@@ -28,13 +28,14 @@ from itertools import islice
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.policies import FairsharePolicy
-from batchyard_controller.core.model.settings import JobQueue, ResourceState
+from batchyard_controller.core.model.settings import JobQueue, Preemption, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
 from .kinds import Mask
 from .line import Line, Shape
+from .preemption import CLEARED_A_LINE, Eviction
 from .promises import Promises
 from .ranking import Ranking
 from .refusals import HeldBack
@@ -77,15 +78,18 @@ class Plan:
 
     Attributes:
         held_back: What kept those of them from room that there was.
+        evictions: Who is to be stopped, and for whom.
         grown: Version of the fleet's growth on which it was reckoned.
         resumed: Shapes that had been refused, and of which some were placed.
-        is_whole: Whether there is no use in another before something happens; a slice says no.
+        is_whole: Whether there is no use in another before something happens; a slice says no, and so
+            does one that has somebody stopped, as his room may let another go who kept some free.
         ends_round: Whether all lines have been asked since a plan last said so.
         steps: How much work it was.
     """
 
     placements: tuple[Placement, ...]
     reservations: tuple[Reservation, ...]
+    evictions: tuple[Eviction, ...]
     refused: tuple[Shape, ...]
     resumed: tuple[Shape, ...]
     held_back: tuple[tuple[Shape, HeldBack], ...]
@@ -103,7 +107,7 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
     if not lines.begin_round(grown, promised, lines_max):
         kept, steps = situation.reservations, _LINES_A_SLICE // 2
-        return Plan((), kept, (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
+        return Plan((), kept, (), (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
     looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
     service = _Service(situation, now, steps_max)
     service.steps = looked_at // _LINES_A_STEP
@@ -200,6 +204,8 @@ class _Service:
             placement = turn.place(self)
             if placement is None:
                 self._refuse(turn, source)
+                if self.is_spent:
+                    return
                 break
             self._placements.append(placement)
             if turn.was_refused:
@@ -210,17 +216,43 @@ class _Service:
         source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
+        """Note that the first of a line has no room; where the queue says so, have others stopped, unless that is too much work for now."""
         assert turn.head is not None, "the head was refused"
+        head = turn.head
+        first: Unit | None = head
+        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+            first = self._clear(turn, source)
+            if self.is_spent:
+                return
         self._resumed.pop(turn.shape, None)
         self._refused.append(turn.shape)
         if turn.held_back is not None:
             self._held_back[turn.shape] = turn.held_back
         source.is_closed = source.is_strict
-        head, turn.head = turn.head, None
-        if turn.lacks_room:
-            self.steps += self.promises.make(turn.shape, head, turn.wanted)
-        else:
+        turn.head = None
+        if turn.lacks_room and first is not None:
+            self.steps += self.promises.make(turn.shape, first, turn.wanted)
+        elif not turn.lacks_room:
             self.promises.drop(head)
+
+    def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
+        """Have hosts cleared for the first units of a line; return the first for which none is."""
+        has_reservation = source.standing is not None and source.standing.reservation
+        left = most = (1 if has_reservation else CLEARED_A_LINE) - self.promises.cleared.number(turn.shape)
+        while turn.head is not None:
+            if not self.promises.cleared.has(turn.head):
+                if left <= 0 or not self.sketch.draws.allow(turn.draw):
+                    break
+                if left < most and self.steps >= self._steps_max:
+                    self.is_spent = True
+                    break
+                left -= 1
+                is_cleared = self.promises.clear(turn.shape, turn.head, turn.wanted, turn.draw)
+                self.steps += 1 + self.promises.cleared.looked_at
+                if not is_cleared:
+                    break
+            turn.pass_on()
+        return turn.head
 
     def finish(self) -> Plan:
         """Return the plan, and forget what it reckoned on."""
@@ -229,11 +261,12 @@ class _Service:
         return Plan(
             tuple(self._placements),
             self.promises.values(ends_round=not self.is_spent),
+            tuple(self.promises.cleared.evictions),
             tuple(self._refused),
             tuple(self._resumed),
             tuple(self._held_back.items()),
             self.rankings.fleet.grown,
-            is_whole=not self.is_spent and self._asks_all,
+            is_whole=not self.is_spent and self._asks_all and not self.promises.cleared.evictions,
             ends_round=not self.is_spent,
             steps=self.steps,
         )
@@ -263,7 +296,11 @@ class _Turn:
         """When a unit of it that starts now will have ended."""
         self._run_h = 0.0
         """For how long it is taken to run, in hours."""
-        self._draw: Draw = ()
+        self.draw: Draw = ()
+
+    def pass_on(self) -> None:
+        """Come to the next one in line."""
+        self.head = next(self._units, None)
 
     def place(self, service: _Service) -> Placement | None:
         """Place the head of the line and move on; None when there is no room."""
@@ -272,7 +309,8 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        if not service.sketch.draws.allow(self._draw):
+        kept = service.promises.cleared.number(self.shape) if self.draw else 0
+        if not service.sketch.draws.allow(self.draw, kept):
             self.lacks_room = False
             return None
         if not self._has_share(service):
@@ -296,7 +334,7 @@ class _Turn:
         self._stay = service.stay_of(self.shape)
         self._ends_ms = service.now.boot_ms + self._stay.expected_ms
         self._run_h = self._stay.expected_ms / _HOUR_MS
-        self._draw = service.sketch.fleet.bounds.draw_of(self.shape)
+        self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
             service.rankings.of(self.shape, environment)
@@ -327,7 +365,8 @@ class _Turn:
         sketch, environment = service.sketch, ranking.environment.name
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         ranking.note_taken(sketch)
-        sketch.draws.take(self._draw)
+        sketch.draws.take(self.draw)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
-        unit, self.head = self.head, next(self._units, None)
+        unit = self.head
+        self.pass_on()
         return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus, self._stay)

@@ -5,6 +5,7 @@ A reservation that the last plan made stays with its host as long as that is sou
 that a promise is reckoned by one host's tenants, and kept. Who could have had any of the
 hosts that an earlier one could have had goes without. Law: a unit is bound by the promises
 to its own priority and to higher ones, and never by its own.
+Hosts that are cleared for a unit stand beside these (see `clearings`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import replace
 import numpy as np
 
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ComputeEnvironment, DispatchOrder, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, DispatchOrder
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
+from .bounds import Draw
+from .clearings import Clearings
 from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
@@ -38,13 +41,18 @@ class Promises:
     """The reservations of a plan, and those of the last one that it has not come to yet."""
 
     def __init__(self, situation: Situation, sketch: Sketch, now: Instant) -> None:
+        self.cleared = Clearings(situation, sketch, now)
         self._situation = situation
         self._sketch = sketch
         self._now = now
         self._priority = 0
         self._held: list[Held] = []
         is_in_round = situation.lines.is_in_round
-        self._hints = [replace(hint, is_in_force=hint.is_in_force and is_in_round) for hint in situation.reservations]
+        self._hints = [
+            replace(hint, is_in_force=hint.is_in_force and is_in_round)
+            for hint in situation.reservations
+            if not hint.is_cleared
+        ]
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
         self._covering: list[Shape] = []
@@ -87,11 +95,12 @@ class Promises:
     def _restore(self, hint: Reservation) -> None:
         """Let bind again what was promised to somebody who still waits."""
         line = self._situation.lines.find(hint.shape)
-        head = line.head() if line is not None else None
+        units = line.units() if line is not None else iter(())
+        head = next((unit for unit in units if not self.cleared.has(unit)), None)
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
         fleet = self._sketch.fleet
-        wanted = wanted_hosts(fleet, hint.shape, self._environments(hint.shape))
+        wanted = wanted_hosts(fleet, hint.shape, self._situation.environments_of(hint.shape))
         self._make(hint.shape, head, fleet.usable, wanted)
         self._is_held(head, is_in_force=hint.is_in_force)
 
@@ -112,22 +121,18 @@ class Promises:
         assert self._free is not None, "promises are made to those of a priority"
         while self._covering:
             covering = self._covering.pop()
-            self._free &= ~takers(self._sketch.fleet, covering, self._environments(covering), NOBODY)
+            self._free &= ~takers(self._sketch.fleet, covering, self._situation.environments_of(covering), NOBODY)
         free = self._free if wanted is None else self._free & wanted
         if self._is_held(head, is_in_force=True) or not free.any():
             return 0
         self._covering.append(shape)
         return self._make(shape, head, self._free, wanted)
 
-    def _environments(self, shape: Shape) -> list[ComputeEnvironment]:
-        names = self._situation.queues[shape.queue].compute_environments
-        environments = [self._situation.environments[name] for name in names]
-        return [environment for environment in environments if environment.state is ResourceState.ENABLED]
-
     def _make(self, shape: Shape, head: Unit, free: Mask, wanted: Mask | None) -> int:
         """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one."""
         hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
-        candidates = [(e, self._candidates(shape, e, free, wanted, hint)) for e in self._environments(shape)]
+        environments = self._situation.environments_of(shape)
+        candidates = [(e, self._candidates(shape, e, free, wanted, hint)) for e in environments]
         last = [(e, [row]) for e, rows in candidates for row in rows if self._is_last(hint, e, row)]
         found = self._first(shape, head, last) or self._first(shape, head, candidates)
         if hint is not None:
@@ -170,7 +175,7 @@ class Promises:
         able = takers(fleet, shape, [environment], NOBODY)
         able = self._situation.rankings.awaited(environment, self._sketch, able if wanted is None else able & wanted)
         mask = able & free
-        mask[[held.row for held in self._held]] = False
+        mask[[held.row for held in self._held] + self.cleared.rows] = False
         rows = mask.nonzero()[0]
         if len(rows) > _HOSTS_RECKONED:
             asked = row_of(shape.resources)
@@ -203,19 +208,7 @@ class Promises:
         starts_ms = then.run(shape.resources, tenants, bound, now_ms)
         if starts_ms is None:
             return None
-        waited_ms = max(0, self._now.wall_ms - head.job.created_at_ms)
-        patience_ms = self._situation.lines.due_times.patience_ms(shape.queue) - waited_ms
-        value = Reservation(
-            self._priority,
-            head.job.id,
-            head.index,
-            shape,
-            host_id,
-            environment.name,
-            starts_ms,
-            promised_ms=starts_ms,
-            patient_until_ms=now_ms + patience_ms,
-        )
+        value = self._situation.promise(shape, head, environment.name, host_id, starts_ms, self._now)
         is_bounded = bool(environment.compute_resources.max_vcpus)
         return Held(value, row, shape.resources, then, is_bounded, turns_away=False)
 
@@ -225,8 +218,18 @@ class Promises:
             if held.value.priority >= self._priority and not held.value.is_for(unit.job.id, unit.index):
                 yield held
 
+    def clear(self, shape: Shape, unit: Unit, wanted: Mask | None, draw: Draw) -> bool:
+        """Have others stopped on a host so that a unit can start there, if that can be done where no other was promised room."""
+        barred = [held.row for held in self._binding(unit)]
+        is_cleared = self.cleared.clear(shape, unit, wanted, barred, draw)
+        if is_cleared:
+            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+        return is_cleared
+
     def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
         """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
+        if not self.cleared.let_pass(unit, shape, row):
+            return False
         for held in self._binding(unit):
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
@@ -237,6 +240,8 @@ class Promises:
 
     def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: int) -> bool:
         """Say whether such a unit may count towards the bound of an environment, and if not, note that."""
+        if not self.cleared.let_spend(unit, shape, environment):
+            return False
         for held in self._binding(unit):
             if (
                 not held.is_bounded
@@ -258,6 +263,7 @@ class Promises:
     ) -> None:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
+        self.cleared.note_placed(unit, shape, row, environment)
         if self._held:
             self.drop(unit)
         for held in self._held:
@@ -271,4 +277,8 @@ class Promises:
     def values(self, ends_round: bool) -> tuple[Reservation, ...]:
         """Return the reservations; in the middle of a round also those that it has not come to."""
         held = [replace(held.value, turns_away=held.turns_away) for held in self._held]
-        return (*held, *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)))
+        return (
+            *self.cleared.values(),
+            *held,
+            *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)),
+        )

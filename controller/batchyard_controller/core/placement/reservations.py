@@ -8,6 +8,7 @@ only if they will have ended by then, or if they leave room enough beside it; al
 hosts are free to all. So the promise costs little, and is kept. Laws: nobody who passes
 delays the one who was promised, if all have timeouts; if not, and the promise was missed,
 only those pass who leave room, from some age of it on; a reservation is a plan's, never a claim.
+A host that is cleared for a unit, by stopping others, is another matter (see `clearings`).
 
 Source: EASY backfilling (Lifka 1995); one reservation a pool, as more were worse on the
 KTH-SP2 log, see decision 0016.
@@ -45,6 +46,7 @@ class Reservation:
         turns_away: Whether somebody was kept from the host.
         is_in_force: Whether this round has come as far as to make it again; until then it binds nobody,
             but where shares take turns.
+        is_cleared: Whether others are stopped on the host so that it can start.
     """
 
     priority: int
@@ -58,6 +60,7 @@ class Reservation:
     patient_until_ms: int
     turns_away: bool = False
     is_in_force: bool = True
+    is_cleared: bool = False
 
     def is_for(self, job_id: JobId, index: int | None) -> bool:
         """Say whether it is a unit's."""

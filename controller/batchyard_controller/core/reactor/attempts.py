@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard.ids import AttemptId, HostId
+from batchyard.ids import AttemptId, HostId, unit_id
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart
+from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import Phase, Planned, Report
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
@@ -16,6 +16,7 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
 from batchyard_controller.core.placement.mix import Demand
+from batchyard_controller.core.placement.preemption import Eviction
 from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
@@ -24,6 +25,8 @@ from batchyard_controller.core.world.world import World
 from .progress import Out, Progress
 from .reported import bounded
 from .starts import on_start_failed, on_start_succeeded
+
+_CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED)
 
 
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
@@ -54,11 +57,21 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.lines.refuse(shape, event.plan.grown, held_back.get(shape))
     for shape in event.plan.resumed:
         world.lines.resume(shape)
+    for eviction in event.plan.evictions:
+        _evict(world, eviction, out)
     world.lines.is_in_round = not event.plan.ends_round
     world.planned_at = now
     _keep_promises(world, event.plan.reservations)
     world.wants_plan = world.wants_plan or not event.plan.is_whole
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
+
+
+def _evict(world: World, eviction: Eviction, out: Out) -> None:
+    """Stop attempts so that another unit has room."""
+    for name in eviction.attempt_ids:
+        attempt = world.attempts[name]
+        records.preempt_attempt(world, world.unit_of(attempt), attempt, unit_id(eviction.job_id, eviction.index))
+        out.append(SendStop(attempt.host_id, name))
 
 
 def _keep_promises(world: World, reservations: tuple[Reservation, ...]) -> None:
@@ -133,7 +146,9 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         on_start_failed(world, unit, attempt, end, now)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
-    if verdict.decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE):
+    if verdict.decision is RetryDecision.PREEMPTED:
+        progress.move(unit, Trigger.PREEMPTED)
+    elif verdict.decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE):
         progress.move(unit, Trigger.RETRIED)
     elif attempt.terminate_reason:
         progress.end_unit(unit, Ending(trigger=Trigger.TERMINATED, words=attempt.terminate_reason))
@@ -142,7 +157,10 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
 
 
 def _cause(world: World, attempt: Attempt, told: EndCause) -> EndCause:
-    """Return why an attempt ended: nobody stops one that is not asked to end, but for its host's reclaim."""
+    """Return why an attempt ended: nobody stops one that is not asked to end, but to make room, or for its host's reclaim."""
+    told = EndCause.STOPPED if told is EndCause.PREEMPTED else told  # of which an agent knows nothing
+    if attempt.preempted_for and not attempt.terminate_reason and told in _CUT_SHORT:
+        return EndCause.PREEMPTED
     is_lost = told in (EndCause.LOST, EndCause.FENCED) and world.hosts[attempt.host_id].record.reclaimed_at_ms
     is_stopped = told is EndCause.STOPPED and not attempt.terminate_reason
     return EndCause.RECLAIMED if is_lost or is_stopped else told
@@ -166,4 +184,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         reason=end.reason,
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
+        preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
     )

@@ -57,7 +57,7 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
         if attempt.started_at_ms:
             # It ran here, and the same agent's journal knows nothing of it.
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.terminate_reason)
+    out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping)
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:

@@ -27,7 +27,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueu
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.records import sweep
-from batchyard_controller.core.world.tenancy import recall
+from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
 
 from .attempts import restore_claim
@@ -94,6 +94,7 @@ def restore(
     recall(world, now)
     for job in unsettled:
         Progress(world, now, forgotten).admit(job)
+    recall_cleared(world, now)
     return world
 
 

@@ -179,6 +179,8 @@ def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
         out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
     )
     check_range(out, f"{field}.spot_attempts", retry.spot_attempts, 0, limits.SPOT_ATTEMPTS_MAX)
+    name, again = "preemption_retries_before_termination", retry.preemption_retries_before_termination
+    check_range(out, f"{field}.{name}", -1 if again is None else again, -1, limits.PREEMPTIONS_MAX)
     if len(retry.rules) > limits.EXIT_RULES_MAX:
         text = f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
         out.append(Violation(f"{field}.evaluate_on_exit", text, Reason.TOO_MANY))

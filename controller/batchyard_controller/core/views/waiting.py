@@ -9,6 +9,7 @@ from batchyard_controller.core.jobs.dependencies import child_standing
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.bounds import CONSUMABLE
+from batchyard_controller.core.placement.preemption import PREEMPTION
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.order import ahead_of, first_of, is_first
 from batchyard_controller.core.world.reasons import explain_unit, explain_waiting, reservation_of, starts_at_ms
@@ -25,7 +26,18 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
-    return explain_unit(world, unit, queue)
+    cleared = _cleared_for(world, unit)
+    return (*(() if cleared is None else (cleared,)), *explain_unit(world, unit, queue))
+
+
+def _cleared_for(world: World, unit: Unit) -> Refusal | None:
+    """Say which host is being cleared for a unit, if one is."""
+    found = next((r for r in world.reservations if r.is_cleared and r.is_for(unit.job.id, unit.index)), None)
+    if found is None:
+        return None
+    stopped = sum(attempt.preempted_for == unit.id for attempt in world.attempts.values())
+    text = f"attempts on host {words.host_name(world, found.host_id)} that are being stopped for it: {stopped}"
+    return Refusal(kind=PREEMPTION, message=text)
 
 
 def status_reason(world: World, unit: Unit) -> str:

@@ -104,6 +104,8 @@ def verdict(said: Verdict | None) -> str:
             return f"evaluateOnExit rule {said.rule} says RETRY"
         case RetryDecision.ELSEWHERE:
             return "another attempt is allowed and does not count: its host failed it"
+        case RetryDecision.PREEMPTED:
+            return "another attempt is allowed and does not count: it was preempted"
         case RetryDecision.RETRY:
             return "another attempt is allowed"
         case RetryDecision.RULE_EXIT:

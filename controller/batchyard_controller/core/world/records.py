@@ -31,6 +31,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.tenants import Stay
 
 from . import tenancy
+from .occupancy import occupy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
@@ -311,6 +312,7 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
     tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
+    occupy(world, unit, attempt)
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:
@@ -331,6 +333,12 @@ def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> Non
         world.ledger.note(unit.group, "attempt", attempt.id)
 
 
+def preempt_attempt(world: World, unit: Unit, attempt: Attempt, beneficiary: JobId) -> None:
+    """Keep that an attempt is to stop to make room, and for whom."""
+    attempt.preempted_for = beneficiary
+    world.ledger.note(unit.group, "attempt", attempt.id)
+
+
 def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
@@ -340,6 +348,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
     world.tenants.leave(name, attempt.host_id)
     tenancy.hold(world, unit, now, -1)
+    occupy(world, unit, attempt, -1)
     tenancy.note_run(world, unit, ended)
     if attempt.started_at_ms:
         _consume(world, unit)

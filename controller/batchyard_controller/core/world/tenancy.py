@@ -8,10 +8,11 @@ restored world predicts and shares by the runs that are retained, as the one bef
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
-from batchyard.ids import AttemptId
-from batchyard.states import EndCause
+from batchyard.ids import AttemptId, split_job_id
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.settings import JobQueue
@@ -19,8 +20,9 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.run_times import RUNS_KEPT, Owner, Run
 from batchyard_controller.core.placement.situation import Situation
-from batchyard_controller.core.placement.tenants import Stay
+from batchyard_controller.core.placement.tenants import OUTRUN_MS, Stay
 
+from .occupancy import occupants
 from .waiting import shape_of
 from .world import World
 
@@ -37,6 +39,8 @@ def situation(world: World) -> Situation:
         shares=world.shares,
         rankings=world.rankings,
         tenants=world.tenants,
+        occupants=lambda name: occupants(world, name),
+        hosts_of=lambda queue: world.occupied.get(queue, ()),
         reservations=world.reservations,
     )
 
@@ -56,6 +60,24 @@ def begin(world: World, name: AttemptId, attempt: Attempt, now: Instant) -> None
 def _boot_ms(wall_ms: int, now: Instant) -> int:
     """Return when something was in boot time, as far as the wall clock tells; no later than now."""
     return now.boot_ms - max(0, now.wall_ms - wall_ms)
+
+
+def recall_cleared(world: World, now: Instant) -> None:
+    """Promise hosts again on which attempts are stopped so that others can start there."""
+    for attempt in world.attempts.values():
+        unit = world.find_unit(*split_job_id(attempt.preempted_for)) if attempt.preempted_for else None
+        if unit is None or unit.state is not JobState.RUNNABLE:
+            continue
+        shape = shape_of(world, unit)
+        queue, row = world.queues[shape.queue], world.fleet.rows[attempt.host_id]
+        if any(each.is_for(unit.job.id, unit.index) for each in world.reservations):
+            continue
+        for environment in world.environments_of(queue):
+            if world.fleet.members(environment, shape.runtime, shape.access)[row]:
+                starts_ms = now.boot_ms + OUTRUN_MS
+                promise = situation(world).promise(shape, unit, environment.name, attempt.host_id, starts_ms, now)
+                world.reservations = (*world.reservations, replace(promise, is_cleared=True))
+                break
 
 
 def _has_shares(world: World, queue_name: str) -> bool:

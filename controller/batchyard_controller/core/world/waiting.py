@@ -32,7 +32,7 @@ def shape_of(world: World, unit: Unit) -> Shape:
     if unit.next_number > 1:
         doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
     spec = unit.job.spec
-    share, priority = _rank(world, spec)
+    share, priority = rank_of(world, spec)
     return Shape(
         spec.queue,
         task.resources,
@@ -57,7 +57,7 @@ def _is_for_on_demand(unit: Unit) -> bool:
     return sum(ended.cause is EndCause.RECLAIMED for ended in unit.attempts) >= spot_attempts
 
 
-def _rank(world: World, spec: JobSpec) -> tuple[str, int]:
+def rank_of(world: World, spec: JobSpec) -> tuple[str, int]:
     """Return share and scheduling priority, which count only where the queue has a policy (AWS)."""
     queue = world.queues.get(spec.queue)
     if queue is None or not queue.scheduling_policy:
@@ -172,7 +172,9 @@ def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
 
 def _give_up_promise(world: World, job: Job, start: int, stop: int) -> None:
     """Let those try again who were turned away from a host that was promised to one of [start, stop) of a job."""
-    for reservation in world.reservations:
-        if reservation.turns_away and reservation.job_id == job.id and start <= (reservation.index or 0) < stop:
-            world.fleet.grown += 1
-            world.wants_plan = True
+    given_up = [r for r in world.reservations if r.job_id == job.id and start <= (r.index or 0) < stop]
+    if any(reservation.turns_away for reservation in given_up):
+        world.fleet.grown += 1
+        world.wants_plan = True
+    if any(reservation.is_cleared for reservation in given_up):
+        world.reservations = tuple(r for r in world.reservations if not r.is_cleared or r not in given_up)

@@ -70,6 +70,8 @@ class World:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
+    occupied: dict[str, Counter[HostId]] = field(default_factory=dict)
+    """Live attempts of each queue, by host; queues and hosts without any are left out."""
     gone_hosts: dict[HostId, HostRecord] = field(default_factory=dict)
     """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
     off_clocks: set[HostId] = field(default_factory=set)

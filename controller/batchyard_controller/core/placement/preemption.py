@@ -1,0 +1,123 @@
+"""
+Preemption: who is stopped so that a unit of higher rank can start that lacks room.
+
+Laws: only units of lower rank are stopped, of queues that allow it; only on one host, on
+which the other then has room for certain; and none that could be spared. Of several ways
+the one with fewest victims is taken, then the one whose victims count least: lowest
+priority first, then latest started. What they hold is not free before their ends are
+reported: meanwhile a cleared reservation keeps it (see `Promises`).
+
+Source: AWS Batch User Guide, "Preemption" of quota shares, for how victims are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from batchyard.ids import AttemptId, JobId
+from batchyard.resources import Resources
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.attempts import GpuClaim
+from batchyard_controller.core.model.settings import JobQueue, Preemption
+
+from .line import Shape
+
+PREEMPTION = "preemption"
+"""Kind of what is said of a unit for which others are stopped."""
+CLEARED_A_LINE = 16
+"""For so many units of a line hosts are cleared at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """
+    What one live attempt holds of a host, and how much it counts.
+
+    Attributes:
+        share: Of its queue's policy, and with it *priority* within that.
+        claimed_at_ms: Wall clock.
+        is_stopping: Its host was told to stop it.
+        preemptions: How often its unit was preempted.
+    """
+
+    attempt_id: AttemptId
+    queue: str
+    share: str
+    priority: int
+    claimed_at_ms: int
+    resources: Resources
+    gpus: tuple[GpuClaim, ...]
+    environment: str
+    is_stopping: bool
+    preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """Attempts that are stopped, and the unit that is to have their room."""
+
+    attempt_ids: tuple[AttemptId, ...]
+    job_id: JobId
+    index: int | None
+
+
+def may_preempt(queues: Mapping[str, JobQueue], shape: Shape, occupant: Occupant) -> bool:
+    """Say whether an attempt may be stopped for a unit."""
+    mine, other = queues[shape.queue], queues.get(occupant.queue)
+    if mine.preemption is Preemption.NEVER or other is None or not other.preemptible:
+        return False
+    if occupant.is_stopping or occupant.preemptions >= limits.PREEMPTIONS_MAX:
+        return False
+    is_lower_in_share = (occupant.queue, occupant.share) == (shape.queue, shape.share) and (
+        occupant.priority < shape.priority
+    )
+    return other.priority < mine.priority or is_lower_in_share
+
+
+def outranks(shape: Shape, other: Shape) -> bool:
+    """Say whether units of a shape come before those of another whose queue has the same priority, whenever these came."""
+    return (shape.queue, shape.share) == (other.queue, other.share) and shape.priority > other.priority
+
+
+def worth(queues: Mapping[str, JobQueue], occupant: Occupant) -> tuple[int, int, int]:
+    """Return how much an attempt counts; the least is stopped first: of the lowest priority, then the latest."""
+    return queues[occupant.queue].priority, occupant.priority, -occupant.claimed_at_ms
+
+
+def choose_victims(
+    by_worth: Sequence[Occupant], fits: Callable[[Sequence[Occupant]], bool]
+) -> tuple[Occupant, ...] | None:
+    """
+    Choose of the attempts on a host few that count little, of which none can be spared.
+
+    Args:
+        by_worth: Who may be stopped, whoever counts least first.
+        fits: Whether there is room without some of them.
+
+    Returns:
+        Nobody where there is room as it is; None where there would be none without all.
+    """
+    if fits(()):
+        return ()
+    if not fits(by_worth):
+        return None
+    for each in by_worth:
+        if fits((each,)):
+            return (each,)
+    by_size = sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))
+    return min((_fewest(order, fits) for order in (by_worth, by_size)), key=len)
+
+
+def _fewest(order: Sequence[Occupant], fits: Callable[[Sequence[Occupant]], bool]) -> tuple[Occupant, ...]:
+    """Take one after the other until there is room, and give back, last first of worth, who can be spared."""
+    chosen: list[Occupant] = []
+    for each in order:
+        chosen.append(each)
+        if fits(chosen):
+            break
+    for each in reversed(chosen[:]):
+        rest = [other for other in chosen if other is not each]
+        if fits(rest):
+            chosen = rest
+    return tuple(chosen)

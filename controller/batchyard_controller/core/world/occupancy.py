@@ -1,0 +1,55 @@
+"""
+Occupancy: who is on a host, as plans judge whom to stop there.
+
+It follows from live attempts. Law: the hosts that are counted for a queue are those on which
+it has any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from batchyard.ids import HostId
+from batchyard.states import EndCause
+from batchyard_controller.core import limits
+from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.placement.preemption import Occupant
+
+from .waiting import rank_of
+from .world import World
+
+
+def occupants(world: World, host_id: str) -> list[Occupant]:
+    """Return who is on a host."""
+    return [_occupant(world, attempt) for attempt in world.hosts[HostId(host_id)].attempts.values()]
+
+
+def _occupant(world: World, attempt: Attempt) -> Occupant:
+    unit = world.unit_of(attempt)
+    share, priority = rank_of(world, unit.job.spec)
+    preemptions = 0
+    if attempt.number > limits.PREEMPTIONS_MAX:
+        preemptions = sum(ended.cause is EndCause.PREEMPTED for ended in unit.attempts)
+    return Occupant(
+        attempt.id,
+        unit.job.spec.queue,
+        share,
+        priority,
+        attempt.claimed_at_ms,
+        unit.task.resources,
+        attempt.gpus,
+        attempt.compute_environment,
+        attempt.is_stopping,
+        preemptions,
+    )
+
+
+def occupy(world: World, unit: Unit, attempt: Attempt, sign: int = 1) -> None:
+    """Count an attempt among those of its queue on its host, or no longer (-1)."""
+    hosts = world.occupied.setdefault(unit.job.spec.queue, Counter())
+    hosts[attempt.host_id] += sign
+    if not hosts[attempt.host_id]:
+        del hosts[attempt.host_id]
+    if not hosts:
+        del world.occupied[unit.job.spec.queue]
