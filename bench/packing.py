@@ -162,7 +162,9 @@ class Planner:
             policies={},
             shares=Shares(),
             rankings=Rankings(self._fleet, Pools()),
-            tenants=Tenants(),  # nothing ends, so that nobody is promised a host
+            tenants=Tenants(),  # nothing ends, so that nobody is promised a host, or stopped
+            occupants=lambda *_: [],
+            hosts_of=lambda *_: frozenset(),
             reservations=(),
         )
         self._seq = 0
