@@ -429,12 +429,14 @@ def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmen
     return kind.ValueType(wording.number(kind, field, text))
 
 
-def _dispatch_order(text: str) -> queue_pb.DispatchOrder:
-    return wording.number(queue_pb.DispatchOrder, "dispatch_order", text)  # type: ignore[return-value]
+def _dispatch_order(text: str) -> queue_pb.DispatchOrder.ValueType:
+    kind = queue_pb.DispatchOrder
+    return kind.ValueType(wording.number(kind, "dispatch_order", text))
 
 
-def _preemption(text: str) -> queue_pb.Preemption:
-    return wording.number(queue_pb.Preemption, "preemption", text)  # type: ignore[return-value]
+def _preemption(text: str) -> queue_pb.Preemption.ValueType:
+    kind = queue_pb.Preemption
+    return kind.ValueType(wording.number(kind, "preemption", text))
 
 
 def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:

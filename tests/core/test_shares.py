@@ -92,11 +92,11 @@ def test_a_queue_made_anew_knows_what_is_left_of_the_former_ones_jobs():
     yard.plan()
     yard.apply(QueueDeleted(name="q"))
     yard.queue("q", scheduling_policy="p")
-    assert yard.world.shares.held("q") == {"a": 1000}
+    assert yard.world.shares.standing("q", FairsharePolicy(), (), yard.now.boot_ms).held == 1000
     yard.submit(share_identifier="a")
     yard.plan()
     yard.ended(min(yard.world.attempts))
-    assert yard.world.shares.held("q") == {"a": 1000}
+    assert yard.world.shares.standing("q", FairsharePolicy(), (), yard.now.boot_ms).held == 1000
 
 
 @pytest.mark.parametrize(

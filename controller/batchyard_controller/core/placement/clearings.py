@@ -22,13 +22,13 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
-from .fleet import STARTS, row_of
+from .fleet import STARTS
 from .gpus import choose_gpus, gpu_levels, gpu_needs
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .preemption import Eviction, Occupant, choose_victims, may_preempt, outranks, worth
-from .reservations import Reservation
-from .room import takers, vcpus_left
+from .reservations import Reservation, add_amounts
+from .room import roomiest, takers, vcpus_left
 from .situation import Situation
 from .sketch import Sketch
 from .tenants import OUTRUN_MS
@@ -171,13 +171,7 @@ class Clearings:
         mask = mask if wanted is None else mask & wanted
         mask[list(barred)] = False
         mask[np.setdiff1d(np.arange(len(mask)), [fleet.rows[host_id] for host_id in hosts])] = False
-        rows = mask.nonzero()[0]
-        if not len(rows):
-            return []
-        asked = row_of(shape.resources)
-        kinds = asked > 0
-        parts = (state[:4][kinds][:, rows] / asked[kinds, np.newaxis]).min(axis=0)
-        best: list[int] = rows[np.argsort(-parts, kind="stable")].tolist()
+        best: list[int] = roomiest(state, mask.nonzero()[0], shape).tolist()
         return best
 
     def _promise(self, shape: Shape, unit: Unit, environment: ComputeEnvironment, row: int) -> Reservation:
@@ -303,16 +297,16 @@ class Clearings:
         sketch = self._sketch
         free = dict(zip(RESOURCE_KINDS, sketch.state[:4, row].tolist(), strict=True))
         gpus = dict(sketch.gpus_of(row))
-        _add(free, gpus, *beside, -1)
+        add_amounts(free, gpus, *beside, -1)
         for each in (*self._stopping_on(row), *victims):
-            _add(free, gpus, each.resources, each.gpus, 1)
+            add_amounts(free, gpus, each.resources, each.gpus)
         here = [kept.value.shape for kept in cleared if kept.row == row]
         for shape in sorted(here, key=lambda shape: -shape.resources.gpu_millis):
             asked, wanted = shape.resources, sketch.fleet.wanted_gpus(row, shape.access, gpus)
             needs = gpu_needs(asked.gpu_millis)
             if any(have < need for have, need in zip(gpu_levels(wanted), needs, strict=True)):
                 return False
-            _add(free, gpus, asked, choose_gpus(wanted, asked.gpu_millis), -1)
+            add_amounts(free, gpus, asked, choose_gpus(wanted, asked.gpu_millis), -1)
             if any(free[kind] < 0 for kind in RESOURCE_KINDS if getattr(asked, kind)):
                 return False
         names = {kept.value.environment for kept in cleared if kept.row == row}
@@ -335,14 +329,3 @@ class Clearings:
 def _standing(kept: Clearing, shape: Shape, row: int) -> tuple[bool, int, int, bool]:
     """Return in which order they give way to one of a shape that came to a host: equals in its line first, then the lowest."""
     return kept.value.shape != shape, kept.value.priority, kept.value.shape.priority, kept.row != row
-
-
-def _add(
-    free: dict[str, int], gpus: dict[str, int], resources: Resources, claims: Iterable[GpuClaim], sign: int
-) -> None:
-    """Let amounts of a host become free, or be held (-1)."""
-    for kind in RESOURCE_KINDS:
-        free[kind] += sign * getattr(resources, kind)
-    for gpu in claims:
-        if gpu.uuid in gpus:
-            gpus[gpu.uuid] += sign * gpu.millis

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
 
 from .line import AT_ONCE, Shape, Timing
-from .run_times import Owner, Run, RunTimes
+from .run_times import Run, RunTimes, remembered
 from .tenants import Stay
 
 OVERTAKE = 5
@@ -75,5 +75,4 @@ class DueTimes:
 
 def run_of(shape: Shape) -> Run:
     """Return what is remembered of units of a shape."""
-    owner = Owner(shape.queue, shape.share or shape.definition.partition(":")[0])
-    return Run(owner, shape.definition, shape.resources, shape.timeout_s * 1000)
+    return remembered(shape.queue, shape.share, shape.definition, shape.resources, shape.timeout_s)

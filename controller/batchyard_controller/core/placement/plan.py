@@ -83,7 +83,8 @@ class Plan:
         resumed: Shapes that had been refused, and of which some were placed.
         is_whole: Whether there is no use in another before something happens; a slice says no, and so
             does one that has somebody stopped, as his room may let another go who kept some free.
-        ends_round: Whether all lines have been asked since a plan last said so.
+        ends_round: Whether all lines have been asked since a plan last said so, or those of the next round
+            have yet to be put in order.
         steps: How much work it was.
     """
 

@@ -22,12 +22,11 @@ from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
 from .clearings import Clearings
-from .fleet import row_of
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .refusals import HeldBack
 from .reservations import BoundForecast, Forecast, Held, Reservation
-from .room import takers, vcpus_left, wanted_hosts
+from .room import roomiest, takers, vcpus_left, wanted_hosts
 from .situation import Situation
 from .sketch import Sketch
 from .tenants import Tenant
@@ -178,10 +177,7 @@ class Promises:
         mask[[held.row for held in self._held] + self.cleared.rows] = False
         rows = mask.nonzero()[0]
         if len(rows) > _HOSTS_RECKONED:
-            asked = row_of(shape.resources)
-            kinds = asked > 0
-            parts = (self._sketch.state[:4][kinds][:, rows] / asked[kinds, np.newaxis]).min(axis=0)
-            best = rows[np.argsort(-parts, kind="stable")[:_HOSTS_RECKONED]]
+            best = roomiest(self._sketch.state, rows, shape)[:_HOSTS_RECKONED]
             row = fleet.rows.get(hint.host_id, -1) if hint is not None else -1
             rows = np.union1d(best, rows[rows == row])
         found: list[int] = rows.tolist()

@@ -66,6 +66,21 @@ class Reservation:
         """Say whether it is a unit's."""
         return self.job_id == job_id and self.index == index
 
+    def is_patient(self, now_ms: int) -> bool:
+        """Say whether those pass who will have ended when it starts: not for ever, where what is expected is wrong."""
+        return self.starts_ms <= self.promised_ms or now_ms < self.patient_until_ms
+
+
+def add_amounts(
+    free: dict[str, int], gpus: dict[str, int], resources: Resources, claims: Iterable[GpuClaim], sign: int = 1
+) -> None:
+    """Let amounts of a host, by their kinds, and of its GPUs, by UUID, become free, or be held (-1)."""
+    for kind in RESOURCE_KINDS:
+        free[kind] += sign * getattr(resources, kind)
+    for gpu in claims:
+        if gpu.uuid in gpus:
+            gpus[gpu.uuid] += sign * gpu.millis
+
 
 class BoundForecast:
     """What is left of an environment's bound as those end who count towards it; reckoned once for all its hosts."""
@@ -107,11 +122,7 @@ class Forecast:
 
     def add(self, resources: Resources, gpus: Iterable[GpuClaim], sign: int = 1) -> None:
         """Let amounts of the host become free, or be held (-1)."""
-        for kind in RESOURCE_KINDS:
-            self._free[kind] += sign * getattr(resources, kind)
-        for gpu in gpus:
-            if gpu.uuid in self._gpus:
-                self._gpus[gpu.uuid] += sign * gpu.millis
+        add_amounts(self._free, self._gpus, resources, gpus, sign)
 
     def run(self, asked: Resources, tenants: Iterable[Tenant], bound: BoundForecast, now_ms: int) -> int | None:
         """
@@ -155,9 +166,8 @@ class Held:
     turns_away: bool
 
     def is_soon_over(self, ends_ms: int, now_ms: int) -> bool:
-        """Say whether whoever has ended by then passes: not for ever, where what is expected turns out wrong."""
-        is_kept = self.value.starts_ms <= self.value.promised_ms or now_ms < self.value.patient_until_ms
-        return ends_ms <= self.value.starts_ms and is_kept
+        """Say whether whoever has ended by then passes."""
+        return ends_ms <= self.value.starts_ms and self.value.is_patient(now_ms)
 
     def leaves_room(self, resources: Resources, gpus: Iterable[GpuClaim]) -> bool:
         """Say whether there will be room for it beside one who stays on its host."""

@@ -15,6 +15,7 @@ from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE
 from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment, ResourceState
 
+from .changes import Rows
 from .fleet import CPU, GPU, Fleet, row_of
 from .gpus import gpu_levels, gpu_needs
 from .kinds import Mask
@@ -80,6 +81,16 @@ def amounts_for(fleet: Fleet, shape: Shape) -> tuple[Amounts, Amounts]:
         wanted = fleet.wanted_gpus(row, shape.access, fleet.gpu_free[row])
         free[GPU, row], capacity[GPU, row] = sum(wanted.values()), GPU_WHOLE * len(wanted)
     return free, capacity
+
+
+def roomiest(state: Amounts, rows: Rows, shape: Shape) -> Rows:
+    """Order hosts by how many times they have what a unit asks for in such a *state*, those with most first; of equal ones the first row."""
+    asked = row_of(shape.resources)
+    kinds = asked > 0
+    if not len(rows) or not kinds.any():
+        return rows
+    parts = (state[:4][kinds][:, rows] / asked[kinds, np.newaxis]).min(axis=0)
+    return rows[np.argsort(-parts, kind="stable")]
 
 
 def vcpus_left(environment_cpu: Mapping[str, int], environment: ComputeEnvironment) -> int:

@@ -59,6 +59,12 @@ class Run:
         return self.definition, self.resources
 
 
+def remembered(queue: str, share: str, definition: str, resources: Resources, timeout_s: int) -> Run:
+    """Return as what a unit's run is remembered; its owner is its share, or else its definition's name."""
+    owner = Owner(queue, share or definition.partition(":")[0])
+    return Run(owner, definition, resources, timeout_s * 1000)
+
+
 @dataclass(slots=True)
 class _Past:
     runs: deque[tuple[tuple[str, Resources], int]] = field(default_factory=lambda: deque(maxlen=RUNS_KEPT))

@@ -140,10 +140,6 @@ class Shares:
         self._windows.pop(queue, None)
         self._most.pop(queue, None)
 
-    def held(self, queue: str) -> dict[str, int]:
-        """Return the vCPU thousandths that each share of a queue holds."""
-        return {share: use.held for share, use in self._uses.get(queue, {}).items() if use.held}
-
     def active(self, queue: str, waiting: Iterable[str], now_ms: int) -> set[str]:
         """Return the shares that have jobs, or had some until a decay period ago."""
         uses = self._uses.get(queue, {})

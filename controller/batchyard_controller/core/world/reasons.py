@@ -112,10 +112,12 @@ def _kept_text(world: World, reservation: Reservation, held_back: HeldBack) -> s
         what = f"compute environment {reservation.environment} has vCPUs left within its bound, but they are"
     else:
         what = f"host {_host_name(world, reservation)} has room, but is"
-    is_kept = reservation.starts_ms <= reservation.promised_ms
-    patient = is_kept or world.planned_at.boot_ms < reservation.patient_until_ms
     until = f"until about {utc(starts_at_ms(world, reservation))}"
-    why = "it would not have ended by then" if patient else "that was expected sooner, so nobody passes any more"
+    why = (
+        "it would not have ended by then"
+        if reservation.is_patient(world.planned_at.boot_ms)
+        else "that was expected sooner, so nobody passes any more"
+    )
     return f"{what} kept for {holder} {until}, and {why}"
 
 

@@ -14,11 +14,11 @@ from itertools import islice
 from batchyard.ids import AttemptId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.jobs import Job, JobSpec
+from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.run_times import RUNS_KEPT, Owner, Run
+from batchyard_controller.core.placement.run_times import RUNS_KEPT, remembered
 from batchyard_controller.core.placement.situation import Situation
 from batchyard_controller.core.placement.tenants import OUTRUN_MS, Stay
 
@@ -107,14 +107,9 @@ def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
 def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
     """Remember how long a unit ran, unless somebody or its host cut it short."""
     if ended.started_at_ms and ended.cause in _OF_ITSELF:
-        took_ms = max(0, ended.stopped_at_ms - ended.started_at_ms)
-        world.lines.due_times.run_times.note(_run(unit.job.spec), took_ms)
-
-
-def _run(spec: JobSpec) -> Run:
-    """Return what is remembered of a run, as ``due_times.run_of`` has it of a shape."""
-    owner = Owner(spec.queue, spec.share_identifier or spec.definition.partition(":")[0])
-    return Run(owner, spec.definition, spec.task.resources, spec.timeout_s * 1000)
+        spec, took_ms = unit.job.spec, max(0, ended.stopped_at_ms - ended.started_at_ms)
+        run = remembered(spec.queue, spec.share_identifier, spec.definition, spec.task.resources, spec.timeout_s)
+        world.lines.due_times.run_times.note(run, took_ms)
 
 
 def recall(world: World, now: Instant) -> None:
