@@ -103,6 +103,24 @@ def test_who_has_room_already_needs_no_host():
     assert len(yard.live()) == 2
 
 
+def test_nothing_is_launched_for_those_whom_a_host_would_not_help():
+    """A licence is held, and the queue may have three at once; raised, both let more go."""
+    yard = ScalingYard(SMALL)
+    yard.consumable("licence", 1)
+    yard.queue("capped", max_running=3)
+    for _ in range(4):
+        yard.submit(consumables=(("licence", 1),))
+        yard.submit("capped")
+    launched = yard.tick()
+    assert len(launched) == 4
+    for launch in launched:
+        yard.arrive(launch)
+    assert yard.types() == []
+    yard.consumable("licence", 2)
+    yard.queue("capped", max_running=4)
+    assert yard.types() == ["small", "small"]
+
+
 def test_only_a_type_that_is_large_enough_is_launched():
     yard = ScalingYard(SMALL, LARGE)
     yard.submit(container=container(cpu=1000, memory=2000))

@@ -170,10 +170,16 @@ class Draws:
         bounds, taken = self._bounds, self._taken
         return all(bounds.held(b) + taken.get(b, 0) + asked * (1 - kept) <= bounds.limit(b) for b, asked in draw)
 
-    def take(self, draw: Draw, sign: int = 1) -> None:
-        """Take it, or give it back (-1)."""
+    def most(self, draw: Draw, wanted: int) -> int:
+        """Return how many of so many *wanted* units may take so much."""
+        bounds, taken = self._bounds, self._taken
+        rooms = [(bounds.limit(b) - bounds.held(b) - taken.get(b, 0)) // asked for b, asked in draw if asked]
+        return max(0, min([wanted, *rooms]))
+
+    def take(self, draw: Draw, units: int = 1) -> None:
+        """Take it for so many units, or give it back (-1)."""
         for bound, asked in draw:
-            self._taken[bound] = self._taken.get(bound, 0) + sign * asked
+            self._taken[bound] = self._taken.get(bound, 0) + units * asked
 
 
 def bound_refusals(bounds: Bounds, shape: Shape) -> tuple[Refusal, ...]:

@@ -24,6 +24,7 @@ from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.bounds import Draws
 from batchyard_controller.core.placement.feasibility import PURCHASE_OPTION
 from batchyard_controller.core.placement.fleet import Fleet
 from batchyard_controller.core.placement.line import Line, Shape
@@ -104,6 +105,7 @@ class _Decider:
         limit_ms = limits.CONTACT_LIMIT_MS
         self._failed: set[tuple[str, str]] = set()
         """Environments and types of which a host is given up now."""
+        self._draws = Draws(situation.fleet.bounds)
         self._supply = Supply(
             situation.fleet,
             [
@@ -202,12 +204,13 @@ class _Decider:
                 self._serve(line, enabled)
 
     def _serve(self, line: Line, environments: list[ComputeEnvironment]) -> None:
-        """Put those in a line upon what there is, environment by environment, and launch hosts for the others."""
-        left = min(len(line), UNITS_MAX)
+        """Put those in a line whom caps and consumables let go upon what there is, environment by environment, and launch hosts for the others."""
+        draw = self._it.fleet.bounds.draw_of(line.shape)
+        left = wanted = self._draws.most(draw, min(len(line), UNITS_MAX))
         for environment in environments:
-            left -= self._place(environment, line.shape, left)
-            if not left:
-                return
+            if left:
+                left -= self._place(environment, line.shape, left)
+        self._draws.take(draw, wanted - left)
 
     def _place(self, environment: ComputeEnvironment, shape: Shape, wanted: int) -> int:
         """Return how many units an environment looks after; for the others there is the next."""
