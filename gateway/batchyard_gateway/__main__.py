@@ -62,6 +62,7 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     default=0.0,
     help="Most calls a second, over all callers; beyond it they are told to slow down. 0: no limit.",
 )
+@click.option("--console/--no-console", default=True, help="Serve the console, a yard in a browser, below /console/.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(**values: Any) -> None:
     """Speak the AWS Batch API for a Batchyard controller."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import secrets
 import signal
 import socket
 import time
@@ -195,8 +196,32 @@ async def serve(config: Config) -> None:
         gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
-            await server(build(gateway), config).serve(sockets=[listener])
+            await server(build(gateway, console_routes(gateway)), config).serve(sockets=[listener])
     log.info("stopped")
+
+
+def console_routes(gateway: Gateway) -> Sequence[BaseRoute]:
+    """Return the routes of the console, if it is wanted."""
+    if not gateway.config.console:
+        return ()
+    from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
+    from .console.entry import Entry  # noqa: PLC0415
+
+    entry = Entry(
+        gateway.client,
+        region=gateway.config.region,
+        throw=lambda: secrets.token_urlsafe(32),
+        read_wall_s=time.time,
+        read_s=time.monotonic,
+    )
+    console = Console(
+        config=gateway.config,
+        client=gateway.client,
+        own_names=gateway.own_names,
+        entry=entry,
+        read_wall_s=time.time,
+    )
+    return console.routes()
 
 
 def server(application: Starlette, config: Config) -> uvicorn.Server:

@@ -23,6 +23,7 @@ class Config:
         tls_cert: File with the certificate and its chain, as PEM; None means plain HTTP.
         tls_key: File with its key.
         calls_per_second: Most calls a second, over all callers; 0 means no limit.
+        console: Whether the console is served, below ``/console/``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
@@ -34,6 +35,7 @@ class Config:
     tls_cert: str | None = None
     tls_key: str | None = None
     calls_per_second: float = 0.0
+    console: bool = True
     log_level: str = "info"
 
 

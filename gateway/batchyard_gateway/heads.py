@@ -24,9 +24,27 @@ OWN_SITES = ("same-origin", "none")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
+def check_host(request: Request, *, own_address: str, own_names: Collection[str]) -> str:
+    """
+    Check that a request is for this gateway, and return the host that it names.
+
+    Args:
+        request: As it came; its body does not matter.
+        own_address: The IP address at which the request arrived.
+        own_names: Further names of the gateway, in lower case.
+
+    Raises:
+        ApiError: 403; it is for another host.
+    """
+    host = _only(request, "host")
+    if not _is_own(_name_of(host), own_address, own_names):
+        raise _refused(f"The host {host[:80]!r} is not this gateway's; --host-name adds a name.")
+    return host
+
+
 def check_sender(request: Request, *, scheme: str, own_address: str, own_names: Collection[str]) -> None:
     """
-    Check that no page of another site sent a request.
+    Check that no page of another site sent a request; beside ``check_host``'s.
 
     Args:
         request: As it came; its body does not matter.
@@ -37,9 +55,7 @@ def check_sender(request: Request, *, scheme: str, own_address: str, own_names: 
     Raises:
         ApiError: 403; another site sent it, or it is for another host.
     """
-    host = _only(request, "host")
-    if not _is_own(_name_of(host), own_address, own_names):
-        raise _refused(f"The host {host[:80]!r} is not this gateway's; --host-name adds a name.")
+    host = check_host(request, own_address=own_address, own_names=own_names)
     origin = _only(request, "origin")
     if origin and origin.lower() != f"{scheme}://{host.lower()}":
         raise _refused(f"Requests of pages of another origin ({origin[:80]!r}) are not taken.")

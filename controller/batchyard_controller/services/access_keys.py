@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 import string
@@ -12,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, InvalidArgumentError, Reason, Violation
+from batchyard.signing import derive_signing_key
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
 from batchyard_controller.core import limits
@@ -38,14 +37,6 @@ SIGNATURES_MAX = 200_000
 SIGNATURES_KEPT_MS = 600_000
 """Gateways take a signature's date from five minutes ago to five minutes from now."""
 _NOBODYS_SECRET = "0" * SECRET_LENGTH
-
-
-def derive_signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """Return the key that signs requests of one day, region and service (AWS Signature Version 4)."""
-    key = f"AWS4{secret}".encode()
-    for part in (date, region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), hashlib.sha256)
-    return key
 
 
 class AccessKeys(rpc.AccessKeyServiceServicer):

@@ -1,0 +1,36 @@
+"""
+Signing: keys and texts that a secret signs, for whoever makes them and whoever checks.
+
+Law: a derived key is good for one day, region and service, so that handing it on gives little away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+CONSOLE = "console"
+"""The service that links of the console are signed for."""
+
+LINK_S = 300
+"""How long a link that signs in may be opened after it was made: as long as a request of AWS's may travel."""
+
+
+def derive_signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Return the key that signs requests of one day, region and service (AWS Signature Version 4)."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), hashlib.sha256)
+    return key
+
+
+def sign_link(signing_key: bytes, access_key_id: str, made_s: int) -> str:
+    """
+    Return the signature of a link that signs its opener in, once.
+
+    Args:
+        signing_key: Derived for the day of *made_s* and the service ``console``.
+        access_key_id: As whom.
+        made_s: When it is made, in seconds since the epoch.
+    """
+    return hmac.new(signing_key, f"BATCHYARD-CONSOLE\n{access_key_id}\n{made_s}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,343 @@
+"""
+Application: the console as routes of the gateway's HTTP server.
+
+It asks who comes, calls the page, writes what it answers; here and nowhere else are HTTP's
+headers. Law: nothing of the yard is told without a session, nothing is changed without its
+token from its own pages, and every answer forbids the browser all that the console does not need.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+
+import structlog
+from starlette.datastructures import QueryParams
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import Scope
+
+from batchyard import errors as sdk_errors
+from batchyard.client import AsyncClient
+from batchyard.settings import is_loopback
+from batchyard_gateway import heads
+from batchyard_gateway.bodies import Bodies
+from batchyard_gateway.config import Config
+from batchyard_gateway.connections import source_of
+from batchyard_gateway.errors import ApiError, BusyException
+from batchyard_gateway.services import Context, Principal
+from batchyard_gateway.wire import Request
+
+from . import assets
+from .entry import Entry
+from .moments import STYLES, Clock, zone_of
+from .pages import sign_in
+from .rendering import Renderer
+from .routes import ROWS, Row
+from .sessions import LIFETIME_S, Session
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
+
+REQUESTS_MAX = 128
+"""Pages under way at once."""
+
+FORM_BYTES_MAX = 1 << 20
+FORM_TYPE = "application/x-www-form-urlencoded"
+RETRY_S = 5
+"""When a page that could not be read is worth another try."""
+
+_PACKED_FROM_BYTES = 500
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class Console:
+    """
+    Serves the console.
+
+    Args:
+        client: Connected to the controller.
+        own_names: What the gateway is called by besides its addresses, in lower case.
+        entry: Who lets people in.
+        read_wall_s: The clock, in seconds since the epoch.
+    """
+
+    config: Config
+    client: AsyncClient
+    own_names: Collection[str]
+    entry: Entry
+    read_wall_s: Callable[[], float]
+    _assets: Mapping[str, assets.Asset] = field(init=False, default_factory=assets.load)
+    _bodies: Bodies = field(init=False, default_factory=Bodies)
+    _renderer: Renderer = field(init=False)
+    _under_way: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        constants = {"version": version("batchyard"), "yard": self.config.region, "styles": STYLES}
+        self._renderer = Renderer(self._assets, constants)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes to serve before AWS's."""
+        static = [Route(f"/{each.address}", partial(self._asset, each)) for each in self._assets.values()]
+        pages = [
+            Route(row.path, partial(self._serve, row), methods=["GET", "POST"] if row.change else ["GET"])
+            for row in ROWS
+        ]
+        doors = [
+            Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", self._sign_out, methods=["POST"]),
+        ]
+        nothing = Route("/{path:path}", partial(self._serve, Row("", _nothing)))
+        return [_FrontDoor("/", self._front), Mount(ROOT, routes=[*static, *doors, *pages, nothing])]
+
+    # Serving -----------------------------------------------------------------------
+
+    async def _front(self, http: HttpRequest) -> Response:
+        return Response(status_code=303, headers={"Location": f"{ROOT}/"})
+
+    async def _asset(self, asset: assets.Asset, http: HttpRequest) -> Response:
+        headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+        if "gzip" not in http.headers.get("accept-encoding", ""):
+            return Response(asset.content, headers=headers, media_type=asset.content_type)
+        return Response(asset.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.content_type)
+
+    async def _serve(self, row: Row, http: HttpRequest) -> Response:
+        """Answer a request for a page of the table."""
+        visit: Visit | None = None
+        try:
+            self._enter()
+            try:
+                head = self._check(http)
+                session = await self.entry.find(self._token(http))
+                if session is None:
+                    return self._stranger(http, head)
+                visit = self._visit(http, session)
+                answer = await self._answer(row, visit, http)
+            finally:
+                self._under_way -= 1
+            return self._write(answer, visit, http)
+        except (ApiError, sdk_errors.BatchyardError) as err:
+            return self._write(_problem(err), visit, http)
+        except Exception:  # the last line of defence: a bug is the console's fault and told as such
+            log.exception("internal error")
+            page = Page(
+                template="problem.html",
+                title="Something broke",
+                view={"text": "The gateway's log tells what."},
+                status=500,
+            )
+            return self._write(page, visit, http)
+
+    def _enter(self) -> None:
+        """Count a request in; its end counts it out."""
+        if self._under_way >= REQUESTS_MAX:
+            raise BusyException
+        self._under_way += 1
+
+    async def _answer(self, row: Row, visit: Visit, http: HttpRequest) -> Answer:
+        if http.method != "POST" or row.change is None:
+            return await row.show(visit)
+        form = await self._form(http)
+        if not visit.session.has_token(form.get("csrf", "")):
+            raise ApiError("AccessDeniedException", "The form is of another session: load the page again.", 403)
+        return await row.change(replace(visit, form=form))
+
+    def _check(self, http: HttpRequest) -> Request:
+        """
+        Turn away what is for another host, and changes that a page of another site sends.
+
+        Raises:
+            ApiError: 403.
+        """
+        head = Request(
+            method=http.method, path=http.scope["raw_path"], query=http.scope["query_string"],
+            headers=http.scope["headers"], body=b"",
+        )  # fmt: skip
+        own_address = http.scope["server"][0]
+        if http.method in ("GET", "HEAD"):
+            heads.check_host(head, own_address=own_address, own_names=self.own_names)
+        else:
+            heads.check_sender(head, scheme=http.scope["scheme"], own_address=own_address, own_names=self.own_names)
+        return head
+
+    async def _form(self, http: HttpRequest) -> QueryParams:
+        """
+        Read what was posted.
+
+        Raises:
+            ApiError: it is no form, or too long.
+        """
+        if http.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
+            raise ApiError("UnsupportedMediaTypeException", f"A form has to be {FORM_TYPE}.", 415)
+        body = await self._bodies.read(http.stream())
+        if len(body) > FORM_BYTES_MAX:
+            raise ApiError("RequestEntityTooLargeException", f"A form may have {FORM_BYTES_MAX} bytes.", 413)
+        return QueryParams(body.decode("utf-8", errors="replace"))
+
+    def _visit(self, http: HttpRequest, session: Session) -> Visit:
+        style = http.cookies.get("batchyard-clock", STYLES[0])
+        zone = zone_of(http.cookies.get("batchyard-zone", "").replace("%2F", "/"))
+        context = Context(
+            client=self.client,
+            principal=Principal(access_key_id=session.access_key_id),
+            account_id=self.config.account_id,
+            region=self.config.region,
+            request_id=str(uuid.uuid4()),  # noqa: TID251  # here dice come in
+        )
+        return Visit(
+            path=http.url.path,
+            names=http.path_params,
+            query=http.query_params,
+            form=QueryParams(),
+            session=session,
+            client=self.client,
+            context=context,
+            clock=Clock(
+                style=style if style in STYLES else STYLES[0], zone=zone, now_ms=int(self.read_wall_s() * 1000)
+            ),
+            address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
+        )
+
+    # Signing in ----------------------------------------------------------------------
+
+    async def _sign_in(self, http: HttpRequest) -> Response:
+        back = ""
+        try:
+            self._check(http)
+            form = await self._form(http) if http.method == "POST" else http.query_params
+            back = sign_in.own_path(form.get("next", ""))
+            self._check_secrecy()
+            source = source_of(http.client.host if http.client else "")
+            if "signature" in form:
+                token = await self.entry.with_link(form.get("key", ""), form.get("made", ""), form["signature"], source)
+            elif http.method == "POST":
+                token = await self.entry.with_secret(
+                    form.get("key", "").strip(), form.get("secret", "").strip(), source
+                )
+            else:
+                return self._write(sign_in.form(back, has_keys=await self.entry.has_keys()), None, http)
+            return self._write(Redirect(location=back, cookies={self._cookie(http): token}), None, http)
+        except ApiError as err:
+            return self._write(sign_in.form(back, has_keys=True, refusal=err.message, status=err.status), None, http)
+        except sdk_errors.BatchyardError as err:
+            return self._write(_problem(err), None, http)
+
+    async def _sign_out(self, http: HttpRequest) -> Response:
+        async def leave(visit: Visit) -> Answer:
+            self.entry.leave(self._token(http))
+            return Redirect(location=f"{ROOT}/sign-in", cookies={self._cookie(http): ""})
+
+        return await self._serve(Row("/sign-out", _nothing, leave), http)
+
+    def _check_secrecy(self) -> None:
+        """Refuse to take secrets over a network that anybody may listen to."""
+        if not (is_loopback(self.config.listen) or self.config.tls_cert):
+            raise ApiError("AccessDeniedException", sign_in.WITHOUT_TLS, 403)
+
+    def _stranger(self, http: HttpRequest, head: Request) -> Response:
+        """Answer who has no session: the browser may not have sent it (a link of another site), else signing in."""
+        if head.header("sec-fetch-site") == "cross-site" and head.header("sec-fetch-mode") == "navigate":
+            return self._write(Page(template="again.html", title="One moment", view={"here": _here(http)}), None, http)
+        answer = sign_in.redirect(_here(http)) if http.method in ("GET", "HEAD") else sign_in.ended()
+        if http.query_params.get("part") or "hx-request" in http.headers:
+            answer = sign_in.ended()
+        return self._write(answer, None, http)
+
+    def _cookie(self, http: HttpRequest) -> str:
+        """Return the cookie's name: browsers keep one jar for all ports of a host."""
+        name = f"batchyard-{http.scope['server'][1]}"
+        return f"__Secure-{name}" if self.config.tls_cert else name
+
+    def _token(self, http: HttpRequest) -> str:
+        return http.cookies.get(self._cookie(http), "")
+
+    # Writing -----------------------------------------------------------------------
+
+    def _write(self, answer: Answer, visit: Visit | None, http: HttpRequest) -> Response:
+        match answer:
+            case Redirect():
+                response = Response(status_code=303, headers={**_HEADERS, "Location": answer.location})
+            case Stream():
+                headers = {**_HEADERS, "Cache-Control": "no-store", **answer.headers}
+                return StreamingResponse(answer.parts, headers=headers, media_type=answer.content_type)
+            case Page():
+                return self._write_page(answer, visit, http)
+        for name, value in answer.cookies.items():
+            response.set_cookie(
+                name, value, max_age=int(LIFETIME_S) if value else 0, path=ROOT, httponly=True, samesite="strict",
+                secure=bool(self.config.tls_cert),
+            )  # fmt: skip
+        return response
+
+    def _write_page(self, page: Page, visit: Visit | None, http: HttpRequest) -> Response:
+        part = http.query_params.get("part", "") if visit is not None and page.status == 200 else ""
+        try:
+            body = self._renderer.render(page, visit, part).encode()
+        except KeyError:
+            missing = Page(
+                template="problem.html",
+                title="Not found",
+                view={"text": f"This page has no part {part!r}."},
+                status=404,
+            )
+            page, body = missing, self._renderer.render(missing, visit).encode()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+        headers = {
+            **_HEADERS, "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie", **page.headers, "ETag": tag
+        }  # fmt: skip
+        if part and http.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        if len(body) >= _PACKED_FROM_BYTES and "gzip" in http.headers.get("accept-encoding", ""):
+            body, headers["Content-Encoding"] = gzip.compress(body, 5), "gzip"
+        return Response(body, page.status, headers, "text/html; charset=utf-8")
+
+
+class _FrontDoor(Route):
+    """The root for browsers alone: AWS's tools get AWS's answer there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match what asks for HTML."""
+        wants = any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
+        return super().matches(scope) if wants else (Match.NONE, {})
+
+
+def _here(http: HttpRequest) -> str:
+    query = f"?{http.url.query}" if http.url.query else ""
+    return f"{http.url.path}{query}"
+
+
+async def _nothing(visit: Visit) -> Answer:
+    text = f"There is no page {visit.path}."
+    return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+
+
+def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
+    """Return the page that tells an error."""
+    if isinstance(err, ApiError):
+        return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
+    if isinstance(err, sdk_errors.NotFoundError):
+        text = f"{err}. Jobs that have ended are forgotten after the days that the controller is told to keep them."
+        return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+    if isinstance(err, sdk_errors.RequestError):
+        return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
+    log.warning("the controller failed", error=str(err))
+    return Page(
+        template="away.html", title="The controller is away", view={"text": str(err), "retry_s": RETRY_S},
+        status=503, headers={"Retry-After": str(RETRY_S)},
+    )  # fmt: skip

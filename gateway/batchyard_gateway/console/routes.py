@@ -1,0 +1,31 @@
+"""Routes: the table of the console's pages, a row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .pages import about, clock, overview
+from .visit import Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    A page.
+
+    Attributes:
+        path: Below ``/console``; parts in braces are names.
+        show: Answers a GET.
+        change: Answers a POST, whose form has the session's token.
+    """
+
+    path: str
+    show: Handler
+    change: Handler | None = None
+
+
+ROWS = (
+    Row("/", overview.show),
+    Row("/about", about.show),
+    Row("/clock", clock.show, clock.choose),
+)

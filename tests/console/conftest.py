@@ -1,0 +1,71 @@
+"""A gateway with its console over an empty controller, who looks at it, and a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.gateway.conftest import logged
+from tests.gateway.endpoint import Endpoint
+
+from .visitor import Visitor
+
+__all__ = ["logged"]
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """Return a gateway over an empty controller."""
+    with Endpoint() as started:
+        yield started
+
+
+@pytest.fixture
+def stranger(endpoint: Endpoint) -> Visitor:
+    """Return who has not signed in."""
+    return Visitor(endpoint)
+
+
+@pytest.fixture
+def visitor(endpoint: Endpoint) -> Visitor:
+    """Return who has signed in."""
+    return Visitor(endpoint).sign_in()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Return the system's Chromium, started once."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("needs chromium on PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """Return what the browser complained of; a test that leaves any fails."""
+    return []
+
+
+@pytest.fixture
+def window(chromium: Browser, endpoint: Endpoint, faults: list[str]) -> Iterator[Page]:
+    """Return a tab of a browser that knows the console's address; complaints and strangers' addresses fail the test."""
+    origin = f"http://127.0.0.1:{endpoint.port}"
+    context = chromium.new_context(base_url=origin)
+    context.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
+    page = context.new_page()
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    context.close()
+    assert not faults, faults

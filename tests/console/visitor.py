@@ -1,0 +1,92 @@
+"""A browser without a browser: plain HTTP with a cookie, for what needs no scripts."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.gateway.endpoint import Endpoint
+
+from batchyard import signing
+from batchyard_gateway.console.visit import ROOT
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+@dataclass(slots=True)
+class Visitor:
+    """Who looks at the console of one gateway."""
+
+    endpoint: Endpoint
+    key_id: str = ""
+    secret: str = ""
+    cookie: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def send(self, method: str, path: str, form: Mapping[str, Any] | None = None, **headers: str) -> Reply:
+        """Send one request; names of headers may have ``_`` for ``-``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.endpoint.port, timeout=30)
+        body = None if form is None else urlencode(form, doseq=True)
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if self.cookie:
+            sent["Cookie"] = self.cookie
+        if body is not None:
+            sent.setdefault("Content-Type", FORM)
+        try:
+            connection.request(method, path if path.startswith("/") else f"{ROOT}/{path}", body, sent)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            for value in answer.msg.get_all("set-cookie") or ():
+                if value.startswith(("batchyard-", "__Secure-")) and "clock" not in value:
+                    self.cookie = value.partition(";")[0]
+            return Reply(answer.status, told, answer.read().decode())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Reply:
+        """Look at a page below the console."""
+        return self.send("GET", path, **headers)
+
+    def post(self, path: str, form: Mapping[str, Any] | None = None, **headers: str) -> Reply:
+        """Send a form with the session's token."""
+        return self.send("POST", path, {"csrf": self.csrf(), **(form or {})}, **headers)
+
+    def csrf(self) -> str:
+        """Return the session's token, as every page has it."""
+        found = re.search(r'name="csrf" value="([^"]+)"', self.get("about").text)
+        assert found is not None
+        return found[1]
+
+    def sign_in(self) -> Visitor:
+        """Make an access key and sign in with it."""
+        made = self.endpoint.run(self.endpoint.client.create_access_key())
+        self.key_id, self.secret = made.access_key.id, made.secret
+        reply = self.send("POST", "sign-in", {"key": self.key_id, "secret": self.secret})
+        assert reply.status == 303, reply.text
+        return self
+
+    def link(self, made_s: int | None = None) -> str:
+        """Return a link that signs in with the visitor's key."""
+        return console_link("", self.key_id, self.secret, int(time.time()) if made_s is None else made_s)
+
+
+def console_link(origin: str, key_id: str, secret: str, made_s: int, region: str = "us-east-1") -> str:
+    """Return a link as ``batchyard console`` makes them."""
+    day = time.strftime("%Y%m%d", time.gmtime(made_s))
+    key = signing.derive_signing_key(secret, day, region, signing.CONSOLE)
+    query = {"key": key_id, "made": made_s, "signature": signing.sign_link(key, key_id, made_s)}
+    return f"{origin}{ROOT}/sign-in?{urlencode(query)}"
