@@ -134,58 +134,6 @@ class JobCalls(Caller):
         """
         return (await self._describe_all([arguments.text("job_id", job_id)], retry=False))[0]
 
-    async def list_jobs(
-        self,
-        *,
-        queue: str = "",
-        array_job_id: str = "",
-        states: Sequence[str] = (),
-        name: str = "",
-        job_definition: str = "",
-        created_after_ms: int = 0,
-        created_before_ms: int = 0,
-        share_identifier: str = "",
-        consumable: str = "",
-        page_size: int = 100,
-    ) -> AsyncGenerator[pb.JobSummary, None]:
-        """
-        Iterate over jobs, newest first; pages are fetched as they are needed.
-
-        Args:
-            queue: One queue's jobs; empty is all queues. Not with *array_job_id*.
-            array_job_id: One array's children.
-            states: Only these, such as ``JobState.RUNNING`` or ``"RUNNING"``.
-            name: Only jobs of this name; a trailing ``*`` matches any rest, letter case
-                does not matter. This and what follows is not for an array's children.
-            job_definition: Only jobs of ``name`` (any revision), ``name:revision``, or a
-                beginning with a trailing ``*``.
-            created_after_ms: Only jobs created after this moment, since the epoch.
-            created_before_ms: Only jobs created before it.
-            share_identifier: Only jobs of this share.
-            consumable: Only jobs that ask for this consumable resource.
-            page_size: Jobs a call, at most 1000.
-        """
-        request = arguments.request(
-            pb.ListJobsRequest,
-            queue=queue,
-            array_job_id=array_job_id,
-            states=[_state("states", state) for state in arguments.texts("states", states)],
-            name=name,
-            job_definition=job_definition,
-            created_after_ms=created_after_ms,
-            created_before_ms=created_before_ms,
-            share_identifier=share_identifier,
-            consumable=consumable,
-            page_size=page_size,
-        )
-        while True:
-            page = await self.calls.list_jobs(request)
-            for job in page.jobs:
-                yield job
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
     async def cancel_job(self, job_id: str, reason: str) -> None:
         """
         Cancel a job that has not started; a started one goes on.
@@ -407,7 +355,3 @@ class JobCalls(Caller):
 def new_request_id() -> str:
     """Make an id that no other submit has."""
     return str(uuid.uuid4())  # noqa: TID251  # the caller's dice: no decision hangs on it
-
-
-def _state(field: str, text: str) -> pb.JobState.ValueType:
-    return pb.JobState.ValueType(wording.number(pb.JobState, field, text))

@@ -112,6 +112,7 @@ class Client:
     describe_job = _sync(AsyncClient.describe_job)
     describe_jobs = _sync(AsyncClient.describe_jobs)
     list_jobs = _sync_iterator(AsyncClient.list_jobs)
+    list_jobs_page = _sync(AsyncClient.list_jobs_page)
     cancel_job = _sync(AsyncClient.cancel_job)
     update_job = _sync(AsyncClient.update_job)
     terminate_job = _sync(AsyncClient.terminate_job)

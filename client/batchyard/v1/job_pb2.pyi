@@ -912,10 +912,33 @@ class JobSummary(google.protobuf.message.Message):
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
 
 @typing.final
+class TagFilter(google.protobuf.message.Message):
+    """A tag that is asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    value: builtins.str
+    """Unset: whatever its value."""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        value: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_value", b"_value", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_value", b"_value", "key", b"key", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+
+Global___TagFilter: typing_extensions.TypeAlias = TagFilter
+
+@typing.final
 class ListJobsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    QUEUE_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
     ARRAY_JOB_ID_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
@@ -926,8 +949,9 @@ class ListJobsRequest(google.protobuf.message.Message):
     CREATED_AFTER_MS_FIELD_NUMBER: builtins.int
     SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
     CONSUMABLE_FIELD_NUMBER: builtins.int
-    queue: builtins.str
-    """One queue's jobs; empty for all queues. Not together with array_job_id."""
+    TAGS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: builtins.int
     array_job_id: builtins.str
     """One array's children."""
     name: builtins.str
@@ -948,14 +972,30 @@ class ListJobsRequest(google.protobuf.message.Message):
     """Only jobs of this share, when set. Not for children."""
     consumable: builtins.str
     """Only jobs that name this consumable resource, when set. Not for children."""
+    host: builtins.str
+    """Only what has, or had, an attempt on this host, when set: its id, or name. Of an
+    array its children are listed, in order of index, and not itself. With the states
+    STARTING or RUNNING alone nothing but the attempts on it is looked at. Not together
+    with array_job_id.
+    """
+    oldest_first: builtins.bool
+    """In the order of submission; by default the newest come first. Children come by index."""
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Jobs of these queues, at most 50; empty for all. Not together with array_job_id."""
+
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all."""
 
+    @property
+    def tags(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TagFilter]:
+        """Only jobs with all of these tags, at most 50. Not for children."""
+
     def __init__(
         self,
         *,
-        queue: builtins.str = ...,
+        queues: collections.abc.Iterable[builtins.str] | None = ...,
         array_job_id: builtins.str = ...,
         states: collections.abc.Iterable[Global___JobState.ValueType] | None = ...,
         name: builtins.str = ...,
@@ -966,8 +1006,11 @@ class ListJobsRequest(google.protobuf.message.Message):
         created_after_ms: builtins.int = ...,
         share_identifier: builtins.str = ...,
         consumable: builtins.str = ...,
+        tags: collections.abc.Iterable[Global___TagFilter] | None = ...,
+        host: builtins.str = ...,
+        oldest_first: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "host", b"host", "job_definition", b"job_definition", "name", b"name", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "queues", b"queues", "share_identifier", b"share_identifier", "states", b"states", "tags", b"tags"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
