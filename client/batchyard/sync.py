@@ -118,6 +118,7 @@ class Client:
     terminate_job = _sync(AsyncClient.terminate_job)
     explain_job = _sync(AsyncClient.explain_job)
     watch_jobs = _sync_iterator(AsyncClient.watch_jobs)
+    watch_changes = _sync_iterator(AsyncClient.watch_changes)
     wait = _sync(AsyncClient.wait)
     wait_all = _sync(AsyncClient.wait_all)
     read_logs = _sync_iterator(AsyncClient.read_logs)

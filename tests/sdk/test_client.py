@@ -252,6 +252,17 @@ async def test_lists_of_several_queues_tags_and_a_host(client: AsyncClient, asyn
         assert [job.id async for job in client.list_jobs(**wanted)] == found, wanted
 
 
+async def test_changes_alone_come_without_present_states(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await submit(client)
+    events = client.watch_jobs(changes_only=True)
+    first = asyncio.ensure_future(anext(events))
+    await async_yard.wire.until_sent("WatchJobs")
+    job_id = await submit(client)
+    event = await first
+    assert (event.job.id, event.previous_state) == (job_id, pb.JOB_STATE_SUBMITTED)
+    await events.aclose()
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
     made = [await submit(client) for _ in range(3)]
     host = await async_yard.join()

@@ -642,6 +642,10 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "description of 100,001 jobs", "DescribeJobs", job.DescribeJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of 100,001 jobs", "WatchJobs", job.WatchJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of an unknown queue", "WatchJobs", job.WatchJobsRequest(queue="nobody")
+    yield "watch of an unknown content", "WatchJobs", job.WatchJobsRequest(content=99)  # type: ignore[arg-type]
+    for content in job.WatchContent.values()[1:]:
+        unknown = job.WatchJobsRequest(queue="nobody", content=content)
+        yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)

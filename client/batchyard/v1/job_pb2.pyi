@@ -79,6 +79,38 @@ DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
 """Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
+class _WatchContent:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WatchContentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WatchContent.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WATCH_CONTENT_UNSPECIFIED: _WatchContent.ValueType  # 0
+    """Present states, then changes."""
+    WATCH_CONTENT_CHANGES: _WatchContent.ValueType  # 1
+    """Changes alone: without a cursor the stream starts with an empty message, after which
+    none is missed.
+    """
+    WATCH_CONTENT_CHANGED_IDS: _WatchContent.ValueType  # 2
+    """As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+    second; never a present state.
+    """
+
+class WatchContent(_WatchContent, metaclass=_WatchContentEnumTypeWrapper):
+    """What a watcher is told."""
+
+WATCH_CONTENT_UNSPECIFIED: WatchContent.ValueType  # 0
+"""Present states, then changes."""
+WATCH_CONTENT_CHANGES: WatchContent.ValueType  # 1
+"""Changes alone: without a cursor the stream starts with an empty message, after which
+none is missed.
+"""
+WATCH_CONTENT_CHANGED_IDS: WatchContent.ValueType  # 2
+"""As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+second; never a present state.
+"""
+Global___WatchContent: typing_extensions.TypeAlias = WatchContent
+
 @typing.final
 class Dependency(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1135,6 +1167,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     JOB_IDS_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """Only jobs of this queue, when set."""
     cursor: builtins.str
@@ -1145,6 +1178,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     that and with the present state of all jobs and children that may have ended
     since: no end is missed, though some may come twice.
     """
+    content: Global___WatchContent.ValueType
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Jobs, arrays (their children included) or children; empty for all."""
@@ -1155,8 +1189,9 @@ class WatchJobsRequest(google.protobuf.message.Message):
         job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         queue: builtins.str = ...,
         cursor: builtins.str = ...,
+        content: Global___WatchContent.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
 
 Global___WatchJobsRequest: typing_extensions.TypeAlias = WatchJobsRequest
 
@@ -1190,22 +1225,34 @@ class WatchJobsResponse(google.protobuf.message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     SNAPSHOT_FIELD_NUMBER: builtins.int
+    CHANGED_IDS_FIELD_NUMBER: builtins.int
+    MISSED_FIELD_NUMBER: builtins.int
     cursor: builtins.str
     """Hand this back to resume after these events, or, as when many are told in
     several messages, before some that then come twice. May be empty.
     """
     snapshot: builtins.bool
     """True when these are present states and not changes."""
+    missed: builtins.bool
+    """Of CHANGED_IDS: changes after the cursor are no longer known; look at all again."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JobEvent]: ...
+    @property
+    def changed_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of CHANGED_IDS, each once a message: jobs, arrays of which a child changed, and
+        children that were asked for by id.
+        """
+
     def __init__(
         self,
         *,
         events: collections.abc.Iterable[Global___JobEvent] | None = ...,
         cursor: builtins.str = ...,
         snapshot: builtins.bool = ...,
+        changed_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        missed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "events", b"events", "snapshot", b"snapshot"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_ids", b"changed_ids", "cursor", b"cursor", "events", b"events", "missed", b"missed", "snapshot", b"snapshot"]) -> None: ...
 
 Global___WatchJobsResponse: typing_extensions.TypeAlias = WatchJobsResponse
 
