@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchyard import wording
 from batchyard.errors import RequestError
 from batchyard.v1.consumable_resource_pb2 import CONSUMABLE_RESOURCE_TYPE_NON_REPLENISHABLE, ConsumableResource
 from batchyard_gateway.console.faults import Faults, Refusal, faults_of
@@ -115,6 +116,7 @@ async def _one(visit: Visit, faults: Faults) -> Page:
         "typed": typed,
         "operations": OPERATIONS,
         "kind": kind_of,
+        "word": wording.job_state,
     }
     title = f"Consumable resource {name}"
     return Page(template="consumable.html", title=title, view=view, section="Consumables", commands=commands)

@@ -103,7 +103,7 @@ def shown(policy: SchedulingPolicy) -> Typed:
         rows=[
             (
                 each.share_identifier,
-                f"{each.weight_factor:g}" if each.HasField("weight_factor") else "",
+                repr(each.weight_factor).removesuffix(".0") if each.HasField("weight_factor") else "",
                 str(each.max_running or ""),
                 str(each.max_vcpus or ""),
             )
@@ -145,9 +145,7 @@ async def _list(visit: Visit, typed: Typed, faults: Faults) -> Page:
     policies = [each async for each in visit.client.list_scheduling_policies()]
     commands = (batchyard("scheduling-policy", "list"), aws("list-scheduling-policies"))
     view = {"policies": policies, "typed": typed, "faults": faults, "blank_rows": BLANK_ROWS}
-    return Page(
-        template="policies.html", title="Scheduling policies", view=view, section="Policies", commands=commands
-    )
+    return Page(template="policies.html", title="Scheduling policies", view=view, section="Policies", commands=commands)
 
 
 async def _one(visit: Visit, typed: Typed | None, faults: Faults) -> Page:
