@@ -605,6 +605,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
     yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
     yield "request id with a NUL", rpc, submission(request_id="\0")
+    yield "submitted by 129 characters", rpc, submission(submitted_by="k" * 129)
+    yield "submitted by a NUL", rpc, submission(submitted_by="\0")
     yield "30 KiB of parameters", rpc, submission(parameters={"p": "x" * 30 * 1024})
     yield "4 MiB of command", rpc, submission(container=container(*[""] * 1_000_000))
     depends = job.Dependency

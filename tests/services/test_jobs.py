@@ -238,6 +238,17 @@ async def test_list_filters_by_definition_moment_and_share(yard: MemoryControlle
     assert await _ids(yard, share_identifier="team") == []
 
 
+async def test_who_submitted_is_kept_with_the_job(yard: MemoryController) -> None:
+    job_id, nobody = await yard.submit(submitted_by="AKIAEXAMPLE"), await yard.submit()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE"
+    listed = (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert {job.id: job.submitted_by for job in listed} == {job_id: "AKIAEXAMPLE", nobody: ""}
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE", "after a restart too"
+
+
 async def test_list_filters_by_queues_tags_and_host(yard: MemoryController) -> None:
     await yard.queues.CreateJobQueue(queue("other"))
     agent = HandAgent(yard)
