@@ -63,6 +63,7 @@ class Calls:
         self.submit_job = Call(connection, self._jobs.SubmitJob)
         self.describe_jobs = Call(connection, self._jobs.DescribeJobs)
         self.list_jobs = Call(connection, self._jobs.ListJobs)
+        self.get_array_digest = Call(connection, self._jobs.GetArrayDigest)
         self.cancel_job = Call(connection, self._jobs.CancelJob)
         self.update_job = Call(connection, self._jobs.UpdateJob)
         self.terminate_job = Call(connection, self._jobs.TerminateJob)

@@ -113,6 +113,7 @@ class Client:
     describe_jobs = _sync(AsyncClient.describe_jobs)
     list_jobs = _sync_iterator(AsyncClient.list_jobs)
     list_jobs_page = _sync(AsyncClient.list_jobs_page)
+    get_array_digest = _sync(AsyncClient.get_array_digest)
     cancel_job = _sync(AsyncClient.cancel_job)
     update_job = _sync(AsyncClient.update_job)
     terminate_job = _sync(AsyncClient.terminate_job)

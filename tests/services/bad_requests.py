@@ -648,6 +648,11 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     for content in job.WatchContent.values()[1:]:
         unknown = job.WatchJobsRequest(queue="nobody", content=content)
         yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
+    yield "digest of a job that is no array", "GetArrayDigest", job.GetArrayDigestRequest(job_id=waiting)
+    yield "digest of nobody", "GetArrayDigest", job.GetArrayDigestRequest(job_id=NOBODY)
+    yield "digest of no id", "GetArrayDigest", job.GetArrayDigestRequest()
+    for cells in (-1, 1001):
+        yield f"digest of {cells} cells", "GetArrayDigest", job.GetArrayDigestRequest(job_id=array, cells=cells)
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
