@@ -141,6 +141,7 @@ class Client:
     list_job_definitions = _sync_iterator(AsyncClient.list_job_definitions)
     deregister_job_definition = _sync(AsyncClient.deregister_job_definition)
     list_hosts = _sync_iterator(AsyncClient.list_hosts)
+    summarize_hosts = _sync(AsyncClient.summarize_hosts)
     describe_host = _sync(AsyncClient.describe_host)
     cordon_host = _sync(AsyncClient.cordon_host)
     uncordon_host = _sync(AsyncClient.uncordon_host)
@@ -159,6 +160,8 @@ class Client:
     list_consumable_resources = _sync_iterator(AsyncClient.list_consumable_resources)
     update_consumable_resource = _sync(AsyncClient.update_consumable_resource)
     delete_consumable_resource = _sync(AsyncClient.delete_consumable_resource)
+
+    search = _sync(AsyncClient.search)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)

@@ -274,6 +274,18 @@ async def test_the_digest_of_an_array_has_as_many_cells_as_asked_for(client: Asy
         await client.get_array_digest("nobody")
 
 
+async def test_a_yard_is_told_of_as_a_whole(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await async_yard.join()
+    job_id = await submit(client)
+    hosts = await client.summarize_hosts()
+    assert (dict(hosts.hosts_by_state), hosts.allocated.cpu_millis) == ({"READY": 1}, 1000)
+    found = await client.search("hel", limit=1)
+    assert [job.id for job in found.jobs] == [job_id]
+    assert [host.name for host in (await client.search("ALPHA")).hosts] == ["alpha"]
+    with pytest.raises(InvalidArgumentError, match="limit"):
+        await client.search("hello", limit=0)
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
     made = [await submit(client) for _ in range(3)]
     host = await async_yard.join()

@@ -14,6 +14,7 @@ from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import scheduling_policy_pb2 as sp
+from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -53,6 +54,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()
+    yield from _searches()
     yield from _tags(array)
     yield from _policies()
     yield from _consumables()
@@ -721,6 +723,13 @@ def _lists() -> Iterator[Case]:
             what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
             yield f"page token {what!a}", rpc, request(page_token=token)
     yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _searches() -> Iterator[Case]:
+    for what, text in {"nothing": "", "a space": " ", "129 characters": "t" * 129, "a NUL": "a\0"}.items():
+        yield f"search for {what}", "Search", search.SearchRequest(text=text)
+    for limit in (-1, 51):
+        yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
 
 
 def _hosts() -> Iterator[Case]:

@@ -139,7 +139,10 @@ def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResp
     return job_pb2.GetArrayDigestResponse(
         size=children.size,
         width=width,
-        cells=[job_pb2.ArrayCell(counts=counts) for counts in children.counts_by(width)],
+        cells=[
+            job_pb2.ArrayCell(counts={str(state): found for state, found in counts.items()})
+            for counts in children.counts_by(width)
+        ],
     )
 
 
