@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, keys, overview, policies, secrets
+from .pages import about, clock, consumables, keys, overview, policies, search, secrets
 from .visit import Handler
 
 
@@ -33,5 +33,6 @@ ROWS = (
     Row("/keys", keys.show, keys.change),
     Row("/policies", policies.show, policies.create),
     Row("/policies/{name}", policies.show_one, policies.change_one),
+    Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
 )
