@@ -145,7 +145,9 @@ class Line:
 
     def remove(self, job: Job, start: int, stop: int) -> None:
         """Let those of children [start, stop) of *job*, or of a single job (0, 1), that stand here leave."""
-        place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
+        place = self._first
+        if place >= len(self._entries) or self._entries[place].job is not job:  # most leave from the front
+            place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
         while place < len(self._entries):
             entry = self._entries[place]
             if (entry.seq, entry.start) >= (job.seq, stop):

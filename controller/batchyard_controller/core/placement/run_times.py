@@ -13,6 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from batchyard.resources import Resources
 
@@ -31,8 +32,7 @@ _OWNERS_KEPT = 1 << 14
 """Of which something ended last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """
     Whose runs are alike.
 
@@ -44,8 +44,7 @@ class Owner:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One that is over, or will be: its definition with revision, what it asked for, and for how long at most (ms; 0: no bound)."""
 
     owner: Owner

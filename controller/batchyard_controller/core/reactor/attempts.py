@@ -127,7 +127,9 @@ def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: in
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
     """Keep how an attempt ended and decide what becomes of its unit."""
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
-    end = replace(end, cause=_cause(world, attempt, end.cause))
+    cause = _cause(world, attempt, end.cause)
+    if cause is not end.cause:
+        end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
