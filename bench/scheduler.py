@@ -20,6 +20,7 @@ from tests.core.yard import container, facts, task
 from batchyard.ids import HostId, JobId, uuid7
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import EndCause
+from batchyard_controller import garbage
 from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
@@ -141,6 +142,7 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
 
 def place(case: Case) -> Row:
     """Place units in slices until enough were; what fills up is emptied between turns."""
+    garbage.spare_survivors()  # as the controller does
     yard = _Turns(case)
     yard.submit(case.waiting)
     gc.collect()
