@@ -118,13 +118,13 @@ class Ranking:
         return int(tiers.min(where=can, initial=NO_TIER))
 
     def _refresh(self, sketch: Sketch) -> bool:
-        """Look again at hosts that changed; say whether that is the one told last alone, and it is better than it was."""
+        """Look again at hosts that changed; say whether that is the one told last alone, which is no worse than it was."""
         fleet = sketch.fleet
         if fleet.changes.count == self._taken == self._seen + 1 and self._version == self._packing.version:
             self._seen, self.looked_at = self._taken, 1
             before, now = self._keys[self._last], self._judge_last(sketch)
             self._keys[self._last] = now
-            return bool(now < before)  # it was the best, and only it has changed
+            return bool(now <= before)  # it was the first of the best, and only it has changed
         hosts, rows = len(fleet.ids), fleet.changes.since(self._seen)
         self._seen = fleet.changes.count
         if rows is None or len(rows) > max(hosts, _ROWS_FEW) or self._version != self._packing.version:
@@ -154,7 +154,7 @@ class Ranking:
         state, cost = after
         packing.states.note_last(fleet, row, state)
         self._count_reckoned(1)
-        return cost if self.asked[GPU] else cost + float(self._tightness(sketch, slice(row, row + 1))[0])
+        return cost if self._asked[GPU] else cost + _TIGHTEST * self._tightness_of(left, fleet, row)
 
     def _judge(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         """Return the keys of some hosts, or of all."""
