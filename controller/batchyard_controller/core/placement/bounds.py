@@ -123,16 +123,18 @@ class Bounds:
             self._add(Bound(CONSUMABLE, name, QUANTITY), sign * quantity)
 
     def _add(self, bound: Bound, amount: int) -> None:
-        held = self._held.get(bound, 0) + amount
-        self._held[bound] = held
-        if not held:
-            del self._held[bound]
+        if held := self._held.get(bound, 0) + amount:
+            self._held[bound] = held
+        else:
+            self._held.pop(bound, None)
 
     def _holders(self, queue: str, share: str) -> list[tuple[str, str]]:
         """Return whose bounds hold for units of a queue and share, by kind and name."""
-        capped = self._capped.get(queue, ()) if share else ()
-        covering = [weight for weight in capped if weight.covers(share)]
-        return [(QUEUE_LIMIT, queue), *[(SHARE_LIMIT, f"{queue}/{w.share_identifier}") for w in covering]]
+        holders = [(QUEUE_LIMIT, queue)]
+        if share:
+            covering = [weight for weight in self._capped.get(queue, ()) if weight.covers(share)]
+            holders += [(SHARE_LIMIT, f"{queue}/{weight.share_identifier}") for weight in covering]
+        return holders
 
     def held(self, bound: Bound) -> int:
         """Return what live attempts hold of something, bounded or not."""

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
@@ -61,12 +62,11 @@ _HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
 
     job_id: JobId
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides a method of tuples
     host_id: HostId
     compute_environment: str
     gpus: tuple[GpuClaim, ...]

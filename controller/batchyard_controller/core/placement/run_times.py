@@ -13,6 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from batchyard.resources import Resources
@@ -58,6 +59,7 @@ class Run(NamedTuple):
         return self.definition, self.resources
 
 
+@lru_cache(maxsize=1024)
 def remembered(queue: str, share: str, definition: str, resources: Resources, timeout_s: int) -> Run:
     """Return as what a unit's run is remembered; its owner is its share, or else its definition's name."""
     owner = Owner(queue, share or definition.partition(":")[0])

@@ -26,6 +26,7 @@ from .progress import Out, Progress
 from .reported import bounded
 from .starts import on_start_failed, on_start_succeeded
 
+_SUCCEEDED = Ending(trigger=Trigger.SUCCEEDED)
 _CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED)
 
 
@@ -138,7 +139,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, Ending(trigger=Trigger.SUCCEEDED))
+        progress.end_unit(unit, _SUCCEEDED)
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:

@@ -282,10 +282,8 @@ def end_rest(world: World, job: Job, rest_end: RestEnd) -> JobState:
 
 def _note_unit(world: World, unit: Unit) -> None:
     """Note that what is stored of a unit, its live attempt apart, has changed."""
-    if unit.is_child:
-        world.ledger.note(unit.group, "children", unit.group)
-    else:
-        world.ledger.note(unit.group, "state", unit.group)
+    group = unit.group
+    world.ledger.note(group, "children" if unit.is_child else "state", group)
 
 
 # Attempts -------------------------------------------------------------------------
