@@ -100,7 +100,7 @@ def cases(scale: Scale) -> list[Case]:
     told = [(20, 150, 1, 10_000), (5_000, 1, RUN, 10_000), (5_000, 150, 1, 10_000)]
     if not scale.is_quick:
         told += [(5_000, 2, 1, 10_000), (5_000, 150, RUN, 10_000), (10_000, 150, 1, 10_000), (5_000, 150, 1, 200_000)]
-        told += [(5_000, 5_000, 1, 20_000)]
+        told += [(500, 10, 1, 20_000), (5_000, 5_000, 1, 20_000)]
     return [Case(hosts=hosts, shapes=shapes, run=run, waiting=waiting) for hosts, shapes, run, waiting in told]
 
 

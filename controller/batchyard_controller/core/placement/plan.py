@@ -213,9 +213,12 @@ class _Service:
             self._placements.append(placement)
             if turn.was_refused:
                 self._resumed[turn.shape] = None
+            is_more = self._lines.show_next(turn.line)
             if source.standing is not None:
                 source.note_placed(turn)
                 break
+            if is_more:
+                other = source.next_of_more(turn)
         source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
@@ -231,6 +234,8 @@ class _Service:
         self._refused.append(turn.shape)
         if turn.held_back is not None:
             self._held_back[turn.shape] = turn.held_back
+        if not turn.lacks_room or turn.was_held_back:
+            self._lines.show_all(turn.line)
         source.is_closed = source.is_strict
         turn.head = None
         if turn.lacks_room and first is not None:
@@ -300,6 +305,11 @@ class _Turn:
         self._run_h = 0.0
         """For how long it is taken to run, in hours."""
         self.draw: Draw = ()
+
+    @property
+    def was_held_back(self) -> bool:
+        """Whether there was room for its head that it may not have."""
+        return self.held_back is not None or bool(self._closed)
 
     def pass_on(self) -> None:
         """Come to the next one in line."""
