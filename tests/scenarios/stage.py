@@ -574,7 +574,7 @@ class Stage:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
         definition = self.yard.world.find_definition(unit.job.spec.definition)
-        variables = attempt_variables(unit, attempt, definition)
+        variables = attempt_variables(unit, attempt, attempt.id, definition)
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------

@@ -80,6 +80,11 @@ class Clearings:
                 self._keep_on(hint)
 
     @property
+    def are_any(self) -> bool:
+        """Whether a host is cleared for anybody."""
+        return bool(self._kept)
+
+    @property
     def rows(self) -> list[int]:
         """Rows of cleared hosts."""
         return [kept.row for kept in self._kept]
@@ -244,6 +249,8 @@ class Clearings:
 
     def note_placed(self, unit: Unit, shape: Shape, row: int, environment: str) -> None:
         """Take in that a unit was placed: no host is cleared for it any more, nor for whose room it took."""
+        if not self._kept:
+            return
         own = self._of(unit)
         if own is not None:
             self._drop(own)

@@ -185,8 +185,18 @@ class Fleet:
     def _change(
         self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, sign: int
     ) -> None:
-        row = self.rows[host_id]
-        self.state[:4, row] += sign * row_of(resources)
+        row, state = self.rows[host_id], self.state
+        state[CPU, row] += sign * resources.cpu_millis  # one by one: an array of four costs more than these
+        state[MEMORY, row] += sign * resources.memory_mib
+        if resources.disk_mib:
+            state[DISK, row] += sign * resources.disk_mib
+        if resources.gpu_millis:
+            state[GPU, row] += sign * resources.gpu_millis
+            self._change_gpus(row, gpus, sign)
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
+        self.changes.note(row)
+
+    def _change_gpus(self, row: int, gpus: Iterable[GpuClaim], sign: int) -> None:
         held, free = self.gpu_held[row], self.gpu_free[row]
         for gpu in gpus:
             held[gpu.uuid] = held.get(gpu.uuid, 0) - sign * gpu.millis
@@ -194,10 +204,7 @@ class Fleet:
                 del held[gpu.uuid]
             if gpu.uuid in free:
                 free[gpu.uuid] += sign * gpu.millis
-        if resources.gpu_millis:
-            self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
-        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
-        self.changes.note(row)
+        self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
 
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
         """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
@@ -50,7 +51,9 @@ from .tenants import NO_STAY, Stay
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
 _LINES_A_SLICE = 512
-"""So many lines a slice puts in order as a round begins, each in about half the time that it takes to place a unit."""
+"""So many lines a slice puts in order as a round begins."""
+_ORDERED_A_STEP = 8
+"""So many in about the time that it takes to place a unit."""
 _LINES_A_STEP = 24
 """At so many lines the mix is looked at in about the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
@@ -59,12 +62,11 @@ _HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
 
     job_id: JobId
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides a method of tuples
     host_id: HostId
     compute_environment: str
     gpus: tuple[GpuClaim, ...]
@@ -107,7 +109,7 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     promised = [reservation.shape for reservation in situation.reservations]
     grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
     if not lines.begin_round(grown, promised, lines_max):
-        kept, steps = situation.reservations, _LINES_A_SLICE // 2
+        kept, steps = situation.reservations, _LINES_A_SLICE // _ORDERED_A_STEP
         return Plan((), kept, (), (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
     looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
     service = _Service(situation, now, steps_max)
@@ -211,9 +213,12 @@ class _Service:
             self._placements.append(placement)
             if turn.was_refused:
                 self._resumed[turn.shape] = None
+            is_more = self._lines.show_next(turn.line)
             if source.standing is not None:
                 source.note_placed(turn)
                 break
+            if is_more:
+                other = source.next_of_more(turn)
         source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
@@ -229,6 +234,8 @@ class _Service:
         self._refused.append(turn.shape)
         if turn.held_back is not None:
             self._held_back[turn.shape] = turn.held_back
+        if not turn.lacks_room or turn.was_held_back:
+            self._lines.show_all(turn.line)
         source.is_closed = source.is_strict
         turn.head = None
         if turn.lacks_room and first is not None:
@@ -298,6 +305,11 @@ class _Turn:
         self._run_h = 0.0
         """For how long it is taken to run, in hours."""
         self.draw: Draw = ()
+
+    @property
+    def was_held_back(self) -> bool:
+        """Whether there was room for its head that it may not have."""
+        return self.held_back is not None or bool(self._closed)
 
     def pass_on(self) -> None:
         """Come to the next one in line."""

@@ -112,6 +112,11 @@ class Source(Generic[T]):
         self.taken.append(self._lines.take_next(self.queue.name, share, self.by_size))
         return self._begin(self.taken[-1], self)
 
+    def next_of_more(self, turn: T) -> Rank | None:
+        """Return the rank of the next unit after that of a line, as there are more lines to ask of its share."""
+        self._list(turn.line.shape.share)
+        return self.next_rank()
+
     def note_placed(self, turn: T) -> None:
         """Let a share hold more."""
         if self.standing is not None:

@@ -13,9 +13,11 @@ Source of the rules: AWS Batch API, ComputeResource and ComputeScalingPolicy.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from batchyard.ids import HostId, LaunchId
 from batchyard.resources import Resources
@@ -349,6 +351,7 @@ class _Decider:
 
 
 def _refused(lines: Lines, queue: str) -> list[Line]:
-    """Return the lines of a queue whose first was refused, first in line first."""
-    heads = [(head.place, i, line) for i, line in enumerate(lines.of_queue(queue)) if (head := line.head()) is not None]
-    return [line for _, _, line in sorted(heads)[:LINES_MAX] if line.refused_at >= 0]
+    """Return the lines of a queue whose first was refused, of those that come first; what it costs does not grow with the queue."""
+    shares = [heads.lines() for heads in lines.heads_of(queue).values()]
+    first = islice(heapq.merge(*shares, key=lambda pair: pair[0]), LINES_MAX)
+    return [line for _, line in first if line.refused_at >= 0]

@@ -7,8 +7,6 @@ it has any.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
@@ -47,9 +45,12 @@ def _occupant(world: World, attempt: Attempt) -> Occupant:
 
 def occupy(world: World, unit: Unit, attempt: Attempt, sign: int = 1) -> None:
     """Count an attempt among those of its queue on its host, or no longer (-1)."""
-    hosts = world.occupied.setdefault(unit.job.spec.queue, Counter())
-    hosts[attempt.host_id] += sign
-    if not hosts[attempt.host_id]:
+    queue = unit.job.spec.queue
+    hosts = world.occupied.get(queue)
+    if hosts is None:
+        hosts = world.occupied[queue] = {}
+    hosts[attempt.host_id] = number = hosts.get(attempt.host_id, 0) + sign
+    if not number:
         del hosts[attempt.host_id]
-    if not hosts:
-        del world.occupied[unit.job.spec.queue]
+        if not hosts:
+            del world.occupied[queue]

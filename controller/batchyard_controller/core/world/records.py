@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from batchyard.ids import HostId, JobId, LaunchId
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
@@ -282,10 +282,8 @@ def end_rest(world: World, job: Job, rest_end: RestEnd) -> JobState:
 
 def _note_unit(world: World, unit: Unit) -> None:
     """Note that what is stored of a unit, its live attempt apart, has changed."""
-    if unit.is_child:
-        world.ledger.note(unit.group, "children", unit.group)
-    else:
-        world.ledger.note(unit.group, "state", unit.group)
+    group = unit.group
+    world.ledger.note(group, "children" if unit.is_child else "state", group)
 
 
 # Attempts -------------------------------------------------------------------------
@@ -298,13 +296,13 @@ def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) 
     Of a child in a group behind that of its chunk: all of it may end and be claimed again
     in one turn, and that is more than a store writes at once.
     """
-    restore_attempt(world, unit, attempt, now, stay)
+    name = restore_attempt(world, unit, attempt, now, stay)
     group = f"{unit.group}/claims" if unit.is_child else unit.group
-    world.ledger.note(group, "attempt", attempt.id)
+    world.ledger.note(group, "attempt", name)
 
 
-def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> None:
-    """Hold a host's resources again for an attempt that is stored."""
+def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> AttemptId:
+    """Hold a host's resources again for an attempt that is stored; return its name."""
     name = attempt.id
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
     asked = unit.task.resources
@@ -313,6 +311,7 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
     occupy(world, unit, attempt)
+    return name
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:

@@ -28,6 +28,7 @@ from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.front import Front
+from batchyard_controller.core.placement.line import Shape
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.pools import Pool, Pools
 from batchyard_controller.core.placement.ranking import Rankings
@@ -70,7 +71,7 @@ class World:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
-    occupied: dict[str, Counter[HostId]] = field(default_factory=dict)
+    occupied: dict[str, dict[HostId, int]] = field(default_factory=dict)
     """Live attempts of each queue, by host; queues and hosts without any are left out."""
     gone_hosts: dict[HostId, HostRecord] = field(default_factory=dict)
     """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
@@ -89,6 +90,8 @@ class World:
     last_seq: int = 0
     lines: Lines = field(init=False)
     """Every RUNNABLE unit, once."""
+    shapes: dict[int, tuple[JobSpec, JobQueue | None, Shape]] = field(default_factory=dict)
+    """Shapes of units of which nothing was tried, by their specs' identity, with that of which they were made."""
     shares: Shares = field(default_factory=Shares)
     tenants: Tenants = field(default_factory=Tenants)
     reservations: tuple[Reservation, ...] = ()
