@@ -177,7 +177,7 @@ class _Service:
         if source.is_strict and self._lines.is_in_round:
             source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
         for line in self._again.get(queue.name, ()):
-            source.put(_Turn(line, source))
+            source.note_served(_Turn(line, source))
         return source
 
     def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
