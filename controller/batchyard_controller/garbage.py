@@ -4,7 +4,7 @@ Garbage: at which objects the interpreter looks for cycles.
 A look at all of them takes longer the more jobs there are, and a turn waits for it. So
 what a look at everything has spared is looked at no more. Nothing of the world is kept
 by that: it makes no cycles (a test holds it to that), and goes when nobody names it any
-more. What gRPC leaves in cycles is nearly always found before. See decision 0018.
+more. What gRPC leaves in cycles is nearly always found before. See decision 0023.
 """
 
 from __future__ import annotations

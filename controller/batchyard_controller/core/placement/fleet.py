@@ -17,6 +17,7 @@ from .changes import Changes
 from .feasibility import NO_ACCESS, Access
 from .gpus import by_kind, gpu_levels
 from .kinds import Kinds, Mask
+from .quotas import Quotas
 from .strategies import Amounts
 
 UNBOUNDED = 1 << 40
@@ -69,6 +70,7 @@ class Fleet:
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
         self.bounds = Bounds()
+        self.quotas = Quotas()
         self.changes = Changes()
         self.grown = 0
         """Rises whenever something that did not fit might fit now."""
@@ -209,6 +211,11 @@ class Fleet:
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
         """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
         return self.kinds.allowed(environment, runtime, access)[self.kind_of]
+
+    def of_type(self, host_type: str) -> Mask:
+        """Return which hosts are of a type."""
+        kinds: Mask = np.array([kind.host_type == host_type for kind in self.kinds.facts()], dtype=np.bool_)
+        return kinds[self.kind_of]
 
     def wanted_gpus(self, row: int, access: Access, free: Mapping[str, int]) -> Mapping[str, int]:
         """Return of what is left of a host's GPUs that of those which will do; of several kinds the least memory first."""

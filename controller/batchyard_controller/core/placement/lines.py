@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchyard_controller.core.model.jobs import Job
@@ -159,13 +159,13 @@ class Lines:
             if line.asked_under is not None and head is not None:
                 self._put(line, head)
 
-    def begin_round(self, grown: int, promised: Iterable[Shape], lines_max: int) -> bool:
+    def begin_round(self, grown: int, promised: Iterable[Shape], lines_max: int, with_quotas: Collection[str]) -> bool:
         """
         Begin to ask all lines in their order, unless that is under way; say whether that is done.
 
         That is the new ones, by what is known now of times and of what their queues ask for, those
         promised a host, and of those that were refused when the fleet had grown less, and are alike, the
-        first. At most so many lines are looked at at once, so that no turn pays for all of them.
+        first; all of them in queues *with quotas*, where others may be stopped for them. At most so many lines are looked at at once, so that no turn pays for all of them.
         """
         if self.is_in_round:
             return True
@@ -180,7 +180,7 @@ class Lines:
         most = max(0, lines_max - len(again))
         refused, self._to_park = self._to_park[:most], self._to_park[most:]
         waiting = [queue for queue, lines in self._by_queue.items() if lines]
-        parkable = self.due_times.parkable(waiting) if refused else set()
+        parkable = self.due_times.parkable(waiting).difference(with_quotas) if refused else set()
         for line in refused:
             if line.shape.queue in parkable:
                 self._park(line, grown)

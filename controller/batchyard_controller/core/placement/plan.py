@@ -38,6 +38,7 @@ from .kinds import Mask
 from .line import Line, Shape
 from .preemption import CLEARED_A_LINE, Eviction
 from .promises import Promises
+from .quotas import use_of
 from .ranking import Ranking
 from .refusals import HeldBack
 from .reservations import Reservation
@@ -108,7 +109,7 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     rankings, lines = situation.rankings, situation.lines
     promised = [reservation.shape for reservation in situation.reservations]
     grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
-    if not lines.begin_round(grown, promised, lines_max):
+    if not lines.begin_round(grown, promised, lines_max, rankings.fleet.quotas.queues):
         kept, steps = situation.reservations, _LINES_A_SLICE // _ORDERED_A_STEP
         return Plan((), kept, (), (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
     looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
@@ -173,13 +174,14 @@ class _Service:
     def _source(self, queue: JobQueue) -> Source[_Turn]:
         situation = self.situation
         policy = situation.policies.get(queue.scheduling_policy)
-        standing = self._standing(queue.name, policy.fairshare) if policy is not None else None
+        quota = self.sketch.quota_of(queue.name)
+        standing = self._standing(queue.name, policy.fairshare) if policy is not None and quota is None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
-        source = Source[_Turn](queue, environments, self._lines, standing, _Turn)
+        source = Source[_Turn](queue, environments, self._lines, standing, quota, _Turn)
         if source.is_strict and self._lines.is_in_round:
             source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
         for line in self._again.get(queue.name, ()):
-            source.put(_Turn(line, source))
+            source.note_served(_Turn(line, source))
         return source
 
     def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
@@ -196,7 +198,7 @@ class _Service:
     def _serve_line(self, source: Source[_Turn], limit: tuple[float, int, int]) -> None:
         """Place units of a queue's next line, up to the next one of another line or queue."""
         turn = source.take()
-        other = None if source.standing is not None else source.next_rank()  # after each unit it may be another's turn
+        other = None if source.takes_turns else source.next_rank()  # after each unit it may be another's turn
         while turn.head is not None:
             rank = source.rank(turn)
             if (other is not None and rank > other) or rank[2:] > limit:
@@ -214,7 +216,7 @@ class _Service:
             if turn.was_refused:
                 self._resumed[turn.shape] = None
             is_more = self._lines.show_next(turn.line)
-            if source.standing is not None:
+            if source.takes_turns:
                 source.note_placed(turn)
                 break
             if is_more:
@@ -226,7 +228,7 @@ class _Service:
         assert turn.head is not None, "the head was refused"
         head = turn.head
         first: Unit | None = head
-        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+        if self._may_clear(turn, source):
             first = self._clear(turn, source)
             if self.is_spent:
                 return
@@ -238,10 +240,18 @@ class _Service:
             self._lines.show_all(turn.line)
         source.is_closed = source.is_strict
         turn.head = None
-        if turn.lacks_room and first is not None:
+        borrows = source.quota is not None and not source.quota.is_own(turn.shape)
+        if turn.lacks_room and first is not None and not borrows:
             self.steps += self.promises.make(turn.shape, first, turn.wanted)
         elif not turn.lacks_room:
             self.promises.drop(head)
+
+    def _may_clear(self, turn: _Turn, source: Source[_Turn]) -> bool:
+        """Say whether there may be somebody to stop for the first of a line."""
+        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+            return True
+        is_lacking = turn.lacks_room or turn.lacks_quota
+        return is_lacking and source.quota is not None and source.quota.has_victims(turn.shape)
 
     def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
         """Have hosts cleared for the first units of a line; return the first for which none is."""
@@ -289,9 +299,13 @@ class _Turn:
         self.was_refused = line.asked_under is None
         self.lacks_room = True
         """Whether it is for want of room that its head is refused, so that a host may be kept for it."""
+        self.lacks_quota = False
+        """Whether its head is refused as its share may not use so much."""
         self.held_back: HeldBack | None = None
         """What kept its head from room that there was."""
         self.wanted: Mask | None = None
+        self.open_types: Mask | None = None
+        """Hosts of types of which its share may use more, where there are others; None for all."""
         self._source = source
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
@@ -322,10 +336,16 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        kept = service.promises.cleared.number(self.shape) if self.draw else 0
+        quota = self._source.quota
+        kept = service.promises.cleared.number(self.shape) if self.draw or quota is not None else 0
         if not service.sketch.draws.allow(self.draw, kept):
             self.lacks_room = False
             return None
+        if quota is not None:
+            may, self.open_types = quota.hosts_for(self.shape, service.sketch.fleet, is_promised=kept > 0)
+            if not may:
+                self.lacks_room, self.lacks_quota = False, True
+                return None
         if not self._has_share(service):
             self.lacks_room, self.held_back = False, HeldBack()
             return None
@@ -340,6 +360,7 @@ class _Turn:
             if row is not None:
                 return self._take(service, row, ranking)
             self._choices.pop()  # for good: a plan gives nothing back
+        self.lacks_quota = self.open_types is not None
         return None
 
     def _begin(self, service: _Service) -> None:
@@ -367,7 +388,10 @@ class _Turn:
         """Return the row of the best host that is not kept for another."""
         assert self.head is not None, "place() looked"
         while True:
-            row = ranking.best(service.sketch, self.wanted, self._run_h, self._closed)
+            wanted = self.wanted
+            if self.open_types is not None:
+                wanted = self.open_types if wanted is None else wanted & self.open_types
+            row = ranking.best(service.sketch, wanted, self._run_h, self._closed)
             service.steps += ranking.looked_at // _HOSTS_A_STEP
             if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
                 return row
@@ -379,6 +403,9 @@ class _Turn:
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         ranking.note_taken(sketch)
         sketch.draws.take(self.draw)
+        if self._source.quota is not None:
+            use = use_of(self.shape.resources, sketch.fleet.facts[row].host_type)
+            self._source.quota.take(self.shape.share, use)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit = self.head
         self.pass_on()

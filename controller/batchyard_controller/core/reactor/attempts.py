@@ -71,7 +71,10 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
     """Stop attempts so that another unit has room."""
     for name in eviction.attempt_ids:
         attempt = world.attempts[name]
-        records.preempt_attempt(world, world.unit_of(attempt), attempt, unit_id(eviction.job_id, eviction.index))
+        mine, other = world.jobs[eviction.job_id].spec, world.unit_of(attempt).job.spec
+        gives_back = mine.queue == other.queue and mine.share_identifier != other.share_identifier
+        beneficiary = unit_id(eviction.job_id, eviction.index)
+        records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
 
 
@@ -188,4 +191,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
+        gave_back=attempt.gives_back and end.cause is EndCause.PREEMPTED,
     )
