@@ -114,7 +114,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs of a queue or children of an array, newest first, a page a call.
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +157,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainJob(self, request, context):
-        """Says why a job is where it is.
+        """Says why a job is where it is. Its place in line is counted as far as some thousandths
+        of a second allow, however long the line is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

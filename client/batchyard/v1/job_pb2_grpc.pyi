@@ -288,7 +288,9 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
 
     ListJobs: _JobServiceListJobsType
-    """Lists jobs of a queue or children of an array, newest first, a page a call."""
+    """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+    them at most, some hundredths of a second, so that a page may come short.
+    """
 
     CancelJob: _JobServiceCancelJobType
     """Cancels a job that has not started; a started one goes on."""
@@ -306,7 +308,9 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Streams an attempt's log; `follow` goes on until the attempt has ended."""
 
     ExplainJob: _JobServiceExplainJobType
-    """Says why a job is where it is."""
+    """Says why a job is where it is. Its place in line is counted as far as some thousandths
+    of a second allow, however long the line is.
+    """
 
 JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -386,7 +390,9 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ListJobsResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ListJobsResponse]]:
-        """Lists jobs of a queue or children of an array, newest first, a page a call."""
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
+        """
 
     @abc.abstractmethod
     def CancelJob(
@@ -434,6 +440,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ExplainJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ExplainJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ExplainJobResponse]]:
-        """Says why a job is where it is."""
+        """Says why a job is where it is. Its place in line is counted as far as some thousandths
+        of a second allow, however long the line is.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

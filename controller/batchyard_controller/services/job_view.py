@@ -74,6 +74,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         scheduled_at_ms=live.claimed_at_ms if live is not None else last.claimed_at_ms if last is not None else 0,
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.job.spec.consumables),
+        submitted_by=unit.job.spec.submitted_by,
     )
 
 
@@ -138,7 +139,7 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
-        summary=waiting.summary(world, unit),
+        summary=waiting.summary(world, unit, place),
         refusals=[
             job_pb2.Refusal(
                 kind=r.kind,
