@@ -16,7 +16,7 @@ from typing import Protocol
 from batchyard.errors import WorldError
 from batchyard.v1 import host_pb2, job_pb2, job_queue_pb2
 
-from .tabs import GATHERED_S, TABS_MAX, FullError, Tabs, Told
+from .tabs import GATHERED_S, TABS_MAX, TOPICS, FullError, Tabs, Told
 
 COUNTS_S = 2.0
 HOSTS_S = 5.0
@@ -87,7 +87,7 @@ class Hub:
         self._left = asyncio.Event()
         self._lock = asyncio.Lock()
         self._queues: Sequence[job_queue_pb2.JobQueue] = ()
-        self._hosts: Sequence[bytes] = ()
+        self._hosts: Sequence[bytes] | None = None
         self._queues_at_s: float | None = None
         self._heard_ms = int(read_wall_s() * 1000)
         self._is_closing = False
@@ -161,7 +161,8 @@ class Hub:
                 await self._until_left()
                 for task in looking:
                     task.cancel()
-            for topic in ("counts", "queues", "hosts", "jobs"):
+            self._hosts = None
+            for topic in TOPICS:
                 self._tabs.end(topic)
 
     # Looking --------------------------------------------------------------------------
@@ -204,7 +205,7 @@ class Hub:
                 await self._read_hosts()
             else:
                 self._tabs.end("hosts")
-                self._hosts = ()
+                self._hosts = None
             await asyncio.sleep(HOSTS_S)
 
     async def _read_hosts(self) -> None:
@@ -213,7 +214,7 @@ class Hub:
                 hosts = [_without_heard(host) async for host in self._upstream.list_hosts()]
         except (WorldError, TimeoutError):
             return  # who reads the queues tells of it
-        if not self._hosts:
+        if self._hosts is None:
             self._tabs.begin("hosts")
         if hosts != self._hosts:
             self._tabs.change("hosts", self._read_s())
