@@ -255,6 +255,7 @@ class Console:
     async def _sign_out(self, http: HttpRequest) -> Response:
         async def leave(visit: Visit) -> Answer:
             self.entry.leave(self._token(http))
+            self.hub.wake()
             return Redirect(location=f"{ROOT}/sign-in", cookies={self._cookie(http): ""})
 
         return await self._serve(Row("/sign-out", _nothing, leave), http)

@@ -150,6 +150,10 @@ class Hub:
     def close(self) -> None:
         """End all streams, so that the server can stop."""
         self._is_closing = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all streams ask whether they go on."""
         self._tabs.wake_all()
 
     async def run(self) -> None:
