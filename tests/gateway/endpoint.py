@@ -80,7 +80,7 @@ class Endpoint:
     ) -> None:
         self._guard = guard or (lambda _: Anybody())
         self._controller = controller
-        self._settings = {"account_id": ACCOUNT, "region": "us-east-1"} | settings
+        self._settings = {"account_id": ACCOUNT, "region": "us-east-1", "listen": "127.0.0.1:0"} | settings
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
         self._is_up = threading.Event()
 
@@ -98,7 +98,7 @@ class Endpoint:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with MemoryController() as self.yard, AsyncClient(self._controller or self.yard.address) as self.client:
             await self.yard.until_leads()
-            config = Config(controller=self.client.address, listen="127.0.0.1:0", **self._settings)
+            config = Config(controller=self.client.address, **self._settings)
             gateway = Gateway(config=config, client=self.client, services=(SERVICE,), guard=self._guard(self.client))
             with listen(config.listen) as listener:
                 self.port = listener.getsockname()[1]

@@ -56,12 +56,18 @@ function silent() {
 /** Learn from an answer how things are. @param {number} status */
 function answered(status) {
   if (status === 401) over();
+  else if (source || isOver) return;  // the stream tells
   else if (status === 503) grey("The controller does not answer. Jobs that run go on; this page tries again by itself.");
-  else if (!source && !isOver) clear();
+  else clear();
+}
+
+function rest() {
+  clearTimeout(timer);
+  timer = 0;
 }
 
 function close() {
-  clearTimeout(timer);
+  rest();
   source?.close();
   source = null;
 }
@@ -71,12 +77,11 @@ function open() {
   if (document.hidden || isOver || !topics.length) return;
   const query = new URLSearchParams({ topics: topics.join(","), ids: body.dataset.ids, since: place });
   const stream = source = new EventSource(`${ROOT}/live?${query}`);
-  stream.onopen = () => { clearTimeout(timer); clear(); };
+  stream.onopen = () => { rest(); clear(); };
   stream.onerror = () => {
-    heard = new Date();
-    clearTimeout(timer);
     // The browser tries again by itself where it was cut off, and never where it was refused.
-    timer = stream.readyState === EventSource.CLOSED ? setTimeout(refused, 0) : setTimeout(silent, AWAY_MS);
+    if (stream.readyState === EventSource.CLOSED) return refused();
+    if (!timer) [heard, timer] = [new Date(), setTimeout(silent, AWAY_MS)];
   };
   stream.addEventListener("look", (event) => { place = event.lastEventId; look(event.data.split(" ")); });
   stream.addEventListener("stale", (event) => {
@@ -115,6 +120,8 @@ body.addEventListener("htmx:before:response", (event) => {
   answered(status);
   if (status === 200) tags.set(ctx.sourceElement, headers.get("ETag"));
   else event.preventDefault();
+  // The word to look was heard and is not said twice.
+  if (status >= 500 && source) setTimeout(look, AGAIN_MS, [ctx.sourceElement.dataset.live]);
 });
 
 body.addEventListener("live-answer", (event) => answered(event.detail));
