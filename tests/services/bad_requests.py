@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,6 +15,7 @@ from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import scheduling_policy_pb2 as sp
+from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -53,6 +55,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()
+    yield from _searches()
     yield from _tags(array)
     yield from _policies()
     yield from _consumables()
@@ -129,6 +132,13 @@ def _environments() -> Iterator[Case]:
     for what, name in BAD_NAMES.items():
         yield f"environment name: {what}", rpc, environment(name)
     yield "environment of no type", rpc, environment("e", type=0)
+    yield "hosts of an unknown environment", "ListEnvironmentHosts", ce.ListEnvironmentHostsRequest(name="nobody")
+    supposed = ce.ComputeResources(type=ce.CAPACITY_TYPE_EC2)
+    odd = ce.ListEnvironmentHostsRequest(name="a b", compute_resources=supposed)
+    yield "hosts of an environment of an odd name", "ListEnvironmentHosts", odd
+    supposed = ce.ComputeResources(type=ce.CAPACITY_TYPE_EC2, instance_types=["t"] * 101)
+    many = ce.ListEnvironmentHostsRequest(compute_resources=supposed)
+    yield "hosts of an environment of 101 types", "ListEnvironmentHosts", many
     yield "environment of an unknown type", rpc, environment("e", type=99)
     yield "environment in an unknown state", rpc, environment("e", state=-1)
     yield "environment that exists", rpc, environment("default")
@@ -648,6 +658,11 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     for content in job.WatchContent.values()[1:]:
         unknown = job.WatchJobsRequest(queue="nobody", content=content)
         yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
+    yield "digest of a job that is no array", "GetArrayDigest", job.GetArrayDigestRequest(job_id=waiting)
+    yield "digest of nobody", "GetArrayDigest", job.GetArrayDigestRequest(job_id=NOBODY)
+    yield "digest of no id", "GetArrayDigest", job.GetArrayDigestRequest()
+    for cells in (-1, 1001):
+        yield f"digest of {cells} cells", "GetArrayDigest", job.GetArrayDigestRequest(job_id=array, cells=cells)
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
@@ -697,7 +712,8 @@ FILTERS = {
 }
 """Fields of ListJobs that are not for an array's children."""
 
-LISTS = {
+LISTS: dict[str, Callable[..., Message]] = {
+    "ListEnvironmentHosts": partial(ce.ListEnvironmentHostsRequest, name="default"),
     "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,
     "ListJobQueues": jq.ListJobQueuesRequest,
     "ListSchedulingPolicies": sp.ListSchedulingPoliciesRequest,
@@ -716,6 +732,13 @@ def _lists() -> Iterator[Case]:
             what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
             yield f"page token {what!a}", rpc, request(page_token=token)
     yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _searches() -> Iterator[Case]:
+    for what, text in {"nothing": "", "a space": " ", "129 characters": "t" * 129, "a NUL": "a\0"}.items():
+        yield f"search for {what}", "Search", search.SearchRequest(text=text)
+    for limit in (-1, 51):
+        yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
 
 
 def _hosts() -> Iterator[Case]:

@@ -310,6 +310,16 @@ async def test_children_are_listed_by_index_and_state(yard: MemoryController) ->
     assert len(await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_RUNNABLE], page_size=1000)) == 149
 
 
+async def test_digest_tells_of_children_by_ranges(yard: MemoryController) -> None:
+    array = await yard.submit(array_size=10)
+    await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=f"{array}:9", reason="no"))
+    told = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array, cells=4))
+    assert (told.size, told.width) == (10, 3)
+    assert [dict(cell.counts) for cell in told.cells] == [*[{"RUNNABLE": 3}] * 3, {"FAILED": 1}]
+    whole = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array))
+    assert (whole.width, len(whole.cells)) == (1, 10)
+
+
 async def test_pages_neither_repeat_nor_skip_while_jobs_are_added(yard: MemoryController) -> None:
     old = [await yard.submit() for _ in range(7)]
     request = pb.ListJobsRequest(page_size=2)

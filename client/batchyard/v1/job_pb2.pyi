@@ -1083,6 +1083,86 @@ class ListJobsResponse(google.protobuf.message.Message):
 Global___ListJobsResponse: typing_extensions.TypeAlias = ListJobsResponse
 
 @typing.final
+class GetArrayDigestRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    cells: builtins.int
+    """Into how many ranges of equal width the children are divided, at most; 1 to 1000, 0
+    means 1000.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        cells: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "job_id", b"job_id"]) -> None: ...
+
+Global___GetArrayDigestRequest: typing_extensions.TypeAlias = GetArrayDigestRequest
+
+@typing.final
+class ArrayCell(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class CountsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def counts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Children in each state, by state name; those of none are left out."""
+
+    def __init__(
+        self,
+        *,
+        counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+
+Global___ArrayCell: typing_extensions.TypeAlias = ArrayCell
+
+@typing.final
+class GetArrayDigestResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    width: builtins.int
+    """Children of a cell; the last may have fewer."""
+    @property
+    def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayCell]:
+        """From index 0 on: cell i begins with child i * width."""
+
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+        width: builtins.int = ...,
+        cells: collections.abc.Iterable[Global___ArrayCell] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "size", b"size", "width", b"width"]) -> None: ...
+
+Global___GetArrayDigestResponse: typing_extensions.TypeAlias = GetArrayDigestResponse
+
+@typing.final
 class CancelJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

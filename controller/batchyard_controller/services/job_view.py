@@ -11,6 +11,7 @@ from batchyard_controller.convert.jobs import dependency_messages, job_state_num
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.jobs.variables import log_stream_name
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.views import causes, history, waiting, words
@@ -129,6 +130,19 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         log_stream_name=log_stream_name(unit.job, attempt.id) if is_running else "",
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
         epoch=attempt.epoch,
+    )
+
+
+def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResponse:
+    """Say how many children of an array are in which state, in so many parts at most."""
+    width = -(-children.size // cells)
+    return job_pb2.GetArrayDigestResponse(
+        size=children.size,
+        width=width,
+        cells=[
+            job_pb2.ArrayCell(counts={str(state): found for state, found in counts.items()})
+            for counts in children.counts_by(width)
+        ],
     )
 
 
