@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import jinja2
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
-from playwright.sync_api import expect
 from tests.gateway.endpoint import ARN, Endpoint, Yard
 from tests.ports import hold_address
 from tests.services.controller import MemoryController
@@ -90,12 +89,6 @@ def endpoint(monkeypatch: pytest.MonkeyPatch, controllers: Controllers) -> Itera
         yield started
         if controllers._now is not None:
             controllers.stop(started)
-
-
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
 
 
 def streams(tab: Tab) -> list[str]:

@@ -161,7 +161,9 @@ class Hub:
         while True:
             await self._attended.wait()
             async with asyncio.TaskGroup() as group:
-                looking = [group.create_task(each()) for each in (self._look_at_queues, self._look_at_hosts, self._watch)]
+                looking = [
+                    group.create_task(each()) for each in (self._look_at_queues, self._look_at_hosts, self._watch)
+                ]
                 await self._until_left()
                 for task in looking:
                     task.cancel()
