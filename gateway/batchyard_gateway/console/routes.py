@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, keys, overview, policies, search, secrets
+from .pages import (
+    about,
+    clock,
+    consumables,
+    counts,
+    keys,
+    live,
+    overview,
+    policies,
+    search,
+    secrets,
+)
 from .visit import Handler
 
 
@@ -30,7 +41,9 @@ ROWS = (
     Row("/clock", clock.show, clock.choose),
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
+    Row("/counts", counts.show),
     Row("/keys", keys.show, keys.change),
+    Row("/live", live.show),
     Row("/policies", policies.show, policies.create),
     Row("/policies/{name}", policies.show_one, policies.change_one),
     Row("/search", search.show),
