@@ -45,9 +45,9 @@ def yard(endpoint: Endpoint) -> Yard:
     return Yard(endpoint, endpoint.batch())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Return the system's Chromium, started once."""
+    """Return the system's Chromium. Not for longer than a module: its loop keeps others' from running here."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("needs chromium on PATH")
