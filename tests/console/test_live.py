@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 from tests.gateway.endpoint import Endpoint, Yard
 
+from batchyard_gateway.console.sessions import IDLE_S, Sessions
 from batchyard_gateway.console.tabs import TABS_MAX
 
 from .events import Stream
 from .visitor import Visitor
-
-
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
 
 
 def place_of(visitor: Visitor) -> str:
@@ -71,9 +66,8 @@ def test_the_counts_are_one_reading_for_all(visitor: Visitor, yard: Yard) -> Non
 
 
 def test_every_page_has_the_counts(visitor: Visitor) -> None:
-    for path in ("", "about", "counts"):
+    for path in ("", "about", "counts", "nothing"):
         assert 'data-topics="counts"' in visitor.get(path).text
-    assert "data-topics" not in visitor.get("nothing").text
 
 
 def test_too_many_ids_are_refused(visitor: Visitor) -> None:
@@ -95,6 +89,23 @@ def test_signing_out_ends_the_stream_at_once(visitor: Visitor) -> None:
         assert stream.hear() == ("ended", "-")
         assert stream.hear() == ("", "")
         assert time.monotonic() - begun_s < 5
+
+
+def test_a_revoked_key_ends_the_stream(visitor: Visitor, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Stream(visitor) as stream:
+        stream.hear()
+        monkeypatch.setattr("batchyard_gateway.console.entry.CHECK_S", 0.0)
+        endpoint = visitor.endpoint
+        endpoint.run(endpoint.client.revoke_access_key(visitor.key_id))
+        yard.submit()
+        assert stream.hear() == ("ended", "-")
+
+
+def test_what_a_page_asks_by_itself_keeps_no_session_open() -> None:
+    sessions = Sessions(lambda: "token")
+    sessions.open("key", now_s=0.0)
+    assert sessions.find("token", IDLE_S - 1, is_use=False) is not None
+    assert sessions.find("token", IDLE_S + 1) is None
 
 
 def test_so_many_streams_and_no_more_and_those_that_closed_make_room(visitor: Visitor) -> None:
