@@ -26,10 +26,21 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_g
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
 PICTURES = ROOT / "build/console"
 WIDTHS = (320, 768, 1440)
-NO_PAGES = ("/clock", "/jobs/{id}/log.txt", "/live")
-"""Rows that no person looks at."""
+NO_PAGES = ("/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live")
+"""Rows that no person looks at, or that are empty without more of an address."""
 
 OTHER_STATES: Mapping[str, str] = {
+    "jobs-failed": "/jobs?state=FAILED&name=s*&tag=team&from=2026-01-01",
+    "jobs-id-after-one-that-failed": "/jobs/{job-after}",
+    "jobs-id-array": "/jobs/{array}",
+    "jobs-id-child": "/jobs/{child}",
+    "jobs-id-done": "/jobs/{job-done}",
+    "jobs-id-running": "/jobs/{job-long}",
+    "jobs-id-waiting": "/jobs/{job-large}",
+    "jobs-array-children-failed": "/jobs/{array}/children?state=FAILED",
+    "jobs-array-children-none": "/jobs/{array}/children?state=RUNNING",
+    "jobs-many-all": "/jobs/many?action=terminate&which=all",
+    "jobs-many-tag": "/jobs/many?action=tag&id={job-done}",
     "jobs-id-log-of-an-array": "/jobs/{array}/log",
     "jobs-id-log-not-started": "/jobs/{job-large}/log",
     "jobs-id-log-followed": "/jobs/{job-long}/log",

@@ -128,6 +128,10 @@ class Controller:
             self._terms.result()
             raise AssertionError("a controller leads for ever")
 
+    async def stop_serving(self) -> None:
+        """Be away for all who call, as one that was killed."""
+        await self._server.stop(None)
+
     async def until_leads(self) -> None:
         """Wait for a term; a controller that has died says why."""
         await self._until(leads=True)

@@ -63,9 +63,9 @@ class Renderer:
         return "".join(template.blocks[part](template.new_context(view)))
 
 
-def _live(visit: Visit, part: str, topic: str) -> Markup:
+def _live(visit: Visit, part: str, topic: str, **changed: str) -> Markup:
     """Return the attributes of an element that holds a part and fetches it again at each event of a topic."""
-    address = visit.url(part=part)
+    address = visit.url(part=part, **changed)
     return Markup(
         'id="part-{0}" data-live="{1}" hx-get="{2}" hx-trigger="live-{1} from:body" hx-swap="innerMorph"'
     ).format(part, topic, address)

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, counts, keys, live, logs, overview, policies, search, secrets
+from .pages import (
+    about,
+    children,
+    clock,
+    consumables,
+    counts,
+    job,
+    jobs,
+    keys,
+    live,
+    logs,
+    many,
+    overview,
+    policies,
+    search,
+    secrets,
+)
 from .visit import Handler
 
 
@@ -31,8 +47,14 @@ ROWS = (
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
     Row("/counts", counts.show),
+    Row("/jobs", jobs.show),
+    Row("/jobs/many", many.show, many.change),
+    Row("/jobs/many/{bulk}", many.progress),
+    Row("/jobs/{id}", job.show, job.change),
+    Row("/jobs/{array}/children", children.show),
     Row("/jobs/{id}/log", logs.show),
     Row("/jobs/{id}/log.txt", logs.download),
+    Row("/jobs/{id}/raw", job.raw),
     Row("/keys", keys.show, keys.change),
     Row("/live", live.show),
     Row("/policies", policies.show, policies.create),

@@ -13,6 +13,10 @@ import hmac
 from collections import OrderedDict, deque
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bulk import Bulk
 
 LIFETIME_S = 12 * 3600.0
 IDLE_S = 3600.0
@@ -38,6 +42,7 @@ class Session:
         checked_s: When its key was last found good.
         notices: Sentences to show once, on the next page.
         answers: What the wizard was told so far, by step and field.
+        bulks: What was asked for many jobs, by the name of each in an address.
     """
 
     access_key_id: str
@@ -47,6 +52,7 @@ class Session:
     checked_s: float
     notices: list[str] = field(default_factory=list)
     answers: MutableMapping[str, dict[str, list[str]]] = field(default_factory=dict)
+    bulks: MutableMapping[str, Bulk] = field(default_factory=dict)
 
     def has_token(self, token: str) -> bool:
         """Say whether a form carries this session's own token."""

@@ -25,6 +25,9 @@ from .sessions import Session
 
 ROOT = "/console"
 
+_NAMED = ("Name", "jobId", "name", "id", "jobs", "resourceArn")
+"""How members are called that say what a change is made to."""
+
 log = structlog.get_logger()
 
 
@@ -82,7 +85,7 @@ class Visit:
 
     def note_change(self, what: str, members: Members) -> None:
         """Log who changes what; values that may be secret are not among the names."""
-        named = {key: value for key, value in members.items() if key.endswith(("Name", "jobId", "name", "id"))}
+        named = {key: value for key, value in members.items() if key.endswith(_NAMED)}
         log.info("change", by=self.session.access_key_id, what=what, of=named)
 
     def url(self, **changed: str | Sequence[str] | None) -> str:

@@ -1,0 +1,222 @@
+"""
+Job view: what the page of one job shows.
+
+Pure: a job of the contract in, records and pairs for a template out. Law: of a secret
+nothing but its name is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchyard import wording
+from batchyard.states import FINAL_STATES, WAITING_STATES, JobState
+from batchyard.v1 import attempt_pb2
+from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_pb2 as pb
+
+from . import job_rows, why
+from .visit import Command, aws, batchyard
+
+Pair = tuple[str, str]
+
+_PROCESS = "process://"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A step of a job's life; *after_ms* since the one before, None of the first."""
+
+    what: str
+    at_ms: int
+    after_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """
+    An attempt.
+
+    Attributes:
+        outcome: Its state, and what it ended of.
+        reason: The runtime's words, or AWS's.
+        verdict: What the retry strategy said.
+        ran_ms: None if it never ran.
+    """
+
+    number: int
+    state: str
+    outcome: str
+    host: str
+    environment: str
+    claimed_at_ms: int
+    started_at_ms: int
+    stopped_at_ms: int
+    ran_ms: int | None
+    exit_code: str
+    reason: str
+    verdict: str
+    gpus: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """A job that is waited for; *state* is empty of one that is forgotten."""
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    cause: str
+
+
+def timeline(job: pb.Job) -> list[Moment]:
+    """Return submission, placement, start and end, as far as it came."""
+    placed = next((attempt.claimed_at_ms for attempt in job.attempts), 0)
+    steps = [("Submitted", job.created_at_ms), ("Given a host", placed), ("Started", job.started_at_ms)]
+    steps.append(("Ended", job.stopped_at_ms))
+    found: list[Moment] = []
+    for what, at_ms in steps:
+        if at_ms:
+            # Clocks of controller and hosts may differ a little.
+            after_ms = max(0, at_ms - found[-1].at_ms) if found else None
+            found.append(Moment(what=what, at_ms=at_ms, after_ms=after_ms))
+    return found
+
+
+def tries(job: pb.Job, now_ms: int) -> list[Try]:
+    """Return the attempts, the latest first."""
+    return [
+        Try(
+            number=each.number,
+            state=wording.word(pb.JobState, each.state),
+            outcome=wording.word(attempt_pb2.EndCause, each.cause).replace("_", " ").lower(),
+            host=each.host_name or each.host_id,
+            environment=each.compute_environment,
+            claimed_at_ms=each.claimed_at_ms,
+            started_at_ms=each.started_at_ms,
+            stopped_at_ms=each.stopped_at_ms,
+            ran_ms=job_rows.ran_ms(each.started_at_ms, each.stopped_at_ms, now_ms),
+            exit_code=str(each.exit_code) if each.HasField("exit_code") else "",
+            reason=each.reason or each.status_reason,
+            verdict=each.retry_verdict,
+            gpus=tuple(each.gpu_uuids),
+        )
+        for each in reversed(job.attempts)
+    ]
+
+
+def needed(job: pb.Job, found: Sequence[pb.Job]) -> list[Needed]:
+    """Return what a job waits for, with what is known of it; those that failed come first."""
+    known = {each.id: each for each in found}
+    rows = []
+    for dependency in job.depends_on:
+        other = known.get(dependency.job_id)
+        rows.append(
+            Needed(
+                id=dependency.job_id,
+                kind=_KINDS.get(dependency.type, "its end in success"),
+                name=other.name if other is not None else "",
+                state=wording.job_state(other) if other is not None else "",
+                cause=other.ending_cause if other is not None else "",
+            )
+        )
+    return sorted(rows, key=lambda row: row.state != JobState.FAILED)
+
+
+_KINDS = {
+    pb.DEPENDENCY_TYPE_N_TO_N: "child by child (N_TO_N)",
+    pb.DEPENDENCY_TYPE_SEQUENTIAL: "its own children, one after the other (SEQUENTIAL)",
+    pb.DEPENDENCY_TYPE_AFTER_ANY: "its end, whatever it is",
+    pb.DEPENDENCY_TYPE_AFTER_FAILURE: "its failure",
+}
+
+
+def facts(job: pb.Job) -> list[Pair]:
+    """Return what a job is and asks for, in words; what is not given is left out."""
+    container, resources = job.container, job.container.resources
+    is_process = container.image in ("", _PROCESS)
+    pairs = [
+        ("Image", "a plain process on the host" if is_process else container.image),
+        ("vCPU", why.amount("cpu_millis", resources.cpu_millis)),
+        ("Memory", why.amount("memory_mib", resources.memory_mib)),
+        ("GPU", why.amount("gpu_millis", resources.gpu_millis) if resources.gpu_millis else ""),
+        ("GPU models", ", ".join(container.gpu_models)),
+        ("Memory of each GPU", f"{container.gpu_memory_mib:,} MiB or more" if container.gpu_memory_mib else ""),
+        ("Disk", why.amount("disk_mib", resources.disk_mib) if resources.disk_mib else ""),
+        ("Consumables", ", ".join(f"{count} of {name}" for name, count in sorted(job.consumables.items()))),
+        ("User", container.user),
+        ("Working directory", container.working_directory),
+        ("Privileged", "yes" if container.privileged else ""),
+        ("Timeout", f"{job.timeout_s:,} s an attempt" if job.timeout_s else ""),
+        ("Children at once", f"at most {job.array.concurrency:,}" if job.array.concurrency else ""),
+        ("Log kept", f"{container.log_size_mib} MiB" if container.log_size_mib else ""),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def scheduling(job: pb.Job) -> list[Pair]:
+    """Return whose turn a job takes, how it is tried again, and what becomes of it when it is stopped for others."""
+    retry = job.retry_strategy
+    pairs = [
+        ("Share", job.share_identifier),
+        ("Scheduling priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
+        ("Attempts", f"at most {max(retry.attempts, 1)}"),
+        ("After faults of hosts", _infrastructure(retry)),
+        ("After being preempted", _preempted(retry)),
+        ("On spot hosts", f"{retry.spot_attempts} reclaims, then on-demand alone" if retry.spot_attempts else ""),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def rules(job: pb.Job) -> list[str]:
+    """Return the rules of the retry strategy as sentences, in their order."""
+    found = []
+    for rule in job.retry_strategy.evaluate_on_exit:
+        patterns = (
+            ("status reason", rule.on_status_reason), ("reason", rule.on_reason), ("exit code", rule.on_exit_code)
+        )  # fmt: skip
+        when = " and ".join(f"{name} {pattern}" for name, pattern in patterns if pattern)
+        action = wording.word(definition_pb.EvaluateOnExitAction, rule.action).lower()
+        found.append(f"{action} on {when}")
+    return found
+
+
+def _infrastructure(retry: definition_pb.RetryStrategy) -> str:
+    times = retry.infrastructure_retries if retry.HasField("infrastructure_retries") else 5
+    return f"{times} more" if times else "none more"
+
+
+def _preempted(retry: definition_pb.RetryStrategy) -> str:
+    is_given = retry.HasField("preemption_retries_before_termination")
+    times = retry.preemption_retries_before_termination if is_given else -1
+    if times < 0:
+        return "it runs again, any number of times"
+    return f"it runs again {times} {'time' if times == 1 else 'times'} at most"
+
+
+def actions(job: pb.Job) -> list[str]:
+    """Return what may be done with a job where it is: ``cancel`` while it waits, ``terminate`` until it ends."""
+    state = wording.job_state(job)
+    if state in FINAL_STATES:
+        return []
+    return (["cancel"] if state in WAITING_STATES else []) + ["terminate"]
+
+
+def has_priority(job: pb.Job) -> bool:
+    """Say whether a job's place in its share may be changed."""
+    is_child = job.array.HasField("index")
+    return bool(job.share_identifier) and wording.job_state(job) not in FINAL_STATES and not is_child
+
+
+def commands(job: pb.Job) -> list[Command]:
+    """Return lines that show and stop the same."""
+    lines = [batchyard("describe", job.id), aws("describe-jobs", "--jobs", job.id)]
+    if wording.job_state(job) in FINAL_STATES:
+        return lines + ([batchyard("logs", job.id)] if job.attempts else [])
+    lines.append(batchyard("explain", job.id))
+    if job.attempts:
+        lines.append(batchyard("logs", "--follow", job.id))
+    lines.append(batchyard("terminate", job.id, "--reason", "not needed"))
+    return [*lines, aws("terminate-job", "--job-id", job.id, "--reason", "not needed")]
