@@ -218,6 +218,51 @@ async def test_every_filter_is_sent(client: AsyncClient, async_yard: AsyncYard) 
         assert [job.id async for job in client.list_jobs(**filters)] == found, filters
 
 
+async def test_a_page_tells_where_the_next_begins(client: AsyncClient) -> None:
+    made = [await submit(client) for _ in range(3)]
+    page = await client.list_jobs_page(page_size=2)
+    assert [job.id for job in page.jobs] == [made[2], made[1]]
+    page = await client.list_jobs_page(page_size=2, page_token=page.next_page_token)
+    assert ([job.id for job in page.jobs], page.next_page_token) == ([made[0]], "")
+    array = (await client.submit_job(name="array", container=HELLO, array_size=3)).job_id
+    page = await client.list_jobs_page(array_job_id=array, states=["RUNNABLE"], page_size=2)
+    assert [job.id for job in page.jobs] == [f"{array}:0", f"{array}:1"]
+    page = await client.list_jobs_page(
+        array_job_id=array, states=["RUNNABLE"], page_size=2, page_token=page.next_page_token
+    )
+    assert ([job.id for job in page.jobs], page.next_page_token) == ([f"{array}:2"], "")
+    with pytest.raises(InvalidArgumentError, match="page_token"):
+        await client.list_jobs_page(page_token="x")
+
+
+async def test_lists_of_several_queues_tags_and_a_host(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await client.create_job_queue("other")
+    one = (await client.submit_job(name="one", container=HELLO, tags={"team": "x"})).job_id
+    await (await async_yard.join()).run()
+    two = (await client.submit_job(name="two", container=HELLO, queue="other", tags={"team": "y"})).job_id
+    for wanted, found in (
+        ({"queue": ["default", "other"]}, [two, one]),
+        ({"queue": ["default", "other"], "oldest_first": True}, [one, two]),
+        ({"queue": "other"}, [two]),
+        ({"tags": {"team": None}}, [two, one]),
+        ({"tags": {"team": "x"}}, [one]),
+        ({"tags": {"team": ""}}, []),
+        ({"host": "alpha", "states": ["SUCCEEDED"]}, [one]),
+    ):
+        assert [job.id async for job in client.list_jobs(**wanted)] == found, wanted
+
+
+async def test_changes_alone_come_without_present_states(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await submit(client)
+    events = client.watch_jobs(changes_only=True)
+    first = asyncio.ensure_future(anext(events))
+    await async_yard.wire.until_sent("WatchJobs")
+    job_id = await submit(client)
+    event = await first
+    assert (event.job.id, event.previous_state) == (job_id, pb.JOB_STATE_SUBMITTED)
+    await events.aclose()
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
     made = [await submit(client) for _ in range(3)]
     host = await async_yard.join()

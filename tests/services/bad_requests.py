@@ -642,6 +642,10 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "description of 100,001 jobs", "DescribeJobs", job.DescribeJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of 100,001 jobs", "WatchJobs", job.WatchJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of an unknown queue", "WatchJobs", job.WatchJobsRequest(queue="nobody")
+    yield "watch of an unknown content", "WatchJobs", job.WatchJobsRequest(content=99)  # type: ignore[arg-type]
+    for content in job.WatchContent.values()[1:]:
+        unknown = job.WatchJobsRequest(queue="nobody", content=content)
+        yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
@@ -649,7 +653,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
     rpc = "ListJobs"
-    yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queue="default", array_job_id=array)
+    yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queues=["default"], array_job_id=array)
     for field, value in FILTERS.items():
         fields: dict[str, Any] = {field: value}
         yield f"list of an array's children by {field}", rpc, job.ListJobsRequest(array_job_id=array, **fields)
@@ -660,7 +664,18 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "list of jobs of a long share", rpc, job.ListJobsRequest(share_identifier="s" * 256)
     yield "list of jobs created before -1", rpc, job.ListJobsRequest(created_before_ms=-1)
     yield "list of jobs created after -1", rpc, job.ListJobsRequest(created_after_ms=-1)
-    yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queue="nobody")
+    yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queues=["nobody"])
+    yield "list of jobs of 51 queues", rpc, job.ListJobsRequest(queues=["default"] * 51)
+    yield "list of jobs with 51 tags", rpc, job.ListJobsRequest(tags=[job.TagFilter(key="k")] * 51)
+    yield "list of jobs with a tag of a long key", rpc, job.ListJobsRequest(tags=[job.TagFilter(key="k" * 129)])
+    yield (
+        "list of jobs with a tag of a long value",
+        rpc,
+        job.ListJobsRequest(tags=[job.TagFilter(key="k", value="v" * 257)]),
+    )
+    yield "list of jobs with a tag without a key", rpc, job.ListJobsRequest(tags=[job.TagFilter(value="v")])
+    yield "list of jobs of an unknown host", rpc, job.ListJobsRequest(host="nobody")
+    yield "list of jobs of a host of a long name", rpc, job.ListJobsRequest(host="h" * 256)
     yield "list of jobs of an unknown array", rpc, job.ListJobsRequest(array_job_id=NOBODY)
     yield "list of jobs of a job that is no array", rpc, job.ListJobsRequest(array_job_id=waiting)
     yield "list of jobs in no state", rpc, job.ListJobsRequest(states=[0])  # type: ignore[list-item]
@@ -674,6 +689,9 @@ FILTERS = {
     "created_after_ms": 1,
     "share_identifier": "s",
     "consumable": "c",
+    "tags": [job.TagFilter(key="k")],
+    "host": "alpha",
+    "oldest_first": True,
 }
 """Fields of ListJobs that are not for an array's children."""
 

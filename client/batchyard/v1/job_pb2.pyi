@@ -79,6 +79,38 @@ DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
 """Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
+class _WatchContent:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WatchContentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WatchContent.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WATCH_CONTENT_UNSPECIFIED: _WatchContent.ValueType  # 0
+    """Present states, then changes."""
+    WATCH_CONTENT_CHANGES: _WatchContent.ValueType  # 1
+    """Changes alone: without a cursor the stream starts with an empty message, after which
+    none is missed.
+    """
+    WATCH_CONTENT_CHANGED_IDS: _WatchContent.ValueType  # 2
+    """As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+    second; never a present state.
+    """
+
+class WatchContent(_WatchContent, metaclass=_WatchContentEnumTypeWrapper):
+    """What a watcher is told."""
+
+WATCH_CONTENT_UNSPECIFIED: WatchContent.ValueType  # 0
+"""Present states, then changes."""
+WATCH_CONTENT_CHANGES: WatchContent.ValueType  # 1
+"""Changes alone: without a cursor the stream starts with an empty message, after which
+none is missed.
+"""
+WATCH_CONTENT_CHANGED_IDS: WatchContent.ValueType  # 2
+"""As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+second; never a present state.
+"""
+Global___WatchContent: typing_extensions.TypeAlias = WatchContent
+
 @typing.final
 class Dependency(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -912,10 +944,33 @@ class JobSummary(google.protobuf.message.Message):
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
 
 @typing.final
+class TagFilter(google.protobuf.message.Message):
+    """A tag that is asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    value: builtins.str
+    """Unset: whatever its value."""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        value: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_value", b"_value", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_value", b"_value", "key", b"key", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+
+Global___TagFilter: typing_extensions.TypeAlias = TagFilter
+
+@typing.final
 class ListJobsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    QUEUE_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
     ARRAY_JOB_ID_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
@@ -926,8 +981,9 @@ class ListJobsRequest(google.protobuf.message.Message):
     CREATED_AFTER_MS_FIELD_NUMBER: builtins.int
     SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
     CONSUMABLE_FIELD_NUMBER: builtins.int
-    queue: builtins.str
-    """One queue's jobs; empty for all queues. Not together with array_job_id."""
+    TAGS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: builtins.int
     array_job_id: builtins.str
     """One array's children."""
     name: builtins.str
@@ -948,14 +1004,30 @@ class ListJobsRequest(google.protobuf.message.Message):
     """Only jobs of this share, when set. Not for children."""
     consumable: builtins.str
     """Only jobs that name this consumable resource, when set. Not for children."""
+    host: builtins.str
+    """Only what has, or had, an attempt on this host, when set: its id, or name. Of an
+    array its children are listed, in order of index, and not itself. With the states
+    STARTING or RUNNING alone nothing but the attempts on it is looked at. Not together
+    with array_job_id.
+    """
+    oldest_first: builtins.bool
+    """In the order of submission; by default the newest come first. Children come by index."""
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Jobs of these queues, at most 50; empty for all. Not together with array_job_id."""
+
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all."""
 
+    @property
+    def tags(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TagFilter]:
+        """Only jobs with all of these tags, at most 50. Not for children."""
+
     def __init__(
         self,
         *,
-        queue: builtins.str = ...,
+        queues: collections.abc.Iterable[builtins.str] | None = ...,
         array_job_id: builtins.str = ...,
         states: collections.abc.Iterable[Global___JobState.ValueType] | None = ...,
         name: builtins.str = ...,
@@ -966,8 +1038,11 @@ class ListJobsRequest(google.protobuf.message.Message):
         created_after_ms: builtins.int = ...,
         share_identifier: builtins.str = ...,
         consumable: builtins.str = ...,
+        tags: collections.abc.Iterable[Global___TagFilter] | None = ...,
+        host: builtins.str = ...,
+        oldest_first: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "host", b"host", "job_definition", b"job_definition", "name", b"name", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "queues", b"queues", "share_identifier", b"share_identifier", "states", b"states", "tags", b"tags"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
@@ -1092,6 +1167,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     JOB_IDS_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """Only jobs of this queue, when set."""
     cursor: builtins.str
@@ -1102,6 +1178,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     that and with the present state of all jobs and children that may have ended
     since: no end is missed, though some may come twice.
     """
+    content: Global___WatchContent.ValueType
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Jobs, arrays (their children included) or children; empty for all."""
@@ -1112,8 +1189,9 @@ class WatchJobsRequest(google.protobuf.message.Message):
         job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         queue: builtins.str = ...,
         cursor: builtins.str = ...,
+        content: Global___WatchContent.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
 
 Global___WatchJobsRequest: typing_extensions.TypeAlias = WatchJobsRequest
 
@@ -1147,22 +1225,34 @@ class WatchJobsResponse(google.protobuf.message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     SNAPSHOT_FIELD_NUMBER: builtins.int
+    CHANGED_IDS_FIELD_NUMBER: builtins.int
+    MISSED_FIELD_NUMBER: builtins.int
     cursor: builtins.str
     """Hand this back to resume after these events, or, as when many are told in
     several messages, before some that then come twice. May be empty.
     """
     snapshot: builtins.bool
     """True when these are present states and not changes."""
+    missed: builtins.bool
+    """Of CHANGED_IDS: changes after the cursor are no longer known; look at all again."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JobEvent]: ...
+    @property
+    def changed_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of CHANGED_IDS, each once a message: jobs, arrays of which a child changed, and
+        children that were asked for by id.
+        """
+
     def __init__(
         self,
         *,
         events: collections.abc.Iterable[Global___JobEvent] | None = ...,
         cursor: builtins.str = ...,
         snapshot: builtins.bool = ...,
+        changed_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        missed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "events", b"events", "snapshot", b"snapshot"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_ids", b"changed_ids", "cursor", b"cursor", "events", b"events", "missed", b"missed", "snapshot", b"snapshot"]) -> None: ...
 
 Global___WatchJobsResponse: typing_extensions.TypeAlias = WatchJobsResponse
 

@@ -114,7 +114,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs of a queue or children of an array, newest first, a page a call.
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

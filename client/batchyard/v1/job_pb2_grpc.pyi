@@ -288,7 +288,9 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
 
     ListJobs: _JobServiceListJobsType
-    """Lists jobs of a queue or children of an array, newest first, a page a call."""
+    """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+    them at most, some hundredths of a second, so that a page may come short.
+    """
 
     CancelJob: _JobServiceCancelJobType
     """Cancels a job that has not started; a started one goes on."""
@@ -386,7 +388,9 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ListJobsResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ListJobsResponse]]:
-        """Lists jobs of a queue or children of an array, newest first, a page a call."""
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
+        """
 
     @abc.abstractmethod
     def CancelJob(

@@ -203,15 +203,16 @@ class Children:
         """Whether every child has ended."""
         return self.count(JobState.SUCCEEDED) + self.count(JobState.FAILED) == self.size
 
-    def indices(self, states: frozenset[JobState]) -> Iterator[int]:
-        """Yield the indices of children in any of *states*, in order."""
-        for number in range((self.size + CHUNK - 1) // CHUNK):
-            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+    def indices(self, states: frozenset[JobState], start: int = 0) -> Iterator[int]:
+        """Yield the indices of children in any of *states*, in order, from *start* on."""
+        wanted = bytes(_CODE[state] for state in states)
+        for number in range(start // CHUNK, (self.size + CHUNK - 1) // CHUNK):
+            first, last = max(start, number * CHUNK), min((number + 1) * CHUNK, self.size)
             chunk = self.chunks.get(number)
             if chunk is None:
                 if self.rest in states:
                     yield from range(first, last)
-            else:
+            elif len(chunk.states.translate(None, wanted)) < CHUNK:  # most chunks of a large array hold none
                 yield from (i for i in range(first, last) if STATES[chunk.states[i % CHUNK]] in states)
 
     def runs(self, state: JobState) -> Iterator[tuple[int, int]]:
@@ -293,6 +294,16 @@ class Children:
         if last is None:
             return ()
         return (*self.chunks[index // CHUNK].earlier.get(index % CHUNK, ()), last)
+
+    def had_host(self, index: int, host_id: str) -> bool:
+        """Say whether an ended try of child *index* was on a host."""
+        chunk, i = self.chunks.get(index // CHUNK), index % CHUNK
+        if chunk is None or host_id not in chunk.host_ids:
+            return False
+        last = chunk.hosts[i]
+        return (last >= 0 and chunk.host_ids[last] == host_id) or any(
+            ended.host_id == host_id for ended in chunk.earlier.get(i, ())
+        )
 
     def terminate_reason(self, index: int) -> str:
         """Return why someone asked to stop child *index* by itself, or nothing."""
