@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -40,6 +41,9 @@ from .routing import find_service, region_of
 from .services import Context, Guard, Operation, Service
 from .throttle import TokenBucket
 from .wire import Answer, Request
+
+if TYPE_CHECKING:
+    from .console.application import Console
 
 _INVOCATION_LENGTH_MAX = 64
 
@@ -196,14 +200,16 @@ async def serve(config: Config) -> None:
         gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
-            await server(build(gateway, console_routes(gateway)), config).serve(sockets=[listener])
+            console = open_console(gateway)
+            routes = () if console is None else console.routes()
+            await serve_until_told(server(build(gateway, routes), config), console, listener)
     log.info("stopped")
 
 
-def console_routes(gateway: Gateway) -> Sequence[BaseRoute]:
-    """Return the routes of the console, if it is wanted."""
+def open_console(gateway: Gateway) -> Console | None:
+    """Make the console, if it is wanted."""
     if not gateway.config.console:
-        return ()
+        return None
     from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
     from .console.entry import Entry  # noqa: PLC0415
 
@@ -214,14 +220,23 @@ def console_routes(gateway: Gateway) -> Sequence[BaseRoute]:
         read_wall_s=time.time,
         read_s=time.monotonic,
     )
-    console = Console(
+    return Console(
         config=gateway.config,
         client=gateway.client,
         own_names=gateway.own_names,
         entry=entry,
         read_wall_s=time.time,
+        read_s=time.monotonic,
     )
-    return console.routes()
+
+
+async def serve_until_told(web: uvicorn.Server, console: Console | None, listener: socket.socket) -> None:
+    """Serve until a signal, or until the console's background work fails, which ends the gateway."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(console.run()) if console is not None else None
+        await web.serve(sockets=[listener])
+        if working is not None:
+            working.cancel()
 
 
 def server(application: Starlette, config: Config) -> uvicorn.Server:

@@ -9,7 +9,7 @@ from batchyard_gateway.console.samples import HOUR, Figures
 
 
 def drawn(*series: Series, since_ms: int = 0) -> Chart:
-    return draw("c", "Jobs", series, period=HOUR, step_s=10, now_ms=1_000_000, since_ms=since_ms)
+    return draw("c", "Jobs", series, period=HOUR, now_ms=1_000_000, since_ms=since_ms)
 
 
 def area(name: str, figures: Figures) -> Series:

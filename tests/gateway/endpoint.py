@@ -24,7 +24,7 @@ from tests.services.controller import MemoryController
 from tests.services.hand_agent import HandAgent
 
 from batchyard.client import AsyncClient
-from batchyard_gateway.app import Gateway, build, console_routes, listen, server
+from batchyard_gateway.app import Gateway, build, open_console, listen, server
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
 from batchyard_gateway.services import Guard, Principal
@@ -102,12 +102,17 @@ class Endpoint:
             gateway = Gateway(config=config, client=self.client, services=(SERVICE,), guard=self._guard(self.client))
             with listen(config.listen) as listener:
                 self.port = listener.getsockname()[1]
-                web = server(build(gateway, console_routes(gateway)), config)
+                console = open_console(gateway)
+                web = server(build(gateway, console.routes() if console is not None else ()), config)
                 serving = asyncio.create_task(web._serve(sockets=[listener]))
+                working = asyncio.create_task(console.run()) if console is not None else None
                 self._is_up.set()
                 await self._stop.wait()
                 web.should_exit = True
                 await serving
+                if working is not None:
+                    assert not working.done(), working.result()
+                    working.cancel()
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine in the loop of controller and gateway."""

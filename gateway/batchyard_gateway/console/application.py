@@ -40,6 +40,7 @@ from .moments import STYLES, Clock, zone_of
 from .pages import sign_in
 from .rendering import Renderer
 from .routes import ROWS, Row
+from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
 from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
 
@@ -76,6 +77,7 @@ class Console:
         own_names: What the gateway is called by besides its addresses, in lower case.
         entry: Who lets people in.
         read_wall_s: The clock, in seconds since the epoch.
+        read_s: The clock that no hand sets.
     """
 
     config: Config
@@ -83,13 +85,18 @@ class Console:
     own_names: Collection[str]
     entry: Entry
     read_wall_s: Callable[[], float]
+    read_s: Callable[[], float]
+    samples: Samples = field(init=False, default_factory=Samples)
     _assets: Mapping[str, assets.Asset] = field(init=False, default_factory=assets.load)
     _bodies: Bodies = field(init=False, default_factory=Bodies)
     _renderer: Renderer = field(init=False)
     _under_way: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        constants = {"version": version("batchyard"), "yard": self.config.region, "styles": STYLES}
+        constants = {
+            "version": version("batchyard"), "yard": self.config.region, "styles": STYLES,
+            "metrics_url": self.config.metrics_url,
+        }  # fmt: skip
         self._renderer = Renderer(self._assets, constants)
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -105,6 +112,10 @@ class Console:
         ]
         nothing = Route("/{path:path}", partial(self._serve, Row("", _nothing)))
         return [_FrontDoor("/", self._front), Mount(ROOT, routes=[*static, *doors, *pages, nothing])]
+
+    async def run(self) -> None:
+        """Do what goes on in the background, for ever."""
+        await sample(self.client, self.samples, self.read_s)
 
     # Serving -----------------------------------------------------------------------
 
@@ -212,6 +223,7 @@ class Console:
                 style=style if style in STYLES else STYLES[0], zone=zone, now_ms=int(self.read_wall_s() * 1000)
             ),
             address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
+            samples=Seen(self.samples, self.read_s()),
         )
 
     # Signing in ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from . import amounts
-from .samples import DAY, HOUR, Figures
+from .samples import DAY, HOUR, PERIODS, Figures
 
 WIDTH, HEIGHT = 720, 160
 ROWS = 12
@@ -86,7 +86,6 @@ def draw(
     series: Sequence[Series],
     *,
     period: str,
-    step_s: int,
     now_ms: int,
     since_ms: int,
     write: Callable[[float], str] = amounts.count,
@@ -99,12 +98,12 @@ def draw(
         title: What is shown.
         series: At least one, all of one length; areas are stacked in their order.
         period: ``1h`` or ``24h``.
-        step_s: Seconds between two figures.
         now_ms: When the last figure was taken.
         since_ms: When the first one was; 0 if none was yet.
         write: How a figure is written.
     """
     stacks = _stacked(series)
+    step_s = PERIODS[period][0]
     top = nice_top(max((value for _, _, upper in stacks for value in upper if value is not None), default=0))
     length = len(series[0].figures)
     legend = [(each.look, each.name, _word(_last(each.figures), write)) for each in series]

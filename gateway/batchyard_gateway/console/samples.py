@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,7 +24,9 @@ from batchyard.v1.job_queue_pb2 import JobQueue
 
 STEP_S = 10
 HOUR, DAY = "1h", "24h"
-PERIODS = (HOUR, DAY)
+PERIODS = {HOUR: (STEP_S, 3_600 // STEP_S), DAY: (120, 86_400 // 120)}
+"""Seconds between two figures, and how many are kept."""
+
 QUEUES_MAX = 200
 """Queues that are kept singly, the first ones by name: 13 KB each. All of them count in the yard's sums."""
 
@@ -111,9 +114,9 @@ class Samples:
 
     def __init__(self) -> None:
         self.since_s: float | None = None
-        self._yard = {HOUR: _hour("f", _GAP), DAY: Ring(120, 86_400 // 120, "f", _GAP)}
-        self._queues = {HOUR: _hour("f", _GAP), DAY: Ring(120, 86_400 // 120, "f", _GAP)}
-        self._hosts = _hour("B", _PERCENT_GAP)
+        self._yard = {name: Ring(*period, "f", _GAP) for name, period in PERIODS.items()}
+        self._queues = {name: Ring(*period, "f", _GAP) for name, period in PERIODS.items()}
+        self._hosts = Ring(*PERIODS[HOUR], "B", _PERCENT_GAP)
         self._taken = 0
 
     def take(self, now_s: float, queues: Sequence[JobQueue], hosts: Sequence[Host]) -> None:
@@ -145,13 +148,30 @@ class Samples:
         """Return per cents of a host in the last hour: of its CPUs (0), its memory (1), its GPUs in their order."""
         return _read(self._hosts, host_id, i, now_s)
 
-    def step_s(self, period: str) -> int:
-        """Return how far the figures of a period are apart."""
-        return self._yard[period].step_s
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The samples as one request sees them, at its own moment."""
 
-def _hour(typecode: str, gap: float) -> Ring:
-    return Ring(STEP_S, 3_600 // STEP_S, typecode, gap)
+    samples: Samples
+    now_s: float
+
+    def of_yard(self, period: str, name: str) -> Figures:
+        """Return a figure of the yard, one of ``OF_YARD``."""
+        return self.samples.of_yard(period, name, self.now_s)
+
+    def of_queue(self, period: str, queue: str, name: str) -> Figures:
+        """Return jobs of a queue by one of ``OF_QUEUE``."""
+        return self.samples.of_queue(period, queue, name, self.now_s)
+
+    def of_host(self, host_id: str, i: int) -> Figures:
+        """Return per cents of a host in the last hour: of its CPUs (0), its memory (1), its GPUs in their order."""
+        return self.samples.of_host(host_id, i, self.now_s)
+
+    def since_ms(self, now_ms: int) -> int:
+        """Return when the first sample was taken, by the clock that shows *now_ms* now; 0 before it."""
+        since_s = self.samples.since_s
+        return 0 if since_s is None else now_ms - round((self.now_s - since_s) * 1000)
 
 
 def _read(ring: Ring, name: str, i: int, now_s: float) -> Figures:

@@ -20,6 +20,7 @@ from batchyard_gateway.batch.operations import SERVICE as BATCH
 from batchyard_gateway.services import Context, Members
 
 from .moments import Clock
+from .samples import Seen
 from .sessions import Session
 
 ROOT = "/console"
@@ -42,6 +43,7 @@ class Visit:
         context: For the gateway's own operations, as the one who has signed in.
         clock: How times are written.
         address: ``scheme://host:port`` by which the browser knows the gateway.
+        samples: What the yard was doing of late.
     """
 
     path: str
@@ -53,6 +55,7 @@ class Visit:
     context: Context
     clock: Clock
     address: str
+    samples: Seen
 
     async def operate(self, operation: str, members: Members) -> Members:
         """
