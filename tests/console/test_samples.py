@@ -90,7 +90,7 @@ def test_a_controller_away_leaves_a_gap() -> None:
     ],
 )
 def test_growth_a_minute(figures: list[float | None], expected: list[float | None]) -> None:
-    assert per_minute(figures, 10) == expected
+    assert per_minute(figures, HOUR) == expected
 
 
 def test_50_queues_and_1000_hosts_take_less_than_5_mb() -> None:

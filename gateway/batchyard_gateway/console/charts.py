@@ -89,6 +89,7 @@ def draw(
     now_ms: int,
     since_ms: int,
     write: Callable[[float], str] = amounts.count,
+    top: float = 0,
 ) -> Chart:
     """
     Draw a chart.
@@ -101,10 +102,11 @@ def draw(
         now_ms: When the last figure was taken.
         since_ms: When the first one was; 0 if none was yet.
         write: How a figure is written.
+        top: Where the axis ends; 0 for a round number beyond the largest figure.
     """
     stacks = _stacked(series)
     step_s = PERIODS[period][0]
-    top = nice_top(max((value for _, _, upper in stacks for value in upper if value is not None), default=0))
+    top = top or nice_top(max((value for _, _, upper in stacks for value in upper if value is not None), default=0))
     length = len(series[0].figures)
     legend = [(each.look, each.name, _word(_last(each.figures), write)) for each in series]
     began_ms = now_ms - (length - 1) * step_s * 1000

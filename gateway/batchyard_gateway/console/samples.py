@@ -180,12 +180,13 @@ def _read(ring: Ring, name: str, i: int, now_s: float) -> Figures:
     return ring.read(name, i)[:-1]
 
 
-def per_minute(figures: Figures, step_s: int) -> Figures:
+def per_minute(figures: Figures, period: str) -> Figures:
     """
     Return how much a sum grew, a minute, from each figure to the next; None beside a gap.
 
     Jobs that ended are forgotten after a while, so a sum may fall: that is no growth (0).
     """
+    step_s = PERIODS[period][0]
     pairs = zip((None, *figures), figures, strict=False)
     return [
         None if before is None or after is None else max(0.0, after - before) * 60 / step_s for before, after in pairs

@@ -136,6 +136,11 @@ class Page:
         return replace(self, status=status)
 
 
+def missing(text: str) -> Page:
+    """Return the page that says what is not there."""
+    return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect:
     """Go and see there."""
