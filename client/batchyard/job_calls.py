@@ -53,6 +53,7 @@ class JobCalls(Caller):
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        submitted_by: str = "",
     ) -> pb.SubmitJobResponse:
         """
         Submit one job or array job; it is stored when this returns.
@@ -90,6 +91,7 @@ class JobCalls(Caller):
                 the definition's.
             request_id: A repeated submit with the same id returns the first job.
                 None makes a new one.
+            submitted_by: Who submits, as is told of the job; at most 128 characters.
 
         Raises:
             InvalidArgumentError: a field breaks a rule; see ``violations``.
@@ -118,6 +120,7 @@ class JobCalls(Caller):
             tags=tags,
             annotations=annotations,
             request_id=new_request_id() if request_id is None else request_id,
+            submitted_by=submitted_by,
         )
         return await self.calls.submit_job(request, retry=True)
 

@@ -1,5 +1,5 @@
 """
-Calls about many jobs at once: lists, page by page or one after the other.
+Calls about many jobs at once: lists, page by page or one after the other, and digests.
 
 Thin: arguments are checked, one request is sent, its answer returned.
 """
@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack
 
 from batchyard import arguments, wording
 from batchyard.calls import Caller
+from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 
 
@@ -116,6 +117,26 @@ class JobLists(Caller):
             page_token=page_token,
         )
         return await self.calls.list_jobs(request)
+
+    async def get_array_digest(self, job_id: str, *, cells: int = 1000) -> pb.GetArrayDigestResponse:
+        """
+        Tell how many children of an array are in which state, by ranges of their indexes.
+
+        Args:
+            job_id: The array.
+            cells: Into how many ranges of equal width they are divided, at most; 1 to 1000.
+
+        Returns:
+            ``cells``, each with its ``counts`` by state name; cell *i* begins with child
+            *i* times ``width``, and the last may have fewer than that.
+
+        Raises:
+            NotFoundError: there is no such array.
+        """
+        if arguments.integer("cells", cells) == 0:
+            raise arguments.refuse("cells", "must be at least 1", Reason.OUT_OF_RANGE)
+        request = arguments.request(pb.GetArrayDigestRequest, job_id=job_id, cells=cells)
+        return await self.calls.get_array_digest(request)
 
 
 def _state(field: str, text: str) -> pb.JobState.ValueType:

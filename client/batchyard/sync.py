@@ -113,6 +113,7 @@ class Client:
     describe_jobs = _sync(AsyncClient.describe_jobs)
     list_jobs = _sync_iterator(AsyncClient.list_jobs)
     list_jobs_page = _sync(AsyncClient.list_jobs_page)
+    get_array_digest = _sync(AsyncClient.get_array_digest)
     cancel_job = _sync(AsyncClient.cancel_job)
     update_job = _sync(AsyncClient.update_job)
     terminate_job = _sync(AsyncClient.terminate_job)
@@ -140,6 +141,7 @@ class Client:
     list_job_definitions = _sync_iterator(AsyncClient.list_job_definitions)
     deregister_job_definition = _sync(AsyncClient.deregister_job_definition)
     list_hosts = _sync_iterator(AsyncClient.list_hosts)
+    summarize_hosts = _sync(AsyncClient.summarize_hosts)
     describe_host = _sync(AsyncClient.describe_host)
     cordon_host = _sync(AsyncClient.cordon_host)
     uncordon_host = _sync(AsyncClient.uncordon_host)
@@ -158,6 +160,8 @@ class Client:
     list_consumable_resources = _sync_iterator(AsyncClient.list_consumable_resources)
     update_consumable_resource = _sync(AsyncClient.update_consumable_resource)
     delete_consumable_resource = _sync(AsyncClient.delete_consumable_resource)
+
+    search = _sync(AsyncClient.search)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)

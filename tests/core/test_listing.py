@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -206,6 +207,21 @@ def test_host_of_an_earlier_attempt_counts(yard: Yard):
     assert in_pages(yard, 10, host_id="b", queues=frozenset({"other"}))[0] == []
     live = frozenset({JobState.STARTING, JobState.RUNNING})
     assert in_pages(yard, 10, host_id="b", states=live, queues=frozenset({"other"}))[0] == []
+
+
+def test_children_are_counted_by_ranges_of_any_width(yard: Yard):
+    """Whether they stand in a chunk, in none, or ended with the rest."""
+    array = yard.submit(array_size=300, container=container(cpu=64_000))
+    for index in (0, 63, 64, 130, 299):
+        yard.cancel(f"{array.id}:{index}")
+    for _ in range(2):
+        states = [array.children.state(i) for i in range(300)]
+        for width in (1, 7, 64, 100, 300, 400):
+            assert array.children.counts_by(width) == [
+                dict(Counter(states[i : i + width])) for i in range(0, 300, width)
+            ]
+        yard.terminate(array.id)
+    assert set(states) == {JobState.FAILED}
 
 
 def test_children_are_found_from_any_index_on(yard: Yard):

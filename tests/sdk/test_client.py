@@ -263,6 +263,29 @@ async def test_changes_alone_come_without_present_states(client: AsyncClient, as
     await events.aclose()
 
 
+async def test_the_digest_of_an_array_has_as_many_cells_as_asked_for(client: AsyncClient) -> None:
+    array = (await client.submit_job(name="array", container=HELLO, array_size=1000)).job_id
+    digest = await client.get_array_digest(array, cells=2)
+    assert (digest.width, [dict(cell.counts) for cell in digest.cells]) == (500, [{"RUNNABLE": 500}] * 2)
+    assert len((await client.get_array_digest(array)).cells) == 1000
+    with pytest.raises(InvalidArgumentError, match="cells"):
+        await client.get_array_digest(array, cells=0)
+    with pytest.raises(NotFoundError):
+        await client.get_array_digest("nobody")
+
+
+async def test_a_yard_is_told_of_as_a_whole(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await async_yard.join()
+    job_id = await submit(client)
+    hosts = await client.summarize_hosts()
+    assert (dict(hosts.hosts_by_state), hosts.allocated.cpu_millis) == ({"READY": 1}, 1000)
+    found = await client.search("hel", limit=1)
+    assert [job.id for job in found.jobs] == [job_id]
+    assert [host.name for host in (await client.search("ALPHA")).hosts] == ["alpha"]
+    with pytest.raises(InvalidArgumentError, match="limit"):
+        await client.search("hello", limit=0)
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
     made = [await submit(client) for _ in range(3)]
     host = await async_yard.join()

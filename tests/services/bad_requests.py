@@ -14,6 +14,7 @@ from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import scheduling_policy_pb2 as sp
+from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -53,6 +54,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()
+    yield from _searches()
     yield from _tags(array)
     yield from _policies()
     yield from _consumables()
@@ -605,6 +607,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
     yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
     yield "request id with a NUL", rpc, submission(request_id="\0")
+    yield "submitted by 129 characters", rpc, submission(submitted_by="k" * 129)
+    yield "submitted by a NUL", rpc, submission(submitted_by="\0")
     yield "30 KiB of parameters", rpc, submission(parameters={"p": "x" * 30 * 1024})
     yield "4 MiB of command", rpc, submission(container=container(*[""] * 1_000_000))
     depends = job.Dependency
@@ -646,6 +650,11 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     for content in job.WatchContent.values()[1:]:
         unknown = job.WatchJobsRequest(queue="nobody", content=content)
         yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
+    yield "digest of a job that is no array", "GetArrayDigest", job.GetArrayDigestRequest(job_id=waiting)
+    yield "digest of nobody", "GetArrayDigest", job.GetArrayDigestRequest(job_id=NOBODY)
+    yield "digest of no id", "GetArrayDigest", job.GetArrayDigestRequest()
+    for cells in (-1, 1001):
+        yield f"digest of {cells} cells", "GetArrayDigest", job.GetArrayDigestRequest(job_id=array, cells=cells)
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
@@ -714,6 +723,13 @@ def _lists() -> Iterator[Case]:
             what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
             yield f"page token {what!a}", rpc, request(page_token=token)
     yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _searches() -> Iterator[Case]:
+    for what, text in {"nothing": "", "a space": " ", "129 characters": "t" * 129, "a NUL": "a\0"}.items():
+        yield f"search for {what}", "Search", search.SearchRequest(text=text)
+    for limit in (-1, 51):
+        yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
 
 
 def _hosts() -> Iterator[Case]:

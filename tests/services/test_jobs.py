@@ -238,6 +238,17 @@ async def test_list_filters_by_definition_moment_and_share(yard: MemoryControlle
     assert await _ids(yard, share_identifier="team") == []
 
 
+async def test_who_submitted_is_kept_with_the_job(yard: MemoryController) -> None:
+    job_id, nobody = await yard.submit(submitted_by="AKIAEXAMPLE"), await yard.submit()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE"
+    listed = (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert {job.id: job.submitted_by for job in listed} == {job_id: "AKIAEXAMPLE", nobody: ""}
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE", "after a restart too"
+
+
 async def test_list_filters_by_queues_tags_and_host(yard: MemoryController) -> None:
     await yard.queues.CreateJobQueue(queue("other"))
     agent = HandAgent(yard)
@@ -297,6 +308,16 @@ async def test_children_are_listed_by_index_and_state(yard: MemoryController) ->
     assert seen == [f"{array}:{i}" for i in range(150)]
     assert await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_FAILED]) == [f"{array}:70"]
     assert len(await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_RUNNABLE], page_size=1000)) == 149
+
+
+async def test_digest_tells_of_children_by_ranges(yard: MemoryController) -> None:
+    array = await yard.submit(array_size=10)
+    await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=f"{array}:9", reason="no"))
+    told = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array, cells=4))
+    assert (told.size, told.width) == (10, 3)
+    assert [dict(cell.counts) for cell in told.cells] == [*[{"RUNNABLE": 3}] * 3, {"FAILED": 1}]
+    whole = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array))
+    assert (whole.width, len(whole.cells)) == (1, 10)
 
 
 async def test_pages_neither_repeat_nor_skip_while_jobs_are_added(yard: MemoryController) -> None:

@@ -282,6 +282,7 @@ class SubmitJobRequest(google.protobuf.message.Message):
     ARRAY_CONCURRENCY_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -300,6 +301,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     """
     array_concurrency: builtins.int
     """Most children of an array that are STARTING or RUNNING at once; 0 means no bound."""
+    submitted_by: builtins.str
+    """Who submits, such as the id of the access key that signed; at most 128 characters.
+    Kept and given back: it is the caller's word.
+    """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties:
         """A job without a definition; not together with job_definition."""
@@ -345,9 +350,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         array_concurrency: builtins.int = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -727,6 +733,7 @@ class Job(google.protobuf.message.Message):
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     ENDING_CAUSE_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -752,6 +759,8 @@ class Job(google.protobuf.message.Message):
     one, of a dependency which job or child failed and why. status_reason is AWS's
     text for the same. Empty of jobs that have not ended.
     """
+    submitted_by: builtins.str
+    """As its submission says; empty where nobody said it."""
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @property
@@ -800,9 +809,10 @@ class Job(google.protobuf.message.Message):
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         ending_cause: builtins.str = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -884,6 +894,7 @@ class JobSummary(google.protobuf.message.Message):
     SCHEDULED_AT_MS_FIELD_NUMBER: builtins.int
     CPU_MILLIS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -907,6 +918,8 @@ class JobSummary(google.protobuf.message.Message):
     """What an attempt is given, in thousandths of a vCPU; 0 on an array's parent,
     which runs nothing.
     """
+    submitted_by: builtins.str
+    """As Job.submitted_by."""
     @property
     def array(self) -> Global___ArrayProperties: ...
     @property
@@ -936,9 +949,10 @@ class JobSummary(google.protobuf.message.Message):
         scheduled_at_ms: builtins.int = ...,
         cpu_millis: builtins.int = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -1067,6 +1081,86 @@ class ListJobsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListJobsResponse: typing_extensions.TypeAlias = ListJobsResponse
+
+@typing.final
+class GetArrayDigestRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    cells: builtins.int
+    """Into how many ranges of equal width the children are divided, at most; 1 to 1000, 0
+    means 1000.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        cells: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "job_id", b"job_id"]) -> None: ...
+
+Global___GetArrayDigestRequest: typing_extensions.TypeAlias = GetArrayDigestRequest
+
+@typing.final
+class ArrayCell(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class CountsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def counts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Children in each state, by state name; those of none are left out."""
+
+    def __init__(
+        self,
+        *,
+        counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+
+Global___ArrayCell: typing_extensions.TypeAlias = ArrayCell
+
+@typing.final
+class GetArrayDigestResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    width: builtins.int
+    """Children of a cell; the last may have fewer."""
+    @property
+    def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayCell]:
+        """From index 0 on: cell i begins with child i * width."""
+
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+        width: builtins.int = ...,
+        cells: collections.abc.Iterable[Global___ArrayCell] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "size", b"size", "width", b"width"]) -> None: ...
+
+Global___GetArrayDigestResponse: typing_extensions.TypeAlias = GetArrayDigestResponse
 
 @typing.final
 class CancelJobRequest(google.protobuf.message.Message):

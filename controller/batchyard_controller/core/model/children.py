@@ -215,6 +215,18 @@ class Children:
             elif len(chunk.states.translate(None, wanted)) < CHUNK:  # most chunks of a large array hold none
                 yield from (i for i in range(first, last) if STATES[chunk.states[i % CHUNK]] in states)
 
+    def counts_by(self, width: int) -> list[dict[JobState, int]]:
+        """Return how many of each *width* children in turn are in each state; the last may be fewer."""
+        codes = bytearray([_CODE[self.rest]]) * self.size
+        for number, chunk in self.chunks.items():
+            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+            codes[first:last] = chunk.states[: last - first]
+        present = [(state, _CODE[state]) for state in STATES if self.count(state)]
+        return [
+            {state: found for state, code in present if (found := codes.count(code, first, first + width))}
+            for first in range(0, self.size, width)
+        ]
+
     def runs(self, state: JobState) -> Iterator[tuple[int, int]]:
         """Yield [first, stop) of each unbroken run of children in *state*."""
         start = stop = -1
