@@ -24,13 +24,13 @@ def derive_signing_key(secret: str, date: str, region: str, service: str) -> byt
     return key
 
 
-def sign_link(signing_key: bytes, access_key_id: str, made_s: int) -> str:
+def sign_link(signing_key: bytes, access_key_id: str, made_ms: int) -> str:
     """
     Return the signature of a link that signs its opener in, once.
 
     Args:
-        signing_key: Derived for the day of *made_s* and the service ``console``.
+        signing_key: Derived for the day of *made_ms* and the service ``console``.
         access_key_id: As whom.
-        made_s: When it is made, in seconds since the epoch.
+        made_ms: When it is made, in milliseconds since the epoch: two links are never the same.
     """
-    return hmac.new(signing_key, f"BATCHYARD-CONSOLE\n{access_key_id}\n{made_s}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(signing_key, f"BATCHYARD-CONSOLE\n{access_key_id}\n{made_ms}".encode(), hashlib.sha256).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -62,9 +63,15 @@ def test_a_link_signs_in_once(visitor: Visitor) -> None:
 @pytest.mark.parametrize("age_s", [400, -400, 100_000])
 def test_an_old_link_signs_nobody_in(visitor: Visitor, age_s: int) -> None:
     other = Visitor(visitor.endpoint)
-    reply = other.get(visitor.link(int(time.time()) - age_s))
+    reply = other.get(visitor.link(int((time.time() - age_s) * 1000)))
     assert reply.status == 403
     assert "too old" in reply.text
+
+
+@pytest.mark.parametrize("made", ["", "abc", "-1", "٣", "9" * 16, "9" * 5000])
+def test_a_link_without_a_moment_signs_nobody_in(visitor: Visitor, made: str) -> None:
+    reply = Visitor(visitor.endpoint).get(f"{ROOT}/sign-in?key={visitor.key_id}&made={quote(made)}&signature=x")
+    assert reply.status == 403
 
 
 def test_a_link_of_another_key_signs_nobody_in(visitor: Visitor) -> None:

@@ -79,14 +79,14 @@ class Visitor:
         assert reply.status == 303, reply.text
         return self
 
-    def link(self, made_s: int | None = None) -> str:
+    def link(self, made_ms: int | None = None) -> str:
         """Return a link that signs in with the visitor's key."""
-        return console_link("", self.key_id, self.secret, int(time.time()) if made_s is None else made_s)
+        return console_link("", self.key_id, self.secret, int(time.time() * 1000) if made_ms is None else made_ms)
 
 
-def console_link(origin: str, key_id: str, secret: str, made_s: int, region: str = "us-east-1") -> str:
+def console_link(origin: str, key_id: str, secret: str, made_ms: int, region: str = "us-east-1") -> str:
     """Return a link as ``batchyard console`` makes them."""
-    day = time.strftime("%Y%m%d", time.gmtime(made_s))
+    day = time.strftime("%Y%m%d", time.gmtime(made_ms / 1000))
     key = signing.derive_signing_key(secret, day, region, signing.CONSOLE)
-    query = {"key": key_id, "made": made_s, "signature": signing.sign_link(key, key_id, made_s)}
+    query = {"key": key_id, "made": made_ms, "signature": signing.sign_link(key, key_id, made_ms)}
     return f"{origin}{ROOT}/sign-in?{urlencode(query)}"

@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,23 @@ def test_the_first_ten_minutes_of_a_user(up: Up) -> None:
     up.run("wait", running, code=TERMINATED)
     (job,) = up.json("describe", running)
     assert (job["state"], job["status_reason"], job["is_terminated"]) == ("FAILED", "enough", True)
+    assert up.program.stop() == 0
+
+
+def test_up_and_its_console_each_write_a_link_that_signs_in(up: Up) -> None:
+    """In the browser: the link that ``up`` says, opened once, then one of ``batchyard console``."""
+    http = hold_address()
+    up.program = up.prepare("up", "up", "--listen", up.address, "--http", http, "--state-dir", str(up.state_dir))
+    up.start()
+    until(lambda: "/console/sign-in?" in up.said(), "the link is said")
+    said = re.search(r"http://\S+/console/sign-in\?\S+", up.said())
+    assert said is not None
+    for link in (said[0], up.run("console", "--state-dir", str(up.state_dir)).strip()):
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with browser.open(link) as page:
+            assert (page.status, page.url) == (200, f"http://{http}/console/")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(link)
     assert up.program.stop() == 0
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "agent": ("up", "Start an agent."),
     "gateway": ("up", "Start a gateway: the AWS Batch API over HTTP."),
     "env": ("gateway_access", "Write what tells this yard, and its key, to a shell."),
+    "console": ("gateway_access", "Write a link that signs you in to the console, a yard in a browser."),
     "submit": ("submit", "Submit a job."),
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),

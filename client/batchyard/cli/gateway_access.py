@@ -12,14 +12,18 @@ import json
 import os
 import secrets
 import shlex
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchyard import settings
+from batchyard import settings, signing
 from batchyard.arns import REGION_DEFAULT
 from batchyard.cli import options
+from batchyard.cli import output as out
+from batchyard.cli.clock import now_ms
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -68,6 +72,47 @@ def env(_session: options.Session, /, state_dir: Path | None) -> None:
         raise click.ClickException(f"no yard listens at {socket}; start one with `batchyard up`, or give --state-dir")
     for name, value in {"BATCHYARD_ADDRESS": f"unix:{socket}", **read(folder / FILE_NAME)}.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@click.command()
+@click.option("--state-dir", type=FOR_STATE_DIR, help="The one that `batchyard up` was given.")
+@click.option("--open", "is_to_open", is_flag=True, help="Open it in this desktop's browser, too.")
+@options.session
+def console(_session: options.Session, /, state_dir: Path | None, is_to_open: bool) -> None:
+    """
+    Write a link that signs you in to the console: once, and for five minutes.
+
+    The gateway and the key are those that the environment names (AWS_ENDPOINT_URL_BATCH,
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION), else those of `batchyard up`.
+    """
+    folder = (state_dir or settings.state_dir()).absolute()
+    access = _of_environment() if state_dir is None else {}
+    access = access or read(folder / FILE_NAME)
+    if not access:
+        raise click.ClickException(
+            f"no gateway is known: {folder / FILE_NAME} is not there, as `batchyard up` writes it, "
+            "and AWS_ENDPOINT_URL_BATCH, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not all set"
+        )
+    link = console_link(access, now_ms())
+    click.echo(link)
+    if is_to_open and click.launch(link) != 0:
+        out.note("no browser could be started here: open the link yourself")
+
+
+def console_link(access: Mapping[str, str], made_ms: int) -> str:
+    """Return a link that signs in to the console of a gateway with its key."""
+    key_id, region = access["AWS_ACCESS_KEY_ID"], access.get("AWS_DEFAULT_REGION", REGION_DEFAULT)
+    day = time.strftime("%Y%m%d", time.gmtime(made_ms / 1000))
+    key = signing.derive_signing_key(access["AWS_SECRET_ACCESS_KEY"], day, region, signing.CONSOLE)
+    query = f"key={key_id}&made={made_ms}&signature={signing.sign_link(key, key_id, made_ms)}"
+    return f"{access['AWS_ENDPOINT_URL_BATCH'].rstrip('/')}/console/sign-in?{query}"
+
+
+def _of_environment() -> dict[str, str]:
+    """Return the gateway and the key that the environment names; nothing where one of them is missing."""
+    needed = ("AWS_ENDPOINT_URL_BATCH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    found = {name: os.environ.get(name, "") for name in (*needed, "AWS_DEFAULT_REGION")}  # noqa: TID251  # AWS's own
+    return {name: value for name, value in found.items() if value} if all(found[name] for name in needed) else {}
 
 
 def _write(path: Path, text: str) -> None:

@@ -27,6 +27,7 @@ from batchyard import settings
 from batchyard.cli import exits, gateway_access, harmless, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
+from batchyard.cli.clock import now_ms
 from batchyard.cli.jobs import resources_line
 from batchyard.state_folder import make_private_folder
 
@@ -346,6 +347,9 @@ def _tell_ready(client: Client, plan: YardPlan) -> None:
     if plan.http:
         flag = "" if is_default else f" --state-dir {shlex.quote(str(plan.state_dir))}"
         out.note(f'or: eval "$(batchyard env{flag})"; aws batch describe-job-queues')
+        access = gateway_access.read(plan.state_dir / gateway_access.FILE_NAME)
+        out.note(f"console, signed in for whoever opens this first: {gateway_access.console_link(access, now_ms())}")
+        out.note(f"         later: batchyard console{flag}")
     out.note("Ctrl-C stops it")
 
 

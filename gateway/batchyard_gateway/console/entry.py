@@ -22,6 +22,9 @@ from .sessions import CHECK_S, Failures, Session, Sessions
 
 REFUSED = "The access key is not known here, its secret is another one, or it was revoked."
 
+_DIGITS_MAX = 15
+"""Of a moment in milliseconds, for the next 30,000 years."""
+
 
 class Keys(Protocol):
     """What of the SDK's client is needed."""
@@ -115,7 +118,7 @@ class Entry:
 
         Args:
             access_key_id: As whom.
-            made: When it was made, in seconds since the epoch, as text.
+            made: When it was made, in milliseconds since the epoch, as text.
             signature: See ``batchyard.signing.sign_link``.
             source: Whom failures are counted against.
 
@@ -125,9 +128,10 @@ class Entry:
         """
         self._refuse_many(source)
         now_s = self._read_wall_s()
-        if not (made.isascii() and made.isdigit() and abs(now_s - int(made[:12])) <= signing.LINK_S):
+        is_number = made.isascii() and made.isdigit() and len(made) <= _DIGITS_MAX
+        if not (is_number and abs(now_s - int(made) / 1000) <= signing.LINK_S):
             raise self._failed(source, "The link is too old: `batchyard console` makes a new one.")
-        key = await self._signing_key(access_key_id, int(made))
+        key = await self._signing_key(access_key_id, int(made) / 1000)
         expected = signing.sign_link(key or bytes(32), access_key_id, int(made))
         if not (hmac.compare_digest(expected.encode(), signature.encode()) and key):
             raise self._failed(source)

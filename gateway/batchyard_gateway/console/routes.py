@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, overview
+from .pages import about, clock, consumables, keys, overview, policies, search, secrets
 from .visit import Handler
 
 
@@ -28,4 +28,11 @@ ROWS = (
     Row("/", overview.show),
     Row("/about", about.show),
     Row("/clock", clock.show, clock.choose),
+    Row("/consumables", consumables.show, consumables.create),
+    Row("/consumables/{name}", consumables.show_one, consumables.change_one),
+    Row("/keys", keys.show, keys.change),
+    Row("/policies", policies.show, policies.create),
+    Row("/policies/{name}", policies.show_one, policies.change_one),
+    Row("/search", search.show),
+    Row("/secrets", secrets.show, secrets.change),
 )
