@@ -7,7 +7,7 @@ Pure: hosts of the contract in, records for a template out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -168,19 +168,6 @@ def _cell(host: pb.Host, *, is_alone: bool) -> Cell:
         level=CELL - round(CELL * min(held[0][2], 100) / 100),
         gpus=[(i * width, 8 - height, height) for i, height in enumerate(heights)],
     )
-
-
-def summary_of(hosts: Iterable[pb.Host]) -> tuple[dict[str, int], list[tuple[str, str, int]]]:
-    """Return how many hosts are in each state, and what is held of those that are reachable."""
-    counts: Counter[str] = Counter()
-    allocated, capacity = pb.Host().allocated, pb.HostFacts().capacity
-    for host in hosts:
-        counts[state_of(host)] += 1
-        if host.state != pb.HOST_STATE_UNREACHABLE:
-            for name in ("cpu_millis", "memory_mib", "gpu_millis"):
-                setattr(allocated, name, getattr(allocated, name) + getattr(host.allocated, name))
-                setattr(capacity, name, getattr(capacity, name) + getattr(host.facts.capacity, name))
-    return {state: counts[state] for state in STATES if counts[state]}, amounts.held(allocated, capacity)
 
 
 def gpus_of(host: pb.Host) -> list[GpuRow]:

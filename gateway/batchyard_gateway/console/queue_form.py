@@ -22,7 +22,10 @@ from .queue_view import environments_of
 
 TIME_LIMITS = {
     "no_capacity": ("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", "no host has room"),
-    "beyond_environments": ("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE", "it asks for more than its environments may hold"),
+    "beyond_environments": (
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
+        "it asks for more than its environments may hold",
+    ),
     "beyond_hosts": ("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", "no host could ever hold it"),
     "no_host_selected": ("MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED", "its environments select no host"),
 }
@@ -103,9 +106,7 @@ def asked(values: Values) -> Asked:
     """Return what a form asks for."""
     faults: Faults = {}
     order = [values[step] for step in STEPS if values[step]]
-    limits = {
-        reason: whole(values, name, faults) for name, (reason, _) in TIME_LIMITS.items() if values[name].strip()
-    }
+    limits = {reason: whole(values, name, faults) for name, (reason, _) in TIME_LIMITS.items() if values[name].strip()}
     members: Members = {
         "priority": whole(values, "priority", faults),
         "state": values["state"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, keys, overview, policies, search, secrets
+from .pages import about, clock, consumables, environments, hosts, keys, overview, policies, queues, search, secrets
 from .visit import Handler
 
 
@@ -30,9 +30,22 @@ ROWS = (
     Row("/clock", clock.show, clock.choose),
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
+    Row("/environments", environments.show),
+    Row("/environments/{name}", environments.show_one, environments.change_one),
+    Row("/environments/{name}/delete", environments.ask_deletion, environments.delete),
+    Row("/environments/{name}/edit", environments.show_edit, environments.edit),
+    Row("/hosts", hosts.show),
+    Row("/hosts/{name}", hosts.show_one, hosts.change_one),
+    Row("/hosts/{name}/remove", hosts.ask_removal, hosts.remove),
     Row("/keys", keys.show, keys.change),
+    Row("/new/environment", environments.show_new, environments.create),
+    Row("/new/queue", queues.show_new, queues.create),
     Row("/policies", policies.show, policies.create),
     Row("/policies/{name}", policies.show_one, policies.change_one),
+    Row("/queues", queues.show),
+    Row("/queues/{name}", queues.show_one, queues.change_one),
+    Row("/queues/{name}/delete", queues.ask_deletion, queues.delete),
+    Row("/queues/{name}/edit", queues.show_edit, queues.edit),
     Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
 )

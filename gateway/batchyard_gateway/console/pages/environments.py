@@ -170,9 +170,7 @@ def _update(found: pb.ComputeEnvironment, asked: environment_form.Asked) -> dict
     members = dict(asked.members)
     if "computeResources" in members:
         present = environment_form.asked(environment_form.values_of(found)).members["computeResources"]
-        changes = {
-            name: value for name, value in members.pop("computeResources").items() if value != present.get(name)
-        }
+        changes = {name: value for name, value in members.pop("computeResources").items() if value != present.get(name)}
         if changes:
             members["computeResources"] = changes
     return {"computeEnvironment": found.name, **members}
@@ -219,7 +217,9 @@ def _form_commands(values: Values, *, is_new: bool) -> tuple[Command, ...]:
         if values[name]
         for word in (option, values[name])
     ]
-    types = [word for each in values["instance_types"].split() if each != "optimal" for word in ("--instance-type", each)]
+    types = [
+        word for each in values["instance_types"].split() if each != "optimal" for word in ("--instance-type", each)
+    ]
     labels = [word for line in values["labels"].splitlines() for word in ("--label", line)]
     verb = "create" if is_new else "update"
     return (batchyard("compute-environment", verb, values["name"] or "NAME", *flags, *types, *labels),)

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from batchyard_gateway.console.visit import Answer, Page, Visit, batchyard
+import asyncio
+
+from batchyard_gateway.console import overview_view, queue_view
+from batchyard_gateway.console.overview_view import Failure
+from batchyard_gateway.console.samples import HOUR, PERIODS
+from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, batchyard
+
+from .queues import firsts_of
+
+FAILURES = 10
+LOOKED_AT = 100
+"""Newest arrays that may have failed children though they have not ended."""
 
 
 async def show(visit: Visit) -> Answer:
-    """Show queues."""
-    queues = [queue async for queue in visit.client.list_job_queues()]
-    return Page(
-        template="overview.html",
-        title="Overview",
-        view={"queues": queues},
-        section="Overview",
-        commands=(batchyard("queue", "list"),),
+    """Show queues, hosts, failures and charts; an empty yard is led to the wizard."""
+    queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
+    if not queues and "skip" not in visit.query and "part" not in visit.query and await _is_empty(visit):
+        return Redirect(location=f"{ROOT}/start")
+    firsts, hosts, failures = await asyncio.gather(
+        firsts_of(visit, queues), visit.client.summarize_hosts(), _failures(visit)
     )
+    period = visit.query.get("period", "")
+    period = period if period in PERIODS else HOUR
+    view = {
+        "queues": [queue_view.row_of(queue, firsts.get(queue.name)) for queue in queues],
+        "hosts": overview_view.hosts_of(hosts),
+        "failures": failures,
+        "period": period,
+        "drawn": overview_view.charts_of(visit.samples, period, visit.clock.now_ms),
+    }
+    return Page(
+        template="overview.html", title="Overview", view=view, section="Overview", live=("counts", "hosts"),
+        commands=(batchyard("queue", "list"), batchyard("hosts"), batchyard("jobs", "--state", "FAILED")),
+    )  # fmt: skip
+
+
+async def _is_empty(visit: Visit) -> bool:
+    """Say whether there is no environment and no definition."""
+    for every in (visit.client.list_compute_environments(page_size=1), visit.client.list_job_definitions(page_size=1)):
+        async for _ in every:
+            return False
+    return True
+
+
+async def _failures(visit: Visit) -> list[Failure]:
+    """Return the newest jobs that failed, and arrays of which some children did."""
+    failed, pending = await asyncio.gather(
+        visit.client.list_jobs_page(states=["FAILED"], page_size=FAILURES),
+        visit.client.list_jobs_page(states=["PENDING"], page_size=LOOKED_AT),
+    )
+    found = [*failed.jobs, *filter(overview_view.failed_array, pending.jobs)]
+    newest = sorted(found, key=lambda job: job.created_at_ms, reverse=True)[:FAILURES]
+    jobs = await visit.client.describe_jobs([job.id for job in newest]) if newest else []
+    return overview_view.failures_of(newest, jobs)
