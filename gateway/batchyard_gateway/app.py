@@ -14,7 +14,8 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -200,18 +201,29 @@ async def serve(config: Config) -> None:
         gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
-            console = open_console(gateway)
-            routes = () if console is None else console.routes()
-            await serve_until_told(server(build(gateway, routes), config), console, listener)
+            async with serving(gateway) as web:
+                await web.serve(sockets=[listener])
     log.info("stopped")
 
 
-def open_console(gateway: Gateway) -> Console | None:
-    """Make the console, if it is wanted."""
+@asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[uvicorn.Server]:
+    """Make the server of all that is wanted; what the console does beside it ends with it, or ends it."""
     if not gateway.config.console:
-        return None
+        yield server(build(gateway), gateway.config)
+        return
+    console = make_console(gateway)
+    async with asyncio.TaskGroup() as group:
+        beside = group.create_task(console.run())
+        yield server(build(gateway, console.routes()), gateway.config, at_stop=console.hub.close)
+        beside.cancel()
+
+
+def make_console(gateway: Gateway) -> Console:
+    """Make the console."""
     from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
     from .console.entry import Entry  # noqa: PLC0415
+    from .console.live import Hub  # noqa: PLC0415
 
     entry = Entry(
         gateway.client,
@@ -220,28 +232,40 @@ def open_console(gateway: Gateway) -> Console | None:
         read_wall_s=time.time,
         read_s=time.monotonic,
     )
+    hub = Hub(gateway.client, boot=secrets.token_hex(4), read_s=time.monotonic, read_wall_s=time.time)
     return Console(
         config=gateway.config,
         client=gateway.client,
         own_names=gateway.own_names,
         entry=entry,
+        hub=hub,
         read_wall_s=time.time,
         read_s=time.monotonic,
     )
 
 
-async def serve_until_told(web: uvicorn.Server, console: Console | None, listener: socket.socket) -> None:
-    """Serve until a signal, or until the console's background work fails, which ends the gateway."""
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(console.run()) if console is not None else None
-        await web.serve(sockets=[listener])
-        if working is not None:
-            working.cancel()
+class Server(uvicorn.Server):
+    """
+    The HTTP server.
+
+    Args:
+        config: uvicorn's.
+        at_stop: Ends answers that would never end, before all others are waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, at_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._at_stop = at_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._at_stop()
+        await super().shutdown(sockets)
 
 
-def server(application: Starlette, config: Config) -> uvicorn.Server:
+def server(application: Starlette, config: Config, at_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Make the HTTP server: h11, which is strict, and connections that may not wait for ever."""
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             application,
             ssl_certfile=config.tls_cert,
@@ -256,7 +280,8 @@ def server(application: Starlette, config: Config) -> uvicorn.Server:
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_GRACE_S,
-        )
+        ),
+        at_stop,
     )
 
 

@@ -8,6 +8,7 @@ token from its own pages, and every answer forbids the browser all that the cons
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import uuid
@@ -19,7 +20,7 @@ from importlib.metadata import version
 import structlog
 from starlette.datastructures import QueryParams
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Scope
 
@@ -36,12 +37,14 @@ from batchyard_gateway.wire import Request
 
 from . import assets
 from .entry import Entry
+from .live import Hub
 from .moments import STYLES, Clock, zone_of
 from .pages import sign_in
 from .rendering import Renderer
 from .routes import ROWS, Row
 from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
+from .streaming import Streaming
 from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
 
 REQUESTS_MAX = 128
@@ -76,6 +79,7 @@ class Console:
         client: Connected to the controller.
         own_names: What the gateway is called by besides its addresses, in lower case.
         entry: Who lets people in.
+        hub: Tells open pages of changes.
         read_wall_s: The clock, in seconds since the epoch.
         read_s: The clock that no hand sets.
     """
@@ -84,6 +88,7 @@ class Console:
     client: AsyncClient
     own_names: Collection[str]
     entry: Entry
+    hub: Hub
     read_wall_s: Callable[[], float]
     read_s: Callable[[], float]
     samples: Samples = field(init=False, default_factory=Samples)
@@ -114,8 +119,10 @@ class Console:
         return [_FrontDoor("/", self._front), Mount(ROOT, routes=[*static, *doors, *pages, nothing])]
 
     async def run(self) -> None:
-        """Do what goes on in the background, for ever."""
-        await sample(self.client, self.samples, self.read_s)
+        """Do what goes on beside the server, for ever; what fails of it ends all of it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.hub.run())
+            group.create_task(sample(self.client, self.samples, self.read_s))
 
     # Serving -----------------------------------------------------------------------
 
@@ -135,7 +142,7 @@ class Console:
             self._enter()
             try:
                 head = self._check(http)
-                session = await self.entry.find(self._token(http))
+                session = await self.entry.find(self._token(http), is_use=not _is_by_itself(http))
                 if session is None:
                     return self._stranger(http, head)
                 visit = self._visit(http, session)
@@ -224,7 +231,17 @@ class Console:
             ),
             address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
             samples=Seen(self.samples, self.read_s()),
+            hub=self.hub,
+            since=self.hub.position,
+            last_event=http.headers.get("last-event-id", ""),
+            is_signed_in=partial(self._is_signed_in, self._token(http)),
         )
+
+    async def _is_signed_in(self, token: str) -> bool:
+        try:
+            return await self.entry.find(token, is_use=False) is not None
+        except sdk_errors.BatchyardError:  # the controller is away: nobody can say
+            return True
 
     # Signing in ----------------------------------------------------------------------
 
@@ -253,6 +270,7 @@ class Console:
     async def _sign_out(self, http: HttpRequest) -> Response:
         async def leave(visit: Visit) -> Answer:
             self.entry.leave(self._token(http))
+            self.hub.wake()
             return Redirect(location=f"{ROOT}/sign-in", cookies={self._cookie(http): ""})
 
         return await self._serve(Row("/sign-out", _nothing, leave), http)
@@ -287,7 +305,7 @@ class Console:
                 response = Response(status_code=303, headers={**_HEADERS, "Location": answer.location})
             case Stream():
                 headers = {**_HEADERS, "Cache-Control": "no-store", **answer.headers}
-                return StreamingResponse(answer.parts, headers=headers, media_type=answer.content_type)
+                return Streaming(answer.parts, headers=headers, media_type=answer.content_type)
             case Page():
                 return self._write_page(answer, visit, http)
         for name, value in answer.cookies.items():
@@ -327,6 +345,11 @@ class _FrontDoor(Route):
         """Match what asks for HTML."""
         wants = any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
         return super().matches(scope) if wants else (Match.NONE, {})
+
+
+def _is_by_itself(http: HttpRequest) -> bool:
+    """Say whether a page asks, and nobody who looks at it: that keeps no session open."""
+    return "part" in http.query_params or "text/event-stream" in http.headers.get("accept", "")
 
 
 def _here(http: HttpRequest) -> str:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, environments, hosts, keys, overview, policies, queues, search, secrets
+from .pages import (
+    about,
+    clock,
+    consumables,
+    counts,
+    environments,
+    hosts,
+    keys,
+    live,
+    overview,
+    policies,
+    queues,
+    search,
+    secrets,
+)
 from .visit import Handler
 
 
@@ -30,6 +44,7 @@ ROWS = (
     Row("/clock", clock.show, clock.choose),
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
+    Row("/counts", counts.show),
     Row("/environments", environments.show),
     Row("/environments/{name}", environments.show_one, environments.change_one),
     Row("/environments/{name}/delete", environments.ask_deletion, environments.delete),
@@ -38,6 +53,7 @@ ROWS = (
     Row("/hosts/{name}", hosts.show_one, hosts.change_one),
     Row("/hosts/{name}/remove", hosts.ask_removal, hosts.remove),
     Row("/keys", keys.show, keys.change),
+    Row("/live", live.show),
     Row("/new/environment", environments.show_new, environments.create),
     Row("/new/queue", queues.show_new, queues.create),
     Row("/policies", policies.show, policies.create),
