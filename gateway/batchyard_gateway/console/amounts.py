@@ -35,7 +35,7 @@ def held(allocated: Resources, capacity: Resources) -> list[tuple[str, str, int]
     rows = [
         ("vCPUs", millis(allocated.cpu_millis), millis(capacity.cpu_millis), allocated.cpu_millis, capacity.cpu_millis),
         (
-            "Memory",
+            "memory",
             memory(allocated.memory_mib),
             memory(capacity.memory_mib),
             allocated.memory_mib,

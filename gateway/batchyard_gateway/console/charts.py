@@ -7,6 +7,7 @@ text, so that they keep their size. It must never know where figures come from, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,24 @@ class Chart:
     since_ms: int
 
 
+def nice_top(most: float) -> float:
+    """Return where an axis ends that holds a figure: an even number of one digit, or a tenth of some."""
+    if most <= 0:
+        return 2.0
+    size = 10.0 ** (len(str(int(most))) - 1)
+    return next(height * size for height in _HEIGHTS if height * size >= most)
+
+
+def nice_millis(most: float) -> float:
+    """Return where an axis of thousandths ends."""
+    return 1000 * nice_top(most / 1000)
+
+
+def power_of_two(most: float) -> float:
+    """Return where an axis ends that holds an amount of memory."""
+    return 2.0 ** max(1, math.ceil(math.log2(most))) if most > 0 else 2.0
+
+
 def draw(
     name: str,
     title: str,
@@ -89,7 +108,7 @@ def draw(
     now_ms: int,
     since_ms: int,
     write: Callable[[float], str] = amounts.count,
-    top: float = 0,
+    nice: Callable[[float], float] = nice_top,
 ) -> Chart:
     """
     Draw a chart.
@@ -102,11 +121,11 @@ def draw(
         now_ms: When the last figure was taken.
         since_ms: When the first one was; 0 if none was yet.
         write: How a figure is written.
-        top: Where the axis ends; 0 for a round number beyond the largest figure.
+        nice: Returns where an axis ends that holds a figure.
     """
     stacks = _stacked(series)
     step_s = PERIODS[period][0]
-    top = top or nice_top(max((value for _, _, upper in stacks for value in upper if value is not None), default=0))
+    top = nice(max((value for _, _, upper in stacks for value in upper if value is not None), default=0))
     length = len(series[0].figures)
     legend = [(each.look, each.name, _word(_last(each.figures), write)) for each in series]
     began_ms = now_ms - (length - 1) * step_s * 1000
@@ -127,14 +146,6 @@ def draw(
         ],
         since_ms=since_ms if since_ms > began_ms + step_s * 1000 else 0,
     )
-
-
-def nice_top(most: float) -> float:
-    """Return where an axis ends that holds a figure: an even number of one digit, or a tenth of some."""
-    if most <= 0:
-        return 2.0
-    size = 10.0 ** (len(str(int(most))) - 1)
-    return next(height * size for height in _HEIGHTS if height * size >= most)
 
 
 def _stacked(series: Sequence[Series]) -> list[tuple[Series, Figures, Figures]]:

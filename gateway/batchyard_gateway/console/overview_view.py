@@ -13,14 +13,14 @@ from batchyard.states import JobState
 from batchyard.v1 import host_pb2, job_pb2
 
 from . import amounts
-from .charts import Chart, Series, draw
+from .charts import Chart, Series, draw, nice_millis, power_of_two
 from .host_view import STATES
 from .samples import RESOURCES, Seen, per_minute
 
 _HELD = {
-    "cpu_millis": ("vCPUs", amounts.millis),
-    "memory_mib": ("Memory", amounts.memory),
-    "gpu_millis": ("GPUs", amounts.millis),
+    "cpu_millis": ("vCPUs", amounts.millis, nice_millis),
+    "memory_mib": ("Memory", amounts.memory, power_of_two),
+    "gpu_millis": ("GPUs", amounts.millis, nice_millis),
 }
 
 
@@ -101,7 +101,7 @@ def charts_of(samples: Seen, period: str, now_ms: int) -> list[Chart]:
         draw("ended", "Jobs ended a minute", ended, period=period, now_ms=now_ms, since_ms=since_ms),
     ]
     for resource in RESOURCES:
-        title, write = _HELD[resource]
+        title, write, nice = _HELD[resource]
         there = samples.of_yard(period, f"there {resource}")
         if resource == "gpu_millis" and not any(there):
             continue
@@ -112,5 +112,7 @@ def charts_of(samples: Seen, period: str, now_ms: int) -> list[Chart]:
         if resource != "gpu_millis":
             figures = samples.of_yard(period, f"used {resource}")
             series.append(Series(name="in use", look="used", figures=figures, is_line=True))
-        charts.append(draw(resource, title, series, period=period, now_ms=now_ms, since_ms=since_ms, write=write))
+        charts.append(
+            draw(resource, title, series, period=period, now_ms=now_ms, since_ms=since_ms, write=write, nice=nice)
+        )
     return charts

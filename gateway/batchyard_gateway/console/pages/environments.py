@@ -7,7 +7,7 @@ import asyncio
 from batchyard.errors import RequestError
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard.v1 import host_pb2
-from batchyard_gateway.console import environment_form, environment_view, queue_view
+from batchyard_gateway.console import environment_fields, environment_view, queue_view
 from batchyard_gateway.console.environment_view import Selection
 from batchyard_gateway.console.faults import Faults, faults_of
 from batchyard_gateway.console.fields import Values, typed
@@ -109,13 +109,13 @@ async def _selection(visit: Visit, name: str) -> Selection:
 
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a new environment."""
-    return _form(environment_form.NEW, {})
+    return _form(environment_fields.NEW, {})
 
 
 async def create(visit: Visit) -> Answer:
     """Create an environment."""
-    values = typed(visit.form, environment_form.NEW)
-    asked = environment_form.asked(values)
+    values = typed(visit.form, environment_fields.NEW)
+    asked = environment_fields.asked(values)
     if asked.faults:
         return _form(values, asked.faults).refused()
     name = values["name"].strip()
@@ -128,17 +128,17 @@ async def create(visit: Visit) -> Answer:
             )
         else:
             if "computeResources" in members:
-                members["computeResources"]["instanceRole"] = environment_form.INSTANCE_ROLE
+                members["computeResources"]["instanceRole"] = environment_fields.INSTANCE_ROLE
             await visit.operate("CreateComputeEnvironment", members)
     except (ApiError, RequestError) as err:
-        return _form(values, faults_of(err, environment_form.FIELDS)).refused()
+        return _form(values, faults_of(err, environment_fields.FIELDS)).refused()
     return await _finish(visit, name, asked, f"{name} was created.")
 
 
 async def show_edit(visit: Visit) -> Answer:
     """Show the form of an environment that is there."""
     found = await _find(visit)
-    return _gone(visit) if found is None else _form(environment_form.values_of(found), {}, found)
+    return _gone(visit) if found is None else _form(environment_fields.values_of(found), {}, found)
 
 
 async def edit(visit: Visit) -> Answer:
@@ -146,47 +146,47 @@ async def edit(visit: Visit) -> Answer:
     found = await _find(visit)
     if found is None:
         return _gone(visit)
-    kind = environment_form.values_of(found)["kind"]
-    values = {**typed(visit.form, environment_form.NEW), "name": found.name, "kind": kind}
-    asked = environment_form.asked(values)
+    kind = environment_fields.values_of(found)["kind"]
+    values = {**typed(visit.form, environment_fields.NEW), "name": found.name, "kind": kind}
+    asked = environment_fields.asked(values)
     if asked.faults:
         return _form(values, asked.faults, found).refused()
     try:
         if asked.resources is not None and asked.is_native:
             visit.note_change("update compute environment", {"name": found.name})
-            resources = environment_form.merged(asked.resources, found.compute_resources)
+            resources = environment_fields.merged(asked.resources, found.compute_resources)
             await visit.client.update_compute_environment(
                 found.name, state=values["state"], compute_resources=resources
             )
         else:
             await visit.operate("UpdateComputeEnvironment", _update(found, asked))
     except (ApiError, RequestError) as err:
-        return _form(values, faults_of(err, environment_form.FIELDS), found).refused()
+        return _form(values, faults_of(err, environment_fields.FIELDS), found).refused()
     return await _finish(visit, found.name, asked, f"{found.name} was changed.")
 
 
-def _update(found: pb.ComputeEnvironment, asked: environment_form.Asked) -> dict[str, object]:
+def _update(found: pb.ComputeEnvironment, asked: environment_fields.Asked) -> dict[str, object]:
     """Return UpdateComputeEnvironment's input, without what is as it was: not all of it may be said again."""
     members = dict(asked.members)
     if "computeResources" in members:
-        present = environment_form.asked(environment_form.values_of(found)).members["computeResources"]
+        present = environment_fields.asked(environment_fields.values_of(found)).members["computeResources"]
         changes = {name: value for name, value in members.pop("computeResources").items() if value != present.get(name)}
         if changes:
             members["computeResources"] = changes
     return {"computeEnvironment": found.name, **members}
 
 
-async def _finish(visit: Visit, name: str, asked: environment_form.Asked, done: str) -> Answer:
+async def _finish(visit: Visit, name: str, asked: environment_fields.Asked, done: str) -> Answer:
     """Tell an environment what AWS's operations cannot; what is refused then is shown in its form, as it is there."""
     (found,) = await visit.client.describe_compute_environments([name])
-    if asked.resources is not None and environment_form.lacks(asked.resources, found.compute_resources):
-        resources = environment_form.merged(asked.resources, found.compute_resources)
+    if asked.resources is not None and environment_fields.lacks(asked.resources, found.compute_resources):
+        resources = environment_fields.merged(asked.resources, found.compute_resources)
         try:
             await visit.client.update_compute_environment(name, compute_resources=resources)
         except RequestError as err:
             visit.session.notices.append(f"{done} All but the following was taken.")
-            values = {**typed(visit.form, environment_form.NEW), "name": name, "kind": "MANAGED"}
-            return _form(values, faults_of(err, environment_form.FIELDS), found).refused()
+            values = {**typed(visit.form, environment_fields.NEW), "name": name, "kind": "MANAGED"}
+            return _form(values, faults_of(err, environment_fields.FIELDS), found).refused()
     visit.session.notices.append(done)
     return Redirect(location=f"{ROOT}/environments/{name}")
 
@@ -200,7 +200,7 @@ def _form(values: Values, faults: Faults, found: pb.ComputeEnvironment | None = 
         "action": f"{ROOT}/new/environment" if found is None else f"{at}/edit",
         "back": at,
         "capacities": [("EC2", "EC2: on-demand hosts"), ("SPOT", "SPOT: hosts that may be reclaimed")],
-        "strategies": [("", "none said"), *((word, word) for word in environment_form.STRATEGIES)],
+        "strategies": [("", "none said"), *((word, word) for word in environment_fields.STRATEGIES)],
     }
     title = "New compute environment" if found is None else f"Edit environment {found.name}"
     return Page(

@@ -136,7 +136,7 @@ def _charts(visit: Visit, host: pb.Host) -> list[Chart]:
             charts.append(
                 draw(
                     f"host-{at}", title, series, period=HOUR, now_ms=now_ms, since_ms=visit.samples.since_ms(now_ms),
-                    write=lambda figure: f"{figure:.0f} %", top=100,
+                    write=lambda figure: f"{figure:.0f} %", nice=lambda _: 100.0,
                 )
             )  # fmt: skip
     return charts

@@ -7,7 +7,7 @@ import asyncio
 from batchyard_gateway.console import overview_view, queue_view
 from batchyard_gateway.console.overview_view import Failure
 from batchyard_gateway.console.samples import HOUR, PERIODS
-from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, batchyard
+from batchyard_gateway.console.visit import Answer, Page, Visit, batchyard
 
 from .queues import firsts_of
 
@@ -17,10 +17,8 @@ LOOKED_AT = 100
 
 
 async def show(visit: Visit) -> Answer:
-    """Show queues, hosts, failures and charts; an empty yard is led to the wizard."""
+    """Show queues, hosts, failures and charts."""
     queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
-    if not queues and "skip" not in visit.query and "part" not in visit.query and await _is_empty(visit):
-        return Redirect(location=f"{ROOT}/start")
     firsts, hosts, failures = await asyncio.gather(
         firsts_of(visit, queues), visit.client.summarize_hosts(), _failures(visit)
     )
@@ -37,14 +35,6 @@ async def show(visit: Visit) -> Answer:
         template="overview.html", title="Overview", view=view, section="Overview", live=("counts", "hosts"),
         commands=(batchyard("queue", "list"), batchyard("hosts"), batchyard("jobs", "--state", "FAILED")),
     )  # fmt: skip
-
-
-async def _is_empty(visit: Visit) -> bool:
-    """Say whether there is no environment and no definition."""
-    for every in (visit.client.list_compute_environments(page_size=1), visit.client.list_job_definitions(page_size=1)):
-        async for _ in every:
-            return False
-    return True
 
 
 async def _failures(visit: Visit) -> list[Failure]:

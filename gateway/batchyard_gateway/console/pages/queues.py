@@ -7,7 +7,7 @@ from typing import Any
 
 from batchyard.errors import RequestError
 from batchyard.v1 import job_queue_pb2 as pb
-from batchyard_gateway.console import queue_form, queue_view
+from batchyard_gateway.console import queue_fields, queue_view
 from batchyard_gateway.console.faults import Faults, faults_of
 from batchyard_gateway.console.fields import Values, typed
 from batchyard_gateway.console.queue_view import Waiting
@@ -112,28 +112,28 @@ async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
 
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a new queue."""
-    return await _form(visit, {**queue_form.NEW}, {})
+    return await _form(visit, {**queue_fields.NEW}, {})
 
 
 async def create(visit: Visit) -> Answer:
     """Create a queue."""
-    values = typed(visit.form, queue_form.NEW)
-    asked = queue_form.asked(values)
+    values = typed(visit.form, queue_fields.NEW)
+    asked = queue_fields.asked(values)
     name = values["name"].strip()
     if asked.faults:
         return (await _form(visit, values, asked.faults)).refused()
     try:
         await visit.operate("CreateJobQueue", {"jobQueueName": name, **asked.members})
     except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_form.FIELDS))).refused()
-    fresh = queue_form.asked(queue_form.NEW).native
+        return (await _form(visit, values, faults_of(err, queue_fields.FIELDS))).refused()
+    fresh = queue_fields.asked(queue_fields.NEW).native
     return await _finish(visit, name, {k: v for k, v in asked.native.items() if v != fresh[k]}, f"{name} was created.")
 
 
 async def show_edit(visit: Visit) -> Answer:
     """Show the form of a queue that is there."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else await _form(visit, queue_form.values_of(queue), {}, queue)
+    return missing(_gone(visit)) if queue is None else await _form(visit, queue_fields.values_of(queue), {}, queue)
 
 
 async def edit(visit: Visit) -> Answer:
@@ -141,15 +141,15 @@ async def edit(visit: Visit) -> Answer:
     queue = await _find(visit)
     if queue is None:
         return missing(_gone(visit))
-    values = {**typed(visit.form, queue_form.NEW), "name": queue.name}
-    asked = queue_form.asked(values)
+    values = {**typed(visit.form, queue_fields.NEW), "name": queue.name}
+    asked = queue_fields.asked(values)
     if asked.faults:
         return (await _form(visit, values, asked.faults, queue)).refused()
     try:
         await visit.operate("UpdateJobQueue", {"jobQueue": queue.name, **asked.members})
     except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_form.FIELDS), queue)).refused()
-    return await _finish(visit, queue.name, queue_form.changed(asked.native, queue), f"{queue.name} was changed.")
+        return (await _form(visit, values, faults_of(err, queue_fields.FIELDS), queue)).refused()
+    return await _finish(visit, queue.name, queue_fields.changed(asked.native, queue), f"{queue.name} was changed.")
 
 
 async def _finish(visit: Visit, name: str, native: dict[str, Any], done: str) -> Answer:
@@ -161,8 +161,8 @@ async def _finish(visit: Visit, name: str, native: dict[str, Any], done: str) ->
         except RequestError as err:
             (queue,) = await visit.client.describe_job_queues([name])
             visit.session.notices.append(f"{done} All but the following was taken.")
-            values = {**typed(visit.form, queue_form.NEW), "name": name}
-            return (await _form(visit, values, faults_of(err, queue_form.FIELDS), queue)).refused()
+            values = {**typed(visit.form, queue_fields.NEW), "name": name}
+            return (await _form(visit, values, faults_of(err, queue_fields.FIELDS), queue)).refused()
     visit.session.notices.append(done)
     return Redirect(location=f"{ROOT}/queues/{name}")
 
@@ -176,13 +176,13 @@ async def _form(visit: Visit, values: Values, faults: Faults, queue: pb.JobQueue
         "action": f"{ROOT}/new/queue" if queue is None else f"{ROOT}/queues/{queue.name}/edit",
         "is_new": queue is None,
         "back": f"{ROOT}/queues" if queue is None else f"{ROOT}/queues/{queue.name}",
-        "steps": queue_form.STEPS,
+        "steps": queue_fields.STEPS,
         "environments": [("", "none"), *((name, name) for name in environments)],
         "policies": [*([("", "none: first in, first out")] if queue is None else []), *((p, p) for p in policies)],
         "has_policy": queue is None or bool(queue.scheduling_policy),
-        "limits": queue_form.TIME_LIMITS,
-        "dispatch_orders": [(word, word) for word in queue_form.DISPATCH_ORDERS],
-        "preemptions": [(word, word) for word in queue_form.PREEMPTIONS],
+        "limits": queue_fields.TIME_LIMITS,
+        "dispatch_orders": [(word, word) for word in queue_fields.DISPATCH_ORDERS],
+        "preemptions": [(word, word) for word in queue_fields.PREEMPTIONS],
     }
     title = "New job queue" if queue is None else f"Edit queue {queue.name}"
     return Page(
@@ -192,7 +192,7 @@ async def _form(visit: Visit, values: Values, faults: Faults, queue: pb.JobQueue
 
 def _form_commands(values: Values, queue: pb.JobQueue | None) -> tuple[Command, ...]:
     """Return the lines that do the same as the form as it stands."""
-    order = [values[step] for step in queue_form.STEPS if values[step]]
+    order = [values[step] for step in queue_fields.STEPS if values[step]]
     name = values["name"] or "NAME"
     native = ["--priority", values["priority"], *(word for each in order for word in ("--compute-environment", each))]
     for option in ("max-running", "max-vcpus"):

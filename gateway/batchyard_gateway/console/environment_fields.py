@@ -1,5 +1,5 @@
 """
-Environment form: what a reader types about a compute environment, and what is asked for then.
+Environment fields: what a reader types about a compute environment, and what is asked for then.
 
 Pure: fields of a form to members of CreateComputeEnvironment and UpdateComputeEnvironment,
 and to what AWS's operations lack: labels, and no bound of vCPUs.

@@ -1,5 +1,5 @@
 """
-Queue form: what a reader types about a job queue, and what is asked for then.
+Queue fields: what a reader types about a job queue, and what is asked for then.
 
 Pure: fields of a form to members of CreateJobQueue and UpdateJobQueue, and to what AWS's
 operations lack. What is typed is shown again as it was.
