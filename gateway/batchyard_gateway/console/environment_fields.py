@@ -28,6 +28,7 @@ _AT = "compute_resources"
 FIELDS: Mapping[str, str] = {
     "name": "name",
     "Compute environment name": "name",
+    "Object already exists": "name",
     "computeEnvironmentName": "name",
     "type": "kind",
     f"{_AT}.type": "capacity",

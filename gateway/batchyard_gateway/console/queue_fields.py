@@ -31,6 +31,9 @@ TIME_LIMITS = {
 }
 """Fields, AWS's reasons, and the same for a person."""
 
+_TIME_S = (600, 86_400)
+"""Bounds of ``maxTimeSeconds`` (AWS: JobStateTimeLimitAction)."""
+
 STEPS = tuple(f"environment_{i}" for i in range(1, ENVIRONMENTS_MAX + 1))
 DISPATCH_ORDERS = tuple(words(pb.DispatchOrder))
 PREEMPTIONS = tuple(words(pb.Preemption))
@@ -39,6 +42,7 @@ FIELDS: Mapping[str, str] = {
     "name": "name",
     "jobQueueName": "name",
     "Job queue name": "name",
+    "Object already exists": "name",
     "priority": "priority",
     "state": "state",
     "compute_environment_order": STEPS[0],
@@ -47,7 +51,6 @@ FIELDS: Mapping[str, str] = {
     "compute environments": STEPS[0],
     "scheduling_policy": "policy",
     "scheduling policy": "policy",
-    "job_state_time_limit_actions": "no_capacity",
     "max_running": "max_running",
     "max_vcpus": "max_vcpus",
     "max_overtake_s": "max_overtake_s",
@@ -63,6 +66,14 @@ NEW: Values = {
     **dict.fromkeys((*STEPS, *TIME_LIMITS), ""),
 }  # fmt: skip
 """What stands in the form of a new queue."""
+
+
+def called(values: Values) -> Mapping[str, str]:
+    """Return the fields of a form by what refusals call them; that of a time limit is the first out of AWS's bounds."""
+    typed = [name for name in TIME_LIMITS if values[name].strip()]
+    wrong = [name for name in typed if not _TIME_S[0] <= whole(values, name, {}) <= _TIME_S[1]]
+    field = next(iter([*wrong, *typed, *TIME_LIMITS]))
+    return {**FIELDS, "job_state_time_limit_actions": field, "maxTimeSeconds": field}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

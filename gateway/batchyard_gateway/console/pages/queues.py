@@ -125,7 +125,7 @@ async def create(visit: Visit) -> Answer:
     try:
         await visit.operate("CreateJobQueue", {"jobQueueName": name, **asked.members})
     except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_fields.FIELDS))).refused()
+        return (await _form(visit, values, faults_of(err, queue_fields.called(values)))).refused()
     fresh = queue_fields.asked(queue_fields.NEW).native
     return await _finish(visit, name, {k: v for k, v in asked.native.items() if v != fresh[k]}, f"{name} was created.")
 
@@ -148,7 +148,7 @@ async def edit(visit: Visit) -> Answer:
     try:
         await visit.operate("UpdateJobQueue", {"jobQueue": queue.name, **asked.members})
     except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_fields.FIELDS), queue)).refused()
+        return (await _form(visit, values, faults_of(err, queue_fields.called(values)), queue)).refused()
     return await _finish(visit, queue.name, queue_fields.changed(asked.native, queue), f"{queue.name} was changed.")
 
 
@@ -162,7 +162,7 @@ async def _finish(visit: Visit, name: str, native: dict[str, Any], done: str) ->
             (queue,) = await visit.client.describe_job_queues([name])
             visit.session.notices.append(f"{done} All but the following was taken.")
             values = {**typed(visit.form, queue_fields.NEW), "name": name}
-            return (await _form(visit, values, faults_of(err, queue_fields.FIELDS), queue)).refused()
+            return (await _form(visit, values, faults_of(err, queue_fields.called(values)), queue)).refused()
     visit.session.notices.append(done)
     return Redirect(location=f"{ROOT}/queues/{name}")
 
