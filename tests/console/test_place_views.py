@@ -53,7 +53,10 @@ def host(name: str = "alpha", host_id: str = "1", **fields: object) -> host_pb2.
     [
         ({}, []),
         ({"cordoned": True}, [("An operator cordoned it", 0)]),
-        ({"cordoned": True, "draining": True, "attempts": 2}, [("An operator drains it; 2 attempts still run", 0)]),
+        (
+            {"cordoned": True, "draining": True, "attempts": 2},
+            [("An operator drains it; attempts that still run: 2", 0)],
+        ),
         ({"draining": True}, [("An operator drains it; nothing runs any more", 0)]),
         ({"reclaimed_at_ms": 7}, [("It is taken away at", 7)]),
         (
@@ -101,7 +104,7 @@ def test_a_cell_is_filled_by_what_is_held() -> None:
     with_gpus.facts.gpus.add(uuid="b", allocated_millis=0)
     (cell,) = host_view.map_of([with_gpus])
     assert cell.level == host_view.CELL // 4
-    assert cell.gpus == [(0, 0, 8), (14, 8, 0)]
+    assert cell.gpus == "M1 0v8"
     assert cell.label.startswith("alpha: READY, 3 of 4 vCPUs")
 
 

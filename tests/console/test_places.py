@@ -104,7 +104,7 @@ def test_a_host_is_drained_and_gets_work_again(visitor: Visitor, yard: Yard) -> 
     page = visitor.get("hosts/alpha").text
     assert "alpha drains: it gets no new work" in page
     assert "DRAINING" in page
-    assert "An operator drains it; 1 attempts still run" in page
+    assert "An operator drains it; attempts that still run: 1" in page
     assert f'href="/console/jobs/{job_id}"' in page
     assert visitor.post("hosts/alpha", {"action": "uncordon"}).status == 303
     assert "DRAINING" not in visitor.get("hosts/alpha?part=now").text
@@ -256,7 +256,7 @@ def test_a_queue_without_a_policy_never_gets_one(visitor: Visitor, yard: Yard) -
 def test_a_queue_is_deleted_once_it_is_disabled(visitor: Visitor, yard: Yard) -> None:
     yard.submit()
     asked = visitor.get("queues/q/delete").text
-    assert "1 jobs and children of q have not ended: its end ends them all as FAILED." in asked
+    assert "Jobs and children of q that have not ended: 1. Its end ends them all as FAILED." in asked
     assert "A queue has to be DISABLED before it can be deleted." in asked
     refused = visitor.post("queues/q/delete")
     assert refused.status == 422

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,6 +15,13 @@ from .visitor import Visitor
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 SOON_MS = 20_000
+
+
+@pytest.fixture
+def refusals(faults: list[str]) -> Iterator[None]:
+    """Forgive that the browser complains of pages that tell a refusal: these are meant."""
+    yield
+    faults[:] = [fault for fault in faults if "status of 422" not in fault]
 
 
 @pytest.fixture
@@ -31,11 +39,11 @@ def test_a_host_is_drained_while_one_watches(visitor: Visitor, yard: Yard, windo
     window.get_by_role("link", name="Hosts", exact=True).first.click()
     window.get_by_role("link", name="alpha").click()
     window.get_by_role("button", name="Drain").click()
-    expect(window.get_by_text("1 attempts still run")).to_be_visible()
-    expect(window.get_by_role("link", name="busy")).to_be_visible()
+    expect(window.get_by_text("attempts that still run: 1")).to_be_visible()
+    expect(window.get_by_role("link", name="busy", exact=True)).to_be_visible()
     yard.endpoint.run(agent.finish(spec.attempt_id))
     expect(window.get_by_text("nothing runs any more")).to_be_visible(timeout=SOON_MS)
-    expect(window.get_by_text("DRAINED")).to_be_visible()
+    expect(window.locator(".state").filter(has_text="DRAINED")).to_be_visible()
     window.get_by_role("button", name="Uncordon").click()
     expect(window.get_by_text("alpha gets work again.")).to_be_visible()
 
@@ -55,12 +63,12 @@ def test_a_queue_that_selects_no_host_says_which_rule(visitor: Visitor, yard: Ya
     expect(table.get_by_role("link", name="alpha")).to_be_visible()
 
 
-def test_a_queue_is_made_changed_and_deleted(visitor: Visitor, yard: Yard, window: Page) -> None:
+def test_a_queue_is_made_changed_and_deleted(visitor: Visitor, yard: Yard, window: Page, refusals: None) -> None:
     window.goto(visitor.link())
     window.goto("/console/queues")
     window.get_by_role("link", name="Create a queue").click()
     window.get_by_label("Name").fill("q")
-    window.get_by_label("First").select_option("ce")
+    window.get_by_label("First", exact=True).select_option("ce")
     window.get_by_role("button", name="Create queue").click()
     alert = window.get_by_role("alert").filter(has_text="not right")
     expect(alert).to_be_focused()
@@ -82,7 +90,7 @@ def test_a_queue_is_made_changed_and_deleted(visitor: Visitor, yard: Yard, windo
     expect(window.get_by_text("other was deleted.")).to_be_visible()
 
 
-def test_an_environment_in_use_says_by_whom(visitor: Visitor, yard: Yard, window: Page) -> None:
+def test_an_environment_in_use_says_by_whom(visitor: Visitor, yard: Yard, window: Page, refusals: None) -> None:
     window.goto(visitor.link())
     window.goto("/console/environments/ce")
     window.get_by_role("link", name="Delete").click()

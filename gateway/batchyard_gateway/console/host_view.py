@@ -73,7 +73,7 @@ class Cell:
         label: All that the cell shows, in words.
         mark: A letter for its state.
         level: Where what is held of its vCPUs begins, from the top.
-        gpus: Left edge, top and height of what is held of each GPU, at most eight.
+        gpus: Path of bars, as high as what is held of each GPU, at most eight.
     """
 
     path: str
@@ -81,7 +81,7 @@ class Cell:
     look: str
     mark: str
     level: int
-    gpus: Sequence[tuple[int, int, int]]
+    gpus: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def notes_of(host: pb.Host) -> list[Note]:
     if host.reclaimed_at_ms:
         notes.append(Note(text="It is taken away at", at_ms=host.reclaimed_at_ms))
     if host.draining:
-        left = f"; {host.attempts} attempts still run" if host.attempts else "; nothing runs any more"
+        left = f"; attempts that still run: {host.attempts}" if host.attempts else "; nothing runs any more"
         notes.append(Note(text=f"An operator drains it{left}"))
     elif host.cordoned:
         notes.append(Note(text="An operator cordoned it"))
@@ -156,17 +156,18 @@ def map_of(hosts: Sequence[pb.Host]) -> list[Cell]:
 
 def _cell(host: pb.Host, *, is_alone: bool) -> Cell:
     state, facts = state_of(host), host.facts
-    held = amounts.held(host.allocated, facts.capacity)
+    held = [row for row in amounts.held(host.allocated, facts.capacity) if row[0] != "memory"]
     slots = facts.gpus[:8]
     width = CELL // max(len(slots), 1)
     heights = [min(8, round(8 * gpu.allocated_millis / 1000)) for gpu in slots]
+    bars = [f"M{i * width + 1} {8 - height}v{height}" for i, height in enumerate(heights) if height]
     return Cell(
         path=path_of(host, is_alone=is_alone),
         label=f"{facts.name}: {state}, {', '.join(f'{words_} {name}' for name, words_, _ in held)}",
         look=state.lower(),
         mark=_MARKS.get(state, "*"),
         level=CELL - round(CELL * min(held[0][2], 100) / 100),
-        gpus=[(i * width, 8 - height, height) for i, height in enumerate(heights)],
+        gpus="".join(bars),
     )
 
 
