@@ -256,7 +256,7 @@ def test_a_queue_without_a_policy_never_gets_one(visitor: Visitor, yard: Yard) -
 def test_a_queue_is_deleted_once_it_is_disabled(visitor: Visitor, yard: Yard) -> None:
     yard.submit()
     asked = visitor.get("queues/q/delete").text
-    assert "Jobs and children of q that have not ended: 1. Its end ends them all as FAILED." in asked
+    assert "Jobs and children of q that have not ended: 1. Deleting it ends them all as FAILED." in asked
     assert "A queue has to be DISABLED before it can be deleted." in asked
     refused = visitor.post("queues/q/delete")
     assert refused.status == 422

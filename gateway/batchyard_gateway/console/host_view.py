@@ -73,7 +73,7 @@ class Cell:
         label: All that the cell shows, in words.
         mark: A letter for its state.
         level: Where what is held of its vCPUs begins, from the top.
-        gpus: Path of bars, as high as what is held of each GPU, at most eight.
+        gpus: Path of bars above, as high as what is held of each GPU, at most eight; a dot where nothing is.
     """
 
     path: str
@@ -159,14 +159,15 @@ def _cell(host: pb.Host, *, is_alone: bool) -> Cell:
     held = [row for row in amounts.held(host.allocated, facts.capacity) if row[0] != "memory"]
     slots = facts.gpus[:8]
     width = CELL // max(len(slots), 1)
-    heights = [min(8, round(8 * gpu.allocated_millis / 1000)) for gpu in slots]
-    bars = [f"M{i * width + 1} {8 - height}v{height}" for i, height in enumerate(heights) if height]
+    heights = [max(1, min(8, round(8 * gpu.allocated_millis / 1000))) for gpu in slots]
+    bars = [f"M{i * width + 2} {8 - height}v{height}" for i, height in enumerate(heights)]
+    room = CELL - (10 if slots else 0)
     return Cell(
         path=path_of(host, is_alone=is_alone),
         label=f"{facts.name}: {state}, {', '.join(f'{words_} {name}' for name, words_, _ in held)}",
         look=state.lower(),
         mark=_MARKS.get(state, "*"),
-        level=CELL - round(CELL * min(held[0][2], 100) / 100),
+        level=CELL - round(room * min(held[0][2], 100) / 100),
         gpus="".join(bars),
     )
 
