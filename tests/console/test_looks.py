@@ -29,7 +29,12 @@ WIDTHS = (320, 768, 1440)
 NO_PAGES = ("/clock", "/live", "/counts")
 """Rows that no person looks at."""
 
-OTHER_STATES: Mapping[str, str] = {}
+OTHER_STATES: Mapping[str, str] = {
+    "environments-nowhere": "/environments/nowhere",
+    "hosts-map": "/hosts?view=map",
+    "hosts-none": "/hosts?state=DRAINED",
+    "queues-hour": "/queues/default?period=1h",
+}
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 
 
