@@ -79,7 +79,11 @@ def test_charts_have_a_table_of_the_same(visitor: Visitor, yard: Yard, period: s
 
 
 def test_parts_are_not_sent_again_while_nothing_changes(visitor: Visitor, yard: Yard) -> None:
-    for page, part in (("", "queues"), ("queues", "rows"), ("environments", "rows"), ("queues/q", "line")):
+    for page, part in (
+        ("", "queues"), ("", "hosts"), ("", "failures"), ("queues", "rows"), ("environments", "rows"),
+        ("queues/q", "now"), ("queues/q", "line"), ("environments/ce", "now"), ("environments/ce", "selection"),
+        ("queues/q", "content"), ("environments/ce", "content"), ("", "content"), ("hosts", "rows"),
+    ):  # fmt: skip
         first = visitor.get(f"{page}?part={part}")
         assert first.status == 200
         assert visitor.get(f"{page}?part={part}", If_None_Match=first.headers["etag"]).status == 304

@@ -180,6 +180,10 @@ def merged(resources: pb.ComputeResources, present: pb.ComputeResources) -> pb.C
 
 
 def lacks(resources: pb.ComputeResources, told: pb.ComputeResources) -> bool:
-    """Say whether AWS's operation left something of a form unsaid: labels, or a delay that is no whole minutes."""
-    delays = [it.scale_down_delay_s if it.HasField("scale_down_delay_s") else None for it in (resources, told)]
-    return dict(resources.labels) != dict(told.labels) or delays[0] != delays[1]
+    """Say whether AWS's operation left something of a form unsaid, as labels; what is desired follows what waits."""
+    wanted, present = pb.ComputeResources(), pb.ComputeResources()
+    wanted.CopyFrom(resources)
+    present.CopyFrom(told)
+    for each in (wanted, present):
+        each.ClearField("desired_vcpus")
+    return wanted != present

@@ -88,6 +88,10 @@ class Visit:
         named = {key: value for key, value in members.items() if key.endswith(("Name", "jobId", "name", "id"))}
         log.info("change", by=self.session.access_key_id, what=what, of=named)
 
+    def wants(self, part: str) -> bool:
+        """Say whether the request is for all of the page, or for this part: what only others show need not be read."""
+        return self.query.get("part", "") in ("", "content", part)
+
     def url(self, **changed: str | Sequence[str] | None) -> str:
         """Return this page's address with some of the query's names changed; None drops one."""
         kept = [(name, value) for name, value in self.query.multi_items() if name not in {*changed, "part"}]

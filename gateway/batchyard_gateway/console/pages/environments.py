@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from batchyard.errors import RequestError
 from batchyard.v1 import compute_environment_pb2 as pb
@@ -73,16 +74,13 @@ async def change_one(visit: Visit) -> Answer:
 
 
 async def _page(visit: Visit, environment: pb.ComputeEnvironment, faults: Faults) -> Page:
-    hosts, queues, selection = await asyncio.gather(
-        _hosts(visit), _queues(visit, environment.name), _selection(visit, environment.name)
-    )
-    view = {
-        "row": environment_view.row_of(environment, hosts),
-        "facts": environment_view.facts_of(environment),
-        "chosen": selection,
-        "queues": queues,
-        "faults": faults,
-    }
+    view: dict[str, Any] = {"facts": environment_view.facts_of(environment), "faults": faults}
+    if visit.wants("now"):
+        view["row"] = environment_view.row_of(environment, await _hosts(visit))
+    if visit.wants("selection"):
+        view["chosen"] = await _selection(visit, environment.name)
+    if visit.wants(""):
+        view["queues"] = await _queues(visit, environment.name)
     name = environment.name
     return Page(
         template="environment.html", title=f"Environment {name}", view=view, section="Environments",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from batchyard_gateway.console import overview_view, queue_view
 from batchyard_gateway.console.overview_view import Failure
@@ -18,19 +19,19 @@ LOOKED_AT = 100
 
 async def show(visit: Visit) -> Answer:
     """Show queues, hosts, failures and charts."""
-    queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
-    firsts, hosts, failures = await asyncio.gather(
-        firsts_of(visit, queues), visit.client.summarize_hosts(), _failures(visit)
-    )
     period = visit.query.get("period", "")
     period = period if period in PERIODS else HOUR
-    view = {
-        "queues": [queue_view.row_of(queue, firsts.get(queue.name)) for queue in queues],
-        "hosts": overview_view.hosts_of(hosts),
-        "failures": failures,
-        "period": period,
-        "drawn": overview_view.charts_of(visit.samples, period, visit.clock.now_ms),
-    }
+    view: dict[str, Any] = {"period": period}
+    if visit.wants("queues"):
+        queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
+        firsts = await firsts_of(visit, queues)
+        view["queues"] = [queue_view.row_of(queue, firsts.get(queue.name)) for queue in queues]
+    if visit.wants("hosts"):
+        view["hosts"] = overview_view.hosts_of(await visit.client.summarize_hosts())
+    if visit.wants("failures"):
+        view["failures"] = await _failures(visit)
+    if visit.wants("figures"):
+        view["drawn"] = overview_view.charts_of(visit.samples, period, visit.clock.now_ms)
     return Page(
         template="overview.html", title="Overview", view=view, section="Overview", live=("counts", "hosts"),
         commands=(batchyard("queue", "list"), batchyard("hosts"), batchyard("jobs", "--state", "FAILED")),

@@ -84,19 +84,16 @@ def _gone(visit: Visit) -> str:
 
 
 async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
-    front = await _front(visit, queue.name)
-    jobs = await visit.client.describe_jobs([each.job_id for each in front]) if front else []
     period = visit.query.get("period", "")
     period = period if period in PERIODS else DAY
-    view = {
-        "row": queue_view.row_of(queue),
-        "facts": queue_view.facts_of(queue),
-        "line": queue_view.line_of(front, jobs),
-        "limits": queue.job_state_time_limit_actions,
-        "period": period,
-        "drawn": queue_view.charts_of(queue.name, visit.samples, period, visit.clock.now_ms),
-        "faults": faults,
-    }
+    view: dict[str, Any] = {"row": queue_view.row_of(queue), "period": period, "faults": faults}
+    if visit.wants("line"):
+        front = await _front(visit, queue.name)
+        jobs = await visit.client.describe_jobs([each.job_id for each in front]) if front else []
+        view["line"] = queue_view.line_of(front, jobs)
+    if visit.wants("figures"):
+        view["drawn"] = queue_view.charts_of(queue.name, visit.samples, period, visit.clock.now_ms)
+    view |= {"facts": queue_view.facts_of(queue), "limits": queue.job_state_time_limit_actions}
     return Page(
         template="queue.html", title=f"Queue {queue.name}", view=view, section="Queues", live=("counts",),
         commands=(
