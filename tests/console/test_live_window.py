@@ -105,12 +105,6 @@ def endpoint(monkeypatch: pytest.MonkeyPatch, controllers: Controllers) -> Itera
             controllers.stop(started)
 
 
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
-
-
 def streams(tab: Tab) -> list[str]:
     """Return the streams that a tab has asked for, as they come."""
     asked: list[str] = []

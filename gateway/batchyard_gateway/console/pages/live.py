@@ -22,4 +22,6 @@ async def show(visit: Visit) -> Answer:
         is_signed_in=visit.is_signed_in,
         write_time=visit.clock.exact,
     )
-    return Stream(parts=visit.hub.stream(looker), content_type="text/event-stream")
+    # A proxy between that gathers answers would gather this one for ever.
+    headers = {"X-Accel-Buffering": "no"}
+    return Stream(parts=visit.hub.stream(looker), content_type="text/event-stream", headers=headers)

@@ -8,6 +8,7 @@ const AWAY_MS = 4_000;
 const body = document.body;
 const bar = document.getElementById("away");
 const topics = (body.dataset.topics ?? "").split(",").filter(Boolean);
+/** What each element shows, as the gateway names it. @type {WeakMap<Element, string>} */
 const tags = new WeakMap();
 
 /** @type {EventSource | null} */
@@ -109,7 +110,7 @@ async function refused() {
 
 body.addEventListener("htmx:config:request", (event) => {
   const { ctx } = event.detail;
-  const tag = ctx.sourceElement.dataset.live && tags.get(ctx.sourceElement);
+  const tag = ctx.sourceElement.dataset.live && tags.get(ctx.target);
   if (tag) ctx.request.headers["If-None-Match"] = tag;
 });
 
@@ -118,7 +119,7 @@ body.addEventListener("htmx:before:response", (event) => {
   if (!ctx.sourceElement.dataset.live) return;
   const { status, headers } = ctx.response;
   answered(status);
-  if (status === 200) tags.set(ctx.sourceElement, headers.get("ETag"));
+  if (status === 200) tags.set(ctx.target, headers.get("ETag"));
   else event.preventDefault();
   // The word to look was heard and is not said twice.
   if (status >= 500 && source) setTimeout(look, AGAIN_MS, [ctx.sourceElement.dataset.live]);
