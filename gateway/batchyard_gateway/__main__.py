@@ -13,7 +13,7 @@ from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, parse_account_id,
 from batchyard.errors import InvalidArgumentError
 
 from .app import serve
-from .config import DEFAULT_LISTEN, Config, parse_listen
+from .config import DEFAULT_LISTEN, Config, parse_listen, parse_url
 
 PEM = click.Path(exists=True, dir_okay=False)
 
@@ -63,6 +63,13 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     help="Most calls a second, over all callers; beyond it they are told to slow down. 0: no limit.",
 )
 @click.option("--console/--no-console", default=True, help="Serve the console, a yard in a browser, below /console/.")
+@click.option(
+    "--metrics-url",
+    default="",
+    callback=_reads(parse_url),
+    metavar="URL",
+    help="Where the console's charts link to for figures of longer ago, as of a Prometheus.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(**values: Any) -> None:
     """Speak the AWS Batch API for a Batchyard controller."""

@@ -214,7 +214,7 @@ async def serving(gateway: Gateway) -> AsyncIterator[uvicorn.Server]:
         return
     console = make_console(gateway)
     async with asyncio.TaskGroup() as group:
-        beside = group.create_task(console.hub.run())
+        beside = group.create_task(console.run())
         yield server(build(gateway, console.routes()), gateway.config, at_stop=console.hub.close)
         beside.cancel()
 
@@ -240,6 +240,7 @@ def make_console(gateway: Gateway) -> Console:
         entry=entry,
         hub=hub,
         read_wall_s=time.time,
+        read_s=time.monotonic,
     )
 
 

@@ -24,6 +24,7 @@ class Config:
         tls_key: File with its key.
         calls_per_second: Most calls a second, over all callers; 0 means no limit.
         console: Whether the console is served, below ``/console/``.
+        metrics_url: Where the console's charts send for figures of longer ago, as of a Prometheus; empty: nowhere.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
@@ -36,6 +37,7 @@ class Config:
     tls_key: str | None = None
     calls_per_second: float = 0.0
     console: bool = True
+    metrics_url: str = ""
     log_level: str = "info"
 
 
@@ -47,6 +49,18 @@ def parse_listen(text: str) -> str:
         ValueError: it is not ``host:port``.
     """
     split_listen(text)
+    return text
+
+
+def parse_url(text: str) -> str:
+    """
+    Return an address that a page may link to.
+
+    Raises:
+        ValueError: it is not one of HTTP.
+    """
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"must begin with http:// or https://, not {text!r}")
     return text
 
 

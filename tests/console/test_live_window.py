@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import jinja2
 import pytest
 from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
-from tests.gateway.endpoint import ARN, Endpoint, Yard
+from tests.gateway.endpoint import ARN, PATIENCE_S, Endpoint, Yard
 from tests.ports import hold_address
 from tests.services.controller import MemoryController
 
+from batchyard.client import AsyncClient
+from batchyard.errors import UnavailableError
 from batchyard_controller.store.memory import MemoryData
 from batchyard_controller.vault import Vault, make_keys
 from batchyard_gateway.console import application, rendering
@@ -58,6 +62,7 @@ class Controllers:
     def start(self, endpoint: Endpoint) -> None:
         """Start one and wait until it leads."""
         endpoint.run(self._start())
+        endpoint.run(self._until_reached(endpoint.client))
 
     def stop(self, endpoint: Endpoint) -> None:
         """Stop the one that runs."""
@@ -69,6 +74,15 @@ class Controllers:
         self._now = MemoryController(self._data, self._vault, address=self.address)
         await self._now.__aenter__()
         await self._now.until_leads()
+
+    async def _until_reached(self, client: AsyncClient) -> None:
+        """Wait while the gateway, which looked for a controller before there was one, holds back its next try."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(UnavailableError):
+                    await client.summarize_hosts()
+                    return
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ token from its own pages, and every answer forbids the browser all that the cons
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import uuid
@@ -41,6 +42,7 @@ from .moments import STYLES, Clock, zone_of
 from .pages import sign_in
 from .rendering import Renderer
 from .routes import ROWS, Row
+from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
 from .streaming import Streaming
 from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
@@ -79,6 +81,7 @@ class Console:
         entry: Who lets people in.
         hub: Tells open pages of changes.
         read_wall_s: The clock, in seconds since the epoch.
+        read_s: The clock that no hand sets.
     """
 
     config: Config
@@ -87,13 +90,18 @@ class Console:
     entry: Entry
     hub: Hub
     read_wall_s: Callable[[], float]
+    read_s: Callable[[], float]
+    samples: Samples = field(init=False, default_factory=Samples)
     _assets: Mapping[str, assets.Asset] = field(init=False, default_factory=assets.load)
     _bodies: Bodies = field(init=False, default_factory=Bodies)
     _renderer: Renderer = field(init=False)
     _under_way: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        constants = {"version": version("batchyard"), "yard": self.config.region, "styles": STYLES}
+        constants = {
+            "version": version("batchyard"), "yard": self.config.region, "styles": STYLES,
+            "metrics_url": self.config.metrics_url,
+        }  # fmt: skip
         self._renderer = Renderer(self._assets, constants)
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -109,6 +117,12 @@ class Console:
         ]
         nothing = Route("/{path:path}", partial(self._serve, Row("", _nothing)))
         return [_FrontDoor("/", self._front), Mount(ROOT, routes=[*static, *doors, *pages, nothing])]
+
+    async def run(self) -> None:
+        """Do what goes on beside the server, for ever; what fails of it ends all of it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.hub.run())
+            group.create_task(sample(self.client, self.samples, self.read_s))
 
     # Serving -----------------------------------------------------------------------
 
@@ -216,6 +230,7 @@ class Console:
                 style=style if style in STYLES else STYLES[0], zone=zone, now_ms=int(self.read_wall_s() * 1000)
             ),
             address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
+            samples=Seen(self.samples, self.read_s()),
             hub=self.hub,
             since=self.hub.position,
             last_event=http.headers.get("last-event-id", ""),

@@ -21,6 +21,7 @@ from batchyard_gateway.services import Context, Members
 
 from .live import Hub
 from .moments import Clock
+from .samples import Seen
 from .sessions import Session
 
 ROOT = "/console"
@@ -50,6 +51,7 @@ class Visit:
         since: What the page will have seen: the hub's position before anything is read for it.
         last_event: Where a stream of events broke off, as the browser says.
         is_signed_in: Whether the session goes on.
+        samples: What the yard was doing of late.
     """
 
     path: str
@@ -65,6 +67,7 @@ class Visit:
     since: str
     last_event: str
     is_signed_in: Callable[[], Awaitable[bool]]
+    samples: Seen
 
     async def operate(self, operation: str, members: Members) -> Members:
         """
@@ -87,6 +90,10 @@ class Visit:
         """Log who changes what; values that may be secret are not among the names."""
         named = {key: value for key, value in members.items() if key.endswith(_NAMED)}
         log.info("change", by=self.session.access_key_id, what=what, of=named)
+
+    def wants(self, part: str) -> bool:
+        """Say whether the request is for all of the page, or for this part: what only others show need not be read."""
+        return self.query.get("part", "") in ("", "content", part)
 
     def url(self, **changed: str | Sequence[str] | None) -> str:
         """Return this page's address with some of the query's names changed; None drops one."""
@@ -143,6 +150,11 @@ class Page:
     def refused(self, status: int = 422) -> Page:
         """Return the page with the status of a form that was not taken."""
         return replace(self, status=status)
+
+
+def missing(text: str) -> Page:
+    """Return the page that says what is not there."""
+    return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

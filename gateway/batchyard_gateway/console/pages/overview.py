@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+from batchyard_gateway.console import overview_view, queue_view
+from batchyard_gateway.console.overview_view import Failure
+from batchyard_gateway.console.samples import HOUR, PERIODS
 from batchyard_gateway.console.visit import Answer, Page, Visit, batchyard
+
+from .queues import firsts_of
+
+FAILURES = 10
+LOOKED_AT = 100
+"""Newest arrays that may have failed children though they have not ended."""
 
 
 async def show(visit: Visit) -> Answer:
-    """Show queues."""
-    queues = [queue async for queue in visit.client.list_job_queues()]
+    """Show queues, hosts, failures and charts."""
+    period = visit.query.get("period", "")
+    period = period if period in PERIODS else HOUR
+    view: dict[str, Any] = {"period": period}
+    if visit.wants("queues"):
+        queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
+        firsts = await firsts_of(visit, queues)
+        view["queues"] = [queue_view.row_of(queue, firsts.get(queue.name)) for queue in queues]
+    if visit.wants("hosts"):
+        view["hosts"] = overview_view.hosts_of(await visit.client.summarize_hosts())
+    if visit.wants("failures"):
+        view["failures"] = await _failures(visit)
+    if visit.wants("figures"):
+        view["drawn"] = overview_view.charts_of(visit.samples, period, visit.clock.now_ms)
     return Page(
-        template="overview.html",
-        title="Overview",
-        view={"queues": queues},
-        section="Overview",
-        commands=(batchyard("queue", "list"),),
+        template="overview.html", title="Overview", view=view, section="Overview", live=("counts", "hosts"),
+        commands=(batchyard("queue", "list"), batchyard("hosts"), batchyard("jobs", "--state", "FAILED")),
+    )  # fmt: skip
+
+
+async def _failures(visit: Visit) -> list[Failure]:
+    """Return the newest jobs that failed, and arrays of which some children did."""
+    failed, pending = await asyncio.gather(
+        visit.client.list_jobs_page(states=["FAILED"], page_size=FAILURES),
+        visit.client.list_jobs_page(states=["PENDING"], page_size=LOOKED_AT),
     )
+    found = [*failed.jobs, *filter(overview_view.failed_array, pending.jobs)]
+    newest = sorted(found, key=lambda job: job.created_at_ms, reverse=True)[:FAILURES]
+    jobs = await visit.client.describe_jobs([job.id for job in newest]) if newest else []
+    return overview_view.failures_of(newest, jobs)

@@ -1,0 +1,275 @@
+"""What pages of hosts, queues and environments show, from the contract's messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1.resources_pb2 import Resources
+from batchyard_gateway.console import (
+    amounts,
+    environment_fields,
+    environment_view,
+    host_view,
+    overview_view,
+    queue_fields,
+    queue_view,
+)
+
+
+@pytest.mark.parametrize(
+    ("mib", "text"), [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1 GiB"), (1536, "1.5 GiB"), (3 << 20, "3 TiB")]
+)
+def test_memory_in_words(mib: int, text: str) -> None:
+    assert amounts.memory(mib) == text
+
+
+@pytest.mark.parametrize(("millis", "text"), [(0, "0"), (250, "0.25"), (2000, "2"), (12_500_000, "12,500")])
+def test_thousandths_in_words(millis: int, text: str) -> None:
+    assert amounts.millis(millis) == text
+
+
+def test_gpus_are_left_out_where_there_are_none() -> None:
+    capacity = Resources(cpu_millis=4000, memory_mib=1024)
+    assert amounts.held(Resources(cpu_millis=1000), capacity) == [
+        ("vCPUs", "1 of 4", 25),
+        ("memory", "0 MiB of 1 GiB", 0),
+    ]
+
+
+# Hosts ------------------------------------------------------------------------------
+
+
+def host(name: str = "alpha", host_id: str = "1", **fields: object) -> host_pb2.Host:
+    facts = host_pb2.HostFacts(name=name, capacity=Resources(cpu_millis=4000, memory_mib=8192))
+    filled = {"state": host_pb2.HOST_STATE_READY} | fields
+    return host_pb2.Host(id=host_id, facts=facts, **filled)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "notes"),
+    [
+        ({}, []),
+        ({"cordoned": True}, [("An operator cordoned it", 0)]),
+        (
+            {"cordoned": True, "draining": True, "attempts": 2},
+            [("An operator drains it; attempts that still run: 2", 0)],
+        ),
+        ({"draining": True}, [("An operator drains it; nothing runs any more", 0)]),
+        ({"reclaimed_at_ms": 7}, [("It is taken away at", 7)]),
+        (
+            {"suspicion": "docker does not answer", "suspected_until_ms": 9},
+            [("Suspected: docker does not answer; it gets work again at", 9)],
+        ),
+        (
+            {"state": host_pb2.HOST_STATE_UNREACHABLE, "last_heard_at_ms": 5},
+            [("Not heard from since", 5)],
+        ),
+    ],
+)
+def test_every_reason_of_a_host_is_told(fields: dict[str, object], notes: list[tuple[str, int]]) -> None:
+    assert [(note.text, note.at_ms) for note in host_view.notes_of(host(**fields))] == notes
+
+
+@pytest.mark.parametrize(
+    ("fields", "actions"),
+    [
+        ({}, ["cordon", "drain"]),
+        ({"cordoned": True}, ["drain", "uncordon"]),
+        ({"cordoned": True, "draining": True}, ["uncordon"]),
+        ({"suspicion": "x"}, ["cordon", "drain", "uncordon"]),
+        ({"reclaimed_at_ms": 1}, ["cordon", "drain", "keep"]),
+    ],
+)
+def test_what_may_be_done_with_a_host(fields: dict[str, object], actions: list[str]) -> None:
+    assert [action for action, _ in host_view.actions_for(host(**fields))] == actions
+
+
+def test_what_the_host_itself_announces_cannot_be_taken_back() -> None:
+    announced = host(reclaimed_at_ms=1)
+    announced.facts.reclaimed_at_ms = 1
+    assert "keep" not in dict(host_view.actions_for(announced))
+
+
+def test_two_hosts_of_one_name_go_by_their_ids() -> None:
+    rows = host_view.rows_of([host(), host(host_id="2"), host("a b/c", "3"), host("beta", "4")])
+    assert [row.path for row in rows] == ["1", "2", "3", "beta"]
+
+
+def test_a_cell_is_filled_by_what_is_held() -> None:
+    with_gpus = host(allocated=Resources(cpu_millis=3000))
+    with_gpus.facts.gpus.add(uuid="a", allocated_millis=1000)
+    with_gpus.facts.gpus.add(uuid="b", allocated_millis=0)
+    (cell,) = host_view.map_of([with_gpus])
+    assert cell.level == 14  # three quarters of what is below the GPUs
+    assert cell.gpus == "M2 0v8M16 7v1"
+    assert cell.label.startswith("alpha: READY, 3 of 4 vCPUs")
+
+
+def test_a_gpu_shows_its_last_reading_and_its_fault() -> None:
+    it = host(usage=host_pb2.HostUsage(gpus=[host_pb2.Gpu(uuid="a", utilization_percent=90, memory_used_mib=512)]))
+    it.facts.gpus.add(uuid="a", model="T4", memory_mib=1024, allocated_millis=500, fault="fell off the bus")
+    (gpu,) = host_view.gpus_of(it)
+    assert (gpu.held, gpu.memory, gpu.load, gpu.fault) == ("0.5", "512 MiB of 1 GiB", 90, "fell off the bus")
+
+
+@pytest.mark.parametrize(
+    ("controller", "gateway", "address", "is_ready"),
+    [
+        ("10.0.0.1:8470", "10.0.0.1", "10.0.0.1:8470", True),
+        ("unix:/run/batchyard/controller.sock", "batch.example.org", "batch.example.org:8470", False),
+        ("127.0.0.1:8470", "127.0.0.1", "CONTROLLER:8470", False),
+        ("unix:/x.sock", "", "CONTROLLER:8470", False),
+    ],
+)
+def test_how_a_host_is_added(controller: str, gateway: str, address: str, is_ready: bool) -> None:
+    lines, before = host_view.joining_lines(controller, gateway)
+    assert lines[0] == f"echo BATCHYARD_AGENT_CONTROLLER={address} >> /etc/batchyard/agent.env"
+    assert (before == "") is is_ready
+
+
+# Queues -----------------------------------------------------------------------------
+
+
+def queue(**fields: object) -> queue_pb.JobQueue:
+    order = [queue_pb.ComputeEnvironmentOrder(order=i, compute_environment=name) for i, name in ((2, "b"), (1, "a"))]
+    filled = {"name": "q", "state": environment_pb.RESOURCE_STATE_ENABLED, "compute_environment_order": order} | fields
+    return queue_pb.JobQueue(**filled)  # type: ignore[arg-type]
+
+
+def test_environments_come_in_the_order_in_which_they_are_tried() -> None:
+    assert queue_view.row_of(queue()).environments == ["a", "b"]
+
+
+def test_who_has_gone_on_is_no_longer_in_line() -> None:
+    front = [queue_pb.FrontOfQueueJob(job_id=job_id, since_ms=5) for job_id in ("x:3", "gone", "y")]
+    jobs = [
+        job_pb2.Job(id="y", name="y", state=job_pb2.JOB_STATE_RUNNING),
+        job_pb2.Job(id="x:3", name="x", state=job_pb2.JOB_STATE_RUNNABLE, waiting_reason="waits for a host: no room"),
+    ]
+    (first,) = queue_view.line_of(front, jobs)
+    assert (first.job_id, first.name, first.reason, first.since_ms) == ("x:3", "x 3", "waits for a host: no room", 5)
+
+
+def test_what_the_end_of_a_queue_ends() -> None:
+    assert queue_view.unfinished(queue(job_counts={"RUNNABLE": 2, "RUNNING": 1, "FAILED": 9})) == 3
+
+
+def test_a_queue_as_its_form_shows_it_asks_for_nothing_new() -> None:
+    limit = queue_pb.JobStateTimeLimitAction(
+        reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", state="RUNNABLE", max_time_s=700, action="CANCEL"
+    )
+    full = queue(
+        priority=-3, scheduling_policy="fair", job_state_time_limit_actions=[limit], max_running=7, max_vcpus=9,
+        dispatch_order=queue_pb.DISPATCH_ORDER_STRICT, max_overtake_s=60,
+        preemption=queue_pb.PREEMPTION_LOWER_PRIORITY, preemptible=True,
+    )  # fmt: skip
+    asked = queue_fields.asked(queue_fields.values_of(full))
+    assert asked.members == {
+        "priority": -3,
+        "state": "ENABLED",
+        "computeEnvironmentOrder": [
+            {"order": 1, "computeEnvironment": "a"},
+            {"order": 2, "computeEnvironment": "b"},
+        ],
+        "jobStateTimeLimitActions": [
+            {"reason": limit.reason, "state": "RUNNABLE", "maxTimeSeconds": 700, "action": "CANCEL"}
+        ],
+        "schedulingPolicyArn": "fair",
+    }
+    assert queue_fields.changed(asked.native, full) == {}
+    assert asked.faults == {}
+
+
+@pytest.mark.parametrize("name", ["priority", "max_running", "max_vcpus", "max_overtake_s", "no_capacity"])
+@pytest.mark.parametrize("text", ["many", "1.5", "1e3", "9" * 19, "٣"])
+def test_what_is_no_number_is_told_at_its_field(name: str, text: str) -> None:
+    assert list(queue_fields.asked({**queue_fields.NEW, name: text}).faults) == [name]
+
+
+# Environments -----------------------------------------------------------------------
+
+
+def environment(**resources: object) -> environment_pb.ComputeEnvironment:
+    filled = {"type": environment_pb.CAPACITY_TYPE_SPOT, "max_vcpus": 8} | resources
+    return environment_pb.ComputeEnvironment(
+        name="e",
+        type=environment_pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED,
+        state=environment_pb.RESOURCE_STATE_DISABLED,
+        compute_resources=environment_pb.ComputeResources(**filled),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {},
+        {"max_vcpus": 0},
+        {"instance_types": ["m5", "c5.large"], "labels": {"rack": "a", "b": "="}, "min_vcpus": 2},
+        {"provider": "local", "bid_percentage": 40, "scale_down_delay_s": 0},
+        {"allocation_strategy": environment_pb.ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED, "desired_vcpus": 3},
+    ],
+)
+def test_an_environment_as_its_form_shows_it_is_the_same(resources: dict[str, object]) -> None:
+    it = environment(**resources)
+    asked = environment_fields.asked(environment_fields.values_of(it))
+    assert asked.resources == it.compute_resources
+    assert asked.is_native is (it.compute_resources.max_vcpus == 0)
+    assert asked.members["state"] == "DISABLED"
+    assert asked.faults == {}
+    assert not environment_fields.lacks(it.compute_resources, it.compute_resources)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("labels", "no-mark"), ("labels", "=x"), ("max_vcpus", "all"), ("strategy", "CHEAP"), ("min_vcpus", str(1 << 40))],
+)
+def test_what_cannot_be_read_of_an_environment_is_told_at_its_field(name: str, text: str) -> None:
+    assert list(environment_fields.asked({**environment_fields.NEW, name: text}).faults) == [name]
+
+
+def judged(name: str, rule: str = "", reason: str = "", away: str = "") -> environment_pb.EnvironmentHost:
+    return environment_pb.EnvironmentHost(
+        host_id=name, host_name=name, is_selected=not rule, rule=rule, reason=reason, away=away
+    )
+
+
+def test_hosts_that_one_rule_leaves_out_stand_together() -> None:
+    types = "compute_resources.instance_types"
+    selection = environment_view.selection_of(
+        [
+            judged("a", away="is cordoned"),
+            judged("b", types, "its type is m5"),
+            judged("c", "compute_resources.type", "it is spot"),
+            judged("d", types, "its type is m5"),
+        ]
+    )
+    assert [(it.name, it.away) for it in selection.selected] == [("a", "is cordoned")]
+    assert [(it.rule, it.reason, it.count) for it in selection.left_out] == [
+        (types, "its type is m5", 2),
+        ("compute_resources.type", "it is spot", 1),
+    ]
+
+
+def test_of_many_hosts_the_first_are_named() -> None:
+    selection = environment_view.selection_of(judged(f"h{i}") for i in range(1_000))
+    assert (selection.count, len(selection.selected)) == (1_000, 100)
+    (ruled,) = environment_view.selection_of(judged(f"h{i}", "r", "w") for i in range(1_000)).left_out
+    assert (ruled.count, len(ruled.hosts)) == (1_000, 100)
+
+
+# The overview -------------------------------------------------------------------------
+
+
+def test_failures_are_told_with_their_cause() -> None:
+    array = job_pb2.ArrayProperties(size=20, status_summary={"FAILED": 2, "SUCCEEDED": 18})
+    summaries = [job_pb2.JobSummary(id=job_id) for job_id in ("a", "forgotten", "b")]
+    jobs = [
+        job_pb2.Job(id="b", name="sweep", array=array, ending_cause="2 of 20 children failed"),
+        job_pb2.Job(id="a", name="one", ending_cause="exit code 3", stopped_at_ms=5),
+    ]
+    one, sweep = overview_view.failures_of(summaries, jobs)
+    assert (one.name, one.reason, one.children, one.at_ms) == ("one", "exit code 3", "", 5)
+    assert (sweep.name, sweep.children) == ("sweep", "2 of 20 children failed")
