@@ -107,7 +107,7 @@ def visit(client: Any, query: Any = (), names: Mapping[str, str] = {}) -> Visit:
     return Visit(
         path="/console/x", names=names, query=QueryParams(query), form=QueryParams(), session=session, client=client,
         context=context, clock=Clock(style="utc", zone=UTC, now_ms=1), address="http://a",
-        hub=context, since="", last_event="", is_signed_in=context,
+        hub=context, samples=context, since="", last_event="", is_signed_in=context,
     )  # fmt: skip
 
 
