@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, overview
+from .pages import about, clock, overview, start
 from .visit import Handler
 
 
@@ -28,4 +28,5 @@ ROWS = (
     Row("/", overview.show),
     Row("/about", about.show),
     Row("/clock", clock.show, clock.choose),
+    Row("/start", start.show, start.change),
 )
