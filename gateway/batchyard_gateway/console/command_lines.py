@@ -83,8 +83,12 @@ def _container(given: Members) -> list[str]:
     for each in given.get("resourceRequirements", ()):
         words += [_FLAGS[each["type"]], f"{each['value']}M" if each["type"] == "MEMORY" else each["value"]]
     words += _flag("--user", given.get("user"))
-    words += _each("--env", [f"{each['name']}={each.get('value', '')}" for each in given.get("environment", ()) if "name" in each])
-    return words + _each("--secret", [f"{each.get('name')}={each.get('valueFrom')}" for each in given.get("secrets", ())])
+    words += _each(
+        "--env", [f"{each['name']}={each.get('value', '')}" for each in given.get("environment", ()) if "name" in each]
+    )
+    return words + _each(
+        "--secret", [f"{each.get('name')}={each.get('valueFrom')}" for each in given.get("secrets", ())]
+    )
 
 
 def _template(given: Members) -> list[str]:

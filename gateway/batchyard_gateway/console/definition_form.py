@@ -15,7 +15,23 @@ from batchyard_gateway.batch.amounts import FARGATE_MEMORY_MIB
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
-from .forms import REST, Amounts, Answers, Choice, Column, Draft, Field, Flag, Form, Number, Rows, Section, Text, Words, read
+from .forms import (
+    REST,
+    Amounts,
+    Answers,
+    Choice,
+    Column,
+    Draft,
+    Field,
+    Flag,
+    Form,
+    Number,
+    Rows,
+    Section,
+    Text,
+    Words,
+    read,
+)
 
 PROCESS = "process://"
 """The image of a plain process on the host."""
@@ -151,7 +167,9 @@ def definition(*, fargate: bool, secrets: Sequence[str] = (), is_platform_open: 
 
 def rest(operation: str) -> Field:
     """Return the field for all members of an operation that have no other."""
-    return Text(name=REST, label="All other members", hint=f"As JSON, as {operation} of AWS Batch spells them: {{...}}.")
+    return Text(
+        name=REST, label="All other members", hint=f"As JSON, as {operation} of AWS Batch spells them: {{...}}."
+    )
 
 
 def definition_draft(form: Form, answers: Answers, *, fargate: bool) -> Draft:
@@ -176,14 +194,20 @@ def remarks(given: Members) -> list[str]:
     words = given.get("containerProperties", {}).get("command", ())
     asked = list(dict.fromkeys(name for word in words for name in _REFERENCE.findall(word)))
     known = given.get("parameters", {})
-    found = [f"The command asks for Ref::{name}, which has no value yet: jobs have to give it." for name in asked if name not in known]
+    found = [
+        f"The command asks for Ref::{name}, which has no value yet: jobs have to give it."
+        for name in asked
+        if name not in known
+    ]
     return found + [f"No Ref::{name} of the command uses the parameter {name}." for name in known if name not in asked]
 
 
 def of_definition(described: Members) -> Members:
     """Return the input that would register a described revision again."""
     shown = ("jobDefinitionArn", "revision", "status", "containerOrchestrationType")
-    return {name: _said(value) for name, value in described.items() if name not in shown and _said(value) not in ({}, [])}
+    return {
+        name: _said(value) for name, value in described.items() if name not in shown and _said(value) not in ({}, [])
+    }
 
 
 def _said(value: Any) -> Any:

@@ -429,7 +429,7 @@ def edit(form: Form, answers: Answers, action: str, what: str) -> dict[str, list
             _change_rows(field, changed, None)
         case "remove", Rows() | Words() as field:
             _change_rows(field, changed, int(number) if number.isdigit() and len(number) < 6 else None)
-        case ("split" | "wrap"), Words() as field:
+        case (("split" | "wrap"), Words() as field):
             pasted = _text(answers, field.paste)
             words = [word for word in changed.get(field.name, ()) if word]
             if action == "split":

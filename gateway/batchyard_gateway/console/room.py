@@ -52,9 +52,7 @@ def room_for(hosts: Iterable[pb.Host], asked: Resources, *, is_process: bool) ->
 
 def _free(host: pb.Host) -> Resources:
     capacity, held = host.facts.capacity, host.allocated
-    return Resources(
-        cpu_millis=capacity.cpu_millis - held.cpu_millis, memory_mib=capacity.memory_mib - held.memory_mib
-    )
+    return Resources(cpu_millis=capacity.cpu_millis - held.cpu_millis, memory_mib=capacity.memory_mib - held.memory_mib)
 
 
 def _holds(free: Resources, gpus: Sequence[pb.Gpu], asked: Resources) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, overview, start
+from .pages import about, clock, definitions, overview, start, submission
 from .visit import Handler
 
 
@@ -28,5 +28,9 @@ ROWS = (
     Row("/", overview.show),
     Row("/about", about.show),
     Row("/clock", clock.show, clock.choose),
+    Row("/definitions", definitions.show),
+    Row("/definitions/new", definitions.show_new, definitions.change_new),
+    Row("/definitions/{name}", definitions.show_one, definitions.change_one),
+    Row("/jobs/new", submission.show, submission.change),
     Row("/start", start.show, start.change),
 )

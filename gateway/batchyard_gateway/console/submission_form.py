@@ -137,7 +137,11 @@ def _more() -> tuple[Section, ...]:
         name=NATIVE, label="Batchyard's own members", hint='As JSON: {"container": {"gpu_models": ["A100"]}}.'
     )
     return (
-        Section(title="Retries, timeout, share", fields=(*definition_form.RETRY, definition_form.TIMEOUT, share, priority), is_fold=True),
+        Section(
+            title="Retries, timeout, share",
+            fields=(*definition_form.RETRY, definition_form.TIMEOUT, share, priority),
+            is_fold=True,
+        ),
         Section(title="All other members", fields=(definition_form.rest("SubmitJob"), native), is_fold=True),
     )
 
@@ -251,7 +255,9 @@ def of_job(job: pb.Job, definition: Members | None, names: Names) -> tuple[str, 
         given["containerProperties"] = {name: value for name, value in properties.items() if value not in ([], "")}
         if native := _native(job):
             given[NATIVE] = json.dumps(native, indent=2)
-        return COMMAND, _without_empties(given | _priority(job.HasField("scheduling_priority"), job.scheduling_priority))
+        return COMMAND, _without_empties(
+            given | _priority(job.HasField("scheduling_priority"), job.scheduling_priority)
+        )
     given["jobDefinition"] = job.job_definition
     return DEFINITION, _without_empties(given | _differing(told, definition or {}))
 

@@ -20,7 +20,7 @@ from batchyard_gateway.services import Members
 from . import definition_form, environment_form, submission_form
 from .environment_form import EC2, FARGATE
 from .faults import faults_of
-from .forms import Answers, Choice, Draft, Field, Form, Section, called, read
+from .forms import Choice, Draft, Field, Form, Section, called, read
 
 ORCHESTRATION, ENVIRONMENT, QUEUE, DEFINITION, JOB, REVIEW = (
     "orchestration", "environment", "queue", "definition", "job", "review"
@@ -184,7 +184,9 @@ def answers_of(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
 
 def chosen(step: str, session: Session, yard: Yard) -> str:
     """Return the name of what is there and shall be used; empty where a new one is made."""
-    name = (answers_of(step, session, yard).get(EXISTING) or [""])[0] if step in (ENVIRONMENT, QUEUE, DEFINITION) else ""
+    name = (
+        (answers_of(step, session, yard).get(EXISTING) or [""])[0] if step in (ENVIRONMENT, QUEUE, DEFINITION) else ""
+    )
     return name if name in yard.names(step) else ""
 
 

@@ -160,7 +160,9 @@ async def _page(
     if step == wizard.REVIEW:
         view["cards"] = wizard.cards(session, yard, refused or {})
         made = [card for card in view["cards"] if card.members]
-        commands = tuple(line for card in made for line in command_lines.lines(wizard.OPERATIONS[card.step], card.members))
+        commands = tuple(
+            line for card in made for line in command_lines.lines(wizard.OPERATIONS[card.step], card.members)
+        )
     title = f"Get started: {wizard.STEPS[step].lower()}"
     return Page(template="start.html", title=title, view=view, section="Overview", commands=commands)
 
@@ -180,7 +182,9 @@ async def _create(visit: Visit, yard: wizard.Yard) -> Answer:
         return Redirect(location=f"{HERE}?step={wizard.before(wizard.REVIEW)}")
     wrong = {step: found for step in wizard.OPERATIONS if (found := wizard.faults(step, session, yard))}
     if wrong:
-        return (await _page(visit, wizard.REVIEW, yard, {"": "Some steps are not right yet: nothing was made now"})).refused()
+        return (
+            await _page(visit, wizard.REVIEW, yard, {"": "Some steps are not right yet: nothing was made now"})
+        ).refused()
     job_id = ""
     for step in wizard.OPERATIONS:
         if wizard.chosen(step, session, yard) or (step == wizard.JOB and wizard.is_skipped(session)):
@@ -263,4 +267,3 @@ def _end(visit: Visit, yard: wizard.Yard, job_id: str) -> Answer:
     is_skipped = wizard.is_skipped(session)
     session.clear()
     return Redirect(location=f"{ROOT}/definitions/{definition}" if is_skipped else f"{ROOT}/jobs/{job_id}")
-
