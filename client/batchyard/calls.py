@@ -24,6 +24,7 @@ from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
+from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 
@@ -63,6 +64,7 @@ class Calls:
         self.submit_job = Call(connection, self._jobs.SubmitJob)
         self.describe_jobs = Call(connection, self._jobs.DescribeJobs)
         self.list_jobs = Call(connection, self._jobs.ListJobs)
+        self.get_array_digest = Call(connection, self._jobs.GetArrayDigest)
         self.cancel_job = Call(connection, self._jobs.CancelJob)
         self.update_job = Call(connection, self._jobs.UpdateJob)
         self.terminate_job = Call(connection, self._jobs.TerminateJob)
@@ -105,11 +107,14 @@ class Calls:
 
         hosts = HostServiceStub(channel)
         self.list_hosts = Call(connection, hosts.ListHosts)
+        self.summarize_hosts = Call(connection, hosts.SummarizeHosts)
         self.describe_host = Call(connection, hosts.DescribeHost)
         self.cordon_host = Call(connection, hosts.CordonHost)
         self.drain_host = Call(connection, hosts.DrainHost)
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
+
+        self.search = Call(connection, SearchServiceStub(channel).Search)
 
         tags = TagServiceStub(channel)
         self.tag_resource = Call(connection, tags.TagResource)

@@ -15,6 +15,8 @@ from batchyard import arguments, settings
 from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
+from batchyard.job_lists import JobLists
+from batchyard.overview_calls import OverviewCalls
 from batchyard.secret_calls import SecretCalls
 from batchyard.sharing_calls import SharingCalls
 from batchyard.submit_calls import SubmitCalls
@@ -22,7 +24,7 @@ from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
 
 
-class AsyncClient(JobCalls, SubmitCalls, YardCalls, SharingCalls, TagCalls, SecretCalls):
+class AsyncClient(JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, SharingCalls, TagCalls, SecretCalls):
     """
     A client of one controller, for asyncio.
 

@@ -53,6 +53,7 @@ class JobCalls(Caller):
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        submitted_by: str = "",
     ) -> pb.SubmitJobResponse:
         """
         Submit one job or array job; it is stored when this returns.
@@ -90,6 +91,7 @@ class JobCalls(Caller):
                 the definition's.
             request_id: A repeated submit with the same id returns the first job.
                 None makes a new one.
+            submitted_by: Who submits, as is told of the job; at most 128 characters.
 
         Raises:
             InvalidArgumentError: a field breaks a rule; see ``violations``.
@@ -118,6 +120,7 @@ class JobCalls(Caller):
             tags=tags,
             annotations=annotations,
             request_id=new_request_id() if request_id is None else request_id,
+            submitted_by=submitted_by,
         )
         return await self.calls.submit_job(request, retry=True)
 
@@ -133,58 +136,6 @@ class JobCalls(Caller):
             NotFoundError: no such job.
         """
         return (await self._describe_all([arguments.text("job_id", job_id)], retry=False))[0]
-
-    async def list_jobs(
-        self,
-        *,
-        queue: str = "",
-        array_job_id: str = "",
-        states: Sequence[str] = (),
-        name: str = "",
-        job_definition: str = "",
-        created_after_ms: int = 0,
-        created_before_ms: int = 0,
-        share_identifier: str = "",
-        consumable: str = "",
-        page_size: int = 100,
-    ) -> AsyncGenerator[pb.JobSummary, None]:
-        """
-        Iterate over jobs, newest first; pages are fetched as they are needed.
-
-        Args:
-            queue: One queue's jobs; empty is all queues. Not with *array_job_id*.
-            array_job_id: One array's children.
-            states: Only these, such as ``JobState.RUNNING`` or ``"RUNNING"``.
-            name: Only jobs of this name; a trailing ``*`` matches any rest, letter case
-                does not matter. This and what follows is not for an array's children.
-            job_definition: Only jobs of ``name`` (any revision), ``name:revision``, or a
-                beginning with a trailing ``*``.
-            created_after_ms: Only jobs created after this moment, since the epoch.
-            created_before_ms: Only jobs created before it.
-            share_identifier: Only jobs of this share.
-            consumable: Only jobs that ask for this consumable resource.
-            page_size: Jobs a call, at most 1000.
-        """
-        request = arguments.request(
-            pb.ListJobsRequest,
-            queue=queue,
-            array_job_id=array_job_id,
-            states=[_state("states", state) for state in arguments.texts("states", states)],
-            name=name,
-            job_definition=job_definition,
-            created_after_ms=created_after_ms,
-            created_before_ms=created_before_ms,
-            share_identifier=share_identifier,
-            consumable=consumable,
-            page_size=page_size,
-        )
-        while True:
-            page = await self.calls.list_jobs(request)
-            for job in page.jobs:
-                yield job
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def cancel_job(self, job_id: str, reason: str) -> None:
         """
@@ -235,7 +186,7 @@ class JobCalls(Caller):
         return await self.calls.explain_job(request)
 
     async def watch_jobs(
-        self, job_ids: Sequence[str] = (), *, queue: str = "", cursor: str = ""
+        self, job_ids: Sequence[str] = (), *, queue: str = "", cursor: str = "", changes_only: bool = False
     ) -> AsyncGenerator[pb.JobEvent, None]:
         """
         Iterate over state changes, for ever.
@@ -248,22 +199,57 @@ class JobCalls(Caller):
             job_ids: Jobs, arrays (their children included) or children; empty is all.
             queue: Only jobs of this queue.
             cursor: Where to resume.
+            changes_only: Begin without present states.
 
         Raises:
             UnavailableError: the controller was away for five minutes.
         """
+        is_short = arguments.flag("changes_only", changes_only)
+        content = pb.WATCH_CONTENT_CHANGES if is_short else pb.WATCH_CONTENT_UNSPECIFIED
+        async with aclosing(self._watch(job_ids, queue, cursor, content)) as responses:
+            async for response in responses:
+                for event in response.events:
+                    yield event
+
+    async def watch_changes(
+        self, job_ids: Sequence[str] = (), *, queue: str = "", cursor: str = ""
+    ) -> AsyncGenerator[pb.WatchJobsResponse, None]:
+        """
+        Iterate over whose states changed, for ever, at most five times a second: a word to look again.
+
+        The first message comes at once and names nobody; what changes from then on is told.
+
+        Args:
+            job_ids: As in :meth:`watch_jobs`. A child's change is told as its array's unless
+                the child is among these.
+            queue: Only jobs of this queue.
+            cursor: Where to resume.
+
+        Yields:
+            ``changed_ids``, each once; ``missed``, that changes were lost, as over a
+            controller's restart, so that all is to be looked at again; and the ``cursor``.
+
+        Raises:
+            UnavailableError: the controller was away for five minutes.
+        """
+        async with aclosing(self._watch(job_ids, queue, cursor, pb.WATCH_CONTENT_CHANGED_IDS)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _watch(
+        self, job_ids: Sequence[str], queue: str, cursor: str, content: pb.WatchContent.ValueType
+    ) -> AsyncGenerator[pb.WatchJobsResponse, None]:
         request = pb.WatchJobsRequest(
             job_ids=arguments.texts("job_ids", job_ids),
             queue=arguments.text("queue", queue),
             cursor=arguments.text("cursor", cursor),
+            content=content,
         )
-
         while True:
             async with aclosing(self.calls.watch_jobs(request)) as responses:
                 async for response in responses:
                     request.cursor = response.cursor
-                    for event in response.events:
-                        yield event
+                    yield response
             # A controller that shuts down may end the stream in good order: the jobs go on.
             await asyncio.sleep(1)
 
@@ -407,7 +393,3 @@ class JobCalls(Caller):
 def new_request_id() -> str:
     """Make an id that no other submit has."""
     return str(uuid.uuid4())  # noqa: TID251  # the caller's dice: no decision hangs on it
-
-
-def _state(field: str, text: str) -> pb.JobState.ValueType:
-    return pb.JobState.ValueType(wording.number(pb.JobState, field, text))

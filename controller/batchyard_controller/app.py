@@ -37,6 +37,8 @@ from batchyard.v1 import (
     job_queue_pb2_grpc,
     scheduling_policy_pb2,
     scheduling_policy_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
     secret_pb2,
     secret_pb2_grpc,
     tag_pb2,
@@ -58,6 +60,7 @@ from .services.hosts import Hosts
 from .services.jobs import Jobs
 from .services.policies import SchedulingPolicies
 from .services.queues import JobQueues
+from .services.searching import Searching
 from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
@@ -77,6 +80,7 @@ SERVICES = tuple(
         (secret_pb2, "SecretService"),
         (access_key_pb2, "AccessKeyService"),
         (tag_pb2, "TagService"),
+        (search_pb2, "SearchService"),
         (agent_pb2, "AgentService"),
     )
 )
@@ -140,6 +144,7 @@ def build_server(
     )
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(leadership, sessions, clock), server)
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
+    search_pb2_grpc.add_SearchServiceServicer_to_server(Searching(leadership), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
         AccessKeys(leadership, vault, clock) if is_private else AccessKeysElsewhere(), server

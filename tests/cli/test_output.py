@@ -141,6 +141,24 @@ def test_jobs_limits_and_says_so(run: Run, yard: Yard) -> None:
     assert run("jobs", "--limit", "5", "-o", "name").err == ""
 
 
+def test_jobs_are_chosen_by_queue_tag_and_host(run: Run, yard: Yard) -> None:
+    yard.client.create_job_queue("other")
+    one = yard.client.submit_job(name="one", container=container(["true"]), tags={"team": "x", "stage": ""}).job_id
+    two = yard.client.submit_job(name="two", container=container(["true"]), queue="other", tags={"team": "y"}).job_id
+    both = ("-q", "default", "-q", "other", "-o", "name")
+    assert run("jobs", *both).out.split() == [two, one]
+    assert run("jobs", *both, "--oldest-first", "-n", "1").err == (
+        "batchyard: there are more than the oldest 1: --limit N shows them\n"
+    )
+    assert run("jobs", "--tag", "team", "-o", "name").out.split() == [two, one]
+    assert run("jobs", "--tag", "team", "--tag", "stage=", "-o", "name").out.split() == [one]
+    assert run("jobs", "--tag", "team=y", "-o", "name").out.split() == [two]
+    yard.join()
+    assert sorted(run("jobs", "--host", "alpha", "-o", "name").out.split()) == sorted([one, two])
+    refused = run("jobs", "--host", "nobody")
+    assert (refused.code, "host 'nobody' not found" in refused.err) == (3, True), refused
+
+
 def test_jobs_of_an_array(run: Run, yard: Yard) -> None:
     job_id = yard.submit(array_size=2)
     assert run("jobs", "--array", job_id, "-o", "name").out.split() == [f"{job_id}:0", f"{job_id}:1"]

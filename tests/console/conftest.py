@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.gateway.conftest import logged
-from tests.gateway.endpoint import Endpoint
+from tests.gateway.endpoint import Endpoint, Yard
 
 from .visitor import Visitor
 
@@ -37,6 +37,12 @@ def stranger(endpoint: Endpoint) -> Visitor:
 def visitor(endpoint: Endpoint) -> Visitor:
     """Return who has signed in."""
     return Visitor(endpoint).sign_in()
+
+
+@pytest.fixture
+def yard(endpoint: Endpoint) -> Yard:
+    """Return a yard with an environment ``ce``, a queue ``q`` and a definition ``d``."""
+    return Yard(endpoint, endpoint.batch())
 
 
 @pytest.fixture(scope="session")

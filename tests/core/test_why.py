@@ -70,7 +70,9 @@ def test_who_is_turned_away_is_told_for_whom_the_room_is_kept(yard: Yard) -> Non
     assert reason(yard, late) == (
         f"host h1 has room, but is kept for {large.id} until about 1970-01-01T00:10:01Z, and it would not have ended by then"
     )
-    assert summary(yard.world, Unit(late)).endswith(f"; 1 of its queue comes before it, first {large.id}")
+    assert summary(yard.world, Unit(late), place_of(yard.world, Unit(late))).endswith(
+        f"; 1 of its queue comes before it, first {large.id}"
+    )
     yard.queue("other")
     alone = day.submit(60, queue="other", container=SMALL, timeout_s=601)
     day.run(4)
@@ -144,7 +146,9 @@ def test_of_shares_the_first_of_the_one_whose_turn_it_is_comes_first(yard: Yard)
         "",
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
     ]
-    assert summary(yard.world, Unit(behind)).endswith(f"; 1 of its queue comes before it, first {first.id}")
+    assert summary(yard.world, Unit(behind), place_of(yard.world, Unit(behind))).endswith(
+        f"; 1 of its queue comes before it, first {first.id}"
+    )
 
 
 def test_who_has_yet_to_be_tried_is_not_told_that_it_is_placed_next(yard: Yard) -> None:

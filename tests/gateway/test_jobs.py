@@ -40,6 +40,12 @@ def test_a_job_that_waits_has_no_times_and_says_why(yard: Yard) -> None:
     assert job["statusReason"].startswith("waits for a host")
 
 
+def test_the_key_that_signed_is_who_submitted(yard: Yard) -> None:
+    """AWS shows it nowhere; the SDK does."""
+    job_id = yard.submit()
+    assert yard.endpoint.run(yard.endpoint.client.describe_job(job_id)).submitted_by == "ANYBODY"
+
+
 def test_attempts_are_told_with_their_places(yard: Yard) -> None:
     agent = yard.endpoint.agent()
     job_id = yard.submit(

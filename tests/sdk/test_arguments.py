@@ -56,6 +56,10 @@ def submit(**fields: Any) -> Callable[[Client], object]:
             "states: must be one of SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED, FAILED, not 'DONE'",
         ),
         (lambda c: list(c.list_jobs(page_size=None)), "page_size: must be an int, not NoneType"),
+        (lambda c: c.list_jobs_page(queue=7), "queues: must be a list of str, not int"),
+        (lambda c: c.list_jobs_page(tags="team"), "tags: must be a mapping of str to str or None, not str"),
+        (lambda c: c.list_jobs_page(tags={"team": 7}), "tags['team']: must be a str, not int"),
+        (lambda c: c.list_jobs_page(tags={7: None}), "tags key: must be a str, not int"),
         (lambda c: list(c.read_logs("a", follow="yes")), "follow: must be a bool, not str"),
         (lambda c: c.cancel_job("a", None), "reason: must be a str, not NoneType"),
         (

@@ -218,6 +218,74 @@ async def test_every_filter_is_sent(client: AsyncClient, async_yard: AsyncYard) 
         assert [job.id async for job in client.list_jobs(**filters)] == found, filters
 
 
+async def test_a_page_tells_where_the_next_begins(client: AsyncClient) -> None:
+    made = [await submit(client) for _ in range(3)]
+    page = await client.list_jobs_page(page_size=2)
+    assert [job.id for job in page.jobs] == [made[2], made[1]]
+    page = await client.list_jobs_page(page_size=2, page_token=page.next_page_token)
+    assert ([job.id for job in page.jobs], page.next_page_token) == ([made[0]], "")
+    array = (await client.submit_job(name="array", container=HELLO, array_size=3)).job_id
+    page = await client.list_jobs_page(array_job_id=array, states=["RUNNABLE"], page_size=2)
+    assert [job.id for job in page.jobs] == [f"{array}:0", f"{array}:1"]
+    page = await client.list_jobs_page(
+        array_job_id=array, states=["RUNNABLE"], page_size=2, page_token=page.next_page_token
+    )
+    assert ([job.id for job in page.jobs], page.next_page_token) == ([f"{array}:2"], "")
+    with pytest.raises(InvalidArgumentError, match="page_token"):
+        await client.list_jobs_page(page_token="x")
+
+
+async def test_lists_of_several_queues_tags_and_a_host(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await client.create_job_queue("other")
+    one = (await client.submit_job(name="one", container=HELLO, tags={"team": "x"})).job_id
+    await (await async_yard.join()).run()
+    two = (await client.submit_job(name="two", container=HELLO, queue="other", tags={"team": "y"})).job_id
+    for wanted, found in (
+        ({"queue": ["default", "other"]}, [two, one]),
+        ({"queue": ["default", "other"], "oldest_first": True}, [one, two]),
+        ({"queue": "other"}, [two]),
+        ({"tags": {"team": None}}, [two, one]),
+        ({"tags": {"team": "x"}}, [one]),
+        ({"tags": {"team": ""}}, []),
+        ({"host": "alpha", "states": ["SUCCEEDED"]}, [one]),
+    ):
+        assert [job.id async for job in client.list_jobs(**wanted)] == found, wanted
+
+
+async def test_changes_alone_come_without_present_states(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await submit(client)
+    events = client.watch_jobs(changes_only=True)
+    first = asyncio.ensure_future(anext(events))
+    await async_yard.wire.until_sent("WatchJobs")
+    job_id = await submit(client)
+    event = await first
+    assert (event.job.id, event.previous_state) == (job_id, pb.JOB_STATE_SUBMITTED)
+    await events.aclose()
+
+
+async def test_the_digest_of_an_array_has_as_many_cells_as_asked_for(client: AsyncClient) -> None:
+    array = (await client.submit_job(name="array", container=HELLO, array_size=1000)).job_id
+    digest = await client.get_array_digest(array, cells=2)
+    assert (digest.width, [dict(cell.counts) for cell in digest.cells]) == (500, [{"RUNNABLE": 500}] * 2)
+    assert len((await client.get_array_digest(array)).cells) == 1000
+    with pytest.raises(InvalidArgumentError, match="cells"):
+        await client.get_array_digest(array, cells=0)
+    with pytest.raises(NotFoundError):
+        await client.get_array_digest("nobody")
+
+
+async def test_a_yard_is_told_of_as_a_whole(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await async_yard.join()
+    job_id = await submit(client)
+    hosts = await client.summarize_hosts()
+    assert (dict(hosts.hosts_by_state), hosts.allocated.cpu_millis) == ({"READY": 1}, 1000)
+    found = await client.search("hel", limit=1)
+    assert [job.id for job in found.jobs] == [job_id]
+    assert [host.name for host in (await client.search("ALPHA")).hosts] == ["alpha"]
+    with pytest.raises(InvalidArgumentError, match="limit"):
+        await client.search("hello", limit=0)
+
+
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:
     made = [await submit(client) for _ in range(3)]
     host = await async_yard.join()

@@ -40,6 +40,21 @@ def test_the_sync_client_lets_go_of_an_iterator_left_early(yard: Yard) -> None:
         events.close()
 
 
+def test_changes_are_told_from_the_first_message_on_and_over_a_restart(yard: Yard) -> None:
+    with Client(yard.address) as client:
+        client.submit_job(name="before", container=HELLO)
+        changes = client.watch_changes()
+        assert not next(changes).changed_ids
+        job_id = client.submit_job(name="hello", container=HELLO).job_id
+        assert next(changes).changed_ids == [job_id]
+        yard.stop()
+        yard.start()
+        assert next(changes).missed
+        client.cancel_job(job_id, "no")
+        assert next(changes).changed_ids == [job_id]
+        changes.close()
+
+
 def test_the_sync_client_serves_many_threads(yard: Yard) -> None:
     with Client(yard.address) as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda i: client.submit_job(name=f"job{i}", container=HELLO), range(40)))

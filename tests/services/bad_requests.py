@@ -14,6 +14,7 @@ from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import scheduling_policy_pb2 as sp
+from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import tag_pb2 as tag
 
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -53,6 +54,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()
+    yield from _searches()
     yield from _tags(array)
     yield from _policies()
     yield from _consumables()
@@ -605,6 +607,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "51 tags", rpc, submission(tags={str(i): "" for i in range(51)})
     yield "request id of 129 characters", rpc, submission(request_id="r" * 129)
     yield "request id with a NUL", rpc, submission(request_id="\0")
+    yield "submitted by 129 characters", rpc, submission(submitted_by="k" * 129)
+    yield "submitted by a NUL", rpc, submission(submitted_by="\0")
     yield "30 KiB of parameters", rpc, submission(parameters={"p": "x" * 30 * 1024})
     yield "4 MiB of command", rpc, submission(container=container(*[""] * 1_000_000))
     depends = job.Dependency
@@ -642,6 +646,15 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "description of 100,001 jobs", "DescribeJobs", job.DescribeJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of 100,001 jobs", "WatchJobs", job.WatchJobsRequest(job_ids=[waiting] * 100_001)
     yield "watch of an unknown queue", "WatchJobs", job.WatchJobsRequest(queue="nobody")
+    yield "watch of an unknown content", "WatchJobs", job.WatchJobsRequest(content=99)  # type: ignore[arg-type]
+    for content in job.WatchContent.values()[1:]:
+        unknown = job.WatchJobsRequest(queue="nobody", content=content)
+        yield f"watch of content {content} of an unknown queue", "WatchJobs", unknown
+    yield "digest of a job that is no array", "GetArrayDigest", job.GetArrayDigestRequest(job_id=waiting)
+    yield "digest of nobody", "GetArrayDigest", job.GetArrayDigestRequest(job_id=NOBODY)
+    yield "digest of no id", "GetArrayDigest", job.GetArrayDigestRequest()
+    for cells in (-1, 1001):
+        yield f"digest of {cells} cells", "GetArrayDigest", job.GetArrayDigestRequest(job_id=array, cells=cells)
     yield "log of a job that waits", "ReadLogs", job.ReadLogsRequest(job_id=waiting)
     yield "log of an array", "ReadLogs", job.ReadLogsRequest(job_id=array)
     yield "log from -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, offset=-1)
@@ -649,7 +662,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
     rpc = "ListJobs"
-    yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queue="default", array_job_id=array)
+    yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queues=["default"], array_job_id=array)
     for field, value in FILTERS.items():
         fields: dict[str, Any] = {field: value}
         yield f"list of an array's children by {field}", rpc, job.ListJobsRequest(array_job_id=array, **fields)
@@ -660,7 +673,18 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "list of jobs of a long share", rpc, job.ListJobsRequest(share_identifier="s" * 256)
     yield "list of jobs created before -1", rpc, job.ListJobsRequest(created_before_ms=-1)
     yield "list of jobs created after -1", rpc, job.ListJobsRequest(created_after_ms=-1)
-    yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queue="nobody")
+    yield "list of jobs of an unknown queue", rpc, job.ListJobsRequest(queues=["nobody"])
+    yield "list of jobs of 51 queues", rpc, job.ListJobsRequest(queues=["default"] * 51)
+    yield "list of jobs with 51 tags", rpc, job.ListJobsRequest(tags=[job.TagFilter(key="k")] * 51)
+    yield "list of jobs with a tag of a long key", rpc, job.ListJobsRequest(tags=[job.TagFilter(key="k" * 129)])
+    yield (
+        "list of jobs with a tag of a long value",
+        rpc,
+        job.ListJobsRequest(tags=[job.TagFilter(key="k", value="v" * 257)]),
+    )
+    yield "list of jobs with a tag without a key", rpc, job.ListJobsRequest(tags=[job.TagFilter(value="v")])
+    yield "list of jobs of an unknown host", rpc, job.ListJobsRequest(host="nobody")
+    yield "list of jobs of a host of a long name", rpc, job.ListJobsRequest(host="h" * 256)
     yield "list of jobs of an unknown array", rpc, job.ListJobsRequest(array_job_id=NOBODY)
     yield "list of jobs of a job that is no array", rpc, job.ListJobsRequest(array_job_id=waiting)
     yield "list of jobs in no state", rpc, job.ListJobsRequest(states=[0])  # type: ignore[list-item]
@@ -674,6 +698,9 @@ FILTERS = {
     "created_after_ms": 1,
     "share_identifier": "s",
     "consumable": "c",
+    "tags": [job.TagFilter(key="k")],
+    "host": "alpha",
+    "oldest_first": True,
 }
 """Fields of ListJobs that are not for an array's children."""
 
@@ -696,6 +723,13 @@ def _lists() -> Iterator[Case]:
             what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
             yield f"page token {what!a}", rpc, request(page_token=token)
     yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _searches() -> Iterator[Case]:
+    for what, text in {"nothing": "", "a space": " ", "129 characters": "t" * 129, "a NUL": "a\0"}.items():
+        yield f"search for {what}", "Search", search.SearchRequest(text=text)
+    for limit in (-1, 51):
+        yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
 
 
 def _hosts() -> Iterator[Case]:

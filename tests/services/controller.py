@@ -30,6 +30,7 @@ from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
+from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
@@ -107,6 +108,7 @@ class Controller:
         self.consumables: Any = ConsumableResourceServiceStub(self.channel)
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)
+        self.searching: Any = SearchServiceStub(self.channel)
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)

@@ -159,12 +159,14 @@ async def test_token_of_another_list_is_refused(full: MemoryController) -> None:
     arrays = [await full.submit(array_size=3), await full.submit(array_size=3)]
     await HandAgent(full, "00000000-0000-4000-8000-000000000009", "omega").join()
     lists: dict[str, Message] = {rpc: kind(page_size=1) for rpc, kind in bad_requests.LISTS.items()}
-    of_queue = job_pb2.ListJobsRequest(page_size=1, queue="default")
+    of_queue = job_pb2.ListJobsRequest(page_size=1, queues=["default"])
+    oldest_first = job_pb2.ListJobsRequest(page_size=1, oldest_first=True)
     of_arrays = [job_pb2.ListJobsRequest(page_size=1, array_job_id=array) for array in arrays]
     of_name = jd.ListJobDefinitionsRequest(page_size=1, name="train")
     every: list[tuple[str, Any]] = [
         *lists.items(),
         ("ListJobs", of_queue),
+        ("ListJobs", oldest_first),
         *(("ListJobs", each) for each in of_arrays),
         ("ListJobDefinitions", of_name),
     ]

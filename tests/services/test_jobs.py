@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from batchyard.v1 import compute_environment_pb2 as environment_pb
+from batchyard.v1 import host_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
@@ -212,11 +213,11 @@ async def test_list_filters_by_queue_state_and_name_newest_first(yard: MemoryCon
     c = await yard.submit("one", queue="other")
     await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=b, reason="no"))
     assert await _ids(yard) == [c, b, a]
-    assert await _ids(yard, queue="default") == [b, a]
+    assert await _ids(yard, queues=["default"]) == [b, a]
     assert await _ids(yard, name="one") == [c, a]
     assert await _ids(yard, states=[pb.JOB_STATE_FAILED]) == [b]
-    assert await _ids(yard, states=[pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNABLE], queue="default") == [b, a]
-    assert await _ids(yard, queue="other", name="two") == []
+    assert await _ids(yard, states=[pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNABLE], queues=["default"]) == [b, a]
+    assert await _ids(yard, queues=["other"], name="two") == []
     assert await _ids(yard, name="T*") == [b]
     summary = (await yard.jobs.ListJobs(pb.ListJobsRequest(name="two"))).jobs[0]
     assert (summary.name, summary.queue, summary.status_reason) == ("two", "default", "no")
@@ -229,12 +230,68 @@ async def test_list_filters_by_definition_moment_and_share(yard: MemoryControlle
     c = await yard.submit()
     assert await _ids(yard, job_definition="train") == [b, a]
     assert await _ids(yard, job_definition="train:1") == [a]
-    assert await _ids(yard, job_definition="tr*", queue="default") == [b, a]
+    assert await _ids(yard, job_definition="tr*", queues=["default"]) == [b, a]
     at_ms = (await yard.describe(c)).created_at_ms
     assert c not in await _ids(yard, created_before_ms=at_ms)
     assert await _ids(yard, created_after_ms=at_ms) == []
     assert await _ids(yard, created_after_ms=1, created_before_ms=at_ms + 1) == [c, b, a]
     assert await _ids(yard, share_identifier="team") == []
+
+
+async def test_who_submitted_is_kept_with_the_job(yard: MemoryController) -> None:
+    job_id, nobody = await yard.submit(submitted_by="AKIAEXAMPLE"), await yard.submit()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE"
+    listed = (await yard.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert {job.id: job.submitted_by for job in listed} == {job_id: "AKIAEXAMPLE", nobody: ""}
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    assert (await yard.describe(job_id)).submitted_by == "AKIAEXAMPLE", "after a restart too"
+
+
+async def test_list_filters_by_queues_tags_and_host(yard: MemoryController) -> None:
+    await yard.queues.CreateJobQueue(queue("other"))
+    agent = HandAgent(yard)
+    await agent.join()
+    a = await yard.submit(tags={"team": "x"})
+    (spec,) = await agent.hear_starts()
+    b = await yard.submit(
+        queue="other",
+        tags={"team": "y", "stage": ""},
+        container=container(resources={"cpu_millis": 64_000, "memory_mib": 64}),
+    )
+    assert await _ids(yard, queues=["default", "other"]) == [b, a]
+    assert await _ids(yard, queues=["default", "other"], oldest_first=True) == [a, b]
+    assert await _ids(yard, tags=[pb.TagFilter(key="team")]) == [b, a]
+    assert await _ids(yard, tags=[pb.TagFilter(key="team", value="x")]) == [a]
+    assert await _ids(yard, tags=[pb.TagFilter(key="stage", value="")]) == [b]
+    active = [pb.JOB_STATE_STARTING, pb.JOB_STATE_RUNNING]
+    for host in ("alpha", agent.host_id):
+        assert await _ids(yard, host=host, states=active) == [a]
+    await agent.finish(spec.attempt_id)
+    assert await _ids(yard, host="alpha", states=active) == []
+    assert await _ids(yard, host="alpha") == [a]
+    await yard.jobs.TerminateJob(pb.TerminateJobRequest(job_id=b, reason="enough"))
+    await agent.leave()
+    await yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="alpha", force=True))
+    for host in ("alpha", agent.host_id):
+        assert await _ids(yard, host=host) == [a], "of a host that is gone"
+
+
+async def test_pages_of_a_host_end_within_an_array(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    array = await yard.submit(array_size=3, container=container(resources={"cpu_millis": 100, "memory_mib": 16}))
+    await agent.hear_starts(3)
+    request = pb.ListJobsRequest(host="alpha", page_size=1)
+    seen: list[str] = []
+    while True:
+        page = await yard.jobs.ListJobs(request)
+        seen += [job.id for job in page.jobs]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == [f"{array}:{i}" for i in range(3)]
 
 
 async def test_children_are_listed_by_index_and_state(yard: MemoryController) -> None:
@@ -251,6 +308,16 @@ async def test_children_are_listed_by_index_and_state(yard: MemoryController) ->
     assert seen == [f"{array}:{i}" for i in range(150)]
     assert await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_FAILED]) == [f"{array}:70"]
     assert len(await _ids(yard, array_job_id=array, states=[pb.JOB_STATE_RUNNABLE], page_size=1000)) == 149
+
+
+async def test_digest_tells_of_children_by_ranges(yard: MemoryController) -> None:
+    array = await yard.submit(array_size=10)
+    await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=f"{array}:9", reason="no"))
+    told = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array, cells=4))
+    assert (told.size, told.width) == (10, 3)
+    assert [dict(cell.counts) for cell in told.cells] == [*[{"RUNNABLE": 3}] * 3, {"FAILED": 1}]
+    whole = await yard.jobs.GetArrayDigest(pb.GetArrayDigestRequest(job_id=array))
+    assert (whole.width, len(whole.cells)) == (1, 10)
 
 
 async def test_pages_neither_repeat_nor_skip_while_jobs_are_added(yard: MemoryController) -> None:

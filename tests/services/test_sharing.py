@@ -113,9 +113,9 @@ async def test_jobs_are_found_by_what_they_ask_for(yard: MemoryController) -> No
         return [job.id for job in (await yard.jobs.ListJobs(job_pb2.ListJobsRequest(**fields))).jobs]
 
     assert await found(consumable="licence") == [other, one]
-    assert await found(consumable="licence", queue="default") == []
+    assert await found(consumable="licence", queues=["default"]) == []
     assert await found(share_identifier="B1") == [other]
-    assert await found(queue="default") == [plain]
+    assert await found(queues=["default"]) == [plain]
     assert (await yard.describe(other)).consumables == {"licence": 2}
 
 

@@ -63,6 +63,8 @@ def _name(state: pb.JobState.ValueType) -> str:
 
 Watch = Callable[..., Watcher]
 
+BIG = container(resources={"cpu_millis": 64_000, "memory_mib": 64})
+
 
 @pytest.fixture
 def watch(yard: MemoryController) -> Watch:
@@ -85,8 +87,7 @@ async def test_watch_begins_with_present_states_and_goes_on_with_changes(yard: M
     agent = HandAgent(yard)
     await agent.join()
     await _run(yard, agent)
-    big = container(resources={"cpu_millis": 64_000, "memory_mib": 64})
-    waits = await yard.submit(container=big)
+    waits = await yard.submit(container=BIG)
     watcher = watch()
     assert await watcher.snapshot() == {waits: "RUNNABLE"}, "jobs that have not ended"
     job_id = await _run(yard, agent)
@@ -205,6 +206,70 @@ async def test_watcher_that_is_too_slow_is_shown_what_ended_meanwhile(
         await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id, reason="no"))
     expected = dict.fromkeys(ids[:2], "FAILED") | {ids[2]: "RUNNABLE"}
     assert await watch(cursor=watcher.cursor).snapshot() == expected
+
+
+async def test_changes_alone_begin_with_none_and_make_up_for_what_is_lost(
+    yard: MemoryController, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = await yard.submit()
+    watcher = watch(content=pb.WATCH_CONTENT_CHANGES)
+    began = await watcher.next()
+    assert (list(began.events), began.snapshot) == ([], False)
+    job_id = await yard.submit()
+    assert await watcher.moves(1) == _life(job_id)[:1]
+    watcher.close()
+    monkeypatch.setattr(yard.sessions.moves, "_moves", deque(maxlen=1))
+    for each in (waits, job_id):
+        await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=each, reason="no"))
+    resumed = watch(content=pb.WATCH_CONTENT_CHANGES, cursor=watcher.cursor)
+    assert await resumed.snapshot() == {waits: "FAILED", job_id: "FAILED"}
+
+
+async def test_ids_are_told_once_and_children_as_their_array(yard: MemoryController, watch: Watch) -> None:
+    """Children that are watched by id are told themselves, also where many are moved at once."""
+    agent = HandAgent(yard)
+    array = await yard.submit(array_size=3)
+    whole, children = (
+        watch(content=pb.WATCH_CONTENT_CHANGED_IDS, job_ids=ids) for ids in ([], [f"{array}:2", f"{array}:0"])
+    )
+    for watcher in (whole, children):
+        assert not (await watcher.next()).changed_ids
+    await agent.join()
+    specs = {spec.attempt_id: spec for spec in await agent.hear_starts(3)}
+    assert (await whole.next()).changed_ids == [array]
+    assert sorted((await children.next()).changed_ids) == [f"{array}:0", f"{array}:2"]
+    await agent.finish(f"{array}:2#1")
+    assert f"{array}:2#1" in specs
+    assert (await whole.next()).changed_ids == [array]
+    assert (await children.next()).changed_ids == [f"{array}:2"]
+    await yard.jobs.TerminateJob(pb.TerminateJobRequest(job_id=array, reason="enough"))
+    other = await yard.submit(array_size=1000, container=BIG)
+    some = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, job_ids=[other, f"{other}:999"])
+    await some.next()
+    await yard.jobs.TerminateJob(pb.TerminateJobRequest(job_id=other, reason="enough"))
+    assert sorted((await some.next()).changed_ids) == [other, f"{other}:999"]
+
+
+async def test_ids_are_of_one_queue_and_resume_after_their_cursor(yard: MemoryController, watch: Watch) -> None:
+    await yard.queues.CreateJobQueue(queue("other"))
+    watcher = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, queue="other")
+    await watcher.next()
+    await yard.submit()
+    first = await yard.submit(queue="other")
+    told = await watcher.next()
+    assert (list(told.changed_ids), list(told.events), told.missed) == ([first], [], False)
+    watcher.close()
+    second = await yard.submit(queue="other")
+    resumed = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, queue="other", cursor=watcher.cursor)
+    assert (await resumed.next()).changed_ids == [second]
+    resumed.close()
+    yard.data.depose()
+    await yard.until_deposed()
+    await yard.until_leads()
+    again = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, cursor=resumed.cursor)
+    assert (await again.next()).missed
+    third = await yard.submit()
+    assert (await again.next()).changed_ids == [third]
 
 
 async def test_watch_filters_by_queue_and_by_job(yard: MemoryController, watch: Watch) -> None:

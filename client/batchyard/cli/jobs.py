@@ -23,7 +23,9 @@ STATES = [state.value for state in JobState]
 
 
 @click.command()
-@click.option("-q", "--queue", default="", shell_complete=names.queues, help="Only jobs of this queue.")
+@click.option(
+    "-q", "--queue", "queues", multiple=True, shell_complete=names.queues, help="Only jobs of this queue, or these."
+)
 @click.option("-s", "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True)
 @click.option(
     "--array",
@@ -42,16 +44,22 @@ STATES = [state.value for state in JobState]
     shell_complete=names.definitions,
     help="Only jobs of it; * as in --name.",
 )
+@click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only jobs with this tag; several: with all.")
+@click.option("--host", default="", shell_complete=names.hosts, help="Only what has, or had, an attempt on it.")
+@click.option("--oldest-first", is_flag=True, help="In order of submission.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @options.shared
 @options.session
 def jobs(
     session: options.Session,
-    queue: str,
+    queues: tuple[str, ...],
     states: tuple[str, ...],
     array_job_id: str,
     name: str,
     definition: str,
+    tags: tuple[str, ...],
+    host: str,
+    oldest_first: bool,
     limit: int,
 ) -> None:
     """List jobs, newest first."""
@@ -60,18 +68,22 @@ def jobs(
             raise click.UsageError(f"{flag} {pattern!r}: a * matches any rest, so it stands at the end")
     with session.client() as client:
         found = client.list_jobs(
-            queue=queue,
+            queue=queues,
             states=states,
             array_job_id=ids.full(client, array_job_id),
             name=name,
             job_definition=definition,
+            tags={key: value if mark else None for key, mark, value in (tag.partition("=") for tag in tags)},
+            host=host,
+            oldest_first=oldest_first,
             page_size=min(limit + 1, 1000),
         )
         rows = list(islice(found, limit + 1))
         found.close()
     show_jobs(session.output, rows[:limit], now_ms())
     if len(rows) > limit:
-        out.note(f"there are more than the newest {limit}: --limit N shows them")
+        which = "oldest" if oldest_first else "newest"
+        out.note(f"there are more than the {which} {limit}: --limit N shows them")
 
 
 @click.command()
@@ -293,6 +305,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
+            ("Submitted by", job.submitted_by),
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),
             ("Stopped", spans.moment(job.stopped_at_ms, now)),

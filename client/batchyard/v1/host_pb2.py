@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from batchyard.v1 import resources_pb2 as batchyard_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61tchyard/v1/host.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1c\x62\x61tchyard/v1/resources.proto\"\x95\x01\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\x12\x17\n\x0fmemory_used_mib\x18\x04 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x05 \x01(\x05\x12\x18\n\x10\x61llocated_millis\x18\x06 \x01(\x03\x12\r\n\x05\x66\x61ult\x18\x07 \x01(\t\"\xf2\x03\n\tHostFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12)\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12\x1f\n\x04gpus\x18\x05 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x10\n\x08runtimes\x18\x06 \x03(\t\x12\x11\n\thost_type\x18\x07 \x01(\t\x12\x17\n\x0fpurchase_option\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x33\n\x06labels\x18\n \x03(\x0b\x32#.batchyard.v1.HostFacts.LabelsEntry\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x11\n\tcpu_model\x18\x0c \x01(\t\x12\x19\n\x11\x61llows_privileged\x18\r \x01(\x08\x12\x14\n\x0cvolume_paths\x18\x0e \x03(\t\x12\x14\n\x0c\x64\x65vice_paths\x18\x0f \x03(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x03(\t\x12\x17\n\x0freclaimed_at_ms\x18\x11 \x01(\x03\x12\x16\n\x0eprice_per_hour\x18\x14 \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x01\n\tHostUsage\x12\x13\n\x0b\x63pu_percent\x18\x01 \x01(\x05\x12\x17\n\x0fmemory_used_mib\x18\x02 \x01(\x03\x12\x15\n\rdisk_free_mib\x18\x03 \x01(\x03\x12\x1f\n\x04gpus\x18\x04 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x0f\n\x07wall_ms\x18\x05 \x01(\x03\"\xce\x02\n\x04Host\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.batchyard.v1.HostState\x12*\n\tallocated\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x18\n\x10last_heard_at_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x11\n\tsuspicion\x18\n \x01(\t\x12\x1a\n\x12suspected_until_ms\x18\x0b \x01(\x03\x12\x17\n\x0freclaimed_at_ms\x18\x0c \x01(\x03\"9\n\x10ListHostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.batchyard.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65scribeHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"^\n\x14\x44\x65scribeHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\x12\x13\n\x0b\x61ttempt_ids\x18\x02 \x03(\t\x12\x0f\n\x07job_ids\x18\x03 \x03(\t\"/\n\x11\x43ordonHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"6\n\x12\x43ordonHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\" \n\x10\x44rainHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\"A\n\x12ReclaimHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65lay_s\x18\x02 \x01(\x03\x12\x0c\n\x04undo\x18\x03 \x01(\x08\"7\n\x13ReclaimHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\"0\n\x11RemoveHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x14\n\x12RemoveHostResponse*\xd7\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10HOST_STATE_READY\x10\x01\x12\x17\n\x13HOST_STATE_CORDONED\x10\x02\x12\x17\n\x13HOST_STATE_DRAINING\x10\x03\x12\x16\n\x12HOST_STATE_DRAINED\x10\x04\x12\x1a\n\x16HOST_STATE_UNREACHABLE\x10\x05\x12\x18\n\x14HOST_STATE_SUSPECTED\x10\x06\x12\x18\n\x14HOST_STATE_RECLAIMED\x10\x07\x32\xf6\x03\n\x0bHostService\x12L\n\tListHosts\x12\x1e.batchyard.v1.ListHostsRequest\x1a\x1f.batchyard.v1.ListHostsResponse\x12U\n\x0c\x44\x65scribeHost\x12!.batchyard.v1.DescribeHostRequest\x1a\".batchyard.v1.DescribeHostResponse\x12O\n\nCordonHost\x12\x1f.batchyard.v1.CordonHostRequest\x1a .batchyard.v1.CordonHostResponse\x12L\n\tDrainHost\x12\x1e.batchyard.v1.DrainHostRequest\x1a\x1f.batchyard.v1.DrainHostResponse\x12R\n\x0bReclaimHost\x12 .batchyard.v1.ReclaimHostRequest\x1a!.batchyard.v1.ReclaimHostResponse\x12O\n\nRemoveHost\x12\x1f.batchyard.v1.RemoveHostRequest\x1a .batchyard.v1.RemoveHostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61tchyard/v1/host.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1c\x62\x61tchyard/v1/resources.proto\"\x95\x01\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\x12\x17\n\x0fmemory_used_mib\x18\x04 \x01(\x03\x12\x1b\n\x13utilization_percent\x18\x05 \x01(\x05\x12\x18\n\x10\x61llocated_millis\x18\x06 \x01(\x03\x12\r\n\x05\x66\x61ult\x18\x07 \x01(\t\"\xf2\x03\n\tHostFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12)\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12\x1f\n\x04gpus\x18\x05 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x10\n\x08runtimes\x18\x06 \x03(\t\x12\x11\n\thost_type\x18\x07 \x01(\t\x12\x17\n\x0fpurchase_option\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x33\n\x06labels\x18\n \x03(\x0b\x32#.batchyard.v1.HostFacts.LabelsEntry\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x11\n\tcpu_model\x18\x0c \x01(\t\x12\x19\n\x11\x61llows_privileged\x18\r \x01(\x08\x12\x14\n\x0cvolume_paths\x18\x0e \x03(\t\x12\x14\n\x0c\x64\x65vice_paths\x18\x0f \x03(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x03(\t\x12\x17\n\x0freclaimed_at_ms\x18\x11 \x01(\x03\x12\x16\n\x0eprice_per_hour\x18\x14 \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x82\x01\n\tHostUsage\x12\x13\n\x0b\x63pu_percent\x18\x01 \x01(\x05\x12\x17\n\x0fmemory_used_mib\x18\x02 \x01(\x03\x12\x15\n\rdisk_free_mib\x18\x03 \x01(\x03\x12\x1f\n\x04gpus\x18\x04 \x03(\x0b\x32\x11.batchyard.v1.Gpu\x12\x0f\n\x07wall_ms\x18\x05 \x01(\x03\"\xce\x02\n\x04Host\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.batchyard.v1.HostState\x12*\n\tallocated\x18\x04 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x18\n\x10last_heard_at_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x11\n\tsuspicion\x18\n \x01(\t\x12\x1a\n\x12suspected_until_ms\x18\x0b \x01(\x03\x12\x17\n\x0freclaimed_at_ms\x18\x0c \x01(\x03\"9\n\x10ListHostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.batchyard.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x17\n\x15SummarizeHostsRequest\"\xf4\x01\n\x16SummarizeHostsResponse\x12N\n\x0ehosts_by_state\x18\x01 \x03(\x0b\x32\x36.batchyard.v1.SummarizeHostsResponse.HostsByStateEntry\x12)\n\x08\x63\x61pacity\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.Resources\x12*\n\tallocated\x18\x03 \x01(\x0b\x32\x17.batchyard.v1.Resources\x1a\x33\n\x11HostsByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"#\n\x13\x44\x65scribeHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"^\n\x14\x44\x65scribeHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\x12\x13\n\x0b\x61ttempt_ids\x18\x02 \x03(\t\x12\x0f\n\x07job_ids\x18\x03 \x03(\t\"/\n\x11\x43ordonHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"6\n\x12\x43ordonHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\" \n\x10\x44rainHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\"A\n\x12ReclaimHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65lay_s\x18\x02 \x01(\x03\x12\x0c\n\x04undo\x18\x03 \x01(\x08\"7\n\x13ReclaimHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Host\"0\n\x11RemoveHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x14\n\x12RemoveHostResponse*\xd7\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10HOST_STATE_READY\x10\x01\x12\x17\n\x13HOST_STATE_CORDONED\x10\x02\x12\x17\n\x13HOST_STATE_DRAINING\x10\x03\x12\x16\n\x12HOST_STATE_DRAINED\x10\x04\x12\x1a\n\x16HOST_STATE_UNREACHABLE\x10\x05\x12\x18\n\x14HOST_STATE_SUSPECTED\x10\x06\x12\x18\n\x14HOST_STATE_RECLAIMED\x10\x07\x32\xd3\x04\n\x0bHostService\x12L\n\tListHosts\x12\x1e.batchyard.v1.ListHostsRequest\x1a\x1f.batchyard.v1.ListHostsResponse\x12[\n\x0eSummarizeHosts\x12#.batchyard.v1.SummarizeHostsRequest\x1a$.batchyard.v1.SummarizeHostsResponse\x12U\n\x0c\x44\x65scribeHost\x12!.batchyard.v1.DescribeHostRequest\x1a\".batchyard.v1.DescribeHostResponse\x12O\n\nCordonHost\x12\x1f.batchyard.v1.CordonHostRequest\x1a .batchyard.v1.CordonHostResponse\x12L\n\tDrainHost\x12\x1e.batchyard.v1.DrainHostRequest\x1a\x1f.batchyard.v1.DrainHostResponse\x12R\n\x0bReclaimHost\x12 .batchyard.v1.ReclaimHostRequest\x1a!.batchyard.v1.ReclaimHostResponse\x12O\n\nRemoveHost\x12\x1f.batchyard.v1.RemoveHostRequest\x1a .batchyard.v1.RemoveHostResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOSTFACTS_LABELSENTRY']._loaded_options = None
   _globals['_HOSTFACTS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HOSTSTATE']._serialized_start=1858
-  _globals['_HOSTSTATE']._serialized_end=2073
+  _globals['_SUMMARIZEHOSTSRESPONSE_HOSTSBYSTATEENTRY']._loaded_options = None
+  _globals['_SUMMARIZEHOSTSRESPONSE_HOSTSBYSTATEENTRY']._serialized_options = b'8\001'
+  _globals['_HOSTSTATE']._serialized_start=2130
+  _globals['_HOSTSTATE']._serialized_end=2345
   _globals['_GPU']._serialized_start=72
   _globals['_GPU']._serialized_end=221
   _globals['_HOSTFACTS']._serialized_start=224
@@ -50,26 +52,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHOSTSREQUEST']._serialized_end=1251
   _globals['_LISTHOSTSRESPONSE']._serialized_start=1253
   _globals['_LISTHOSTSRESPONSE']._serialized_end=1332
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1334
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1369
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1371
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=1465
-  _globals['_CORDONHOSTREQUEST']._serialized_start=1467
-  _globals['_CORDONHOSTREQUEST']._serialized_end=1514
-  _globals['_CORDONHOSTRESPONSE']._serialized_start=1516
-  _globals['_CORDONHOSTRESPONSE']._serialized_end=1570
-  _globals['_DRAINHOSTREQUEST']._serialized_start=1572
-  _globals['_DRAINHOSTREQUEST']._serialized_end=1604
-  _globals['_DRAINHOSTRESPONSE']._serialized_start=1606
-  _globals['_DRAINHOSTRESPONSE']._serialized_end=1659
-  _globals['_RECLAIMHOSTREQUEST']._serialized_start=1661
-  _globals['_RECLAIMHOSTREQUEST']._serialized_end=1726
-  _globals['_RECLAIMHOSTRESPONSE']._serialized_start=1728
-  _globals['_RECLAIMHOSTRESPONSE']._serialized_end=1783
-  _globals['_REMOVEHOSTREQUEST']._serialized_start=1785
-  _globals['_REMOVEHOSTREQUEST']._serialized_end=1833
-  _globals['_REMOVEHOSTRESPONSE']._serialized_start=1835
-  _globals['_REMOVEHOSTRESPONSE']._serialized_end=1855
-  _globals['_HOSTSERVICE']._serialized_start=2076
-  _globals['_HOSTSERVICE']._serialized_end=2578
+  _globals['_SUMMARIZEHOSTSREQUEST']._serialized_start=1334
+  _globals['_SUMMARIZEHOSTSREQUEST']._serialized_end=1357
+  _globals['_SUMMARIZEHOSTSRESPONSE']._serialized_start=1360
+  _globals['_SUMMARIZEHOSTSRESPONSE']._serialized_end=1604
+  _globals['_SUMMARIZEHOSTSRESPONSE_HOSTSBYSTATEENTRY']._serialized_start=1553
+  _globals['_SUMMARIZEHOSTSRESPONSE_HOSTSBYSTATEENTRY']._serialized_end=1604
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1606
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1641
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1643
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=1737
+  _globals['_CORDONHOSTREQUEST']._serialized_start=1739
+  _globals['_CORDONHOSTREQUEST']._serialized_end=1786
+  _globals['_CORDONHOSTRESPONSE']._serialized_start=1788
+  _globals['_CORDONHOSTRESPONSE']._serialized_end=1842
+  _globals['_DRAINHOSTREQUEST']._serialized_start=1844
+  _globals['_DRAINHOSTREQUEST']._serialized_end=1876
+  _globals['_DRAINHOSTRESPONSE']._serialized_start=1878
+  _globals['_DRAINHOSTRESPONSE']._serialized_end=1931
+  _globals['_RECLAIMHOSTREQUEST']._serialized_start=1933
+  _globals['_RECLAIMHOSTREQUEST']._serialized_end=1998
+  _globals['_RECLAIMHOSTRESPONSE']._serialized_start=2000
+  _globals['_RECLAIMHOSTRESPONSE']._serialized_end=2055
+  _globals['_REMOVEHOSTREQUEST']._serialized_start=2057
+  _globals['_REMOVEHOSTREQUEST']._serialized_end=2105
+  _globals['_REMOVEHOSTRESPONSE']._serialized_start=2107
+  _globals['_REMOVEHOSTRESPONSE']._serialized_end=2127
+  _globals['_HOSTSERVICE']._serialized_start=2348
+  _globals['_HOSTSERVICE']._serialized_end=2943
 # @@protoc_insertion_point(module_scope)

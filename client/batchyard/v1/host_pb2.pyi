@@ -344,6 +344,63 @@ class ListHostsResponse(google.protobuf.message.Message):
 Global___ListHostsResponse: typing_extensions.TypeAlias = ListHostsResponse
 
 @typing.final
+class SummarizeHostsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___SummarizeHostsRequest: typing_extensions.TypeAlias = SummarizeHostsRequest
+
+@typing.final
+class SummarizeHostsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class HostsByStateEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    HOSTS_BY_STATE_FIELD_NUMBER: builtins.int
+    CAPACITY_FIELD_NUMBER: builtins.int
+    ALLOCATED_FIELD_NUMBER: builtins.int
+    @property
+    def hosts_by_state(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """How many are in each state, by state name; those of none are left out."""
+
+    @property
+    def capacity(self) -> batchyard.v1.resources_pb2.Resources:
+        """Of those that are reached, together."""
+
+    @property
+    def allocated(self) -> batchyard.v1.resources_pb2.Resources:
+        """What attempts hold of that."""
+
+    def __init__(
+        self,
+        *,
+        hosts_by_state: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        capacity: batchyard.v1.resources_pb2.Resources | None = ...,
+        allocated: batchyard.v1.resources_pb2.Resources | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state"]) -> None: ...
+
+Global___SummarizeHostsResponse: typing_extensions.TypeAlias = SummarizeHostsResponse
+
+@typing.final
 class DescribeHostRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

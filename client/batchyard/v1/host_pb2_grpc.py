@@ -39,6 +39,11 @@ class HostServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
                 _registered_method=True)
+        self.SummarizeHosts = channel.unary_unary(
+                '/batchyard.v1.HostService/SummarizeHosts',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.SummarizeHostsRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.SummarizeHostsResponse.FromString,
+                _registered_method=True)
         self.DescribeHost = channel.unary_unary(
                 '/batchyard.v1.HostService/DescribeHost',
                 request_serializer=batchyard_dot_v1_dot_host__pb2.DescribeHostRequest.SerializeToString,
@@ -71,6 +76,13 @@ class HostServiceServicer(object):
 
     def ListHosts(self, request, context):
         """Lists hosts in name order, a page a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SummarizeHosts(self, request, context):
+        """Tells how many hosts are in which state, and what of them is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +133,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.ListHosts,
                     request_deserializer=batchyard_dot_v1_dot_host__pb2.ListHostsRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_host__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'SummarizeHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeHosts,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.SummarizeHostsRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.SummarizeHostsResponse.SerializeToString,
             ),
             'DescribeHost': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeHost,
@@ -175,6 +192,33 @@ class HostService(object):
             '/batchyard.v1.HostService/ListHosts',
             batchyard_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
             batchyard_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/SummarizeHosts',
+            batchyard_dot_v1_dot_host__pb2.SummarizeHostsRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.SummarizeHostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

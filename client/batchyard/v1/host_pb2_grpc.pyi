@@ -41,6 +41,22 @@ _HostServiceListHostsType = typing_extensions.TypeVar(
     ],
 )
 
+_HostServiceSummarizeHostsType = typing_extensions.TypeVar(
+    '_HostServiceSummarizeHostsType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.SummarizeHostsRequest,
+        batchyard.v1.host_pb2.SummarizeHostsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.SummarizeHostsRequest,
+        batchyard.v1.host_pb2.SummarizeHostsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.SummarizeHostsRequest,
+        batchyard.v1.host_pb2.SummarizeHostsResponse,
+    ],
+)
+
 _HostServiceDescribeHostType = typing_extensions.TypeVar(
     '_HostServiceDescribeHostType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,12 +137,16 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceRemoveHostType]):
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceRemoveHostType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.ListHostsRequest,
             batchyard.v1.host_pb2.ListHostsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.SummarizeHostsRequest,
+            batchyard.v1.host_pb2.SummarizeHostsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DescribeHostRequest,
@@ -157,6 +177,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
             batchyard.v1.host_pb2.ListHostsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.SummarizeHostsRequest,
+            batchyard.v1.host_pb2.SummarizeHostsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DescribeHostRequest,
             batchyard.v1.host_pb2.DescribeHostResponse,
         ],
@@ -180,6 +204,9 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceDesc
 
     ListHosts: _HostServiceListHostsType
     """Lists hosts in name order, a page a call."""
+
+    SummarizeHosts: _HostServiceSummarizeHostsType
+    """Tells how many hosts are in which state, and what of them is held."""
 
     DescribeHost: _HostServiceDescribeHostType
     """Describes one host by id or name."""
@@ -205,6 +232,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.ListHostsRequest,
         batchyard.v1.host_pb2.ListHostsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.SummarizeHostsRequest,
+        batchyard.v1.host_pb2.SummarizeHostsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.DescribeHostRequest,
@@ -236,6 +267,14 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.host_pb2.ListHostsResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ListHostsResponse]]:
         """Lists hosts in name order, a page a call."""
+
+    @abc.abstractmethod
+    def SummarizeHosts(
+        self,
+        request: batchyard.v1.host_pb2.SummarizeHostsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.SummarizeHostsResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.SummarizeHostsResponse]]:
+        """Tells how many hosts are in which state, and what of them is held."""
 
     @abc.abstractmethod
     def DescribeHost(

@@ -79,6 +79,38 @@ DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
 """Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
+class _WatchContent:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WatchContentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WatchContent.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WATCH_CONTENT_UNSPECIFIED: _WatchContent.ValueType  # 0
+    """Present states, then changes."""
+    WATCH_CONTENT_CHANGES: _WatchContent.ValueType  # 1
+    """Changes alone: without a cursor the stream starts with an empty message, after which
+    none is missed.
+    """
+    WATCH_CONTENT_CHANGED_IDS: _WatchContent.ValueType  # 2
+    """As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+    second; never a present state.
+    """
+
+class WatchContent(_WatchContent, metaclass=_WatchContentEnumTypeWrapper):
+    """What a watcher is told."""
+
+WATCH_CONTENT_UNSPECIFIED: WatchContent.ValueType  # 0
+"""Present states, then changes."""
+WATCH_CONTENT_CHANGES: WatchContent.ValueType  # 1
+"""Changes alone: without a cursor the stream starts with an empty message, after which
+none is missed.
+"""
+WATCH_CONTENT_CHANGED_IDS: WatchContent.ValueType  # 2
+"""As CHANGES, but only whose states changed, in `changed_ids`, at most five messages a
+second; never a present state.
+"""
+Global___WatchContent: typing_extensions.TypeAlias = WatchContent
+
 @typing.final
 class Dependency(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -250,6 +282,7 @@ class SubmitJobRequest(google.protobuf.message.Message):
     ARRAY_CONCURRENCY_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -268,6 +301,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     """
     array_concurrency: builtins.int
     """Most children of an array that are STARTING or RUNNING at once; 0 means no bound."""
+    submitted_by: builtins.str
+    """Who submits, such as the id of the access key that signed; at most 128 characters.
+    Kept and given back: it is the caller's word.
+    """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties:
         """A job without a definition; not together with job_definition."""
@@ -313,9 +350,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         array_concurrency: builtins.int = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -695,6 +733,7 @@ class Job(google.protobuf.message.Message):
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     ENDING_CAUSE_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -720,6 +759,8 @@ class Job(google.protobuf.message.Message):
     one, of a dependency which job or child failed and why. status_reason is AWS's
     text for the same. Empty of jobs that have not ended.
     """
+    submitted_by: builtins.str
+    """As its submission says; empty where nobody said it."""
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @property
@@ -768,9 +809,10 @@ class Job(google.protobuf.message.Message):
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         ending_cause: builtins.str = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -852,6 +894,7 @@ class JobSummary(google.protobuf.message.Message):
     SCHEDULED_AT_MS_FIELD_NUMBER: builtins.int
     CPU_MILLIS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -875,6 +918,8 @@ class JobSummary(google.protobuf.message.Message):
     """What an attempt is given, in thousandths of a vCPU; 0 on an array's parent,
     which runs nothing.
     """
+    submitted_by: builtins.str
+    """As Job.submitted_by."""
     @property
     def array(self) -> Global___ArrayProperties: ...
     @property
@@ -904,18 +949,42 @@ class JobSummary(google.protobuf.message.Message):
         scheduled_at_ms: builtins.int = ...,
         cpu_millis: builtins.int = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        submitted_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
 
 @typing.final
+class TagFilter(google.protobuf.message.Message):
+    """A tag that is asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    value: builtins.str
+    """Unset: whatever its value."""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        value: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_value", b"_value", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_value", b"_value", "key", b"key", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+
+Global___TagFilter: typing_extensions.TypeAlias = TagFilter
+
+@typing.final
 class ListJobsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    QUEUE_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
     ARRAY_JOB_ID_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
@@ -926,8 +995,9 @@ class ListJobsRequest(google.protobuf.message.Message):
     CREATED_AFTER_MS_FIELD_NUMBER: builtins.int
     SHARE_IDENTIFIER_FIELD_NUMBER: builtins.int
     CONSUMABLE_FIELD_NUMBER: builtins.int
-    queue: builtins.str
-    """One queue's jobs; empty for all queues. Not together with array_job_id."""
+    TAGS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: builtins.int
     array_job_id: builtins.str
     """One array's children."""
     name: builtins.str
@@ -948,14 +1018,30 @@ class ListJobsRequest(google.protobuf.message.Message):
     """Only jobs of this share, when set. Not for children."""
     consumable: builtins.str
     """Only jobs that name this consumable resource, when set. Not for children."""
+    host: builtins.str
+    """Only what has, or had, an attempt on this host, when set: its id, or name. Of an
+    array its children are listed, in order of index, and not itself. With the states
+    STARTING or RUNNING alone nothing but the attempts on it is looked at. Not together
+    with array_job_id.
+    """
+    oldest_first: builtins.bool
+    """In the order of submission; by default the newest come first. Children come by index."""
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Jobs of these queues, at most 50; empty for all. Not together with array_job_id."""
+
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Only these states; empty for all."""
 
+    @property
+    def tags(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TagFilter]:
+        """Only jobs with all of these tags, at most 50. Not for children."""
+
     def __init__(
         self,
         *,
-        queue: builtins.str = ...,
+        queues: collections.abc.Iterable[builtins.str] | None = ...,
         array_job_id: builtins.str = ...,
         states: collections.abc.Iterable[Global___JobState.ValueType] | None = ...,
         name: builtins.str = ...,
@@ -966,8 +1052,11 @@ class ListJobsRequest(google.protobuf.message.Message):
         created_after_ms: builtins.int = ...,
         share_identifier: builtins.str = ...,
         consumable: builtins.str = ...,
+        tags: collections.abc.Iterable[Global___TagFilter] | None = ...,
+        host: builtins.str = ...,
+        oldest_first: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "job_definition", b"job_definition", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "share_identifier", b"share_identifier", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "host", b"host", "job_definition", b"job_definition", "name", b"name", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "queues", b"queues", "share_identifier", b"share_identifier", "states", b"states", "tags", b"tags"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
@@ -992,6 +1081,86 @@ class ListJobsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListJobsResponse: typing_extensions.TypeAlias = ListJobsResponse
+
+@typing.final
+class GetArrayDigestRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    cells: builtins.int
+    """Into how many ranges of equal width the children are divided, at most; 1 to 1000, 0
+    means 1000.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        cells: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "job_id", b"job_id"]) -> None: ...
+
+Global___GetArrayDigestRequest: typing_extensions.TypeAlias = GetArrayDigestRequest
+
+@typing.final
+class ArrayCell(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class CountsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def counts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Children in each state, by state name; those of none are left out."""
+
+    def __init__(
+        self,
+        *,
+        counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+
+Global___ArrayCell: typing_extensions.TypeAlias = ArrayCell
+
+@typing.final
+class GetArrayDigestResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    CELLS_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    width: builtins.int
+    """Children of a cell; the last may have fewer."""
+    @property
+    def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayCell]:
+        """From index 0 on: cell i begins with child i * width."""
+
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+        width: builtins.int = ...,
+        cells: collections.abc.Iterable[Global___ArrayCell] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cells", b"cells", "size", b"size", "width", b"width"]) -> None: ...
+
+Global___GetArrayDigestResponse: typing_extensions.TypeAlias = GetArrayDigestResponse
 
 @typing.final
 class CancelJobRequest(google.protobuf.message.Message):
@@ -1092,6 +1261,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     JOB_IDS_FIELD_NUMBER: builtins.int
     QUEUE_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """Only jobs of this queue, when set."""
     cursor: builtins.str
@@ -1102,6 +1272,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     that and with the present state of all jobs and children that may have ended
     since: no end is missed, though some may come twice.
     """
+    content: Global___WatchContent.ValueType
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Jobs, arrays (their children included) or children; empty for all."""
@@ -1112,8 +1283,9 @@ class WatchJobsRequest(google.protobuf.message.Message):
         job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         queue: builtins.str = ...,
         cursor: builtins.str = ...,
+        content: Global___WatchContent.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "cursor", b"cursor", "job_ids", b"job_ids", "queue", b"queue"]) -> None: ...
 
 Global___WatchJobsRequest: typing_extensions.TypeAlias = WatchJobsRequest
 
@@ -1147,22 +1319,34 @@ class WatchJobsResponse(google.protobuf.message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
     SNAPSHOT_FIELD_NUMBER: builtins.int
+    CHANGED_IDS_FIELD_NUMBER: builtins.int
+    MISSED_FIELD_NUMBER: builtins.int
     cursor: builtins.str
     """Hand this back to resume after these events, or, as when many are told in
     several messages, before some that then come twice. May be empty.
     """
     snapshot: builtins.bool
     """True when these are present states and not changes."""
+    missed: builtins.bool
+    """Of CHANGED_IDS: changes after the cursor are no longer known; look at all again."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JobEvent]: ...
+    @property
+    def changed_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of CHANGED_IDS, each once a message: jobs, arrays of which a child changed, and
+        children that were asked for by id.
+        """
+
     def __init__(
         self,
         *,
         events: collections.abc.Iterable[Global___JobEvent] | None = ...,
         cursor: builtins.str = ...,
         snapshot: builtins.bool = ...,
+        changed_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        missed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "events", b"events", "snapshot", b"snapshot"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_ids", b"changed_ids", "cursor", b"cursor", "events", b"events", "missed", b"missed", "snapshot", b"snapshot"]) -> None: ...
 
 Global___WatchJobsResponse: typing_extensions.TypeAlias = WatchJobsResponse
 

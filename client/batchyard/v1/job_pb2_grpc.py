@@ -54,6 +54,11 @@ class JobServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_job__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_job__pb2.ListJobsResponse.FromString,
                 _registered_method=True)
+        self.GetArrayDigest = channel.unary_unary(
+                '/batchyard.v1.JobService/GetArrayDigest',
+                request_serializer=batchyard_dot_v1_dot_job__pb2.GetArrayDigestRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_job__pb2.GetArrayDigestResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/batchyard.v1.JobService/CancelJob',
                 request_serializer=batchyard_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
@@ -114,7 +119,15 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs of a queue or children of an array, newest first, a page a call.
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetArrayDigest(self, request, context):
+        """Tells of an array how many children are in which state, by ranges of their indexes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +169,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainJob(self, request, context):
-        """Says why a job is where it is.
+        """Says why a job is where it is. Its place in line is counted as far as some thousandths
+        of a second allow, however long the line is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +198,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListJobs,
                     request_deserializer=batchyard_dot_v1_dot_job__pb2.ListJobsRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_job__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'GetArrayDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetArrayDigest,
+                    request_deserializer=batchyard_dot_v1_dot_job__pb2.GetArrayDigestRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_job__pb2.GetArrayDigestResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -324,6 +343,33 @@ class JobService(object):
             '/batchyard.v1.JobService/ListJobs',
             batchyard_dot_v1_dot_job__pb2.ListJobsRequest.SerializeToString,
             batchyard_dot_v1_dot_job__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetArrayDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.JobService/GetArrayDigest',
+            batchyard_dot_v1_dot_job__pb2.GetArrayDigestRequest.SerializeToString,
+            batchyard_dot_v1_dot_job__pb2.GetArrayDigestResponse.FromString,
             options,
             channel_credentials,
             insecure,

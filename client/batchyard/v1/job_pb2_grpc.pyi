@@ -89,6 +89,22 @@ _JobServiceListJobsType = typing_extensions.TypeVar(
     ],
 )
 
+_JobServiceGetArrayDigestType = typing_extensions.TypeVar(
+    '_JobServiceGetArrayDigestType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.GetArrayDigestRequest,
+        batchyard.v1.job_pb2.GetArrayDigestResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.GetArrayDigestRequest,
+        batchyard.v1.job_pb2.GetArrayDigestResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.GetArrayDigestRequest,
+        batchyard.v1.job_pb2.GetArrayDigestResponse,
+    ],
+)
+
 _JobServiceCancelJobType = typing_extensions.TypeVar(
     '_JobServiceCancelJobType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +201,7 @@ _JobServiceExplainJobType = typing_extensions.TypeVar(
     ],
 )
 
-class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceCancelJobType, _JobServiceUpdateJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
+class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceGetArrayDigestType, _JobServiceCancelJobType, _JobServiceUpdateJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
     @typing.overload
     def __init__(self: JobServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -203,6 +219,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.ListJobsRequest,
             batchyard.v1.job_pb2.ListJobsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.job_pb2.GetArrayDigestRequest,
+            batchyard.v1.job_pb2.GetArrayDigestResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.CancelJobRequest,
@@ -249,6 +269,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
             batchyard.v1.job_pb2.ListJobsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.job_pb2.GetArrayDigestRequest,
+            batchyard.v1.job_pb2.GetArrayDigestResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.CancelJobRequest,
             batchyard.v1.job_pb2.CancelJobResponse,
         ],
@@ -288,7 +312,12 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
 
     ListJobs: _JobServiceListJobsType
-    """Lists jobs of a queue or children of an array, newest first, a page a call."""
+    """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+    them at most, some hundredths of a second, so that a page may come short.
+    """
+
+    GetArrayDigest: _JobServiceGetArrayDigestType
+    """Tells of an array how many children are in which state, by ranges of their indexes."""
 
     CancelJob: _JobServiceCancelJobType
     """Cancels a job that has not started; a started one goes on."""
@@ -306,7 +335,9 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Streams an attempt's log; `follow` goes on until the attempt has ended."""
 
     ExplainJob: _JobServiceExplainJobType
-    """Says why a job is where it is."""
+    """Says why a job is where it is. Its place in line is counted as far as some thousandths
+    of a second allow, however long the line is.
+    """
 
 JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -324,6 +355,10 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.ListJobsRequest,
         batchyard.v1.job_pb2.ListJobsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.job_pb2.GetArrayDigestRequest,
+        batchyard.v1.job_pb2.GetArrayDigestResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.CancelJobRequest,
@@ -386,7 +421,17 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ListJobsResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ListJobsResponse]]:
-        """Lists jobs of a queue or children of an array, newest first, a page a call."""
+        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        them at most, some hundredths of a second, so that a page may come short.
+        """
+
+    @abc.abstractmethod
+    def GetArrayDigest(
+        self,
+        request: batchyard.v1.job_pb2.GetArrayDigestRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.job_pb2.GetArrayDigestResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.GetArrayDigestResponse]]:
+        """Tells of an array how many children are in which state, by ranges of their indexes."""
 
     @abc.abstractmethod
     def CancelJob(
@@ -434,6 +479,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ExplainJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ExplainJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ExplainJobResponse]]:
-        """Says why a job is where it is."""
+        """Says why a job is where it is. Its place in line is counted as far as some thousandths
+        of a second allow, however long the line is.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

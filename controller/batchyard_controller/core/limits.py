@@ -55,6 +55,13 @@ DEFINITION_KEY_LENGTH_MAX = 140
 """Ours: a name, a colon and a revision take fewer; as JOB_ID_LENGTH_MAX."""
 CURSOR_LENGTH_MAX = 64
 """Ours: as JOB_ID_LENGTH_MAX."""
+LIST_FILTERS_MAX = 50
+"""Ours: queues, and tags, that one list asks for."""
+DIGEST_CELLS_MAX = 1000
+"""Ours: more than a screen shows."""
+SEARCH_DEFAULT = 10
+SEARCH_MAX = 50
+"""Ours: of each kind that a search finds."""
 WATCH_MAX = 10_000
 """Ours: jobs that one stream watches by id."""
 ROLE_LENGTH_MAX = 2048

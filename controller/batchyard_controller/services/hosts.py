@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
+from batchyard.wording import word
 from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.model.hosts import Host
@@ -47,6 +49,20 @@ class Hosts(rpc.HostServiceServicer):
                     page.next_page_token = encode_token(LISTED, place)
                     break
             return page
+
+        return await self._leadership.driver.read(look)
+
+    async def SummarizeHosts(self, request: pb.SummarizeHostsRequest, context: Any) -> pb.SummarizeHostsResponse:
+        def look(world: World) -> pb.SummarizeHostsResponse:
+            states = Counter(self._state(world, host, held_against(world, host)[0]) for host in world.hosts.values())
+            capacity, allocated = world.fleet.sums(
+                host_id for host_id, host in world.hosts.items() if host.is_reachable
+            )
+            return pb.SummarizeHostsResponse(
+                hosts_by_state={word(pb.HostState, state): number for state, number in states.items()},
+                capacity=resources_message(capacity),
+                allocated=resources_message(allocated),
+            )
 
         return await self._leadership.driver.read(look)
 

@@ -11,6 +11,7 @@ from batchyard_controller.convert.jobs import dependency_messages, job_state_num
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.jobs.variables import log_stream_name
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.views import causes, history, waiting, words
@@ -74,6 +75,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         scheduled_at_ms=live.claimed_at_ms if live is not None else last.claimed_at_ms if last is not None else 0,
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.job.spec.consumables),
+        submitted_by=unit.job.spec.submitted_by,
     )
 
 
@@ -131,6 +133,19 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
     )
 
 
+def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResponse:
+    """Say how many children of an array are in which state, in so many parts at most."""
+    width = -(-children.size // cells)
+    return job_pb2.GetArrayDigestResponse(
+        size=children.size,
+        width=width,
+        cells=[
+            job_pb2.ArrayCell(counts={str(state): found for state, found in counts.items()})
+            for counts in children.counts_by(width)
+        ],
+    )
+
+
 def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
     """Say why a job is where it is."""
     waits = waiting.waits_for_host(unit)
@@ -138,7 +153,7 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
-        summary=waiting.summary(world, unit),
+        summary=waiting.summary(world, unit, place),
         refusals=[
             job_pb2.Refusal(
                 kind=r.kind,

@@ -22,8 +22,8 @@ from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
-from .job_view import explain_message, job_message
-from .listing import Listing
+from .job_view import digest_message, explain_message, job_message
+from .listing import Listing, find_array
 from .submissions import Submissions
 from .watching import Watch
 
@@ -61,6 +61,16 @@ class Jobs(rpc.JobServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         return await self._leadership.driver.read(Listing(request).look)
+
+    async def GetArrayDigest(self, request: pb.GetArrayDigestRequest, context: Any) -> pb.GetArrayDigestResponse:
+        out: Violations = []
+        check_job_id(out, "job_id", request.job_id)
+        check_range(out, "cells", request.cells, 0, limits.DIGEST_CELLS_MAX)
+        refuse(out)
+        cells = request.cells or limits.DIGEST_CELLS_MAX
+        return await self._leadership.driver.read(
+            lambda world: digest_message(find_array(world, request.job_id).children, cells)
+        )
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         _check_stop(request)

@@ -1,6 +1,8 @@
-"""ListJobs: one page of a queue's jobs or of an array's children."""
+"""ListJobs: one page of queues' jobs or of an array's children."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, JobId
@@ -8,25 +10,28 @@ from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.jobs import JobKind
+from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
-from batchyard_controller.core.views.listing import JobFilter, find_page
-from batchyard_controller.core.world.submitted import SubmittedJobs
+from batchyard_controller.core.requests.hosts import find_host_id
+from batchyard_controller.core.views.listing import JobFilter, Place, find_page
 from batchyard_controller.core.world.world import World
 
 from .job_view import summary_message
-from .paging import decode_number, encode_token, page_size
+from .paging import as_number, decode_token, encode_token, page_size
 
 _NOT_FOR_CHILDREN = (
-    "queue",
+    "queues",
     "name",
     "job_definition",
     "created_before_ms",
     "created_after_ms",
     "share_identifier",
     "consumable",
+    "tags",
+    "host",
+    "oldest_first",
 )
 
 
@@ -41,9 +46,8 @@ class Listing:
     def __init__(self, request: pb.ListJobsRequest) -> None:
         self._request = request
         self._size = page_size(request.page_size)
-        array = request.array_job_id
-        self._listed = f"children/{array}" if array else f"jobs/{request.queue}"
-        self._after = decode_number(self._listed, request.page_token)
+        self._listed = _listed(request)
+        self._beyond = _place(decode_token(self._listed, request.page_token))
         self._states = job_states(request.states)
         refuse(_check(request))
 
@@ -52,17 +56,14 @@ class Listing:
         Return the page.
 
         Raises:
-            NotFoundError: there is no such queue or array.
+            NotFoundError: there is no such queue, host or array.
         """
         return self._list_children(world) if self._request.array_job_id else self._list_jobs(world)
 
     def _list_jobs(self, world: World) -> pb.ListJobsResponse:
         request = self._request
-        submitted = world.all_jobs
-        if request.queue:
-            settings.find_queue(world, request.queue)
-            submitted = world.by_queue.get(request.queue) or SubmittedJobs()
         wanted = JobFilter(
+            queues=frozenset(settings.find_queue(world, name).name for name in request.queues),
             states=self._states,
             name=request.name,
             definition=request.job_definition,
@@ -70,31 +71,60 @@ class Listing:
             created_before_ms=request.created_before_ms,
             share_identifier=request.share_identifier,
             consumable=request.consumable,
+            tags=tuple((tag.key, tag.value if tag.HasField("value") else None) for tag in request.tags),
+            host_id=find_host_id(world, request.host) if request.host else "",
+            oldest_first=request.oldest_first,
         )
-        page = find_page(submitted, wanted, self._after, self._size)
-        return pb.ListJobsResponse(
-            jobs=[summary_message(world, Unit(job)) for job in page.jobs], next_page_token=self._token(page.next_before)
-        )
+        page = find_page(world, wanted, self._beyond, self._size)
+        return self._page(world, page.units, page.next_beyond)
 
     def _list_children(self, world: World) -> pb.ListJobsResponse:
-        job = world.jobs.get(JobId(self._request.array_job_id))
-        if job is None or job.kind is not JobKind.ARRAY:
-            text = f"array job {quote(self._request.array_job_id)} not found"
-            raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": self._request.array_job_id})
-        first = -1 if self._after is None else self._after
-        found: list[int] = []
-        for index in job.children.indices(self._states or frozenset(JobState)):
-            if index > first:
-                found.append(index)
-                if len(found) > self._size:
-                    break
+        job = find_array(world, self._request.array_job_id)
+        first = 0 if self._beyond is None else self._beyond[0] + 1
+        found = list(islice(job.children.indices(self._states or frozenset(JobState), first), self._size + 1))
+        units = [Unit(job, index) for index in found[: self._size]]
+        return self._page(world, units, (found[self._size - 1], 0) if len(found) > self._size else None)
+
+    def _page(self, world: World, units: list[Unit], beyond: Place | None) -> pb.ListJobsResponse:
+        place = "" if beyond is None else f"{beyond[0]}.{beyond[1]}" if self._request.host else str(beyond[0])
         return pb.ListJobsResponse(
-            jobs=[summary_message(world, Unit(job, index)) for index in found[: self._size]],
-            next_page_token=self._token(found[self._size - 1] if len(found) > self._size else None),
+            jobs=[summary_message(world, unit) for unit in units],
+            next_page_token=encode_token(self._listed, place) if place else "",
         )
 
-    def _token(self, place: int | None) -> str:
-        return "" if place is None else encode_token(self._listed, str(place))
+
+def find_array(world: World, job_id: str) -> Job:
+    """
+    Return an array job.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    job = world.jobs.get(JobId(job_id))
+    if job is None or job.kind is not JobKind.ARRAY:
+        text = f"array job {quote(job_id)} not found"
+        raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
+    return job
+
+
+def _listed(request: pb.ListJobsRequest) -> str:
+    """Name a list, so that a token of it is none of another in another order."""
+    if request.array_job_id:
+        return f"children/{request.array_job_id}"
+    return "/".join(
+        [
+            "oldest" if request.oldest_first else "jobs",
+            ",".join(sorted(set(request.queues))),
+            *([request.host] if request.host else []),
+        ]
+    )
+
+
+def _place(text: str) -> Place | None:
+    if not text:
+        return None
+    seq, _, index = text.partition(".")
+    return as_number(seq), as_number(index or "0")
 
 
 def _check(request: pb.ListJobsRequest) -> Violations:
@@ -102,10 +132,18 @@ def _check(request: pb.ListJobsRequest) -> Violations:
     if request.array_job_id:
         text = "is not for the children of an array; leave it out, or array_job_id"
         out += [Violation(name, text, Reason.CONFLICT) for name in _NOT_FOR_CHILDREN if getattr(request, name)]
+    for name in ("queues", "tags"):
+        check_range(out, name, len(getattr(request, name)), 0, limits.LIST_FILTERS_MAX, name)
     check_text(out, "name", request.name, NAME_LENGTH_MAX + 1)
     check_text(out, "job_definition", request.job_definition, limits.DEFINITION_KEY_LENGTH_MAX + 1)
     check_text(out, "consumable", request.consumable, NAME_LENGTH_MAX)
     check_text(out, "share_identifier", request.share_identifier, limits.SHARE_IDENTIFIER_LENGTH_MAX)
+    check_text(out, "host", request.host, limits.HOST_TEXT_LENGTH_MAX)
+    for i, tag in enumerate(request.tags[: limits.LIST_FILTERS_MAX]):
+        check_text(out, f"tags[{i}].key", tag.key, limits.TAG_KEY_LENGTH_MAX)
+        check_text(out, f"tags[{i}].value", tag.value, limits.TAG_VALUE_LENGTH_MAX)
+        if not tag.key:
+            out.append(Violation(f"tags[{i}].key", "a key must not be empty", Reason.REQUIRED))
     for name in ("created_before_ms", "created_after_ms"):
         check_range(out, name, getattr(request, name), 0, limits.INT64_MAX)
     return out

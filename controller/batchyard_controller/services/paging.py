@@ -49,17 +49,6 @@ def decode_token(listed: str, token: str) -> str:
     return text.removeprefix(mark)
 
 
-def decode_number(listed: str, token: str) -> int | None:
-    """
-    Return the number that a token names; None for no token.
-
-    Raises:
-        InvalidArgumentError: it is no token of this list.
-    """
-    place = decode_token(listed, token)
-    return as_number(place) if place else None
-
-
 def as_number(text: str) -> int:
     """
     Return a number out of a token.

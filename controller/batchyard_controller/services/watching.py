@@ -1,5 +1,5 @@
 """
-WatchJobs: present states, then changes, for as long as the caller listens.
+WatchJobs: present states, then changes or whose they are, for as long as the caller listens.
 
 Law: a cursor is handed out only with the last message of what it stands for, so
 that a stream that breaks anywhere is resumed without missing an end.
@@ -7,6 +7,7 @@ that a stream that breaks anywhere is resumed without missing an end.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -32,6 +33,10 @@ from .job_view import summary_message
 T = TypeVar("T")
 
 EVENTS_PER_MESSAGE = 500
+MOVES_GATHERED_MAX = 10_000
+"""Moves of which one message tells whose they are."""
+GATHER_S = 0.2
+"""How long those who are only told ids wait for more of them."""
 
 
 class Watch:
@@ -46,9 +51,13 @@ class Watch:
         if len(request.job_ids) > limits.WATCH_MAX:
             text = f"{len(request.job_ids)} given; at most {limits.WATCH_MAX} are allowed"
             raise InvalidArgumentError.from_violations([Violation("job_ids", text, Reason.TOO_MANY)])
-        refuse(check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX))
+        out = check_lengths("job_ids", request.job_ids, limits.JOB_ID_LENGTH_MAX)
+        if request.content not in pb.WatchContent.values():
+            out.append(Violation("content", f"{request.content} is no content of a watch", Reason.UNKNOWN_VALUE))
+        refuse(out)
         self._watched = Watched(ids=frozenset(map(JobId, request.job_ids)), queue=request.queue)
         self._cursor = request.cursor if len(request.cursor) <= limits.CURSOR_LENGTH_MAX else ""
+        self._content = request.content
         self._now_ms = now_ms
 
     async def stream(self, driver: Driver, log: MoveLog) -> AsyncGenerator[pb.WatchJobsResponse]:
@@ -60,34 +69,71 @@ class Watch:
             UnavailableError: the term ended.
         """
         place = log.resume(self._cursor)
+        if place is None and self._content and seen_at_ms(self._cursor) is None:
+            place, self._cursor = log.end, log.cursor(log.end, self._now_ms())
+            await driver.read(self._check_queue)
+            yield pb.WatchJobsResponse(cursor=self._cursor)
         while True:
             if place is None:
-                place, at_ms = log.end, self._now_ms()
-                units = await driver.read(self._take_snapshot)
-                after = log.cursor(place, at_ms)
-                for units_told, is_last in list(_parts(units)) or [([], True)]:
-                    events = await driver.read(partial(self._present, units=units_told))
-                    cursor = after if is_last else self._cursor
-                    yield pb.WatchJobsResponse(events=events, cursor=cursor, snapshot=True)
-                self._cursor = after
+                place = log.end
+                async for response in self._catch_up(driver, log.cursor(place, self._now_ms())):
+                    yield response
             await log.wait(place)
-            moves = log.since(place, EVENTS_PER_MESSAGE)
-            if moves is None:
-                place = None
-                continue
-            place += len(moves)
-            after = log.cursor(place, moves[-1].at_ms)
-            singles = (s for move in moves for s in move.single() if self._watched.has_unit(s.job_id, s.index))
-            for moves_told, is_last in _parts(singles):
-                events = await driver.read(partial(self._changes, moves=moves_told))
-                if events:
-                    yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor)
-            self._cursor = after
+            if self._content == pb.WATCH_CONTENT_CHANGED_IDS:
+                await asyncio.sleep(GATHER_S)
+                moves = log.since(place, MOVES_GATHERED_MAX)
+                responses = self._tell_ids(driver, log, place, moves or [])
+            else:
+                moves = log.since(place, EVENTS_PER_MESSAGE)
+                responses = self._tell_changes(driver, log, place, moves or [])
+            async for response in responses:
+                yield response
+            place = None if moves is None else place + len(moves)
 
-    def _take_snapshot(self, world: World) -> list[Unit]:
+    async def _catch_up(self, driver: Driver, after: str) -> AsyncGenerator[pb.WatchJobsResponse]:
+        """Tell what makes up for changes that are not known; *after* is the cursor then."""
+        if self._content == pb.WATCH_CONTENT_CHANGED_IDS:
+            await driver.read(self._check_queue)
+            yield pb.WatchJobsResponse(missed=True, cursor=after)
+        else:
+            units = await driver.read(self._take_snapshot)
+            for units_told, is_last in list(_parts(units)) or [([], True)]:
+                events = await driver.read(partial(self._present, units=units_told))
+                yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor, snapshot=True)
+        self._cursor = after
+
+    async def _tell_changes(
+        self, driver: Driver, log: MoveLog, place: int, moves: list[PublishMove]
+    ) -> AsyncGenerator[pb.WatchJobsResponse]:
+        """Tell the changes after a place."""
+        if not moves:
+            return
+        after = log.cursor(place + len(moves), moves[-1].at_ms)
+        singles = (s for move in moves for s in move.single() if self._watched.has_unit(s.job_id, s.index))
+        for moves_told, is_last in _parts(singles):
+            events = await driver.read(partial(self._changes, moves=moves_told))
+            if events:
+                yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor)
+        self._cursor = after
+
+    async def _tell_ids(
+        self, driver: Driver, log: MoveLog, place: int, moves: list[PublishMove]
+    ) -> AsyncGenerator[pb.WatchJobsResponse]:
+        """Tell whose states changed after a place, each once."""
+        if not moves:
+            return
+        ids = await driver.read(partial(self._changed_ids, moves=moves))
+        self._cursor = log.cursor(place + len(moves), moves[-1].at_ms)
+        if ids:
+            yield pb.WatchJobsResponse(changed_ids=ids, cursor=self._cursor)
+
+    def _check_queue(self, world: World) -> None:
         queue = self._watched.queue
         if queue and queue not in world.by_queue:
             settings.find_queue(world, queue)
+
+    def _take_snapshot(self, world: World) -> list[Unit]:
+        self._check_queue(world)
         return take_snapshot(world, self._watched, seen_at_ms(self._cursor))
 
     def _present(self, world: World, units: list[Unit]) -> list[pb.JobEvent]:
@@ -107,6 +153,17 @@ class Watch:
             for move in moves
             if (job := world.jobs.get(move.job_id)) is not None and self._watched.has_queue(job)
         ]
+
+    def _changed_ids(self, world: World, moves: list[PublishMove]) -> list[JobId]:
+        """Return who is to be looked at again; whoever is no longer kept is in no queue."""
+        has_queue = self._watched.has_queue
+        ids = {
+            each: None
+            for move in moves
+            if not self._watched.queue or ((job := world.jobs.get(move.job_id)) is not None and has_queue(job))
+            for each in self._watched.changed_ids(move)
+        }
+        return list(ids)
 
 
 def _parts(items: Iterable[T]) -> Iterator[tuple[list[T], bool]]:

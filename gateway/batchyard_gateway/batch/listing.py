@@ -57,7 +57,7 @@ def request(members: Members) -> pb.ListJobsRequest:
     most = FILTERED_PAGE_MAX if filters else PAGE_MAX
     rules.check_between("maxResults", members.get("maxResults"), 1, PAGE_MAX)
     return pb.ListJobsRequest(
-        queue=name_of(QUEUE, members.get("jobQueue", "")),
+        queues=[name_of(QUEUE, members["jobQueue"])] if members.get("jobQueue") else [],
         array_job_id=name_of(JOB, members.get("arrayJobId", "")),
         states=[pb.JobState.ValueType(wording.number(pb.JobState, "jobStatus", status))] if status else [],
         page_size=min(members.get("maxResults", most), most),

@@ -193,6 +193,7 @@ def submission(members: Members, context: Context) -> pb.SubmitJobRequest:
         job_definition=definition_name(members),
         overrides=message,
         request_id=_request_id(members, context),
+        submitted_by=context.principal.access_key_id,
         **fields(_ROWS, members),
     )
 

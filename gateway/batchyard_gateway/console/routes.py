@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, definitions, overview, start, submission
+from .pages import about, clock, consumables, definitions, keys, overview, policies, search, secrets, start, submission
 from .visit import Handler
 
 
@@ -28,9 +28,16 @@ ROWS = (
     Row("/", overview.show),
     Row("/about", about.show),
     Row("/clock", clock.show, clock.choose),
+    Row("/consumables", consumables.show, consumables.create),
+    Row("/consumables/{name}", consumables.show_one, consumables.change_one),
     Row("/definitions", definitions.show),
     Row("/definitions/new", definitions.show_new, definitions.change_new),
     Row("/definitions/{name}", definitions.show_one, definitions.change_one),
     Row("/jobs/new", submission.show, submission.change),
+    Row("/keys", keys.show, keys.change),
+    Row("/policies", policies.show, policies.create),
+    Row("/policies/{name}", policies.show_one, policies.change_one),
+    Row("/search", search.show),
+    Row("/secrets", secrets.show, secrets.change),
     Row("/start", start.show, start.change),
 )

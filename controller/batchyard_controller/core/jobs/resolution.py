@@ -56,6 +56,7 @@ class Submission:
     tags: Pairs = ()
     annotations: Pairs = ()
     request_id: str = ""
+    submitted_by: str = ""
 
 
 def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
@@ -81,6 +82,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         tags=submission.tags,
         definition_tags=template.tags if propagates else (),
         annotations=merge(template.annotations, submission.annotations),
+        submitted_by=submission.submitted_by,
     )
     return spec, violations
 

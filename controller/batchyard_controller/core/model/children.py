@@ -203,16 +203,29 @@ class Children:
         """Whether every child has ended."""
         return self.count(JobState.SUCCEEDED) + self.count(JobState.FAILED) == self.size
 
-    def indices(self, states: frozenset[JobState]) -> Iterator[int]:
-        """Yield the indices of children in any of *states*, in order."""
-        for number in range((self.size + CHUNK - 1) // CHUNK):
-            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+    def indices(self, states: frozenset[JobState], start: int = 0) -> Iterator[int]:
+        """Yield the indices of children in any of *states*, in order, from *start* on."""
+        wanted = bytes(_CODE[state] for state in states)
+        for number in range(start // CHUNK, (self.size + CHUNK - 1) // CHUNK):
+            first, last = max(start, number * CHUNK), min((number + 1) * CHUNK, self.size)
             chunk = self.chunks.get(number)
             if chunk is None:
                 if self.rest in states:
                     yield from range(first, last)
-            else:
+            elif len(chunk.states.translate(None, wanted)) < CHUNK:  # most chunks of a large array hold none
                 yield from (i for i in range(first, last) if STATES[chunk.states[i % CHUNK]] in states)
+
+    def counts_by(self, width: int) -> list[dict[JobState, int]]:
+        """Return how many of each *width* children in turn are in each state; the last may be fewer."""
+        codes = bytearray([_CODE[self.rest]]) * self.size
+        for number, chunk in self.chunks.items():
+            first, last = number * CHUNK, min((number + 1) * CHUNK, self.size)
+            codes[first:last] = chunk.states[: last - first]
+        present = [(state, _CODE[state]) for state in STATES if self.count(state)]
+        return [
+            {state: found for state, code in present if (found := codes.count(code, first, first + width))}
+            for first in range(0, self.size, width)
+        ]
 
     def runs(self, state: JobState) -> Iterator[tuple[int, int]]:
         """Yield [first, stop) of each unbroken run of children in *state*."""
@@ -293,6 +306,16 @@ class Children:
         if last is None:
             return ()
         return (*self.chunks[index // CHUNK].earlier.get(index % CHUNK, ()), last)
+
+    def had_host(self, index: int, host_id: str) -> bool:
+        """Say whether an ended try of child *index* was on a host."""
+        chunk, i = self.chunks.get(index // CHUNK), index % CHUNK
+        if chunk is None or host_id not in chunk.host_ids:
+            return False
+        last = chunk.hosts[i]
+        return (last >= 0 and chunk.host_ids[last] == host_id) or any(
+            ended.host_id == host_id for ended in chunk.earlier.get(i, ())
+        )
 
     def terminate_reason(self, index: int) -> str:
         """Return why someone asked to stop child *index* by itself, or nothing."""

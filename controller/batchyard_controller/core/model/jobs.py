@@ -115,6 +115,7 @@ class JobSpec:
     Attributes:
         consumables: What each unit holds of consumable resources while it is active.
         definition_tags: Those of the definition, if they go on to the containers.
+        submitted_by: Who submitted it, in the caller's words.
     """
 
     queue: str
@@ -130,6 +131,7 @@ class JobSpec:
     tags: Pairs = ()
     definition_tags: Pairs = ()
     annotations: Pairs = ()
+    submitted_by: str = ""
 
 
 class JobKind(StrEnum):

@@ -95,6 +95,12 @@ class Unit:
         """The number of the try that is live, or comes next."""
         return 1 + (len(self.job.attempts) if self.index is None else self.job.children.tries(self.index))
 
+    def had_host(self, host_id: str) -> bool:
+        """Say whether a try of it that is over was on a host."""
+        if self.index is None:
+            return any(ended.host_id == host_id for ended in self.job.attempts)
+        return self.job.children.had_host(self.index, host_id)
+
     def record_end(self, ended: EndedAttempt) -> None:
         """Keep a try that is over."""
         if self.index is None:

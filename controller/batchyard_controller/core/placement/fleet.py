@@ -216,6 +216,14 @@ class Fleet:
         used = (self.capacity[:, row] - self.free[:, row]).tolist()
         return Resources(**dict(zip(RESOURCE_KINDS, used, strict=True)))
 
+    def sums(self, host_ids: Iterable[HostId]) -> tuple[Resources, Resources]:
+        """Return what hosts have together, and what attempts hold of it."""
+        rows = [self.rows[host_id] for host_id in host_ids]
+        capacity = self.capacity[:, rows].sum(axis=1)
+        used = capacity - self.free[:, rows].sum(axis=1)
+        has, held = (Resources(**dict(zip(RESOURCE_KINDS, each.tolist(), strict=True))) for each in (capacity, used))
+        return has, held
+
     def gpu_allocated(self, host_id: HostId) -> dict[str, int]:
         """Return the thousandths that attempts hold of each GPU of a host."""
         return {uuid: GPU_WHOLE - free for uuid, free in self.gpu_free[self.rows[host_id]].items()}

@@ -79,6 +79,25 @@ def find_host(world: World, given: str) -> Host:
     return max(_meant(world, given), key=lambda h: (h.session, h.heard_boot_ms))
 
 
+def find_host_id(world: World, given: str) -> HostId:
+    """
+    Return the id of a host as `find_host` finds it; of one that is gone its id, or its name, will do.
+
+    Raises:
+        NotFoundError: no such host.
+        InvalidArgumentError: several hosts' ids begin so.
+    """
+    if HostId(given) in world.gone_hosts:
+        return HostId(given)
+    try:
+        return find_host(world, given).record.id
+    except NotFoundError:
+        gone = [record for record in world.gone_hosts.values() if record.facts.name == given]
+        if not gone:
+            raise
+        return max(gone, key=lambda record: record.gone_at_ms).id
+
+
 def _meant(world: World, given: str) -> list[Host]:
     """Return the host of an id or its beginning, or all hosts of a name."""
     if (host := world.hosts.get(HostId(given))) is not None:

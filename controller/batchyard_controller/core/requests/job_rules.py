@@ -266,6 +266,7 @@ def check_submission(submission: Submission) -> Violations:
     check_tags(out, submission.tags)
     check_annotations(out, submission.annotations)
     check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
+    check_text(out, "submitted_by", submission.submitted_by, limits.ACCESS_KEY_ID_LENGTH_MAX)
     return out
 
 

@@ -1,5 +1,5 @@
 """
-Listing: which jobs a user asked to see, newest first, a page at a time.
+Listing: which jobs a user asked to see, in order of submission, a page at a time.
 
 Law: one page looks at a bounded number of jobs, however few of them match, so
 that nobody who lists keeps the others waiting; a page may come short, or empty,
@@ -8,14 +8,23 @@ and yet say where the next begins.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from batchyard.states import JobState
+from batchyard.ids import HostId
+from batchyard.states import ACTIVE_STATES, JobState
 from batchyard_controller.core.model.jobs import Job
-from batchyard_controller.core.world.submitted import SubmittedJobs
+from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.world.submitted import SubmittedJobs, walk_together
+from batchyard_controller.core.world.world import World
+
+from .visits import Visits
 
 LOOKS_MAX = 50_000
 """Jobs that one page looks at: some hundredths of a second."""
+
+Place = tuple[int, int]
+"""Where a unit stands in the order of submission; see `Unit.place`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +37,13 @@ class JobFilter:
         definition: ``name`` is any revision, ``name:revision`` one; a trailing
             ``*`` matches any rest.
         consumable: Name of a consumable resource that they ask for.
+        tags: All of these; None is whatever value.
+        host_id: Of a host on which an attempt is or was. Children are then wanted, in
+            order of index, in place of their array.
+        oldest_first: In order of submission, and not against it.
     """
 
+    queues: frozenset[str] = frozenset()
     states: frozenset[JobState] = frozenset()
     name: str = ""
     definition: str = ""
@@ -37,21 +51,29 @@ class JobFilter:
     created_before_ms: int = 0
     share_identifier: str = ""
     consumable: str = ""
+    tags: tuple[tuple[str, str | None], ...] = ()
+    host_id: str = ""
+    oldest_first: bool = False
 
-    def matches(self, job: Job) -> bool:
-        """Say whether a job is wanted."""
+    def matches(self, job: Job, state: JobState) -> bool:
+        """Say whether a job, or a child of it, in a state is wanted; hosts are not asked."""
         return (
-            (not self.states or job.state in self.states)
+            (not self.states or state in self.states)
+            and (not self.queues or job.spec.queue in self.queues)
             and (not self.name or matches_name(self.name, job.name))
             and (not self.definition or self._matches_definition(job.spec.definition))
             and self.created_after_ms < job.created_at_ms
             and (not self.created_before_ms or job.created_at_ms < self.created_before_ms)
             and self.share_identifier in ("", job.spec.share_identifier)
             and (not self.consumable or any(name == self.consumable for name, _ in job.spec.consumables))
+            and (not self.tags or self._matches_tags(dict(job.spec.tags)))
         )
 
     def _matches_definition(self, key: str) -> bool:
         return _matches(self.definition, key) or self.definition == key.partition(":")[0]
+
+    def _matches_tags(self, tags: dict[str, str]) -> bool:
+        return all(key in tags and value in (None, tags[key]) for key, value in self.tags)
 
 
 def matches_name(pattern: str, name: str) -> bool:
@@ -65,22 +87,66 @@ def _matches(pattern: str, text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, and the number in order of submission before which the next page begins; None if there is none."""
+    """Some units, and the place beyond which the next page begins; None if there is none."""
 
-    jobs: list[Job]
-    next_before: int | None
+    units: list[Unit]
+    next_beyond: Place | None
 
 
-def find_page(submitted: SubmittedJobs, wanted: JobFilter, before: int | None, size: int) -> Page:
-    """Return up to *size* jobs that were submitted before number *before* (None: all)."""
-    found: list[Job] = []
-    last = None
-    for looks, job in enumerate(submitted.before(before, wanted.created_after_ms, wanted.created_before_ms)):
+def find_page(world: World, wanted: JobFilter, beyond: Place | None, size: int) -> Page:
+    """Return up to *size* jobs, or units that ran on a host, that stand in their order beyond a place (None: all)."""
+    found: list[Unit] = []
+    last = beyond
+    for looks, (place, unit) in enumerate(_steps(world, wanted, beyond)):
         if looks == LOOKS_MAX:
             return Page(found, last)
-        if wanted.matches(job):
+        if unit is not None:
             if len(found) == size:
                 return Page(found, last)
-            found.append(job)
-        last = job.seq
+            found.append(unit)
+        last = place
     return Page(found, None)
+
+
+def _steps(world: World, wanted: JobFilter, beyond: Place | None) -> Iterable[tuple[Place, Unit | None]]:
+    """Yield what is looked at in turn, with its place; None in place of a unit that is not wanted."""
+    if not wanted.host_id:
+        jobs = _jobs(world, wanted, None if beyond is None else beyond[0])
+        return (((job.seq, 0), Unit(job) if wanted.matches(job, job.state) else None) for job in jobs)
+    visits = Visits(world, HostId(wanted.host_id))
+    if wanted.states and wanted.states <= ACTIVE_STATES:
+        steps = _live_steps(visits, wanted, beyond)
+    else:
+        steps = _host_steps(world, visits, wanted, beyond)
+    return (
+        (place, unit if unit is not None and wanted.matches(unit.job, unit.state) else None) for place, unit in steps
+    )
+
+
+def _live_steps(visits: Visits, wanted: JobFilter, beyond: Place | None) -> Iterator[tuple[Place, Unit | None]]:
+    def order(place: Place) -> Place:
+        return place if wanted.oldest_first else (-place[0], place[1])
+
+    for place in sorted(visits.live, key=order):
+        if beyond is None or order(place) > order(beyond):
+            yield place, visits.live[place]
+
+
+def _host_steps(
+    world: World, visits: Visits, wanted: JobFilter, beyond: Place | None
+) -> Iterator[tuple[Place, Unit | None]]:
+    seq, place = beyond or (None, -1)
+    if seq is not None:  # more of that job may come
+        seq += -1 if wanted.oldest_first else 1
+    for job in _jobs(world, wanted, seq):
+        is_resumed = beyond is not None and job.seq == beyond[0]
+        for there, unit in visits.steps(job, place if is_resumed else -1):
+            if not is_resumed or there > place:
+                yield (job.seq, there), unit
+
+
+def _jobs(world: World, wanted: JobFilter, beyond: int | None) -> Iterator[Job]:
+    several = [world.by_queue.get(queue) or SubmittedJobs() for queue in wanted.queues] or [world.all_jobs]
+    return walk_together(
+        several, beyond, wanted.created_after_ms, wanted.created_before_ms, oldest_first=wanted.oldest_first
+    )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchyard.ids import JobId, split_job_id, unit_id, unit_order
+from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.world.world import World
@@ -29,6 +30,18 @@ class Watched:
     def has_unit(self, job_id: JobId, index: int | None) -> bool:
         """Say whether a job or child is watched, as far as ids say."""
         return not self.ids or job_id in self.ids or unit_id(job_id, index) in self.ids
+
+    def changed_ids(self, move: PublishMove) -> Iterator[JobId]:
+        """Yield who of the watched is to be looked at again after a move: a job, and children that are watched by id."""
+        if not self.ids or move.job_id in self.ids:
+            yield move.job_id
+        if move.is_run:
+            run = range(move.index or 0, move.stop)
+            yield from (
+                each for each in self.ids if split_job_id(each)[0] == move.job_id and split_job_id(each)[1] in run
+            )
+        elif unit_id(move.job_id, move.index) in self.ids:
+            yield unit_id(move.job_id, move.index)
 
     def has_queue(self, job: Job) -> bool:
         """Say whether a job's queue is watched."""

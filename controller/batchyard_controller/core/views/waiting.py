@@ -143,8 +143,8 @@ def waits_for_host(unit: Unit) -> bool:
     return unit.state is JobState.RUNNABLE
 
 
-def summary(world: World, unit: Unit) -> str:
-    """Say in one sentence where a unit is, and why."""
+def summary(world: World, unit: Unit, place: Place | None) -> str:
+    """Say in one sentence where a unit is, and why; its place is counted once, by who asks."""
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
@@ -152,7 +152,6 @@ def summary(world: World, unit: Unit) -> str:
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
-    place = place_of(world, unit)
     reasons = [waiting_reason(world, unit) or f"is {state}", str(place) if place is not None else ""]
     return "; ".join(filter(None, reasons))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchyard_controller.core.model.jobs import Job
@@ -47,18 +48,43 @@ class SubmittedJobs:
     def __iter__(self) -> Iterator[Job]:
         return (job for job in self._jobs if job is not None)
 
-    def before(self, seq: int | None, created_after_ms: int = 0, created_before_ms: int = 0) -> Iterator[Job]:
+    def walk(
+        self, beyond: int | None = None, created_after_ms: int = 0, created_before_ms: int = 0, *, oldest_first: bool
+    ) -> Iterator[Job]:
         """
-        Yield jobs that were submitted before *seq* (all for None), newest first.
+        Yield jobs in or against the order of submission, those *beyond* a number of it (None: all).
 
         Whole blocks that were not created between the two moments (0: no bound) are left out.
         """
-        end = len(self.seqs) if seq is None else bisect.bisect_left(self.seqs, seq)
-        for block in range((end - 1) // BLOCK, -1, -1):
-            first, last = self._created[block]
-            if last <= created_after_ms or (created_before_ms and first >= created_before_ms):
+        first, end = 0, len(self.seqs)
+        if beyond is not None and oldest_first:
+            first = bisect.bisect_right(self.seqs, beyond)
+        elif beyond is not None:
+            end = bisect.bisect_left(self.seqs, beyond)
+        blocks = range(first // BLOCK, (end - 1) // BLOCK + 1)
+        for block in blocks if oldest_first else reversed(blocks):
+            earliest, latest = self._created[block]
+            if latest <= created_after_ms or (created_before_ms and earliest >= created_before_ms):
                 continue
-            for i in range(min(end, (block + 1) * BLOCK) - 1, block * BLOCK - 1, -1):
+            places = range(max(first, block * BLOCK), min(end, (block + 1) * BLOCK))
+            for i in places if oldest_first else reversed(places):
                 job = self._jobs[i]
                 if job is not None:
                     yield job
+
+
+def walk_together(
+    several: Iterable[SubmittedJobs],
+    beyond: int | None = None,
+    created_after_ms: int = 0,
+    created_before_ms: int = 0,
+    *,
+    oldest_first: bool,
+) -> Iterator[Job]:
+    """Yield the jobs of several in one order, as `SubmittedJobs.walk` does those of one."""
+    walks = [each.walk(beyond, created_after_ms, created_before_ms, oldest_first=oldest_first) for each in several]
+    return walks[0] if len(walks) == 1 else heapq.merge(*walks, key=_number, reverse=not oldest_first)
+
+
+def _number(job: Job) -> int:
+    return job.seq
