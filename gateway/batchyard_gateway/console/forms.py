@@ -243,6 +243,9 @@ class Rows(Field):
         return [self._structure(row) for row in found] or None
 
     def _structure(self, row: Sequence[str]) -> Members:
+        for column, cell in zip(self.columns, row, strict=True):
+            if column.options and cell not in dict(column.options):
+                raise WrongError(f"{self.label}: {cell[:50]!r} is not offered")
         cells = zip(self.columns, row, strict=True)
         return {column.name: cell for column, cell in cells if cell or column.is_always}
 
@@ -428,7 +431,8 @@ def edit(form: Form, answers: Answers, action: str, what: str) -> dict[str, list
         case "add", Rows() | Words() as field:
             _change_rows(field, changed, None)
         case "remove", Rows() | Words() as field:
-            _change_rows(field, changed, int(number) if number.isdigit() and len(number) < 6 else None)
+            if number.isdecimal() and len(number) < 6:
+                _change_rows(field, changed, int(number))
         case (("split" | "wrap"), Words() as field):
             pasted = _text(answers, field.paste)
             words = [word for word in changed.get(field.name, ()) if word]

@@ -200,7 +200,7 @@ def request(given: Members, context: Context) -> pb.SubmitJobRequest:
     del message.depends_on[:]
     for each in given.get("dependsOn", ()):
         kind = wording.number(pb.DependencyType, "type", each["type"]) if each.get("type") else 0
-        message.depends_on.add(job_id=each.get("jobId", ""), type=kind)  # type: ignore[arg-type]
+        message.depends_on.add(job_id=each.get("jobId", ""), type=kind)
     try:
         json_format.ParseDict(_json(given.get(NATIVE, "")), message)
     except (json_format.ParseError, ValueError, RecursionError) as err:

@@ -82,9 +82,15 @@ class Yard:
         return {ENVIRONMENT: tuple(self.environments), QUEUE: self.queues, DEFINITION: self.definitions}.get(step, ())
 
 
-def opens_by_itself(*, environments: int, queues: int, definitions: int, answers: Session) -> bool:
-    """Say whether the overview leads here: nothing is there yet, and nobody said to skip it."""
-    return not (environments or queues or definitions) and SKIPPED not in answers
+def opens_by_itself(*, is_empty: bool, answers: Session) -> bool:
+    """
+    Say whether the overview leads here.
+
+    Args:
+        is_empty: The yard has no environment, queue or definition.
+        answers: Of the session: who left the wizard once is not led there again.
+    """
+    return is_empty and SKIPPED not in answers
 
 
 def after(step: str) -> str:
@@ -104,7 +110,8 @@ def before(step: str) -> str:
 
 def orchestration(session: Session) -> str:
     """Return the type that was chosen; own hosts where nobody chose."""
-    return (session.get(ORCHESTRATION, {}).get(_TYPE) or [EC2])[0]
+    (chosen, *_) = session.get(ORCHESTRATION, {}).get(_TYPE) or [EC2]
+    return FARGATE if chosen == FARGATE else EC2
 
 
 def form(step: str, session: Session, yard: Yard) -> Form:
@@ -236,6 +243,8 @@ _NAMES = {ENVIRONMENT: "computeEnvironmentName", QUEUE: "jobQueueName"}
 
 def faults(step: str, session: Session, yard: Yard) -> dict[str, str]:
     """Return what is wrong with a step, by its inputs; AWS's own rules, and names against those there are."""
+    if step == ORCHESTRATION:
+        return dict(drafted(step, session, yard).faults)
     if step not in OPERATIONS or chosen(step, session, yard) or (step == JOB and is_skipped(session)):
         return {}
     draft = drafted(step, session, yard)
@@ -248,7 +257,8 @@ def faults(step: str, session: Session, yard: Yard) -> dict[str, str]:
             found.setdefault(name, text)
     key = _NAMES.get(step, "")
     name = draft.members.get(key, "")
-    if name in yard.names(step) and key and not made_name(step, session, draft.members):
+    is_own = made_name(step, session, draft.members) or found_after_all(step, session, draft.members, [name])
+    if key and name in yard.names(step) and not is_own:
         found.setdefault(key, f"There is a {STEPS[step].lower()} {name} already: choose it above, or take another name")
     return found
 

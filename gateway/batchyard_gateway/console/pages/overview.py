@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from batchyard_gateway.console.visit import Answer, Page, Visit, batchyard
+from batchyard_gateway.console.visit import Answer, Page, Redirect, Visit, batchyard
+
+from . import start
 
 
 async def show(visit: Visit) -> Answer:
-    """Show queues."""
+    """Show queues; where there is nothing yet, the wizard."""
+    if await start.opens_by_itself(visit):
+        return Redirect(location=start.HERE)
     queues = [queue async for queue in visit.client.list_job_queues()]
     return Page(
         template="overview.html",

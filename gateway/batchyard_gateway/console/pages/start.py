@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from batchyard.errors import RequestError
 from batchyard.v1 import host_pb2
+from batchyard.v1.job_definition_pb2 import ListJobDefinitionsRequest
 from batchyard_gateway.batch import amounts
 from batchyard_gateway.batch.environments import FARGATE_TYPES
 from batchyard_gateway.batch.operations import SERVICE as BATCH
@@ -19,6 +21,9 @@ from batchyard_gateway.services import Members
 
 NAMES_MAX = 1000
 """Things of a kind that are offered by name."""
+
+REVISIONS_MAX = 5000
+"""Revisions that are looked through for the newest of each name."""
 
 HERE = f"{ROOT}/start"
 _ACTIONS = ("add", "remove", "split", "wrap")
@@ -77,13 +82,18 @@ def _step(visit: Visit) -> str:
 
 async def opens_by_itself(visit: Visit) -> bool:
     """Say whether the overview should lead to the wizard."""
-    if wizard.SKIPPED in visit.session.answers:
-        return False
-    yard = await _yard(visit)
-    return wizard.opens_by_itself(
-        environments=len(yard.environments), queues=len(yard.queues), definitions=len(yard.definitions),
-        answers=visit.session.answers,
-    )  # fmt: skip
+    client = visit.client
+    environments = await _is_any(client.list_compute_environments(page_size=1))
+    queues = environments or await _is_any(client.list_job_queues(page_size=1))
+    definitions = queues or await _is_any(client.list_job_definitions(page_size=1))
+    return wizard.opens_by_itself(is_empty=not definitions, answers=visit.session.answers)
+
+
+async def _is_any(items: AsyncGenerator[Any, None]) -> bool:
+    async with aclosing(items):
+        async for _ in items:
+            return True
+    return False
 
 
 # Looking --------------------------------------------------------------------------
@@ -114,10 +124,13 @@ async def _yard(visit: Visit) -> wizard.Yard:
 async def newest_definitions(visit: Visit) -> list[str]:
     """Return ``name:revision`` of the newest ACTIVE revision of each name."""
     found: dict[str, str] = {}
-    async for each in visit.client.list_job_definitions(status="ACTIVE", page_size=1000):
-        found.setdefault(each.name, f"{each.name}:{each.revision}")
-        if len(found) >= NAMES_MAX:
-            break
+    looked_at = 0
+    async with aclosing(visit.client.list_job_definitions(status="ACTIVE", page_size=1000)) as revisions:
+        async for each in revisions:
+            found.setdefault(each.name, f"{each.name}:{each.revision}")
+            looked_at += 1
+            if len(found) >= NAMES_MAX or looked_at >= REVISIONS_MAX:
+                break
     return list(found.values())
 
 
@@ -246,16 +259,11 @@ async def _there(visit: Visit, step: str, members: Members) -> list[str]:
         case wizard.QUEUE:
             return [each.name for each in await visit.client.describe_job_queues([members["jobQueueName"]])]
         case wizard.DEFINITION:
-            revisions = visit.client.list_job_definitions(name=members["jobDefinitionName"])
-            return [f"{each.name}:{each.revision}" async for each in _first(revisions)]
+            request = ListJobDefinitionsRequest(name=members["jobDefinitionName"], page_size=1)
+            found = (await visit.client.calls.list_job_definitions(request)).job_definitions
+            return [f"{each.name}:{each.revision}" for each in found]
         case _:
             return []
-
-
-async def _first(items: Any) -> Any:
-    async for each in items:
-        yield each
-        return
 
 
 def _end(visit: Visit, yard: wizard.Yard, job_id: str) -> Answer:
