@@ -47,6 +47,7 @@ PROGRAMS = {
     "growth": "growth",
     "scheduler": "scheduler",
     "packing": "packing",
+    "pages": "pages",
 }
 
 

@@ -96,6 +96,7 @@ class Calls:
         self.create_compute_environment = Call(connection, environments.CreateComputeEnvironment)
         self.describe_compute_environments = Call(connection, environments.DescribeComputeEnvironments)
         self.list_compute_environments = Call(connection, environments.ListComputeEnvironments)
+        self.list_environment_hosts = Call(connection, environments.ListEnvironmentHosts)
         self.update_compute_environment = Call(connection, environments.UpdateComputeEnvironment)
         self.delete_compute_environment = Call(connection, environments.DeleteComputeEnvironment)
 

@@ -1,14 +1,17 @@
 """
-Calls that tell of a yard as a whole: how its hosts stand, and what a text may mean.
+Calls that tell of a yard as a whole: how its hosts stand, whose they are, and what a text may mean.
 
 Thin: arguments are checked, one request is sent, its answer returned.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from batchyard import arguments
 from batchyard.calls import Caller
 from batchyard.errors import Reason
+from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2, search_pb2
 
 
@@ -24,6 +27,39 @@ class OverviewCalls(Caller):
             ``capacity`` and ``allocated`` of all that are reached.
         """
         return await self.calls.summarize_hosts(host_pb2.SummarizeHostsRequest())
+
+    async def list_environment_hosts(
+        self,
+        name: str = "",
+        *,
+        compute_resources: environment_pb.ComputeResources | None = None,
+        page_size: int = 1000,
+    ) -> AsyncGenerator[environment_pb.EnvironmentHost, None]:
+        """
+        Iterate over all hosts in name order, each with whether it belongs to an environment, and if not, why.
+
+        Args:
+            name: The environment; with *compute_resources* it may be a new one, or empty.
+            compute_resources: Tells how it would be if the environment had these; None: as it is.
+            page_size: Hosts a call, at most 1000.
+
+        Raises:
+            NotFoundError: there is no such environment.
+            InvalidArgumentError: *compute_resources* break a rule.
+        """
+        request = arguments.request(
+            environment_pb.ListEnvironmentHostsRequest,
+            name=name,
+            compute_resources=compute_resources,
+            page_size=page_size,
+        )
+        while True:
+            page = await self.calls.list_environment_hosts(request)
+            for host in page.hosts:
+                yield host
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def search(self, text: str, *, limit: int = 10) -> search_pb2.SearchResponse:
         """

@@ -128,6 +128,7 @@ class Client:
     create_compute_environment = _sync(AsyncClient.create_compute_environment)
     describe_compute_environments = _sync(AsyncClient.describe_compute_environments)
     list_compute_environments = _sync_iterator(AsyncClient.list_compute_environments)
+    list_environment_hosts = _sync_iterator(AsyncClient.list_environment_hosts)
     update_compute_environment = _sync(AsyncClient.update_compute_environment)
     delete_compute_environment = _sync(AsyncClient.delete_compute_environment)
     create_job_queue = _sync(AsyncClient.create_job_queue)

@@ -15,7 +15,7 @@ from tests.cli.conftest import Run
 from tests.e2e.programs import until
 from tests.processes import running
 from tests.sdk.yard import Yard
-from tests.services.hand_agent import HOST_ID
+from tests.services.hand_agent import HOST_ID, OTHER_ID
 
 from batchyard import container
 from batchyard.cli import json_input, output, spans
@@ -362,6 +362,9 @@ def test_compute_environments(run: Run, yard: Yard) -> None:
     resources = made.compute_resources
     assert (resources.max_vcpus, list(resources.instance_types), dict(resources.labels)) == (8, ["m5"], {"rack": "4"})
     at = spans.moment(made.created_at_ms, now_ms()).partition(" (")[0]
+    for i in range(11):
+        yard.join(name=f"spot-{i}", host_id=HOST_ID[:-2] + f"{i + 50}", purchase_option="spot")
+    yard.join(name="typed", host_id=OTHER_ID, host_type="c5.large", purchase_option="on-demand")
     assert run("compute-environment", "describe", "ce").out == golden(f"""
         Name            ce
         State           DISABLED
@@ -372,9 +375,14 @@ def test_compute_environments(run: Run, yard: Yard) -> None:
         vCPUs           min 0, desired 0, max 8
         Instance types  m5
         Labels          rack=4
-        Hosts           {HOST_ID}
+        Hosts           alpha
+        Not selected    spot-0, spot-1, spot-10, spot-2, spot-3, spot-4, spot-5, spot-6, spot-7, spot-8 and 1 more (it is spot); typed (its type is c5.large)
         Created         {at} (2d 2h ago)
     """)
+    assert run("cordon", "alpha").code == 0
+    assert "Hosts           alpha (is cordoned)\n" in run("compute-environment", "describe", "ce").out
+    (shown,) = json.loads(run("compute-environment", "describe", "ce", "-o", "json").out)
+    assert shown["host_ids"] == [HOST_ID]
     assert run("compute-environment", "create", "ce").code == 3
     assert run("compute-environment", "update", "nothing", "--max-vcpus", "1").code == 3
     assert run("compute-environment", "delete", "ce").code == 0

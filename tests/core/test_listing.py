@@ -93,7 +93,7 @@ def test_blocks_that_were_not_created_in_time_are_left_out(yard: Yard, has_gaps:
         jobs = jobs[BLOCK + 100 :]
     for after, before in ((0, 0), (BLOCK * 5, 0), (0, BLOCK * 7), (BLOCK * 6, BLOCK * 6 + 50), (10**9, 0)):
         wanted = JobFilter(created_after_ms=after, created_before_ms=before)
-        expected = [job.seq for job in reversed(jobs) if wanted.matches(job, job.state)]
+        expected = [job.seq for job in reversed(jobs) if wanted.predicate()(job, job.state)]
         assert [unit.job.seq for unit in find_page(yard.world, wanted, None, 5000).units] == expected
         from_oldest = find_page(yard.world, replace(wanted, oldest_first=True), None, 5000).units
         assert [unit.job.seq for unit in from_oldest] == expected[::-1]

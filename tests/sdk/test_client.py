@@ -33,6 +33,7 @@ from batchyard import (
     job_state,
 )
 from batchyard.errors import BatchyardError, Reason, WorldError
+from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_pb2 as pb
 
 HELLO = container(["echo", "hello"])
@@ -284,6 +285,18 @@ async def test_a_yard_is_told_of_as_a_whole(client: AsyncClient, async_yard: Asy
     assert [host.name for host in (await client.search("ALPHA")).hosts] == ["alpha"]
     with pytest.raises(InvalidArgumentError, match="limit"):
         await client.search("hello", limit=0)
+
+
+async def test_hosts_tell_how_they_stand_to_an_environment(client: AsyncClient, async_yard: AsyncYard) -> None:
+    await async_yard.join(purchase_option="on-demand")
+    assert [(host.host_name, host.is_selected) async for host in client.list_environment_hosts("default")] == [
+        ("alpha", True)
+    ]
+    spot = environment_pb.ComputeResources(type=environment_pb.CAPACITY_TYPE_SPOT)
+    (host,) = [host async for host in client.list_environment_hosts(compute_resources=spot)]
+    assert (host.is_selected, host.reason) == (False, "it is on-demand")
+    with pytest.raises(NotFoundError):
+        await anext(client.list_environment_hosts("nobody"))
 
 
 async def test_describing_keeps_the_order_asked(client: AsyncClient, async_yard: AsyncYard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -131,6 +132,13 @@ def _environments() -> Iterator[Case]:
     for what, name in BAD_NAMES.items():
         yield f"environment name: {what}", rpc, environment(name)
     yield "environment of no type", rpc, environment("e", type=0)
+    yield "hosts of an unknown environment", "ListEnvironmentHosts", ce.ListEnvironmentHostsRequest(name="nobody")
+    supposed = ce.ComputeResources(type=ce.CAPACITY_TYPE_EC2)
+    odd = ce.ListEnvironmentHostsRequest(name="a b", compute_resources=supposed)
+    yield "hosts of an environment of an odd name", "ListEnvironmentHosts", odd
+    supposed = ce.ComputeResources(type=ce.CAPACITY_TYPE_EC2, instance_types=["t"] * 101)
+    many = ce.ListEnvironmentHostsRequest(compute_resources=supposed)
+    yield "hosts of an environment of 101 types", "ListEnvironmentHosts", many
     yield "environment of an unknown type", rpc, environment("e", type=99)
     yield "environment in an unknown state", rpc, environment("e", state=-1)
     yield "environment that exists", rpc, environment("default")
@@ -704,7 +712,8 @@ FILTERS = {
 }
 """Fields of ListJobs that are not for an array's children."""
 
-LISTS = {
+LISTS: dict[str, Callable[..., Message]] = {
+    "ListEnvironmentHosts": partial(ce.ListEnvironmentHostsRequest, name="default"),
     "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,
     "ListJobQueues": jq.ListJobQueuesRequest,
     "ListSchedulingPolicies": sp.ListSchedulingPoliciesRequest,

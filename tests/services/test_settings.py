@@ -11,7 +11,7 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 
 from .controller import MemoryController, amounts, code_of, container, definition, environment, order, queue, refusal
-from .hand_agent import HandAgent
+from .hand_agent import OTHER_ID, HandAgent
 
 DISABLED = environment_pb.RESOURCE_STATE_DISABLED
 ENABLED = environment_pb.RESOURCE_STATE_ENABLED
@@ -72,6 +72,33 @@ async def test_update_of_an_environment_changes_what_is_set_alone(bare: MemoryCo
     )
     changed = (await bare.environments.UpdateComputeEnvironment(update)).compute_environment
     assert changed.compute_resources.max_vcpus == 8
+
+
+async def test_hosts_tell_how_they_stand_to_an_environment(yard: MemoryController) -> None:
+    alpha, spot = HandAgent(yard, host_type="m5.large"), HandAgent(yard, OTHER_ID, "spot", purchase_option="spot")
+    await alpha.join()
+    await spot.join()
+    request = environment_pb.ListEnvironmentHostsRequest(name="default")
+    listed = (await yard.environments.ListEnvironmentHosts(request)).hosts
+    assert [(host.host_name, host.is_selected, host.rule, host.reason) for host in listed] == [
+        ("alpha", True, "", ""),
+        ("spot", False, "compute_resources.type", "it is spot"),
+    ]
+    (described,) = (
+        await yard.environments.DescribeComputeEnvironments(
+            environment_pb.DescribeComputeEnvironmentsRequest(names=["default"])
+        )
+    ).compute_environments
+    assert [host.host_id for host in listed if host.is_selected] == list(described.host_ids)
+    resources = environment_pb.ComputeResources(type=environment_pb.CAPACITY_TYPE_EC2, instance_types=["c5"])
+    supposed = environment_pb.ListEnvironmentHostsRequest(compute_resources=resources, page_size=1)
+    page = await yard.environments.ListEnvironmentHosts(supposed)
+    assert [(host.rule, host.reason) for host in page.hosts] == [
+        ("compute_resources.instance_types", "its type is m5.large")
+    ]
+    supposed.page_token = page.next_page_token
+    page = await yard.environments.ListEnvironmentHosts(supposed)
+    assert ([host.host_name for host in page.hosts], page.next_page_token) == (["spot"], "")
 
 
 async def test_environment_goes_only_when_it_is_disabled_and_unused(yard: MemoryController) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 
 if TYPE_CHECKING:
-    from batchyard.v1.compute_environment_pb2 import ComputeEnvironment, ComputeResources
+    from batchyard.v1.compute_environment_pb2 import ComputeEnvironment, ComputeResources, EnvironmentHost
 
 STRATEGIES = [
     "BEST_FIT",
@@ -24,6 +24,7 @@ STRATEGIES = [
     "SPOT_PRICE_CAPACITY_OPTIMIZED",
 ]
 RESOURCE_STATES = ["ENABLED", "DISABLED"]
+NAMES_SHOWN = 10
 SCALE_DOWN_DELAY_S = 300
 """The contract's default."""
 
@@ -121,7 +122,9 @@ def describe(session: options.Session, names: tuple[str, ...]) -> None:
     """Show all about compute environments. JSON is always a list."""
     with session.client() as client:
         found = {row.name: row for row in client.describe_compute_environments(names)}
-    out.show_described(session.output, "compute environment", names, found, _fields)
+        is_shown = session.output in ("table", "wide")
+        hosts = {name: list(client.list_environment_hosts(name)) for name in found if is_shown}
+    out.show_described(session.output, "compute environment", names, found, lambda row: _fields(row, hosts[row.name]))
 
 
 @compute_environment.command()
@@ -204,7 +207,7 @@ def _show_one(output: str, environment: ComputeEnvironment, done: str) -> None:
             out.note(f"{done} compute environment {environment.name} ({_state(environment)}, {_status(environment)})")
 
 
-def _fields(row: ComputeEnvironment) -> Sequence[tuple[str, str]]:
+def _fields(row: ComputeEnvironment, hosts: Sequence[EnvironmentHost]) -> Sequence[tuple[str, str]]:
     resources = row.compute_resources
     return [
         ("Name", row.name),
@@ -219,10 +222,24 @@ def _fields(row: ComputeEnvironment) -> Sequence[tuple[str, str]]:
         ("Provider", _provider(resources)),
         ("Scaling", _scaling(row)),
         ("Last failure", _last_failure(row)),
-        ("Hosts", ", ".join(row.host_ids) or "none"),
+        ("Hosts", _hosts((host.host_name, host.away) for host in hosts if host.is_selected) or "none"),
+        ("Not selected", _hosts((host.host_name, host.reason) for host in hosts if not host.is_selected)),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]
+
+
+def _hosts(named: Iterable[tuple[str, str]]) -> str:
+    """Write names of hosts, those of which the same is told together."""
+    told: dict[str, list[str]] = {}
+    for name, text in named:
+        told.setdefault(text, []).append(name)
+    return "; ".join(_few(names) + (f" ({text})" if text else "") for text, names in told.items())
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def _provider(resources: ComputeResources) -> str:

@@ -522,6 +522,98 @@ class ListComputeEnvironmentsResponse(google.protobuf.message.Message):
 Global___ListComputeEnvironmentsResponse: typing_extensions.TypeAlias = ListComputeEnvironmentsResponse
 
 @typing.final
+class ListEnvironmentHostsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    COMPUTE_RESOURCES_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """With compute_resources it may be a new name, or empty."""
+    page_size: builtins.int
+    """Default 100, at most 1000."""
+    page_token: builtins.str
+    @property
+    def compute_resources(self) -> Global___ComputeResources:
+        """Says how it would be if the environment had these; unset: as it is."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        compute_resources: Global___ComputeResources | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+Global___ListEnvironmentHostsRequest: typing_extensions.TypeAlias = ListEnvironmentHostsRequest
+
+@typing.final
+class EnvironmentHost(google.protobuf.message.Message):
+    """How a host stands to a compute environment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_ID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    HOST_TYPE_FIELD_NUMBER: builtins.int
+    IS_SELECTED_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    AWAY_FIELD_NUMBER: builtins.int
+    host_id: builtins.str
+    host_name: builtins.str
+    host_type: builtins.str
+    is_selected: builtins.bool
+    """Whether it belongs to the environment."""
+    rule: builtins.str
+    """Which field of the environment excludes it, such as "compute_resources.instance_types";
+    empty if it belongs to it.
+    """
+    reason: builtins.str
+    """The same, for a person: "its type is m5.large"."""
+    away: builtins.str
+    """Why it gets no new work now, as "is cordoned", whether it belongs to it or not; empty if
+    it gets some.
+    """
+    def __init__(
+        self,
+        *,
+        host_id: builtins.str = ...,
+        host_name: builtins.str = ...,
+        host_type: builtins.str = ...,
+        is_selected: builtins.bool = ...,
+        rule: builtins.str = ...,
+        reason: builtins.str = ...,
+        away: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["away", b"away", "host_id", b"host_id", "host_name", b"host_name", "host_type", b"host_type", "is_selected", b"is_selected", "reason", b"reason", "rule", b"rule"]) -> None: ...
+
+Global___EnvironmentHost: typing_extensions.TypeAlias = EnvironmentHost
+
+@typing.final
+class ListEnvironmentHostsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    @property
+    def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EnvironmentHost]: ...
+    def __init__(
+        self,
+        *,
+        hosts: collections.abc.Iterable[Global___EnvironmentHost] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___ListEnvironmentHostsResponse: typing_extensions.TypeAlias = ListEnvironmentHostsResponse
+
+@typing.final
 class UpdateComputeEnvironmentRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -49,6 +49,11 @@ class ComputeEnvironmentServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsResponse.FromString,
                 _registered_method=True)
+        self.ListEnvironmentHosts = channel.unary_unary(
+                '/batchyard.v1.ComputeEnvironmentService/ListEnvironmentHosts',
+                request_serializer=batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsResponse.FromString,
+                _registered_method=True)
         self.UpdateComputeEnvironment = channel.unary_unary(
                 '/batchyard.v1.ComputeEnvironmentService/UpdateComputeEnvironment',
                 request_serializer=batchyard_dot_v1_dot_compute__environment__pb2.UpdateComputeEnvironmentRequest.SerializeToString,
@@ -85,6 +90,14 @@ class ComputeEnvironmentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEnvironmentHosts(self, request, context):
+        """Lists all hosts in name order, a page a call, and says of each whether it belongs to a
+        compute environment, and if not, by which rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateComputeEnvironment(self, request, context):
         """Changes the fields that are set.
         """
@@ -116,6 +129,11 @@ def add_ComputeEnvironmentServiceServicer_to_server(servicer, server):
                     servicer.ListComputeEnvironments,
                     request_deserializer=batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsResponse.SerializeToString,
+            ),
+            'ListEnvironmentHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnvironmentHosts,
+                    request_deserializer=batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsResponse.SerializeToString,
             ),
             'UpdateComputeEnvironment': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateComputeEnvironment,
@@ -209,6 +227,33 @@ class ComputeEnvironmentService(object):
             '/batchyard.v1.ComputeEnvironmentService/ListComputeEnvironments',
             batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsRequest.SerializeToString,
             batchyard_dot_v1_dot_compute__environment__pb2.ListComputeEnvironmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEnvironmentHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.ComputeEnvironmentService/ListEnvironmentHosts',
+            batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsRequest.SerializeToString,
+            batchyard_dot_v1_dot_compute__environment__pb2.ListEnvironmentHostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,22 @@ _ComputeEnvironmentServiceListComputeEnvironmentsType = typing_extensions.TypeVa
     ],
 )
 
+_ComputeEnvironmentServiceListEnvironmentHostsType = typing_extensions.TypeVar(
+    '_ComputeEnvironmentServiceListEnvironmentHostsType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
+    ],
+)
+
 _ComputeEnvironmentServiceUpdateComputeEnvironmentType = typing_extensions.TypeVar(
     '_ComputeEnvironmentServiceUpdateComputeEnvironmentType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +121,7 @@ _ComputeEnvironmentServiceDeleteComputeEnvironmentType = typing_extensions.TypeV
     ],
 )
 
-class ComputeEnvironmentServiceStub(typing.Generic[_ComputeEnvironmentServiceCreateComputeEnvironmentType, _ComputeEnvironmentServiceDescribeComputeEnvironmentsType, _ComputeEnvironmentServiceListComputeEnvironmentsType, _ComputeEnvironmentServiceUpdateComputeEnvironmentType, _ComputeEnvironmentServiceDeleteComputeEnvironmentType]):
+class ComputeEnvironmentServiceStub(typing.Generic[_ComputeEnvironmentServiceCreateComputeEnvironmentType, _ComputeEnvironmentServiceDescribeComputeEnvironmentsType, _ComputeEnvironmentServiceListComputeEnvironmentsType, _ComputeEnvironmentServiceListEnvironmentHostsType, _ComputeEnvironmentServiceUpdateComputeEnvironmentType, _ComputeEnvironmentServiceDeleteComputeEnvironmentType]):
     @typing.overload
     def __init__(self: ComputeEnvironmentServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -119,6 +135,10 @@ class ComputeEnvironmentServiceStub(typing.Generic[_ComputeEnvironmentServiceCre
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsRequest,
             batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+            batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.compute_environment_pb2.UpdateComputeEnvironmentRequest,
@@ -145,6 +165,10 @@ class ComputeEnvironmentServiceStub(typing.Generic[_ComputeEnvironmentServiceCre
             batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+            batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.compute_environment_pb2.UpdateComputeEnvironmentRequest,
             batchyard.v1.compute_environment_pb2.UpdateComputeEnvironmentResponse,
         ],
@@ -162,6 +186,11 @@ class ComputeEnvironmentServiceStub(typing.Generic[_ComputeEnvironmentServiceCre
 
     ListComputeEnvironments: _ComputeEnvironmentServiceListComputeEnvironmentsType
     """Lists compute environments in name order, a page a call."""
+
+    ListEnvironmentHosts: _ComputeEnvironmentServiceListEnvironmentHostsType
+    """Lists all hosts in name order, a page a call, and says of each whether it belongs to a
+    compute environment, and if not, by which rule.
+    """
 
     UpdateComputeEnvironment: _ComputeEnvironmentServiceUpdateComputeEnvironmentType
     """Changes the fields that are set."""
@@ -181,6 +210,10 @@ ComputeEnvironmentServiceAsyncStub: typing_extensions.TypeAlias = ComputeEnviron
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsRequest,
         batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+        batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.compute_environment_pb2.UpdateComputeEnvironmentRequest,
@@ -216,6 +249,16 @@ class ComputeEnvironmentServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsResponse, collections.abc.Awaitable[batchyard.v1.compute_environment_pb2.ListComputeEnvironmentsResponse]]:
         """Lists compute environments in name order, a page a call."""
+
+    @abc.abstractmethod
+    def ListEnvironmentHosts(
+        self,
+        request: batchyard.v1.compute_environment_pb2.ListEnvironmentHostsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse, collections.abc.Awaitable[batchyard.v1.compute_environment_pb2.ListEnvironmentHostsResponse]]:
+        """Lists all hosts in name order, a page a call, and says of each whether it belongs to a
+        compute environment, and if not, by which rule.
+        """
 
     @abc.abstractmethod
     def UpdateComputeEnvironment(

@@ -19,12 +19,14 @@ from batchyard_controller.core.requests.names import check_annotations, check_na
 from batchyard_controller.core.requests.settings_rules import check_compute_resources
 from batchyard_controller.core.scaling.outlook import standing
 from batchyard_controller.core.views import words
+from batchyard_controller.core.views.membership import Membership, memberships
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "environments"
+LISTED_HOSTS = "environment hosts"
 
 
 def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
@@ -38,6 +40,40 @@ def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
     reason = words.ENVIRONMENT_HEALTHY if is_valid else words.no_provider(resources.provider)
     shown = replace(record, compute_resources=resources)
     return environment_message(shown, reason, hosts, scaling, is_valid=is_valid)
+
+
+def _supposed(request: pb.ListEnvironmentHostsRequest) -> ComputeEnvironment:
+    """
+    Return the environment that there would be.
+
+    Raises:
+        InvalidArgumentError: a field breaks a rule.
+    """
+    record = environment(
+        pb.CreateComputeEnvironmentRequest(
+            name=request.name,
+            type=pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED,
+            compute_resources=request.compute_resources,
+        )
+    )
+    out: Violations = []
+    if record.name:
+        check_name(out, "name", record.name)
+    check_compute_resources(out, record.compute_resources)
+    refuse(out)
+    return record
+
+
+def _host_message(each: Membership) -> pb.EnvironmentHost:
+    return pb.EnvironmentHost(
+        host_id=each.host.id,
+        host_name=each.host.facts.name,
+        host_type=each.host.facts.host_type,
+        is_selected=each.exclusion is None,
+        rule=each.exclusion.rule if each.exclusion is not None else "",
+        reason=each.exclusion.text if each.exclusion is not None else "",
+        away=each.away,
+    )
 
 
 class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
@@ -87,6 +123,24 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
             return pb.ListComputeEnvironmentsResponse(
                 compute_environments=[view(world, world.environments[name]) for name in names[:size]],
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
+            )
+
+        return await self._leadership.driver.read(look)
+
+    async def ListEnvironmentHosts(
+        self, request: pb.ListEnvironmentHostsRequest, context: Any
+    ) -> pb.ListEnvironmentHostsResponse:
+        size, after = page_size(request.page_size), decode_token(LISTED_HOSTS, request.page_token)
+        supposed: ComputeEnvironment | None = None
+        if request.HasField("compute_resources"):
+            supposed = _supposed(request)
+
+        def look(world: World) -> pb.ListEnvironmentHostsResponse:
+            record = supposed or settings.find_environment(world, request.name)
+            rest = [each for each in memberships(world, record) if each.place > after]
+            return pb.ListEnvironmentHostsResponse(
+                hosts=[_host_message(each) for each in rest[:size]],
+                next_page_token=encode_token(LISTED_HOSTS, rest[size - 1].place) if len(rest) > size else "",
             )
 
         return await self._leadership.driver.read(look)

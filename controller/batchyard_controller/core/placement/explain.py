@@ -245,7 +245,8 @@ def _could_run(facts: HostFacts, shape: Shape) -> bool:
 def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str:
     reasons: dict[str, list[str]] = {}
     for environment in environments:
-        reasons.setdefault(exclusion(facts, environment), []).append(environment.name)
+        excluded = exclusion(facts, environment)
+        reasons.setdefault(excluded.text if excluded is not None else "", []).append(environment.name)
     if len(reasons) == 1:
         return next(iter(reasons))
     return ", ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())

@@ -26,26 +26,34 @@ PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
 """Of the hosts of an environment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why a host is none of an environment's: by which of the environment's fields, and in words."""
+
+    rule: str
+    text: str
+
+
 def belongs(facts: HostFacts, environment: ComputeEnvironment) -> bool:
     """Say whether a host is one of an environment's."""
-    return not exclusion(facts, environment)
+    return exclusion(facts, environment) is None
 
 
-def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> str:
-    """Say by which rule a host is none of an environment's; empty of one that is."""
+def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> Exclusion | None:
+    """Say by which rule a host is none of an environment's; None of one that is."""
     wanted = environment.compute_resources
     owner = environment_of(facts)
     if owner and owner != environment.name:
-        return f"it was launched for {owner}"
+        return Exclusion("compute_resources.provider", f"it was launched for {owner}")
     if environment.has_provider and not owner:
-        return "its provider did not launch it"
+        return Exclusion("compute_resources.provider", "its provider did not launch it")
     if facts.purchase_option != PURCHASE_OPTION[wanted.type]:
-        return f"it is {facts.purchase_option}"
+        return Exclusion("compute_resources.type", f"it is {facts.purchase_option}")
     if not _type_matches(facts.host_type, wanted.instance_types):
-        return f"its type is {facts.host_type}"
+        return Exclusion("compute_resources.instance_types", f"its type is {facts.host_type}")
     if missing := sorted(set(wanted.labels) - set(facts.labels)):
-        return f"it lacks the label {missing[0][0]}={missing[0][1]}"
-    return ""
+        return Exclusion("compute_resources.labels", f"it lacks the label {missing[0][0]}={missing[0][1]}")
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

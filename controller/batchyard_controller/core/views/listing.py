@@ -8,12 +8,12 @@ and yet say where the next begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from batchyard.ids import HostId
 from batchyard.states import ACTIVE_STATES, JobState
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.world.submitted import SubmittedJobs, walk_together
 from batchyard_controller.core.world.world import World
@@ -55,25 +55,35 @@ class JobFilter:
     host_id: str = ""
     oldest_first: bool = False
 
-    def matches(self, job: Job, state: JobState) -> bool:
-        """Say whether a job, or a child of it, in a state is wanted; hosts are not asked."""
+    def predicate(self) -> Callable[[Job, JobState], bool]:
+        """Return what says whether a job, or a child of it, in a state is wanted; hosts are not asked."""
+        name = self.name.casefold()
+        verdicts: dict[int, bool] = {}  # thousands of jobs share a spec
+
+        def matches(job: Job, state: JobState) -> bool:
+            if (self.states and state not in self.states) or (name and not _matches(name, job.name.casefold())):
+                return False
+            if job.created_at_ms <= self.created_after_ms or 0 < self.created_before_ms <= job.created_at_ms:
+                return False
+            verdict = verdicts.get(id(job.spec))
+            if verdict is None:
+                verdict = verdicts[id(job.spec)] = self._wants(job.spec)
+            return verdict
+
+        return matches
+
+    def _wants(self, spec: JobSpec) -> bool:
+        tags = dict(spec.tags)
         return (
-            (not self.states or state in self.states)
-            and (not self.queues or job.spec.queue in self.queues)
-            and (not self.name or matches_name(self.name, job.name))
-            and (not self.definition or self._matches_definition(job.spec.definition))
-            and self.created_after_ms < job.created_at_ms
-            and (not self.created_before_ms or job.created_at_ms < self.created_before_ms)
-            and self.share_identifier in ("", job.spec.share_identifier)
-            and (not self.consumable or any(name == self.consumable for name, _ in job.spec.consumables))
-            and (not self.tags or self._matches_tags(dict(job.spec.tags)))
+            (not self.queues or spec.queue in self.queues)
+            and (not self.definition or self._matches_definition(spec.definition))
+            and self.share_identifier in ("", spec.share_identifier)
+            and (not self.consumable or any(name == self.consumable for name, _ in spec.consumables))
+            and all(key in tags and value in (None, tags[key]) for key, value in self.tags)
         )
 
     def _matches_definition(self, key: str) -> bool:
         return _matches(self.definition, key) or self.definition == key.partition(":")[0]
-
-    def _matches_tags(self, tags: dict[str, str]) -> bool:
-        return all(key in tags and value in (None, tags[key]) for key, value in self.tags)
 
 
 def matches_name(pattern: str, name: str) -> bool:
@@ -110,17 +120,16 @@ def find_page(world: World, wanted: JobFilter, beyond: Place | None, size: int) 
 
 def _steps(world: World, wanted: JobFilter, beyond: Place | None) -> Iterable[tuple[Place, Unit | None]]:
     """Yield what is looked at in turn, with its place; None in place of a unit that is not wanted."""
+    matches = wanted.predicate()
     if not wanted.host_id:
         jobs = _jobs(world, wanted, None if beyond is None else beyond[0])
-        return (((job.seq, 0), Unit(job) if wanted.matches(job, job.state) else None) for job in jobs)
+        return (((job.seq, 0), Unit(job) if matches(job, job.state) else None) for job in jobs)
     visits = Visits(world, HostId(wanted.host_id))
     if wanted.states and wanted.states <= ACTIVE_STATES:
         steps = _live_steps(visits, wanted, beyond)
     else:
         steps = _host_steps(world, visits, wanted, beyond)
-    return (
-        (place, unit if unit is not None and wanted.matches(unit.job, unit.state) else None) for place, unit in steps
-    )
+    return ((place, unit if unit is not None and matches(unit.job, unit.state) else None) for place, unit in steps)
 
 
 def _live_steps(visits: Visits, wanted: JobFilter, beyond: Place | None) -> Iterator[tuple[Place, Unit | None]]:
