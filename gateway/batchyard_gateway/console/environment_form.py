@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.batch import environments, members, queues
+from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
 from .forms import Answers, Choice, Column, Draft, Field, Form, Lines, Number, Rows, Section, read
@@ -157,6 +159,16 @@ def check_environment(given: Members) -> None:
         ApiError: it breaks one.
     """
     environments.check_new(members.CREATE_COMPUTE_ENVIRONMENT.check(given, ""))
+
+
+def resources_of(given: Members) -> pb.ComputeResources | None:
+    """Return which hosts an environment asks for, in the contract's words; None while it says nothing right."""
+    try:
+        check_environment(given)
+    except ApiError:
+        return None
+    request = environments.creation(members.CREATE_COMPUTE_ENVIRONMENT.check(given, ""))
+    return request.compute_resources
 
 
 # Queues ---------------------------------------------------------------------------

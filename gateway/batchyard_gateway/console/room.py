@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1.resources_pb2 import Resources
 
 PROCESS_RUNTIME, CONTAINER_RUNTIME = "process", "docker"
 SPOT = "spot"
+OTHERS_MAX = 10
+"""Hosts that are named of those that an environment would not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,41 @@ def _holds(free: Resources, gpus: Sequence[pb.Gpu], asked: Resources) -> bool:
         asked.cpu_millis <= free.cpu_millis
         and asked.memory_mib <= free.memory_mib
         and asked.gpu_millis <= 1000 * len(fit)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """
+    Which hosts an environment would have.
+
+    Attributes:
+        hosts: How many there are.
+        selected: How many of them it would have.
+        vcpus: Of those.
+        others: Names of the first others, each with the rule that excludes it, in a sentence.
+        more: How many further ones there are.
+    """
+
+    hosts: int
+    selected: int
+    vcpus: float
+    others: Sequence[tuple[str, str]]
+    more: int
+
+
+def selection(judged: Iterable[environment_pb.EnvironmentHost], hosts: Iterable[pb.Host]) -> Selection:
+    """Return which hosts an environment would have, from what the controller says of each."""
+    judged = list(judged)
+    vcpus = {host.id: host.facts.capacity.cpu_millis / 1000 for host in hosts}
+    mine = [each for each in judged if each.is_selected]
+    others = [(each.host_name, each.reason) for each in judged if not each.is_selected]
+    return Selection(
+        hosts=len(judged),
+        selected=len(mine),
+        vcpus=sum(vcpus.get(each.host_id, 0) for each in mine),
+        others=others[:OTHERS_MAX],
+        more=max(len(others) - OTHERS_MAX, 0),
     )
 
 

@@ -13,7 +13,7 @@ from batchyard.v1.job_definition_pb2 import ListJobDefinitionsRequest
 from batchyard_gateway.batch import amounts
 from batchyard_gateway.batch.environments import FARGATE_TYPES
 from batchyard_gateway.batch.operations import SERVICE as BATCH
-from batchyard_gateway.console import command_lines, definition_form, forms, room, wizard
+from batchyard_gateway.console import command_lines, definition_form, environment_form, forms, room, wizard
 from batchyard_gateway.console.faults import faults_of
 from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
@@ -143,6 +143,23 @@ async def _hosts(visit: Visit) -> list[host_pb2.Host]:
     return [host async for host in visit.client.list_hosts(page_size=1000)]
 
 
+async def _selection(visit: Visit, yard: wizard.Yard) -> room.Selection | None:
+    """Return which hosts the environment would have, or has if it is there; None while nobody can tell."""
+    session, client = visit.session.answers, visit.client
+    if name := wizard.chosen(wizard.ENVIRONMENT, session, yard):
+        judged = client.list_environment_hosts(name)
+    else:
+        members = wizard.drafted(wizard.ENVIRONMENT, session, yard).members
+        resources = environment_form.resources_of(members)
+        if resources is None:
+            return None
+        judged = client.list_environment_hosts(compute_resources=resources)
+    try:
+        return room.selection([host async for host in judged], await _hosts(visit))
+    except RequestError:  # it breaks a rule of the yard's, which is told when it is made
+        return None
+
+
 async def room_of(visit: Visit, members: Members) -> room.Room | None:
     """Return how many hosts could hold what a container asks for; None while it says nothing that can be read."""
     container = members.get("containerProperties", {})
@@ -162,7 +179,7 @@ async def _page(
     view: dict[str, Any] = {
         "step": step, "steps": wizard.STEPS, "done": _done(session, yard), "faults": faults or {}, "focus": focus,
         "form": wizard.form(step, session, yard), "answers": wizard.answers_of(step, session, yard),
-        "is_fargate": wizard.is_fargate(session, yard), "cards": (), "room": None, "remarks": (), "command": "",
+        "is_fargate": wizard.is_fargate(session, yard), "cards": (), "room": None, "selection": None, "remarks": (), "command": "",
     }  # fmt: skip
     commands: tuple[Command, ...] = ()
     if step in wizard.OPERATIONS:
@@ -170,6 +187,8 @@ async def _page(
         commands = command_lines.lines(wizard.OPERATIONS[step], members)
         if step == wizard.DEFINITION:
             view |= {"room": await room_of(visit, members), "remarks": definition_form.remarks(members)}
+    if step in (wizard.ENVIRONMENT, wizard.REVIEW):
+        view["selection"] = await _selection(visit, yard)
     if step == wizard.REVIEW:
         view["cards"] = wizard.cards(session, yard, refused or {})
         made = [card for card in view["cards"] if card.members]
@@ -260,8 +279,8 @@ async def _there(visit: Visit, step: str, members: Members) -> list[str]:
             return [each.name for each in await visit.client.describe_job_queues([members["jobQueueName"]])]
         case wizard.DEFINITION:
             request = ListJobDefinitionsRequest(name=members["jobDefinitionName"], page_size=1)
-            found = (await visit.client.calls.list_job_definitions(request)).job_definitions
-            return [f"{each.name}:{each.revision}" for each in found]
+            page = await visit.client.calls.list_job_definitions(request)
+            return [f"{each.name}:{each.revision}" for each in page.job_definitions]
         case _:
             return []
 
