@@ -256,7 +256,7 @@ def environment_faults(answers: Answers, form: Form = ENVIRONMENT) -> dict[str, 
     return refused(form, draft.members, environment_form.check_environment, draft.faults)
 
 
-def refused(form: Form, members: dict[str, Any], check: Check, faults: Mapping[str, str] = {}) -> dict[str, str]:  # noqa: B006
+def refused(form: Form, members: dict[str, Any], check: Check, faults: Mapping[str, str] = {}) -> dict[str, str]:
     found = dict(faults)
     try:
         check(members)
@@ -273,7 +273,6 @@ def refused(form: Form, members: dict[str, Any], check: Check, faults: Mapping[s
         ({"computeEnvironmentName": ["x" * 129]}, "computeEnvironmentName"),
         ({"computeEnvironmentName": [""]}, "computeEnvironmentName"),
         ({"serviceRole": ["role"]}, "serviceRole"),
-        ({f"{RESOURCES}instanceRole": [""]}, f"{RESOURCES}instanceRole"),
         ({f"{RESOURCES}minvCpus": [""]}, f"{RESOURCES}minvCpus"),
         ({f"{RESOURCES}minvCpus": ["-1"]}, f"{RESOURCES}minvCpus"),
         ({f"{RESOURCES}minvCpus": ["300"]}, f"{RESOURCES}minvCpus"),

@@ -205,13 +205,12 @@ def remarks(given: Members) -> list[str]:
 def of_definition(described: Members) -> Members:
     """Return the input that would register a described revision again."""
     shown = ("jobDefinitionArn", "revision", "status", "containerOrchestrationType")
-    return {
-        name: _said(value) for name, value in described.items() if name not in shown and _said(value) not in ({}, [])
-    }
+    given: Members = said({name: value for name, value in described.items() if name not in shown})
+    return given
 
 
-def _said(value: Any) -> Any:
+def said(value: Any) -> Any:
     """Return a value without the lists and structures in it that say nothing."""
     if not isinstance(value, dict):
         return value
-    return {name: _said(inner) for name, inner in value.items() if _said(inner) not in ({}, [])}
+    return {name: said(inner) for name, inner in value.items() if said(inner) not in ({}, [])}

@@ -28,6 +28,7 @@ _SPOT_STRATEGIES = (
     "SPOT_PRICE_CAPACITY_OPTIMIZED",
 )
 _PRESET = {"EC2": "BEST_FIT_PROGRESSIVE", "SPOT": "SPOT_CAPACITY_OPTIMIZED"}
+_ROLE = "ecsInstanceRole"
 _OF_SPOT = ("bidPercentage", "spotIamFleetRole")
 _CHOICES = {
     EC2: (("EC2", "On-demand hosts"), ("SPOT", "Spot hosts, which may be reclaimed")),
@@ -39,7 +40,6 @@ PRESETS: Mapping[str, str] = {
     f"{_RESOURCES}minvCpus": "0",
     f"{_RESOURCES}maxvCpus": "256",
     f"{_RESOURCES}instanceTypes": "optimal",
-    f"{_RESOURCES}instanceRole": "ecsInstanceRole",
     "jobQueueName": "first-queue",
     "priority": "1",
 }
@@ -123,7 +123,7 @@ def _kept() -> tuple[Field, ...]:
     template = f"{_RESOURCES}launchTemplate."
     images = ("imageType", "Image type"), ("imageIdOverride", "Image id"), ("imageKubernetesVersion", "Version")
     return (
-        Field(name=f"{_RESOURCES}instanceRole", label="Instance role", called=("Instance role",)),
+        Field(name=f"{_RESOURCES}instanceRole", label="Instance role", hint=f"Empty: {_ROLE}, as AWS wants one."),
         Number(name=f"{_RESOURCES}bidPercentage", label="Maximum % of the on-demand price", hint="Of spot hosts."),
         Field(name=f"{_RESOURCES}spotIamFleetRole", label="Spot fleet role", hint="Of spot hosts."),
         Field(name=f"{_RESOURCES}placementGroup", label="Placement group"),
@@ -145,6 +145,7 @@ def environment_draft(form: Form, answers: Answers) -> Draft:
     kind = resources.setdefault("type", form[0].fields[1].options[0][0])  # type: ignore[attr-defined]
     if kind in _PRESET:
         resources.setdefault("allocationStrategy", _PRESET[kind])
+        resources.setdefault("instanceRole", _ROLE)
     if kind != "SPOT":
         for name in _OF_SPOT:
             resources.pop(name, None)

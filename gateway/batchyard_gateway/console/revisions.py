@@ -15,7 +15,7 @@ from typing import Any
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.services import Members
 
-from .definition_form import PROCESS
+from .definition_form import PROCESS, of_definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +75,8 @@ def _key(item: Any, index: int) -> str:
     return str(named or index)
 
 
-def compare(left: Members, right: Members) -> Sequence[tuple[str, str, str]]:
-    """Return the paths at which two revisions differ, with both values; empty where one has none."""
-    ours, theirs = dict(paths(left)), dict(paths(right))
+def compare(left: Members, right: Members) -> Sequence[tuple[str, str | None, str | None]]:
+    """Return the paths at which two revisions differ, with both values; None where one has none."""
+    ours, theirs = dict(paths(of_definition(left))), dict(paths(of_definition(right)))
     every = dict.fromkeys((*ours, *theirs))
-    return [(path, ours.get(path, ""), theirs.get(path, "")) for path in every if ours.get(path) != theirs.get(path)]
+    return [(path, ours.get(path), theirs.get(path)) for path in every if ours.get(path) != theirs.get(path)]

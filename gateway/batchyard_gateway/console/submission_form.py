@@ -12,18 +12,18 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from google.protobuf import json_format
 
 from batchyard import wording
 from batchyard.v1 import job_pb2 as pb
-from batchyard_gateway.batch import containers, jobs, members, rules, submissions
+from batchyard_gateway.batch import amounts, containers, jobs, members, rules, submissions
 from batchyard_gateway.batch.names import Names
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Context, Members
 
 from . import definition_form
+from .definition_form import said
 from .environment_form import TAGS
 from .forms import Choice, Column, Field, Form, Number, Rows, Section, Text
 
@@ -82,7 +82,7 @@ def form(source: str, queues: Sequence[str], definitions: Sequence[str] = (), se
 def _definition(definitions: Sequence[str]) -> Field:
     return Field(
         name="jobDefinition", label="Definition", hint="A name is its newest ACTIVE revision; NAME:REVISION is that one.",
-        suggestions=tuple(definitions), is_required=True, called=("job definition", "job_definition"),
+        suggestions=tuple(definitions), is_required=True, called=("JobDefinition name", "job definition", "job_definition"),
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _command(secrets: Sequence[str]) -> tuple[Section, ...]:
 def _order() -> tuple[Section, ...]:
     columns = (Column(name="jobId", label="Job"), Column(name="type", label="Wait for", options=_KINDS))
     dependencies = Rows(
-        name="dependsOn", label="Dependencies", columns=columns, called=("Job cannot have more than", "depends_on"),
+        name="dependsOn", label="Dependencies", columns=columns, called=("Job cannot have more than", "not found", "depends_on"),
         hint="Jobs by id, or by name: the newest of that name. At most 20 of them if AWS is to take it.",
     )  # fmt: skip
     size = Number(
@@ -180,6 +180,9 @@ def check(given: Members) -> None:
     submissions.check(members.SUBMIT_JOB.check(_of_aws(given), ""))
     if "containerProperties" in given:
         container = members.CONTAINER_PROPERTIES.check(given["containerProperties"], "containerProperties")
+        if amounts.has_fraction(container):  # fine here, though AWS has them for Fargate alone
+            asked = [each for each in container["resourceRequirements"] if each["type"] != "VCPU"]
+            container = {**container, "resourceRequirements": [*asked, {"type": "VCPU", "value": "1"}]}
         containers.check(container, ())
 
 
@@ -202,14 +205,13 @@ def request(given: Members, context: Context) -> pb.SubmitJobRequest:
         kind = wording.number(pb.DependencyType, "type", each["type"]) if each.get("type") else 0
         message.depends_on.add(job_id=each.get("jobId", ""), type=kind)
     try:
-        json_format.ParseDict(_json(given.get(NATIVE, "")), message)
+        own = json.loads(given.get(NATIVE, "{}"))
+        if not isinstance(own, dict):
+            raise ClientException(f"{NATIVE}: It has to be a JSON object: {{...}}")
+        json_format.ParseDict(own, message)
     except (json_format.ParseError, ValueError, RecursionError) as err:
         raise ClientException(f"{NATIVE}: {err}") from err
     return message
-
-
-def _json(text: str) -> Any:
-    return json.loads(text) if text else {}
 
 
 def _of_aws(given: Members) -> Members:
@@ -255,11 +257,9 @@ def of_job(job: pb.Job, definition: Members | None, names: Names) -> tuple[str, 
         given["containerProperties"] = {name: value for name, value in properties.items() if value not in ([], "")}
         if native := _native(job):
             given[NATIVE] = json.dumps(native, indent=2)
-        return COMMAND, _without_empties(
-            given | _priority(job.HasField("scheduling_priority"), job.scheduling_priority)
-        )
+        return COMMAND, said(given | _priority(job.HasField("scheduling_priority"), job.scheduling_priority))
     given["jobDefinition"] = job.job_definition
-    return DEFINITION, _without_empties(given | _differing(told, definition or {}))
+    return DEFINITION, said(given | _differing(told, definition or {}))
 
 
 def _dependency(dependency: pb.Dependency) -> Members:
@@ -281,7 +281,7 @@ def _differing(told: Members, definition: Members) -> Members:
     """Return what a job's submission must have said, given its definition."""
     given: Members = {}
     for name in ("retryStrategy", "timeout", "propagateTags"):
-        if told.get(name) and told[name] != definition.get(name):
+        if told.get(name) and said(told[name]) != said(definition.get(name)):
             given[name] = told[name]
     if "schedulingPriority" in told and told["schedulingPriority"] != definition.get("schedulingPriority"):
         given |= _priority(True, told["schedulingPriority"])
@@ -318,10 +318,3 @@ def _container(members_of: Members) -> Members:
 
 def _priority(is_said: bool, priority: int) -> Members:
     return {"schedulingPriorityOverride": priority} if is_said else {}
-
-
-def _without_empties(given: Members) -> Members:
-    retry = given.get("retryStrategy")
-    if retry is not None and not retry.get("evaluateOnExit", True):
-        given = {**given, "retryStrategy": {name: value for name, value in retry.items() if value != []}}
-    return given
