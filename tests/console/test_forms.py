@@ -195,7 +195,7 @@ def test_rows_are_added_and_removed() -> None:
     [
         ({"tags.key": ["a", "a"], "tags.value": ["1", "2"]}, "tags"),
         ({"schedulingPriority": ["1.5"]}, "schedulingPriority"),
-        ({"schedulingPriority": ["١"]}, "schedulingPriority"),
+        ({"schedulingPriority": ["\u0661"]}, "schedulingPriority"),
         ({"platformCapabilities": ["EKS"]}, "platformCapabilities"),
         ({REST: ["{"]}, REST),
         ({REST: ["[]"]}, REST),

@@ -203,9 +203,9 @@ def test_back_loses_nothing(visitor: Visitor, step: str) -> None:
     answer_all(visitor)
     reply = visitor.post(f"start?step={step}", {**ANSWERS.get(step, {}), "go": "back"})
     assert reply.headers["location"].endswith(f"step={wizard.before(step)}")
-    for each in ANSWERS:
+    for each, given in ANSWERS.items():
         text = visitor.get(f"start?step={each}").text
-        (first, *_) = ANSWERS[each].values()
+        (first, *_) = given.values()
         assert f'value="{first}"' in text
 
 
