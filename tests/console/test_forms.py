@@ -12,7 +12,8 @@ from batchyard_gateway.batch import members as shapes
 from batchyard_gateway.console import definition_form, environment_form, forms, submission_form
 from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS
 from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.forms import REST, Answers, Form, fill, read
+from batchyard_gateway.console.fields import Answers, WrongError
+from batchyard_gateway.console.forms import REST, Form, fill, read
 from batchyard_gateway.errors import ApiError
 
 ENVIRONMENT = environment_form.environment("EC2")
@@ -29,7 +30,10 @@ REGISTRATION: dict[str, Any] = {
     "parameters": {"a": "1", "b": "", "": "odd"},
     "retryStrategy": {
         "attempts": 3,
-        "evaluateOnExit": [{"onExitCode": "1*", "action": "retry"}, {"onReason": "x*", "onStatusReason": "Host*"}],
+        "evaluateOnExit": [
+            {"onExitCode": "1*", "action": "retry"},
+            {"onReason": "x*", "onStatusReason": "Host*", "action": "exit"},
+        ],
     },
     "propagateTags": False,
     "timeout": {"attemptDurationSeconds": 60},
@@ -158,7 +162,7 @@ def test_a_pasted_command_is_split(text: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["echo 'a", "[1]", "[", '["a"', '["a", null]'])
 def test_what_is_no_command_is_said(text: str) -> None:
-    with pytest.raises(forms.WrongError):
+    with pytest.raises(WrongError):
         forms.split(text)
 
 
@@ -221,7 +225,7 @@ def test_only_what_a_form_asks_is_kept_and_not_without_end() -> None:
         ("tags.key", "b"),
     ]
     assert forms.kept(DEFINITION, given) == {"jobDefinitionName": ["d\n"], "tags.key": ["a", "b"]}
-    with pytest.raises(forms.WrongError, match="65536 characters"):
+    with pytest.raises(WrongError, match="65536 characters"):
         forms.kept(DEFINITION, [("jobDefinitionName", "x" * 70_000)])
 
 

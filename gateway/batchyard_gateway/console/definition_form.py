@@ -15,23 +15,8 @@ from batchyard_gateway.batch.amounts import FARGATE_MEMORY_MIB
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
-from .forms import (
-    REST,
-    Amounts,
-    Answers,
-    Choice,
-    Column,
-    Draft,
-    Field,
-    Flag,
-    Form,
-    Number,
-    Rows,
-    Section,
-    Text,
-    Words,
-    read,
-)
+from .fields import Amounts, Answers, Choice, Column, Field, Flag, Number, Rows, Text, Words
+from .forms import REST, Draft, Form, Section, read
 
 PROCESS = "process://"
 """The image of a plain process on the host."""

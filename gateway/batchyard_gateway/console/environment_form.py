@@ -14,7 +14,8 @@ from batchyard_gateway.batch import environments, members, queues
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
-from .forms import Answers, Choice, Column, Draft, Field, Form, Lines, Number, Rows, Section, read
+from .fields import Answers, Choice, Column, Field, Lines, Number, Rows
+from .forms import Draft, Form, Section, read
 
 EC2, FARGATE = "EC2", "FARGATE"
 KEPT = "Kept for AWS, not used by your own machines"

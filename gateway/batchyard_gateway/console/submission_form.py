@@ -25,7 +25,8 @@ from batchyard_gateway.services import Context, Members
 from . import definition_form
 from .definition_form import said
 from .environment_form import TAGS
-from .forms import Choice, Column, Field, Form, Number, Rows, Section, Text
+from .fields import Choice, Column, Field, Number, Rows, Text
+from .forms import Form, Section
 
 COMMAND, DEFINITION = "command", "definition"
 """What a submission runs."""

@@ -20,7 +20,8 @@ from batchyard_gateway.services import Members
 from . import definition_form, environment_form, submission_form
 from .environment_form import EC2, FARGATE
 from .faults import faults_of
-from .forms import Choice, Draft, Field, Form, Section, called, read
+from .fields import Choice, Field
+from .forms import Draft, Form, Section, called, read
 
 ORCHESTRATION, ENVIRONMENT, QUEUE, DEFINITION, JOB, REVIEW = (
     "orchestration", "environment", "queue", "definition", "job", "review"

@@ -12,6 +12,7 @@ from batchyard_gateway.batch.handlers import names_of
 from batchyard_gateway.console import command_lines, definition_form, forms, revisions
 from batchyard_gateway.console.environment_form import FARGATE
 from batchyard_gateway.console.faults import faults_of
+from batchyard_gateway.console.fields import WrongError
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
@@ -129,7 +130,7 @@ async def change_new(visit: Visit) -> Answer:
         for action in _ACTIONS:
             if what := visit.form.get(action):
                 return await _form_page(visit, forms.edit(form, answers, action, what), focus=f"{action}:{what}")
-    except forms.WrongError as err:
+    except WrongError as err:
         field = visit.form.get("split", "") if answers else ""
         return (await _form_page(visit, answers, {field: str(err)})).refused()
     if visit.form.get("go") == "look":

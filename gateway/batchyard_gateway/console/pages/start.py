@@ -15,6 +15,7 @@ from batchyard_gateway.batch.environments import FARGATE_TYPES
 from batchyard_gateway.batch.operations import SERVICE as BATCH
 from batchyard_gateway.console import command_lines, definition_form, environment_form, forms, room, wizard
 from batchyard_gateway.console.faults import faults_of
+from batchyard_gateway.console.fields import WrongError
 from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
@@ -45,7 +46,7 @@ async def change(visit: Visit) -> Answer:
         return await _create(visit, yard)
     try:
         answers[step] = forms.kept(wizard.form(step, answers, yard), visit.form.multi_items())
-    except forms.WrongError as err:
+    except WrongError as err:
         return (await _page(visit, step, yard, {"": str(err)})).refused()
     for action in _ACTIONS:
         if what := visit.form.get(action):
@@ -57,7 +58,7 @@ async def _edit(visit: Visit, step: str, yard: wizard.Yard, action: str, what: s
     answers, form = visit.session.answers, wizard.form(step, visit.session.answers, yard)
     try:
         answers[step] = forms.edit(form, answers[step], action, what)
-    except forms.WrongError as err:
+    except WrongError as err:
         return (await _page(visit, step, yard, {what: str(err)})).refused()
     return await _page(visit, step, yard, focus=f"{action}:{what}")
 

@@ -15,6 +15,7 @@ from batchyard_gateway.batch.names import is_job
 from batchyard_gateway.console import command_lines, definition_form, forms
 from batchyard_gateway.console import submission_form as noun
 from batchyard_gateway.console.faults import faults_of
+from batchyard_gateway.console.fields import WrongError
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
@@ -79,7 +80,7 @@ async def change(visit: Visit) -> Answer:
             if what := visit.form.get(action):
                 edited = forms.edit(form, answers, action, what)
                 return await _page(visit, source, form, edited, focus=f"{action}:{what}")
-    except forms.WrongError as err:
+    except WrongError as err:
         field = visit.form.get("split", "") if answers else ""
         return (await _page(visit, source, form, answers, {field: str(err)})).refused()
     if visit.form.get("go") == "edit":
