@@ -144,3 +144,13 @@ def test_a_revision_is_taken_out_of_use(visitor: Visitor) -> None:
     (told,) = batch.describe_job_definitions(jobDefinitions=["d:1"])["jobDefinitions"]
     assert told["status"] == "INACTIVE"
     assert visitor.post("definitions/d:9").status in (404, 422)
+
+
+def test_a_hostile_address_comes_out_as_text(visitor: Visitor) -> None:
+    for path in (
+        "definitions/%3Cscript%3Ex()",
+        "definitions/d%22%3E:1",
+        "jobs/new?clone=%3Cscript%3Ex()",
+        "jobs/new?definition=%22%3E%3Cscript%3Ex()",
+    ):
+        assert "<script>x" not in visitor.get(path).text

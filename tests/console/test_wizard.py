@@ -330,6 +330,24 @@ def test_rows_and_words_are_changed_by_buttons(visitor: Visitor) -> None:
     assert "echo &#39;a</textarea>" in reply.text
 
 
+def test_answers_are_kept_while_the_controller_is_away(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(visit: Visit) -> Any:
+        raise UnavailableError("the controller went away")
+
+    monkeypatch.setattr(start, "_yard", away)
+    for step, given in ANSWERS.items():
+        assert visitor.post(f"start?step={step}", {**given, "go": "next"}).status == 503
+    monkeypatch.undo()
+    assert create(visitor).status == 303
+    assert made(visitor.endpoint) == (["ce"], ["q"], ["d:1"], ["j"])
+
+
+def test_a_name_that_is_taken_is_told_beside_the_form(visitor: Visitor) -> None:
+    visitor.endpoint.batch().create_compute_environment(**environment("ce"))
+    form = {**ANSWERS[ENVIRONMENT], wizard.EXISTING: "", "go": "look"}
+    assert "There is a compute environment ce already" in visitor.post("start?step=environment&part=aside", form).text
+
+
 def test_answers_have_an_end(visitor: Visitor) -> None:
     reply = visitor.post("start?step=definition", {COMMAND: ["x" * 70_000], "go": "next"})
     assert reply.status == 422

@@ -126,7 +126,7 @@ def definition(*, fargate: bool, secrets: Sequence[str] = (), is_platform_open: 
     secret = Rows(
         name=f"{CONTAINER}secrets", label="Secrets", hint="A variable gets the value of a secret of the yard.",
         columns=(Column(name="name", label="Variable"), Column(name="valueFrom", label="Secret", suggestions=tuple(secrets))),
-        called=("secret", "container.secrets"),
+        called=("secret", "container.secrets"), link=("secrets", "New secret"),
     )  # fmt: skip
     execution = Field(
         name=f"{CONTAINER}executionRoleArn", label="Execution role", hint="Fargate asks for one.",

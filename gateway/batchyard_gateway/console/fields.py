@@ -34,6 +34,7 @@ class Field:
         hint: What may stand there, in a sentence.
         suggestions: Values that are offered.
         called: What refusals call it besides its member, see `faults`.
+        link: A page of the console, below its root, on which values of it are made; and what it is called.
         is_required: Nothing comes of a form without it.
     """
 
@@ -43,6 +44,7 @@ class Field:
     hint: str = ""
     suggestions: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
+    link: tuple[str, str] = ("", "")
     is_required: bool = False
 
     def inputs(self) -> Sequence[str]:

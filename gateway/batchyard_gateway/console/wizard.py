@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from . import definition_form, environment_form, submission_form
 from .environment_form import EC2, FARGATE
 from .faults import faults_of
 from .fields import Choice, Field
-from .forms import Draft, Form, Section, called, read
+from .forms import Draft, Form, Section, called, kept, read
 
 ORCHESTRATION, ENVIRONMENT, QUEUE, DEFINITION, JOB, REVIEW = (
     "orchestration", "environment", "queue", "definition", "job", "review"
@@ -183,8 +183,19 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
 
 def answers_of(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
     """Return what a step shows."""
-    kept = session.get(step)
-    return {name: list(texts) for name, texts in kept.items()} if kept is not None else presets(step, session, yard)
+    known = session.get(step)
+    return {name: list(texts) for name, texts in known.items()} if known is not None else presets(step, session, yard)
+
+
+def keep(step: str, session: Session, given: Iterable[tuple[str, str]]) -> None:
+    """
+    Keep what was posted of a step, whatever there is in the yard.
+
+    Raises:
+        WrongError: it is too long.
+    """
+    existing = Section(title="", fields=(Field(name=EXISTING, label=""),))
+    session[step] = kept((*form(step, session, Yard()), existing), given)
 
 
 # What steps say --------------------------------------------------------------------
@@ -256,12 +267,21 @@ def faults(step: str, session: Session, yard: Yard) -> dict[str, str]:
     except ApiError as err:
         for name, text in faults_of(err, words).items():
             found.setdefault(name, text)
-    key = _NAMES.get(step, "")
-    name = draft.members.get(key, "")
-    is_own = made_name(step, session, draft.members) or found_after_all(step, session, draft.members, [name])
-    if key and name in yard.names(step) and not is_own:
-        found.setdefault(key, f"There is a {STEPS[step].lower()} {name} already: choose it above, or take another name")
+    if text := taken(step, session, yard):
+        found.setdefault(_NAMES[step], text)
     return found
+
+
+def taken(step: str, session: Session, yard: Yard) -> str:
+    """Return a sentence if what a step would make has the name of something that is there; empty if not."""
+    if step not in _NAMES or chosen(step, session, yard):
+        return ""
+    members = drafted(step, session, yard).members
+    name = members.get(_NAMES[step], "")
+    is_own = made_name(step, session, members) or found_after_all(step, session, members, [name])
+    if name not in yard.names(step) or is_own:
+        return ""
+    return f"There is a {STEPS[step].lower()} {name} already: choose it above, or take another name"
 
 
 # What was made ---------------------------------------------------------------------
@@ -274,8 +294,8 @@ def digest(members: Members) -> str:
 
 def made_name(step: str, session: Session, members: Members) -> str:
     """Return the name of what was made of just these members; empty if nothing was."""
-    kept, name = session.get(MADE, {}).get(step, ["", ""])
-    return name if kept == digest(members) else ""
+    known, name = session.get(MADE, {}).get(step, ["", ""])
+    return name if known == digest(members) else ""
 
 
 def note_try(step: str, session: Session, members: Members, before: Sequence[str]) -> None:
@@ -304,9 +324,9 @@ def found_after_all(step: str, session: Session, members: Members, now: Sequence
         members: The input.
         now: What of its name there is; the newest first.
     """
-    kept, *earlier = session.get(TRIED, {}).get(step, [""])
+    known, *earlier = session.get(TRIED, {}).get(step, [""])
     new = [name for name in now if name not in earlier]
-    return new[0] if kept == digest(members) and new else ""
+    return new[0] if known == digest(members) and new else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

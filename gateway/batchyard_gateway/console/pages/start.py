@@ -41,13 +41,13 @@ async def change(visit: Visit) -> Answer:
     if visit.form.get("go") == "away":
         answers[wizard.SKIPPED] = {}
         return Redirect(location=f"{ROOT}/")
-    yard = await _yard(visit)
     if step == wizard.REVIEW:
-        return await _create(visit, yard)
-    try:
-        answers[step] = forms.kept(wizard.form(step, answers, yard), visit.form.multi_items())
+        return await _create(visit, await _yard(visit))
+    try:  # first, so that nothing is lost if the yard cannot be asked
+        wizard.keep(step, answers, visit.form.multi_items())
     except WrongError as err:
-        return (await _page(visit, step, yard, {"": str(err)})).refused()
+        return (await _page(visit, step, await _yard(visit), {"": str(err)})).refused()
+    yard = await _yard(visit)
     for action in _ACTIONS:
         if what := visit.form.get(action):
             return await _edit(visit, step, yard, action, what)
@@ -190,6 +190,7 @@ async def _page(
             view |= {"room": await room_of(visit, members), "remarks": definition_form.remarks(members)}
     if step in (wizard.ENVIRONMENT, wizard.REVIEW):
         view["selection"] = await _selection(visit, yard)
+        view["remarks"] = [text] if (text := wizard.taken(step, session, yard)) else ()
     if step == wizard.REVIEW:
         view["cards"] = wizard.cards(session, yard, refused or {})
         made = [card for card in view["cards"] if card.members]
