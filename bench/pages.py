@@ -54,6 +54,8 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
             "search: an id": lambda: client.search(oldest),
             "search: the beginning of the oldest id": lambda: client.search(oldest[:18]),
         }
+        (begun,) = (await client.search(oldest[:18])).jobs
+        assert begun.id == oldest, "an old job is found by its id"
         for name, ask in questions.items():
             yield figure(name, await _seconds(ask))
         for name, wanted in (("name", {"name": OLDEST}), ("tag", {"tags": {OLDEST: None}})):

@@ -28,6 +28,7 @@ COMMANDS = {
     "submit": ("submit", "Submit a job."),
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),
+    "search": ("search", "Find jobs, queues, environments, definitions and hosts."),
     "describe": ("jobs", "Show all about jobs."),
     "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),
     "logs": ("logs", "Write the log of a job."),

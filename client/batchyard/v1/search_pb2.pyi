@@ -71,9 +71,9 @@ class SearchResponse(google.protobuf.message.Message):
     """There are more than so many of a kind, or older jobs that were not looked at."""
     @property
     def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[batchyard.v1.job_pb2.JobSummary]:
-        """A job or child of this id; else those whose id begins or ends so, where the text has 4
-        characters or more, and those whose name begins so, newest first, of the newest 50,000.
-        From 8 characters on, ids tell when their jobs were made: older ones are found as well.
+        """A job or child of this id. Else those whose id begins so, if the text has 8 characters or
+        more, which tell when they were made. Else, of the newest 50,000, those whose name begins
+        so, or whose id begins or ends so, where the text has 4 characters. Newest first.
         """
 
     @property

@@ -24,8 +24,9 @@ PART_LENGTH_MIN = 4
 _TIME_DIGITS = 12
 _TIME_DIGITS_MIN = 8
 """So many say the minute in which a job was made."""
-_CLOCKS_APART_MS = 60_000
-"""How far a job's submission may lie from its id's time."""
+_EARLIER_MS = 1_000
+_LATER_MS = 5_000
+"""How far a job's submission may lie from its id's time: it follows, unless the clock is set back meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +76,12 @@ def _units(world: World, wanted: str, limit: int) -> tuple[list[Unit], bool]:
     exact = world.find_unit(*split_job_id(wanted))
     if exact is not None:
         return [exact], False
+    made = (job for job in islice(_made_when(world, wanted), listing.LOOKS_MAX) if job.id.startswith(wanted))
+    found = list(islice(made, limit))
+    if found:
+        return [Unit(job) for job in reversed(found)], False
     newest = islice(world.all_jobs.walk(oldest_first=False), listing.LOOKS_MAX)
-    found = {job.id: Unit(job) for job in islice(_matching(newest, wanted), limit)}
-    has_older = len(world.jobs) > listing.LOOKS_MAX
-    if len(found) < limit and has_older:
-        made = islice(_made_when(world, wanted), listing.LOOKS_MAX)
-        found |= {job.id: Unit(job) for job in islice(_matching(made, wanted), limit)}
-    return sorted(found.values(), key=lambda unit: unit.place, reverse=True)[:limit], has_older
+    return [Unit(job) for job in islice(_matching(newest, wanted), limit)], len(world.jobs) > listing.LOOKS_MAX
 
 
 def _matching(jobs: Iterable[Job], wanted: str) -> Iterator[Job]:
@@ -94,14 +94,12 @@ def _matching(jobs: Iterable[Job], wanted: str) -> Iterator[Job]:
 
 
 def _made_when(world: World, beginning: str) -> Iterator[Job]:
-    """Yield the jobs that were made when the beginning of an id says; none where it does not say it well."""
+    """Yield the jobs that were made when the beginning of an id says, oldest first; none where it does not say it well."""
     digits = beginning.replace("-", "")[:_TIME_DIGITS]
     if len(digits) < _TIME_DIGITS_MIN or not all(char in "0123456789abcdef" for char in digits):
         return iter(())
     first_ms, last_ms = (int(digits.ljust(_TIME_DIGITS, fill), 16) for fill in "0f")
-    return world.all_jobs.walk(
-        None, max(0, first_ms - _CLOCKS_APART_MS), last_ms + _CLOCKS_APART_MS, oldest_first=False
-    )
+    return world.all_jobs.walk(None, max(0, first_ms - _EARLIER_MS), last_ms + _LATER_MS, oldest_first=True)
 
 
 def _is_host(record: HostRecord, wanted: str) -> bool:
