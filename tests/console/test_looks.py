@@ -29,7 +29,13 @@ WIDTHS = (320, 768, 1440)
 NO_PAGES = ("/clock", "/live", "/counts")
 """Rows that no person looks at."""
 
-OTHER_STATES: Mapping[str, str] = {}
+OTHER_STATES: Mapping[str, str] = {
+    "definition-compared": "/definitions/train:2?with=1",
+    "definition-new-of": "/definitions/new?of=train:2",
+    "job-new-clone": "/jobs/new?clone={job_id}",
+    "job-new-definition": "/jobs/new?of=definition",
+    **{f"start-{step}": f"/start?step={step}" for step in ("environment", "queue", "definition", "job", "review")},
+}
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 
 

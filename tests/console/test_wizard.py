@@ -19,7 +19,7 @@ from .visitor import Reply, Visitor
 
 EMPTY = Yard(account_id="123456789012")
 FULL = Yard(environments={"ce": False, "fargate": True}, queues=("q",), definitions=("d:3",))
-ANSWERS = {
+ANSWERS: dict[str, dict[str, Any]] = {
     ENVIRONMENT: {"computeEnvironmentName": "ce", "computeResources.maxvCpus": "16", "computeResources.minvCpus": "0",
                   "computeResources.instanceTypes": "optimal", "computeResources.instanceRole": "r"},
     QUEUE: {"jobQueueName": "q", "priority": "1"},
@@ -262,7 +262,8 @@ def test_after_a_refusal_one_goes_on_from_there(
     endpoint = visitor.endpoint
     if refused == QUEUE:
         endpoint.batch().create_compute_environment(**FARGATE_ENVIRONMENT)
-    answer_all(visitor, **{ENVIRONMENT: {wizard.EXISTING: ""}, edited: wrong})
+    changed: dict[str, Any] = {ENVIRONMENT: {wizard.EXISTING: ""}, edited: wrong}
+    answer_all(visitor, **changed)
     reply = create(visitor)
     assert reply.status == 422, reply.text
     assert text in reply.text

@@ -13,6 +13,7 @@ from tests.e2e.yard import Yard
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard_gateway.console.definition_form import COMMAND
+from batchyard_gateway.console.routes import ROWS
 
 from .visitor import Visitor
 
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 BETA = "00000000-0000-4000-8000-000000000002"
 TABS_MAX = 120
+PATHS = {row.path for row in ROWS}
 
 
 def open_page(chromium: Browser, endpoint: Endpoint, *, scripts: bool) -> Page:
@@ -80,6 +82,14 @@ def log_of(yard: Yard, job_id: str) -> bytes:
         return b"".join(client.read_logs(job_id))
 
 
+def see_the_log(page: Page) -> None:
+    """Find the log from the job's page, as a person would."""
+    if "/jobs/{id}/log" in PATHS:
+        page.reload()
+        page.get_by_role("link", name="Log", exact=True).click()
+        expect(page.get_by_text("hello", exact=True).first).to_be_visible()
+
+
 def by_mouse(page: Page) -> None:
     at(page, "orchestration type")
     press(page, "Next")
@@ -136,6 +146,7 @@ def test_from_an_empty_yard_to_the_log_of_a_job(chromium: Browser, real: Yard, w
         (by_keyboard if way == "keyboard" else by_mouse)(page)
         page.wait_for_url("**/console/jobs/*")
         assert log_of(real, page.url.rpartition("/")[2]) == b"hello\n"
+        see_the_log(page)
         page.context.close()
 
 
@@ -155,6 +166,7 @@ def test_from_an_empty_yard_to_the_log_of_a_container(chromium: Browser, real: Y
         press(page, "Create resources")
         page.wait_for_url("**/console/jobs/*")
         assert log_of(real, page.url.rpartition("/")[2]) == b"hello\n"
+        see_the_log(page)
         page.context.close()
 
 
