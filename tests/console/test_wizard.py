@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -277,6 +278,23 @@ def test_after_a_refusal_one_goes_on_from_there(
     environments, queues, definitions, names = made(endpoint)
     assert (sorted({*environments} - {"fargate"}), queues, names) == (["ce"], ["q"], ["j"])
     assert definitions == (["d:2", "d:1"] if refused == JOB else ["d:1"])
+
+
+def test_buttons_that_are_pressed_together_make_everything_once(visitor: Visitor) -> None:
+    answer_all(visitor)
+    form = {"csrf": visitor.csrf(), "go": "create"}
+    with ThreadPoolExecutor(5) as pool:
+        replies = list(pool.map(lambda _: visitor.send("POST", "start?step=review", form), range(5)))
+    (job,) = visitor.endpoint.run(jobs(visitor.endpoint))
+    assert {reply.headers.get("location") for reply in replies} == {f"/console/jobs/{job.id}"}
+    assert made(visitor.endpoint) == (["ce"], ["q"], ["d:1"], ["j"])
+
+
+def test_nothing_is_made_of_what_nobody_has_seen(visitor: Visitor) -> None:
+    assert create(visitor).headers["location"] == "/console/start?step=environment"
+    post(visitor, ENVIRONMENT)
+    assert create(visitor).headers["location"] == "/console/start?step=queue"
+    assert made(visitor.endpoint) == ([], [], [], [])
 
 
 @pytest.mark.parametrize("lost", list(wizard.OPERATIONS))

@@ -46,7 +46,7 @@ OPERATIONS: Mapping[str, str] = {
 
 EXISTING = "existing"
 SKIPPED = "skipped"
-MADE, TRIED = "made", "tried"
+MADE, TRIED, ENDED = "made", "tried", "ended"
 
 _TYPE = "orchestration"
 Session = MutableMapping[str, dict[str, list[str]]]
@@ -285,6 +285,22 @@ def taken(step: str, session: Session, yard: Yard) -> str:
 
 
 # What was made ---------------------------------------------------------------------
+
+
+def unanswered(session: Session) -> str:
+    """Return the first step that nobody has answered; empty if all are."""
+    return next((step for step in OPERATIONS if step not in session), "")
+
+
+def end(session: Session, location: str) -> None:
+    """Forget all answers, but for where it ended: the last button may come once more."""
+    session.clear()
+    session[ENDED] = {"at": [location]}
+
+
+def ended_at(session: Session) -> str:
+    """Return where the wizard ended last; empty if it did not."""
+    return session.get(ENDED, {}).get("at", [""])[0]
 
 
 def digest(members: Members) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from batchyard.errors import RequestError
 from batchyard.v1 import host_pb2
@@ -27,6 +29,9 @@ REVISIONS_MAX = 5000
 """Revisions that are looked through for the newest of each name."""
 
 HERE = f"{ROOT}/start"
+_LOCKS: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""Held by a session while it makes things."""
+
 _ACTIONS = ("add", "remove", "split", "wrap")
 
 
@@ -42,7 +47,10 @@ async def change(visit: Visit) -> Answer:
         answers[wizard.SKIPPED] = {}
         return Redirect(location=f"{ROOT}/")
     if step == wizard.REVIEW:
-        return await _create(visit, await _yard(visit))
+        if visit.form.get("go") == "back":
+            return Redirect(location=f"{HERE}?step={wizard.before(step)}")
+        async with _LOCKS.setdefault(visit.session.csrf, asyncio.Lock()):  # a button may be pressed twice
+            return await _create(visit, await _yard(visit))
     try:  # first, so that nothing is lost if the yard cannot be asked
         wizard.keep(step, answers, visit.form.multi_items())
     except WrongError as err:
@@ -212,8 +220,8 @@ def _done(session: wizard.Session, yard: wizard.Yard) -> set[str]:
 async def _create(visit: Visit, yard: wizard.Yard) -> Answer:
     """Make what is described and not there yet, in order, up to the first refusal."""
     session = visit.session.answers
-    if visit.form.get("go") == "back":
-        return Redirect(location=f"{HERE}?step={wizard.before(wizard.REVIEW)}")
+    if step := wizard.unanswered(session):
+        return Redirect(location=wizard.ended_at(session) or f"{HERE}?step={step}")
     wrong = {step: found for step in wizard.OPERATIONS if (found := wizard.faults(step, session, yard))}
     if wrong:
         return (
@@ -294,5 +302,6 @@ def _end(visit: Visit, yard: wizard.Yard, job_id: str) -> Answer:
     environment, queue, definition = names
     visit.session.notices.append(f"There are: environment {environment}, queue {queue}, definition {definition}.")
     is_skipped = wizard.is_skipped(session)
-    session.clear()
-    return Redirect(location=f"{ROOT}/definitions/{definition}" if is_skipped else f"{ROOT}/jobs/{job_id}")
+    location = f"{ROOT}/definitions/{definition}" if is_skipped else f"{ROOT}/jobs/{job_id}"
+    wizard.end(session, location)
+    return Redirect(location=location)
