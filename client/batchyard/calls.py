@@ -23,6 +23,7 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
@@ -84,6 +85,13 @@ class Calls:
         self.list_scheduling_policies = Call(connection, policies.ListSchedulingPolicies)
         self.update_scheduling_policy = Call(connection, policies.UpdateSchedulingPolicy)
         self.delete_scheduling_policy = Call(connection, policies.DeleteSchedulingPolicy)
+
+        quota_shares = QuotaShareServiceStub(channel)
+        self.create_quota_share = Call(connection, quota_shares.CreateQuotaShare)
+        self.describe_quota_shares = Call(connection, quota_shares.DescribeQuotaShares)
+        self.list_quota_shares = Call(connection, quota_shares.ListQuotaShares)
+        self.update_quota_share = Call(connection, quota_shares.UpdateQuotaShare)
+        self.delete_quota_share = Call(connection, quota_shares.DeleteQuotaShare)
 
         consumables = ConsumableResourceServiceStub(channel)
         self.create_consumable_resource = Call(connection, consumables.CreateConsumableResource)

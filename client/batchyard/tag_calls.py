@@ -22,8 +22,8 @@ class TagCalls(Caller):
 
         Args:
             kind: ``JOB``, ``JOB_QUEUE``, ``JOB_DEFINITION``, ``COMPUTE_ENVIRONMENT``,
-                ``SCHEDULING_POLICY`` or ``CONSUMABLE_RESOURCE``.
-            name: Its name; a job's id, a definition's ``name:revision``.
+                ``SCHEDULING_POLICY``, ``CONSUMABLE_RESOURCE`` or ``QUOTA_SHARE``.
+            name: Its name; a job's id, a definition's ``name:revision``, a quota share's ``queue/share``.
             tags: 1 to 50; it may have 50 in all.
 
         Raises:

@@ -131,8 +131,8 @@ class Task:
     @property
     def resources(self) -> Resources:
         """What an attempt holds of its host: all that its containers ask for."""
-        first = self.containers[0].resources
-        return sum((other.resources for other in self.containers[1:]), first)
+        first, *others = self.containers
+        return sum((other.resources for other in others), first.resources) if others else first.resources
 
     @property
     def runtime(self) -> str:

@@ -12,6 +12,7 @@ from batchyard import program_log, program_settings, settings
 from batchyard.errors import InvalidArgumentError
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
+from . import garbage
 from .app import serve
 from .config import Config, default_store, read_offers
 from .store.codec import CorruptRecordError
@@ -94,6 +95,7 @@ def main(
             retention=retention,
             offers=read_offers(socket, local_hosts, local_scratch),
         )
+        garbage.spare_survivors()
         asyncio.run(serve(config))
     except* (OSError, ValueError, StoreError, CorruptRecordError, InvalidArgumentError) as errors:
         for error in errors.exceptions:

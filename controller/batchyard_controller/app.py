@@ -35,6 +35,8 @@ from batchyard.v1 import (
     job_pb2_grpc,
     job_queue_pb2,
     job_queue_pb2_grpc,
+    quota_share_pb2,
+    quota_share_pb2_grpc,
     scheduling_policy_pb2,
     scheduling_policy_pb2_grpc,
     search_pb2,
@@ -61,6 +63,7 @@ from .services.jobs import Jobs
 from .services.policies import SchedulingPolicies
 from .services.queues import JobQueues
 from .services.searching import Searching
+from .services.quota_shares import QuotaShares
 from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
@@ -73,6 +76,7 @@ SERVICES = tuple(
         (compute_environment_pb2, "ComputeEnvironmentService"),
         (job_queue_pb2, "JobQueueService"),
         (scheduling_policy_pb2, "SchedulingPolicyService"),
+        (quota_share_pb2, "QuotaShareService"),
         (consumable_resource_pb2, "ConsumableResourceService"),
         (job_definition_pb2, "JobDefinitionService"),
         (job_pb2, "JobService"),
@@ -133,6 +137,7 @@ def build_server(
     )
     job_queue_pb2_grpc.add_JobQueueServiceServicer_to_server(JobQueues(leadership), server)
     scheduling_policy_pb2_grpc.add_SchedulingPolicyServiceServicer_to_server(SchedulingPolicies(leadership), server)
+    quota_share_pb2_grpc.add_QuotaShareServiceServicer_to_server(QuotaShares(leadership), server)
     consumable_resource_pb2_grpc.add_ConsumableResourceServiceServicer_to_server(
         ConsumableResources(leadership), server
     )

@@ -21,6 +21,7 @@ from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.world import World
 
+from . import garbage
 from .driver import CommandSink, Driver
 from .metrics import Metrics
 from .store.codec import load_records
@@ -106,6 +107,8 @@ async def lead(
     log = structlog.get_logger()
     told = ""
     while True:
+        world: World | None = None  # that of the last term goes before another is loaded
+        garbage.look_at_all()
         try:
             epoch = await store.campaign(candidate)
             catalogues = launcher.catalogues if launcher is not None else {}

@@ -369,15 +369,15 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
 
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     unit = world.unit_of(attempt)
-    spec = unit.job.spec
+    spec, name = unit.job.spec, attempt.id
     return pb.AttemptSpec(
-        attempt_id=attempt.id,
+        attempt_id=name,
         job_id=unit.id,
         number=attempt.number,
         container=task_message(unit.task),
-        environment=attempt_variables(unit, attempt, world.find_definition(spec.definition)),
+        environment=attempt_variables(unit, attempt, name, world.find_definition(spec.definition)),
         timeout_s=spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
-        log_stream_name=log_stream_name(unit.job, attempt.id),
+        log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),
     )

@@ -14,8 +14,10 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -40,6 +42,9 @@ from .routing import find_service, region_of
 from .services import Context, Guard, Operation, Service
 from .throttle import TokenBucket
 from .wire import Answer, Request
+
+if TYPE_CHECKING:
+    from .console.application import Console
 
 _INVOCATION_LENGTH_MAX = 64
 
@@ -196,16 +201,29 @@ async def serve(config: Config) -> None:
         gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
             log.info("listening", address=config.listen, controller=config.controller)
-            await server(build(gateway, console_routes(gateway)), config).serve(sockets=[listener])
+            async with serving(gateway) as web:
+                await web.serve(sockets=[listener])
     log.info("stopped")
 
 
-def console_routes(gateway: Gateway) -> Sequence[BaseRoute]:
-    """Return the routes of the console, if it is wanted."""
+@asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[uvicorn.Server]:
+    """Make the server of all that is wanted; what the console does beside it ends with it, or ends it."""
     if not gateway.config.console:
-        return ()
+        yield server(build(gateway), gateway.config)
+        return
+    console = make_console(gateway)
+    async with asyncio.TaskGroup() as group:
+        beside = group.create_task(console.hub.run())
+        yield server(build(gateway, console.routes()), gateway.config, at_stop=console.hub.close)
+        beside.cancel()
+
+
+def make_console(gateway: Gateway) -> Console:
+    """Make the console."""
     from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
     from .console.entry import Entry  # noqa: PLC0415
+    from .console.live import Hub  # noqa: PLC0415
 
     entry = Entry(
         gateway.client,
@@ -214,19 +232,39 @@ def console_routes(gateway: Gateway) -> Sequence[BaseRoute]:
         read_wall_s=time.time,
         read_s=time.monotonic,
     )
-    console = Console(
+    hub = Hub(gateway.client, boot=secrets.token_hex(4), read_s=time.monotonic, read_wall_s=time.time)
+    return Console(
         config=gateway.config,
         client=gateway.client,
         own_names=gateway.own_names,
         entry=entry,
+        hub=hub,
         read_wall_s=time.time,
     )
-    return console.routes()
 
 
-def server(application: Starlette, config: Config) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """
+    The HTTP server.
+
+    Args:
+        config: uvicorn's.
+        at_stop: Ends answers that would never end, before all others are waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, at_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._at_stop = at_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._at_stop()
+        await super().shutdown(sockets)
+
+
+def server(application: Starlette, config: Config, at_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Make the HTTP server: h11, which is strict, and connections that may not wait for ever."""
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             application,
             ssl_certfile=config.tls_cert,
@@ -241,7 +279,8 @@ def server(application: Starlette, config: Config) -> uvicorn.Server:
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_GRACE_S,
-        )
+        ),
+        at_stop,
     )
 
 

@@ -126,8 +126,9 @@ def _line_end(data: bytes, position: int, *, is_last: bool) -> int | None:
     if len(data) <= longest:
         return len(data) if is_last else None
     # Not within a letter of UTF-8.
-    return next((stop for stop in range(longest, longest - 4, -1) if not _continues(data, stop)), longest)
+    return next((stop for stop in range(longest, longest - 4, -1) if not continues(data, stop)), longest)
 
 
-def _continues(data: bytes, position: int) -> bool:
+def continues(data: bytes, position: int) -> bool:
+    """Say whether a byte is one within a letter of UTF-8."""
     return position < len(data) and data[position] & 0xC0 == 0x80

@@ -16,11 +16,11 @@ from typing import Any
 from batchyard import errors as sdk_errors
 from batchyard.arns import LOG_GROUP, Account
 from batchyard.client import AsyncClient
-from batchyard.v1.job_pb2 import ReadLogsResponse
 
 from . import inputs, log_filter
 from .errors import ApiError
 from .log_pages import WINDOW_BYTES, Line, Page, Place, page_backward, page_forward, place_from, window
+from .log_slices import BEYOND_ANY_LOG, Slices
 from .log_streams import Stream, by_last_event, by_name, find_stream, list_streams
 from .protocols import JsonRpc
 from .services import Context, Members, Operation, Service
@@ -28,7 +28,6 @@ from .services import Context, Members, Operation, Service
 EVENTS_MAX = 10_000
 STREAMS_MAX = 50
 STREAM_NAMES_MAX = 100
-_BEYOND_ANY_LOG = 2**62
 
 
 async def describe_log_groups(context: Context, members: Members) -> Members:
@@ -190,51 +189,22 @@ async def _all(client: AsyncClient, prefix: str, first: str) -> AsyncIterator[St
 
 async def _page(client: AsyncClient, stream: Stream, place: Place | None, limit: int) -> Page:
     """Turn one page of a stream; without a place, the last one."""
+    slices = Slices(client=client, job_id=stream.job_id, attempt=stream.attempt)
     try:
         is_last = stream.is_over
         if place is None:
-            end = await client.read_log_slice(stream.job_id, attempt=stream.attempt, offset=_BEYOND_ANY_LOG)
-            place = Place(way="b", offset=end.next_offset)
+            place = Place(way="b", offset=await slices.end())
         elif place.way == "b":
             is_last = True  # a token's place is the beginning of a line: what is before it is whole
         offset, length = window(place)
-        read = await _read(client, stream, offset, length)
-        if place.way == "b" and _start(read) >= place.offset > 0:
-            place = Place(way="b", offset=await _gap_start(client, stream, place.offset))
-            offset, length = window(place)
-            read = await _read(client, stream, offset, length)
-        if place.way == "b" and read.next_offset < place.offset:
-            behind = await _read(client, stream, read.next_offset, place.offset - read.next_offset)
-            read = behind if _start(behind) < place.offset else read
+        piece = await (slices.read(offset, length) if place.way == "f" else slices.read_before(place.offset, length))
     except sdk_errors.NotFoundError as err:
         raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.") from err
     except sdk_errors.UnavailableError as err:
         raise ApiError("ServiceUnavailableException", str(err), 503) from err
-    offset = _start(read)
     if place.way == "b":
-        data = read.data[: max(0, place.offset - offset)]
-        return page_backward(data, offset, limit=limit, is_last=is_last)
-    return page_forward(read.data, offset, limit=limit, is_last=is_last and len(read.data) < length)
-
-
-async def _read(client: AsyncClient, stream: Stream, offset: int, length: int) -> ReadLogsResponse:
-    return await client.read_log_slice(stream.job_id, attempt=stream.attempt, offset=offset, limit_bytes=length)
-
-
-def _start(read: ReadLogsResponse) -> int:
-    return read.next_offset - len(read.data)
-
-
-async def _gap_start(client: AsyncClient, stream: Stream, offset: int) -> int:
-    """Return where the log's middle was dropped, to find what stands before it; *offset* is not before its end."""
-    low, high = 0, offset
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _start(await _read(client, stream, middle, 1)) == middle:
-            low = middle
-        else:
-            high = middle
-    return high
+        return page_backward(piece.data, piece.start, limit=limit, is_last=is_last)
+    return page_forward(piece.data, piece.start, limit=limit, is_last=is_last and len(piece.data) < length)
 
 
 def _check_group(members: Members) -> None:
@@ -264,7 +234,7 @@ def _key(place: Any, kinds: tuple[type, ...]) -> tuple[Any, ...]:
 
 def _search_place(place: Any) -> _SearchPlace:
     name, offset = _key(place, (str, int))
-    return _SearchPlace(stream=name, offset=min(max(0, offset), _BEYOND_ANY_LOG))
+    return _SearchPlace(stream=name, offset=min(max(0, offset), BEYOND_ANY_LOG))
 
 
 def _stream_members(stream: Stream, account: Account) -> Members:

@@ -34,6 +34,44 @@ def test_a_policy_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> Non
     assert run("scheduling-policy", "delete", "alone").err == "batchyard: deleted scheduling policy alone\n"
 
 
+def test_a_quota_share_is_made_shown_changed_and_deleted(run: Run, yard: Yard) -> None:
+    made = run("scheduling-policy", "create", "quota", "--quota-shares")
+    assert made.err == "batchyard: created scheduling policy quota (quota shares)\n"
+    assert "quota shares" in run("scheduling-policy", "list").out
+    assert run("scheduling-policy", "update", "quota", "--decay", "1h").code == 2
+    assert run("scheduling-policy", "create", "p", "--quota-shares", "--decay", "1h").code == 2
+    run("queue", "create", "shared", "--scheduling-policy", "quota")
+    limits = ("--limit", "VCPU=4", "--limit", "MEMORY_MIB=8192")
+    made = run(
+        *("quota-share", "create", "shared", "team-a", *limits, "--strategy", "LEND_AND_BORROW"),
+        *("--borrow-limit", "50"),
+    )
+    told = "created quota share team-a of shared (VCPU=4 MEMORY_MIB=8192, LEND_AND_BORROW up to 50 %)"
+    assert (made.code, made.err) == (0, f"batchyard: {told}\n")
+    run("quota-share", "create", "shared", "team-b", "--limit", "VCPU=2", "--strategy", "LEND")
+    yard.join()
+    first = run("submit", "--queue", "shared", "--share", "team-a", "-o", "name", "--", "true")
+    second = run("submit", "--queue", "shared", "--share", "team-a", "--vcpus", "6", "-o", "name", "--", "true")
+    assert (first.code, second.code) == (0, 0)
+    shown = run("quota-share", "list", "shared").out
+    assert "VCPU=1/4" in shown
+    explained = run("explain", second.out.strip()).out
+    assert "6 VCPU asked, quota share team-a of queue shared uses 1 of its limit of 4" in explained
+    assert "may borrow 2 at most" in explained
+    assert second.out.strip() in run("queue", "snapshot", "shared").out
+    assert run("tag", "add", "quota-share", "shared/team-a", "k=v").code == 0
+    assert "k=v" in run("quota-share", "describe", "shared", "team-a").out
+    run(
+        "quota-share", "update", "shared", "team-b", "--in-share-preemption", "--limit", "VCPU=3", "--state", "DISABLED"
+    )
+    (found,) = json.loads(run("quota-share", "describe", "shared", "team-b", "-o", "json").out)
+    assert (found["in_share_preemption"], found["state"]) == (True, "DISABLED")
+    assert found["capacity_limits"] == [{"capacity_unit": "VCPU", "max_capacity": 3}]
+    refused = run("quota-share", "delete", "shared", "team-a")
+    assert (refused.code, "is ENABLED; disable it before you delete it" in refused.err) == (3, True)
+    assert run("quota-share", "delete", "shared", "team-b").err == "batchyard: deleted quota share team-b of shared\n"
+
+
 def test_a_queue_has_caps(run: Run, yard: Yard) -> None:
     assert run("queue", "create", "small", "--max-running", "2", "--max-vcpus", "8").code == 0
     assert "2 running, 8 vCPUs" in run("queue", "describe", "small").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 
@@ -46,15 +47,27 @@ def yard(endpoint: Endpoint) -> Yard:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Return the system's Chromium, started once."""
+def launched() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop | None]]:
+    """Return the system's Chromium, started once, and the loop by which this thread talks with it."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("needs chromium on PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser, loop
+        asyncio._set_running_loop(loop)
         browser.close()
+
+
+@pytest.fixture
+def chromium(launched: tuple[Browser, asyncio.AbstractEventLoop | None]) -> Iterator[Browser]:
+    """Return it for one test; Playwright's loop runs in this thread meanwhile, and no other could."""
+    browser, loop = launched
+    asyncio._set_running_loop(loop)
+    yield browser
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture

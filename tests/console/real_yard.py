@@ -63,7 +63,7 @@ class RealYard(Yard):
             hosts = {host.facts.name: host.id for host in client.list_hosts()}
             jobs = {job.name: job.id for job in client.list_jobs()}
         return {
-            "job_id": jobs["broken"],
+            "id": jobs["broken"],
             "name": "default",
             "host": next(iter(hosts)),
             "child": f"{jobs['sweep']}:7",

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_g
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
 PICTURES = ROOT / "build/console"
 WIDTHS = (320, 768, 1440)
-NO_PAGES = ("/clock", "/live", "/counts")
+NO_PAGES = ("/clock", "/jobs/{id}/log.txt", "/live")
 """Rows that no person looks at."""
 
 OTHER_STATES: Mapping[str, str] = {
@@ -35,6 +35,10 @@ OTHER_STATES: Mapping[str, str] = {
     "job-new-clone": "/jobs/new?clone={job_id}",
     "job-new-definition": "/jobs/new?of=definition",
     **{f"start-{step}": f"/start?step={step}" for step in ("environment", "queue", "definition", "job", "review")},
+    "jobs-id-log-of-an-array": "/jobs/{array}/log",
+    "jobs-id-log-not-started": "/jobs/{job-large}/log",
+    "jobs-id-log-followed": "/jobs/{job-long}/log",
+    "jobs-id-log-from-the-top": "/jobs/{job-done}/log?from=0",
 }
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 

@@ -87,6 +87,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("environment", world.environments),
         ("queue", world.queues),
         ("scheduling_policy", world.policies),
+        ("quota_share", world.quota_shares),
         ("consumable", world.consumables),
         ("secret", world.secrets),
         ("access_key", world.access_keys),
@@ -117,11 +118,13 @@ def described(world: World) -> dict[str, Any]:
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "sharing": (
             world.policies,
+            world.quota_shares,
             world.consumables,
             {queue: counts for queue, counts in world.named.shares.items() if counts},
             world.named.consumables,
         ),
         "held": {name: world.fleet.bounds.consumable_held(name) for name in world.consumables},
+        "quotas": {name: _quota(world, name) for name in world.queues},
         "hosts": {name: host.record for name, host in world.hosts.items()},
         "gone": world.gone_hosts,
         "launches": world.launches,
@@ -137,6 +140,14 @@ def described(world: World) -> dict[str, Any]:
         "free": {name: world.fleet.allocated(name) for name in world.hosts},
         "gpus": {name: world.fleet.gpu_allocated(name) for name in world.hosts},
     }
+
+
+def _quota(world: World, queue: str) -> Any:
+    quota = world.fleet.quotas.of(queue)
+    if quota is None:
+        return None
+    used = {unit: shares for unit, shares in quota.ledger.used.items() if shares}
+    return quota.ledger.shares, quota.ledger.limits, used, quota.holdings, quota.stopping.keys()
 
 
 def _lines(world: World) -> dict[Shape, list[str]]:

@@ -76,7 +76,7 @@ GOOD: dict[str, Any] = {"name": "n", "queue": "q", "task": task(container())}
             "retry_strategy.evaluate_on_exit[0].on_reason",
             "no pattern",
         ),
-        ({"share_identifier": "a-b"}, "share_identifier", "letters and digits"),
+        ({"share_identifier": "a b"}, "share_identifier", "only letters, digits"),
         ({"task": task(Container(user="Root"))}, "container.user", "User 'Root' does not match regex"),
         ({"depends_on": (Dependency(job_id="no"),)}, "depends_on[0].job_id", "no job id"),
         ({"depends_on": (Dependency(type=DependencyType.SEQUENTIAL),)}, "depends_on[0].type", "only for an array"),

@@ -207,7 +207,7 @@ def test_a_queue_may_bound_overtaking_and_ask_for_the_order_of_submission():
 def test_runs_of_another_revision_count_less_and_older_ones_ever_less():
     times = RunTimes()
     run = Run(Owner("q", "d"), "d:2", Resources(), 0)
-    times.note(replace(run, definition="d:1"), 1_000_000)
+    times.note(run._replace(definition="d:1"), 1_000_000)
     times.note(run, 10_000)
     predicted = times.predict_ms(run)
     mean = times.mean_ms("q")

@@ -189,3 +189,17 @@ def test_shares_that_come_and_go_are_forgotten():
     levels = shares.standing("q", policy, (), 5000 * 600_000)
     assert levels.held == 1000
     assert len(shares._uses["q"]) < 64
+
+
+def test_a_share_that_was_refused_earlier_in_a_round_is_asked_again_in_it():
+    """Though all others of its queue's lines have been asked, and none of its own is left."""
+    yard = shared(cpu=2000)
+    first = yard.submit(container=container(cpu=2000), share_identifier="a")
+    yard.plan()
+    waiting = [yard.submit(container=container(cpu=cpu), share_identifier=s) for cpu, s in ((1000, "a"), (1500, "b"))]
+    yard.slice(1)
+    yard.ended(f"{first.id}#1")
+    while yard.world.wants_plan:
+        yard.world.wants_plan = False
+        yard.slice(1)
+    assert [job.state for job in waiting] != [JobState.RUNNABLE] * 2, "the host is empty, and both wait"

@@ -10,8 +10,11 @@ from tests.core.yard import Yard, container, task
 from batchyard.errors import InvalidArgumentError, NotFoundError
 from batchyard.pairs import Pairs
 from batchyard.states import JobState
+from batchyard_controller.core.events import PolicyChanged, QuotaShareChanged
 from batchyard_controller.core.jobs.resolution import Submission, propagated_tags
 from batchyard_controller.core.model.jobs import JobDefinition
+from batchyard_controller.core.model.policies import QuotaSharePolicy, SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import CapacityLimit, QuotaShare, SharingStrategy
 from batchyard_controller.core.model.values import ResourceKind
 from batchyard_controller.core.requests import settings, tagging
 from batchyard_controller.core.requests.job_rules import check_submission
@@ -24,6 +27,7 @@ KINDS = {
     ResourceKind.JOB_DEFINITION: "d:1",
     ResourceKind.SCHEDULING_POLICY: "p",
     ResourceKind.CONSUMABLE_RESOURCE: "licence",
+    ResourceKind.QUOTA_SHARE: "quotas/s",
 }
 
 
@@ -62,6 +66,11 @@ def test_tags_merge_by_key_and_go_by_key(yard: Yard, kind: ResourceKind):
     register(yard, task=task(container()))
     yard.policy()
     yard.consumable()
+    yard.apply(PolicyChanged(policy=SchedulingPolicy(name="quota", quota_share=QuotaSharePolicy())))
+    yard.queue("quotas", scheduling_policy="quota")
+    limits = (CapacityLimit(capacity_unit="VCPU", max_capacity=1),)
+    share = QuotaShare(job_queue="quotas", name="s", capacity_limits=limits, sharing_strategy=SharingStrategy.LEND)
+    yard.apply(QuotaShareChanged(share=share))
     name = KINDS.get(kind) or yard.submit().id
     yard.world.ledger.take()
     assert tag(yard, kind, name, (("a", "1"), ("b", "2")))

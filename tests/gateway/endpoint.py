@@ -24,7 +24,7 @@ from tests.services.controller import MemoryController
 from tests.services.hand_agent import HandAgent
 
 from batchyard.client import AsyncClient
-from batchyard_gateway.app import Gateway, build, console_routes, listen, server
+from batchyard_gateway.app import Gateway, listen, serving
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
 from batchyard_gateway.services import Guard, Principal
@@ -80,7 +80,7 @@ class Endpoint:
     ) -> None:
         self._guard = guard or (lambda _: Anybody())
         self._controller = controller
-        self._settings = {"account_id": ACCOUNT, "region": "us-east-1"} | settings
+        self._settings = {"account_id": ACCOUNT, "region": "us-east-1", "listen": "127.0.0.1:0"} | settings
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
         self._is_up = threading.Event()
 
@@ -98,16 +98,16 @@ class Endpoint:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with MemoryController() as self.yard, AsyncClient(self._controller or self.yard.address) as self.client:
             await self.yard.until_leads()
-            config = Config(controller=self.client.address, listen="127.0.0.1:0", **self._settings)
+            config = Config(controller=self.client.address, **self._settings)
             gateway = Gateway(config=config, client=self.client, services=(SERVICE,), guard=self._guard(self.client))
             with listen(config.listen) as listener:
                 self.port = listener.getsockname()[1]
-                web = server(build(gateway, console_routes(gateway)), config)
-                serving = asyncio.create_task(web._serve(sockets=[listener]))
-                self._is_up.set()
-                await self._stop.wait()
-                web.should_exit = True
-                await serving
+                async with serving(gateway) as web:
+                    at_work = asyncio.create_task(web._serve(sockets=[listener]))
+                    self._is_up.set()
+                    await self._stop.wait()
+                    web.should_exit = True
+                    await at_work
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine in the loop of controller and gateway."""

@@ -121,7 +121,7 @@ async def around(
         await controller.furnish()
         async with (
             AsyncClient(controller.address) as client,
-            _agent(folder / "agent", controller.address),
+            agent(folder / "agent", controller.address),
             _gateway(client, guard(client), settings) as url,
         ):
             await _until_ready(client)
@@ -133,7 +133,8 @@ async def around(
 
 
 @contextlib.asynccontextmanager
-async def _agent(folder: Path, address: str) -> AsyncIterator[None]:
+async def agent(folder: Path, address: str) -> AsyncIterator[None]:
+    """Run a host that runs processes."""
     config = AgentConfig(
         controller=address,
         state_dir=folder,

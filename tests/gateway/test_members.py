@@ -24,12 +24,21 @@ from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import scheduling_policy_pb2 as policy_pb
-from batchyard_gateway.batch import consumables, definitions, environments, listing, policies, queues, submissions
+from batchyard_gateway.batch import (
+    consumables,
+    definitions,
+    environments,
+    listing,
+    policies,
+    queues,
+    quota_shares,
+    submissions,
+)
 from batchyard_gateway.batch.operations import OFFERED
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Context, Principal
 
-from .endpoint import MODEL, definition, environment, queue
+from .endpoint import ARN, MODEL, definition, environment, queue
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
 At = tuple[str, ...]
@@ -51,6 +60,7 @@ READ_BY_HANDLERS = {
     "DeleteComputeEnvironment": {"computeEnvironment"},
     "DeleteConsumableResource": {"consumableResource"},
     "DeleteJobQueue": {"jobQueue"},
+    "DeleteQuotaShare": {"quotaShareArn"},
     "DeleteSchedulingPolicy": {"arn"},
     "DeregisterJobDefinition": {"jobDefinition"},
     "DescribeComputeEnvironments": {"computeEnvironments", "maxResults", "nextToken"},
@@ -58,6 +68,7 @@ READ_BY_HANDLERS = {
     "DescribeJobDefinitions": {"jobDefinitions", "jobDefinitionName", "status", "maxResults", "nextToken"},
     "DescribeJobQueues": {"jobQueues", "maxResults", "nextToken"},
     "DescribeJobs": {"jobs"},
+    "DescribeQuotaShare": {"quotaShareArn"},
     "DescribeSchedulingPolicies": {"arns"},
     "GetJobQueueSnapshot": {"jobQueue"},
     "ListSchedulingPolicies": {"maxResults", "nextToken"},
@@ -155,15 +166,18 @@ MADE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "CreateComputeEnvironment": _create_environment,
     "CreateConsumableResource": _create_consumable,
     "CreateJobQueue": _create_queue,
+    "CreateQuotaShare": quota_shares.creation,
     "CreateSchedulingPolicy": _create_policy,
     "ListConsumableResources": consumables.page_request,
     "ListJobs": listing.request,
     "ListJobsByConsumableResource": consumables.jobs_request,
+    "ListQuotaShares": quota_shares.page_request,
     "RegisterJobDefinition": _register,
     "SubmitJob": _submit,
     "UpdateComputeEnvironment": _update_environment,
     "UpdateConsumableResource": _update_consumable,
     "UpdateJobQueue": _update_queue,
+    "UpdateQuotaShare": quota_shares.change,
     "UpdateSchedulingPolicy": _update_policy,
 }
 
@@ -197,6 +211,17 @@ BASES: dict[str, list[dict[str, Any]]] = {
     ],
     "CreateConsumableResource": [{"consumableResourceName": "c"}],
     "CreateJobQueue": [queue("q")],
+    "CreateQuotaShare": [
+        {
+            "quotaShareName": "s",
+            "jobQueue": "q",
+            "capacityLimits": [{"maxCapacity": 1, "capacityUnit": "VCPU"}],
+            "resourceSharingConfiguration": {"strategy": "LEND"},
+            "preemptionConfiguration": {"inSharePreemption": "DISABLED"},
+        }
+    ],
+    "UpdateQuotaShare": [{"quotaShareArn": f"{ARN}quota-share/q/s"}],
+    "ListQuotaShares": [{"jobQueue": "q"}],
     "CreateSchedulingPolicy": [{"name": "p"}],
     "UpdateSchedulingPolicy": [{"arn": "p"}],
     "UpdateConsumableResource": [{"consumableResource": "c", "operation": "ADD", "quantity": 1}],

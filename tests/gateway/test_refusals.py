@@ -479,8 +479,8 @@ def test_tags_need_a_resource(shared: Yard) -> None:
     assert refusal(batch.list_tags_for_resource, resourceArn="q") == "Invalid ARN: q"
     assert "not found" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/nobody", tags={"a": "b"})
     assert "at 'tags' failed" in refusal(batch.tag_resource, resourceArn=f"{ARN}job-queue/q", tags={})
-    share = f"{ARN}quota-share/s"
-    assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=share)
+    other = f"{ARN}service-environment/s"
+    assert "not offered by Batchyard" in refusal(batch.list_tags_for_resource, resourceArn=other)
 
 
 def test_operations_that_are_not_there_say_so(endpoint: Endpoint) -> None:

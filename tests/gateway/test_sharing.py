@@ -139,10 +139,6 @@ def test_a_snapshot_of_a_queue_has_its_front_and_its_shares(yard: Yard) -> None:
 BAD_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"name": "a b"}, "Scheduling policy name should match valid pattern"),
     "exists": ({"name": "fair"}, "Object already exists"),
-    "quota shares": (
-        {"quotaSharePolicy": {"idleResourceAssignmentStrategy": "FIFO"}},
-        "quotaSharePolicy: quota shares are not supported yet; give fairsharePolicy",
-    ),
     "both": (
         {"quotaSharePolicy": {"idleResourceAssignmentStrategy": "FIFO"}, "fairsharePolicy": FAIRSHARE},
         "Only one of fairsharePolicy or quotaSharePolicy can be set.",

@@ -60,7 +60,13 @@ from batchyard_controller.core.model.dependencies import Dependency, DependencyT
 from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
-from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
+from batchyard_controller.core.model.policies import (
+    FairsharePolicy,
+    QuotaSharePolicy,
+    SchedulingPolicy,
+    ShareWeight,
+)
+from batchyard_controller.core.model.quota_shares import CapacityLimit, QuotaShare, SharingStrategy
 from batchyard_controller.core.model.settings import (
     AllocationStrategy,
     CapacityType,
@@ -71,10 +77,11 @@ from batchyard_controller.core.model.settings import (
 )
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant, utc
-from batchyard_controller.core.requests import consumables, policies, settings
+from batchyard_controller.core.requests import consumables, policies, quota_shares, settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.hosts import reclaim_host, remove_host
 from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.quota_shares import check_quota_share
 from batchyard_controller.core.requests.sharing_rules import check_policy
 from batchyard_controller.core.requests.submissions import update_job
 from batchyard_controller.core.scaling.catalogue import Catalogue, LaunchType
@@ -267,6 +274,37 @@ class Stage:
         else:
             self.yard.apply(policies.create_policy(world, SchedulingPolicy(name=name, fairshare=fairshare), now))
 
+    def do_quota_policy(self, name: str) -> None:
+        """Make a scheduling policy of quota shares."""
+        policy = SchedulingPolicy(name=name, quota_share=QuotaSharePolicy())
+        refuse(check_policy(policy))
+        self.yard.apply(policies.create_policy(self.yard.world, policy, self.yard.now))
+
+    def do_share(self, queue: str, name: str, strategy: str = "RESERVE", **options: str) -> None:
+        """Make a quota share: ``UNIT=CAPACITY`` each, and *strategy*, *borrow*, *preempts*, *state*."""
+        share = QuotaShare(job_queue=queue, name=name, sharing_strategy=SharingStrategy(strategy), **_share(options))
+        refuse(check_quota_share(share))
+        self.yard.apply(quota_shares.create_quota_share(self.yard.world, share, self.yard.now))
+
+    def do_update_share(self, queue: str, name: str, **options: str) -> None:
+        changes = {"sharing_strategy": SharingStrategy(options.pop("strategy"))} if "strategy" in options else {}
+        changed = {key: value for key, value in _share(options).items() if value != ()}
+        self.yard.apply(quota_shares.update_quota_share(self.yard.world, queue, name, {**changes, **changed}))
+
+    def do_delete_share(self, queue: str, name: str) -> list[str]:
+        return self._sent(self.yard.apply(quota_shares.delete_quota_share(self.yard.world, queue, name)))
+
+    def do_shares(self, queue: str) -> list[str]:
+        """Tell how the quota shares of a queue stand."""
+        quota = self.yard.world.fleet.quotas.of(queue)
+        assert quota is not None, f"{queue} has no quota shares"
+        told = []
+        for name in quota.ledger.shares:
+            accounts = [quota.ledger.account(name, unit) for unit in quota.ledger.limits]
+            parts = [f"{a.unit} {a.used} of {a.limit}, borrowed {a.borrowed}, lent {a.lent}" for a in accounts]
+            told.append(f"{name}: {'; '.join(parts)}")
+        return told
+
     def do_delete_policy(self, name: str) -> None:
         self.yard.apply(policies.delete_policy(self.yard.world, name))
 
@@ -329,7 +367,7 @@ class Stage:
 
     def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
         """Let a host join; an unproven one has not shown yet that it can start jobs."""
-        words = {key: options.pop(key) for key in ("boot_id", "purchase_option") if key in options}
+        words = {key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option") if key in options}
         models = [model for model in options.pop("models", "").split(",") if model]
         numbers = {key: int(value) for key, value in options.items()}
         self._facts[name] = facts(name, **numbers, **words)
@@ -411,7 +449,9 @@ class Stage:
     def do_front(self, queue: str = "q") -> list[str]:
         """Ask who is served first in a queue, and since when each has its place."""
         self.yard.apply(FrontAsked(queue=queue))
-        return [f"{each.unit_id} since {utc(each.since_ms)}" for each in self.yard.world.fronts[queue].places]
+        front = self.yard.world.fronts[queue]
+        told = [f"{each.unit_id} since {utc(each.since_ms)}" for each in front.places]
+        return told + [f"{share}: {each.unit_id} since {utc(each.since_ms)}" for share, each in front.shares]
 
     def do_pass(self, span: str, silent: str = "") -> list[str]:
         """Let time pass: ``30s``, ``20m``, ``8d``; hosts that are connected and not named silent are heard meanwhile."""
@@ -574,7 +614,7 @@ class Stage:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
         definition = self.yard.world.find_definition(unit.job.spec.definition)
-        variables = attempt_variables(unit, attempt, definition)
+        variables = attempt_variables(unit, attempt, attempt.id, definition)
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------
@@ -636,6 +676,19 @@ def _weight(text: str) -> ShareWeight:
     identifier, weight, *caps = text.split(":")
     running, vcpus = (*map(int, caps), 0, 0)[:2]
     return ShareWeight(share_identifier=identifier, weight_factor=float(weight), max_running=running, max_vcpus=vcpus)
+
+
+def _share(options: dict[str, str]) -> dict[str, Any]:
+    """Read what a quota share is; what is no option is a unit of capacity."""
+    fields: dict[str, Any] = {}
+    if "borrow" in options:
+        fields["borrow_limit"] = int(options.pop("borrow"))
+    if "preempts" in options:
+        fields["in_share_preemption"] = options.pop("preempts") == "yes"
+    if "state" in options:
+        fields["state"] = ResourceState(options.pop("state"))
+    limits = [CapacityLimit(capacity_unit=unit, max_capacity=int(number)) for unit, number in options.items()]
+    return {"capacity_limits": tuple(limits), **fields}
 
 
 def _quantities(options: dict[str, str]) -> Quantities:

@@ -7,7 +7,7 @@ from tests.sdk.yard import AsyncYard
 
 from batchyard import Client, FailedPreconditionError, InvalidArgumentError, NotFoundError, container
 from batchyard.v1.job_queue_pb2 import PREEMPTION_LOWER_PRIORITY, PREEMPTION_NEVER
-from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, ShareWeight
+from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, QuotaSharePolicy, ShareWeight
 
 TRUE = container(["true"])
 
@@ -28,6 +28,36 @@ async def test_a_policy_is_made_given_to_a_queue_and_changed(async_yard: AsyncYa
         await client.delete_scheduling_policy("fair")
     await client.create_scheduling_policy("alone")
     await client.delete_scheduling_policy("alone")
+
+
+async def test_a_quota_share_is_made_used_changed_and_deleted(async_yard: AsyncYard) -> None:
+    client = async_yard.client
+    await client.create_scheduling_policy("quota", quota_share=QuotaSharePolicy())
+    await client.create_job_queue("shared", scheduling_policy="quota")
+    made = await client.create_quota_share(
+        "shared", "own", capacity_limits={"VCPU": 2, "MEMORY_MIB": 4096}, sharing_strategy="LEND", tags={"a": "b"}
+    )
+    assert [(use.capacity_unit, use.max_capacity, use.used) for use in made.use] == [
+        ("VCPU", 2.0, 0.0),
+        ("MEMORY_MIB", 4096.0, 0.0),
+    ]
+    await client.create_quota_share(
+        "shared", "guest", capacity_limits={"VCPU": 1}, sharing_strategy="LEND_AND_BORROW", borrow_limit=100
+    )
+    assert [row.name async for row in client.list_quota_shares("shared", page_size=1)] == ["guest", "own"]
+    assert await client.describe_quota_shares("shared", ["nobody", "own"]) == [made]
+    changed = await client.update_quota_share("shared", "guest", sharing_strategy="LEND", in_share_preemption=True)
+    assert (changed.borrow_limit, changed.in_share_preemption) == (-1, True)
+    job = await client.submit_job(name="j", queue="shared", share_identifier="own", container=TRUE)
+    answer = await client.get_job_queue_snapshot("shared")
+    assert [(each.name, each.first.job_id) for each in answer.quota_shares] == [("guest", ""), ("own", job.job_id)]
+    await client.update_quota_share("shared", "own", state="DISABLED", capacity_limits={"VCPU": 1})
+    with pytest.raises(FailedPreconditionError, match="quota share own of job queue shared is DISABLED"):
+        await client.submit_job(name="j", queue="shared", share_identifier="own", container=TRUE)
+    await client.delete_quota_share("shared", "own")
+    assert (await client.describe_job(job.job_id)).status_reason == "QuotaShare deleted"
+    with pytest.raises(NotFoundError, match="quota share 'own' of job queue 'shared' not found"):
+        await client.delete_quota_share("shared", "own")
 
 
 async def test_a_snapshot_of_a_queue_tells_who_is_first(async_yard: AsyncYard) -> None:

@@ -27,5 +27,5 @@ async def test_tagging_is_safe_to_repeat_and_is_repeated(async_yard: AsyncYard) 
 def test_an_unknown_kind_is_refused_before_any_call() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(InvalidArgumentError) as caught:
         client.tag_resource("HOST", "alpha", {"a": "1"})
-    words = "JOB, JOB_QUEUE, JOB_DEFINITION, COMPUTE_ENVIRONMENT, SCHEDULING_POLICY, CONSUMABLE_RESOURCE"
+    words = "JOB, JOB_QUEUE, JOB_DEFINITION, COMPUTE_ENVIRONMENT, SCHEDULING_POLICY, CONSUMABLE_RESOURCE, QUOTA_SHARE"
     assert str(caught.value) == f"kind: must be one of {words}, not 'HOST'"

@@ -14,6 +14,7 @@ from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import quota_share_pb2 as qs
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import tag_pb2 as tag
@@ -58,6 +59,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _searches()
     yield from _tags(array)
     yield from _policies()
+    yield from _quota_shares()
     yield from _consumables()
     yield from _shares(waiting, array)
 
@@ -80,6 +82,7 @@ TAGGED = {
     tag.RESOURCE_KIND_JOB_QUEUE: ("nobody", "", "a b"),
     tag.RESOURCE_KIND_JOB_DEFINITION: ("train", "nobody:1", "train:9", "train:" + DIGITS),
     tag.RESOURCE_KIND_COMPUTE_ENVIRONMENT: ("nobody", ""),
+    tag.RESOURCE_KIND_QUOTA_SHARE: ("nobody", "quotas/nobody", "nobody/s0", "quotas/", "a b/s"),
     tag.RESOURCE_KIND_SCHEDULING_POLICY: ("nobody", ""),
     tag.RESOURCE_KIND_CONSUMABLE_RESOURCE: ("nobody", ""),
     0: ("default",),
@@ -278,6 +281,30 @@ def _policies() -> Iterator[Case]:
         yield f"policy with {what}", rpc, sp.CreateSchedulingPolicyRequest(name="p", fairshare=given)
         update = sp.UpdateSchedulingPolicyRequest(name="fair", fairshare=given)
         yield f"update of a policy to {what}", "UpdateSchedulingPolicy", update
+    both: dict[str, Any] = {
+        "fairshare": sp.FairsharePolicy(share_decay_s=1),
+        "quota_share": sp.QuotaSharePolicy(),
+    }
+    yield "policy of both kinds", rpc, sp.CreateSchedulingPolicyRequest(name="p", **both)
+    strange = sp.QuotaSharePolicy(idle_resource_assignment=9)  # type: ignore[arg-type]
+    yield "policy of an unknown assignment", rpc, sp.CreateSchedulingPolicyRequest(name="p", quota_share=strange)
+    for name, kind in (("fair", "quota_share"), ("quota", "fairshare")):
+        other = sp.UpdateSchedulingPolicyRequest(name=name, **{kind: both[kind]})
+        yield f"update of policy {name} to another kind", "UpdateSchedulingPolicy", other
+    for name, policy in (("quotas", "fair"), ("shared", "quota")):
+        change = jq.UpdateJobQueueRequest(name=name, scheduling_policy=policy)
+        yield f"update of queue {name} to a policy of another kind", "UpdateJobQueue", change
+    strict = jq.DISPATCH_ORDER_STRICT
+    yield (
+        "strict queue of quota shares",
+        "CreateJobQueue",
+        queue("strict", scheduling_policy="quota", dispatch_order=strict),
+    )
+    yield (
+        "update of a queue of quota shares to strict",
+        "UpdateJobQueue",
+        jq.UpdateJobQueueRequest(name="quotas", dispatch_order=strict),
+    )
     yield "update of no policy", "UpdateSchedulingPolicy", sp.UpdateSchedulingPolicyRequest(name="nobody")
     yield "description of no policies", "DescribeSchedulingPolicies", sp.DescribeSchedulingPoliciesRequest()
     yield "deletion of no policy", "DeleteSchedulingPolicy", sp.DeleteSchedulingPolicyRequest(name="nobody")
@@ -304,6 +331,68 @@ FAIRSHARES: dict[str, dict[str, Any]] = {
     "beginnings that overlap": _weights("User*", "UserA*"),
     "501 shares": _weights(*(f"s{i}" for i in range(501))),
 }
+
+
+def quota_share(**fields: Any) -> qs.CreateQuotaShareRequest:
+    """Return a request that is right, but for *fields*."""
+    given: dict[str, Any] = {
+        "job_queue": "quotas",
+        "name": "new",
+        "capacity_limits": limits_of(VCPU=1),
+        "sharing_strategy": qs.SHARING_STRATEGY_RESERVE,
+    }
+    return qs.CreateQuotaShareRequest(**(given | fields))
+
+
+def limits_of(**limits: int) -> list[qs.CapacityLimit]:
+    return [qs.CapacityLimit(capacity_unit=unit, max_capacity=most) for unit, most in limits.items()]
+
+
+BORROWS = qs.SHARING_STRATEGY_LEND_AND_BORROW
+QUOTA_SHARES: dict[str, dict[str, Any]] = {
+    "6 limits": {"capacity_limits": limits_of(VCPU=1, MEMORY_MIB=1, GPU=1, a=1, b=1, c=1)},
+    "one unit twice": {"capacity_limits": [*limits_of(VCPU=1), *limits_of(VCPU=2)]},
+    "an unknown unit": {"capacity_limits": limits_of(vcpu=1, GPU=1)},
+    "no unit and nothing of it": {"capacity_limits": [qs.CapacityLimit()]},
+    "a unit of 129 characters": {"capacity_limits": limits_of(**{"u" * 129: 1})},
+    "a unit with a NUL": {"capacity_limits": limits_of(**{"u\0": 1})},
+    "negative and huge capacity": {"capacity_limits": limits_of(VCPU=-1, GPU=INT64_MAX)},
+    "an unknown strategy": {"sharing_strategy": 9},
+    "a borrow limit, and reserves": {"sharing_strategy": qs.SHARING_STRATEGY_RESERVE, "borrow_limit": 50},
+    "a borrow limit, and only lends": {"sharing_strategy": qs.SHARING_STRATEGY_LEND, "borrow_limit": 0},
+    "a borrow limit below -1": {"sharing_strategy": BORROWS, "borrow_limit": -2},
+    "a huge borrow limit": {"sharing_strategy": BORROWS, "borrow_limit": INT64_MAX},
+    "an unknown state": {"state": 9},
+}
+
+
+def _quota_shares() -> Iterator[Case]:
+    rpc, update = "CreateQuotaShare", "UpdateQuotaShare"
+    for what, name in BAD_NAMES.items():
+        yield f"quota share name: {what}", rpc, quota_share(name=name)
+    yield "quota share that exists", rpc, quota_share(name="s0")
+    yield "21st quota share", rpc, quota_share(job_queue="crowded")
+    yield "quota share of no queue", rpc, quota_share(job_queue="nobody")
+    yield "quota share of a queue with a fair share policy", rpc, quota_share(job_queue="shared")
+    yield "quota share of a queue without a policy", rpc, quota_share(job_queue="default")
+    yield "quota share without limits", rpc, quota_share(capacity_limits=[])
+    yield "quota share of no strategy", rpc, quota_share(sharing_strategy=0)
+    yield "quota share with 51 tags", rpc, quota_share(tags={str(i): "" for i in range(51)})
+    for what, fields in QUOTA_SHARES.items():
+        yield f"quota share with {what}", rpc, quota_share(**fields)
+        changes = qs.UpdateQuotaShareRequest(job_queue="quotas", name="s0", **fields)
+        yield f"update of a quota share to {what}", update, changes
+    yield "update of no quota share", update, qs.UpdateQuotaShareRequest(job_queue="quotas", name="nobody")
+    yield "description of no quota shares", "DescribeQuotaShares", qs.DescribeQuotaSharesRequest(job_queue="quotas")
+    nobodys: dict[str, Any] = {"job_queue": "nobody"}
+    yield "quota shares of no queue", "DescribeQuotaShares", qs.DescribeQuotaSharesRequest(names=["s0"], **nobodys)
+    yield "list of quota shares of no queue", "ListQuotaShares", qs.ListQuotaSharesRequest(**nobodys)
+    yield "deletion of no quota share", "DeleteQuotaShare", qs.DeleteQuotaShareRequest(name="s0", **nobodys)
+    enabled = qs.DeleteQuotaShareRequest(job_queue="quotas", name="s0")
+    yield "deletion of an ENABLED quota share", "DeleteQuotaShare", enabled
+    for what, share in {"no": "", "an unknown": "nobody", "a DISABLED": "closed", "a prefix of a": "s*"}.items():
+        yield f"job of {what} quota share", "SubmitJob", submission(queue="quotas", share_identifier=share)
+    yield "job of a share with a dash", "SubmitJob", submission(queue="shared", share_identifier="team-a")
 
 
 def _consumables() -> Iterator[Case]:
@@ -716,6 +805,7 @@ LISTS: dict[str, Callable[..., Message]] = {
     "ListEnvironmentHosts": partial(ce.ListEnvironmentHostsRequest, name="default"),
     "ListComputeEnvironments": ce.ListComputeEnvironmentsRequest,
     "ListJobQueues": jq.ListJobQueuesRequest,
+    "ListQuotaShares": partial(qs.ListQuotaSharesRequest, job_queue="quotas"),
     "ListSchedulingPolicies": sp.ListSchedulingPoliciesRequest,
     "ListConsumableResources": cr.ListConsumableResourcesRequest,
     "ListJobDefinitions": jd.ListJobDefinitionsRequest,

@@ -29,6 +29,7 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
@@ -105,6 +106,7 @@ class Controller:
         self.queues: Any = JobQueueServiceStub(self.channel)
         self.environments: Any = ComputeEnvironmentServiceStub(self.channel)
         self.policies: Any = SchedulingPolicyServiceStub(self.channel)
+        self.quota_shares: Any = QuotaShareServiceStub(self.channel)
         self.consumables: Any = ConsumableResourceServiceStub(self.channel)
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)

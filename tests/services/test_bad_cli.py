@@ -105,6 +105,17 @@ OTHERS = {
         REFUSED,
         "A scheduling policy cannot be added to a job queue that was created without one.",
     ),
+    "quota share of a queue without": (
+        ("quota-share", "create", "default", "s", "--limit", "VCPU=1"),
+        REFUSED,
+        "job queue default has no scheduling policy with quota shares",
+    ),
+    "quota share of a bad limit": (("quota-share", "create", "q", "s", "--limit", "VCPU=x"), USAGE, "is not NAME=N"),
+    "unknown quota share": (
+        ("quota-share", "delete", "default", "s"),
+        REFUSED,
+        "quota share 's' of job queue 'default'",
+    ),
     "unknown consumable": (
         ("consumable-resource", "update", "nobody", "--add", "1"),
         REFUSED,

@@ -69,6 +69,14 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     for policy in ("fair", "idle"):
         await yard.policies.CreateSchedulingPolicy(sp.CreateSchedulingPolicyRequest(name=policy))
     await yard.queues.CreateJobQueue(queue("shared", scheduling_policy="fair"))
+    quota = sp.CreateSchedulingPolicyRequest(name="quota", quota_share=sp.QuotaSharePolicy())
+    await yard.policies.CreateSchedulingPolicy(quota)
+    for name, number in (("quotas", 2), ("crowded", 20)):
+        await yard.queues.CreateJobQueue(queue(name, scheduling_policy="quota"))
+        for i in range(number):
+            await yard.quota_shares.CreateQuotaShare(bad_requests.quota_share(name=f"s{i}", job_queue=name))
+    closed = bad_requests.quota_share(name="closed", state=ce.RESOURCE_STATE_DISABLED)
+    await yard.quota_shares.CreateQuotaShare(closed)
     for name in ("licence", "other"):
         await yard.consumables.CreateConsumableResource(cr.CreateConsumableResourceRequest(name=name, total=1))
     add: dict[str, Any] = {"name": "licence", "operation": cr.CONSUMABLE_RESOURCE_OPERATION_ADD, "quantity": 1}

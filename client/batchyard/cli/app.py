@@ -44,6 +44,7 @@ COMMANDS = {
     "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
     "queue": ("queue", "Job queues: where jobs wait."),
     "scheduling-policy": ("scheduling_policy", "Scheduling policies: how the shares of a queue take turns."),
+    "quota-share": ("quota_share", "Quota shares: parts of a queue with capacity of their own."),
     "consumable-resource": ("consumable_resource", "Consumable resources: what jobs hold beside hosts."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of what is there already."),

@@ -55,6 +55,13 @@ def _policies(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
     return (CompletionItem(row.name) for row in client.list_scheduling_policies(page_size=1000))
 
 
+def _shares(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
+    for row in client.list_job_queues(page_size=1000):
+        if row.scheduling_policy:
+            shares = client.list_quota_shares(row.name, page_size=1000)
+            yield from (CompletionItem(f"{row.name}/{share.name}") for share in shares)
+
+
 def _consumables(client: Client, incomplete: str) -> Iterator[CompletionItem]:
     return (CompletionItem(row.name) for row in client.list_consumable_resources(name=f"{incomplete}*", page_size=1000))
 
@@ -86,7 +93,7 @@ def _jobs(client: Client, _incomplete: str) -> Iterator[CompletionItem]:
 
 
 queues, environments = _offering(_queues), _offering(_environments)
-policies, consumables = _offering(_policies), _offering(_consumables)
+policies, consumables, shares = _offering(_policies), _offering(_consumables), _offering(_shares)
 definitions, revisions = _offering(_definitions), _offering(_revisions)
 hosts, jobs = _offering(_hosts), _offering(_jobs)
 
@@ -100,6 +107,7 @@ def tagged(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
         "compute-environment": environments,
         "scheduling-policy": policies,
         "consumable-resource": consumables,
+        "quota-share": shares,
     }
     kind = ctx.params.get("kind")
     return kinds[kind](ctx, param, incomplete) if kind in kinds else []

@@ -271,6 +271,12 @@ def _show_snapshot(name: str, answer: GetJobQueueSnapshotResponse) -> None:
             ("Shares", f"{answer.active_shares} active: {shares}" if shares else ""),
         ]
     )
+    if answer.quota_shares:
+        from batchyard.cli.quota_share import used
+
+        click.echo()
+        rows = [[each.name, " ".join(map(used, each.use)), each.first.job_id] for each in answer.quota_shares]
+        out.show_table(["QUOTA SHARE", "USED", "FIRST"], rows)
     if answer.front:
         click.echo()
         rows = [

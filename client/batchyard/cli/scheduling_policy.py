@@ -59,6 +59,7 @@ def _fairshare_flags(function: options.F) -> options.F:
 
 @scheduling_policy.command()
 @click.argument("name")
+@click.option("--quota-shares", is_flag=True, help="Shares have capacity of their own: see quota-share.")
 @_fairshare_flags
 @options.pairs("--tag", "tags", "Tag.")
 @options.shared
@@ -66,15 +67,23 @@ def _fairshare_flags(function: options.F) -> options.F:
 def create(
     session: options.Session,
     name: str,
+    quota_shares: bool,
     shares: tuple[Share, ...],
     decay: int | None,
     reservation: int | None,
     tags: tuple[tuple[str, str], ...],
 ) -> None:
     """Create a scheduling policy; queues may then be created with it."""
+    from batchyard.v1.scheduling_policy_pb2 import QuotaSharePolicy
+
+    if quota_shares and (shares or decay is not None or reservation is not None):
+        raise click.UsageError("--quota-shares does not go with --share, --decay and --reservation")
     with session.client() as client:
         made = client.create_scheduling_policy(
-            name, fairshare=_fairshare(shares, decay or 0, reservation or 0), tags=options.as_map(tags)
+            name,
+            fairshare=None if quota_shares else _fairshare(shares, decay or 0, reservation or 0),
+            quota_share=QuotaSharePolicy() if quota_shares else None,
+            tags=options.as_map(tags),
         )
     _show_one(session.output, made, "created")
 
@@ -88,6 +97,7 @@ def list_(session: options.Session) -> None:
         rows = list(client.list_scheduling_policies(page_size=1000))
     columns: list[out.Column[SchedulingPolicy]] = [
         out.Column(title="NAME", cell=lambda row: row.name),
+        out.Column(title="KIND", cell=_kind),
         out.Column(title="DECAY", cell=lambda row: spans.whole(row.fairshare.share_decay_s)),
         out.Column(title="RESERVATION", cell=lambda row: str(row.fairshare.compute_reservation), is_number=True),
         out.Column(title="SHARES", cell=_shares, is_elastic=True),
@@ -126,6 +136,8 @@ def update(
     with session.client() as client:
         fairshare = None
         for row in client.describe_scheduling_policies([name]):
+            if row.HasField("quota_share"):
+                raise click.UsageError(f"{name} has quota shares: change these")
             fairshare = row.fairshare
             if decay is not None:
                 fairshare.share_decay_s = decay
@@ -172,18 +184,24 @@ def _show_one(output: str, row: SchedulingPolicy, done: str) -> None:
             out.show_names([row.name])
         case _:
             shares = len(row.fairshare.share_distribution)
-            out.note(f"{done} scheduling policy {row.name} ({shares} shares with a weight of their own)")
+            what = "quota shares" if row.HasField("quota_share") else f"{shares} shares with a weight of their own"
+            out.note(f"{done} scheduling policy {row.name} ({what})")
 
 
 def _fields(row: SchedulingPolicy) -> Sequence[tuple[str, str]]:
     return [
         ("Name", row.name),
+        ("Kind", _kind(row)),
         ("Decay", spans.whole(row.fairshare.share_decay_s)),
         ("Reservation", f"{row.fairshare.compute_reservation} %"),
         ("Shares", _shares(row)),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]
+
+
+def _kind(row: SchedulingPolicy) -> str:
+    return "quota shares" if row.HasField("quota_share") else "fair share"
 
 
 def _shares(row: SchedulingPolicy) -> str:

@@ -12,7 +12,15 @@ from batchyard.cli import output as out
 if TYPE_CHECKING:
     from batchyard.sync import Client
 
-_KINDS = ("job", "queue", "job-definition", "compute-environment", "scheduling-policy", "consumable-resource")
+_KINDS = (
+    "job",
+    "queue",
+    "job-definition",
+    "compute-environment",
+    "scheduling-policy",
+    "consumable-resource",
+    "quota-share",
+)
 _WIRE = {"queue": "JOB_QUEUE"}
 """Nouns of the command line that the contract calls otherwise."""
 
@@ -25,7 +33,7 @@ def tag() -> None:
     """
     Tags of what is there already.
 
-    NAME is a job's id, a definition's NAME:REVISION, else a name.
+    NAME is a job's id, a definition's NAME:REVISION, a quota share's QUEUE/SHARE, else a name.
     """
 
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from batchyard.v1 import compute_environment_pb2 as batchyard_dot_v1_dot_compute__environment__pb2
+from batchyard.v1 import quota_share_pb2 as batchyard_dot_v1_dot_quota__share__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61tchyard/v1/job_queue.proto\x12\x0c\x62\x61tchyard.v1\x1a&batchyard/v1/compute_environment.proto\"E\n\x17\x43omputeEnvironmentOrder\x12\r\n\x05order\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ompute_environment\x18\x02 \x01(\t\"\\\n\x17JobStateTimeLimitAction\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nmax_time_s\x18\x03 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\"\xd8\x06\n\x08JobQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.batchyard.v1.ResourceStatus\x12\x15\n\rstatus_reason\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x06 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x07 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x08 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12.\n\x04tags\x18\t \x03(\x0b\x32 .batchyard.v1.JobQueue.TagsEntry\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x39\n\njob_counts\x18\x0b \x03(\x0b\x32%.batchyard.v1.JobQueue.JobCountsEntry\x12<\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\'.batchyard.v1.JobQueue.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\r \x01(\x03\x12\x11\n\tmax_vcpus\x18\x0e \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0f \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x10 \x01(\x03\x12,\n\npreemption\x18\x11 \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x13\n\x0bpreemptible\x18\x12 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eJobCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x05\n\x15\x43reateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x05 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x06 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.batchyard.v1.CreateJobQueueRequest.TagsEntry\x12I\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x34.batchyard.v1.CreateJobQueueRequest.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\t \x01(\x03\x12\x11\n\tmax_vcpus\x18\n \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0b \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x0c \x01(\x03\x12,\n\npreemption\x18\r \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x13\n\x0bpreemptible\x18\x0e \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x18JobStateTimeLimitActions\x12\x36\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\"C\n\x16\x43reateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\")\n\x18\x44\x65scribeJobQueuesRequest\x12\r\n\x05names\x18\x01 \x03(\t\"G\n\x19\x44\x65scribeJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\"=\n\x14ListJobQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcf\x05\n\x15UpdateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x1e\n\x11scheduling_policy\x18\x05 \x01(\tH\x01\x88\x01\x01\x12I\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\x34.batchyard.v1.UpdateJobQueueRequest.AnnotationsEntry\x12L\n\x1cjob_state_time_limit_actions\x18\x07 \x01(\x0b\x32&.batchyard.v1.JobStateTimeLimitActions\x12\x18\n\x0bmax_running\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tmax_vcpus\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x33\n\x0e\x64ispatch_order\x18\n \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x1b\n\x0emax_overtake_s\x18\x0b \x01(\x03H\x04\x88\x01\x01\x12,\n\npreemption\x18\x0c \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x18\n\x0bpreemptible\x18\r \x01(\x08H\x05\x88\x01\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priorityB\x14\n\x12_scheduling_policyB\x0e\n\x0c_max_runningB\x0c\n\n_max_vcpusB\x11\n\x0f_max_overtake_sB\x0e\n\x0c_preemptible\"C\n\x16UpdateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\"%\n\x15\x44\x65leteJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteJobQueueResponse\"*\n\x1aGetJobQueueSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x0f\x46rontOfQueueJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\"@\n\x10ShareUtilization\x12\x18\n\x10share_identifier\x18\x01 \x01(\t\x12\x12\n\ncpu_millis\x18\x02 \x01(\x03\"\xd2\x01\n\x1bGetJobQueueSnapshotResponse\x12,\n\x05\x66ront\x18\x01 \x03(\x0b\x32\x1d.batchyard.v1.FrontOfQueueJob\x12\x12\n\ncpu_millis\x18\x02 \x01(\x03\x12\x15\n\ractive_shares\x18\x03 \x01(\x03\x12\x32\n\ntop_shares\x18\x04 \x03(\x0b\x32\x1e.batchyard.v1.ShareUtilization\x12\x12\n\nhas_shares\x18\x05 \x01(\x08\x12\x12\n\nseen_at_ms\x18\x06 \x01(\x03*\x8b\x01\n\rDispatchOrder\x12\x1e\n\x1a\x44ISPATCH_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44ISPATCH_ORDER_DUE_TIME\x10\x01\x12\"\n\x1e\x44ISPATCH_ORDER_SUBMISSION_TIME\x10\x02\x12\x19\n\x15\x44ISPATCH_ORDER_STRICT\x10\x03*]\n\nPreemption\x12\x1a\n\x16PREEMPTION_UNSPECIFIED\x10\x00\x12\x14\n\x10PREEMPTION_NEVER\x10\x01\x12\x1d\n\x19PREEMPTION_LOWER_PRIORITY\x10\x02\x32\xd4\x04\n\x0fJobQueueService\x12[\n\x0e\x43reateJobQueue\x12#.batchyard.v1.CreateJobQueueRequest\x1a$.batchyard.v1.CreateJobQueueResponse\x12\x64\n\x11\x44\x65scribeJobQueues\x12&.batchyard.v1.DescribeJobQueuesRequest\x1a\'.batchyard.v1.DescribeJobQueuesResponse\x12X\n\rListJobQueues\x12\".batchyard.v1.ListJobQueuesRequest\x1a#.batchyard.v1.ListJobQueuesResponse\x12j\n\x13GetJobQueueSnapshot\x12(.batchyard.v1.GetJobQueueSnapshotRequest\x1a).batchyard.v1.GetJobQueueSnapshotResponse\x12[\n\x0eUpdateJobQueue\x12#.batchyard.v1.UpdateJobQueueRequest\x1a$.batchyard.v1.UpdateJobQueueResponse\x12[\n\x0e\x44\x65leteJobQueue\x12#.batchyard.v1.DeleteJobQueueRequest\x1a$.batchyard.v1.DeleteJobQueueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61tchyard/v1/job_queue.proto\x12\x0c\x62\x61tchyard.v1\x1a&batchyard/v1/compute_environment.proto\x1a\x1e\x62\x61tchyard/v1/quota_share.proto\"E\n\x17\x43omputeEnvironmentOrder\x12\r\n\x05order\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ompute_environment\x18\x02 \x01(\t\"\\\n\x17JobStateTimeLimitAction\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\nmax_time_s\x18\x03 \x01(\x05\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\"\xd8\x06\n\x08JobQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12,\n\x06status\x18\x03 \x01(\x0e\x32\x1c.batchyard.v1.ResourceStatus\x12\x15\n\rstatus_reason\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x06 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x07 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x08 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12.\n\x04tags\x18\t \x03(\x0b\x32 .batchyard.v1.JobQueue.TagsEntry\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x39\n\njob_counts\x18\x0b \x03(\x0b\x32%.batchyard.v1.JobQueue.JobCountsEntry\x12<\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\'.batchyard.v1.JobQueue.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\r \x01(\x03\x12\x11\n\tmax_vcpus\x18\x0e \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0f \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x10 \x01(\x03\x12,\n\npreemption\x18\x11 \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x13\n\x0bpreemptible\x18\x12 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eJobCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x05\n\x15\x43reateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x19\n\x11scheduling_policy\x18\x05 \x01(\t\x12K\n\x1cjob_state_time_limit_actions\x18\x06 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.batchyard.v1.CreateJobQueueRequest.TagsEntry\x12I\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32\x34.batchyard.v1.CreateJobQueueRequest.AnnotationsEntry\x12\x13\n\x0bmax_running\x18\t \x01(\x03\x12\x11\n\tmax_vcpus\x18\n \x01(\x03\x12\x33\n\x0e\x64ispatch_order\x18\x0b \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x16\n\x0emax_overtake_s\x18\x0c \x01(\x03\x12,\n\npreemption\x18\r \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x13\n\x0bpreemptible\x18\x0e \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x18JobStateTimeLimitActions\x12\x36\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32%.batchyard.v1.JobStateTimeLimitAction\"C\n\x16\x43reateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\")\n\x18\x44\x65scribeJobQueuesRequest\x12\r\n\x05names\x18\x01 \x03(\t\"G\n\x19\x44\x65scribeJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\"=\n\x14ListJobQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListJobQueuesResponse\x12*\n\njob_queues\x18\x01 \x03(\x0b\x32\x16.batchyard.v1.JobQueue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcf\x05\n\x15UpdateJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.batchyard.v1.ResourceState\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12H\n\x19\x63ompute_environment_order\x18\x04 \x03(\x0b\x32%.batchyard.v1.ComputeEnvironmentOrder\x12\x1e\n\x11scheduling_policy\x18\x05 \x01(\tH\x01\x88\x01\x01\x12I\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\x34.batchyard.v1.UpdateJobQueueRequest.AnnotationsEntry\x12L\n\x1cjob_state_time_limit_actions\x18\x07 \x01(\x0b\x32&.batchyard.v1.JobStateTimeLimitActions\x12\x18\n\x0bmax_running\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tmax_vcpus\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x33\n\x0e\x64ispatch_order\x18\n \x01(\x0e\x32\x1b.batchyard.v1.DispatchOrder\x12\x1b\n\x0emax_overtake_s\x18\x0b \x01(\x03H\x04\x88\x01\x01\x12,\n\npreemption\x18\x0c \x01(\x0e\x32\x18.batchyard.v1.Preemption\x12\x18\n\x0bpreemptible\x18\r \x01(\x08H\x05\x88\x01\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priorityB\x14\n\x12_scheduling_policyB\x0e\n\x0c_max_runningB\x0c\n\n_max_vcpusB\x11\n\x0f_max_overtake_sB\x0e\n\x0c_preemptible\"C\n\x16UpdateJobQueueResponse\x12)\n\tjob_queue\x18\x01 \x01(\x0b\x32\x16.batchyard.v1.JobQueue\"%\n\x15\x44\x65leteJobQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteJobQueueResponse\"*\n\x1aGetJobQueueSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x0f\x46rontOfQueueJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\"@\n\x10ShareUtilization\x12\x18\n\x10share_identifier\x18\x01 \x01(\t\x12\x12\n\ncpu_millis\x18\x02 \x01(\x03\"u\n\x0fQuotaShareFront\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x1d.batchyard.v1.FrontOfQueueJob\x12&\n\x03use\x18\x03 \x03(\x0b\x32\x19.batchyard.v1.CapacityUse\"\x87\x02\n\x1bGetJobQueueSnapshotResponse\x12,\n\x05\x66ront\x18\x01 \x03(\x0b\x32\x1d.batchyard.v1.FrontOfQueueJob\x12\x12\n\ncpu_millis\x18\x02 \x01(\x03\x12\x15\n\ractive_shares\x18\x03 \x01(\x03\x12\x32\n\ntop_shares\x18\x04 \x03(\x0b\x32\x1e.batchyard.v1.ShareUtilization\x12\x12\n\nhas_shares\x18\x05 \x01(\x08\x12\x12\n\nseen_at_ms\x18\x06 \x01(\x03\x12\x33\n\x0cquota_shares\x18\x07 \x03(\x0b\x32\x1d.batchyard.v1.QuotaShareFront*\x8b\x01\n\rDispatchOrder\x12\x1e\n\x1a\x44ISPATCH_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44ISPATCH_ORDER_DUE_TIME\x10\x01\x12\"\n\x1e\x44ISPATCH_ORDER_SUBMISSION_TIME\x10\x02\x12\x19\n\x15\x44ISPATCH_ORDER_STRICT\x10\x03*]\n\nPreemption\x12\x1a\n\x16PREEMPTION_UNSPECIFIED\x10\x00\x12\x14\n\x10PREEMPTION_NEVER\x10\x01\x12\x1d\n\x19PREEMPTION_LOWER_PRIORITY\x10\x02\x32\xd4\x04\n\x0fJobQueueService\x12[\n\x0e\x43reateJobQueue\x12#.batchyard.v1.CreateJobQueueRequest\x1a$.batchyard.v1.CreateJobQueueResponse\x12\x64\n\x11\x44\x65scribeJobQueues\x12&.batchyard.v1.DescribeJobQueuesRequest\x1a\'.batchyard.v1.DescribeJobQueuesResponse\x12X\n\rListJobQueues\x12\".batchyard.v1.ListJobQueuesRequest\x1a#.batchyard.v1.ListJobQueuesResponse\x12j\n\x13GetJobQueueSnapshot\x12(.batchyard.v1.GetJobQueueSnapshotRequest\x1a).batchyard.v1.GetJobQueueSnapshotResponse\x12[\n\x0eUpdateJobQueue\x12#.batchyard.v1.UpdateJobQueueRequest\x1a$.batchyard.v1.UpdateJobQueueResponse\x12[\n\x0e\x44\x65leteJobQueue\x12#.batchyard.v1.DeleteJobQueueRequest\x1a$.batchyard.v1.DeleteJobQueueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,58 +45,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_DISPATCHORDER']._serialized_start=3466
-  _globals['_DISPATCHORDER']._serialized_end=3605
-  _globals['_PREEMPTION']._serialized_start=3607
-  _globals['_PREEMPTION']._serialized_end=3700
-  _globals['_COMPUTEENVIRONMENTORDER']._serialized_start=86
-  _globals['_COMPUTEENVIRONMENTORDER']._serialized_end=155
-  _globals['_JOBSTATETIMELIMITACTION']._serialized_start=157
-  _globals['_JOBSTATETIMELIMITACTION']._serialized_end=249
-  _globals['_JOBQUEUE']._serialized_start=252
-  _globals['_JOBQUEUE']._serialized_end=1108
-  _globals['_JOBQUEUE_TAGSENTRY']._serialized_start=963
-  _globals['_JOBQUEUE_TAGSENTRY']._serialized_end=1006
-  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_start=1008
-  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_end=1056
-  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_start=1058
-  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_end=1108
-  _globals['_CREATEJOBQUEUEREQUEST']._serialized_start=1111
-  _globals['_CREATEJOBQUEUEREQUEST']._serialized_end=1805
-  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_start=963
-  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_end=1006
-  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=1058
-  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1108
-  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_start=1807
-  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_end=1889
-  _globals['_CREATEJOBQUEUERESPONSE']._serialized_start=1891
-  _globals['_CREATEJOBQUEUERESPONSE']._serialized_end=1958
-  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_start=1960
-  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_end=2001
-  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_start=2003
-  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_end=2074
-  _globals['_LISTJOBQUEUESREQUEST']._serialized_start=2076
-  _globals['_LISTJOBQUEUESREQUEST']._serialized_end=2137
-  _globals['_LISTJOBQUEUESRESPONSE']._serialized_start=2139
-  _globals['_LISTJOBQUEUESRESPONSE']._serialized_end=2231
-  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_start=2234
-  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_end=2953
-  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=1058
-  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1108
-  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_start=2955
-  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_end=3022
-  _globals['_DELETEJOBQUEUEREQUEST']._serialized_start=3024
-  _globals['_DELETEJOBQUEUEREQUEST']._serialized_end=3061
-  _globals['_DELETEJOBQUEUERESPONSE']._serialized_start=3063
-  _globals['_DELETEJOBQUEUERESPONSE']._serialized_end=3087
-  _globals['_GETJOBQUEUESNAPSHOTREQUEST']._serialized_start=3089
-  _globals['_GETJOBQUEUESNAPSHOTREQUEST']._serialized_end=3131
-  _globals['_FRONTOFQUEUEJOB']._serialized_start=3133
-  _globals['_FRONTOFQUEUEJOB']._serialized_end=3184
-  _globals['_SHAREUTILIZATION']._serialized_start=3186
-  _globals['_SHAREUTILIZATION']._serialized_end=3250
-  _globals['_GETJOBQUEUESNAPSHOTRESPONSE']._serialized_start=3253
-  _globals['_GETJOBQUEUESNAPSHOTRESPONSE']._serialized_end=3463
-  _globals['_JOBQUEUESERVICE']._serialized_start=3703
-  _globals['_JOBQUEUESERVICE']._serialized_end=4299
+  _globals['_DISPATCHORDER']._serialized_start=3670
+  _globals['_DISPATCHORDER']._serialized_end=3809
+  _globals['_PREEMPTION']._serialized_start=3811
+  _globals['_PREEMPTION']._serialized_end=3904
+  _globals['_COMPUTEENVIRONMENTORDER']._serialized_start=118
+  _globals['_COMPUTEENVIRONMENTORDER']._serialized_end=187
+  _globals['_JOBSTATETIMELIMITACTION']._serialized_start=189
+  _globals['_JOBSTATETIMELIMITACTION']._serialized_end=281
+  _globals['_JOBQUEUE']._serialized_start=284
+  _globals['_JOBQUEUE']._serialized_end=1140
+  _globals['_JOBQUEUE_TAGSENTRY']._serialized_start=995
+  _globals['_JOBQUEUE_TAGSENTRY']._serialized_end=1038
+  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_start=1040
+  _globals['_JOBQUEUE_JOBCOUNTSENTRY']._serialized_end=1088
+  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_start=1090
+  _globals['_JOBQUEUE_ANNOTATIONSENTRY']._serialized_end=1140
+  _globals['_CREATEJOBQUEUEREQUEST']._serialized_start=1143
+  _globals['_CREATEJOBQUEUEREQUEST']._serialized_end=1837
+  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_start=995
+  _globals['_CREATEJOBQUEUEREQUEST_TAGSENTRY']._serialized_end=1038
+  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=1090
+  _globals['_CREATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1140
+  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_start=1839
+  _globals['_JOBSTATETIMELIMITACTIONS']._serialized_end=1921
+  _globals['_CREATEJOBQUEUERESPONSE']._serialized_start=1923
+  _globals['_CREATEJOBQUEUERESPONSE']._serialized_end=1990
+  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_start=1992
+  _globals['_DESCRIBEJOBQUEUESREQUEST']._serialized_end=2033
+  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_start=2035
+  _globals['_DESCRIBEJOBQUEUESRESPONSE']._serialized_end=2106
+  _globals['_LISTJOBQUEUESREQUEST']._serialized_start=2108
+  _globals['_LISTJOBQUEUESREQUEST']._serialized_end=2169
+  _globals['_LISTJOBQUEUESRESPONSE']._serialized_start=2171
+  _globals['_LISTJOBQUEUESRESPONSE']._serialized_end=2263
+  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_start=2266
+  _globals['_UPDATEJOBQUEUEREQUEST']._serialized_end=2985
+  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_start=1090
+  _globals['_UPDATEJOBQUEUEREQUEST_ANNOTATIONSENTRY']._serialized_end=1140
+  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_start=2987
+  _globals['_UPDATEJOBQUEUERESPONSE']._serialized_end=3054
+  _globals['_DELETEJOBQUEUEREQUEST']._serialized_start=3056
+  _globals['_DELETEJOBQUEUEREQUEST']._serialized_end=3093
+  _globals['_DELETEJOBQUEUERESPONSE']._serialized_start=3095
+  _globals['_DELETEJOBQUEUERESPONSE']._serialized_end=3119
+  _globals['_GETJOBQUEUESNAPSHOTREQUEST']._serialized_start=3121
+  _globals['_GETJOBQUEUESNAPSHOTREQUEST']._serialized_end=3163
+  _globals['_FRONTOFQUEUEJOB']._serialized_start=3165
+  _globals['_FRONTOFQUEUEJOB']._serialized_end=3216
+  _globals['_SHAREUTILIZATION']._serialized_start=3218
+  _globals['_SHAREUTILIZATION']._serialized_end=3282
+  _globals['_QUOTASHAREFRONT']._serialized_start=3284
+  _globals['_QUOTASHAREFRONT']._serialized_end=3401
+  _globals['_GETJOBQUEUESNAPSHOTRESPONSE']._serialized_start=3404
+  _globals['_GETJOBQUEUESNAPSHOTRESPONSE']._serialized_end=3667
+  _globals['_JOBQUEUESERVICE']._serialized_start=3907
+  _globals['_JOBQUEUESERVICE']._serialized_end=4503
 # @@protoc_insertion_point(module_scope)

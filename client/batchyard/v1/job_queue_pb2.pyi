@@ -4,6 +4,7 @@ isort:skip_file
 Job queues: where jobs wait, and in which order queues are served."""
 
 import batchyard.v1.compute_environment_pb2
+import batchyard.v1.quota_share_pb2
 import builtins
 import collections.abc
 import google.protobuf.descriptor
@@ -646,6 +647,34 @@ class ShareUtilization(google.protobuf.message.Message):
 Global___ShareUtilization: typing_extensions.TypeAlias = ShareUtilization
 
 @typing.final
+class QuotaShareFront(google.protobuf.message.Message):
+    """Who comes first in a quota share, and how it stands."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    USE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    @property
+    def first(self) -> Global___FrontOfQueueJob:
+        """Unset where nobody waits."""
+
+    @property
+    def use(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[batchyard.v1.quota_share_pb2.CapacityUse]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        first: Global___FrontOfQueueJob | None = ...,
+        use: collections.abc.Iterable[batchyard.v1.quota_share_pb2.CapacityUse] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["first", b"first"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "name", b"name", "use", b"use"]) -> None: ...
+
+Global___QuotaShareFront: typing_extensions.TypeAlias = QuotaShareFront
+
+@typing.final
 class GetJobQueueSnapshotResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -655,6 +684,7 @@ class GetJobQueueSnapshotResponse(google.protobuf.message.Message):
     TOP_SHARES_FIELD_NUMBER: builtins.int
     HAS_SHARES_FIELD_NUMBER: builtins.int
     SEEN_AT_MS_FIELD_NUMBER: builtins.int
+    QUOTA_SHARES_FIELD_NUMBER: builtins.int
     cpu_millis: builtins.int
     """What all jobs of the queue hold that have a host."""
     active_shares: builtins.int
@@ -669,6 +699,10 @@ class GetJobQueueSnapshotResponse(google.protobuf.message.Message):
     def top_shares(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ShareUtilization]:
         """The 20 that hold most, the most first."""
 
+    @property
+    def quota_shares(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___QuotaShareFront]:
+        """Of a queue with quota shares: all of them, in name order."""
+
     def __init__(
         self,
         *,
@@ -678,7 +712,8 @@ class GetJobQueueSnapshotResponse(google.protobuf.message.Message):
         top_shares: collections.abc.Iterable[Global___ShareUtilization] | None = ...,
         has_shares: builtins.bool = ...,
         seen_at_ms: builtins.int = ...,
+        quota_shares: collections.abc.Iterable[Global___QuotaShareFront] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["active_shares", b"active_shares", "cpu_millis", b"cpu_millis", "front", b"front", "has_shares", b"has_shares", "seen_at_ms", b"seen_at_ms", "top_shares", b"top_shares"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_shares", b"active_shares", "cpu_millis", b"cpu_millis", "front", b"front", "has_shares", b"has_shares", "quota_shares", b"quota_shares", "seen_at_ms", b"seen_at_ms", "top_shares", b"top_shares"]) -> None: ...
 
 Global___GetJobQueueSnapshotResponse: typing_extensions.TypeAlias = GetJobQueueSnapshotResponse

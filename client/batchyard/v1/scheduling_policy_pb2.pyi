@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -17,6 +18,24 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _IdleAssignment:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _IdleAssignmentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_IdleAssignment.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    IDLE_ASSIGNMENT_UNSPECIFIED: _IdleAssignment.ValueType  # 0
+    IDLE_ASSIGNMENT_FIFO: _IdleAssignment.ValueType  # 1
+    """Who was submitted first."""
+
+class IdleAssignment(_IdleAssignment, metaclass=_IdleAssignmentEnumTypeWrapper):
+    """Who borrows idle capacity first."""
+
+IDLE_ASSIGNMENT_UNSPECIFIED: IdleAssignment.ValueType  # 0
+IDLE_ASSIGNMENT_FIFO: IdleAssignment.ValueType  # 1
+"""Who was submitted first."""
+Global___IdleAssignment: typing_extensions.TypeAlias = IdleAssignment
 
 @typing.final
 class ShareWeight(google.protobuf.message.Message):
@@ -85,6 +104,24 @@ class FairsharePolicy(google.protobuf.message.Message):
 Global___FairsharePolicy: typing_extensions.TypeAlias = FairsharePolicy
 
 @typing.final
+class QuotaSharePolicy(google.protobuf.message.Message):
+    """Shares have capacity of their own; see QuotaShareService."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDLE_RESOURCE_ASSIGNMENT_FIELD_NUMBER: builtins.int
+    idle_resource_assignment: Global___IdleAssignment.ValueType
+    """Default FIFO, of which there is no other."""
+    def __init__(
+        self,
+        *,
+        idle_resource_assignment: Global___IdleAssignment.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["idle_resource_assignment", b"idle_resource_assignment"]) -> None: ...
+
+Global___QuotaSharePolicy: typing_extensions.TypeAlias = QuotaSharePolicy
+
+@typing.final
 class SchedulingPolicy(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -125,16 +162,19 @@ class SchedulingPolicy(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
+    QUOTA_SHARE_FIELD_NUMBER: builtins.int
     name: builtins.str
     created_at_ms: builtins.int
     @property
     def fairshare(self) -> Global___FairsharePolicy:
-        """The only kind so far; a policy keeps its kind."""
+        """Unset where there is quota_share: a policy keeps its kind."""
 
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def quota_share(self) -> Global___QuotaSharePolicy: ...
     def __init__(
         self,
         *,
@@ -143,9 +183,10 @@ class SchedulingPolicy(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         created_at_ms: builtins.int = ...,
+        quota_share: Global___QuotaSharePolicy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "created_at_ms", b"created_at_ms", "fairshare", b"fairshare", "name", b"name", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare", "quota_share", b"quota_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "created_at_ms", b"created_at_ms", "fairshare", b"fairshare", "name", b"name", "quota_share", b"quota_share", "tags", b"tags"]) -> None: ...
 
 Global___SchedulingPolicy: typing_extensions.TypeAlias = SchedulingPolicy
 
@@ -189,6 +230,7 @@ class CreateSchedulingPolicyRequest(google.protobuf.message.Message):
     FAIRSHARE_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    QUOTA_SHARE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_"."""
     @property
@@ -201,6 +243,10 @@ class CreateSchedulingPolicyRequest(google.protobuf.message.Message):
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Kept and given back, never interpreted. At most 32 KiB."""
 
+    @property
+    def quota_share(self) -> Global___QuotaSharePolicy:
+        """Instead of fairshare."""
+
     def __init__(
         self,
         *,
@@ -208,9 +254,10 @@ class CreateSchedulingPolicyRequest(google.protobuf.message.Message):
         fairshare: Global___FairsharePolicy | None = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        quota_share: Global___QuotaSharePolicy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "fairshare", b"fairshare", "name", b"name", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare", "quota_share", b"quota_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "fairshare", b"fairshare", "name", b"name", "quota_share", b"quota_share", "tags", b"tags"]) -> None: ...
 
 Global___CreateSchedulingPolicyRequest: typing_extensions.TypeAlias = CreateSchedulingPolicyRequest
 
@@ -324,6 +371,7 @@ class UpdateSchedulingPolicyRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     FAIRSHARE_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    QUOTA_SHARE_FIELD_NUMBER: builtins.int
     name: builtins.str
     @property
     def fairshare(self) -> Global___FairsharePolicy:
@@ -333,15 +381,20 @@ class UpdateSchedulingPolicyRequest(google.protobuf.message.Message):
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Merged by key; these win, and an empty value removes its key."""
 
+    @property
+    def quota_share(self) -> Global___QuotaSharePolicy:
+        """Only of a policy that was made with it."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         fairshare: Global___FairsharePolicy | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        quota_share: Global___QuotaSharePolicy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "fairshare", b"fairshare", "name", b"name"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["fairshare", b"fairshare", "quota_share", b"quota_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "fairshare", b"fairshare", "name", b"name", "quota_share", b"quota_share"]) -> None: ...
 
 Global___UpdateSchedulingPolicyRequest: typing_extensions.TypeAlias = UpdateSchedulingPolicyRequest
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61tchyard/v1/tag.proto\x12\x0c\x62\x61tchyard.v1\"\xb3\x01\n\x12TagResourceRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x04tags\x18\x03 \x03(\x0b\x32*.batchyard.v1.TagResourceRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x15\n\x13TagResourceResponse\"\\\n\x14UntagResourceRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\"\x17\n\x15UntagResourceResponse\"I\n\x0fListTagsRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\"w\n\x10ListTagsResponse\x12\x36\n\x04tags\x18\x01 \x03(\x0b\x32(.batchyard.v1.ListTagsResponse.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xf6\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RESOURCE_KIND_JOB\x10\x01\x12\x1b\n\x17RESOURCE_KIND_JOB_QUEUE\x10\x02\x12 \n\x1cRESOURCE_KIND_JOB_DEFINITION\x10\x03\x12%\n!RESOURCE_KIND_COMPUTE_ENVIRONMENT\x10\x04\x12#\n\x1fRESOURCE_KIND_SCHEDULING_POLICY\x10\x05\x12%\n!RESOURCE_KIND_CONSUMABLE_RESOURCE\x10\x06\x32\x85\x02\n\nTagService\x12R\n\x0bTagResource\x12 .batchyard.v1.TagResourceRequest\x1a!.batchyard.v1.TagResourceResponse\x12X\n\rUntagResource\x12\".batchyard.v1.UntagResourceRequest\x1a#.batchyard.v1.UntagResourceResponse\x12I\n\x08ListTags\x12\x1d.batchyard.v1.ListTagsRequest\x1a\x1e.batchyard.v1.ListTagsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61tchyard/v1/tag.proto\x12\x0c\x62\x61tchyard.v1\"\xb3\x01\n\x12TagResourceRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x04tags\x18\x03 \x03(\x0b\x32*.batchyard.v1.TagResourceRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x15\n\x13TagResourceResponse\"\\\n\x14UntagResourceRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\"\x17\n\x15UntagResourceResponse\"I\n\x0fListTagsRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.batchyard.v1.ResourceKind\x12\x0c\n\x04name\x18\x02 \x01(\t\"w\n\x10ListTagsResponse\x12\x36\n\x04tags\x18\x01 \x03(\x0b\x32(.batchyard.v1.ListTagsResponse.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x95\x02\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RESOURCE_KIND_JOB\x10\x01\x12\x1b\n\x17RESOURCE_KIND_JOB_QUEUE\x10\x02\x12 \n\x1cRESOURCE_KIND_JOB_DEFINITION\x10\x03\x12%\n!RESOURCE_KIND_COMPUTE_ENVIRONMENT\x10\x04\x12#\n\x1fRESOURCE_KIND_SCHEDULING_POLICY\x10\x05\x12%\n!RESOURCE_KIND_CONSUMABLE_RESOURCE\x10\x06\x12\x1d\n\x19RESOURCE_KIND_QUOTA_SHARE\x10\x07\x32\x85\x02\n\nTagService\x12R\n\x0bTagResource\x12 .batchyard.v1.TagResourceRequest\x1a!.batchyard.v1.TagResourceResponse\x12X\n\rUntagResource\x12\".batchyard.v1.UntagResourceRequest\x1a#.batchyard.v1.UntagResourceResponse\x12I\n\x08ListTags\x12\x1d.batchyard.v1.ListTagsRequest\x1a\x1e.batchyard.v1.ListTagsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTAGSRESPONSE_TAGSENTRY']._loaded_options = None
   _globals['_LISTTAGSRESPONSE_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_RESOURCEKIND']._serialized_start=561
-  _globals['_RESOURCEKIND']._serialized_end=807
+  _globals['_RESOURCEKIND']._serialized_end=838
   _globals['_TAGRESOURCEREQUEST']._serialized_start=41
   _globals['_TAGRESOURCEREQUEST']._serialized_end=220
   _globals['_TAGRESOURCEREQUEST_TAGSENTRY']._serialized_start=177
@@ -53,6 +53,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTAGSRESPONSE']._serialized_end=558
   _globals['_LISTTAGSRESPONSE_TAGSENTRY']._serialized_start=177
   _globals['_LISTTAGSRESPONSE_TAGSENTRY']._serialized_end=220
-  _globals['_TAGSERVICE']._serialized_start=810
-  _globals['_TAGSERVICE']._serialized_end=1071
+  _globals['_TAGSERVICE']._serialized_start=841
+  _globals['_TAGSERVICE']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,8 @@ is said again when the host's next session begins.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.states import JobState
@@ -56,10 +57,9 @@ class EndSession:
     is_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PublishMove:
+class PublishMove(NamedTuple):
     """
-    Tell watchers that a job, a child, or a run of children has a new state.
+    Tell watchers that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
 
     Attributes:
         index: Of a child, or of the first of a run; None for a job.
@@ -67,7 +67,7 @@ class PublishMove:
     """
 
     job_id: JobId
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides a method of tuples
     before: JobState
     after: JobState
     at_ms: int
@@ -84,7 +84,7 @@ class PublishMove:
             yield self
             return
         for index in range(self.index or 0, self.stop):
-            yield replace(self, index=index, stop=0)
+            yield self._replace(index=index, stop=0)
 
 
 Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove

@@ -17,6 +17,7 @@ from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.placement.plan import Plan
@@ -197,6 +198,20 @@ class PolicyDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaShareChanged:
+    """A quota share was created or updated."""
+
+    share: QuotaShare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaShareDeleted:
+    """A quota share was deleted; its jobs end."""
+
+    share: QuotaShare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumableChanged:
     """A consumable resource was created or updated."""
 
@@ -307,6 +322,8 @@ Event = (
     | QueueDeleted
     | PolicyChanged
     | PolicyDeleted
+    | QuotaShareChanged
+    | QuotaShareDeleted
     | ConsumableChanged
     | ConsumableDeleted
     | DefinitionChanged

@@ -122,6 +122,11 @@ ACTIVE_SHARES_MAX = 500
 """AWS: shares of a queue."""
 SCHEDULING_POLICIES_MAX = 1000
 """Ours: as QUEUES_MAX."""
+QUOTA_SHARES_PER_QUEUE_MAX = 20
+CAPACITY_LIMITS_MAX = 5
+"""AWS: CreateQuotaShare."""
+BORROW_LIMIT_MAX = 1_000_000
+"""Ours: per cent; ten thousand times a share's own."""
 CONSUMABLES_MAX = 50_000
 CONSUMABLES_PER_JOB_MAX = 5
 """AWS: resource-aware scheduling."""

@@ -6,17 +6,18 @@ from typing import Any
 
 from batchyard.v1 import job_queue_pb2 as pb
 from batchyard.v1 import job_queue_pb2_grpc as rpc
+from batchyard_controller.convert.quota_shares import use_messages
 from batchyard_controller.convert.settings import queue, queue_changes, queue_message
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core.events import FrontAsked
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.front import Front
+from batchyard_controller.core.placement.front import Front, FrontPlace
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.settings_rules import check_queue
 from batchyard_controller.core.views import words
-from batchyard_controller.core.views.utilization import utilization
+from batchyard_controller.core.views.utilization import accounts, utilization
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -33,16 +34,29 @@ def view(world: World, record: JobQueue) -> pb.JobQueue:
 def _snapshot(world: World, name: str) -> pb.GetJobQueueSnapshotResponse:
     queue = settings.find_queue(world, name)
     front, held = world.fronts.get(name, Front()), utilization(world, name)
-    has_shares = bool(queue.scheduling_policy)
+    has_shares = bool(queue.scheduling_policy) and not world.has_quota_shares(queue)
+    firsts = dict(front.shares)
     top = held.top_shares if has_shares else ()
     return pb.GetJobQueueSnapshotResponse(
-        front=[pb.FrontOfQueueJob(job_id=each.unit_id, since_ms=each.since_ms) for each in front.places],
+        front=[_place(each) for each in front.places],
         cpu_millis=held.cpu_millis,
         active_shares=held.shares if has_shares else 0,
         top_shares=[pb.ShareUtilization(share_identifier=share, cpu_millis=cpu) for share, cpu in top],
         has_shares=has_shares,
         seen_at_ms=front.seen_at_ms,
+        quota_shares=[
+            pb.QuotaShareFront(
+                name=share.name,
+                first=_place(firsts[share.name]) if share.name in firsts else None,
+                use=use_messages(accounts(world, share)),
+            )
+            for share in world.shares_of(name)
+        ],
     )
+
+
+def _place(place: FrontPlace) -> pb.FrontOfQueueJob:
+    return pb.FrontOfQueueJob(job_id=place.unit_id, since_ms=place.since_ms)
 
 
 class JobQueues(rpc.JobQueueServiceServicer):

@@ -26,6 +26,7 @@ from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.reactor.recovery import Records, StoredState
@@ -134,6 +135,7 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
     "scheduling_policy": _encode_setting("policies"),
+    "quota_share": _encode_setting("quota_shares"),
     "consumable": _encode_setting("consumables"),
     "definition": _encode_definition,
     "secret": _encode_setting("secrets"),
@@ -245,6 +247,8 @@ class _Decoder:
                 records.queues.append(self._decode(JobQueue, value))
             case "scheduling_policy":
                 records.policies.append(self._decode(SchedulingPolicy, value))
+            case "quota_share":
+                records.quota_shares.append(self._decode(QuotaShare, value))
             case "consumable":
                 records.consumables.append(self._decode(ConsumableResource, value))
             case "definition":

@@ -145,7 +145,7 @@ DESCRIBE_JOB_QUEUES = Structure({"jobQueues": TEXTS, **_PAGE})
 # Scheduling policies ----------------------------------------------------------------
 
 _POLICY: dict[str, Shape] = {
-    "quotaSharePolicy": ANYTHING,
+    "quotaSharePolicy": Structure({"idleResourceAssignmentStrategy*": Words(("FIFO",))}),
     "fairsharePolicy": Structure(
         {
             "shareDecaySeconds": WHOLE,
@@ -159,6 +159,29 @@ UPDATE_SCHEDULING_POLICY = Structure({"arn*": TEXT, **_POLICY})
 DELETE_SCHEDULING_POLICY = Structure({"arn*": TEXT})
 DESCRIBE_SCHEDULING_POLICIES = Structure({"arns*": TEXTS})
 LIST_SCHEDULING_POLICIES = Structure(_PAGE)
+
+# Quota shares -----------------------------------------------------------------------
+
+_SHARE: dict[str, Shape] = {
+    "capacityLimits": Items(Structure({"maxCapacity*": WHOLE, "capacityUnit*": TEXT})),
+    "resourceSharingConfiguration": Structure(
+        {"strategy*": Words(("RESERVE", "LEND", "LEND_AND_BORROW")), "borrowLimit": WHOLE}
+    ),
+    "preemptionConfiguration": Structure({"inSharePreemption*": Words(("ENABLED", "DISABLED"))}),
+    "state": STATE,
+}
+CREATE_QUOTA_SHARE = Structure(
+    {
+        "quotaShareName*": TEXT,
+        "jobQueue*": TEXT,
+        **{f"{name}*" if name != "state" else name: shape for name, shape in _SHARE.items()},
+        "tags": TAGS,
+    }
+)
+UPDATE_QUOTA_SHARE = Structure({"quotaShareArn*": TEXT, **_SHARE})
+DELETE_QUOTA_SHARE = Structure({"quotaShareArn*": TEXT})
+DESCRIBE_QUOTA_SHARE = Structure({"quotaShareArn*": TEXT})
+LIST_QUOTA_SHARES = Structure({"jobQueue*": TEXT, **_PAGE})
 
 # Consumable resources ---------------------------------------------------------------
 

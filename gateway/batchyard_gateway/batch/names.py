@@ -16,7 +16,7 @@ from batchyard.v1 import tag_pb2
 from batchyard_gateway.errors import ClientException
 
 JOB, QUEUE, DEFINITION, ENVIRONMENT = "job", "job-queue", "job-definition", "compute-environment"
-POLICY, CONSUMABLE = "scheduling-policy", "consumable-resource"
+POLICY, CONSUMABLE, SHARE = "scheduling-policy", "consumable-resource", "quota-share"
 
 _JOB_ARN = re.compile(r"arn:[^:]*:batch:[^:]*:[^:]*:job/")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}([:#][0-9]{1,9})?", re.ASCII)
@@ -28,6 +28,7 @@ _KINDS = {
     ENVIRONMENT: tag_pb2.RESOURCE_KIND_COMPUTE_ENVIRONMENT,
     POLICY: tag_pb2.RESOURCE_KIND_SCHEDULING_POLICY,
     CONSUMABLE: tag_pb2.RESOURCE_KIND_CONSUMABLE_RESOURCE,
+    SHARE: tag_pb2.RESOURCE_KIND_QUOTA_SHARE,
 }
 
 
@@ -55,6 +56,19 @@ def name_of(kind: str, text: str) -> str:
     if found != kind:
         raise ClientException(f"{text} is not the ARN of a {kind.replace('-', ' ')}")
     return name
+
+
+def share_of(arn: str) -> tuple[str, str]:
+    """
+    Return the queue and the name that the ARN of a quota share stands for: it ends in ``quota-share/queue/name``.
+
+    Raises:
+        ClientException: it is none.
+    """
+    queue, slash, name = name_of(SHARE, arn).partition("/")
+    if not slash or not arn.startswith("arn:"):
+        raise ClientException(f"Invalid ARN: {arn[:300]}")
+    return queue, name
 
 
 def is_job(text: str) -> bool:

@@ -42,10 +42,12 @@ OFFERED: Mapping[str, Row] = {
     "CreateComputeEnvironment": Row(members.CREATE_COMPUTE_ENVIRONMENT, handlers.create_compute_environment),
     "CreateConsumableResource": Row(members.CREATE_CONSUMABLE_RESOURCE, sharing.create_consumable_resource),
     "CreateJobQueue": Row(members.CREATE_JOB_QUEUE, handlers.create_job_queue),
+    "CreateQuotaShare": Row(members.CREATE_QUOTA_SHARE, sharing.create_quota_share),
     "CreateSchedulingPolicy": Row(members.CREATE_SCHEDULING_POLICY, sharing.create_scheduling_policy),
     "DeleteComputeEnvironment": Row(members.DELETE_COMPUTE_ENVIRONMENT, handlers.delete_compute_environment),
     "DeleteConsumableResource": Row(members.DELETE_CONSUMABLE_RESOURCE, sharing.delete_consumable_resource),
     "DeleteJobQueue": Row(members.DELETE_JOB_QUEUE, handlers.delete_job_queue),
+    "DeleteQuotaShare": Row(members.DELETE_QUOTA_SHARE, sharing.delete_quota_share),
     "DeleteSchedulingPolicy": Row(members.DELETE_SCHEDULING_POLICY, sharing.delete_scheduling_policy),
     "DeregisterJobDefinition": Row(members.DEREGISTER_JOB_DEFINITION, handlers.deregister_job_definition),
     "DescribeComputeEnvironments": Row(
@@ -57,6 +59,7 @@ OFFERED: Mapping[str, Row] = {
     "DescribeJobDefinitions": Row(members.DESCRIBE_JOB_DEFINITIONS, handlers.describe_job_definitions, is_change=False),
     "DescribeJobQueues": Row(members.DESCRIBE_JOB_QUEUES, handlers.describe_job_queues, is_change=False),
     "DescribeJobs": Row(members.DESCRIBE_JOBS, handlers.describe_jobs, is_change=False),
+    "DescribeQuotaShare": Row(members.DESCRIBE_QUOTA_SHARE, sharing.describe_quota_share, is_change=False),
     "DescribeSchedulingPolicies": Row(
         members.DESCRIBE_SCHEDULING_POLICIES, sharing.describe_scheduling_policies, is_change=False
     ),
@@ -68,6 +71,7 @@ OFFERED: Mapping[str, Row] = {
     "ListJobsByConsumableResource": Row(
         members.LIST_JOBS_BY_CONSUMABLE_RESOURCE, sharing.list_jobs_by_consumable_resource, is_change=False
     ),
+    "ListQuotaShares": Row(members.LIST_QUOTA_SHARES, sharing.list_quota_shares, is_change=False),
     "ListSchedulingPolicies": Row(members.LIST_SCHEDULING_POLICIES, sharing.list_scheduling_policies, is_change=False),
     "ListTagsForResource": Row(members.LIST_TAGS, handlers.list_tags, is_change=False),
     "RegisterJobDefinition": Row(members.REGISTER_JOB_DEFINITION, handlers.register_job_definition),
@@ -79,23 +83,19 @@ OFFERED: Mapping[str, Row] = {
     "UpdateComputeEnvironment": Row(members.UPDATE_COMPUTE_ENVIRONMENT, handlers.update_compute_environment),
     "UpdateConsumableResource": Row(members.UPDATE_CONSUMABLE_RESOURCE, sharing.update_consumable_resource),
     "UpdateJobQueue": Row(members.UPDATE_JOB_QUEUE, handlers.update_job_queue),
+    "UpdateQuotaShare": Row(members.UPDATE_QUOTA_SHARE, sharing.update_quota_share),
     "UpdateSchedulingPolicy": Row(members.UPDATE_SCHEDULING_POLICY, sharing.update_scheduling_policy),
 }
 
 NEVER = (
-    "CreateQuotaShare",
     "CreateServiceEnvironment",
-    "DeleteQuotaShare",
     "DeleteServiceEnvironment",
-    "DescribeQuotaShare",
     "DescribeServiceEnvironments",
     "DescribeServiceJob",
-    "ListQuotaShares",
     "ListServiceJobs",
     "SubmitServiceJob",
     "TerminateServiceJob",
     "TerminateServiceJobs",
-    "UpdateQuotaShare",
     "UpdateServiceEnvironment",
     "UpdateServiceJob",
 )

@@ -12,7 +12,7 @@ from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Members
 
 from . import rules
-from .mapping import MAPPED, Nested, NestedList, Row, to_members, to_message
+from .mapping import MAPPED, Nested, NestedList, Row, Word, to_members, to_message
 from .names import POLICY, Names, name_of
 
 _SHARE = (
@@ -25,11 +25,12 @@ _FAIRSHARE = (
     Row("shareDistribution", "share_distribution", NestedList(_SHARE, pb.ShareWeight), always=True),
 )
 _POLICY = Row("fairsharePolicy", "fairshare", Nested(_FAIRSHARE, pb.FairsharePolicy), always=True)
+_QUOTA = (Row("idleResourceAssignmentStrategy", "idle_resource_assignment", Word(pb.IdleAssignment), always=True),)
+_QUOTA_POLICY = Row("quotaSharePolicy", "quota_share", Nested(_QUOTA, pb.QuotaSharePolicy))
 _TAGS = Row("tags", "tags", MAPPED, always=True)
 _NAME = Row("name", "name", always=True)
 _CREATED = (_NAME, _POLICY, _TAGS)
-
-_NOT_OFFERED = {"quotaSharePolicy": "quota shares are not supported yet; give fairsharePolicy"}
+_CREATED_WITH_QUOTA = (_NAME, _QUOTA_POLICY, _TAGS)
 
 
 def check(members: Members) -> None:
@@ -39,9 +40,8 @@ def check(members: Members) -> None:
     Raises:
         ClientException: it breaks a rule of AWS's.
     """
-    if rules.is_said(members.get("quotaSharePolicy")) and "fairsharePolicy" in members:
+    if "quotaSharePolicy" in members and "fairsharePolicy" in members:
         raise ClientException("Only one of fairsharePolicy or quotaSharePolicy can be set.")
-    rules.check_not_given(members, _NOT_OFFERED)
     if "name" in members:
         rules.check_name("Scheduling policy", members["name"])
     fairshare = members.get("fairsharePolicy", {})
@@ -54,12 +54,13 @@ def check(members: Members) -> None:
 
 def creation(members: Members) -> pb.CreateSchedulingPolicyRequest:
     """Return the contract's request for a new policy that was checked."""
-    return to_message(_CREATED, pb.CreateSchedulingPolicyRequest, members)
+    rows = _CREATED_WITH_QUOTA if "quotaSharePolicy" in members else _CREATED
+    return to_message(rows, pb.CreateSchedulingPolicyRequest, members)
 
 
 def change(members: Members, found: pb.SchedulingPolicy) -> pb.UpdateSchedulingPolicyRequest:
     """Return the contract's request for a change that was checked of a policy as it is."""
-    request = to_message((_POLICY,), pb.UpdateSchedulingPolicyRequest, members)
+    request = to_message((_POLICY, _QUOTA_POLICY), pb.UpdateSchedulingPolicyRequest, members)
     request.name = name_of(POLICY, members["arn"])
     former = {weight.share_identifier: weight for weight in found.fairshare.share_distribution}
     for weight in request.fairshare.share_distribution:
@@ -71,4 +72,5 @@ def change(members: Members, found: pb.SchedulingPolicy) -> pb.UpdateSchedulingP
 
 def members_of(policy: pb.SchedulingPolicy, names: Names) -> Members:
     """Return AWS's members of a policy."""
-    return {"arn": names.arn(POLICY, policy.name), **to_members(_CREATED, policy)}
+    rows = _CREATED_WITH_QUOTA if policy.HasField("quota_share") else _CREATED
+    return {"arn": names.arn(POLICY, policy.name), **to_members(rows, policy)}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_queue_pb2 as pb
+from batchyard.v1 import quota_share_pb2 as quota_pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
 
@@ -148,7 +149,7 @@ def members_of(queue: pb.JobQueue, names: Names) -> Members:
 
 def snapshot(found: pb.GetJobQueueSnapshotResponse, names: Names) -> Members:
     """Return AWS's members of who is first in a queue, children of arrays one by one, and of what its jobs hold."""
-    front = [{"jobArn": names.arn(JOB, each.job_id), "earliestTimeAtPosition": each.since_ms} for each in found.front]
+    front = [_front(each, names) for each in found.front]
     utilization: Members = {"totalCapacityUsage": _vcpus(found.cpu_millis), "lastUpdatedAt": found.seen_at_ms}
     if found.has_shares:
         utilization["fairshareUtilization"] = {
@@ -158,10 +159,25 @@ def snapshot(found: pb.GetJobQueueSnapshotResponse, names: Names) -> Members:
                 for each in found.top_shares
             ],
         }
-    return {
-        "frontOfQueue": {"jobs": front, "lastUpdatedAt": found.seen_at_ms},
-        "queueUtilization": utilization,
-    }
+    shown: Members = {"frontOfQueue": {"jobs": front, "lastUpdatedAt": found.seen_at_ms}}
+    if found.quota_shares:
+        shares = {share.name: [_front(share.first, names)] for share in found.quota_shares if share.HasField("first")}
+        shown["frontOfQuotaShares"] = {"quotaShares": shares, "lastUpdatedAt": found.seen_at_ms}
+        utilization["quotaShareUtilization"] = {
+            "topCapacityUtilization": [
+                {"quotaShareName": share.name, "capacityUsage": list(map(_used, share.use))}
+                for share in found.quota_shares
+            ]
+        }
+    return {**shown, "queueUtilization": utilization}
+
+
+def _front(job: pb.FrontOfQueueJob, names: Names) -> Members:
+    return {"jobArn": names.arn(JOB, job.job_id), "earliestTimeAtPosition": job.since_ms}
+
+
+def _used(use: quota_pb.CapacityUse) -> Members:
+    return {"capacityUnit": use.capacity_unit, "quantity": use.used}
 
 
 def _vcpus(cpu_millis: int) -> list[Members]:

@@ -40,6 +40,8 @@ TEXTS: Mapping[tuple[str, str], str] = {
     (Reason.JOB_QUEUE_NOT_FOUND, "GetJobQueueSnapshot"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "ListJobs"): _NOT_THERE,
     (Reason.JOB_QUEUE_NOT_FOUND, "UpdateJobQueue"): _NOT_THERE,
+    (Reason.QUOTA_SHARE_ENABLED, ANY): _STILL_ENABLED,
+    (Reason.QUOTA_SHARE_EXISTS, ANY): _EXISTS,
     (Reason.SCHEDULING_POLICY_EXISTS, ANY): _EXISTS,
     (Reason.SCHEDULING_POLICY_NOT_FOUND, ANY): _NOT_THERE,
 }
@@ -58,6 +60,7 @@ _AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING)
 
 _MEMBERS = {
     "container": "containerProperties",
+    "borrow_limit": "resourceSharingConfiguration.borrowLimit",
     "fairshare": "fairsharePolicy",
     "overrides": "containerOverrides",
     "page_token": "nextToken",

@@ -1,5 +1,5 @@
 """
-Sharing: the handlers of scheduling policies and consumable resources; as `handlers`.
+Sharing: the handlers of scheduling policies, quota shares and consumable resources; as `handlers`.
 
 All rules are in the modules of their nouns; nothing is decided here.
 """
@@ -11,9 +11,9 @@ from batchyard.v1 import consumable_resource_pb2 as consumable_pb
 from batchyard.v1 import scheduling_policy_pb2 as policy_pb
 from batchyard_gateway.services import Context, Members
 
-from . import consumables, policies, rules
+from . import consumables, policies, quota_shares, rules
 from .handlers import names_of, next_page
-from .names import CONSUMABLE, POLICY, name_of
+from .names import CONSUMABLE, POLICY, name_of, share_of
 
 # Scheduling policies ----------------------------------------------------------------
 
@@ -59,6 +59,45 @@ async def list_scheduling_policies(context: Context, members: Members) -> Member
     names = names_of(context)
     listed = [{"arn": names.arn(POLICY, each.name)} for each in page.scheduling_policies]
     return {"schedulingPolicies": listed, **next_page(page.next_page_token)}
+
+
+# Quota shares -----------------------------------------------------------------------
+
+
+async def create_quota_share(context: Context, members: Members) -> Members:
+    """Create a quota share."""
+    answer = await context.client.calls.create_quota_share(quota_shares.creation(members))
+    return quota_shares.identity(answer.quota_share, names_of(context))
+
+
+async def update_quota_share(context: Context, members: Members) -> Members:
+    """Change a quota share."""
+    answer = await context.client.calls.update_quota_share(quota_shares.change(members))
+    return quota_shares.identity(answer.quota_share, names_of(context))
+
+
+async def delete_quota_share(context: Context, members: Members) -> Members:
+    """Delete a quota share."""
+    await context.client.delete_quota_share(*share_of(members["quotaShareArn"]))
+    return {}
+
+
+async def describe_quota_share(context: Context, members: Members) -> Members:
+    """Describe a quota share."""
+    queue, name = share_of(members["quotaShareArn"])
+    for found in await context.client.describe_quota_shares(queue, [name]):
+        return quota_shares.members_of(found, names_of(context))
+    text = f"quota share {name} of job queue {queue} not found"
+    metadata = {"name": name, "job_queue": queue}
+    raise NotFoundError(text, reason=Reason.QUOTA_SHARE_NOT_FOUND, metadata=metadata)
+
+
+async def list_quota_shares(context: Context, members: Members) -> Members:
+    """List a page of a queue's quota shares."""
+    page = await context.client.calls.list_quota_shares(quota_shares.page_request(members))
+    names = names_of(context)
+    listed = [quota_shares.summary_of(each, names) for each in page.quota_shares]
+    return {"quotaShares": listed, **next_page(page.next_page_token)}
 
 
 # Consumable resources ---------------------------------------------------------------

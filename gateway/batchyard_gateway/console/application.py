@@ -19,7 +19,7 @@ from importlib.metadata import version
 import structlog
 from starlette.datastructures import QueryParams
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Scope
 
@@ -36,11 +36,13 @@ from batchyard_gateway.wire import Request
 
 from . import assets
 from .entry import Entry
+from .live import Hub
 from .moments import STYLES, Clock, zone_of
 from .pages import sign_in
 from .rendering import Renderer
 from .routes import ROWS, Row
 from .sessions import LIFETIME_S, Session
+from .streaming import Streaming
 from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
 
 REQUESTS_MAX = 128
@@ -75,6 +77,7 @@ class Console:
         client: Connected to the controller.
         own_names: What the gateway is called by besides its addresses, in lower case.
         entry: Who lets people in.
+        hub: Tells open pages of changes.
         read_wall_s: The clock, in seconds since the epoch.
     """
 
@@ -82,6 +85,7 @@ class Console:
     client: AsyncClient
     own_names: Collection[str]
     entry: Entry
+    hub: Hub
     read_wall_s: Callable[[], float]
     _assets: Mapping[str, assets.Asset] = field(init=False, default_factory=assets.load)
     _bodies: Bodies = field(init=False, default_factory=Bodies)
@@ -124,7 +128,7 @@ class Console:
             self._enter()
             try:
                 head = self._check(http)
-                session = await self.entry.find(self._token(http))
+                session = await self.entry.find(self._token(http), is_use=not _is_by_itself(http))
                 if session is None:
                     return self._stranger(http, head)
                 visit = self._visit(http, session)
@@ -212,7 +216,17 @@ class Console:
                 style=style if style in STYLES else STYLES[0], zone=zone, now_ms=int(self.read_wall_s() * 1000)
             ),
             address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
+            hub=self.hub,
+            since=self.hub.position,
+            last_event=http.headers.get("last-event-id", ""),
+            is_signed_in=partial(self._is_signed_in, self._token(http)),
         )
+
+    async def _is_signed_in(self, token: str) -> bool:
+        try:
+            return await self.entry.find(token, is_use=False) is not None
+        except sdk_errors.BatchyardError:  # the controller is away: nobody can say
+            return True
 
     # Signing in ----------------------------------------------------------------------
 
@@ -241,6 +255,7 @@ class Console:
     async def _sign_out(self, http: HttpRequest) -> Response:
         async def leave(visit: Visit) -> Answer:
             self.entry.leave(self._token(http))
+            self.hub.wake()
             return Redirect(location=f"{ROOT}/sign-in", cookies={self._cookie(http): ""})
 
         return await self._serve(Row("/sign-out", _nothing, leave), http)
@@ -275,7 +290,7 @@ class Console:
                 response = Response(status_code=303, headers={**_HEADERS, "Location": answer.location})
             case Stream():
                 headers = {**_HEADERS, "Cache-Control": "no-store", **answer.headers}
-                return StreamingResponse(answer.parts, headers=headers, media_type=answer.content_type)
+                return Streaming(answer.parts, headers=headers, media_type=answer.content_type)
             case Page():
                 return self._write_page(answer, visit, http)
         for name, value in answer.cookies.items():
@@ -315,6 +330,11 @@ class _FrontDoor(Route):
         """Match what asks for HTML."""
         wants = any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
         return super().matches(scope) if wants else (Match.NONE, {})
+
+
+def _is_by_itself(http: HttpRequest) -> bool:
+    """Say whether a page asks, and nobody who looks at it: that keeps no session open."""
+    return "part" in http.query_params or "text/event-stream" in http.headers.get("accept", "")
 
 
 def _here(http: HttpRequest) -> str:

@@ -66,15 +66,19 @@ class Entry:
         self._sessions = Sessions(throw)
         self._failures = Failures()
 
-    async def find(self, token: str) -> Session | None:
+    async def find(self, token: str, *, is_use: bool = True) -> Session | None:
         """
         Return the session of a token, if its key is still good.
+
+        Args:
+            token: As it was handed out.
+            is_use: Somebody uses it, and no page by itself.
 
         Raises:
             BatchyardError: the controller could not be asked.
         """
         now_s = self._read_s()
-        session = self._sessions.find(token, now_s)
+        session = self._sessions.find(token, now_s, is_use=is_use)
         if session is not None and now_s - session.checked_s >= CHECK_S:
             if not await self._signing_key(session.access_key_id, self._read_wall_s()):
                 self._sessions.close(token)

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import about, clock, consumables, definitions, keys, overview, policies, search, secrets, start, submission
+from .pages import (
+    about,
+    clock,
+    consumables,
+    counts,
+    definitions,
+    keys,
+    live,
+    logs,
+    overview,
+    policies,
+    search,
+    secrets,
+    start,
+    submission,
+)
 from .visit import Handler
 
 
@@ -30,11 +45,15 @@ ROWS = (
     Row("/clock", clock.show, clock.choose),
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
+    Row("/counts", counts.show),
     Row("/definitions", definitions.show),
     Row("/definitions/new", definitions.show_new, definitions.change_new),
     Row("/definitions/{name}", definitions.show_one, definitions.change_one),
     Row("/jobs/new", submission.show, submission.change),
+    Row("/jobs/{id}/log", logs.show),
+    Row("/jobs/{id}/log.txt", logs.download),
     Row("/keys", keys.show, keys.change),
+    Row("/live", live.show),
     Row("/policies", policies.show, policies.create),
     Row("/policies/{name}", policies.show_one, policies.change_one),
     Row("/search", search.show),

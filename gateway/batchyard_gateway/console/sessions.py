@@ -84,8 +84,8 @@ class Sessions:
             self._open.popitem(last=False)
         return token, session
 
-    def find(self, token: str, now_s: float) -> Session | None:
-        """Return the session of a token and note its use; None where there is none any more."""
+    def find(self, token: str, now_s: float, *, is_use: bool = True) -> Session | None:
+        """Return the session of a token and note its use, if it is one; None where there is none any more."""
         name = _digest(token)
         session = self._open.get(name)
         if session is None:
@@ -93,8 +93,9 @@ class Sessions:
         if now_s - session.started_s >= LIFETIME_S or now_s - session.seen_s >= IDLE_S:
             del self._open[name]
             return None
-        session.seen_s = now_s
-        self._open.move_to_end(name)
+        if is_use:
+            session.seen_s = now_s
+            self._open.move_to_end(name)
         return session
 
     def close(self, token: str) -> None:

@@ -7,7 +7,7 @@ It must never know templates or HTTP's headers; who serves a visit does.
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from batchyard.client import AsyncClient
 from batchyard_gateway.batch.operations import SERVICE as BATCH
 from batchyard_gateway.services import Context, Members
 
+from .live import Hub
 from .moments import Clock
 from .sessions import Session
 
@@ -42,6 +43,10 @@ class Visit:
         context: For the gateway's own operations, as the one who has signed in.
         clock: How times are written.
         address: ``scheme://host:port`` by which the browser knows the gateway.
+        hub: Tells open pages of changes.
+        since: What the page will have seen: the hub's position before anything is read for it.
+        last_event: Where a stream of events broke off, as the browser says.
+        is_signed_in: Whether the session goes on.
     """
 
     path: str
@@ -53,6 +58,10 @@ class Visit:
     context: Context
     clock: Clock
     address: str
+    hub: Hub
+    since: str
+    last_event: str
+    is_signed_in: Callable[[], Awaitable[bool]]
 
     async def operate(self, operation: str, members: Members) -> Members:
         """
@@ -146,7 +155,7 @@ class Redirect:
 class Stream:
     """Bytes as they come: a download, or events."""
 
-    parts: AsyncIterator[bytes]
+    parts: AsyncGenerator[bytes, None]
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 

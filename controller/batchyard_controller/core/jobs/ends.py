@@ -19,6 +19,9 @@ TIMED_OUT = "Job attempt duration exceeded timeout"
 QUEUE_DELETED = "JobQueue deleted"
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
+GAVE_BACK = "Cross-share preemption triggered to reclaim borrowed capacity"
+SHARE_DELETED = "QuotaShare deleted"
+
 HOST_FAILED = "Host failed under the task"
 
 HOST_FAULTS = frozenset({EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED, EndCause.HOST_ERROR})
@@ -47,7 +50,7 @@ def status_reason(ended: EndedAttempt) -> str:
         case EndCause.TIMED_OUT:
             return TIMED_OUT
         case EndCause.PREEMPTED:
-            return f"Preempted by job {ended.preempted_for}"
+            return GAVE_BACK if ended.gave_back else f"Preempted by job {ended.preempted_for}"
         case EndCause.RECLAIMED | EndCause.FENCED | EndCause.LOST:
             return f"Host EC2 (instance {instance_id(ended.host_id)}) terminated."
         case EndCause.EXITED | EndCause.STOPPED | EndCause.OUT_OF_MEMORY:

@@ -34,6 +34,7 @@ BECAUSE: dict[Trigger, str] = {
     Trigger.TIME_LIMIT_PASSED: "it blocked its queue for longer than the queue allows",
     Trigger.TERMINATED: "it was terminated",
     Trigger.QUEUE_DELETED: "its queue was deleted",
+    Trigger.SHARE_DELETED: "its quota share was deleted",
     Trigger.TOO_MANY_TAGS: "it and its definition have too many tags to propagate",
 }
 """What moves a job, in words."""
@@ -42,6 +43,7 @@ _STOPPED_EARLY = {
     Trigger.CANCELLED: JobState.FAILED,
     Trigger.TERMINATED: JobState.FAILED,
     Trigger.QUEUE_DELETED: JobState.FAILED,
+    Trigger.SHARE_DELETED: JobState.FAILED,
 }
 
 TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {

@@ -7,7 +7,7 @@ BATCHYARD are ours.
 
 from __future__ import annotations
 
-from batchyard.ids import log_stream_prefix, task_id
+from batchyard.ids import AttemptId, log_stream_prefix, task_id
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.units import Unit
@@ -15,9 +15,11 @@ from batchyard_controller.core.model.units import Unit
 FARGATE = "FARGATE"
 
 
-def attempt_variables(unit: Unit, attempt: Attempt, definition: JobDefinition | None) -> dict[str, str]:
+def attempt_variables(
+    unit: Unit, attempt: Attempt, name: AttemptId, definition: JobDefinition | None
+) -> dict[str, str]:
     """
-    Return the variables of one attempt.
+    Return the variables of one attempt, of that name.
 
     ``AWS_EXECUTION_ENV`` is what Amazon ECS says, by the platform of the job's definition.
     ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
@@ -30,7 +32,7 @@ def attempt_variables(unit: Unit, attempt: Attempt, definition: JobDefinition | 
         "AWS_BATCH_JOB_ID": unit.id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE" if is_fargate else "AWS_ECS_EC2",
-        "BATCHYARD_ATTEMPT": attempt.id,
+        "BATCHYARD_ATTEMPT": name,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }
     if unit.is_child:

@@ -38,6 +38,7 @@ class EndedAttempt:
         verdict: Whether another try was to follow; None where nobody asked, as after a success.
         compute_environment: Empty of tries that ended before this was kept.
         preempted_for: The id of the unit for whose sake it was stopped.
+        gave_back: It was stopped as it used what its quota share had borrowed.
     """
 
     number: int
@@ -53,6 +54,7 @@ class EndedAttempt:
     gpu_uuids: tuple[str, ...] = ()
     epoch: int = 0
     preempted_for: str = ""
+    gave_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class Attempt:
     Attributes:
         terminate_reason: Set when someone asked to stop its unit.
         preempted_for: Set when it is to make room: the id of the unit for whose sake.
+        gives_back: It is to as it uses what its quota share has borrowed.
     """
 
     job_id: JobId
@@ -87,6 +90,7 @@ class Attempt:
     gpus: tuple[GpuClaim, ...] = ()
     terminate_reason: str = ""
     preempted_for: str = ""
+    gives_back: bool = False
 
     @property
     def is_stopping(self) -> bool:

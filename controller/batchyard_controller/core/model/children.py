@@ -67,6 +67,7 @@ class Chunk:
     reasons: dict[int, str] = field(default_factory=dict)
     gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
     preempted_for: dict[int, str] = field(default_factory=dict)
+    gave_back: dict[int, bool] = field(default_factory=dict)
     earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
     """All ended tries but the last."""
     terminate_reasons: dict[int, str] = field(default_factory=dict)
@@ -266,6 +267,7 @@ class Children:
         _keep(chunk.reasons, i, ended.reason)
         _keep(chunk.gpus, i, ended.gpu_uuids)
         _keep(chunk.preempted_for, i, ended.preempted_for)
+        _keep(chunk.gave_back, i, ended.gave_back)
 
     def last_attempt(self, index: int) -> EndedAttempt | None:
         """Return the last ended try of child *index*."""
@@ -287,6 +289,7 @@ class Children:
             gpu_uuids=chunk.gpus.get(i, ()),
             epoch=chunk.epochs[i],
             preempted_for=chunk.preempted_for.get(i, ""),
+            gave_back=chunk.gave_back.get(i, False),
         )
 
     def tried(self) -> Iterator[int]:

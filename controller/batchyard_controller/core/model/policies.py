@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from batchyard.pairs import Pairs
 
@@ -47,17 +48,32 @@ class FairsharePolicy:
     share_distribution: tuple[ShareWeight, ...] = ()
 
 
+class IdleAssignment(StrEnum):
+    """Who borrows idle capacity first (AWS: idleResourceAssignmentStrategy, of which there is one)."""
+
+    FIFO = "FIFO"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaSharePolicy:
+    """AWS: QuotaSharePolicy; what the shares are is said of each queue."""
+
+    idle_resource_assignment: IdleAssignment = IdleAssignment.FIFO
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulingPolicy:
     """
-    How the shares of the queues that name it take turns.
+    How the shares of the queues that name it take turns; of two kinds, of which a policy keeps its own.
 
-    One kind of policy so far; AWS's other, of quota shares, will stand beside it. A policy
-    has one of them and keeps it.
+    Attributes:
+        fairshare: By what shares used lately; at its defaults where there is the other.
+        quota_share: By capacity that is each share's own.
     """
 
     name: str
     fairshare: FairsharePolicy = FairsharePolicy()
+    quota_share: QuotaSharePolicy | None = None
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

@@ -8,7 +8,7 @@ one that is lowered below it lets nobody in until enough have ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from batchyard_controller.core.model.consumables import ConsumableResource
@@ -37,6 +37,12 @@ class Bound(NamedTuple):
     kind: str
     name: str
     amount: str
+
+
+@lru_cache(maxsize=1024)
+def _units_and_cpu(kind: str, name: str) -> tuple[Bound, Bound]:
+    """Return the two things that are bounded of a queue or share; kept, as each claim counts them."""
+    return Bound(kind, name, UNITS), Bound(kind, name, CPU)
 
 
 Draw = tuple[tuple[Bound, int], ...]
@@ -110,22 +116,25 @@ class Bounds:
             if units + sign == 0:
                 del shares[spec.share_identifier]
         for kind, name in self._holders(spec.queue, spec.share_identifier):
-            self._add(Bound(kind, name, UNITS), sign)
-            self._add(Bound(kind, name, CPU), sign * cpu_millis)
+            number, vcpus = _units_and_cpu(kind, name)
+            self._add(number, sign)
+            self._add(vcpus, sign * cpu_millis)
         for name, quantity in spec.consumables:
             self._add(Bound(CONSUMABLE, name, QUANTITY), sign * quantity)
 
     def _add(self, bound: Bound, amount: int) -> None:
-        held = self._held.get(bound, 0) + amount
-        self._held[bound] = held
-        if not held:
-            del self._held[bound]
+        if held := self._held.get(bound, 0) + amount:
+            self._held[bound] = held
+        else:
+            self._held.pop(bound, None)
 
-    def _holders(self, queue: str, share: str) -> Iterator[tuple[str, str]]:
-        yield QUEUE_LIMIT, queue
-        for weight in self._capped.get(queue, ()):
-            if share and weight.covers(share):
-                yield SHARE_LIMIT, f"{queue}/{weight.share_identifier}"
+    def _holders(self, queue: str, share: str) -> list[tuple[str, str]]:
+        """Return whose bounds hold for units of a queue and share, by kind and name."""
+        holders = [(QUEUE_LIMIT, queue)]
+        if share:
+            covering = [weight for weight in self._capped.get(queue, ()) if weight.covers(share)]
+            holders += [(SHARE_LIMIT, f"{queue}/{weight.share_identifier}") for weight in covering]
+        return holders
 
     def held(self, bound: Bound) -> int:
         """Return what live attempts hold of something, bounded or not."""
@@ -167,6 +176,8 @@ class Draws:
 
     def allow(self, draw: Draw, kept: int = 0) -> bool:
         """Say whether one more unit may take so much, for which it was taken *kept* times already."""
+        if not draw:
+            return True
         bounds, taken = self._bounds, self._taken
         return all(bounds.held(b) + taken.get(b, 0) + asked * (1 - kept) <= bounds.limit(b) for b, asked in draw)
 

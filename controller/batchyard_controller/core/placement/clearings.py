@@ -9,7 +9,7 @@ so are the bounds that they count towards; and of equals in one line the first g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,14 +27,21 @@ from .gpus import choose_gpus, gpu_levels, gpu_needs
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .preemption import Eviction, Occupant, choose_victims, may_preempt, outranks, worth
+from .quota_sketch import QuotaSketch
+from .quotas import use_of
+from .recalls import Recall
 from .reservations import Reservation, add_amounts
-from .room import roomiest, takers, vcpus_left
+from .room import has_room, needs_of, roomiest, takers, vcpus_left
 from .situation import Situation
 from .sketch import Sketch
 from .tenants import OUTRUN_MS
 
 _HOSTS_RECKONED = 32
 """The best of so many that would do is taken."""
+_ROOMY_RECKONED = 4
+"""Where only capacity of a share is lacking, so many of the hosts that have room."""
+_WITH_SHARES = 4
+"""Where shares have capacity of their own, each host is so much more work."""
 _NOTHING: tuple[Resources, tuple[GpuClaim, ...]] = (Resources(), ())
 
 
@@ -80,6 +87,11 @@ class Clearings:
                 self._keep_on(hint)
 
     @property
+    def are_any(self) -> bool:
+        """Whether a host is cleared for anybody."""
+        return bool(self._kept)
+
+    @property
     def rows(self) -> list[int]:
         """Rows of cleared hosts."""
         return [kept.row for kept in self._kept]
@@ -107,16 +119,28 @@ class Clearings:
             return
         value = replace(hint, priority=self._situation.queues[hint.shape.queue].priority)
         kept = Clearing(value, row, fleet.bounds.draw_of(hint.shape))
-        if (fleet.usable[row] or self._stopping_on(row)) and self._have_room(row, [*self._kept, kept]):
+        is_of_use = (fleet.usable[row] or self._stopping_on(row)) and self._have_room(row, [*self._kept, kept])
+        quota = self._sketch.quota_of(hint.shape.queue)
+        if is_of_use and (quota is None or not quota.later.lacks(hint.shape.share, self._use(kept))):
             self._keep(kept)
+
+    def _use(self, kept: Clearing) -> dict[str, int]:
+        """Return what one will use of the capacity of its share."""
+        return use_of(kept.value.shape.resources, self._sketch.fleet.facts[kept.row].host_type)
 
     def _keep(self, kept: Clearing) -> None:
         self._kept.append(kept)
-        self._sketch.draws.take(kept.draw)
+        self._promise_bounds(kept, 1)
 
     def _drop(self, kept: Clearing) -> None:
         self._kept.remove(kept)
-        self._sketch.draws.take(kept.draw, -1)
+        self._promise_bounds(kept, -1)
+
+    def _promise_bounds(self, kept: Clearing, sign: int) -> None:
+        self._sketch.draws.take(kept.draw, sign)
+        quota = self._sketch.quota_of(kept.value.shape.queue)
+        if quota is not None:
+            quota.promise(kept.value.shape.share, self._use(kept), sign)
 
     # Clearing another ---------------------------------------------------------------
 
@@ -132,24 +156,23 @@ class Clearings:
             draw: What it takes of bounds.
         """
         found: list[tuple[tuple[int, ...], Clearing, tuple[Occupant, ...]]] = []
-        self.looked_at = 0
+        self.looked_at, quota = 0, self._sketch.quota_of(shape.queue)
         for order, environment in enumerate(self._situation.environments_of(shape)):
             for row in self._occupied(shape, environment, wanted, barred):
-                self.looked_at += 1
+                self.looked_at += 1 if quota is None else _WITH_SHARES
                 kept = Clearing(self._promise(shape, unit, environment, row), row, draw)
-                victims = self._victims(kept)
+                victims = self._victims(kept) if quota is None else self._victims_of_share(kept, quota)
                 if victims is not None:
                     most = max((worth(self._situation.queues, victim) for victim in victims), default=())
                     found.append(((len(victims), *most, order, row), kept, victims))
-                if len(found) >= _HOSTS_RECKONED:
-                    break
+                if len(found) >= _HOSTS_RECKONED or (victims and quota is not None and self._fits(kept)(())):
+                    break  # where there is room as it is, who is stopped is the same on all hosts
         if not found:
             return False
         _, kept, victims = min(found, key=lambda each: each[0])
         if victims:
             ids = tuple(victim.attempt_id for victim in victims)
-            self._evicted.update(ids)
-            self._stopping.pop(kept.row, None)
+            self._evict(kept.row, victims)
             self.evictions.append(Eviction(ids, unit.job.id, unit.index))
         self._keep(kept)
         binding = self._binding(self._kept, shape)
@@ -159,20 +182,34 @@ class Clearings:
                 self._drop(other)
         return True
 
+    def _evict(self, row: int, victims: Sequence[Occupant]) -> None:
+        self._evicted.update(victim.attempt_id for victim in victims)
+        self._stopping.pop(row, None)
+        for victim in victims:
+            quota = self._sketch.quota_of(victim.queue)
+            if quota is not None:
+                self._stopping.pop(self._sketch.fleet.rows[quota.evict(victim.attempt_id)], None)
+
     def _occupied(
         self, shape: Shape, environment: ComputeEnvironment, wanted: Mask | None, barred: Sequence[int]
     ) -> list[int]:
         """Return the rows of hosts that could take a unit but for who is there; those with most of what is asked first."""
         situation, fleet, state = self._situation, self._sketch.fleet, self._sketch.state
         queues, mine = situation.queues, situation.queues[shape.queue]
-        lower = [q.name for q in queues.values() if q.preemptible and (q.priority < mine.priority or q is mine)]
-        hosts = {host_id for name in lower for host_id in situation.hosts_of(name)}
         mask = takers(fleet, shape, [environment], NOBODY) & fleet.usable & (state[STARTS] > 0)
         mask = mask if wanted is None else mask & wanted
         mask[list(barred)] = False
+        quota = self._sketch.quota_of(shape.queue)
+        roomy: list[int] = []
+        if quota is not None:  # who is stopped may be elsewhere
+            rows = has_room(state, needs_of(shape), mask).nonzero()[0]
+            roomy = roomiest(state, rows, shape)[:_ROOMY_RECKONED].tolist()
+        lower = [q.name for q in queues.values() if q.preemptible and (q.priority < mine.priority or q is mine)]
+        hosts = {host_id for name in lower for host_id in situation.hosts_of(name)}
+        hosts |= quota.hosts_of_victims(shape) if quota is not None else set()
         mask[np.setdiff1d(np.arange(len(mask)), [fleet.rows[host_id] for host_id in hosts])] = False
         best: list[int] = roomiest(state, mask.nonzero()[0], shape).tolist()
-        return best
+        return roomy + best
 
     def _promise(self, shape: Shape, unit: Unit, environment: ComputeEnvironment, row: int) -> Reservation:
         host_id, starts_ms = self._sketch.fleet.ids[row], self._now.boot_ms + OUTRUN_MS
@@ -181,12 +218,17 @@ class Clearings:
 
     def _victims(self, wanted: Clearing) -> tuple[Occupant, ...] | None:
         """Return whom to stop on a host so that one has room there beside those it is cleared for; None if that does not do."""
-        queues, shape, row = self._situation.queues, wanted.value.shape, wanted.row
+        queues, shape = self._situation.queues, wanted.value.shape
         candidates = [
             each
-            for each in self._occupants_of(row)
+            for each in self._occupants_of(wanted.row)
             if each.attempt_id not in self._evicted and may_preempt(queues, shape, each)
         ]
+        return choose_victims(sorted(candidates, key=lambda each: worth(queues, each)), self._fits(wanted))
+
+    def _fits(self, wanted: Clearing) -> Callable[[Sequence[Occupant]], bool]:
+        """Return what says whether a host has room for one, beside those it is cleared for, without some who are there."""
+        shape, row = wanted.value.shape, wanted.row
         together = [*self._binding(self._kept, shape), wanted]
         lacking = self._lacking(row, together)
         has_gpus = any(kept.value.shape.resources.gpu_millis for kept in together if kept.row == row)
@@ -197,7 +239,17 @@ class Clearings:
                 return False
             return not (has_gpus or is_bounded) or self._have_room(row, together, victims)
 
-        return choose_victims(sorted(candidates, key=lambda each: worth(queues, each)), fits)
+        return fits
+
+    def _victims_of_share(self, wanted: Clearing, quota: QuotaSketch) -> tuple[Occupant, ...] | None:
+        """Return whom to stop, here or elsewhere, for a unit of a quota share; None if that does not do."""
+        recall = Recall(self._situation.queues, quota, wanted.value.shape, self._use(wanted), self._evicted)
+        rows, hosts = self._sketch.fleet.rows, quota.quota.hosts()
+        return recall.victims(
+            self._occupants_of(wanted.row),
+            (each for host_id in hosts for each in self._occupants_of(rows[host_id])),
+            self._fits(wanted),
+        )
 
     def _lacking(self, row: int, cleared: Iterable[Clearing]) -> list[tuple[str, int]]:
         """Return what a host lacks of amounts that are asked for by those whom it is to be cleared for."""
@@ -244,6 +296,8 @@ class Clearings:
 
     def note_placed(self, unit: Unit, shape: Shape, row: int, environment: str) -> None:
         """Take in that a unit was placed: no host is cleared for it any more, nor for whose room it took."""
+        if not self._kept:
+            return
         own = self._of(unit)
         if own is not None:
             self._drop(own)

@@ -12,9 +12,10 @@ Source: rule DUE, see decision 0016.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
-from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
+from batchyard_controller.core.model.settings import DispatchOrder, JobQueue, Preemption
 
 from .line import AT_ONCE, Shape, Timing
 from .run_times import Run, RunTimes, remembered
@@ -39,6 +40,17 @@ class DueTimes:
         """Return in which order a queue's equals go."""
         found = self._queues.get(queue)
         return found.dispatch_order if found is not None else DispatchOrder.SUBMISSION_TIME
+
+    def parkable(self, waiting: Collection[str]) -> set[str]:
+        """
+        Return of the queues in which somebody waits those whose refused units need no look one by one.
+
+        Nobody is stopped for them, and no other of these has their priority: among equals who
+        is asked, though in vain, decides in which order the others come.
+        """
+        queues = [queue for name in waiting if (queue := self._queues.get(name)) is not None]
+        of_priority = Counter(queue.priority for queue in queues)
+        return {q.name for q in queues if q.preemption is Preemption.NEVER and of_priority[q.priority] == 1}
 
     def patience_ms(self, queue: str) -> int:
         """Return how long after a unit's submission others stand before it, or pass it, who give no bound."""

@@ -17,6 +17,7 @@ from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
+from .quotas import quota_refusals
 from .refusals import Block, Refusal
 from .room import amounts_for, could_take, has_room, have_gpus, needs_of, on_demand_of, vcpus_left, wanted_hosts
 from .strategies import WAITING, Amounts
@@ -52,6 +53,9 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
     member = _members(fleet, enabled, shape.runtime, shape.access)
     bounds = bound_refusals(fleet.bounds, shape)
+    if fleet.quotas.of(shape.queue) is not None:
+        types = {fleet.facts[row].host_type for row in np.nonzero(member)[0].tolist()}
+        bounds += quota_refusals(fleet.quotas, shape, sorted(types))
     block = block_of(bounds, _block(shape, enabled, fleet, member))
     of_hosts = [r for r in _refusals(shape, enabled, fleet, member) if r is not _ROOM or not bounds]
     refusals = [replace(refusal, block=block) for refusal in (*bounds, *of_hosts)]

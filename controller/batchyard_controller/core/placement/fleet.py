@@ -17,6 +17,7 @@ from .changes import Changes
 from .feasibility import NO_ACCESS, Access
 from .gpus import by_kind, gpu_levels
 from .kinds import Kinds, Mask
+from .quotas import Quotas
 from .strategies import Amounts
 
 UNBOUNDED = 1 << 40
@@ -69,6 +70,7 @@ class Fleet:
         self.environment_cpu: dict[str, int] = {}
         """CPU thousandths in use, by compute environment."""
         self.bounds = Bounds()
+        self.quotas = Quotas()
         self.changes = Changes()
         self.grown = 0
         """Rises whenever something that did not fit might fit now."""
@@ -185,8 +187,18 @@ class Fleet:
     def _change(
         self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, sign: int
     ) -> None:
-        row = self.rows[host_id]
-        self.state[:4, row] += sign * row_of(resources)
+        row, state = self.rows[host_id], self.state
+        state[CPU, row] += sign * resources.cpu_millis  # one by one: an array of four costs more than these
+        state[MEMORY, row] += sign * resources.memory_mib
+        if resources.disk_mib:
+            state[DISK, row] += sign * resources.disk_mib
+        if resources.gpu_millis:
+            state[GPU, row] += sign * resources.gpu_millis
+            self._change_gpus(row, gpus, sign)
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
+        self.changes.note(row)
+
+    def _change_gpus(self, row: int, gpus: Iterable[GpuClaim], sign: int) -> None:
         held, free = self.gpu_held[row], self.gpu_free[row]
         for gpu in gpus:
             held[gpu.uuid] = held.get(gpu.uuid, 0) - sign * gpu.millis
@@ -194,14 +206,16 @@ class Fleet:
                 del held[gpu.uuid]
             if gpu.uuid in free:
                 free[gpu.uuid] += sign * gpu.millis
-        if resources.gpu_millis:
-            self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
-        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
-        self.changes.note(row)
+        self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
 
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
         """Return which hosts belong to an environment and allow a runtime, empty for any, and the access."""
         return self.kinds.allowed(environment, runtime, access)[self.kind_of]
+
+    def of_type(self, host_type: str) -> Mask:
+        """Return which hosts are of a type."""
+        kinds: Mask = np.array([kind.host_type == host_type for kind in self.kinds.facts()], dtype=np.bool_)
+        return kinds[self.kind_of]
 
     def wanted_gpus(self, row: int, access: Access, free: Mapping[str, int]) -> Mapping[str, int]:
         """Return of what is left of a host's GPUs that of those which will do; of several kinds the least memory first."""

@@ -7,7 +7,7 @@ place is known from the first look on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from batchyard.ids import JobId
@@ -33,19 +33,25 @@ class Front:
     The first of a queue, in the order in which they are served.
 
     Attributes:
+        shares: Who comes first in each quota share, by its name.
         seen_at_ms: When they were seen so (wall clock).
         asked_boot_ms: When somebody last asked.
     """
 
     places: tuple[FrontPlace, ...] = ()
+    shares: tuple[tuple[str, FrontPlace], ...] = ()
     seen_at_ms: int = 0
     asked_boot_ms: int = 0
 
-    def seen(self, unit_ids: Iterable[JobId], now: Instant) -> Front:
+    def seen(self, unit_ids: Iterable[JobId], of_shares: Mapping[str, JobId], now: Instant) -> Front:
         """Return it as it is now; who has kept its place has had it as long as before."""
-        before = dict(enumerate(self.places))
-        places = []
-        for place, unit_id in enumerate(unit_ids):
-            old = before.get(place)
-            places.append(old if old is not None and old.unit_id == unit_id else FrontPlace(unit_id, now.wall_ms))
-        return Front(places=tuple(places), seen_at_ms=now.wall_ms, asked_boot_ms=self.asked_boot_ms)
+        before, firsts = dict(enumerate(self.places)), dict(self.shares)
+        places = [_seen(before.get(place), unit_id, now) for place, unit_id in enumerate(unit_ids)]
+        shares = [(name, _seen(firsts.get(name), unit_id, now)) for name, unit_id in of_shares.items()]
+        return Front(
+            places=tuple(places), shares=tuple(shares), seen_at_ms=now.wall_ms, asked_boot_ms=self.asked_boot_ms
+        )
+
+
+def _seen(old: FrontPlace | None, unit_id: JobId, now: Instant) -> FrontPlace:
+    return old if old is not None and old.unit_id == unit_id else FrontPlace(unit_id, now.wall_ms)

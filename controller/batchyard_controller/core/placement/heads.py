@@ -71,6 +71,28 @@ class Heads:
                 self._push(line, true)
         return None
 
+    def lines(self) -> Iterator[tuple[Rank, Line]]:
+        """Yield the lines by the ranks of those who come first in them; nothing may change meanwhile."""
+        numbers = itertools.count()
+        frontier: list[tuple[Rank, int, int, Line | None]] = []
+
+        def add(place: int) -> None:
+            if place < len(self._heap):
+                heapq.heappush(frontier, (self._heap[place][0], next(numbers), place, None))
+
+        add(0)
+        while frontier:
+            rank, _, place, line = heapq.heappop(frontier)
+            if line is not None:
+                yield rank, line
+                continue
+            add(2 * place + 1)
+            add(2 * place + 2)
+            line = self._heap[place][2]
+            head = line.head() if _is_present(self._heap[place]) else None
+            if head is not None:  # it may come later than where its line stands
+                heapq.heappush(frontier, (line.rank(head, by_size=False), next(numbers), place, line))
+
     def in_order(self) -> Iterator[tuple[Line, Unit]]:
         """Yield those who wait, who comes first first; nothing may change meanwhile."""
         numbers = itertools.count()

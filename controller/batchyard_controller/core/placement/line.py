@@ -74,6 +74,10 @@ class Shape:
     on_demand: bool = False
 
 
+Alike = tuple[str, Resources, str, Access, str, frozenset[HostId], str, int, Quantities, bool]
+"""What lines have in common that differ in their order alone."""
+
+
 @dataclass(slots=True)
 class Entry:
     """
@@ -110,6 +114,7 @@ class Line:
         held_back: What kept its first from room that there was, when it was last refused.
         refusals: Why that is so, as it was last explained, which is when somebody asks.
         explained_at: Version of the fleet at that.
+        alike: What it has in common with those for which a host has room if it has for this one.
     """
 
     shape: Shape
@@ -121,6 +126,7 @@ class Line:
     held_back: HeldBack | None = None
     refusals: tuple[Refusal, ...] = ()
     explained_at: tuple[int, int] = (-1, -1)
+    alike: Alike = field(init=False)
     _entries: list[Entry] = field(default_factory=list)
     """By ascending ``job.seq``, then child, so that a retried unit stands in front."""
     _first: int = 0
@@ -128,6 +134,11 @@ class Line:
     _gaps: int = 0
     _waiting: int = 0
     """Units."""
+
+    def __post_init__(self) -> None:
+        of = self.shape
+        on_host = of.queue, of.resources, of.runtime, of.access, of.image, of.doubts
+        self.alike = *on_host, of.share, of.priority, of.consumables, of.on_demand
 
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""
@@ -145,7 +156,9 @@ class Line:
 
     def remove(self, job: Job, start: int, stop: int) -> None:
         """Let those of children [start, stop) of *job*, or of a single job (0, 1), that stand here leave."""
-        place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
+        place = self._first
+        if place >= len(self._entries) or self._entries[place].job is not job:  # most leave from the front
+            place = max(0, bisect.bisect_right(self._entries, (job.seq, start), key=_place) - 1)
         while place < len(self._entries):
             entry = self._entries[place]
             if (entry.seq, entry.start) >= (job.seq, stop):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchyard_controller.core.model.jobs import Job
@@ -21,7 +21,8 @@ from batchyard_controller.core.model.units import Unit, unit_at
 
 from .due_times import DueTimes
 from .heads import Heads
-from .line import Line, Rank, Shape
+from .line import Alike, Line, Rank, Shape
+from .parked import Parked
 from .refusals import HeldBack
 
 _Asked = list[tuple[Rank, int, Line]]
@@ -54,6 +55,10 @@ class Lines:
         """Who was refused longest ago comes first."""
         self._to_reckon: list[Line] | None = None
         """Those of the lines to ask that have yet to be put in order while a round begins; None before it does."""
+        self._to_park: list[Line] = []
+        """Those of the refused lines that have yet to be looked at then."""
+        self._parked: dict[Alike, Parked] = {}
+        """Of this round, or the last."""
         self._tickets = itertools.count()
         self.gpu_arrivals = 0
         """How many units that ask for GPUs took a place in line, ever."""
@@ -71,6 +76,8 @@ class Lines:
         self.gpu_arrivals += (stop - start) * (shape.resources.gpu_millis > 0)
         if is_new or (line.asked_under is not None and (job.seq, start) < line.asked_under):
             self._ask(line)
+        elif self._parked and line.alike in self._parked and self._parked[line.alike].has(line):
+            self.resume(shape)  # it may come before others like it
         elif line.stands_at is not None and (job.seq, start) < line.stands_at[0][3:]:
             self._stand(line, line.rank(unit_at(job, start), by_size=False))
 
@@ -152,31 +159,68 @@ class Lines:
             if line.asked_under is not None and head is not None:
                 self._put(line, head)
 
-    def begin_round(self, grown: int, promised: Iterable[Shape], lines_max: int) -> bool:
+    def begin_round(self, grown: int, promised: Iterable[Shape], lines_max: int, with_quotas: Collection[str]) -> bool:
         """
         Begin to ask all lines in their order, unless that is under way; say whether that is done.
 
         That is the new ones, by what is known now of times and of what their queues ask for, those
-        that were refused when the fleet had grown less, and those promised a host. At most so
-        many lines are put in order at once, so that no turn pays for all of them.
+        promised a host, and of those that were refused when the fleet had grown less, and are alike, the
+        first; all of them in queues *with quotas*, where others may be stopped for them. At most so many lines are looked at at once, so that no turn pays for all of them.
         """
         if self.is_in_round:
             return True
         if self._to_reckon is None:
             shares = (turns for queue in self._to_ask.values() for turns in queue.values())
             self._to_reckon = [line for turns in shares for _, ticket, line in turns.by_due if ticket == line.ticket]
+            self._to_park = list(self.refused_before(grown))
+            self._parked.clear()
         again, self._to_reckon = self._to_reckon[:lines_max], self._to_reckon[lines_max:]
         for line in again:
             self._ask(line)
-        refused = list(itertools.islice(self.refused_before(grown), max(0, lines_max - len(again))))
+        most = max(0, lines_max - len(again))
+        refused, self._to_park = self._to_park[:most], self._to_park[most:]
+        waiting = [queue for queue, lines in self._by_queue.items() if lines]
+        parkable = self.due_times.parkable(waiting).difference(with_quotas) if refused else set()
         for line in refused:
-            self.resume(line.shape)
-        if self._to_reckon or next(self.refused_before(grown), None) is not None:
+            if line.shape.queue in parkable:
+                self._park(line, grown)
+            else:
+                self.resume(line.shape)
+        if self._to_reckon or self._to_park:
             return False
         self._to_reckon = None
-        for shape in promised:
+        firsts = [line.shape for parked in self._parked.values() for line in parked.take_first(self._refused)]
+        for shape in (*firsts, *promised):
             self.resume(shape)
         return True
+
+    def _park(self, line: Line, grown: int) -> None:
+        """Let a refused line be asked when one like it finds room."""
+        head = line.head()
+        if head is None or self._refused.get(line.shape) is not line:
+            return  # they have left
+        line.refused_at, line.held_back = grown, None
+        line.timing = self.due_times.timing(line.shape)
+        by_due, by_size = line.rank(head, by_size=False), line.rank(head, by_size=True)
+        self._stand(line, by_due)
+        self._parked.setdefault(line.alike, Parked()).add(line, by_due, by_size)
+
+    def show_next(self, line: Line) -> bool:
+        """Ask those like a line that come next, if it is the first time that one of it was placed; say whether there are any."""
+        parked = self._parked.get(line.alike) if self._parked else None
+        if parked is None or not parked.was_shown(line):
+            return False
+        shown = parked.take_first(self._refused)
+        for each in shown:
+            self.resume(each.shape)
+        return bool(shown)
+
+    def show_all(self, line: Line) -> None:
+        """Ask all that are like a line that was refused though there was room: it may not hold for them."""
+        parked = self._parked.get(line.alike) if self._parked else None
+        for each in parked.take_all() if parked is not None else ():
+            if self._refused.get(each.shape) is each:
+                self.resume(each.shape)
 
     def refused_before(self, grown: int) -> Iterator[Line]:
         """Yield the lines that were refused when the fleet had grown less, longest ago first."""

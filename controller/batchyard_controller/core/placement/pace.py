@@ -12,6 +12,8 @@ SLICE_MS = 15
 STEPS_FIRST = 128
 STEPS_MIN = 32
 STEPS_MAX = 16_384
+_CREDIT = 0.8
+"""Of the time that a step took, so much is expected of the next ones at least: lines that are refused at once tell little."""
 
 
 class Pace:
@@ -19,11 +21,13 @@ class Pace:
 
     def __init__(self) -> None:
         self.steps_max = STEPS_FIRST
+        self._step_ms = 0.0
 
     def note(self, steps: int, took_ms: float) -> None:
         """Learn from a slice, unless it was too short to tell anything."""
         if steps < STEPS_MIN:
             return
-        fitting = int(steps * SLICE_MS / took_ms) if took_ms else STEPS_MAX
+        self._step_ms = max(took_ms / steps, self._step_ms * _CREDIT if took_ms else 0.0)
+        fitting = int(SLICE_MS / self._step_ms) if took_ms else STEPS_MAX
         fitting = min(max(fitting, self.steps_max // 2), self.steps_max * 2)
         self.steps_max = min(max(fitting, STEPS_MIN), STEPS_MAX)

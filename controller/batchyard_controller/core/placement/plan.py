@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
@@ -37,6 +38,7 @@ from .kinds import Mask
 from .line import Line, Shape
 from .preemption import CLEARED_A_LINE, Eviction
 from .promises import Promises
+from .quotas import use_of
 from .ranking import Ranking
 from .refusals import HeldBack
 from .reservations import Reservation
@@ -50,7 +52,9 @@ from .tenants import NO_STAY, Stay
 _HOSTS_A_STEP = 4096
 """To look at so many hosts is as much work as to place a unit."""
 _LINES_A_SLICE = 512
-"""So many lines a slice puts in order as a round begins, each in about half the time that it takes to place a unit."""
+"""So many lines a slice puts in order as a round begins."""
+_ORDERED_A_STEP = 8
+"""So many in about the time that it takes to place a unit."""
 _LINES_A_STEP = 24
 """At so many lines the mix is looked at in about the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
@@ -59,12 +63,11 @@ _HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
 
     job_id: JobId
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides a method of tuples
     host_id: HostId
     compute_environment: str
     gpus: tuple[GpuClaim, ...]
@@ -106,8 +109,8 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     rankings, lines = situation.rankings, situation.lines
     promised = [reservation.shape for reservation in situation.reservations]
     grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
-    if not lines.begin_round(grown, promised, lines_max):
-        kept, steps = situation.reservations, _LINES_A_SLICE // 2
+    if not lines.begin_round(grown, promised, lines_max, rankings.fleet.quotas.queues):
+        kept, steps = situation.reservations, _LINES_A_SLICE // _ORDERED_A_STEP
         return Plan((), kept, (), (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
     looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
     service = _Service(situation, now, steps_max)
@@ -171,13 +174,14 @@ class _Service:
     def _source(self, queue: JobQueue) -> Source[_Turn]:
         situation = self.situation
         policy = situation.policies.get(queue.scheduling_policy)
-        standing = self._standing(queue.name, policy.fairshare) if policy is not None else None
+        quota = self.sketch.quota_of(queue.name)
+        standing = self._standing(queue.name, policy.fairshare) if policy is not None and quota is None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
-        source = Source[_Turn](queue, environments, self._lines, standing, _Turn)
+        source = Source[_Turn](queue, environments, self._lines, standing, quota, _Turn)
         if source.is_strict and self._lines.is_in_round:
             source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
         for line in self._again.get(queue.name, ()):
-            source.put(_Turn(line, source))
+            source.note_served(_Turn(line, source))
         return source
 
     def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
@@ -194,7 +198,7 @@ class _Service:
     def _serve_line(self, source: Source[_Turn], limit: tuple[float, int, int]) -> None:
         """Place units of a queue's next line, up to the next one of another line or queue."""
         turn = source.take()
-        other = None if source.standing is not None else source.next_rank()  # after each unit it may be another's turn
+        other = None if source.takes_turns else source.next_rank()  # after each unit it may be another's turn
         while turn.head is not None:
             rank = source.rank(turn)
             if (other is not None and rank > other) or rank[2:] > limit:
@@ -211,9 +215,12 @@ class _Service:
             self._placements.append(placement)
             if turn.was_refused:
                 self._resumed[turn.shape] = None
-            if source.standing is not None:
+            is_more = self._lines.show_next(turn.line)
+            if source.takes_turns:
                 source.note_placed(turn)
                 break
+            if is_more:
+                other = source.next_of_more(turn)
         source.note_served(turn)
 
     def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
@@ -221,7 +228,7 @@ class _Service:
         assert turn.head is not None, "the head was refused"
         head = turn.head
         first: Unit | None = head
-        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+        if self._may_clear(turn, source):
             first = self._clear(turn, source)
             if self.is_spent:
                 return
@@ -229,12 +236,22 @@ class _Service:
         self._refused.append(turn.shape)
         if turn.held_back is not None:
             self._held_back[turn.shape] = turn.held_back
+        if not turn.lacks_room or turn.was_held_back:
+            self._lines.show_all(turn.line)
         source.is_closed = source.is_strict
         turn.head = None
-        if turn.lacks_room and first is not None:
+        borrows = source.quota is not None and not source.quota.is_own(turn.shape)
+        if turn.lacks_room and first is not None and not borrows:
             self.steps += self.promises.make(turn.shape, first, turn.wanted)
         elif not turn.lacks_room:
             self.promises.drop(head)
+
+    def _may_clear(self, turn: _Turn, source: Source[_Turn]) -> bool:
+        """Say whether there may be somebody to stop for the first of a line."""
+        if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
+            return True
+        is_lacking = turn.lacks_room or turn.lacks_quota
+        return is_lacking and source.quota is not None and source.quota.has_victims(turn.shape)
 
     def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
         """Have hosts cleared for the first units of a line; return the first for which none is."""
@@ -282,9 +299,13 @@ class _Turn:
         self.was_refused = line.asked_under is None
         self.lacks_room = True
         """Whether it is for want of room that its head is refused, so that a host may be kept for it."""
+        self.lacks_quota = False
+        """Whether its head is refused as its share may not use so much."""
         self.held_back: HeldBack | None = None
         """What kept its head from room that there was."""
         self.wanted: Mask | None = None
+        self.open_types: Mask | None = None
+        """Hosts of types of which its share may use more, where there are others; None for all."""
         self._source = source
         self._units = line.units()
         self.head: Unit | None = next(self._units, None)
@@ -299,6 +320,11 @@ class _Turn:
         """For how long it is taken to run, in hours."""
         self.draw: Draw = ()
 
+    @property
+    def was_held_back(self) -> bool:
+        """Whether there was room for its head that it may not have."""
+        return self.held_back is not None or bool(self._closed)
+
     def pass_on(self) -> None:
         """Come to the next one in line."""
         self.head = next(self._units, None)
@@ -310,10 +336,16 @@ class _Turn:
         if self._choices is None:
             self._begin(service)
         assert self._choices is not None, "just begun"
-        kept = service.promises.cleared.number(self.shape) if self.draw else 0
+        quota = self._source.quota
+        kept = service.promises.cleared.number(self.shape) if self.draw or quota is not None else 0
         if not service.sketch.draws.allow(self.draw, kept):
             self.lacks_room = False
             return None
+        if quota is not None:
+            may, self.open_types = quota.hosts_for(self.shape, service.sketch.fleet, is_promised=kept > 0)
+            if not may:
+                self.lacks_room, self.lacks_quota = False, True
+                return None
         if not self._has_share(service):
             self.lacks_room, self.held_back = False, HeldBack()
             return None
@@ -328,6 +360,7 @@ class _Turn:
             if row is not None:
                 return self._take(service, row, ranking)
             self._choices.pop()  # for good: a plan gives nothing back
+        self.lacks_quota = self.open_types is not None
         return None
 
     def _begin(self, service: _Service) -> None:
@@ -355,7 +388,10 @@ class _Turn:
         """Return the row of the best host that is not kept for another."""
         assert self.head is not None, "place() looked"
         while True:
-            row = ranking.best(service.sketch, self.wanted, self._run_h, self._closed)
+            wanted = self.wanted
+            if self.open_types is not None:
+                wanted = self.open_types if wanted is None else wanted & self.open_types
+            row = ranking.best(service.sketch, wanted, self._run_h, self._closed)
             service.steps += ranking.looked_at // _HOSTS_A_STEP
             if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
                 return row
@@ -367,6 +403,9 @@ class _Turn:
         gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         ranking.note_taken(sketch)
         sketch.draws.take(self.draw)
+        if self._source.quota is not None:
+            use = use_of(self.shape.resources, sketch.fleet.facts[row].host_type)
+            self._source.quota.take(self.shape.share, use)
         service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
         unit = self.head
         self.pass_on()

@@ -67,7 +67,7 @@ def may_preempt(queues: Mapping[str, JobQueue], shape: Shape, occupant: Occupant
     mine, other = queues[shape.queue], queues.get(occupant.queue)
     if mine.preemption is Preemption.NEVER or other is None or not other.preemptible:
         return False
-    if occupant.is_stopping or occupant.preemptions >= limits.PREEMPTIONS_MAX:
+    if is_spent(occupant):
         return False
     is_lower_in_share = (occupant.queue, occupant.share) == (shape.queue, shape.share) and (
         occupant.priority < shape.priority
@@ -80,13 +80,20 @@ def outranks(shape: Shape, other: Shape) -> bool:
     return (shape.queue, shape.share) == (other.queue, other.share) and shape.priority > other.priority
 
 
+def is_spent(occupant: Occupant) -> bool:
+    """Say whether an attempt is being stopped already, or its unit was so often that it is left to run."""
+    return occupant.is_stopping or occupant.preemptions >= limits.PREEMPTIONS_MAX
+
+
 def worth(queues: Mapping[str, JobQueue], occupant: Occupant) -> tuple[int, int, int]:
     """Return how much an attempt counts; the least is stopped first: of the lowest priority, then the latest."""
     return queues[occupant.queue].priority, occupant.priority, -occupant.claimed_at_ms
 
 
 def choose_victims(
-    by_worth: Sequence[Occupant], fits: Callable[[Sequence[Occupant]], bool]
+    by_worth: Sequence[Occupant],
+    fits: Callable[[Sequence[Occupant]], bool],
+    may_leave: Callable[[Sequence[Occupant]], bool] | None = None,
 ) -> tuple[Occupant, ...] | None:
     """
     Choose of the attempts on a host few that count little, of which none can be spared.
@@ -94,19 +101,33 @@ def choose_victims(
     Args:
         by_worth: Who may be stopped, whoever counts least first.
         fits: Whether there is room without some of them.
+        may_leave: Whether some may be stopped together; if so, then also fewer of these. None: they all may.
 
     Returns:
         Nobody where there is room as it is; None where there would be none without all.
     """
     if fits(()):
         return ()
-    if not fits(by_worth):
+    by_size = sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))
+    if may_leave is None:
+        ways = [by_worth, by_size] if fits(by_worth) else []
+    else:
+        ways = [some for order in (by_worth, by_size) if fits(some := _together(order, may_leave))]
+    if not ways:
         return None
     for each in by_worth:
-        if fits((each,)):
+        if fits((each,)) and (may_leave is None or may_leave((each,))):
             return (each,)
-    by_size = sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))
-    return min((_fewest(order, fits) for order in (by_worth, by_size)), key=len)
+    return min((_fewest(way, fits) for way in ways), key=len)
+
+
+def _together(order: Sequence[Occupant], may_leave: Callable[[Sequence[Occupant]], bool]) -> Sequence[Occupant]:
+    """Return of some those that may be stopped together, who comes first first."""
+    chosen: list[Occupant] = []
+    for each in order:
+        if may_leave((*chosen, each)):
+            chosen.append(each)
+    return chosen
 
 
 def _fewest(order: Sequence[Occupant], fits: Callable[[Sequence[Occupant]], bool]) -> tuple[Occupant, ...]:

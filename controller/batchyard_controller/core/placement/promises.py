@@ -214,6 +214,11 @@ class Promises:
             if held.value.priority >= self._priority and not held.value.is_for(unit.job.id, unit.index):
                 yield held
 
+    @property
+    def _bind_nobody(self) -> bool:
+        """Whether no host is kept for anybody, as where all that wait are of one shape."""
+        return not self._held and not self.cleared.are_any
+
     def clear(self, shape: Shape, unit: Unit, wanted: Mask | None, draw: Draw) -> bool:
         """Have others stopped on a host so that a unit can start there, if that can be done where no other was promised room."""
         barred = [held.row for held in self._binding(unit)]
@@ -224,6 +229,8 @@ class Promises:
 
     def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
         """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
+        if self._bind_nobody:
+            return True
         if not self.cleared.let_pass(unit, shape, row):
             return False
         for held in self._binding(unit):
@@ -236,6 +243,8 @@ class Promises:
 
     def let_spend(self, unit: Unit, shape: Shape, environment: str, ends_ms: int) -> bool:
         """Say whether such a unit may count towards the bound of an environment, and if not, note that."""
+        if self._bind_nobody:
+            return True
         if not self.cleared.let_spend(unit, shape, environment):
             return False
         for held in self._binding(unit):

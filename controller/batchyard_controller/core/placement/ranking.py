@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import lt
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class Ranking:
         self.asked = row_of(shape.resources)
         self._asked: list[int] = self.asked.tolist()
         self._needs = needs_of(shape)
+        self._needed: list[int] = self._needs[:, 0].tolist()
         self._shape = shape
         self._tiers = tiers
         self._packing = packing
@@ -64,6 +66,8 @@ class Ranking:
         """How many changes of the fleet are taken in."""
         self._last = -1
         """The host that was told last."""
+        self._was_any_wanted = False
+        """Whether that was the best of all."""
         self._taken = -1
         """How many changes there were when that had got a unit."""
         self._version = 0
@@ -81,7 +85,10 @@ class Ranking:
             run_h: How long it is taken to run, in hours.
             closed: Rows of hosts that are kept for others.
         """
-        self._refresh(sketch)
+        is_any_wanted = wanted is None and not closed
+        if self._refresh(sketch) and is_any_wanted and self._was_any_wanted and not self._tiers.is_risky:
+            return self._last  # in the first tier, where it is still the best
+        self._was_any_wanted = is_any_wanted
         keys = self._keys if wanted is None else np.where(wanted, self._keys, np.inf)
         if closed:
             keys = keys.copy()
@@ -110,31 +117,35 @@ class Ranking:
             can = could_take(fleet, self._shape, hosts if wanted is None else hosts & wanted)
         return int(tiers.min(where=can, initial=NO_TIER))
 
-    def _refresh(self, sketch: Sketch) -> None:
+    def _refresh(self, sketch: Sketch) -> bool:
+        """Look again at hosts that changed; say whether that is the one told last alone, which is no worse than it was."""
         fleet = sketch.fleet
         if fleet.changes.count == self._taken == self._seen + 1 and self._version == self._packing.version:
             self._seen, self.looked_at = self._taken, 1
-            self._keys[self._last] = self._judge_last(sketch)
-            return
+            before, now = self._keys[self._last], self._judge_last(sketch)
+            self._keys[self._last] = now
+            return bool(now <= before)  # it was the first of the best, and only it has changed
         hosts, rows = len(fleet.ids), fleet.changes.since(self._seen)
         self._seen = fleet.changes.count
         if rows is None or len(rows) > max(hosts, _ROWS_FEW) or self._version != self._packing.version:
             self._version, self.looked_at = self._packing.version, hosts
             self._keys = self._judge(sketch, _ALL)
-            return
+            return False
         self.looked_at = len(rows)
         if len(self._keys) < hosts:
             self._keys = np.append(self._keys, _NEVER.repeat(hosts - len(self._keys)))
         if len(rows):
             self._keys[rows] = self._judge(sketch, rows)
+        return False
 
     def _judge_last(self, sketch: Sketch) -> float:
         """Return the key of the host that was taken last, which has got a unit, and nothing else has changed."""
         row, packing, fleet = self._last, self._packing, sketch.fleet
-        if (sketch.state[:, row] < self._needs[:, 0]).any():
+        left: list[int] = sketch.state[:, row].tolist()
+        if any(map(lt, left, self._needed)):
             return math.inf
         if packing.worth is None and not self._shape.access.chooses_gpus:
-            return self._tightness_of(sketch, row)
+            return self._tightness_of(left, fleet, row)
         knows = packing.worth is not None and packing.states.knows_all_but_last(fleet)
         before = int(packing.states.of_row[row]) if knows else -1
         after = self._costs.after(packing, fleet.kinds, before) if knows else None
@@ -143,7 +154,7 @@ class Ranking:
         state, cost = after
         packing.states.note_last(fleet, row, state)
         self._count_reckoned(1)
-        return cost if self.asked[GPU] else cost + float(self._tightness(sketch, slice(row, row + 1))[0])
+        return cost if self._asked[GPU] else cost + _TIGHTEST * self._tightness_of(left, fleet, row)
 
     def _judge(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         """Return the keys of some hosts, or of all."""
@@ -178,12 +189,11 @@ class Ranking:
     def _tightness(self, sketch: Sketch, rows: Rows | slice) -> Keys:
         return _TIGHTEST * tightness(sketch.state[:4, rows], sketch.fleet.capacity[:, rows], self.asked)
 
-    def _tightness_of(self, sketch: Sketch, row: int) -> float:
-        """Return the same as `tightness` of one host, in a tenth of the time that arrays take."""
-        amounts = zip(sketch.state[:4, row].tolist(), sketch.fleet.capacity[:, row].tolist(), self._asked, strict=True)
+    def _tightness_of(self, state: list[int], fleet: Fleet, row: int) -> float:
+        """Return the same as `tightness` of one host in such a state, in a tenth of the time that arrays take."""
         left = 0.0
-        for free, capacity, asked in amounts:
-            left += (free - asked) / max(capacity, 1)
+        for free, capacity, asked in zip(state, fleet.capacity[:, row].tolist(), self._asked, strict=False):
+            left += (free - asked) / (capacity or 1)
         return left
 
     def _allowed_of(self, kinds: Kinds) -> Mask:

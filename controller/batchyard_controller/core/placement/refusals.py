@@ -29,7 +29,7 @@ class Refusal:
     What one resource or rule says about a job that waits.
 
     Attributes:
-        kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``, ``queue_limit``, ``share_limit``,
+        kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``, ``queue_limit``, ``share_limit``, ``quota_share``,
             ``consumable``, ``scaling``, ``reservation``, ``kept``, ``share_reservation``, ``order``, ``room``.
         free: Sum over the hosts that the job may use.
         largest_free: Most that one of them has free.

@@ -13,6 +13,8 @@ import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from batchyard.resources import Resources
 
@@ -31,8 +33,7 @@ _OWNERS_KEPT = 1 << 14
 """Of which something ended last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """
     Whose runs are alike.
 
@@ -44,8 +45,7 @@ class Owner:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One that is over, or will be: its definition with revision, what it asked for, and for how long at most (ms; 0: no bound)."""
 
     owner: Owner
@@ -59,6 +59,7 @@ class Run:
         return self.definition, self.resources
 
 
+@lru_cache(maxsize=1024)
 def remembered(queue: str, share: str, definition: str, resources: Resources, timeout_s: int) -> Run:
     """Return as what a unit's run is remembered; its owner is its share, or else its definition's name."""
     owner = Owner(queue, share or definition.partition(":")[0])

@@ -12,6 +12,7 @@ from .bounds import Draws
 from .feasibility import Access
 from .fleet import GPU_PART, STARTS, WHOLE_GPUS, Fleet
 from .gpus import NOTHING_LOST, choose_gpus, gpu_levels
+from .quota_sketch import QuotaSketch
 from .strategies import Amounts
 
 
@@ -33,11 +34,21 @@ class Sketch:
     gpu_free: dict[int, dict[str, int]] = field(default_factory=dict)
     """Copies of rows that were touched."""
     _drawn: list[int] = field(default_factory=list)
+    _quotas: dict[str, QuotaSketch] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fleet: Fleet, remainders: Sequence[int] = NOTHING_LOST) -> Sketch:
         """Return a sketch of a fleet as it is."""
         return cls(fleet, fleet.state.copy(), dict(fleet.environment_cpu), Draws(fleet.bounds), remainders)
+
+    def quota_of(self, queue: str) -> QuotaSketch | None:
+        """Return the quota shares of a queue; None of one that has none."""
+        if queue not in self._quotas:
+            quota = self.fleet.quotas.of(queue)
+            if quota is None:
+                return None
+            self._quotas[queue] = QuotaSketch(quota)
+        return self._quotas[queue]
 
     def gpus_of(self, row: int) -> Mapping[str, int]:
         """Return the thousandths free of each GPU of a host."""

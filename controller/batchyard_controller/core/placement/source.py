@@ -16,6 +16,7 @@ from batchyard_controller.core.model.units import Unit
 
 from .line import Line, Rank
 from .lines import Lines
+from .quota_sketch import QuotaSketch
 from .shares import Standing
 
 
@@ -38,11 +39,13 @@ class Source(Generic[T]):
         environments: tuple[ComputeEnvironment, ...],
         lines: Lines,
         standing: Standing | None,
+        quota: QuotaSketch | None,
         begin: Callable[[Line, Source[T]], T],
     ) -> None:
         self.queue = queue
         self.environments = environments
         self.standing = standing
+        self.quota = quota
         self.is_strict = queue.dispatch_order is DispatchOrder.STRICT
         self.by_size = False
         """Whether units are served by size, as one that comes before them cannot start."""
@@ -60,12 +63,27 @@ class Source(Generic[T]):
     def _list(self, share: str) -> None:
         """Let a share have its turn by what it has now, if any of its units are left."""
         if self._turns.get(share) or self._lines.next_line(self.queue.name, share, self.by_size) is not None:
-            score = self.standing.score(share) if self.standing is not None else 0.0
+            score = self._score(share)
             if self._scores.get(share) != score:
                 self._scores[share] = score
                 heapq.heappush(self._shares, (score, share))
         else:
             self._scores.pop(share, None)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether after each unit it may be another share's turn."""
+        return self.standing is not None or self.quota is not None
+
+    def _score(self, share: str) -> float:
+        if self.quota is None:
+            return self.standing.score(share) if self.standing is not None else 0.0
+        begun = self._turns.get(share)
+        asked = self._lines.next_line(self.queue.name, share, self.by_size)
+        if begun and (asked is None or begun[0][0] < asked[0]):
+            return self.quota.score(begun[0][0], begun[0][2].line.shape)
+        assert asked is not None, "somebody is left in the share"
+        return self.quota.score(asked[0], asked[1].shape)
 
     def serve_by_size(self) -> None:
         """Serve units by size from now on."""
@@ -75,6 +93,9 @@ class Source(Generic[T]):
             self._turns.clear()
             for turn in turns:
                 self.put(turn)
+            if self.quota is not None:  # who comes first decides whether a share borrows
+                for share in list(self._scores):
+                    self._list(share)
 
     def put(self, turn: T) -> None:
         """Let a line go on when its next unit's turn comes."""
@@ -111,6 +132,11 @@ class Source(Generic[T]):
             return heapq.heappop(begun)[2]
         self.taken.append(self._lines.take_next(self.queue.name, share, self.by_size))
         return self._begin(self.taken[-1], self)
+
+    def next_of_more(self, turn: T) -> Rank | None:
+        """Return the rank of the next unit after that of a line, as there are more lines to ask of its share."""
+        self._list(turn.line.shape.share)
+        return self.next_rank()
 
     def note_placed(self, turn: T) -> None:
         """Let a share hold more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.resources import Resources
@@ -18,8 +19,7 @@ OUTRUN_MS = 30_000
 """So much is left of what should have ended, at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
+class Tenant(NamedTuple):
     """What one attempt holds of a host, and until when (boot time), at the latest as far as is known."""
 
     ends_ms: int

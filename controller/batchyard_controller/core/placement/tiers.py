@@ -32,10 +32,11 @@ class Tiers:
     def __init__(self, environment: ComputeEnvironment, pools: Pools) -> None:
         wanted = environment.compute_resources
         self.environment = environment
+        self.is_risky = wanted.allocation_strategy in RISKY
+        """Whether who is on hosts makes a difference to their tiers."""
         self.waits = wanted.allocation_strategy in WAITING
         self._types = wanted.instance_types
         self._strategy = STRATEGIES[wanted.allocation_strategy]
-        self._is_risky = wanted.allocation_strategy in RISKY
         self._pools = pools
         self._known = 0
         self._kinds: Kinds | None = None
@@ -51,7 +52,7 @@ class Tiers:
         fleet = sketch.fleet
         if self._kinds is not fleet.kinds or self._known < len(fleet.kinds):
             self._know(fleet.kinds)
-        ranks = self._ranked(*self._pool_risks(sketch), run_h) if self._is_risky else self._ranks
+        ranks = self._ranked(*self._pool_risks(sketch), run_h) if self.is_risky else self._ranks
         return None if ranks is None else ranks[fleet.kind_of]
 
     def awaited(self, sketch: Sketch, able: Mask) -> Mask:
@@ -72,7 +73,7 @@ class Tiers:
         places: dict[Pool, int] = {}
         self._pool_of = np.array([places.setdefault(Pool.of(f), len(places)) for f in facts], dtype=np.int64)
         self._names = list(places)
-        if not self._is_risky:
+        if not self.is_risky:
             safe = np.ones(len(facts))
             self._ranks = self._ranked(safe, safe, _ANY_H)
 

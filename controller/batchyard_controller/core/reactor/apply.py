@@ -41,6 +41,8 @@ from batchyard_controller.core.events import (
     ProviderListed,
     QueueChanged,
     QueueDeleted,
+    QuotaShareChanged,
+    QuotaShareDeleted,
     SecretDeleted,
     SecretPut,
     Ticked,
@@ -66,7 +68,7 @@ from .jobs import on_job_asked, on_job_changed, on_job_submitted
 from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
-from .settings import on_queue_deleted, on_sealed_changed, on_setting_changed
+from .settings import on_queue_deleted, on_quota_share_deleted, on_sealed_changed, on_setting_changed
 from .starts import end_rests
 from .time_limits import cancel_overdue
 
@@ -98,6 +100,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | QueueChanged()
             | PolicyChanged()
             | PolicyDeleted()
+            | QuotaShareChanged()
             | ConsumableChanged()
             | ConsumableDeleted()
             | DefinitionChanged()
@@ -107,6 +110,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_sealed_changed(world, event)
         case QueueDeleted():
             on_queue_deleted(world, event.name, now, out)
+        case QuotaShareDeleted():
+            on_quota_share_deleted(world, event.share, now, out)
         case Planned():
             on_planned(world, event, now, out)
         case ProviderAnswered() | ProviderListed():

@@ -26,6 +26,7 @@ from .progress import Out, Progress
 from .reported import bounded
 from .starts import on_start_failed, on_start_succeeded
 
+_SUCCEEDED = Ending(trigger=Trigger.SUCCEEDED)
 _CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED)
 
 
@@ -70,7 +71,10 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
     """Stop attempts so that another unit has room."""
     for name in eviction.attempt_ids:
         attempt = world.attempts[name]
-        records.preempt_attempt(world, world.unit_of(attempt), attempt, unit_id(eviction.job_id, eviction.index))
+        mine, other = world.jobs[eviction.job_id].spec, world.unit_of(attempt).job.spec
+        gives_back = mine.queue == other.queue and mine.share_identifier != other.share_identifier
+        beneficiary = unit_id(eviction.job_id, eviction.index)
+        records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
 
 
@@ -127,7 +131,9 @@ def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: in
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
     """Keep how an attempt ended and decide what becomes of its unit."""
     unit, progress = world.unit_of(attempt), Progress(world, now, out)
-    end = replace(end, cause=_cause(world, attempt, end.cause))
+    cause = _cause(world, attempt, end.cause)
+    if cause is not end.cause:
+        end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
     ended = _ended(attempt, end, now)
@@ -136,7 +142,7 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, Ending(trigger=Trigger.SUCCEEDED))
+        progress.end_unit(unit, _SUCCEEDED)
         return
     verdict = Verdict(decision=RetryDecision.NEVER)
     if not attempt.terminate_reason:
@@ -185,4 +191,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
+        gave_back=attempt.gives_back and end.cause is EndCause.PREEMPTED,
     )

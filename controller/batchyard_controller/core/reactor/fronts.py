@@ -8,7 +8,7 @@ from itertools import islice
 from batchyard_controller.core.events import FrontAsked
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.front import ASKED_FOR_MS, PLACES_MAX, Front
-from batchyard_controller.core.world.order import next_of
+from batchyard_controller.core.world.order import firsts_of_shares, next_of
 from batchyard_controller.core.world.world import World
 
 
@@ -31,4 +31,4 @@ def look_at_fronts(world: World, now: Instant) -> None:
 
 def _look(world: World, queue: str, now: Instant) -> None:
     unit_ids = (unit.id for _, unit in islice(next_of(world, queue), PLACES_MAX))
-    world.fronts[queue] = world.fronts[queue].seen(unit_ids, now)
+    world.fronts[queue] = world.fronts[queue].seen(unit_ids, firsts_of_shares(world, queue), now)

@@ -20,6 +20,7 @@ from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported
@@ -69,7 +70,10 @@ def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
         record = replace(record, machine_id=event.machine_id or record.machine_id)
         if host.record.facts.boot_id != event.facts.boot_id:
             record = replace(record, reclaim_at_ms=0)
+    is_retyped = record.facts.host_type != host.record.facts.host_type
     change_record(world, host, record)
+    if is_retyped:
+        hold_quotas_again(world, host)
 
 
 def on_host_left(world: World, event: HostLeft) -> None:

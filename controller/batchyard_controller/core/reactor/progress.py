@@ -153,12 +153,11 @@ class Progress:
     def move(self, unit: Unit, trigger: Trigger) -> None:
         """Move one unit to a state that is not final."""
         before = lifecycle.move(unit, trigger)
-        self._moved(unit, before)
-        if unit.state is JobState.RUNNABLE:
+        if self._moved(unit, before) is JobState.RUNNABLE:
             waiting.await_host(self._world, unit)
 
-    def _moved(self, unit: Unit, before: JobState) -> None:
-        """Tell everybody who counts or watches; who waits for a host no longer leaves its line."""
+    def _moved(self, unit: Unit, before: JobState) -> JobState:
+        """Tell everybody who counts or watches, and return where it is; who waits for a host no longer leaves its line."""
         after = unit.state
         if before is JobState.RUNNABLE:
             waiting.leave_line(self._world, unit)
@@ -167,6 +166,7 @@ class Progress:
         if not unit.is_parent:
             self._world.count(unit.job.spec.queue, before, after)
         self._out.append(PublishMove(unit.job.id, unit.index, before, after, self._now.wall_ms))
+        return after
 
     def _move_whole(self, job: Job, trigger: Trigger) -> None:
         """Move a single job, or an array's parent and all its children at once."""

@@ -22,10 +22,12 @@ from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
+from batchyard_controller.core.world.occupancy import bound_shares
 from batchyard_controller.core.world.records import sweep
 from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
@@ -67,6 +69,7 @@ class Records:
     environments: list[ComputeEnvironment] = field(default_factory=list)
     queues: list[JobQueue] = field(default_factory=list)
     policies: list[SchedulingPolicy] = field(default_factory=list)
+    quota_shares: list[QuotaShare] = field(default_factory=list)
     consumables: list[ConsumableResource] = field(default_factory=list)
     definitions: list[JobDefinition] = field(default_factory=list)
     secrets: list[StoredSecret] = field(default_factory=list)
@@ -103,8 +106,10 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.queues.update({queue.name: queue for queue in records.queues})
     world.policies = {policy.name: policy for policy in records.policies}
     world.consumables = {resource.name: resource for resource in records.consumables}
+    world.quota_shares = {share.id: share for share in records.quota_shares}
     for queue in world.queues.values():
         world.bound_queue(queue)
+        bound_shares(world, queue)
     for resource in world.consumables.values():
         world.fleet.bounds.set_consumable(resource)
     world.secrets = {secret.name: secret for secret in records.secrets}

@@ -16,14 +16,18 @@ from batchyard_controller.core.requests.checks import printable
 
 
 def bounded(report: Report, now: Instant) -> Report:
-    """Return a report as it may be believed."""
-
-    def time_ms(said_ms: int) -> int:
-        return min(max(said_ms, 0), now.wall_ms + limits.CLOCK_AHEAD_MS_MAX)
-
-    end = report.end
+    """Return a report as it may be believed; the same one where that is as it was said, as nearly always."""
+    last_ms, end = now.wall_ms + limits.CLOCK_AHEAD_MS_MAX, report.end
     if end is not None:
-        reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX)
-        started_at_ms, stopped_at_ms = time_ms(end.started_at_ms), time_ms(end.stopped_at_ms)
-        end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason)
-    return replace(report, started_at_ms=time_ms(report.started_at_ms), end=end)
+        reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
+        times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
+        if not times or reason != end.reason:
+            started_at_ms, stopped_at_ms = _within(end.started_at_ms, last_ms), _within(end.stopped_at_ms, last_ms)
+            end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason)
+    if end is report.end and 0 <= report.started_at_ms <= last_ms:
+        return report
+    return replace(report, started_at_ms=_within(report.started_at_ms, last_ms), end=end)
+
+
+def _within(said_ms: int, last_ms: int) -> int:
+    return min(max(said_ms, 0), last_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from batchyard_controller.core.events import (
@@ -16,11 +17,14 @@ from batchyard_controller.core.events import (
     PolicyChanged,
     PolicyDeleted,
     QueueChanged,
+    QuotaShareChanged,
     SecretDeleted,
     SecretPut,
 )
-from batchyard_controller.core.jobs.ends import QUEUE_DELETED
+from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
@@ -34,6 +38,7 @@ SettingChanged = (
     | QueueChanged
     | PolicyChanged
     | PolicyDeleted
+    | QuotaShareChanged
     | ConsumableChanged
     | ConsumableDeleted
     | DefinitionChanged
@@ -41,7 +46,7 @@ SettingChanged = (
 
 
 def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> None:
-    """Keep a changed compute environment, queue, policy, consumable resource or definition; who waits is asked again."""
+    """Keep a changed compute environment, queue, policy, share, consumable resource or definition; who waits is asked again."""
     match event:
         case EnvironmentChanged(environment=environment):
             records.keep_environment(world, environment)
@@ -53,6 +58,8 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
             records.keep_policy(world, policy)
         case PolicyDeleted(name=name):
             records.drop_policy(world, name)
+        case QuotaShareChanged(share=share):
+            records.keep_quota_share(world, share)
         case ConsumableChanged(resource=resource):
             records.keep_consumable(world, resource)
         case ConsumableDeleted(name=name):
@@ -82,9 +89,23 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
 
 def on_queue_deleted(world: World, name: str, now: Instant, out: Out) -> None:
     """End the jobs of a deleted queue (AWS: DeleteJobQueue)."""
-    for job in world.live_jobs(name):
-        Progress(world, now, out).fail_waiting(job, Ending(trigger=Trigger.QUEUE_DELETED))
-        if not job.state.is_final:
-            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=QUEUE_DELETED), now, out)
+    _end_all(world, world.live_jobs(name), Trigger.QUEUE_DELETED, QUEUE_DELETED, now, out)
     records.drop_queue(world, name)
     world.lines.drop_queue(name)
+
+
+def on_quota_share_deleted(world: World, share: QuotaShare, now: Instant, out: Out) -> None:
+    """End the jobs of a deleted quota share (AWS: DeleteQuotaShare)."""
+    jobs = [job for job in world.live_jobs(share.job_queue) if job.spec.share_identifier == share.name]
+    _end_all(world, jobs, Trigger.SHARE_DELETED, SHARE_DELETED, now, out)
+    records.drop_quota_share(world, share)
+    world.fleet.grown += 1
+    world.wants_plan = True
+
+
+def _end_all(world: World, jobs: Iterable[Job], trigger: Trigger, reason: str, now: Instant, out: Out) -> None:
+    """End those of some jobs that wait, and have the others stopped."""
+    for job in jobs:
+        Progress(world, now, out).fail_waiting(job, Ending(trigger=trigger))
+        if not job.state.is_final:
+            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=reason), now, out)

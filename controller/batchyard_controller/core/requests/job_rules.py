@@ -25,7 +25,7 @@ from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .secret_names import secret_names
-from .sharing_rules import check_quantities, check_share
+from .sharing_rules import check_named_share, check_quantities
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
@@ -259,7 +259,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
     check_timeout(out, "timeout_s", submission.timeout_s)
-    check_share(out, "share_identifier", submission.share_identifier)
+    check_named_share(out, "share_identifier", submission.share_identifier)
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_quantities(out, "consumables", submission.consumables)

@@ -97,6 +97,14 @@ def check_resource_name(out: Violations, kind: ResourceKind, name: str) -> None:
             | ResourceKind.CONSUMABLE_RESOURCE
         ):
             check_name(out, "name", name)
+        case ResourceKind.QUOTA_SHARE:
+            queue, slash, share = name.partition("/")
+            if not slash:
+                text = f"{quote(name)} does not have the form queue/share"
+                out.append(Violation("name", text, Reason.MALFORMED))
+            else:
+                check_name(out, "name", queue)
+                check_name(out, "name", share)
         case _:
             assert_never(kind)
 

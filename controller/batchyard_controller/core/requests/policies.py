@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason
+from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import PolicyChanged, PolicyDeleted
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -35,6 +35,11 @@ def create_policy(world: World, policy: SchedulingPolicy, now: Instant) -> Polic
 def update_policy(world: World, name: str, changes: Mapping[str, Any]) -> PolicyChanged:
     """Admit *changes* of a policy, by the names of its fields; annotations are merged."""
     found = find_policy(world, name)
+    kept = "quota_share" if found.quota_share is not None else "fairshare"
+    for field in {"fairshare", "quota_share"} - {kept}:
+        if field in changes:
+            text = f"scheduling policy {name} was made with {kept}; its kind never changes"
+            refuse([Violation(field, text, Reason.CONFLICT)])
     annotations = merge_annotations(found.annotations, changes.get("annotations", ()))
     changed = replace(found, **{**changes, "annotations": annotations})
     refuse(check_policy(changed))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason
+from batchyard.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     DefinitionChanged,
@@ -22,6 +22,7 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition
 from batchyard_controller.core.model.settings import (
     ComputeEnvironment,
+    DispatchOrder,
     JobQueue,
     ResourceState,
 )
@@ -90,6 +91,7 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
     _check_environments(world, queue)
     if queue.scheduling_policy:
         find_policy(world, queue.scheduling_policy)
+    _check_order(world, queue)
     return QueueChanged(queue=replace(queue, created_at_ms=now.wall_ms))
 
 
@@ -106,6 +108,7 @@ def update_queue(world: World, name: str, changes: Mapping[str, Any]) -> QueueCh
     refuse(check_queue(changed))
     _check_environments(world, changed)
     _check_policy(world, found, changed.scheduling_policy)
+    _check_order(world, changed)
     return QueueChanged(queue=changed)
 
 
@@ -119,7 +122,17 @@ def _check_policy(world: World, found: JobQueue, policy: str) -> None:
     if not policy:
         text = "The scheduling policy of a job queue can be replaced, but not removed."
         raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_WITH_POLICY, metadata={"name": found.name})
-    find_policy(world, policy)
+    before, after = find_policy(world, found.scheduling_policy), find_policy(world, policy)
+    if (before.quota_share is None) != (after.quota_share is None):
+        text = f"{policy} is of another kind than {found.scheduling_policy}: a job queue has quota shares, or fair shares, for good"
+        refuse([Violation("scheduling_policy", text, Reason.CONFLICT)])
+
+
+def _check_order(world: World, queue: JobQueue) -> None:
+    """Refuse to let one share's first job hold up the others."""
+    if world.has_quota_shares(queue) and queue.dispatch_order is DispatchOrder.STRICT:
+        text = "STRICT does not go with quota shares, of which each is served for itself"
+        refuse([Violation("dispatch_order", text, Reason.CONFLICT)])
 
 
 def find_queue(world: World, name: str) -> JobQueue:

@@ -14,6 +14,7 @@ from .checks import Violations, check_range, check_text, quote
 from .names import check_annotations, check_name, check_tags
 
 _SHARE = re.compile(r"[A-Za-z0-9]*\*?", re.ASCII)
+_NAMED = re.compile(r"[A-Za-z0-9_-]*\*?", re.ASCII)
 
 
 def check_share(out: Violations, field: str, value: str) -> None:
@@ -24,11 +25,22 @@ def check_share(out: Violations, field: str, value: str) -> None:
         out.append(Violation(field, text, Reason.BAD_CHARACTERS))
 
 
+def check_named_share(out: Violations, field: str, value: str) -> None:
+    """Check what a job names: the identifier of a share, or the name of a quota share."""
+    check_text(out, field, value, limits.SHARE_IDENTIFIER_LENGTH_MAX)
+    if not _NAMED.fullmatch(value):
+        text = f"{quote(value)} may hold only letters, digits, '-' and '_', and a '*' at its end"
+        out.append(Violation(field, text, Reason.BAD_CHARACTERS))
+
+
 def check_policy(policy: SchedulingPolicy) -> Violations:
     """Return everything that is wrong with a new scheduling policy by itself."""
     out: Violations = []
     check_name(out, "name", policy.name)
     check_fairshare(out, policy.fairshare)
+    if policy.quota_share is not None and policy.fairshare != FairsharePolicy():
+        text = "Only one of fairsharePolicy or quotaSharePolicy can be set."
+        out.append(Violation("quota_share", text, Reason.CONFLICT))
     check_tags(out, policy.tags)
     check_annotations(out, policy.annotations)
     return out

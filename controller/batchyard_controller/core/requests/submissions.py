@@ -38,11 +38,13 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import quote, refuse
+from .checks import Violations, quote, refuse
 from .consumables import require_consumables
 from .job_rules import check_task
 from .names import check_annotations
+from .quota_shares import require_quota_share
 from .secrecy import require_secrets
+from .sharing_rules import check_share
 
 
 def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant) -> tuple[JobSubmitted | None, Job]:
@@ -142,6 +144,12 @@ def _check_share(world: World, queue: JobQueue, submission: Submission) -> None:
     if not submission.share_identifier:
         text = f"is required, as JobQueue {queue.name} has a scheduling policy"
         refuse([Violation("share_identifier", text, Reason.REQUIRED)])
+    if world.has_quota_shares(queue):
+        require_quota_share(world, queue, submission.share_identifier)
+        return
+    out: Violations = []
+    check_share(out, "share_identifier", submission.share_identifier)
+    refuse(out)
     live: Mapping[str, int] = world.named.shares.get(queue.name, {})
     if submission.share_identifier not in live and len(live) >= limits.ACTIVE_SHARES_MAX:
         text = f"JobQueue {queue.name} has {len(live)} active shares, the most allowed"

@@ -22,11 +22,13 @@ from batchyard_controller.core.events import (
     JobTagged,
     PolicyChanged,
     QueueChanged,
+    QuotaShareChanged,
 )
 from batchyard_controller.core.jobs.resolution import merge
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.values import ResourceKind
 from batchyard_controller.core.world.world import World
@@ -34,10 +36,19 @@ from batchyard_controller.core.world.world import World
 from .checks import quote
 from .consumables import find_consumable
 from .policies import find_policy
+from .quota_shares import find_quota_share
 from .settings import find_environment, find_queue
 
-Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment | SchedulingPolicy | ConsumableResource
-TagEvent = JobTagged | QueueChanged | DefinitionChanged | EnvironmentChanged | PolicyChanged | ConsumableChanged
+Tagged = Job | JobQueue | JobDefinition | ComputeEnvironment | SchedulingPolicy | ConsumableResource | QuotaShare
+TagEvent = (
+    JobTagged
+    | QueueChanged
+    | DefinitionChanged
+    | EnvironmentChanged
+    | PolicyChanged
+    | ConsumableChanged
+    | QuotaShareChanged
+)
 
 
 def tag_resource(world: World, kind: ResourceKind, name: str, tags: Pairs) -> TagEvent | None:
@@ -87,6 +98,9 @@ def find_tagged(world: World, kind: ResourceKind, name: str) -> Tagged:
             return find_policy(world, name)
         case ResourceKind.CONSUMABLE_RESOURCE:
             return find_consumable(world, name)
+        case ResourceKind.QUOTA_SHARE:
+            queue, _, share = name.partition("/")
+            return find_quota_share(world, queue, share)
         case ResourceKind.JOB_DEFINITION:
             definition = world.find_definition(name)
             if definition is None:
@@ -130,5 +144,7 @@ def _changed(found: Tagged, tags: Pairs) -> TagEvent | None:
             return PolicyChanged(policy=replace(found, tags=tags))
         case ConsumableResource():
             return ConsumableChanged(resource=replace(found, tags=tags))
+        case QuotaShare():
+            return QuotaShareChanged(share=replace(found, tags=tags))
         case _:
             assert_never(found)

@@ -13,9 +13,11 @@ Source of the rules: AWS Batch API, ComputeResource and ComputeScalingPolicy.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from batchyard.ids import HostId, LaunchId
 from batchyard.resources import Resources
@@ -29,6 +31,8 @@ from batchyard_controller.core.placement.feasibility import PURCHASE_OPTION
 from batchyard_controller.core.placement.fleet import Fleet
 from batchyard_controller.core.placement.line import Line, Shape
 from batchyard_controller.core.placement.lines import Lines
+from batchyard_controller.core.placement.quota_sketch import QuotaSketch
+from batchyard_controller.core.placement.quotas import use_of
 
 from .catalogue import LaunchType
 from .memory import Memory
@@ -106,6 +110,7 @@ class _Decider:
         self._failed: set[tuple[str, str]] = set()
         """Environments and types of which a host is given up now."""
         self._draws = Draws(situation.fleet.bounds)
+        self._quotas: dict[str, QuotaSketch] = {}
         self._supply = Supply(
             situation.fleet,
             [
@@ -204,13 +209,23 @@ class _Decider:
                 self._serve(line, enabled)
 
     def _serve(self, line: Line, environments: list[ComputeEnvironment]) -> None:
-        """Put those in a line whom caps and consumables let go upon what there is, environment by environment, and launch hosts for the others."""
+        """Put those in a line whom caps, consumables and quota shares let go upon what there is, environment by environment, and launch hosts for the others."""
         draw = self._it.fleet.bounds.draw_of(line.shape)
-        left = wanted = self._draws.most(draw, min(len(line), UNITS_MAX))
+        left = self._draws.most(draw, min(len(line), UNITS_MAX))
+        quota, use = self._quota(line.shape.queue), use_of(line.shape.resources)
+        if quota is not None:
+            left = quota.most(line.shape.share, use, left)
+        wanted = left
         for environment in environments:
             if left:
                 left -= self._place(environment, line.shape, left)
         self._draws.take(draw, wanted - left)
+        if quota is not None:
+            quota.take_units(line.shape.share, use, wanted - left)
+
+    def _quota(self, queue: str) -> QuotaSketch | None:
+        quota = self._it.fleet.quotas.of(queue)
+        return None if quota is None else self._quotas.setdefault(queue, QuotaSketch(quota))
 
     def _place(self, environment: ComputeEnvironment, shape: Shape, wanted: int) -> int:
         """Return how many units an environment looks after; for the others there is the next."""
@@ -349,6 +364,7 @@ class _Decider:
 
 
 def _refused(lines: Lines, queue: str) -> list[Line]:
-    """Return the lines of a queue whose first was refused, first in line first."""
-    heads = [(head.place, i, line) for i, line in enumerate(lines.of_queue(queue)) if (head := line.head()) is not None]
-    return [line for _, _, line in sorted(heads)[:LINES_MAX] if line.refused_at >= 0]
+    """Return the lines of a queue whose first was refused, of those that come first; what it costs does not grow with the queue."""
+    shares = [heads.lines() for heads in lines.heads_of(queue).values()]
+    first = islice(heapq.merge(*shares, key=lambda pair: pair[0]), LINES_MAX)
+    return [line for _, line in first if line.refused_at >= 0]

@@ -16,6 +16,7 @@ from batchyard_controller.core.model.settings import DispatchOrder, JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.bounds import bound_refusals
 from batchyard_controller.core.placement.line import Line
+from batchyard_controller.core.placement.quotas import QUOTA_SHARE, quota_refusals
 from batchyard_controller.core.world.order import first_of
 from batchyard_controller.core.world.reasons import KEPT, ORDER, SHARE_RESERVATION
 from batchyard_controller.core.world.world import World
@@ -70,7 +71,9 @@ def _reason(world: World, queue: JobQueue, line: Line) -> str:
     if line.held_back is not None:
         return KEPT if line.held_back.job_id is not None else SHARE_RESERVATION
     bounds = bound_refusals(world.fleet.bounds, line.shape)
-    return bounds[0].kind if bounds else ROOM_LACKS
+    if bounds:
+        return bounds[0].kind
+    return QUOTA_SHARE if quota_refusals(world.fleet.quotas, line.shape, ()) else ROOM_LACKS
 
 
 def _allocation(world: World) -> Iterator[Reading]:

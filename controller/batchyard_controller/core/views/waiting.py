@@ -10,6 +10,7 @@ from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.bounds import CONSUMABLE
 from batchyard_controller.core.placement.preemption import PREEMPTION
+from batchyard_controller.core.placement.quotas import QUOTA_SHARE
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.order import ahead_of, first_of, is_first
 from batchyard_controller.core.world.reasons import explain_unit, explain_waiting, reservation_of, starts_at_ms
@@ -35,8 +36,11 @@ def _cleared_for(world: World, unit: Unit) -> Refusal | None:
     found = next((r for r in world.reservations if r.is_cleared and r.is_for(unit.job.id, unit.index)), None)
     if found is None:
         return None
-    stopped = sum(attempt.preempted_for == unit.id for attempt in world.attempts.values())
-    text = f"attempts on host {words.host_name(world, found.host_id)} that are being stopped for it: {stopped}"
+    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.id]
+    host = (
+        f" on host {words.host_name(world, found.host_id)}" if all(a.host_id == found.host_id for a in stopped) else ""
+    )
+    text = f"attempts{host} that are being stopped for it: {len(stopped)}"
     return Refusal(kind=PREEMPTION, message=text)
 
 
@@ -53,8 +57,8 @@ def _blocked_reason(world: World, unit: Unit) -> str:
         return ""
     refusal = explain_waiting(world, line.shape, queue)[0]
     block = refusal.block
-    if block is not None and refusal.kind == CONSUMABLE:
-        return f"{block} - {refusal.message}"  # AWS has no words for it
+    if refusal.kind == QUOTA_SHARE or (block is not None and refusal.kind == CONSUMABLE):
+        return f"{block} - {refusal.message}" if block is not None else refusal.message  # AWS has no words for it
     enabled = [e for e in world.environments_of(queue) if e.state is ResourceState.ENABLED]
     types = dict.fromkeys(name for e in enabled for name in e.compute_resources.instance_types)
     return words.blocked(block, tuple(types)) if block is not None else ""

@@ -69,6 +69,8 @@ def ending_reason(unit: Unit) -> str:
             return CHILD_FAILED
         case Trigger.QUEUE_DELETED:
             return ends.QUEUE_DELETED
+        case Trigger.SHARE_DELETED:
+            return ends.SHARE_DELETED
         case Trigger.TOO_MANY_TAGS:
             return TOO_MANY_TAGS
         case _:

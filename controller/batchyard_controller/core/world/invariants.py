@@ -26,6 +26,7 @@ def check(world: World) -> None:
     _check_hosts_are_known_or_gone(world)
     _check_no_host_is_overcommitted(world)
     _check_what_is_held_is_counted(world)
+    _check_quotas(world)
     _check_counts(world)
     _check_exactly_the_runnable_stand_in_line(world)
     _check_who_lacks_an_image_is_known_to_those_who_wait(world)
@@ -80,6 +81,24 @@ def _check_what_is_held_is_counted(world: World) -> None:
     for name in world.queues:
         held = world.fleet.bounds.held(Bound(QUEUE_LIMIT, name, UNITS))
         assert held == queues[name], f"queue {name} reckons {held} units, has {queues[name]}"
+
+
+def _check_quotas(world: World) -> None:
+    for name, queue in world.queues.items():
+        quota = world.fleet.quotas.of(name)
+        assert (quota is not None) == world.has_quota_shares(queue), f"queue {name} has quota shares, or not"
+        if quota is None:
+            continue
+        used: dict[str, Counter[str]] = {}
+        live = [a for a in world.attempts.values() if world.unit_of(a).job.spec.queue == name]
+        assert {a.id for a in live} == quota.holdings.keys(), f"queue {name} has other attempts than its shares"
+        assert {a.id for a in live if a.is_stopping} == quota.stopping.keys(), f"queue {name} has others stopped"
+        for attempt in live:
+            spec = world.unit_of(attempt).job.spec
+            for unit, amount in quota.holdings[attempt.id].use.items():
+                used.setdefault(unit, Counter())[spec.share_identifier] += amount
+        reckoned = {unit: shares for unit, shares in quota.ledger.used.items() if shares}
+        assert reckoned == used, f"queue {name} reckons {reckoned}, its shares use {used}"
 
 
 def _check_counts(world: World) -> None:

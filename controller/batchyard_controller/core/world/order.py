@@ -12,9 +12,12 @@ import heapq
 from collections.abc import Iterator
 from itertools import islice
 
+from batchyard.ids import JobId
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.heads import Ahead
-from batchyard_controller.core.placement.line import Line
+from batchyard_controller.core.placement.line import Line, Rank
+from batchyard_controller.core.placement.quota_sketch import QuotaSketch
+from batchyard_controller.core.placement.quotas import use_of
 from batchyard_controller.core.placement.shares import Standing
 
 from .world import World
@@ -25,28 +28,39 @@ _TURNS_MAX = 1_000
 
 def first_of(world: World, queue: str) -> tuple[Line, Unit] | None:
     """Return who comes first in a queue, and the line in which it stands."""
-    firsts = {share: first[1] for share, heads in world.lines.heads_of(queue).items() if (first := heads.first())}
+    firsts = {share: first for share, heads in world.lines.heads_of(queue).items() if (first := heads.first())}
     if not firsts:
         return None
     standing = _standing(world, queue)
     if standing is None:
-        line = firsts[""]
+        line = firsts[""][1]
     else:
-        _, share = min((standing.score(share), share) for share in firsts)
-        line = firsts[share]
+        _, share = min((_score(standing, share, *first), share) for share, first in firsts.items())
+        line = firsts[share][1]
     head = line.head()
     assert head is not None, "somebody comes first"
     return line, head
 
 
+def firsts_of_shares(world: World, queue: str) -> dict[str, JobId]:
+    """Return who comes first in each quota share of a queue, in name order; nobody where there are none."""
+    if world.fleet.quotas.of(queue) is None:
+        return {}
+    firsts = {share: world.lines.first_in(queue, share) for share in sorted(world.lines.shares_of(queue))}
+    heads = {share: line.head() for share, line in firsts.items() if line is not None}
+    return {share: head.id for share, head in heads.items() if head is not None}
+
+
 def is_first(world: World, unit: Unit, line: Line) -> bool:
-    """Say whether a unit of a line comes first in its queue."""
+    """Say whether a unit of a line comes first in its queue, or quota share."""
     head = line.head()
     if head is None or head.id != unit.id:
         return False
     of_share = world.lines.first_in(line.shape.queue, line.shape.share)
     if of_share is not line:
         return False  # most are not, and it costs no look at other shares
+    if world.fleet.quotas.of(line.shape.queue) is not None:
+        return True  # a share with capacity of its own is a queue of its own
     first = first_of(world, line.shape.queue)
     return first is not None and first[0] is line
 
@@ -64,7 +78,10 @@ def next_of(world: World, queue: str) -> Iterator[tuple[Line, Unit]]:
     while heap:
         _, share, line, unit, rest = heapq.heappop(heap)
         yield line, unit
-        standing.take(share, line.shape.resources.cpu_millis)
+        if isinstance(standing, QuotaSketch):
+            standing.take(share, use_of(line.shape.resources))
+        else:
+            standing.take(share, line.shape.resources.cpu_millis)
         turn = _turn(standing, share, rest)
         if turn is not None:
             heapq.heappush(heap, turn)
@@ -73,9 +90,16 @@ def next_of(world: World, queue: str) -> Iterator[tuple[Line, Unit]]:
 _Turn = tuple[float, str, Line, Unit, Iterator[tuple[Line, Unit]]]
 
 
-def _turn(standing: Standing, share: str, rest: Iterator[tuple[Line, Unit]]) -> _Turn | None:
+def _score(standing: Standing | QuotaSketch, share: str, rank: Rank, line: Line) -> float:
+    return standing.score(rank, line.shape) if isinstance(standing, QuotaSketch) else standing.score(share)
+
+
+def _turn(standing: Standing | QuotaSketch, share: str, rest: Iterator[tuple[Line, Unit]]) -> _Turn | None:
     following = next(rest, None)
-    return None if following is None else (standing.score(share), share, *following, rest)
+    if following is None:
+        return None
+    line, unit = following
+    return _score(standing, share, line.rank(unit, by_size=False), line), share, line, unit, rest
 
 
 def ahead_of(world: World, unit: Unit, line: Line) -> Ahead:
@@ -91,8 +115,11 @@ def ahead_of(world: World, unit: Unit, line: Line) -> Ahead:
     return Ahead(count, is_all=False)
 
 
-def _standing(world: World, name: str) -> Standing | None:
+def _standing(world: World, name: str) -> Standing | QuotaSketch | None:
     """Return how the shares of a queue stood at the last plan; None of a queue without a policy."""
+    quota = world.fleet.quotas.of(name)
+    if quota is not None:
+        return QuotaSketch(quota)
     queue = world.queues.get(name)
     policy = world.policies.get(queue.scheduling_policy) if queue is not None else None
     if policy is None:

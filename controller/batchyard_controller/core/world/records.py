@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from batchyard.ids import HostId, JobId, LaunchId
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
@@ -24,6 +24,7 @@ from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit
@@ -31,7 +32,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.tenants import Stay
 
 from . import tenancy
-from .occupancy import occupy
+from .occupancy import bound_shares, hold_quota, occupy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
@@ -54,17 +55,22 @@ def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
     is_new = queue.name not in world.queues
     world.queues[queue.name] = queue
     world.bound_queue(queue)
+    bound_shares(world, queue)
     if is_new:
         tenancy.hold_rest(world, queue, now)
     _note_alone(world, "queue", queue.name)
 
 
 def drop_queue(world: World, name: str) -> None:
-    """Forget a job queue."""
+    """Forget a job queue, and its quota shares."""
+    for share in world.shares_of(name):
+        del world.quota_shares[share.id]
+        _note_alone(world, "quota_share", share.id)
     del world.queues[name]
     world.shares.drop_queue(name)
     world.lines.due_times.run_times.drop_queue(name)
     world.fleet.bounds.drop_queue(name)
+    world.fleet.quotas.drop_queue(name)
     _note_alone(world, "queue", name)
 
 
@@ -75,6 +81,20 @@ def keep_policy(world: World, policy: SchedulingPolicy) -> None:
         if queue.scheduling_policy == policy.name:
             world.bound_queue(queue)
     _note_alone(world, "scheduling_policy", policy.name)
+
+
+def keep_quota_share(world: World, share: QuotaShare) -> None:
+    """Keep a new or changed quota share."""
+    world.quota_shares[share.id] = share
+    bound_shares(world, world.queues[share.job_queue])
+    _note_alone(world, "quota_share", share.id)
+
+
+def drop_quota_share(world: World, share: QuotaShare) -> None:
+    """Forget a quota share; what is left of its jobs is counted on."""
+    del world.quota_shares[share.id]
+    bound_shares(world, world.queues[share.job_queue])
+    _note_alone(world, "quota_share", share.id)
 
 
 def drop_policy(world: World, name: str) -> None:
@@ -282,10 +302,8 @@ def end_rest(world: World, job: Job, rest_end: RestEnd) -> JobState:
 
 def _note_unit(world: World, unit: Unit) -> None:
     """Note that what is stored of a unit, its live attempt apart, has changed."""
-    if unit.is_child:
-        world.ledger.note(unit.group, "children", unit.group)
-    else:
-        world.ledger.note(unit.group, "state", unit.group)
+    group = unit.group
+    world.ledger.note(group, "children" if unit.is_child else "state", group)
 
 
 # Attempts -------------------------------------------------------------------------
@@ -298,21 +316,23 @@ def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) 
     Of a child in a group behind that of its chunk: all of it may end and be claimed again
     in one turn, and that is more than a store writes at once.
     """
-    restore_attempt(world, unit, attempt, now, stay)
+    name = restore_attempt(world, unit, attempt, now, stay)
     group = f"{unit.group}/claims" if unit.is_child else unit.group
-    world.ledger.note(group, "attempt", attempt.id)
+    world.ledger.note(group, "attempt", name)
 
 
-def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> None:
-    """Hold a host's resources again for an attempt that is stored."""
+def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> AttemptId:
+    """Hold a host's resources again for an attempt that is stored; return its name."""
     name = attempt.id
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
+    hold_quota(world, unit, attempt)
     tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
     occupy(world, unit, attempt)
+    return name
 
 
 def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:
@@ -330,12 +350,16 @@ def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> Non
     """Keep that an attempt is to stop; the first reason stays."""
     if not attempt.terminate_reason:
         attempt.terminate_reason = reason
+        world.fleet.quotas.stop(unit.job.spec.queue, attempt.id)
         world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def preempt_attempt(world: World, unit: Unit, attempt: Attempt, beneficiary: JobId) -> None:
-    """Keep that an attempt is to stop to make room, and for whom."""
-    attempt.preempted_for = beneficiary
+def preempt_attempt(
+    world: World, unit: Unit, attempt: Attempt, beneficiary: JobId, *, gives_back: bool = False
+) -> None:
+    """Keep that an attempt is to stop to make room, for whom, and whether it gives back what was borrowed."""
+    attempt.preempted_for, attempt.gives_back = beneficiary, gives_back
+    world.fleet.quotas.stop(unit.job.spec.queue, attempt.id)
     world.ledger.note(unit.group, "attempt", attempt.id)
 
 
@@ -346,6 +370,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
+    world.fleet.quotas.release(unit.job.spec.queue, name)
     world.tenants.leave(name, attempt.host_id)
     tenancy.hold(world, unit, now, -1)
     occupy(world, unit, attempt, -1)

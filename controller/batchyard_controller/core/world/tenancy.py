@@ -82,7 +82,7 @@ def recall_cleared(world: World, now: Instant) -> None:
 
 def _has_shares(world: World, queue_name: str) -> bool:
     queue = world.queues.get(queue_name)
-    return queue is not None and bool(queue.scheduling_policy)
+    return queue is not None and bool(queue.scheduling_policy) and not world.has_quota_shares(queue)
 
 
 def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
@@ -120,7 +120,7 @@ def recall(world: World, now: Instant) -> None:
         note_run(world, unit, ended)
     for queue in world.queues.values():
         policy = world.policies.get(queue.scheduling_policy)
-        if policy is not None:
+        if policy is not None and policy.quota_share is None:
             run_ms = world.lines.due_times.mean_ms(queue.name)
             shares = world.named.shares.get(queue.name, ())
             world.shares.set_window(queue.name, policy.fairshare, shares, run_ms, now.boot_ms)

@@ -23,9 +23,23 @@ from batchyard_controller.core.placement.room import takers
 
 from .world import World
 
+_SHAPES_KEPT = 4096
+
 
 def shape_of(world: World, unit: Unit) -> Shape:
     """Return what placement asks of a unit, or of the children of an array of which nothing was tried."""
+    spec = unit.job.spec
+    if unit.next_number > 1 or unit.job.id in world.apart:
+        return _shape_of(world, unit)
+    queue, known = world.queues.get(spec.queue), world.shapes.get(id(spec))
+    if known is None or known[0] is not spec or known[1] is not queue:
+        if len(world.shapes) >= _SHAPES_KEPT:
+            world.shapes.clear()
+        known = world.shapes[id(spec)] = spec, queue, _shape_of(world, unit)
+    return known[2]
+
+
+def _shape_of(world: World, unit: Unit) -> Shape:
     task = unit.task
     image = task.main.image if unit.job.id in world.apart else ""
     doubts = NOBODY
@@ -173,6 +187,8 @@ def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
 def _give_up_promise(world: World, job: Job, start: int, stop: int) -> None:
     """Let those try again who were turned away from a host that was promised to one of [start, stop) of a job."""
     given_up = [r for r in world.reservations if r.job_id == job.id and start <= (r.index or 0) < stop]
+    if not given_up:
+        return
     if any(reservation.turns_away for reservation in given_up):
         world.fleet.grown += 1
         world.wants_plan = True

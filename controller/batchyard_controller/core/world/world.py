@@ -21,6 +21,7 @@ from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
+from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.units import Unit, find_unit
@@ -28,6 +29,7 @@ from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
 from batchyard_controller.core.placement.front import Front
+from batchyard_controller.core.placement.line import Shape
 from batchyard_controller.core.placement.lines import Lines
 from batchyard_controller.core.placement.pools import Pool, Pools
 from batchyard_controller.core.placement.ranking import Rankings
@@ -62,6 +64,8 @@ class World:
     environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
     queues: dict[str, JobQueue] = field(default_factory=dict)
     policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
+    quota_shares: dict[str, QuotaShare] = field(default_factory=dict)
+    """By ``queue/share``."""
     consumables: dict[str, ConsumableResource] = field(default_factory=dict)
     definitions: dict[str, list[JobDefinition]] = field(default_factory=dict)
     """By name; revision n stands at place n - 1."""
@@ -70,7 +74,7 @@ class World:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
-    occupied: dict[str, Counter[HostId]] = field(default_factory=dict)
+    occupied: dict[str, dict[HostId, int]] = field(default_factory=dict)
     """Live attempts of each queue, by host; queues and hosts without any are left out."""
     gone_hosts: dict[HostId, HostRecord] = field(default_factory=dict)
     """Of those that are no more, apart from the others: only whoever tells of former attempts looks here."""
@@ -89,6 +93,8 @@ class World:
     last_seq: int = 0
     lines: Lines = field(init=False)
     """Every RUNNABLE unit, once."""
+    shapes: dict[int, tuple[JobSpec, JobQueue | None, Shape]] = field(default_factory=dict)
+    """Shapes of units of which nothing was tried, by their specs' identity, with that of which they were made."""
     shares: Shares = field(default_factory=Shares)
     tenants: Tenants = field(default_factory=Tenants)
     reservations: tuple[Reservation, ...] = ()
@@ -159,6 +165,15 @@ class World:
     def bound_queue(self, queue: JobQueue) -> None:
         """Tell the fleet what the jobs of a queue, and of its shares, may hold together."""
         self.fleet.bounds.set_queue(queue, self.policies.get(queue.scheduling_policy))
+
+    def has_quota_shares(self, queue: JobQueue) -> bool:
+        """Say whether a queue is one whose jobs name quota shares."""
+        policy = self.policies.get(queue.scheduling_policy)
+        return policy is not None and policy.quota_share is not None
+
+    def shares_of(self, queue: str) -> list[QuotaShare]:
+        """Return the quota shares of a queue, in name order."""
+        return sorted((s for s in self.quota_shares.values() if s.job_queue == queue), key=lambda share: share.name)
 
     def find_unit(self, job_id: JobId, index: int | None) -> Unit | None:
         """Return the unit (or parent) of an id, if it exists."""
