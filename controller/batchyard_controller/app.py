@@ -62,8 +62,8 @@ from .services.hosts import Hosts
 from .services.jobs import Jobs
 from .services.policies import SchedulingPolicies
 from .services.queues import JobQueues
-from .services.searching import Searching
 from .services.quota_shares import QuotaShares
+from .services.searching import Searching
 from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
