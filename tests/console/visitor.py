@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlencode
 
@@ -65,6 +66,12 @@ class Visitor:
         """Send a form with the session's token."""
         return self.send("POST", path, {"csrf": self.csrf(), **(form or {})}, **headers)
 
+    def filled(self, page: str, action: str) -> dict[str, list[str]]:
+        """Return what a browser would send of a form as it stands on a page, without a button."""
+        form = _Form(action)
+        form.feed(page)
+        return form.given
+
     def csrf(self) -> str:
         """Return the session's token, as every page has it."""
         found = re.search(r'name="csrf" value="([^"]+)"', self.get("about").text)
@@ -90,3 +97,52 @@ def console_link(origin: str, key_id: str, secret: str, made_ms: int, region: st
     key = signing.derive_signing_key(secret, day, region, signing.CONSOLE)
     query = {"key": key_id, "made": made_ms, "signature": signing.sign_link(key, key_id, made_ms)}
     return f"{origin}{ROOT}/sign-in?{urlencode(query)}"
+
+
+class _Form(HTMLParser):
+    """Reads the fields of the form of a page that sends to some address."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__()
+        self.given: dict[str, list[str]] = {}
+        self._action, self._is_in, self._text, self._select, self._is_chosen = action, False, "", "", False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        of = dict(attrs)
+        name, value = of.get("name") or "", of.get("value") or ""
+        match tag:
+            case "form":
+                self._is_in = of.get("action") == self._action
+            case "input" if self._is_in and name and (of.get("type") not in ("radio", "checkbox") or "checked" in of):
+                self._give(name, value)
+            case "textarea":
+                self._text = name
+                if self._is_in:
+                    self._give(name, "")
+            case "select":
+                self._select = name
+            case "option" if self._is_in and self._select:
+                if "selected" in of or not self._is_chosen:  # the first, until one says that it is selected
+                    self.given[self._select][-1] = value
+                    self._is_chosen = True
+        if tag == "select" and self._is_in:
+            self._give(name, "")
+            self._is_chosen = False
+
+    def handle_data(self, data: str) -> None:
+        if self._text and self._is_in:
+            self.given[self._text][-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        match tag:
+            case "form":
+                self._is_in = False
+            case "textarea":
+                if self._text and self._is_in:  # the line's end after the tag is none of the text
+                    self.given[self._text][-1] = self.given[self._text][-1].removeprefix("\n")
+                self._text = ""
+            case "select":
+                self._select = ""
+
+    def _give(self, name: str, value: str) -> None:
+        self.given.setdefault(name, []).append(value)

@@ -17,7 +17,7 @@ from batchyard_gateway.batch.environments import PROVIDER_TAG
 from batchyard_gateway.services import Members
 
 from .faults import Faults
-from .fields import Values, whole
+from .values import Values, whole
 
 CAPACITIES = tuple(words(pb.CapacityType))
 STRATEGIES = tuple(words(pb.AllocationStrategy))

@@ -17,8 +17,8 @@ from batchyard_gateway.batch.queues import ENVIRONMENTS_MAX
 from batchyard_gateway.services import Members
 
 from .faults import Faults
-from .fields import Values, flag, whole
 from .queue_view import environments_of
+from .values import Values, flag, whole
 
 TIME_LIMITS = {
     "no_capacity": ("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", "no host has room"),

@@ -8,6 +8,7 @@ text (autoescape), and a name that a template does not get is an error, not noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from markupsafe import Markup
 
 from . import moments
 from .assets import Asset
+from .revisions import paths
 from .visit import ROOT, Page, Visit
 
 
@@ -41,7 +43,7 @@ class Renderer:
         self._environment.globals.update(
             constants, root=ROOT, asset=lambda name: f"{ROOT}/{assets[name].address}", live=_live
         )
-        self._environment.filters.update(moment=_moment, span=moments.span)
+        self._environment.filters.update(moment=_moment, span=moments.span, pretty=_pretty, paths=paths)
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
     def render(self, page: Page, visit: Visit | None, part: str = "") -> str:
@@ -69,6 +71,11 @@ def _live(visit: Visit, part: str, topic: str, **changed: str) -> Markup:
     return Markup(
         'id="part-{0}" data-live="{1}" hx-get="{2}" hx-trigger="live-{1} from:body" hx-swap="innerMorph"'
     ).format(part, topic, address)
+
+
+def _pretty(value: Any) -> str:
+    """Return a value as JSON for people; escaped as any text."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @pass_context

@@ -10,6 +10,7 @@ from .pages import (
     clock,
     consumables,
     counts,
+    definitions,
     environments,
     hosts,
     job,
@@ -23,6 +24,8 @@ from .pages import (
     queues,
     search,
     secrets,
+    start,
+    submission,
 )
 from .visit import Handler
 
@@ -50,6 +53,9 @@ ROWS = (
     Row("/consumables", consumables.show, consumables.create),
     Row("/consumables/{name}", consumables.show_one, consumables.change_one),
     Row("/counts", counts.show),
+    Row("/definitions", definitions.show),
+    Row("/definitions/new", definitions.show_new, definitions.change_new),
+    Row("/definitions/{name}", definitions.show_one, definitions.change_one),
     Row("/environments", environments.show),
     Row("/environments/{name}", environments.show_one, environments.change_one),
     Row("/environments/{name}/delete", environments.ask_deletion, environments.delete),
@@ -60,6 +66,7 @@ ROWS = (
     Row("/jobs", jobs.show),
     Row("/jobs/many", many.show, many.change),
     Row("/jobs/many/{bulk}", many.progress),
+    Row("/jobs/new", submission.show, submission.change),
     Row("/jobs/{array}/children", children.show),
     Row("/jobs/{id}", job.show, job.change),
     Row("/jobs/{id}/log", logs.show),
@@ -77,4 +84,5 @@ ROWS = (
     Row("/queues/{name}/edit", queues.show_edit, queues.edit),
     Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
+    Row("/start", start.show, start.change),
 )

@@ -11,7 +11,7 @@ from batchyard.v1 import host_pb2
 from batchyard_gateway.console import environment_fields, environment_view, queue_view
 from batchyard_gateway.console.environment_view import Selection
 from batchyard_gateway.console.faults import Faults, faults_of
-from batchyard_gateway.console.fields import Values, typed
+from batchyard_gateway.console.values import Values, typed
 from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard, missing
 from batchyard_gateway.errors import ApiError
 

@@ -8,8 +8,9 @@ from typing import Any
 from batchyard_gateway.console import overview_view, queue_view
 from batchyard_gateway.console.overview_view import Failure
 from batchyard_gateway.console.samples import HOUR, PERIODS
-from batchyard_gateway.console.visit import Answer, Page, Visit, batchyard
+from batchyard_gateway.console.visit import Answer, Page, Redirect, Visit, batchyard
 
+from . import start
 from .queues import firsts_of
 
 FAILURES = 10
@@ -18,7 +19,9 @@ LOOKED_AT = 100
 
 
 async def show(visit: Visit) -> Answer:
-    """Show queues, hosts, failures and charts."""
+    """Show queues, hosts, failures and charts; where there is nothing yet, the wizard."""
+    if await start.opens_by_itself(visit):
+        return Redirect(location=start.HERE)
     period = visit.query.get("period", "")
     period = period if period in PERIODS else HOUR
     view: dict[str, Any] = {"period": period}

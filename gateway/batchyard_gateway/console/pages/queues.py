@@ -9,9 +9,9 @@ from batchyard.errors import RequestError
 from batchyard.v1 import job_queue_pb2 as pb
 from batchyard_gateway.console import queue_fields, queue_view
 from batchyard_gateway.console.faults import Faults, faults_of
-from batchyard_gateway.console.fields import Values, typed
 from batchyard_gateway.console.queue_view import Waiting
 from batchyard_gateway.console.samples import DAY, PERIODS
+from batchyard_gateway.console.values import Values, typed
 from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard, missing
 from batchyard_gateway.errors import ApiError
 

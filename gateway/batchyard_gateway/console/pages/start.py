@@ -1,0 +1,307 @@
+"""The wizard: from nothing to a job, in AWS's own steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+from weakref import WeakValueDictionary
+
+from batchyard.errors import RequestError
+from batchyard.v1 import host_pb2
+from batchyard.v1.job_definition_pb2 import ListJobDefinitionsRequest
+from batchyard_gateway.batch import amounts
+from batchyard_gateway.batch.environments import FARGATE_TYPES
+from batchyard_gateway.batch.operations import SERVICE as BATCH
+from batchyard_gateway.console import command_lines, definition_form, environment_form, forms, room, wizard
+from batchyard_gateway.console.faults import faults_of
+from batchyard_gateway.console.fields import WrongError
+from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit
+from batchyard_gateway.errors import ApiError
+from batchyard_gateway.services import Members
+
+NAMES_MAX = 1000
+"""Things of a kind that are offered by name."""
+
+REVISIONS_MAX = 5000
+"""Revisions that are looked through for the newest of each name."""
+
+HERE = f"{ROOT}/start"
+_LOCKS: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""Held by a session while it makes things."""
+
+_ACTIONS = ("add", "remove", "split", "wrap")
+
+
+async def show(visit: Visit) -> Answer:
+    """Show a step."""
+    return await _page(visit, _step(visit), await _yard(visit))
+
+
+async def change(visit: Visit) -> Answer:
+    """Keep what was answered, and do what the button says."""
+    step, answers = _step(visit), visit.session.answers
+    if visit.form.get("go") == "away":
+        answers[wizard.SKIPPED] = {}
+        return Redirect(location=f"{ROOT}/")
+    if step == wizard.REVIEW:
+        if visit.form.get("go") == "back":
+            return Redirect(location=f"{HERE}?step={wizard.before(step)}")
+        async with _LOCKS.setdefault(visit.session.csrf, asyncio.Lock()):  # a button may be pressed twice
+            return await _create(visit, await _yard(visit))
+    try:  # first, so that nothing is lost if the yard cannot be asked
+        wizard.keep(step, answers, visit.form.multi_items())
+    except WrongError as err:
+        return (await _page(visit, step, await _yard(visit), {"": str(err)})).refused()
+    yard = await _yard(visit)
+    for action in _ACTIONS:
+        if what := visit.form.get(action):
+            return await _edit(visit, step, yard, action, what)
+    return await _go(visit, step, yard, visit.form.get("go", "next"))
+
+
+async def _edit(visit: Visit, step: str, yard: wizard.Yard, action: str, what: str) -> Answer:
+    answers, form = visit.session.answers, wizard.form(step, visit.session.answers, yard)
+    try:
+        answers[step] = forms.edit(form, answers[step], action, what)
+    except WrongError as err:
+        return (await _page(visit, step, yard, {what: str(err)})).refused()
+    return await _page(visit, step, yard, focus=f"{action}:{what}")
+
+
+async def _go(visit: Visit, step: str, yard: wizard.Yard, where: str) -> Answer:
+    answers = visit.session.answers
+    if where == "look":
+        return await _page(visit, step, yard)
+    if where == "back":
+        return Redirect(location=f"{HERE}?step={wizard.before(step)}")
+    if where == "skip" and step == wizard.JOB:
+        answers[step][wizard.SKIPPED] = []
+    if found := wizard.faults(step, answers, yard):
+        return (await _page(visit, step, yard, found)).refused()
+    return Redirect(location=f"{HERE}?step={wizard.after(step)}")
+
+
+def _step(visit: Visit) -> str:
+    step = visit.query.get("step", wizard.ORCHESTRATION)
+    return step if step in wizard.STEPS else wizard.ORCHESTRATION
+
+
+async def opens_by_itself(visit: Visit) -> bool:
+    """Say whether the overview should lead to the wizard."""
+    client = visit.client
+    environments = await _is_any(client.list_compute_environments(page_size=1))
+    queues = environments or await _is_any(client.list_job_queues(page_size=1))
+    definitions = queues or await _is_any(client.list_job_definitions(page_size=1))
+    return wizard.opens_by_itself(is_empty=not definitions, answers=visit.session.answers)
+
+
+async def _is_any(items: AsyncGenerator[Any, None]) -> bool:
+    async with aclosing(items):
+        async for _ in items:
+            return True
+    return False
+
+
+# Looking --------------------------------------------------------------------------
+
+
+async def _yard(visit: Visit) -> wizard.Yard:
+    """Read what there is."""
+    client = visit.client
+    hosts = await _hosts(visit)
+    found = await BATCH.operations["DescribeComputeEnvironments"].handler(visit.context, {"maxResults": 100})
+    environments = {
+        each["computeEnvironmentName"]: each["computeResources"]["type"] in FARGATE_TYPES
+        for each in found["computeEnvironments"]
+    }
+    queues = [queue.name async for queue in client.list_job_queues()]
+    return wizard.Yard(
+        environments=environments,
+        queues=queues[:NAMES_MAX],
+        definitions=await newest_definitions(visit),
+        secrets=await secret_names(visit),
+        host_types=room.host_types(hosts),
+        spot_hosts=room.spot_hosts(hosts),
+        runs_containers=room.runs_containers(hosts),
+        account_id=visit.context.account_id,
+    )
+
+
+async def newest_definitions(visit: Visit) -> list[str]:
+    """Return ``name:revision`` of the newest ACTIVE revision of each name."""
+    found: dict[str, str] = {}
+    looked_at = 0
+    async with aclosing(visit.client.list_job_definitions(status="ACTIVE", page_size=1000)) as revisions:
+        async for each in revisions:
+            found.setdefault(each.name, f"{each.name}:{each.revision}")
+            looked_at += 1
+            if len(found) >= NAMES_MAX or looked_at >= REVISIONS_MAX:
+                break
+    return list(found.values())
+
+
+async def secret_names(visit: Visit) -> list[str]:
+    """Return the names of secrets."""
+    return [each.name async for each in visit.client.list_secrets()][:NAMES_MAX]
+
+
+async def _hosts(visit: Visit) -> list[host_pb2.Host]:
+    return [host async for host in visit.client.list_hosts(page_size=1000)]
+
+
+async def _selection(visit: Visit, yard: wizard.Yard) -> room.Selection | None:
+    """Return which hosts the environment would have, or has if it is there; None while nobody can tell."""
+    session, client = visit.session.answers, visit.client
+    if name := wizard.chosen(wizard.ENVIRONMENT, session, yard):
+        judged = client.list_environment_hosts(name)
+    else:
+        members = wizard.drafted(wizard.ENVIRONMENT, session, yard).members
+        resources = environment_form.resources_of(members)
+        if resources is None:
+            return None
+        judged = client.list_environment_hosts(compute_resources=resources)
+    try:
+        return room.selection([host async for host in judged], await _hosts(visit))
+    except RequestError:  # it breaks a rule of the yard's, which is told when it is made
+        return None
+
+
+async def room_of(visit: Visit, members: Members) -> room.Room | None:
+    """Return how many hosts could hold what a container asks for; None while it says nothing that can be read."""
+    container = members.get("containerProperties", {})
+    try:
+        asked = amounts.amounts(container, fargate=True)
+    except ApiError:
+        return None
+    return room.room_for(await _hosts(visit), asked, is_process=container.get("image") == definition_form.PROCESS)
+
+
+async def _page(
+    visit: Visit, step: str, yard: wizard.Yard, faults: Mapping[str, str] | None = None, focus: str = "",
+    refused: Mapping[str, Mapping[str, str]] | None = None,
+) -> Page:  # fmt: skip
+    """Return the page of a step."""
+    session = visit.session.answers
+    view: dict[str, Any] = {
+        "step": step, "steps": wizard.STEPS, "done": _done(session, yard), "faults": faults or {}, "focus": focus,
+        "form": wizard.form(step, session, yard), "answers": wizard.answers_of(step, session, yard),
+        "is_fargate": wizard.is_fargate(session, yard), "cards": (), "room": None, "selection": None, "remarks": (), "command": "",
+    }  # fmt: skip
+    commands: tuple[Command, ...] = ()
+    if step in wizard.OPERATIONS:
+        members = wizard.drafted(step, session, yard).members
+        commands = command_lines.lines(wizard.OPERATIONS[step], members)
+        if step == wizard.DEFINITION:
+            view |= {"room": await room_of(visit, members), "remarks": definition_form.remarks(members)}
+    if step in (wizard.ENVIRONMENT, wizard.REVIEW):
+        view["selection"] = await _selection(visit, yard)
+        view["remarks"] = [text] if (text := wizard.taken(step, session, yard)) else ()
+    if step == wizard.REVIEW:
+        view["cards"] = wizard.cards(session, yard, refused or {})
+        made = [card for card in view["cards"] if card.members]
+        commands = tuple(
+            line for card in made for line in command_lines.lines(wizard.OPERATIONS[card.step], card.members)
+        )
+    title = f"Get started: {wizard.STEPS[step].lower()}"
+    return Page(template="start.html", title=title, view=view, section="Overview", commands=commands)
+
+
+def _done(session: wizard.Session, yard: wizard.Yard) -> set[str]:
+    """Return the steps that were answered rightly."""
+    return {step for step in wizard.STEPS if step in session and not wizard.faults(step, session, yard)}
+
+
+# Making ---------------------------------------------------------------------------
+
+
+async def _create(visit: Visit, yard: wizard.Yard) -> Answer:
+    """Make what is described and not there yet, in order, up to the first refusal."""
+    session = visit.session.answers
+    if step := wizard.unanswered(session):
+        return Redirect(location=wizard.ended_at(session) or f"{HERE}?step={step}")
+    wrong = {step: found for step in wizard.OPERATIONS if (found := wizard.faults(step, session, yard))}
+    if wrong:
+        return (
+            await _page(visit, wizard.REVIEW, yard, {"": "Some steps are not right yet: nothing was made now"})
+        ).refused()
+    job_id = ""
+    for step in wizard.OPERATIONS:
+        if wizard.chosen(step, session, yard) or (step == wizard.JOB and wizard.is_skipped(session)):
+            continue
+        try:
+            job_id = await _make(visit, step, yard)
+        except (ApiError, RequestError) as err:
+            said = faults_of(err, forms.called(wizard.form(step, session, yard)))
+            text = f"{wizard.STEPS[step]}: {'; '.join(said.values())}"
+            page = await _page(visit, wizard.REVIEW, await _yard(visit), {"": text}, refused={step: said})
+            return page.refused()
+    return _end(visit, yard, job_id)
+
+
+async def _make(visit: Visit, step: str, yard: wizard.Yard) -> str:
+    """
+    Make the thing of a step, unless it was made already; return its name, of a job its id.
+
+    Raises:
+        ApiError: it is refused.
+        BatchyardError: the controller refused, or failed, and it may be made or not.
+    """
+    session = visit.session.answers
+    members = wizard.drafted(step, session, yard).members
+    if name := wizard.made_name(step, session, members):
+        return name
+    there = await _there(visit, step, members)
+    if name := wizard.found_after_all(step, session, members, there):
+        wizard.note_made(step, session, members, name)
+        return name
+    wizard.note_try(step, session, members, there)
+    # One id for all tries of one wizard: the job is submitted once.
+    token = session.setdefault("request", {}).setdefault("id", [visit.context.request_id])[0]
+    try:
+        told = await replace(visit, context=replace(visit.context, invocation_id=token)).operate(
+            wizard.OPERATIONS[step], members
+        )
+    except (ApiError, RequestError):
+        wizard.note_refused(step, session)
+        raise
+    name = _told_name(step, told)
+    wizard.note_made(step, session, members, name)
+    return name
+
+
+def _told_name(step: str, told: Members) -> str:
+    if step == wizard.DEFINITION:
+        return f"{told['jobDefinitionName']}:{told['revision']}"
+    keys = {wizard.ENVIRONMENT: "computeEnvironmentName", wizard.QUEUE: "jobQueueName", wizard.JOB: "jobId"}
+    return str(told[keys[step]])
+
+
+async def _there(visit: Visit, step: str, members: Members) -> list[str]:
+    """Return what there is of the name of something that is about to be made, the newest first."""
+    match step:
+        case wizard.ENVIRONMENT:
+            found = await visit.client.describe_compute_environments([members["computeEnvironmentName"]])
+            return [each.name for each in found]
+        case wizard.QUEUE:
+            return [each.name for each in await visit.client.describe_job_queues([members["jobQueueName"]])]
+        case wizard.DEFINITION:
+            request = ListJobDefinitionsRequest(name=members["jobDefinitionName"], page_size=1)
+            page = await visit.client.calls.list_job_definitions(request)
+            return [f"{each.name}:{each.revision}" for each in page.job_definitions]
+        case _:
+            return []
+
+
+def _end(visit: Visit, yard: wizard.Yard, job_id: str) -> Answer:
+    """Forget the answers and show what was made."""
+    session = visit.session.answers
+    names = [wizard.name_of(step, session, yard) for step in (wizard.ENVIRONMENT, wizard.QUEUE, wizard.DEFINITION)]
+    environment, queue, definition = names
+    visit.session.notices.append(f"There are: environment {environment}, queue {queue}, definition {definition}.")
+    is_skipped = wizard.is_skipped(session)
+    location = f"{ROOT}/definitions/{definition}" if is_skipped else f"{ROOT}/jobs/{job_id}"
+    wizard.end(session, location)
+    return Redirect(location=location)

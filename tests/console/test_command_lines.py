@@ -1,0 +1,112 @@
+"""Lines for a terminal: what they say is what the form says, and the programs take them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import botocore.validate
+import click
+import pytest
+from tests.gateway.endpoint import MODEL
+
+from batchyard.cli.app import app
+from batchyard_gateway.console.command_lines import lines
+from batchyard_gateway.console.visit import Command
+
+from .test_forms import REGISTRATION
+
+SUBMISSION: dict[str, Any] = {
+    "jobName": "j", "jobQueue": "q", "jobDefinition": "d:1", "arrayProperties": {"size": 3},
+    "dependsOn": [{"jobId": "a"}, {"jobId": "b", "type": "N_TO_N"}, {"type": "SEQUENTIAL"}],
+    "tags": {"k": "it's"}, "shareIdentifier": "s", "schedulingPriorityOverride": 3,
+    "retryStrategy": {"attempts": 2, "evaluateOnExit": [{"onReason": "x*", "onExitCode": "1", "action": "exit"}]},
+    "timeout": {"attemptDurationSeconds": 90}, "parameters": {"p": "1"},
+    "containerOverrides": {
+        "command": ["sh", "-c", "a && b"], "environment": [{"name": "A", "value": "x y"}],
+        "resourceRequirements": [{"type": "MEMORY", "value": "64"}, {"type": "GPU", "value": "1"}],
+    },
+}  # fmt: skip
+NATIVE: dict[str, Any] = {
+    "jobName": "j", "jobQueue": "q", "arrayProperties": {"size": 20_000}, "arrayConcurrency": 5,
+    "dependsOn": [{"jobId": "a", "type": "AFTER_ANY"}],
+    "containerProperties": {
+        "image": "busybox", "command": ["echo", "--", "-x"], "user": "nobody",
+        "secrets": [{"name": "S", "valueFrom": "secret"}],
+        "resourceRequirements": [{"type": "VCPU", "value": "0.5"}],
+    },
+}  # fmt: skip
+ENVIRONMENT: dict[str, Any] = {
+    "computeEnvironmentName": "ce", "type": "MANAGED", "tags": {"a": "b"},
+    "computeResources": {
+        "type": "SPOT", "allocationStrategy": "SPOT_CAPACITY_OPTIMIZED", "minvCpus": 0, "maxvCpus": 8,
+        "instanceTypes": ["m5", "c5"], "instanceRole": "r", "subnets": [], "securityGroupIds": [],
+    },
+}  # fmt: skip
+QUEUE: dict[str, Any] = {
+    "jobQueueName": "q", "priority": 1,
+    "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "a"}, {"order": 2, "computeEnvironment": "b"}],
+}  # fmt: skip
+CASES = [
+    ("CreateComputeEnvironment", ENVIRONMENT),
+    ("CreateJobQueue", QUEUE),
+    ("RegisterJobDefinition", {"type": "container", **REGISTRATION, "parameters": {"a": "1"}}),
+    ("SubmitJob", SUBMISSION),
+    ("SubmitJob", NATIVE),
+]
+
+
+def parsed(command: Command) -> dict[str, Any]:
+    """Return what the command line of batchyard reads in a line."""
+    program, *words = shlex.split(command.line)
+    assert program == "batchyard"
+    found: click.Command = app
+    context = click.Context(app)
+    while isinstance(found, click.Group):
+        name, *words = words
+        leaf = found.get_command(context, name)
+        assert leaf is not None, name
+        found = leaf
+    return found.make_context(found.name, words).params
+
+
+@pytest.mark.parametrize(("operation", "members"), CASES)
+def test_batchyard_takes_its_line(operation: str, members: dict[str, Any]) -> None:
+    assert parsed(lines(operation, members)[0])
+
+
+def test_batchyard_reads_what_the_form_says() -> None:
+    read = parsed(lines("SubmitJob", NATIVE)[0])
+    assert (read["image"], read["array_size"], read["array_concurrency"]) == ("busybox", 20_000, 5)
+    assert read["command"] == ("echo", "--", "-x")
+    assert read["depends_on"] == ("a,AFTER_ANY",)
+    read = parsed(lines("SubmitJob", SUBMISSION)[0])
+    assert read["command"] == ("sh", "-c", "a && b")
+    assert (read["definition"], read["share_identifier"], read["queue"]) == ("d:1", "s", "q")
+    assert read["depends_on"] == ("a", "b,N_TO_N", "SEQUENTIAL")
+    read = parsed(lines("CreateComputeEnvironment", ENVIRONMENT)[0])
+    assert (read["type"], read["instance_types"], read["max_vcpus"]) == ("SPOT", ("m5", "c5"), 8)
+
+
+@pytest.mark.parametrize(("operation", "members"), CASES[:-1])
+def test_aws_takes_its_line(operation: str, members: dict[str, Any]) -> None:
+    _, command = lines(operation, members)
+    program, service, name, flag, text = shlex.split(command.line)
+    assert (program, service, flag) == ("aws", "batch", "--cli-input-json")
+    assert name.replace("-", "") == operation.lower()
+    assert json.loads(text) == members
+    shape = MODEL.operation_model(operation).input_shape
+    report = botocore.validate.ParamValidator().validate(members, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_what_aws_cannot_be_told_has_one_line() -> None:
+    assert [command.tool for command in lines("SubmitJob", NATIVE)] == ["batchyard"]
+
+
+@pytest.mark.parametrize(
+    "operation", ["CreateComputeEnvironment", "CreateJobQueue", "RegisterJobDefinition", "SubmitJob"]
+)
+def test_an_empty_form_has_lines_too(operation: str) -> None:
+    assert len(lines(operation, {})) == 2
