@@ -38,6 +38,8 @@ def faults_of(reply: Reply) -> dict[str, str]:
 
 
 def test_an_empty_yard_is_led_to_its_beginning(visitor: Visitor) -> None:
+    assert visitor.get("").headers["location"] == "/console/start"
+    assert visitor.post("start", {"go": "away"}).status == 303
     page = visitor.get("")
     assert page.status == 200
     assert "There is no job queue yet." in page.text
