@@ -84,6 +84,6 @@ def _moment(context: Context, at_ms: int) -> Markup:
     visit: Visit = context["visit"]
     if not at_ms:
         return Markup("-")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moments.iso(at_ms), visit.clock.exact(at_ms), visit.clock.text(at_ms)
-    )
+    text, exact = visit.clock.text(at_ms), visit.clock.exact(at_ms)
+    title = Markup("") if text == exact else Markup(' title="{}"').format(exact)
+    return Markup('<time datetime="{}"{}>{}</time>').format(moments.iso(at_ms), title, text)

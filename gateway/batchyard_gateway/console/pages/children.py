@@ -53,7 +53,6 @@ async def _page(visit: Visit, job: pb.Job, counts: dict[JobState, int], faults: 
         "sizes": [(str(size), str(size)) for size in job_filters.SIZES],
         "rows": await rows_of(visit, listed.ids),
         "is_children": True,
-        "ids": " ".join(listed.ids),
         "listed": listed,
         "failed": failed,
         "has_all_failed": counts[JobState.FAILED] <= array_map.INDEXES_MAX,
