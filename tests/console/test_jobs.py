@@ -342,8 +342,10 @@ def test_children_by_state_and_by_index(visitor: Visitor, scene: Scene) -> None:
     page = visitor.get(f"jobs/{grid}/children?size=50")
     assert rows(page) == [f"{grid}:{index}" for index in range(50)]
     assert "3,17-18" in page.text
-    assert page.text.count("<rect ") == 120
-    assert "<title>17: all FAILED</title>" in page.text
+    drawn = visitor.get(f"jobs/{grid}/children?part=map").text
+    assert drawn.count("<use ") == 120
+    assert '<use href="#map-failed" x="204"><title>17: all FAILED</title>' in drawn
+    assert "0 to 2" in words(visitor.get(link(page, "The map as a table")))
     second = visitor.get(link(page, "Next"))
     assert rows(second) == [f"{grid}:{index}" for index in range(50, 100)]
     assert rows(visitor.get(link(second, "Previous"))) == rows(page)

@@ -39,6 +39,7 @@ OTHER_STATES: Mapping[str, str] = {
     "jobs-id-waiting": "/jobs/{job-large}",
     "jobs-array-children-failed": "/jobs/{array}/children?state=FAILED",
     "jobs-array-children-none": "/jobs/{array}/children?state=RUNNING",
+    "jobs-array-children-table": "/jobs/{array}/children?view=table",
     "jobs-many-all": "/jobs/many?action=terminate&which=all",
     "jobs-many-tag": "/jobs/many?action=tag&id={job-done}",
     "environments-nowhere": "/environments/nowhere",
