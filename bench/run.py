@@ -48,6 +48,7 @@ PROGRAMS = {
     "scheduler": "scheduler",
     "packing": "packing",
     "pages": "pages",
+    "console": "console",
 }
 
 
