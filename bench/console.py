@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -18,8 +17,8 @@ from bench.figures import Figure, Outcome, Skipped, median, percentile
 from bench.pages import fill
 from bench.scale import Scale
 from bench.stage import Stage, changing
-from bench.visitors import CONSOLE, Gateway, Page, Tab, Visitor, describe, parts_of, start_gateway, why_no_chromium
-from bench.yard import Yard, open_yard, small_job
+from bench.visitors import CONSOLE, Gateway, Page, Tab, Visitor, describes, parts_of, start_gateway, why_no_chromium
+from bench.yard import Yard, in_own_process, open_yard, small_job
 
 KB = 1024
 TABS = 20
@@ -221,17 +220,11 @@ async def _busy(stage: Stage, seconds: float) -> tuple[float, float, float]:
     """Return how busy gateway and controller are, in per cent of a core, and what a user's call takes, in ms."""
     programs = stage.gateway.program, stage.yard.controller
     used_s, began = [program.cpu_s() for program in programs], time.perf_counter()
-    took_s: list[float] = []
-    over = threading.Event()
-
-    def call() -> None:
-        while not over.wait(0.05):
-            took_s.append(describe(stage.gateway, stage.newest))
-
-    caller = asyncio.create_task(asyncio.to_thread(call))
-    await asyncio.sleep(seconds)
-    over.set()
-    await caller
+    keys = stage.gateway.credentials
+    # In a process of its own: threads of this one are tabs, and would have it wait for them.
+    took_s = await in_own_process(
+        describes, stage.gateway.address, keys.access_key, keys.secret_key, stage.newest, seconds
+    )
     wall_s = time.perf_counter() - began
     gateway, controller = (
         100 * (program.cpu_s() - then) / wall_s for program, then in zip(programs, used_s, strict=True)

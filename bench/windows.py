@@ -18,7 +18,13 @@ from playwright.async_api import Browser, Page
 from batchyard import container
 
 KB, MB = 1024, 1 << 20
-PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+PAINTED = """new Promise((done) => {
+  const look = () => {
+    const [paint] = performance.getEntriesByName("first-contentful-paint");
+    if (paint) done(paint.startTime); else setTimeout(look, 10);
+  };
+  look();
+})"""
 LINE = "2026-11-25 12:00:00 INFO epoch 12 step 3400 loss 0.123456 accuracy 0.987654"
 
 
