@@ -182,3 +182,12 @@ def test_without_scripts_all_but_live_works(tab: Page, scene: Scene, visitor: Vi
     plain.get_by_role("button", name="Terminate 60").click()
     expect(plain.locator(".bar.good")).to_contain_text("60 jobs are terminated", timeout=30_000)
     context.close()
+
+
+def test_the_id_of_a_row_is_copied_whole(tab: Page, scene: Scene) -> None:
+    waits = scene.waiting("waits")
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto("/console/jobs")
+    tab.locator(f"[id='row-{waits}']").get_by_role("button", name="Copy the id").click()
+    expect(tab.locator(f"[id='row-{waits}']")).to_contain_text("Copied")
+    assert tab.evaluate("navigator.clipboard.readText()") == waits
