@@ -190,9 +190,9 @@ async def _tabs(scale: Scale, stage: Stage) -> AsyncIterator[Figure]:
         fetched = sum(tab.fetched for tab in tabs)
         busy = await _busy(stage, seconds)
         fetched = sum(tab.fetched for tab in tabs) - fetched
+        reached = await pace()
         for tab in tabs:
             await asyncio.to_thread(tab.close)
-        reached = await pace()
     changes = f"{reached:,.0f} changes a second in the yard"
     fragments = f"{fetched / seconds / TABS:.1f} fragments a second a tab"
     for name, at, aim in (("gateway", 0, "20 %"), ("controller", 1, "5 % more")):

@@ -8,6 +8,7 @@ import http.client
 import json
 import re
 import shutil
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -181,7 +182,8 @@ class Tab:
         """Leave."""
         self._is_closed = True
         if self._stream.sock:
-            self._stream.sock.close()
+            # Not just closed: who reads from it would go on waiting.
+            self._stream.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
 
     def _live(self) -> None:
