@@ -100,6 +100,7 @@ def test_a_change_is_seen_by_itself(tab: Page, scene: Scene) -> None:
     other = tab.context.new_page()
     other.goto(f"/console/jobs/{waits}/children")
     expect(other.locator(".map use[href='#map-waiting']")).to_have_count(3)
+    expect(other.locator(".map use").first).to_be_visible()
     scene.yard.batch.terminate_job(jobId=f"{waits}:1", reason="enough")
     expect(other.locator(".map use[href='#map-failed']")).to_have_count(1)
     expect(other.locator(f"[id='row-{waits}:1']")).to_contain_text("enough")
