@@ -48,6 +48,7 @@ PROGRAMS = {
     "scheduler": "scheduler",
     "packing": "packing",
     "pages": "pages",
+    "console": "console",
 }
 
 
@@ -60,7 +61,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Measure less, in under a minute.")
+@click.option("--quick", is_flag=True, help="Measure less, in some minutes.")
 @click.option("--all", "every_case", is_flag=True, help="Measure every case of programs that have very many.")
 @click.option("--only", default="", callback=_names, metavar="NAME,...", help=f"Which: {', '.join(PROGRAMS)}.")
 @click.option(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from tests.wheels import ROOT
 
 from batchyard_gateway.console.routes import ROWS
@@ -39,6 +39,7 @@ OTHER_STATES: Mapping[str, str] = {
     "jobs-id-waiting": "/jobs/{job-large}",
     "jobs-array-children-failed": "/jobs/{array}/children?state=FAILED",
     "jobs-array-children-none": "/jobs/{array}/children?state=RUNNING",
+    "jobs-array-children-table": "/jobs/{array}/children?view=table",
     "jobs-many-all": "/jobs/many?action=terminate&which=all",
     "jobs-many-tag": "/jobs/many?action=tag&id={job-done}",
     "environments-nowhere": "/environments/nowhere",
@@ -108,6 +109,7 @@ def test_every_page_can_be_read_by_everybody(
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(f"{CONSOLE}{path}")
+            expect(page.locator("figure.map svg[aria-hidden]")).to_have_count(0)  # the map has come
             page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)
             faults += [f"{path} at {width}, {scheme}: {fault}" for fault in faults_of(page)]
     context.close()

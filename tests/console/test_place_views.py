@@ -104,7 +104,7 @@ def test_a_cell_is_filled_by_what_is_held() -> None:
     with_gpus.facts.gpus.add(uuid="b", allocated_millis=0)
     (cell,) = host_view.map_of([with_gpus])
     assert cell.level == 14  # three quarters of what is below the GPUs
-    assert cell.gpus == "M2 0v8M16 7v1"
+    assert cell.gpus == "M2 8v-8M16 8v-1"
     assert cell.label.startswith("alpha: READY, 3 of 4 vCPUs")
 
 

@@ -334,7 +334,7 @@ class Console:
         if part and http.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         if len(body) >= _PACKED_FROM_BYTES and "gzip" in http.headers.get("accept-encoding", ""):
-            body, headers["Content-Encoding"] = gzip.compress(body, 5), "gzip"
+            body, headers["Content-Encoding"] = gzip.compress(body, 6), "gzip"
         return Response(body, page.status, headers, "text/html; charset=utf-8")
 
 

@@ -160,7 +160,7 @@ def _cell(host: pb.Host, *, is_alone: bool) -> Cell:
     slots = facts.gpus[:8]
     width = CELL // max(len(slots), 1)
     heights = [max(1, min(8, round(8 * gpu.allocated_millis / 1000))) for gpu in slots]
-    bars = [f"M{i * width + 2} {8 - height}v{height}" for i, height in enumerate(heights)]
+    bars = [f"M{i * width + 2} 8v-{height}" for i, height in enumerate(heights)]
     room = CELL - (10 if slots else 0)
     return Cell(
         path=path_of(host, is_alone=is_alone),
