@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
@@ -15,6 +17,7 @@ from batchyard.states import JobState
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, ShareWeight
 from batchyard.wording import job_state
+from batchyard_gateway.console.visit import ROOT
 
 from .visitor import console_link
 
@@ -44,6 +47,15 @@ class RealYard(Yard):
     def link(self) -> str:
         """Return a link that signs in."""
         return console_link(self.origin, self.key_id, self.secret, time.time_ns() // 1_000_000, REGION_DEFAULT)
+
+    def sign_in(self) -> Mapping[str, str]:
+        """Sign in and return the cookie, as a browser is given one."""
+        link = urlsplit(self.link())
+        connection = http.client.HTTPConnection(link.netloc, timeout=30)
+        connection.request("GET", f"{link.path}?{link.query}")
+        name, _, value = connection.getresponse().headers["set-cookie"].partition(";")[0].partition("=")
+        connection.close()
+        return {"name": name, "value": value, "url": f"{self.origin}{ROOT}"}
 
     def furnish(self) -> Mapping[str, str]:
         """Put something of every kind and in every state into it; return names for the pages' paths."""
