@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.gateway.conftest import logged
 from tests.gateway.endpoint import Endpoint, Yard
 
+from .real_yard import RealYard
 from .visitor import Visitor
 
 __all__ = ["logged"]
@@ -44,6 +45,18 @@ def visitor(endpoint: Endpoint) -> Visitor:
 def yard(endpoint: Endpoint) -> Yard:
     """Return a yard with an environment ``ce``, a queue ``q`` and a definition ``d``."""
     return Yard(endpoint, endpoint.batch())
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealYard]:
+    """Return a yard of real processes with something of every kind in it, for all tests of a module."""
+    yard = RealYard(tmp_path_factory.mktemp("furnished"))
+    try:
+        yard.open("alpha", "beta")
+        yard.furnish()
+        yield yard
+    finally:
+        yard.sweep()
 
 
 @pytest.fixture(scope="session")

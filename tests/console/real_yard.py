@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.e2e.programs import until
@@ -48,17 +49,17 @@ class RealYard(Yard):
         """Return a link that signs in."""
         return console_link(self.origin, self.key_id, self.secret, time.time_ns() // 1_000_000, REGION_DEFAULT)
 
-    def sign_in(self) -> Mapping[str, str]:
+    def sign_in(self) -> Any:
         """Sign in and return the cookie, as a browser is given one."""
         link = urlsplit(self.link())
         connection = http.client.HTTPConnection(link.netloc, timeout=30)
         connection.request("GET", f"{link.path}?{link.query}")
         name, _, value = connection.getresponse().headers["set-cookie"].partition(";")[0].partition("=")
         connection.close()
-        return {"name": name, "value": value, "url": f"{self.origin}{ROOT}"}
+        return {"name": name, "value": value, "domain": "127.0.0.1", "path": ROOT}
 
-    def furnish(self) -> Mapping[str, str]:
-        """Put something of every kind and in every state into it; return names for the pages' paths."""
+    def furnish(self) -> None:
+        """Put something of every kind and in every state into it; its names are for the pages' paths."""
         with self.client() as client:
             client.put_secret("db/password", "hush")
             client.create_consumable_resource("licence", total=1)
@@ -74,7 +75,7 @@ class RealYard(Yard):
             self._run_jobs(client)
             hosts = {host.facts.name: host.id for host in client.list_hosts()}
             jobs = {job.name: job.id for job in client.list_jobs()}
-        return {
+        self.names: Mapping[str, str] = {
             "id": jobs["broken"],
             "name": "default",
             "host": next(iter(hosts)),

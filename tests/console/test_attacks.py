@@ -60,6 +60,12 @@ def test_a_planted_cookie_is_not_taken_up(visitor: Visitor) -> None:
     assert Visitor(visitor.endpoint, cookie=f"{name}=planted").get("about").status == 303
 
 
+def test_a_cookie_that_another_port_plants_shuts_nobody_out(visitor: Visitor) -> None:
+    """Ports share a browser's cookies: one of the same name for all paths comes behind the console's own."""
+    name = visitor.cookie.partition("=")[0]
+    assert Visitor(visitor.endpoint, cookie=f"{visitor.cookie}; {name}=planted").get("about").status == 200
+
+
 def test_signing_in_again_ends_the_session_before(visitor: Visitor) -> None:
     before = visitor.cookie
     assert visitor.send("POST", "sign-in", {"key": visitor.key_id, "secret": visitor.secret}).status == 303

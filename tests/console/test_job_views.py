@@ -195,7 +195,8 @@ def test_amounts_are_told_in_their_units() -> None:
 @pytest.mark.parametrize(
     ("fields", "beginnings"),
     [
-        ({"exit_code": 1}, []),
+        ({"exit_code": 0}, []),
+        ({"exit_code": 1}, ["Its command ended with exit code 1."]),
         ({"exit_code": 126}, ["126: "]),
         ({"exit_code": 127}, ["127: "]),
         ({"exit_code": 137}, ["137: "]),

@@ -7,31 +7,30 @@ machine, no complaint of the browser); the pictures are kept below ``build/conso
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
 from tests.wheels import ROOT
 
-from batchyard_gateway.console.routes import ROWS
 from batchyard_gateway.console.visit import ROOT as CONSOLE
 
 from .conftest import watched
 from .real_yard import RealYard
+from .rows import PAGES, filled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+OF_KIND = {"consumables": "licence", "policies": "fair", "hosts": "alpha", "definitions": "train:1"}
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
 PICTURES = ROOT / "build/console"
-WIDTHS = (1440, 768, 320)
-SCHEMES: Mapping[Literal["light", "dark"], Mapping[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
-"""What axe looks for in each: colours are all that differs. It looks at the narrowest, where the menu folds."""
+SCHEMES: Mapping[Literal["light", "dark"], Sequence[int]] = {"light": (1440, 768, 320), "dark": (320, 768, 1440)}
+"""At which widths each is looked at; axe, which is slow, looks at the last."""
 
-NO_PAGES = ("/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live")
-"""Rows that no person looks at, or that are empty without more of an address."""
+VIOLATIONS = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
+    .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 200)}`)"""
 
 OTHER_STATES: Mapping[str, str] = {
     "jobs-failed": "/jobs?state=FAILED&name=s*&tag=team&from=2026-01-01",
@@ -62,64 +61,29 @@ OTHER_STATES: Mapping[str, str] = {
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Furnished:
-    """
-    A yard with something of every kind in it.
-
-    Attributes:
-        origin: Of its console.
-        names: Of what is in it, for paths.
-        cookies: Of who has signed in.
-    """
-
-    origin: str
-    names: Mapping[str, str]
-    cookies: Any
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Furnished]:
-    """Return one for all pages."""
-    yard = RealYard(tmp_path_factory.mktemp("looks"))
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    try:
-        yard.open("alpha", "beta")
-        yield Furnished(yard.origin, yard.furnish(), [yard.sign_in()])
-    finally:
-        yard.sweep()
-
-
 def _sections() -> Mapping[str, Mapping[str, str]]:
-    """Return by section, which is the path's first word, the paths of its pages by the names of their pictures."""
-    rows = [row.path for row in ROWS if row.path not in NO_PAGES]
-    found = {path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview": path for path in rows}
+    """Return by section, which is a path's first word, the paths of its pages by the names of their pictures."""
     sections: dict[str, dict[str, str]] = {}
-    for name, path in {**found, **OTHER_STATES}.items():
-        sections.setdefault(path.partition("?")[0].split("/")[1] or "overview", {})[name] = path
+    for path in PAGES:
+        name = path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"
+        sections.setdefault(path.split("/")[1] or "overview", {})[name] = path
+    for name, path in OTHER_STATES.items():
+        sections.setdefault(f"{path.partition('?')[0].split('/')[1]}-more", {})[name] = path
     return sections
-
-
-def _filled(path: str, names: Mapping[str, str]) -> str:
-    """Return a path with the furnished yard's own names."""
-    kind = path.split("/")[1]
-    name = {"consumables": "licence", "policies": "fair", "hosts": "alpha", "definitions": "train:1"}.get(
-        kind, "default"
-    )
-    return path.format(**{**names, "name": name})
 
 
 @pytest.mark.parametrize("section", _sections())
 def test_every_page_can_be_read_by_everybody(
-    chromium: Browser, furnished: Furnished, faults: list[str], section: str
+    chromium: Browser, furnished: RealYard, faults: list[str], section: str
 ) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
     context = chromium.new_context(base_url=furnished.origin)
-    context.add_cookies(furnished.cookies)
+    context.add_cookies([furnished.sign_in()])
     context.add_init_script(AXE)
     page = watched(context, furnished.origin, faults)
     for name, path in _sections()[section].items():
         before = len(faults)
-        page.goto(f"{CONSOLE}{_filled(path, furnished.names)}")
+        page.goto(f"{CONSOLE}{filled(path, furnished.names, OF_KIND)}")
         faults += _faults_of(page, name)
         faults[before:] = [f"{path}: {fault}" for fault in faults[before:]]
     context.close()
@@ -129,14 +93,13 @@ def test_every_page_can_be_read_by_everybody(
 def _faults_of(page: Page, name: str) -> list[str]:
     """Take a page's pictures and return what is wrong with how it looks."""
     faults: list[str] = []
-    for scheme, rules in SCHEMES.items():
+    for scheme, widths in SCHEMES.items():
         page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
+        for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             picture = PICTURES / f"{name}-{width}-{scheme}.jpeg"
             page.screenshot(path=picture, full_page=True, type="jpeg", quality=80)  # a third quicker than PNG
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             faults += [f"{wide} px beside the screen at {width}"] if wide > 0 else []
-        found = page.evaluate("rules => axe.run(rules)", rules)
-        faults += [f"{scheme}: {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
+        faults += [f"{scheme}: {fault}" for fault in page.evaluate(VIOLATIONS)]
     return faults

@@ -310,7 +310,13 @@ class Console:
         return f"__Secure-{name}" if self.config.tls_cert else name
 
     def _token(self, http: HttpRequest) -> str:
-        return http.cookies.get(self._cookie(http), "")
+        """Return the session's token: of cookies of its name the first, which is that of the longest path, ours."""
+        name = self._cookie(http)
+        for each in http.headers.get("cookie", "").split(";"):
+            found, _, value = each.strip().partition("=")
+            if found == name:
+                return value
+        return ""
 
     # Writing -----------------------------------------------------------------------
 
