@@ -89,7 +89,7 @@ class RealYard(Yard):
             client.register_job_definition(
                 "train", container=container(["python", "train.py", "Ref::rate"], vcpus=1 + revision, memory="512M")
             )
-        small = {"vcpus": 0.25, "memory": "64M"}
+        small: dict[str, Any] = {"vcpus": 0.25, "memory": "64M"}
         client.submit_job(name="done", container=container(["echo", "hello"], **small))
         client.submit_job(name="broken", container=container(["sh", "-c", "echo trying; exit 127"], **small))
         sweep = client.submit_job(name="sweep", array_size=20, container=container(["sh", "-c", FAILING], **small))
