@@ -17,6 +17,8 @@ TOTAL = "8641969"
 HOSTILE = f'"><script>x()</script>{SUM}'
 TAG = "<script>x()</script>"
 RAW = "<script>x"
+NEVER_MS = 253_402_300_799_000
+"""The last moment that the contract takes: an hour east of Greenwich it is in the year 10000, which there is none of."""
 
 
 class HostileYard:
@@ -34,7 +36,10 @@ class HostileYard:
         self.agent = endpoint.agent(name=HOSTILE, **_facts())
         self._make_places()
         self.names: Mapping[str, str] = {"host": self.agent.host_id, **self._make_jobs()}
-        endpoint.agent(host_id=OTHER_ID, name=f"{HOSTILE} too", faults=[HOSTILE])
+        odd = {"faults": [HOSTILE], "reclaimed_at_ms": NEVER_MS, "price_per_hour": 1e300}
+        self.other = endpoint.agent(host_id=OTHER_ID, name=f"{HOSTILE} too", **odd)
+        usage = host_pb2.HostUsage(cpu_percent=-1 << 31, memory_used_mib=NEVER_MS, disk_free_mib=-1, wall_ms=NEVER_MS)
+        self._do(self.other.beat(usage=usage))
 
     def _do(self, work: Any) -> Any:
         return self.endpoint.run(work)
@@ -72,6 +77,10 @@ class HostileYard:
         self._end(1, **failed)
         done = self._submit("done")
         self._end(1)
+        late = self._submit("late")
+        self._end(1, started_at_ms=NEVER_MS, stopped_at_ms=2 * NEVER_MS)
+        early = self._submit("early")
+        self._end(1, started_at_ms=-NEVER_MS, stopped_at_ms=-1)
         array = self._submit("sweep", array_size=3)
         self._end(3, **failed)
         long = self._submit("long")
@@ -82,7 +91,15 @@ class HostileYard:
         stopped = self._submit("stopped", container=large)
         self._do(self.client.terminate_job(stopped, HOSTILE))
         self._submit("stuck", queue="stuck")
-        found = {"broken": broken, "done": done, "long": long, "large": waits, "stopped": stopped}
+        found = {
+            "broken": broken,
+            "done": done,
+            "late": late,
+            "early": early,
+            "long": long,
+            "large": waits,
+            "stopped": stopped,
+        }
         return {"id": broken, "array": array, **{f"job-{name}": job_id for name, job_id in found.items()}}
 
     async def _starts(self, count: int) -> list[str]:

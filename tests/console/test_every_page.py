@@ -26,7 +26,7 @@ OF_KIND = {
 MORE = (
     "/definitions/train:2?with=1", "/definitions/new?of=train:2", "/hosts?view=map", "/jobs/new?clone={id}",
     "/jobs/new?definition=train:1", "/jobs/{array}", "/jobs/{array}:1", "/jobs/{array}/children?state=FAILED",
-    "/jobs/{job-large}", "/jobs/{job-stopped}", "/jobs/{job-long}", "/jobs/{job-long}/log?at=1",
+    "/jobs/{job-large}", "/jobs/{job-late}", "/jobs/{job-late}/log", "/jobs/{job-early}", "/jobs/{job-stopped}", "/jobs/{job-long}", "/jobs/{job-long}/log?at=1",
     "/jobs/many?action=terminate&which=all", "/jobs/many?action=tag&id={job-done}", "/queues/q", "/environments/ce", "/search?q=%22",
     *(f"/start?step={step}" for step in ("environment", "queue", "definition", "job", "review")),
 )  # fmt: skip
@@ -49,7 +49,10 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module")
 def visitor(endpoint: Endpoint) -> Visitor:
-    return Visitor(endpoint).sign_in()
+    """Return who has signed in and lives where days begin early."""
+    visitor = Visitor(endpoint).sign_in()
+    visitor.cookie += "; batchyard-clock=local; batchyard-zone=Asia/Tokyo"
+    return visitor
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,8 @@ def yard(endpoint: Endpoint) -> HostileYard:
 def pages(yard: HostileYard) -> list[str]:
     """Return the addresses of all pages."""
     kinds = {**OF_KIND, "hosts": yard.names["host"]}
-    return [f"{ROOT}{filled(path, yard.names, kinds)}" for path in (*PAGES, *MORE)]
+    other = f"{ROOT}/hosts/{yard.other.host_id}"
+    return [other, *(f"{ROOT}{filled(path, yard.names, kinds)}" for path in (*PAGES, *MORE))]
 
 
 def attacks() -> list[str]:
