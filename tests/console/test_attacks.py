@@ -173,15 +173,6 @@ def test_forms_that_never_end_keep_nobody_out(visitor: Visitor) -> None:
         each.close()
 
 
-def test_what_a_session_keeps_has_its_bounds(visitor: Visitor) -> None:
-    """Sentences to show once, which nobody looks at."""
-    token = visitor.csrf()
-    for number in range(40):
-        form = {"csrf": token, "name": "a", "value": str(number)}
-        assert visitor.send("POST", "secrets", form).status == 303
-    assert visitor.get("secrets").text.count("The secret a is kept") <= 20
-
-
 # Names --------------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ PICTURES = ROOT / "build/console"
 SCHEMES: Mapping[Literal["light", "dark"], Sequence[int]] = {"light": (1440, 768, 320), "dark": (320, 768, 1440)}
 """At which widths each is looked at; axe, which is slow, looks at the last."""
 
+SHARE = 7
+"""Pages of one test, so that the processes of a run share them."""
+
 VIOLATIONS = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
     .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 200)}`)"""
 
@@ -61,15 +64,17 @@ OTHER_STATES: Mapping[str, str] = {
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 
 
-def _sections() -> Mapping[str, Mapping[str, str]]:
-    """Return by section, which is a path's first word, the paths of its pages by the names of their pictures."""
-    sections: dict[str, dict[str, str]] = {}
-    for path in PAGES:
-        name = path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"
-        sections.setdefault(path.split("/")[1] or "overview", {})[name] = path
-    for name, path in OTHER_STATES.items():
-        sections.setdefault(f"{path.partition('?')[0].split('/')[1]}-more", {})[name] = path
-    return sections
+def _sections() -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Return pages as the names of their pictures and their paths, by the path's first word and some at a time."""
+    named = {path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview": path for path in PAGES}
+    of_word: dict[str, list[tuple[str, str]]] = {}
+    for name, path in {**named, **OTHER_STATES}.items():
+        of_word.setdefault(path.partition("?")[0].split("/")[1] or "overview", []).append((name, path))
+    return {
+        f"{word}-{start // SHARE + 1}": pages[start : start + SHARE]
+        for word, pages in of_word.items()
+        for start in range(0, len(pages), SHARE)
+    }
 
 
 @pytest.mark.parametrize("section", _sections())
@@ -81,7 +86,7 @@ def test_every_page_can_be_read_by_everybody(
     context.add_cookies([furnished.sign_in()])
     context.add_init_script(AXE)
     page = watched(context, furnished.origin, faults)
-    for name, path in _sections()[section].items():
+    for name, path in _sections()[section]:
         before = len(faults)
         page.goto(f"{CONSOLE}{filled(path, furnished.names, OF_KIND)}")
         faults += _faults_of(page, name)
