@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from batchyard.v1 import compute_environment_pb2 as environment_pb
@@ -69,7 +71,7 @@ def host(name: str = "alpha", host_id: str = "1", **fields: object) -> host_pb2.
         ),
     ],
 )
-def test_every_reason_of_a_host_is_told(fields: dict[str, object], notes: list[tuple[str, int]]) -> None:
+def test_every_reason_of_a_host_is_told(fields: dict[str, Any], notes: list[tuple[str, int]]) -> None:
     assert [(note.text, note.at_ms) for note in host_view.notes_of(host(**fields))] == notes
 
 
@@ -83,7 +85,7 @@ def test_every_reason_of_a_host_is_told(fields: dict[str, object], notes: list[t
         ({"reclaimed_at_ms": 1}, ["cordon", "drain", "keep"]),
     ],
 )
-def test_what_may_be_done_with_a_host(fields: dict[str, object], actions: list[str]) -> None:
+def test_what_may_be_done_with_a_host(fields: dict[str, Any], actions: list[str]) -> None:
     assert [action for action, _ in host_view.actions_for(host(**fields))] == actions
 
 

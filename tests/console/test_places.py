@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.gateway.endpoint import Endpoint, Yard, environment, queue
+from tests.gateway.endpoint import Yard, environment, queue
 from tests.services.hand_agent import OTHER_ID, HandAgent, running
 
 from batchyard.v1 import host_pb2
@@ -21,12 +21,6 @@ from .visitor import Reply, Visitor
 
 HOSTILE = '"><script>x()</script>'
 NEW_QUEUE = {**queue_fields.NEW, "name": "new", "environment_1": "ce"}
-
-
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with an environment ``ce``, a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
 
 
 def faults_of(reply: Reply) -> dict[str, str]:

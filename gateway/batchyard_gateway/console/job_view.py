@@ -17,6 +17,7 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
 from . import job_rows, why
+from .host_view import path_of
 from .visit import Command, aws, batchyard
 
 Pair = tuple[str, str]
@@ -40,6 +41,7 @@ class Try:
 
     Attributes:
         outcome: Its state, and what it ended of.
+        host_path: Of the host's page, below ``hosts/``.
         reason: The runtime's words, or AWS's.
         verdict: What the retry strategy said.
         ran_ms: None if it never ran.
@@ -49,6 +51,7 @@ class Try:
     state: str
     outcome: str
     host: str
+    host_path: str
     environment: str
     claimed_at_ms: int
     started_at_ms: int
@@ -93,6 +96,7 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
             state=wording.word(pb.JobState, each.state),
             outcome=wording.word(attempt_pb2.EndCause, each.cause).replace("_", " ").lower(),
             host=each.host_name or each.host_id,
+            host_path=path_of(each.host_name, each.host_id),
             environment=each.compute_environment,
             claimed_at_ms=each.claimed_at_ms,
             started_at_ms=each.started_at_ms,

@@ -119,6 +119,8 @@ def hints(job: pb.Job) -> list[str]:
     is_told = cause in (EndCause.OUT_OF_MEMORY, EndCause.TIMED_OUT, EndCause.STOPPED, EndCause.PREEMPTED)
     if last.HasField("exit_code") and last.exit_code in _HINTS and not is_told:
         found.append(_HINTS[last.exit_code])
+    if not found and last.exit_code:
+        found.append(f"Its command ended with exit code {last.exit_code}.")
     return found
 
 
