@@ -11,7 +11,7 @@ from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard.errors import UnavailableError
 from batchyard_gateway.console import wizard
-from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
 from batchyard_gateway.console.pages import start
 from batchyard_gateway.console.visit import Visit
 from batchyard_gateway.console.wizard import DEFINITION, ENVIRONMENT, JOB, ORCHESTRATION, QUEUE, REVIEW, STEPS, Yard
@@ -303,8 +303,8 @@ def test_what_was_made_though_the_answer_got_lost_is_not_made_again(
 ) -> None:
     operate = Visit.operate
 
-    async def and_go_away(visit: Visit, operation: str, members: Any) -> Any:
-        told = await operate(visit, operation, members)
+    async def and_go_away(visit: Visit, operation: str, members: Any, amend: Any = None) -> Any:
+        told = await operate(visit, operation, members, amend)
         if operation == wizard.OPERATIONS[lost]:
             raise UnavailableError("the controller went away")
         return told
