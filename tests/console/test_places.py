@@ -41,6 +41,8 @@ def faults_of(reply: Reply) -> dict[str, str]:
 
 
 def test_an_empty_yard_is_led_to_its_beginning(visitor: Visitor) -> None:
+    assert visitor.get("").headers["location"] == "/console/start"
+    visitor.post("start?step=orchestration", {"go": "away"})
     page = visitor.get("")
     assert page.status == 200
     assert "There is no job queue yet." in page.text

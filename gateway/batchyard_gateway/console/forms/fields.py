@@ -125,7 +125,7 @@ class Flag(Choice):
 
     def read(self, answers: Answers) -> Any:
         """Return true, false or None."""
-        return {"yes": True, "no": False}.get(super().read(answers) or "")
+        return {"yes": True, "no": False}.get(Choice.read(self, answers) or "")
 
     def write(self, value: Any) -> dict[str, list[str]]:
         """Return the word."""

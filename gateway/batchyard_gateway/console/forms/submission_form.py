@@ -80,11 +80,17 @@ def form(
         ),
         queue,
         *((_definition(definitions),) if source == DEFINITION else ()),
-        *((_share(shares),) if shares else ()),
+        *((_share(shares), _PRIORITY) if shares else ()),
     )  # fmt: skip
     ran = _command(secrets) if source == COMMAND else ()
     more = _definition_parts() if source == DEFINITION else ()
-    return (Section(title="Job", fields=job), *ran, *_order(), *more, *_more(() if shares else (_share({}),)))
+    return (Section(title="Job", fields=job), *ran, *_order(), *more, *_more(() if shares else (_share({}), _PRIORITY)))
+
+
+_PRIORITY = Number(
+    name="schedulingPriorityOverride", label="Scheduling priority", hint="0 to 9999, higher first within the share; with a share it is needed here or in the definition.",
+    called=("scheduling_priority", "Either schedulingPriority"),
+)  # fmt: skip
 
 
 def _share(shares: Mapping[str, Sequence[str]]) -> Field:
@@ -93,7 +99,7 @@ def _share(shares: Mapping[str, Sequence[str]]) -> Field:
     return Field(
         name="shareIdentifier", label="Share", hint=f"Needed in these queues, and in no other: {known}." if shares else "Needed where a queue has a scheduling policy: none has.",
         suggestions=tuple(dict.fromkeys(name for names in shares.values() for name in names if not name.endswith("*"))),
-        called=("share_identifier", "Job with shareIdentifier", "shareIdentifier"),
+        called=("share_identifier", "Job with shareIdentifier", "shareIdentifier", "quota share"),
     )  # fmt: skip
 
 
@@ -143,17 +149,13 @@ def _definition_parts() -> tuple[Section, ...]:
 
 
 def _more(share: tuple[Field, ...]) -> tuple[Section, ...]:
-    priority = Number(
-        name="schedulingPriorityOverride", label="Scheduling priority", hint="0 to 9999, within the share.",
-        called=("scheduling_priority", "Either schedulingPriority"),
-    )  # fmt: skip
     native = Text(
         name=NATIVE, label="Batchyard's own members", hint='As JSON: {"container": {"gpu_models": ["A100"]}}.'
     )
     return (
         Section(
-            title="Retries, timeout, priority",
-            fields=(*definition_form.RETRY, definition_form.TIMEOUT, *share, priority),
+            title="Retries, timeout" if not share else "Retries, timeout, share",
+            fields=(*definition_form.RETRY, definition_form.TIMEOUT, *share),
             is_fold=True,
         ),
         Section(title="All other members", fields=(rest("SubmitJob"), native), is_fold=True),
