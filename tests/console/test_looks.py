@@ -26,7 +26,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_g
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
 PICTURES = ROOT / "build/console"
 WIDTHS = (320, 768, 1440)
-NO_PAGES = ("/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live")
+NO_PAGES = (
+    "/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live", "/queues/{name}/new-share",
+    "/queues/{name}/shares/{share}",
+)  # fmt: skip
 """Rows that no person looks at, or that are empty without more of an address."""
 
 OTHER_STATES: Mapping[str, str] = {
@@ -42,6 +45,12 @@ OTHER_STATES: Mapping[str, str] = {
     "jobs-many-all": "/jobs/many?action=terminate&which=all",
     "jobs-many-tag": "/jobs/many?action=tag&id={job-done}",
     "environments-nowhere": "/environments/nowhere",
+    "environment-fargate": "/new/environment?of=FARGATE",
+    "environment-unmanaged": "/new/environment?of=UNMANAGED",
+    "policies-quota": "/policies/quota",
+    "queues-with-shares": "/queues/labs",
+    "queues-share": "/queues/labs/shares/physics",
+    "queues-share-new": "/queues/labs/new-share",
     "hosts-map": "/hosts?view=map",
     "hosts-none": "/hosts?state=DRAINED",
     "queues-hour": "/queues/default?period=1h",

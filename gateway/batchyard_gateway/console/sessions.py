@@ -44,7 +44,7 @@ class Session:
         notices: Sentences to show once, on the next page.
         answers: What the wizard was told so far, by step and field.
         bulks: What was asked for many jobs, by the name of each in an address.
-        ends: Where forms that were sent ended, by the token of each, oldest first.
+        ends: Where forms that were sent ended, by a digest of each, oldest first.
         lock: Held while a form is carried out, as its button may be pressed twice.
     """
 

@@ -7,6 +7,8 @@ change it, what is wrong stands at its field, and what is sent twice is done onc
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,14 +128,28 @@ async def _make_secret(visit: Visit, sheet: Sheet, what: str) -> None:
 
 
 async def once(visit: Visit, carry_out: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Answer a form; one that comes again, as its button was pressed twice, is answered as the first time."""
-    token, ends = visit.form.get("once", ""), visit.session.ends
+    """
+    Answer a form; one that comes again, as its button was pressed twice, is answered as the first time.
+
+    Whoever goes back and types something else sends another form.
+    """
+    sent, ends = _digest(visit), visit.session.ends
     async with visit.session.lock:
-        if token in ends:
-            return Redirect(location=ends[token])
+        if sent in ends:
+            if not visit.session.notices:
+                visit.session.notices.append(
+                    "This form was sent before, and was carried out then: nothing was done twice."
+                )
+            return Redirect(location=ends[sent])
         answer = await carry_out()
-        if token and isinstance(answer, Redirect):
-            ends[token] = answer.location
+        if sent and isinstance(answer, Redirect):
+            ends[sent] = answer.location
             while len(ends) > ENDS_MAX:
                 del ends[next(iter(ends))]
         return answer
+
+
+def _digest(visit: Visit) -> str:
+    """Return a name for what was sent; none for a form without a token of its own."""
+    given = json.dumps([visit.path, *visit.form.multi_items()])
+    return hashlib.sha256(given.encode()).hexdigest() if visit.form.get("once") else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from batchyard_gateway.services import Members
 
-from .fields import Amounts, Answers, Field, Rows, Text, Words, WrongError, plain, text_of
+from .fields import Amounts, Answers, Choice, Field, Rows, Text, Words, WrongError, plain, text_of
 
 REST = "rest"
 """The field for members that have none of their own."""
@@ -44,7 +44,8 @@ class Section:
         """Say whether something stands in a fold, so that it is shown open."""
         if any(field.name in faults for field in self.fields):
             return True
-        return any(text for field in self.fields for name in field.inputs() for text in answers.get(name, ()))
+        said = [field for field in self.fields if not (isinstance(field, Choice) and _is_first(field, answers))]
+        return any(text for field in said for name in field.inputs() for text in answers.get(name, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class Draft:
 
     members: Members
     faults: Mapping[str, str]
+
+
+def _is_first(field: Choice, answers: Answers) -> bool:
+    """Say whether a choice has what a browser sends of it untouched."""
+    return text_of(answers, field.name) == field.options[0][0]
 
 
 Form = Sequence[Section]

@@ -60,14 +60,14 @@ async def _front(visit: Visit, name: str) -> list[pb.FrontOfQueueJob]:
 async def show_one(visit: Visit) -> Answer:
     """Show one queue."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else await _page(visit, queue, {})
+    return _gone(visit) if queue is None else await _page(visit, queue, {})
 
 
 async def change_one(visit: Visit) -> Answer:
     """Enable or disable a queue."""
     queue, action = await _find(visit), visit.form.get("action", "")
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     if action not in REMARKS:
         return (await _page(visit, queue, {"": f"There is no action {action!r}."})).refused()
     try:
@@ -83,8 +83,8 @@ async def _find(visit: Visit) -> pb.JobQueue | None:
     return found[0] if found else None
 
 
-def _gone(visit: Visit) -> str:
-    return f"There is no job queue {visit.names['name']}."
+def _gone(visit: Visit) -> Page:
+    return missing(f"There is no job queue {visit.names['name']}.")
 
 
 async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
@@ -153,7 +153,7 @@ async def show_edit(visit: Visit) -> Answer:
     """Show the form of a queue that is there."""
     queue = await _find(visit)
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     form = await _form_of(visit, queue)
     return _form(visit, Sheet(form=form, answers=queue_form.filled(queue, form)), queue)
 
@@ -166,7 +166,7 @@ async def edit(visit: Visit) -> Answer:
 async def _edit(visit: Visit) -> Answer:
     queue = await _find(visit)
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     sheet = await posted(visit, await _form_of(visit, queue))
     draft = queue_form.queue_draft(sheet.form, sheet.answers)
     if sheet.go:
@@ -201,14 +201,14 @@ def _form(visit: Visit, sheet: Sheet, queue: pb.JobQueue | None = None) -> Page:
 async def ask_deletion(visit: Visit) -> Answer:
     """Say what the end of a queue ends, and ask."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else _deletion(queue, {})
+    return _gone(visit) if queue is None else _deletion(queue, {})
 
 
 async def delete(visit: Visit) -> Answer:
     """Delete a queue."""
     queue = await _find(visit)
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     try:
         await visit.operate("DeleteJobQueue", {"jobQueue": queue.name})
     except (ApiError, RequestError) as err:
