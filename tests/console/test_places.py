@@ -260,10 +260,11 @@ def test_the_button_pressed_twice_makes_one(visitor: Visitor, yard: Yard) -> Non
     once = re.search(r'name="once" value="([^"]+)"', page)
     assert once is not None
     form = NEW_QUEUE | {"once": once[1]}
-    replies = [visitor.post("new/queue", form) for _ in range(2)]
+    sent = {"csrf": visitor.csrf(), **form}
+    replies = [visitor.send("POST", "new/queue", sent) for _ in range(2)]
     assert [reply.headers["location"] for reply in replies] == ["/console/queues/new"] * 2
     assert "nothing was done twice" not in visitor.get("about").text, "whoever pressed twice sees what was done"
-    assert visitor.post("new/queue", form).status == 303
+    assert visitor.send("POST", "new/queue", sent).status == 303
     assert "nothing was done twice" in visitor.get("about").text
     assert visitor.post("new/queue", form | {"priority": "2"}).status == 422, "another form says that the name is taken"
     assert visitor.post("new/queue", NEW_QUEUE).status == 422
