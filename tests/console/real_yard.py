@@ -16,7 +16,7 @@ from batchyard import Client, container
 from batchyard.arns import REGION_DEFAULT
 from batchyard.states import JobState
 from batchyard.v1 import compute_environment_pb2 as environment_pb
-from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, ShareWeight
+from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, QuotaSharePolicy, ShareWeight
 from batchyard.wording import job_state
 from batchyard_gateway.console.visit import ROOT
 
@@ -71,6 +71,11 @@ class RealYard(Yard):
                     type=environment_pb.CAPACITY_TYPE_EC2, instance_types=["p4d.24xlarge"]
                 ),
             )
+            client.create_scheduling_policy("quota", quota_share=QuotaSharePolicy())
+            client.create_job_queue("labs", scheduling_policy="quota")
+            limits = {"VCPU": 2, "MEMORY_MIB": 2048}
+            client.create_quota_share("labs", "physics", capacity_limits=limits, sharing_strategy="LEND")
+            client.create_quota_share("labs", "guests", capacity_limits={"VCPU": 1}, sharing_strategy="LEND_AND_BORROW")
             client.create_job_queue("idle", priority=5, compute_environments=["nowhere", "default"])
             self._run_jobs(client)
             hosts = {host.facts.name: host.id for host in client.list_hosts()}

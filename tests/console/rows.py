@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from batchyard_gateway.console.routes import ROWS
 
-NO_PAGES = ("/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live")
+NO_PAGES = (
+    "/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live", "/queues/{name}/new-share",
+    "/queues/{name}/shares/{share}",
+)  # fmt: skip
 """Rows that no person looks at, or that are empty without more of an address."""
 
 PAGES = tuple(row.path for row in ROWS if row.path not in NO_PAGES)

@@ -62,7 +62,7 @@ def test_a_queue_is_made_changed_and_deleted(visitor: Visitor, yard: Yard, windo
     window.goto("/console/queues")
     window.get_by_role("link", name="Create a queue").click()
     window.get_by_label("Name").fill("q")
-    window.get_by_label("First", exact=True).select_option("ce")
+    window.get_by_role("group", name="Compute environments, row 1").get_by_label("Environment").select_option("ce")
     window.get_by_role("button", name="Create queue").click()
     alert = window.get_by_role("alert").filter(has_text="not right")
     expect(alert).to_be_focused()

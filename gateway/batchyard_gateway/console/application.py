@@ -45,7 +45,7 @@ from .routes import ROWS, Row
 from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
 from .streaming import Streaming, first_of
-from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing
 
 REQUESTS_MAX = 128
 """Pages under way at once."""
@@ -385,8 +385,7 @@ def _here(http: HttpRequest) -> str:
 
 
 async def _nothing(visit: Visit) -> Answer:
-    text = f"There is no page {visit.path}."
-    return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+    return missing(f"There is no page {visit.path}.")
 
 
 def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
@@ -395,7 +394,7 @@ def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
         return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
     if isinstance(err, sdk_errors.NotFoundError):
         text = f"{err}. Jobs that have ended are forgotten after the days that the controller is told to keep them."
-        return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+        return missing(text)
     if isinstance(err, sdk_errors.RequestError):
         return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
     log.warning("the controller failed", error=str(err))

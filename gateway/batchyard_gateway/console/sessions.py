@@ -8,6 +8,7 @@ token that was handed out, and only while it is young, used, and its access key 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections import OrderedDict, deque
@@ -46,6 +47,8 @@ class Session:
         notices: Sentences to show once, on the next page.
         answers: What the wizard was told so far, by step and field.
         bulks: What was asked for many jobs, by the name of each in an address.
+        ends: Where forms that were sent ended, by a digest of each, oldest first.
+        lock: Held while a form is carried out, as its button may be pressed twice.
     """
 
     access_key_id: str
@@ -56,6 +59,8 @@ class Session:
     notices: deque[str] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))
     answers: MutableMapping[str, dict[str, list[str]]] = field(default_factory=dict)
     bulks: MutableMapping[str, Bulk] = field(default_factory=dict)
+    ends: MutableMapping[str, str] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def has_token(self, token: str) -> bool:
         """Say whether a form carries this session's own token."""
