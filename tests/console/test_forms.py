@@ -23,7 +23,7 @@ from batchyard_gateway.console.forms import (
 from batchyard_gateway.console.forms import tables as forms
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
 from batchyard_gateway.console.forms.fields import Answers, WrongError
-from batchyard_gateway.console.forms.tables import REST, Form, fill, read
+from batchyard_gateway.console.forms.tables import NATIVE, REST, Form, fill, read
 from batchyard_gateway.errors import ApiError
 
 ENVIRONMENT = environment_form.environment("EC2")
@@ -485,7 +485,7 @@ def test_every_field_of_a_form_is_a_member_of_its_operation() -> None:
         (FARGATE, shapes.CREATE_COMPUTE_ENVIRONMENT, ()),
         (QUEUE, shapes.CREATE_JOB_QUEUE, ()),
         (DEFINITION, shapes.REGISTER_JOB_DEFINITION, ()),
-        (JOB, shapes.SUBMIT_JOB, (submission_form.CONCURRENCY, submission_form.NATIVE)),
+        (JOB, shapes.SUBMIT_JOB, (submission_form.CONCURRENCY, NATIVE)),
     ):
         for field in forms.fields_of(form):
             at: Any = shape
