@@ -45,6 +45,7 @@ missing_packages() {
     [ -x /bin/busybox ] || echo busybox-static
     has openssl || echo openssl
     has ip || echo iproute2
+    has runsc || echo runsc
     has systemd-analyze || echo systemd
     if ! engine_answers; then
         has dockerd || echo docker.io

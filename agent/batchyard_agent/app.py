@@ -228,7 +228,11 @@ class Agent:
         config = self._config
         if name == DOCKER:
             return DockerRuntime(
-                self._table.meta.host_id, home=self._home(), network=config.container_network, allowed=config.allowed
+                self._table.meta.host_id,
+                home=self._home(),
+                network=config.container_network,
+                sandbox=config.sandbox,
+                allowed=config.allowed,
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)

@@ -31,6 +31,7 @@ T = TypeVar("T")
 AUTOMATIC = (DOCKER, PROCESS)
 """Offered, if they open, when nothing else is said."""
 
+PLATFORMS = ("EC2", "FARGATE")
 KEEP_FREE_MIB = 256
 DAY_S = 24 * 3600
 
@@ -55,6 +56,8 @@ class Config:
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
         container_network: Which network containers are on; one of ``NETWORKS``.
+        platforms: Which jobs the host takes (AWS: platform capabilities); empty: the controller's default, EC2.
+        sandbox: The engine's runtime in which jobs of Fargate run; empty: its usual one.
         purchase_option: ``on-demand`` or ``spot``.
         reclaim_file: Exists when the machine is about to be taken away.
         reclaim_command: Succeeds when it is; run by a shell.
@@ -86,6 +89,8 @@ class Config:
     job_user: str | None = None
     allow_root_jobs: bool = False
     container_network: str = BRIDGE
+    platforms: tuple[str, ...] = ()
+    sandbox: str = ""
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
@@ -142,6 +147,10 @@ def _runtimes(text: str) -> tuple[str, ...]:
         if name not in RUNTIMES:
             raise ValueError(f"{name!r} is no runtime; there are {', '.join(RUNTIMES)}")
     return names
+
+
+def _platforms(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(platform for platform in PLATFORMS if platform in texts)
 
 
 def _labels(texts: tuple[str, ...]) -> dict[str, str]:
@@ -302,6 +311,20 @@ OPTIONS = (
         default=BRIDGE,
         show_default=True,
         help="Which network containers are on: Docker's bridge, the host's own, or none.",
+    ),
+    click.Option(
+        ["platforms", "--platform"],
+        type=click.Choice(PLATFORMS, case_sensitive=False),
+        multiple=True,
+        callback=_reads(_platforms),
+        help="Which jobs the host takes: those of EC2 and SPOT environments, or of FARGATE and FARGATE_SPOT. "
+        "May be given twice, for both. Default: EC2.",
+    ),
+    click.Option(
+        ["--sandbox"],
+        default="",
+        metavar="RUNTIME",
+        help="Run jobs of Fargate in this runtime of the Docker Engine, such as runsc (gVisor). Default: the usual one.",
     ),
     click.Option(
         ["log_bytes_max", "--log-size"],

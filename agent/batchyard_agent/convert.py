@@ -112,6 +112,7 @@ def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClai
         log_bytes_max=container.log_size_mib << 20 or logs.bytes_max,
         mounts=_mounts(task),
         devices=tuple(_device(device) for device in container.linux_parameters.devices),
+        is_fargate=message.is_fargate,
     )
 
 

@@ -17,12 +17,14 @@ import structlog
 
 import batchyard_agent
 from batchyard.resources import GPU_WHOLE
-from batchyard.runtimes import PROCESS
+from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent import clock
 from batchyard_agent.config import Config
 from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
+from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.docker_spec import Isolation
 from batchyard_agent.runtimes.protocol import Runtime
 
 PROBE_TIMEOUT_S = 2.0
@@ -153,7 +155,8 @@ class LocalHost:
 
     def _make_facts(self) -> host_pb2.HostFacts:
         config, fixed, gpus = self._config, self._fixed, self._last.gpus
-        shortage = self._shortage()
+        shortage, docker = self._shortage(), self._runtimes.get(DOCKER)
+        isolation = docker.isolation if isinstance(docker, DockerRuntime) else Isolation()
         capacity = resources_pb2.Resources(
             cpu_millis=config.cpu_millis or fixed.cpu_millis,
             memory_mib=config.memory_mib or fixed.memory_mib - memory_reserve_mib(fixed.memory_mib),
@@ -179,6 +182,10 @@ class LocalHost:
             volume_paths=config.allowed.volume_paths,
             device_paths=config.allowed.device_paths,
             reclaimed_at_ms=self._reclaimed_at_ms,
+            platforms=config.platforms,
+            cpu_architecture=fixed.cpu_architecture,
+            sandbox=isolation.sandbox,
+            enforces_disk=isolation.bounds_disk,
         )
 
 

@@ -108,6 +108,7 @@ class Container:
     log_size_mib: int = 0
     gpu_models: tuple[str, ...] = ()
     gpu_memory_mib: int = 0
+    cpu_architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

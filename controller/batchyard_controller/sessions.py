@@ -43,6 +43,7 @@ from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJo
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import printable
 from batchyard_controller.core.requests.hosts import check_newcomer
@@ -370,14 +371,16 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     unit = world.unit_of(attempt)
     spec, name = unit.job.spec, attempt.id
+    platform = world.platform_of(attempt.compute_environment)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
         number=attempt.number,
         container=task_message(unit.task),
-        environment=attempt_variables(unit, attempt, name, world.find_definition(spec.definition)),
+        environment=attempt_variables(unit, attempt, name, platform),
         timeout_s=spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),
+        is_fargate=platform is Platform.FARGATE,
     )

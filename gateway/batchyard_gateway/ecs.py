@@ -32,7 +32,7 @@ DESCRIBE_MAX = 100
 DESCRIBED_AT_ONCE = 1000
 """How many jobs the contract describes in one call."""
 
-LAUNCH_TYPE = "EC2"
+LAUNCH_TYPES = ["EC2", "FARGATE"]
 _HOST_STATUSES = ("ACTIVE", "DRAINING", "REGISTERING", "DEREGISTERING", "REGISTRATION_FAILED")
 """Which a caller may ask for; no host is ever in the last three."""
 
@@ -141,14 +141,14 @@ async def list_tasks(context: Context, members: Members) -> Members:
     asked = _uuid(last_part(inputs.text(members, "containerInstance")))
     if inputs.text(members, "containerInstance") and asked not in environment.host_ids:
         raise inputs.invalid("The container instance is not of this cluster.")
-    family, launch_type = inputs.text(members, "family"), inputs.text(members, "launchType", LAUNCH_TYPE)
+    family, launch_type = inputs.text(members, "family"), inputs.text(members, "launchType", LAUNCH_TYPES[0])
     found = await _live(context, [asked] if asked else sorted(environment.host_ids))
     account = _account(context)
     arns = [
         account.task(environment.name, ids.task_id(attempt.id))
         for job, attempt in found
         if attempt.compute_environment == environment.name
-        and launch_type == LAUNCH_TYPE
+        and launch_type == _launch_type(job)
         and family in ("", job.job_definition.partition(":")[0])
     ]
     return _page(members, "taskArns", sorted(arns))
@@ -266,7 +266,8 @@ def _task(
     task_id = ids.task_id(attempt.id)
     arn = account.task(environment, task_id)
     status = _LAST_STATUS.get(wording.job_state(attempt), "PENDING")
-    amounts = job.container.resources
+    launch_type, amounts = _launch_type(job), job.container.resources
+    has_instance = launch_type == LAUNCH_TYPES[0]
     size = {"cpu": str(amounts.cpu_millis * CPU_UNITS // 1000), "memory": str(amounts.memory_mib)}
     container: Members = {
         "containerArn": f"{arn.replace(':task/', ':container/')}/default",
@@ -283,11 +284,11 @@ def _task(
     task = {
         "taskArn": arn,
         "clusterArn": account.cluster(environment),
-        "containerInstanceArn": account.container_instance(environment, attempt.host_id),
+        "containerInstanceArn": account.container_instance(environment, attempt.host_id) if has_instance else "",
         "lastStatus": status,
         "desiredStatus": "STOPPED" if job.is_terminated or status == "STOPPED" else "RUNNING",
         "availabilityZone": zones.get(attempt.host_id, ""),
-        "launchType": LAUNCH_TYPE,
+        "launchType": launch_type,
         "createdAt": _seconds(attempt.claimed_at_ms),
         "startedAt": _seconds(attempt.started_at_ms),
         "stoppedAt": _seconds(attempt.stopped_at_ms),
@@ -296,6 +297,11 @@ def _task(
         **size,
     }
     return _present(task)
+
+
+def _launch_type(job: job_pb2.Job) -> str:
+    """Return on which platform a job runs; nobody is told the host of one that runs on Fargate."""
+    return LAUNCH_TYPES[1] if list(job.platform_capabilities) == LAUNCH_TYPES[1:] else LAUNCH_TYPES[0]
 
 
 def _host_status(host: host_pb2.Host) -> str:

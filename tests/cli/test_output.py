@@ -259,7 +259,11 @@ def test_hosts(run: Run, yard: Yard) -> None:
         HOST   STATE  VCPUS   MEMORY  GPUS  ATTEMPTS  RUNTIMES        HEARD
         alpha  READY  1.5/4  512M/8G     -         2  docker,process  2d 2h
     """)
-    assert run("hosts", "alpha").out.splitlines()[:3] == ["Host      alpha", f"Id        {HOST_ID}", "State     READY"]
+    assert run("hosts", "alpha").out.splitlines()[:3] == [
+        "Host       alpha",
+        f"Id         {HOST_ID}",
+        "State      READY",
+    ]
     assert json.loads(run("hosts", "alpha", "-o", "json").out)["host"]["id"] == HOST_ID
     assert run("hosts", "beta").code == 3
 

@@ -213,10 +213,11 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
         *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471"),
         *("--controller", f"unix:{tmp_path}/controller.sock"),
     )
+    platforms = ("--platform", "EC2", "--platform", "FARGATE")
     assert agent.arguments[1:] == (
         *("-m", "batchyard_agent", "--controller", f"unix:{tmp_path}/controller.sock"),
         *("--state-dir", f"{tmp_path}/agent-1", "--name", socket.gethostname()),
-        *("--scratch-dir", f"{plan.scratch_dir}/agent-1"),
+        *("--scratch-dir", f"{plan.scratch_dir}/agent-1", *platforms),
     )
 
 
@@ -251,10 +252,11 @@ def test_what_several_agents_are_told(tmp_path: Path) -> None:
         cpu_millis=500,
         memory_mib=100,
     )
-    assert [agent.arguments[-12:] for agent in plan.agents()] == [
+    platforms = ("--platform", "EC2", "--platform", "FARGATE")
+    assert [agent.arguments[-16:] for agent in plan.agents()] == [
         (
             *("--state-dir", f"{tmp_path}/agent-{i}", "--name", f"a-{i}"),
-            *("--scratch-dir", f"{plan.scratch_dir}/agent-{i}"),
+            *("--scratch-dir", f"{plan.scratch_dir}/agent-{i}", *platforms),
             *("--runtimes", "process", "--cpus", "0.5", "--memory", "100M"),
         )
         for i in (1, 2)

@@ -25,6 +25,7 @@ from batchyard_controller.services.job_view import job_message
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.memory import MemoryStore
 from batchyard_controller.store.sqlite import SqliteStore
+from batchyard_controller.store.upgrade import upgrade
 
 DATA = Path(__file__).parent / "data"
 NOW = Instant(wall_ms=1_700_000_705_000, boot_ms=1_000)
@@ -93,6 +94,19 @@ async def test_settings_are_told_as_they_were(world: World) -> None:
     assert list(map(as_json, queues)) == [queue | since for queue in then["queues"]]
     kept: dict[str, Any] = {"hosts": world.hosts, "secrets": world.secrets, "access_keys": world.access_keys}
     assert {name: sorted(mapping) for name, mapping in kept.items()} == {name: then[name] for name in kept}
+
+
+@pytest.mark.parametrize("kind", ["FARGATE", "FARGATE_SPOT"])
+def test_what_was_of_fargate_by_name_alone_is_so_now(kind: str) -> None:
+    """The gateway kept the type beside an environment of EC2; nothing else of that name is touched."""
+    known = json.dumps({"computeResources": {"type": kind, "subnets": ["s"]}}, separators=(",", ":"))
+    resources = {"type": "EC2", "allocation_strategy": "BEST_FIT", "max_vcpus": 4}
+    old = {"name": "e", "compute_resources": resources, "annotations": [["aws", known]], "tags": []}
+    now = json.loads(upgrade("environment", json.dumps(old, separators=(",", ":")).encode()))
+    changed = {"type": kind, "allocation_strategy": "BEST_FIT_PROGRESSIVE", "max_vcpus": 4}
+    assert now == old | {"compute_resources": changed}
+    other = old | {"annotations": [["mine", known]]}
+    assert json.loads(upgrade("environment", json.dumps(other, separators=(",", ":")).encode())) == other
 
 
 async def test_causes_are_known_where_texts_told_them(world: World) -> None:

@@ -311,7 +311,7 @@ def _may_go(yard: PlainYard, unit: Unit) -> bool:
 
 def _suits(host: PlainHost, task: Task, environment: ComputeEnvironment) -> bool:
     facts = host.host.record.facts
-    return belongs(facts, environment) and task.runtime in facts.runtimes and allows(facts, access_of(task))
+    return belongs(facts, environment) and task.runtime in facts.runtimes and allows(facts, access_of(task, ()))
 
 
 def _has_room(yard: PlainYard, host: PlainHost, task: Task) -> bool:

@@ -324,11 +324,24 @@ def test_fargate_has_two_log_drivers(shared: Yard, driver: str) -> None:
 
 
 def test_a_part_of_a_vcpu_is_fargates(shared: Yard) -> None:
-    shared.batch.register_job_definition(**fargate("0.25", "512") | {"jobDefinitionName": "f"})
+    shared.batch.register_job_definition(**fargate("0.25", "1024") | {"jobDefinitionName": "f"})
+    shared.batch.create_compute_environment(
+        computeEnvironmentName="f", type="MANAGED", computeResources={"type": "FARGATE", "maxvCpus": 4}
+    )
+    order = [{"order": 1, "computeEnvironment": "f"}]
+    shared.batch.create_job_queue(jobQueueName="fargate", priority=1, computeEnvironmentOrder=order)
     part = {"resourceRequirements": [{"type": "VCPU", "value": "0.5"}]}
-    job = shared.job(shared.submit(jobDefinition="f", containerOverrides=part))
+    job = shared.job(shared.submit(jobDefinition="f", jobQueue="fargate", containerOverrides=part))
     assert {"type": "VCPU", "value": "0.5"} in job["container"]["resourceRequirements"]
     assert job["platformCapabilities"] == ["FARGATE"]
+    wrong = {"resourceRequirements": [{"type": "MEMORY", "value": "1000"}]}
+    members = {"jobName": "j", "jobQueue": "fargate", "jobDefinition": "f"}
+    text = refusal(shared.batch.submit_job, **members, containerOverrides=wrong)
+    assert text == "long: Fargate resource requirements (0.25 vCPU, 1000 MiB) not valid."
+    for queue_name, definition_name, capability in (("q", "f", "FARGATE"), ("fargate", "d", "EC2")):
+        text = refusal(shared.batch.submit_job, jobName="j", jobQueue=queue_name, jobDefinition=definition_name)
+        attached = "Job Queue is attached to Compute Environment that can not run Jobs with capability"
+        assert text == f"long: {attached} {capability}."
     shared.batch.terminate_job(jobId=job["jobId"], reason="r")
 
 

@@ -613,8 +613,8 @@ class Stage:
     def do_variables(self, label: str) -> list[str]:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
-        definition = self.yard.world.find_definition(unit.job.spec.definition)
-        variables = attempt_variables(unit, attempt, attempt.id, definition)
+        platform = self.yard.world.platform_of(attempt.compute_environment)
+        variables = attempt_variables(unit, attempt, attempt.id, platform)
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------

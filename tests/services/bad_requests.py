@@ -174,6 +174,7 @@ def _environments() -> Iterator[Case]:
         "a delay of years": {**SCALING, "scale_down_delay_s": INT64_MAX},
         "a bid and no provider": {"type": ce.CAPACITY_TYPE_SPOT, "bid_percentage": 50},
         "a delay and no provider": {"scale_down_delay_s": 60},
+        "Fargate, and hosts chosen": {"type": ce.CAPACITY_TYPE_FARGATE, "min_vcpus": 1, "instance_types": ["m5"]},
         "51 labels": {"labels": {str(i): "" for i in range(51)}},
     }
     for what, fields in selections.items():
@@ -556,6 +557,7 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "negative log size": {"log_size_mib": -1},
     "huge log size": {"log_size_mib": 1025},
     "17 GPU models": {"gpu_models": [f"m{i}" for i in range(17)], "resources": amounts(gpu_millis=1000)},
+    "an unknown processor": {"cpu_architecture": "SPARC"},
     "bad GPU models": {"gpu_models": ["", "*", "x" * 129, "a\0"], "resources": amounts(gpu_millis=1000)},
     "negative GPU memory": {"gpu_memory_mib": -1, "resources": amounts(gpu_millis=1000)},
     "huge GPU memory": {"gpu_memory_mib": INT64_MAX, "resources": amounts(gpu_millis=1000)},
@@ -633,6 +635,8 @@ def _definitions() -> Iterator[Case]:
     yield from _annotated(rpc, definition, "definition")
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
     yield "definition for an unknown platform", rpc, definition("d", platform_capabilities=["EC2", "LAMBDA"])
+    sized = _container({"privileged": True, "resources": amounts(3000, 4096, gpu_millis=1000, disk_mib=1)})
+    yield "definition of Fargate", rpc, definition("d", platform_capabilities=["FARGATE"], container=sized)
     for what, fields in CONTAINERS.items():
         yield f"definition with {what}", rpc, definition("d", container=_container(fields))
     for what, fields in RETRIES.items():

@@ -12,6 +12,7 @@ from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
+from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard_controller import driver
 from batchyard_controller.app import clock
@@ -21,7 +22,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.services.hosts import PAGE_BYTES_MAX
 from batchyard_controller.store.memory import MemoryData
 
-from .controller import PATIENCE_S, MemoryController, amounts, container, definition, refusal
+from .controller import PATIENCE_S, MemoryController, amounts, container, environment, queue, refusal
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
 
 
@@ -51,25 +52,18 @@ async def test_attempt_is_told_to_the_host_with_all_it_needs(yard: MemoryControl
     assert f"attempt/{spec.attempt_id}" in yard.stored(), "it was stored before it was told"
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "told"),
-    [
-        ([], "AWS_ECS_EC2"),
-        (["EC2"], "AWS_ECS_EC2"),
-        (["FARGATE"], "AWS_ECS_FARGATE"),
-        (["EC2", "FARGATE"], "AWS_ECS_FARGATE"),
-    ],
-)
-async def test_attempt_is_told_the_platform_of_its_definition(
-    yard: MemoryController, capabilities: list[str], told: str
-) -> None:
-    """As Amazon ECS tells it; Metaflow reads it and has no default."""
-    agent = HandAgent(yard)
+async def test_attempt_is_told_the_platform_of_its_environment(yard: MemoryController) -> None:
+    """As Amazon ECS tells it; Metaflow reads it and has no default. The agent is told, too."""
+    agent = HandAgent(yard, platforms=["FARGATE"], runtimes=["docker"], capacity=amounts(4000, 8192, disk_mib=100_000))
     await agent.join()
-    await yard.definitions.RegisterJobDefinition(definition("d", platform_capabilities=capabilities))
-    await yard.submit(job_definition="d", container=None)
+    fargate = environment_pb.ComputeResources(type=environment_pb.CAPACITY_TYPE_FARGATE)
+    await yard.environments.CreateComputeEnvironment(environment("f", compute_resources=fargate))
+    await yard.queues.CreateJobQueue(queue("f", "f"))
+    await yard.submit(queue="f", container=container("true", image="busybox", resources=amounts(1000, 2048)))
     (spec,) = await agent.hear_starts()
-    assert spec.environment["AWS_EXECUTION_ENV"] == told
+    assert spec.environment["AWS_EXECUTION_ENV"] == "AWS_ECS_FARGATE"
+    assert spec.is_fargate
+    assert spec.container.resources.disk_mib == 20 << 10
 
 
 async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:

@@ -19,6 +19,8 @@ import psutil
 from batchyard_agent.runtimes.cgroup import own_folders
 
 _MIB = 1 << 20
+_ARCHITECTURES = {"x86_64": "X86_64", "aarch64": "ARM64"}
+"""AWS's words (RuntimePlatform) by the kernel's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class HostFacts:
         memory_mib: All memory that the agent may use, used or not.
         disk_mib: Free now, at the path asked for.
         boot_id: A new one at every boot.
+        cpu_architecture: As AWS calls it, where it does: X86_64, ARM64.
         cpu_model: As the CPU calls itself, else the machine's architecture.
         operating_system: Name and version of the distribution, and of the kernel.
     """
@@ -39,6 +42,7 @@ class HostFacts:
     memory_mib: int
     disk_mib: int
     boot_id: str
+    cpu_architecture: str
     cpu_model: str
     operating_system: str
 
@@ -82,6 +86,7 @@ def read_facts(disk_path: Path) -> HostFacts:
         memory_mib=_smallest([memory_mib, limits.memory_mib]) or memory_mib,
         disk_mib=psutil.disk_usage(str(disk_path)).free // _MIB,
         boot_id=read_boot_id(),
+        cpu_architecture=_ARCHITECTURES.get(platform.machine(), platform.machine().upper()),
         cpu_model=parse_cpu_model(Path("/proc/cpuinfo").read_text()) or platform.machine(),
         operating_system=_operating_system(),
     )

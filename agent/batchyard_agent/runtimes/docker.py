@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -28,7 +29,7 @@ from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, Engine
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import BRIDGE, HOME_LABEL, HOST_LABEL, container_name
+from batchyard_agent.runtimes.docker_spec import BRIDGE, HOME_LABEL, HOST_LABEL, Isolation, container_name
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -65,12 +66,14 @@ class DockerRuntime:
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
         network: Which network all containers are on.
+        sandbox: The engine's runtime for jobs of Fargate; empty: its usual one.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
         now_ms: Wall clock.
 
     Attributes:
         fault: See ``Runtime``.
+        isolation: What jobs are kept to; what the engine can do is known when it is open.
     """
 
     name = "docker"
@@ -82,6 +85,7 @@ class DockerRuntime:
         home: str = "",
         address: str = "",
         network: str = BRIDGE,
+        sandbox: str = "",
         allowed: Allowed | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
@@ -89,6 +93,7 @@ class DockerRuntime:
         self._home = home or scope
         self._address = address
         self._network = network
+        self.isolation = Isolation(sandbox=sandbox)
         self._allowed = allowed or Allowed()
         self._now_ms = now_ms
         self.fault = ""
@@ -103,12 +108,18 @@ class DockerRuntime:
         Connect to the engine; *observe* is called from now on.
 
         Raises:
-            RuntimeUnavailableError: no engine answered within 3 s.
+            RuntimeUnavailableError: no engine answered within 3 s, or it has not the sandbox.
         """
         try:
             engine = await self._calls.once(Engine, self._address)
         except EngineSilentError as error:
             raise RuntimeUnavailableError(f"no Docker Engine answers: {error}") from error
+        sandbox, runtimes = self.isolation.sandbox, engine.info.runtimes
+        if sandbox and sandbox not in runtimes:
+            engine.close()
+            text = f"the engine has no runtime {sandbox!r} for --sandbox; it has {', '.join(runtimes)}"
+            raise RuntimeUnavailableError(text)
+        self.isolation = replace(self.isolation, bounds_disk=engine.info.bounds_disk)
         self._engine = engine
         self._images = Images(engine)
         self._events = EventWatch(
@@ -123,6 +134,7 @@ class DockerRuntime:
             scope=self._scope,
             home=self._home,
             network=self._network,
+            isolation=self.isolation,
             allowed=self._allowed,
             observe=observe,
         )

@@ -43,7 +43,7 @@ from batchyard_agent.runtimes.docker_facts import (
 )
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
-from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import (
     Exited,
@@ -109,6 +109,7 @@ class Yard:
     scope: str
     home: str
     network: str
+    isolation: Isolation
     allowed: Allowed
     observe: Observe
 
@@ -244,7 +245,12 @@ class ContainerAttempt:
         yard = self._yard
         cpu_count = yard.engine.info.cpu_count
         return container_body(
-            self._resolved, scope=yard.scope, home=yard.home, cpu_count=cpu_count, network=yard.network
+            self._resolved,
+            scope=yard.scope,
+            home=yard.home,
+            cpu_count=cpu_count,
+            network=yard.network,
+            isolation=yard.isolation,
         )
 
     async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:

@@ -18,6 +18,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import docker
@@ -31,6 +32,7 @@ from batchyard_agent.runtimes.docker_facts import (
     ContainerEvent,
     ContainerFacts,
     ListedContainer,
+    bounds_disk,
     events_from_chunks,
     facts_from_inspect,
     listed_from_list,
@@ -89,12 +91,16 @@ class EngineInfo:
         clock_s: The engine's clock, in seconds since the epoch; it need not be ours.
         live_restore: Containers go on while it is restarted.
         started_at_ms: When it was started, by its clock; None: it does not tell.
+        runtimes: Names of what it can run containers in.
+        bounds_disk: It can bound what a container writes into its own layer.
     """
 
     cpu_count: int
     clock_s: int
     live_restore: bool = False
     started_at_ms: int | None = None
+    runtimes: tuple[str, ...] = ()
+    bounds_disk: bool = False
 
     def was_restarting(self, at_ms: int) -> bool:
         """Say whether it may just have been stopping at a time, to be started as what it is now."""
@@ -166,6 +172,8 @@ class Engine:
             clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp()),
             live_restore=bool(info.get("LiveRestoreEnabled")),
             started_at_ms=started_at_ms,
+            runtimes=tuple(sorted(info.get("Runtimes") or ())),
+            bounds_disk=bounds_disk(info, Path("/proc/self/mounts").read_text()),
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
         self._launches = docker.APIClient(

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL
@@ -120,6 +121,25 @@ def facts_from_inspect(answer: Mapping[str, Any]) -> ContainerFacts:
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
     )
+
+
+def bounds_disk(info: Mapping[str, Any], mounts: str) -> bool:
+    """
+    Say whether an engine can bound what a container writes into its own layer.
+
+    Args:
+        info: Its answer to ``GET /info``.
+        mounts: /proc/self/mounts of its machine.
+
+    Source: Docker, "docker run --storage-opt": btrfs, zfs and overlay2 over xfs with pquota.
+    """
+    if info.get("Driver") != "overlay2":
+        return info.get("Driver") in ("btrfs", "zfs")
+    root = PurePosixPath(info.get("DockerRootDir", "/"))
+    lines = [line.split() for line in mounts.splitlines()]
+    above = [(len(line[1]), line[2], line[3].split(",")) for line in lines if root.is_relative_to(line[1])]
+    _, kind, options = max(above, default=(0, "", []))
+    return kind == "xfs" and not {"pquota", "prjquota"}.isdisjoint(options)
 
 
 def listed_from_list(answer: Iterable[Mapping[str, Any]]) -> list[ListedContainer]:

@@ -9,6 +9,7 @@ the host than it asked for, and its container never restarts by itself.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from batchyard.tasks import Container, Tmpfs
@@ -29,6 +30,8 @@ MEMORY_MIB_MIN = 6
 
 PIDS_MAX = 4096
 ENGINE_LOG_FILES = 2
+_FARGATE_FILES = {"Name": "nofile", "Soft": 1024, "Hard": 65535}
+"""Open files (Amazon ECS on AWS Fargate, "Task definition resource limits")."""
 _CPU_SHARES_PER_CPU = 1024
 _MIB = 1 << 20
 _NANO_CPUS_PER_MILLI = 1_000_000
@@ -45,7 +48,23 @@ def container_name(attempt_id: str) -> str:
     return "batchyard-" + _UNSAFE_IN_NAME.sub("_", attempt_id.replace(":", "."))
 
 
-def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """
+    What the engine can keep jobs to beyond the usual.
+
+    Attributes:
+        sandbox: Its runtime for jobs of Fargate; empty: the usual one.
+        bounds_disk: It can bound what a container writes into its own layer.
+    """
+
+    sandbox: str = ""
+    bounds_disk: bool = False
+
+
+def container_body(
+    spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str, isolation: Isolation = Isolation()
+) -> dict[str, Any]:
     """
     Translate *spec* for the engine.
 
@@ -55,6 +74,7 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
         home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
         network: One of ``NETWORKS``.
+        isolation: What the engine can do.
     """
     container = spec.container
     body: dict[str, Any] = {
@@ -72,7 +92,7 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
         "WorkingDir": container.working_directory,
         "Tty": False,
         "OpenStdin": False,
-        "HostConfig": _host_config(spec, cpu_count, network),
+        "HostConfig": _host_config(spec, cpu_count, network) | _isolation(spec, isolation),
     }
     if container.command:
         body["Cmd"] = list(container.command)
@@ -109,6 +129,17 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         config["DeviceRequests"] = [
             {"Driver": "", "Count": 0, "DeviceIDs": list(spec.gpu_uuids), "Capabilities": [["gpu"]], "Options": {}}
         ]
+    return config
+
+
+def _isolation(spec: LaunchSpec, isolation: Isolation) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if spec.is_fargate:
+        config["Ulimits"] = [_FARGATE_FILES]
+        if isolation.sandbox:
+            config["Runtime"] = isolation.sandbox
+    if isolation.bounds_disk and spec.container.resources.disk_mib:
+        config["StorageOpt"] = {"size": f"{spec.container.resources.disk_mib}m"}
     return config
 
 

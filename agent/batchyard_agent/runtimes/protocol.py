@@ -73,6 +73,7 @@ class LaunchSpec:
         log_bytes_max: What the log may take of the disk. Beyond it both ends are kept,
             with a marker line between (``log_limit``).
         labels: Of the container; processes have none.
+        is_fargate: It is of a Fargate environment, so it is sandboxed where the host has a sandbox.
     """
 
     attempt_id: str
@@ -86,6 +87,7 @@ class LaunchSpec:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
+    is_fargate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

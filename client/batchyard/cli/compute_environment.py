@@ -59,8 +59,9 @@ def _resource_flags(function: options.F) -> options.F:
         click.option(
             "--capacity",
             "type",
-            type=click.Choice(["EC2", "SPOT"], case_sensitive=False),
-            help="EC2: on-demand hosts; SPOT: hosts that may be reclaimed.",
+            type=click.Choice(["EC2", "SPOT", "FARGATE", "FARGATE_SPOT"], case_sensitive=False),
+            help="EC2: on-demand hosts; SPOT: hosts that may be reclaimed; FARGATE, FARGATE_SPOT: such hosts that "
+            "offer Fargate, for jobs of its sizes.",
         ),
     ):
         function = flag(function)

@@ -34,6 +34,7 @@ FLAGS = {
     "log_size": "--log-size",
     "gpu_models": "--gpu-model",
     "gpu_memory": "--gpu-memory",
+    "cpu_architecture": "--cpu-architecture",
     "tmpfs": "--tmpfs",
     "ulimits": "--ulimit",
 }
@@ -89,6 +90,11 @@ def described(function: F) -> F:
         options.pairs("--env", "env", "Environment variable."),
         _surroundings,
         click.option("--disk", type=options.size, metavar="SIZE", help="Disk space. Default 0."),
+        click.option(
+            "--cpu-architecture",
+            type=click.Choice(["X86_64", "ARM64"], case_sensitive=False),
+            help="Only hosts with such CPUs. Default: any.",
+        ),
         click.option("--gpu-memory", type=options.size, metavar="SIZE", help="Least memory of each of its GPUs."),
         click.option(
             *("--gpu-model", "gpu_models"),
@@ -173,6 +179,8 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
     if flags["log_size"] is not None:
         wanted.log_size_mib = arguments.size("log_size", flags["log_size"])
     wanted.gpu_models[:] = arguments.texts("gpu_model", flags["gpu_models"]) or wanted.gpu_models
+    if flags["cpu_architecture"] is not None:
+        wanted.cpu_architecture = arguments.text("cpu_architecture", flags["cpu_architecture"])
     if flags["gpu_memory"] is not None:
         wanted.gpu_memory_mib = arguments.size("gpu_memory", flags["gpu_memory"])
     for host, place, is_read_only in flags["volumes"]:

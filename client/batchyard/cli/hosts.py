@@ -196,6 +196,8 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Clock", _clock(host)),
             ("Type", facts.host_type),
             ("Option", facts.purchase_option),
+            ("Platforms", ", ".join(facts.platforms) or "EC2"),
+            ("Sandbox", _sandbox(facts)),
             ("Zone", facts.zone),
             ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
             ("Labels", _labels(host) if facts.labels else ""),
@@ -203,7 +205,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Faults", "; ".join(facts.faults)),
             ("Allows", _allows(facts)),
             ("System", facts.operating_system),
-            ("CPU", facts.cpu_model),
+            ("CPU", " ".join(filter(None, (facts.cpu_model, facts.cpu_architecture)))),
             ("Agent", facts.agent_version),
             ("Heard", spans.moment(host.last_heard_at_ms, now)),
         ]
@@ -214,6 +216,14 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
     if answer.attempt_ids:
         click.echo()
         out.show_table(["ATTEMPT"], [[attempt] for attempt in answer.attempt_ids])
+
+
+def _sandbox(facts: HostFacts) -> str:
+    """Say what keeps jobs of Fargate apart, of a host that takes some."""
+    if "FARGATE" not in facts.platforms:
+        return ""
+    disk = "" if facts.enforces_disk else "; disk is counted, not bounded"
+    return f"{facts.sandbox or 'none: containers alone'}{disk}"
 
 
 def _allows(facts: HostFacts) -> str:

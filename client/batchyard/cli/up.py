@@ -135,7 +135,7 @@ class YardPlan:
             name = f"agent-{number}"
             arguments = [sys.executable, "-m", AGENT, "--controller", self.address]
             arguments += ["--state-dir", str(self.state_dir / name), "--name", host_name]
-            arguments += ["--scratch-dir", str(self.scratch_dir / name)]
+            arguments += ["--scratch-dir", str(self.scratch_dir / name), "--platform", "EC2", "--platform", "FARGATE"]
             arguments += ["--runtimes", self.runtimes] if self.runtimes else []
             arguments += ["--cpus", spans.millis(self.cpu_millis)] if self.cpu_millis else []
             arguments += ["--memory", f"{self.memory_mib}M"] if self.memory_mib else []

@@ -90,6 +90,7 @@ class AttemptSpec(google.protobuf.message.Message):
     GPUS_FIELD_NUMBER: builtins.int
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    IS_FARGATE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -98,6 +99,10 @@ class AttemptSpec(google.protobuf.message.Message):
     timeout_s: builtins.int
     """Seconds it may be RUNNING; 0 means no limit."""
     log_stream_name: builtins.str
+    is_fargate: builtins.bool
+    """It is of a Fargate environment: its size is a bound as a whole, and it is sandboxed
+    where the host has a sandbox.
+    """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
     @property
@@ -124,9 +129,10 @@ class AttemptSpec(google.protobuf.message.Message):
         gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
         log_stream_name: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        is_fargate: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

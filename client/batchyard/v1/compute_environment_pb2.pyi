@@ -90,6 +90,10 @@ class _CapacityTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """On-demand hosts."""
     CAPACITY_TYPE_SPOT: _CapacityType.ValueType  # 2
     """Hosts that may be reclaimed."""
+    CAPACITY_TYPE_FARGATE: _CapacityType.ValueType  # 3
+    """On-demand hosts that offer Fargate: jobs of fixed sizes, in containers alone."""
+    CAPACITY_TYPE_FARGATE_SPOT: _CapacityType.ValueType  # 4
+    """Hosts that offer Fargate and may be reclaimed."""
 
 class CapacityType(_CapacityType, metaclass=_CapacityTypeEnumTypeWrapper):
     """Which hosts belong to an environment by their purchase option."""
@@ -99,6 +103,10 @@ CAPACITY_TYPE_EC2: CapacityType.ValueType  # 1
 """On-demand hosts."""
 CAPACITY_TYPE_SPOT: CapacityType.ValueType  # 2
 """Hosts that may be reclaimed."""
+CAPACITY_TYPE_FARGATE: CapacityType.ValueType  # 3
+"""On-demand hosts that offer Fargate: jobs of fixed sizes, in containers alone."""
+CAPACITY_TYPE_FARGATE_SPOT: CapacityType.ValueType  # 4
+"""Hosts that offer Fargate and may be reclaimed."""
 Global___CapacityType: typing_extensions.TypeAlias = CapacityType
 
 class _AllocationStrategy:

@@ -139,6 +139,10 @@ class HostFacts(google.protobuf.message.Message):
     FAULTS_FIELD_NUMBER: builtins.int
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     PRICE_PER_HOUR_FIELD_NUMBER: builtins.int
+    PLATFORMS_FIELD_NUMBER: builtins.int
+    CPU_ARCHITECTURE_FIELD_NUMBER: builtins.int
+    SANDBOX_FIELD_NUMBER: builtins.int
+    ENFORCES_DISK_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -159,6 +163,12 @@ class HostFacts(google.protobuf.message.Message):
     """
     price_per_hour: builtins.float
     """What an hour of it costs, in whatever currency all hosts use; 0 says nothing."""
+    cpu_architecture: builtins.str
+    """In AWS's words: "X86_64", "ARM64"; empty: not told."""
+    sandbox: builtins.str
+    """The engine's runtime in which Fargate's jobs run, such as "runsc"; empty: its usual one."""
+    enforces_disk: builtins.bool
+    """Whether a container can write no more to its disk than it asked for."""
     @property
     def capacity(self) -> batchyard.v1.resources_pb2.Resources:
         """What may be given to jobs."""
@@ -186,6 +196,12 @@ class HostFacts(google.protobuf.message.Message):
         Answers add what the controller finds, as a clock that is off.
         """
 
+    @property
+    def platforms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Which jobs it takes: "EC2" (of EC2, SPOT and UNMANAGED environments), "FARGATE" (of
+        FARGATE and FARGATE_SPOT), or both. Empty: "EC2".
+        """
+
     def __init__(
         self,
         *,
@@ -207,9 +223,13 @@ class HostFacts(google.protobuf.message.Message):
         faults: collections.abc.Iterable[builtins.str] | None = ...,
         reclaimed_at_ms: builtins.int = ...,
         price_per_hour: builtins.float = ...,
+        platforms: collections.abc.Iterable[builtins.str] | None = ...,
+        cpu_architecture: builtins.str = ...,
+        sandbox: builtins.str = ...,
+        enforces_disk: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_architecture", b"cpu_architecture", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "enforces_disk", b"enforces_disk", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "platforms", b"platforms", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "sandbox", b"sandbox", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

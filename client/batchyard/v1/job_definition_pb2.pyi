@@ -314,6 +314,7 @@ class ContainerProperties(google.protobuf.message.Message):
     LOG_SIZE_MIB_FIELD_NUMBER: builtins.int
     GPU_MODELS_FIELD_NUMBER: builtins.int
     GPU_MEMORY_MIB_FIELD_NUMBER: builtins.int
+    CPU_ARCHITECTURE_FIELD_NUMBER: builtins.int
     image: builtins.str
     """At most 255 characters. Empty or "process://": a plain process on the host."""
     user: builtins.str
@@ -328,6 +329,8 @@ class ContainerProperties(google.protobuf.message.Message):
     """
     gpu_memory_mib: builtins.int
     """Least memory that each of its GPUs has, taken whole; 0 means any."""
+    cpu_architecture: builtins.str
+    """"X86_64" or "ARM64": it goes to such hosts alone. Empty: to any."""
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The argument vector; no shell is involved."""
@@ -377,9 +380,10 @@ class ContainerProperties(google.protobuf.message.Message):
         log_size_mib: builtins.int = ...,
         gpu_models: collections.abc.Iterable[builtins.str] | None = ...,
         gpu_memory_mib: builtins.int = ...,
+        cpu_architecture: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["command", b"command", "cpu_architecture", b"cpu_architecture", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
 

@@ -65,6 +65,14 @@ def _upgrade_task(stored: Stored) -> None:
         stored["task"] = {"containers": [container], "volumes": volumes}
 
 
+def _upgrade_environment(stored: Stored) -> None:
+    """An environment of Fargate was one of EC2 whose type only its AWS members told."""
+    said = msgspec.json.decode(dict(stored.get("annotations", ())).get("aws", "{}"))
+    kind = said.get("computeResources", {}).get("type", "") if isinstance(said, dict) else ""
+    if kind in ("FARGATE", "FARGATE_SPOT"):
+        stored["compute_resources"] |= {"type": kind, "allocation_strategy": "BEST_FIT_PROGRESSIVE"}
+
+
 def _upgrade_state(stored: Stored) -> None:
     state, text = stored.pop("state", ""), stored.pop("status_reason", "")
     texts = [attempt.get("status_reason", "") for attempt in stored.get("attempts", ())]
@@ -158,6 +166,7 @@ def upgrade_children(value: bytes, terminate_reason: str) -> bytes:
 
 _OLD_FORMS: dict[str, tuple[bytes, Callable[[Stored], None]]] = {
     "definition": (b'"container":', _upgrade_task),
+    "environment": (b'\\"type\\":\\"FARGATE', _upgrade_environment),
     "job": (b'"array_size":', _upgrade_job),
     "spec": (b'"container":', _upgrade_task),
     "state": (b'"state":', _upgrade_state),

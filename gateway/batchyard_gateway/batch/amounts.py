@@ -2,14 +2,12 @@
 Amounts: vCPUs, memory and GPUs as AWS writes them, and as the contract does.
 
 AWS has two ways, ``resourceRequirements`` with numbers as texts, and the deprecated
-``vcpus`` and ``memory``. Rules and texts: AWS Batch API reference, ResourceRequirement;
-Fargate's table there.
+``vcpus`` and ``memory``. Rules and texts: AWS Batch API reference, ResourceRequirement.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 
 from batchyard.v1.resources_pb2 import Resources
 from batchyard_gateway.errors import ClientException, ExecutionException
@@ -18,18 +16,6 @@ from batchyard_gateway.services import Members
 MEMORY_MIB_MIN = 4
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _FRACTION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?", re.ASCII)
-
-FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
-    250: (512, 1024, 2048),
-    500: range(1024, 4096 + 1, 1024),
-    1000: range(2048, 8192 + 1, 1024),
-    2000: range(4096, 16384 + 1, 1024),
-    4000: range(8192, 30720 + 1, 1024),
-    8000: range(16384, 61440 + 1, 4096),
-    16000: range(32768, 122880 + 1, 8192),
-    32000: (61440, 122880, 249856),
-}
-"""Memory that goes with thousandths of a vCPU (AWS Fargate)."""
 
 
 def amounts(members: Members, *, fargate: bool) -> Resources:
@@ -52,18 +38,6 @@ def amounts(members: Members, *, fargate: bool) -> Resources:
     if "GPU" in asked and not found.gpu_millis:
         raise _wrong("GPU", asked["GPU"])
     return found
-
-
-def check_fargate(found: Resources) -> None:
-    """
-    Check that AWS Fargate has this size.
-
-    Raises:
-        ClientException: it has not.
-    """
-    if found.memory_mib not in FARGATE_MEMORY_MIB.get(found.cpu_millis, ()):
-        vcpus = f"{found.cpu_millis / 1000:.2f}"
-        raise ExecutionException(f"Fargate resource requirements ({vcpus} vCPU, {found.memory_mib} MiB) not valid.")
 
 
 def requirements(found: Resources) -> list[dict[str, str]]:

@@ -138,6 +138,8 @@ def container(members: Members, *, fargate: bool) -> pb.ContainerProperties:
     """Return the contract's container; one that breaks AWS's rules is refused."""
     message = to_message(ROWS, pb.ContainerProperties, members)
     message.resources.CopyFrom(amounts.amounts(members, fargate=fargate))
+    message.resources.disk_mib = members.get("ephemeralStorage", {}).get("sizeInGiB", 0) << 10
+    message.cpu_architecture = members.get("runtimePlatform", {}).get("cpuArchitecture", "")
     return message
 
 
@@ -229,9 +231,7 @@ def check(members: Members, capabilities: Sequence[str]) -> None:
         raise ExecutionException("vCPU is not provided.")
     if not found.memory_mib:
         raise ExecutionException("Memory is not provided.")
-    if fargate:
-        amounts.check_fargate(found)
-    else:
+    if not fargate:
         for name in _NOT_FOR_EC2:
             if rules.is_said(members.get(name)):
                 raise ExecutionException(f"{name} not applicable for EC2.")

@@ -80,6 +80,9 @@ _PAGE = (Row("jobDefinitionName", "name", _DefinitionName()), _STATUS, Row("next
 _KEPT_FOR_JOBS = ("platformCapabilities",)
 """Members of a definition that jobs show, though the contract's jobs do not have them."""
 
+_PLATFORM_DEFAULT = "EC2"
+"""AWS: of a definition that names no platform."""
+
 _NOT_OFFERED = {
     "eksProperties": "jobs on Amazon EKS are not offered by Batchyard",
     "nodeProperties": "multi-node parallel jobs are not supported yet",
@@ -125,6 +128,8 @@ def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
         kept["ecsProperties"] = members["ecsProperties"]
     elif properties := containers.residue_of(given, message):
         kept["containerProperties"] = properties
+    if not request.platform_capabilities:
+        request.platform_capabilities.append(_PLATFORM_DEFAULT)
     request.annotations.update(annotated(kept))
     return request
 
@@ -138,6 +143,9 @@ def members_of(definition: pb.JobDefinition, names: Names) -> Members:
     """Return AWS's members of a definition."""
     kept = kept_in(definition.annotations)
     properties = kept.pop("containerProperties", {})
+    shown = _shown(definition)
+    if "platformCapabilities" not in kept and shown.get("platformCapabilities") == [_PLATFORM_DEFAULT]:
+        del shown["platformCapabilities"]  # as it was given
     members = {
         "jobDefinitionName": definition.name,
         "jobDefinitionArn": names.arn(DEFINITION, f"{definition.name}:{definition.revision}"),
@@ -145,7 +153,7 @@ def members_of(definition: pb.JobDefinition, names: Names) -> Members:
         **to_members((_STATUS,), definition),
         "type": "container",
         "containerOrchestrationType": "ECS",
-        **_shown(definition),
+        **shown,
         **kept,
     }
     if "ecsProperties" not in kept:

@@ -2,14 +2,13 @@
 Environments: AWS's compute environments to the contract's and back.
 
 Pure. Members that own machines have no use for (subnets, roles, bids, ...) are kept as
-given and shown again. Fargate's kinds of capacity become the host kinds they are like.
+given and shown again.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
 
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
@@ -22,7 +21,6 @@ from .names import ENVIRONMENT, Names
 FARGATE_TYPES = ("FARGATE", "FARGATE_SPOT")
 _ROLE_ARN = re.compile(r"arn:.+", re.ASCII)
 
-_CAPACITY_LIKE = {"FARGATE": "EC2", "FARGATE_SPOT": "SPOT"}
 _ANY_HOST = ("optimal", "default_x86_64", "default_arm64")
 """AWS's words for: choose the instance types yourself."""
 
@@ -108,32 +106,6 @@ def _check_members(members: Members) -> None:
     role = members.get("serviceRole", "")
     if role and not _ROLE_ARN.fullmatch(role):
         raise ExecutionException(f"Service role '{role[:100]}' is not a valid ARN.")
-
-
-def _is_fargate(environment: pb.ComputeEnvironment) -> bool:
-    return _resources_of(environment)["type"] in FARGATE_TYPES
-
-
-def check_together(found: Iterable[pb.ComputeEnvironment]) -> None:
-    """
-    Check that environments may serve one queue.
-
-    Raises:
-        ClientException: some are of EC2 and some of Fargate.
-    """
-    if len({_is_fargate(each) for each in found}) > 1:
-        raise mixed()
-
-
-def mixed() -> ClientException:
-    """Return the error for a queue that would have environments of EC2 and of Fargate."""
-    return ExecutionException("Fargate and EC2 compute environments can not be mixed.")
-
-
-def turns(members: Members, found: pb.ComputeEnvironment) -> bool:
-    """Say whether a change of *found* makes it Fargate's, or no longer so."""
-    kind = members.get("computeResources", {}).get("type")
-    return kind is not None and (kind in FARGATE_TYPES) != _is_fargate(found)
 
 
 def _check_resources(resources: Members) -> None:
@@ -243,7 +215,6 @@ def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:
 
 def _resources(members: Members) -> pb.ComputeResources:
     alike = dict(members)
-    alike["type"] = _CAPACITY_LIKE.get(members["type"], members["type"])
     types = members.get("instanceTypes", [])
     alike["instanceTypes"] = [] if any(each in _ANY_HOST for each in types) else types
     return to_message(_RESOURCES, pb.ComputeResources, alike)

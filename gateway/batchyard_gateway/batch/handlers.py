@@ -56,18 +56,8 @@ async def update_compute_environment(context: Context, members: Members) -> Memb
     if not found:
         raise ClientException(f"{names_of(context).arn(ENVIRONMENT, name)} does not exist")
     environments.check_change(members, found[0])
-    if environments.turns(members, found[0]):
-        await _check_neighbours(context, found[0])
     await context.client.calls.update_compute_environment(context.amended(environments.change(members, found[0])))
     return _environment_id(context, name)
-
-
-async def _check_neighbours(context: Context, turning: environment_pb.ComputeEnvironment) -> None:
-    """Check that an environment that turns to Fargate, or from it, leaves no queue with both kinds."""
-    async for queue in context.client.list_job_queues():
-        names = [step.compute_environment for step in queue.compute_environment_order]
-        if turning.name in names and len(names) > 1:
-            raise environments.mixed()
 
 
 async def delete_compute_environment(context: Context, members: Members) -> Members:
@@ -103,22 +93,13 @@ def _queue_id(context: Context, name: str) -> Members:
 async def create_job_queue(context: Context, members: Members) -> Members:
     """Create a job queue."""
     queues.check_new(members)
-    await _check_order(context, members)
     await context.client.calls.create_job_queue(context.amended(queues.creation(members)))
     return _queue_id(context, members["jobQueueName"])
-
-
-async def _check_order(context: Context, members: Members) -> None:
-    """Check that environments may serve one queue; of those that are not there the controller tells."""
-    asked = [each["computeEnvironment"] for each in members.get("computeEnvironmentOrder", ())]
-    if len(asked) > 1:
-        environments.check_together(await context.client.describe_compute_environments(_distinct(ENVIRONMENT, asked)))
 
 
 async def update_job_queue(context: Context, members: Members) -> Members:
     """Change a job queue."""
     queues.check_change(members)
-    await _check_order(context, members)
     request = context.amended(queues.change(members))
     await context.client.calls.update_job_queue(request)
     return _queue_id(context, request.name)

@@ -8,6 +8,8 @@ container tells is the latest attempt's.
 
 from __future__ import annotations
 
+from typing import Any
+
 from batchyard.arns import last_part
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
@@ -115,7 +117,16 @@ def members_of(job: pb.Job, names: Names) -> Members:
     else:
         members["attempts"] = [_attempt(attempt, names) for attempt in ended]
         members["container"] = _container(job, kept, names)
-    return members
+    return _without_hosts(members) if list(job.platform_capabilities) == [containers.FARGATE] else members
+
+
+def _without_hosts(members: Any) -> Any:
+    """Return members without container instances, which Fargate has not."""
+    if isinstance(members, list):
+        return [_without_hosts(each) for each in members]
+    if not isinstance(members, dict):
+        return members
+    return {name: _without_hosts(each) for name, each in members.items() if name != "containerInstanceArn"}
 
 
 def summary_of(job: pb.JobSummary, names: Names) -> Members:

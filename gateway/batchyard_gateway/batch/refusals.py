@@ -55,7 +55,7 @@ _ARN_KINDS: Mapping[str, str] = {
 }
 """What the name in an error's metadata is a name of."""
 
-_AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING)
+_AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING, Reason.PLATFORM)
 """Reasons of violations whose texts are AWS's, so that no field's name stands before them."""
 
 _MEMBERS = {

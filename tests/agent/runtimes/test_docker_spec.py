@@ -15,7 +15,7 @@ from batchyard.resources import Resources
 from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes import docker_facts as facts
 from batchyard_agent.runtimes.docker_attempt import NeverRanError
-from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
 from .specs import launch_spec
@@ -281,3 +281,41 @@ def test_what_a_command_is_called_is_no_hosts_fault() -> None:
 def test_a_name_that_is_none_is_no_hosts_fault() -> None:
     assert facts.is_malformed_image("CannotPullContainerError: invalid reference format")
     assert not facts.is_malformed_image("CannotPullContainerError: manifest unknown")
+
+
+def test_a_job_of_fargate_is_sandboxed_and_bounded() -> None:
+    """Others on the same host run as ever."""
+    isolation = Isolation(sandbox="runsc", bounds_disk=True)
+    asked = Resources(cpu_millis=1000, memory_mib=2048, disk_mib=20480)
+
+    def config(**others: Any) -> dict[str, Any]:
+        around = {"scope": "s", "home": "h", "cpu_count": 8, "network": "bridge", "isolation": isolation}
+        found: dict[str, Any] = container_body(spec(**others), **around)["HostConfig"]
+        return found
+
+    sized = config(resources=asked, is_fargate=True)
+    assert (sized["Runtime"], sized["StorageOpt"]) == ("runsc", {"size": "20480m"})
+    assert sized["Ulimits"] == [{"Name": "nofile", "Soft": 1024, "Hard": 65535}]
+    assert (sized["NanoCpus"], sized["Memory"], sized["MemorySwap"]) == (10**9, 2048 * MIB, 2048 * MIB)
+    assert not {"Runtime", "Ulimits", "StorageOpt"} & config().keys()
+    assert config(resources=asked)["StorageOpt"] == {"size": "20480m"}
+    assert not {"Runtime", "StorageOpt"} & host_config(resources=asked, is_fargate=True).keys()
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind", "options", "is_bounded"),
+    [
+        ("overlay2", "ext4", "rw,relatime", False),
+        ("overlay2", "xfs", "rw,relatime", False),
+        ("overlay2", "xfs", "rw,prjquota", True),
+        ("overlay2", "xfs", "rw,pquota", True),
+        ("btrfs", "btrfs", "rw", True),
+        ("zfs", "zfs", "rw", True),
+        ("vfs", "xfs", "rw,pquota", False),
+    ],
+)
+def test_which_engines_bound_the_disk(driver: str, kind: str, options: str, is_bounded: bool) -> None:
+    """The file system that its folder lies on counts, not another above or beside it."""
+    mounts = f"/dev/a / xfs rw,pquota 0 0\n/dev/b /var/lib {kind} {options} 0 0\n/dev/c /var/lib/other xfs pquota 0 0\n"
+    info = {"Driver": driver, "DockerRootDir": "/var/lib/docker"}
+    assert facts.bounds_disk(info, mounts) is is_bounded

@@ -83,6 +83,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         definition_tags=template.tags if propagates else (),
         annotations=merge(template.annotations, submission.annotations),
         submitted_by=submission.submitted_by,
+        platform_capabilities=template.platform_capabilities,
     )
     return spec, violations
 

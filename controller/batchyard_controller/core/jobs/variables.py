@@ -9,29 +9,25 @@ from __future__ import annotations
 
 from batchyard.ids import AttemptId, log_stream_prefix, task_id
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.units import Unit
 
-FARGATE = "FARGATE"
 
-
-def attempt_variables(
-    unit: Unit, attempt: Attempt, name: AttemptId, definition: JobDefinition | None
-) -> dict[str, str]:
+def attempt_variables(unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform) -> dict[str, str]:
     """
-    Return the variables of one attempt, of that name.
+    Return the variables of one attempt, of that name, in an environment of a platform.
 
-    ``AWS_EXECUTION_ENV`` is what Amazon ECS says, by the platform of the job's definition.
+    ``AWS_EXECUTION_ENV`` is what Amazon ECS says.
     ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
     make its outputs conditional on being the latest.
     """
-    is_fargate = definition is not None and FARGATE in definition.platform_capabilities
     variables = {
         "AWS_BATCH_CE_NAME": attempt.compute_environment,
         "AWS_BATCH_JQ_NAME": unit.job.spec.queue,
         "AWS_BATCH_JOB_ID": unit.id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
-        "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE" if is_fargate else "AWS_ECS_EC2",
+        "AWS_EXECUTION_ENV": f"AWS_ECS_{platform}",
         "BATCHYARD_ATTEMPT": name,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }

@@ -22,6 +22,10 @@ class GpuFacts:
     fault: str = ""
 
 
+PLATFORMS_DEFAULT = ("EC2",)
+"""Of a host whose agent names none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """
@@ -31,6 +35,10 @@ class HostFacts:
         reclaimed_at_ms: When its provider takes it away, by its own wall clock; by then
             its agent kills what it runs. 0: not that it knows.
         price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
+        platforms: Which jobs it takes (AWS: platform capabilities); empty: `PLATFORMS_DEFAULT`.
+        cpu_architecture: X86_64, ARM64; empty: not told.
+        sandbox: The engine's runtime in which Fargate's jobs run; empty: its usual one.
+        enforces_disk: A container can write no more to its disk than it asked for.
     """
 
     name: str
@@ -51,6 +59,10 @@ class HostFacts:
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     reclaimed_at_ms: int = 0
+    platforms: tuple[str, ...] = ()
+    cpu_architecture: str = ""
+    sandbox: str = ""
+    enforces_disk: bool = False
 
 
 HEARD_SAVE_MS = 3600 * 1000

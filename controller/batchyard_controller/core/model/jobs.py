@@ -116,6 +116,7 @@ class JobSpec:
         consumables: What each unit holds of consumable resources while it is active.
         definition_tags: Those of the definition, if they go on to the containers.
         submitted_by: Who submitted it, in the caller's words.
+        platform_capabilities: Environments of which platforms may have it (AWS: platformCapabilities); empty: of any.
     """
 
     queue: str
@@ -132,6 +133,7 @@ class JobSpec:
     definition_tags: Pairs = ()
     annotations: Pairs = ()
     submitted_by: str = ""
+    platform_capabilities: tuple[str, ...] = ()
 
 
 class JobKind(StrEnum):

@@ -22,11 +22,36 @@ class ResourceState(StrEnum):
     DISABLED = "DISABLED"
 
 
+class Platform(StrEnum):
+    """AWS: platform capability. FARGATE runs jobs of fixed sizes, in containers alone."""
+
+    EC2 = "EC2"
+    FARGATE = "FARGATE"
+
+
 class CapacityType(StrEnum):
-    """Which hosts an environment takes: EC2 is on-demand, SPOT may be reclaimed."""
+    """Which hosts an environment takes: those of SPOT and FARGATE_SPOT may be reclaimed, the others' are on-demand."""
 
     EC2 = "EC2"
     SPOT = "SPOT"
+    FARGATE = "FARGATE"
+    FARGATE_SPOT = "FARGATE_SPOT"
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether its hosts may be taken away."""
+        return self in (CapacityType.SPOT, CapacityType.FARGATE_SPOT)
+
+    @property
+    def purchase_option(self) -> str:
+        """Of its hosts."""
+        return "spot" if self.is_spot else "on-demand"
+
+    @property
+    def platform(self) -> Platform:
+        """What jobs it runs."""
+        is_fargate = self in (CapacityType.FARGATE, CapacityType.FARGATE_SPOT)
+        return Platform.FARGATE if is_fargate else Platform.EC2
 
 
 class AllocationStrategy(StrEnum):

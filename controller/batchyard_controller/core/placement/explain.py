@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -12,7 +13,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .bounds import block_of, bound_refusals
-from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, wished_gpus
+from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, suits, wished_gpus
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .gpus import kinds_of
 from .kinds import Mask
@@ -48,9 +49,14 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
     """Say, per resource, what a job of *shape* asks for and what there is."""
     enabled = [e for e in environments if e.state is ResourceState.ENABLED]
     if not enabled:
-        names = ", ".join(e.name for e in environments)
-        text = f"every compute environment of the queue is DISABLED ({names})"
+        text = f"every compute environment of the queue is DISABLED ({_names(environments)})"
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
+    suiting = [e for e in enabled if suits(e, shape.access)]
+    if not suiting:
+        has, runs = " and ".join(shape.access.platforms), enabled[0].compute_resources.type.platform
+        text = f"it can run on {has} alone, but the compute environments of the queue are of {runs} ({_names(enabled)})"
+        return (Refusal(kind="environments", message=text, block=Block.NO_HOST_SELECTED),)
+    enabled = suiting
     member = _members(fleet, enabled, shape.runtime, shape.access)
     bounds = bound_refusals(fleet.bounds, shape)
     if fleet.quotas.of(shape.queue) is not None:
@@ -62,6 +68,10 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
     if shape.on_demand and not on_demand_of(environments):
         refusals[-1] = replace(refusals[-1], message=refusals[-1].message + STAYS_ON_SPOT)
     return tuple(refusals)
+
+
+def _names(environments: Iterable[ComputeEnvironment]) -> str:
+    return ", ".join(environment.name for environment in environments)
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -149,7 +159,7 @@ def _rooms(shape: Shape, environment: ComputeEnvironment, fleet: Fleet, wanted: 
 
 
 def _no_host(shape: Shape, environments: list[ComputeEnvironment], fleet: Fleet, member: Mask) -> Refusal:
-    names = ", ".join(e.name for e in environments)
+    names = _names(environments)
     members = int(member.sum())
     others = np.nonzero(_members(fleet, environments, shape.runtime))[0].tolist()
     if others and not members:

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from itertools import chain
 
 from batchyard.tasks import Container, Task
-from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.model.hosts import PLATFORMS_DEFAULT, GpuFacts, HostFacts
 from batchyard_controller.core.model.launches import environment_of
-from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment
+from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .gpus import is_wanted
 
 _PATHS_SHOWN = 10
-PURCHASE_OPTION = {CapacityType.EC2: "on-demand", CapacityType.SPOT: "spot"}
-"""Of the hosts of an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,10 @@ def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> Exclusion | 
         return Exclusion("compute_resources.provider", f"it was launched for {owner}")
     if environment.has_provider and not owner:
         return Exclusion("compute_resources.provider", "its provider did not launch it")
-    if facts.purchase_option != PURCHASE_OPTION[wanted.type]:
+    if facts.purchase_option != wanted.type.purchase_option:
         return Exclusion("compute_resources.type", f"it is {facts.purchase_option}")
+    if wanted.type.platform not in (facts.platforms or PLATFORMS_DEFAULT):
+        return Exclusion("compute_resources.type", f"it does not offer {wanted.type.platform}")
     if not _type_matches(facts.host_type, wanted.instance_types):
         return Exclusion("compute_resources.instance_types", f"its type is {facts.host_type}")
     if missing := sorted(set(wanted.labels) - set(facts.labels)):
@@ -64,6 +64,8 @@ class Access:
     Attributes:
         gpu_models: Names of which a GPU's model must bear any; empty: of any model.
         gpu_memory_mib: Least memory of each.
+        architectures: Of the CPU; a host has to be of all of them.
+        platforms: Of its environment, any of them; empty: any.
     """
 
     privileged: bool = False
@@ -71,6 +73,8 @@ class Access:
     device_paths: tuple[str, ...] = ()
     gpu_models: tuple[str, ...] = ()
     gpu_memory_mib: int = 0
+    architectures: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
 
     @property
     def chooses_gpus(self) -> bool:
@@ -85,10 +89,10 @@ class Access:
 NO_ACCESS = Access()
 
 
-def access_of(task: Task) -> Access:
-    """Return what a task asks of its host; the same object for all that ask nothing."""
+def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
+    """Return what a job that may go to environments of *platforms* asks of its host; the same object for nothing."""
     asking = [c for c in task.containers if _asks(c)]
-    if not asking:
+    if not asking and not platforms:
         return NO_ACCESS
     mounted = {point.source_volume for container in asking for point in container.mount_points}
     devices = {device.host_path for container in asking for device in container.linux_parameters.devices}
@@ -99,6 +103,8 @@ def access_of(task: Task) -> Access:
         device_paths=tuple(sorted(map(_plain, devices))),
         gpu_models=tuple(sorted({name.lower() for name in task.main.gpu_models})),
         gpu_memory_mib=task.main.gpu_memory_mib,
+        architectures=tuple(sorted({c.cpu_architecture for c in asking} - {""})),
+        platforms=platforms,
     )
 
 
@@ -109,7 +115,13 @@ def _asks(container: Container) -> bool:
         or container.linux_parameters.devices
         or container.gpu_models
         or container.gpu_memory_mib
+        or container.cpu_architecture
     )
+
+
+def suits(environment: ComputeEnvironment, access: Access) -> bool:
+    """Say whether an environment runs jobs of such a platform (AWS: platformCapabilities)."""
+    return not access.platforms or environment.compute_resources.type.platform in access.platforms
 
 
 def allows(facts: HostFacts, access: Access) -> bool:
@@ -117,6 +129,7 @@ def allows(facts: HostFacts, access: Access) -> bool:
     return (
         (facts.allows_privileged or not access.privileged)
         and (not access.chooses_gpus or any(map(access.wants, facts.gpus)))
+        and all(architecture == facts.cpu_architecture for architecture in access.architectures)
         and all(_allows_volume(facts, path) for path in access.volume_paths)
         and all(_allows_device(facts, path) for path in access.device_paths)
     )
@@ -131,6 +144,12 @@ def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
         texts.append(f"no host has a GPU {wished_gpus(access)} (hosts have: {_shown(models)})")
     if access.privileged and not any(facts.allows_privileged for facts in hosts):
         texts.append("no host allows privileged containers")
+    texts += [
+        f"no host has a CPU of architecture {architecture} "
+        f"(hosts have: {_shown(facts.cpu_architecture or 'not told' for facts in hosts)})"
+        for architecture in access.architectures
+        if all(facts.cpu_architecture != architecture for facts in hosts)
+    ]
     volumes, devices = (
         _shown(chain.from_iterable(paths))
         for paths in ((facts.volume_paths for facts in hosts), (facts.device_paths for facts in hosts))

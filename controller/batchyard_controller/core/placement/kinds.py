@@ -18,7 +18,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.launches import LAUNCH_LABEL
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
-from .feasibility import Access, allows, belongs
+from .feasibility import Access, allows, belongs, suits
 from .gpus import kinds_of
 
 Mask = npt.NDArray[np.bool_]
@@ -61,6 +61,8 @@ class Kinds:
             allows_privileged=facts.allows_privileged,
             volume_paths=facts.volume_paths,
             device_paths=facts.device_paths,
+            platforms=facts.platforms,
+            cpu_architecture=facts.cpu_architecture,
         )
         self.gpu_kinds_max = max(self.gpu_kinds_max, len(kind.gpus))
         return self._numbers.setdefault(kind, len(self._numbers))
@@ -73,7 +75,10 @@ class Kinds:
             if len(self._allowed) >= _MASKS_KEPT:
                 self._allowed.clear()
             new = [
-                belongs(kind, environment) and (not runtime or runtime in kind.runtimes) and allows(kind, access)
+                suits(environment, access)
+                and belongs(kind, environment)
+                and (not runtime or runtime in kind.runtimes)
+                and allows(kind, access)
                 for kind in islice(self._numbers, len(mask), None)
             ]
             mask = self._allowed[key] = np.append(mask, new).astype(np.bool_)

@@ -42,8 +42,8 @@ class Demand(NamedTuple):
     def of_unit(cls, unit: Unit) -> Demand:
         """Return what a unit counts as."""
         asked, task = unit.task.resources, unit.task
-        queue = unit.job.spec.queue
-        return cls(queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, task.runtime, access_of(task))
+        queue, access = unit.job.spec.queue, access_of(task, unit.job.spec.platform_capabilities)
+        return cls(queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, task.runtime, access)
 
 
 class Mix:

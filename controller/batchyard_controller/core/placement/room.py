@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from batchyard.ids import HostId
 from batchyard.resources import GPU_WHOLE
-from batchyard_controller.core.model.settings import CapacityType, ComputeEnvironment, ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .changes import Rows
 from .fleet import CPU, GPU, Fleet, row_of
@@ -151,4 +151,4 @@ def wanted_hosts(fleet: Fleet, shape: Shape, environments: Sequence[ComputeEnvir
 
 def on_demand_of(environments: Iterable[ComputeEnvironment]) -> tuple[ComputeEnvironment, ...]:
     """Return the environments whose hosts nobody takes away."""
-    return tuple(e for e in environments if e.compute_resources.type is CapacityType.EC2)
+    return tuple(e for e in environments if not e.compute_resources.type.is_spot)

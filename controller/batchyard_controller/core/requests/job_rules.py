@@ -20,10 +20,12 @@ from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.dependencies import DependencyType
 from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.settings import Platform
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
+from .platform_rules import check_fargate
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
 
@@ -44,8 +46,8 @@ AMOUNT_LIMITS = {
     "disk_mib": (0, limits.DISK_MIB_MAX, "MiB"),
 }
 
-_PLATFORM_CAPABILITIES = ("EC2", "FARGATE")
-"""AWS: platformCapabilities."""
+_ARCHITECTURES = ("X86_64", "ARM64")
+"""AWS: RuntimePlatform."""
 
 
 def check_environment_variables(out: Violations, field: str, environment: Pairs) -> None:
@@ -127,6 +129,9 @@ def _check_container(out: Violations, field: str, container: Container, *, compl
     elif image and not _IMAGE.fullmatch(image):
         text = f"{quote(image)} holds characters that no image name has"
         out.append(Violation(f"{field}.image", text, Reason.BAD_CHARACTERS))
+    if container.cpu_architecture not in ("", *_ARCHITECTURES):
+        text = f"{quote(container.cpu_architecture)} is not one of {', '.join(_ARCHITECTURES)}"
+        out.append(Violation(f"{field}.cpu_architecture", text, Reason.UNKNOWN_VALUE))
     check_command(out, f"{field}.command", container.command)
     if complete and not container.command and runtime_of(image) not in (DOCKER, "fake"):
         text = "a command is required when there is no image"
@@ -226,10 +231,12 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     check_quantities(out, "consumables", definition.consumables)
     check_tags(out, definition.tags)
     for i, capability in enumerate(definition.platform_capabilities):
-        if capability not in _PLATFORM_CAPABILITIES:
-            text = f"{quote(capability)} is not one of {', '.join(_PLATFORM_CAPABILITIES)}"
+        if capability not in list(Platform):
+            text = f"{quote(capability)} is not one of {', '.join(Platform)}"
             out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
             break
+    if definition.platform_capabilities == (Platform.FARGATE,):
+        check_fargate(out, "container", definition.task, complete=False)
     check_annotations(out, definition.annotations)
     return out
 

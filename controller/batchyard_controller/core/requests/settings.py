@@ -29,8 +29,9 @@ from batchyard_controller.core.model.settings import (
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
-from .checks import quote, refuse, require_room
+from .checks import Violations, quote, refuse, require_room
 from .names import merge_annotations
+from .platform_rules import check_together, of_fargate
 from .policies import find_policy
 from .scaling_rules import check_provider, check_scaling_change
 from .settings_rules import check_queue
@@ -44,7 +45,8 @@ def create_environment(world: World, environment: ComputeEnvironment, now: Insta
     most = limits.COMPUTE_ENVIRONMENTS_MAX
     require_room(len(world.environments), most, "compute environments", Reason.TOO_MANY_COMPUTE_ENVIRONMENTS)
     refuse(check_provider(world, environment))
-    return EnvironmentChanged(environment=replace(environment, created_at_ms=now.wall_ms))
+    resources = of_fargate(environment.compute_resources)
+    return EnvironmentChanged(environment=replace(environment, compute_resources=resources, created_at_ms=now.wall_ms))
 
 
 def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> EnvironmentChanged:
@@ -53,8 +55,19 @@ def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> E
     annotations = merge_annotations(found.annotations, changes.get("annotations", ()))
     changed = replace(found, **{**changes, "annotations": annotations})
     if "compute_resources" in changes:
-        refuse(check_scaling_change(world, found, changed))
+        changed = replace(changed, compute_resources=of_fargate(changed.compute_resources))
+        refuse(check_scaling_change(world, found, changed) + _check_neighbours(world, changed))
     return EnvironmentChanged(environment=changed)
+
+
+def _check_neighbours(world: World, changed: ComputeEnvironment) -> Violations:
+    """Check that a changed environment leaves no queue with environments of two platforms."""
+    out: Violations = []
+    for queue in world.queues.values():
+        if changed.name in queue.compute_environments:
+            others = [e for e in world.environments_of(queue) if e.name != changed.name]
+            out += check_together([changed, *others], "compute_resources.type")
+    return out[:1]
 
 
 def find_environment(world: World, name: str) -> ComputeEnvironment:
@@ -96,8 +109,8 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
 
 
 def _check_environments(world: World, queue: JobQueue) -> None:
-    for name in queue.compute_environments:
-        find_environment(world, name)
+    environments = [find_environment(world, name) for name in queue.compute_environments]
+    refuse(check_together(environments, "compute_environment_order"))
 
 
 def update_queue(world: World, name: str, changes: Mapping[str, Any]) -> QueueChanged:

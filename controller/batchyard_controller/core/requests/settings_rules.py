@@ -8,12 +8,13 @@ from batchyard.errors import Reason, Violation
 from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import HostFacts
-from batchyard_controller.core.model.settings import ComputeResources, JobQueue, StateTimeLimit
+from batchyard_controller.core.model.settings import ComputeResources, JobQueue, Platform, StateTimeLimit
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
 from .checks import Violations, check_range, check_text, quote
 from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
+from .platform_rules import check_platform
 from .sharing_rules import check_caps
 
 
@@ -33,15 +34,16 @@ def check_compute_resources(out: Violations, resources: ComputeResources) -> Non
         if not instance_type:
             out.append(Violation(f"{at}.instance_types[{i}]", "a type must not be empty", Reason.REQUIRED))
         check_text(out, f"{at}.instance_types[{i}]", instance_type, limits.INSTANCE_TYPE_LENGTH_MAX)
-    if resources.allocation_strategy.startswith("SPOT_") and resources.type != "SPOT":
+    if resources.allocation_strategy.startswith("SPOT_") and resources.type == "EC2":
         out.append(
             Violation(
                 f"{at}.allocation_strategy",
-                f"{resources.allocation_strategy} is only for type SPOT, not {resources.type}",
+                f"{resources.allocation_strategy} is only for type SPOT, not EC2",
                 Reason.CONFLICT,
             )
         )
     check_tags(out, resources.labels, f"{at}.labels")
+    check_platform(out, resources, at)
     _check_scaling(out, resources, at)
 
 
@@ -50,8 +52,8 @@ def _check_scaling(out: Violations, resources: ComputeResources, at: str) -> Non
     check_text(out, f"{at}.provider", resources.provider, limits.PROVIDER_NAME_LENGTH_MAX)
     check_range(out, f"{at}.bid_percentage", resources.bid_percentage, 0, limits.BID_PERCENTAGE_MAX)
     check_range(out, f"{at}.scale_down_delay_s", resources.delay_s, 0, limits.SCALE_DOWN_DELAY_S_MAX, "seconds")
-    if resources.bid_percentage and resources.type != "SPOT":
-        text = f"is only for type SPOT, not {resources.type}"
+    if resources.bid_percentage and resources.type == "EC2":
+        text = "is only for type SPOT, not EC2"
         out.append(Violation(f"{at}.bid_percentage", text, Reason.CONFLICT))
     if not resources.provider:
         for name in ("bid_percentage", "scale_down_delay_s"):
@@ -115,11 +117,24 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
         )
 
 
+_FACTS_TEXTS = (
+    "name",
+    "boot_id",
+    "agent_version",
+    "host_type",
+    "purchase_option",
+    "zone",
+    "operating_system",
+    "cpu_model",
+    "cpu_architecture",
+    "sandbox",
+)
+
+
 def check_host_facts(facts: HostFacts) -> Violations:
     """Return everything that is wrong with what an agent says of its host."""
     out: Violations = []
-    texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
-    for name in ("name", *texts):
+    for name in _FACTS_TEXTS:
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
@@ -129,6 +144,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
         ("facts.faults", facts.faults, limits.HOST_RUNTIMES_MAX),
+        ("facts.platforms", facts.platforms, len(Platform)),
     ):
         if len(values) > most:
             out.append(Violation(field, f"{len(values)} given; at most {most} are allowed", Reason.TOO_MANY))
@@ -139,6 +155,10 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
         check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
         check_range(out, f"facts.gpus[{i}].memory_mib", gpu.memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
+    for platform in facts.platforms[: len(Platform)]:
+        if platform not in list(Platform):
+            text = f"{quote(platform)} is not one of {', '.join(Platform)}"
+            out.append(Violation("facts.platforms", text, Reason.UNKNOWN_VALUE))
     check_range(out, "facts.reclaimed_at_ms", facts.reclaimed_at_ms, 0, limits.WALL_MS_MAX)
     if not 0 <= facts.price_per_hour < math.inf:
         text = f"{facts.price_per_hour} is no price: 0 or more"

@@ -30,10 +30,7 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.jobs.resolution import Submission, propagated_tags, resolve
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import DefinitionStatus, Job, JobDefinition, JobKind
-from batchyard_controller.core.model.settings import (
-    JobQueue,
-    ResourceState,
-)
+from batchyard_controller.core.model.settings import JobQueue, Platform, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
@@ -42,6 +39,7 @@ from .checks import Violations, quote, refuse
 from .consumables import require_consumables
 from .job_rules import check_task
 from .names import check_annotations
+from .platform_rules import check_capability, check_fargate, on_platform
 from .quota_shares import require_quota_share
 from .secrecy import require_secrets
 from .sharing_rules import check_share
@@ -67,10 +65,15 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_DISABLED, metadata={"name": queue.name})
     _check_share(world, queue, submission)
     spec, violations = resolve(submission, _definition_of(world, submission))
+    platform = world.environments_of(queue)[0].compute_resources.type.platform
+    refuse(check_capability(spec.platform_capabilities, platform))
+    spec = on_platform(spec, platform)
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
         check_task(violations, "container", spec.task, complete=True)
         check_annotations(violations, spec.annotations)
+        if platform is Platform.FARGATE:
+            check_fargate(violations, "container", spec.task, complete=True)
     refuse(violations)
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))

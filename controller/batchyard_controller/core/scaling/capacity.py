@@ -27,7 +27,6 @@ from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, ResourceState
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.bounds import Draws
-from batchyard_controller.core.placement.feasibility import PURCHASE_OPTION
 from batchyard_controller.core.placement.fleet import Fleet
 from batchyard_controller.core.placement.line import Line, Shape
 from batchyard_controller.core.placement.lines import Lines
@@ -171,7 +170,7 @@ class _Decider:
             resources.provider == launch.provider
             and catalogue is not None
             and any(each.name == launch.host_type for each in catalogue.chosen(resources))
-            and launch.purchase_option == PURCHASE_OPTION[resources.type]
+            and launch.purchase_option == resources.type.purchase_option
             and set(resources.labels) <= set(launch.labels)
         )
         return None if fits else Stop(launch_id=launch.id, reason="its compute environment asks for other hosts now")
@@ -253,7 +252,7 @@ class _Decider:
             provider=resources.provider,
             host_type=chosen.name,
             cpu_millis=chosen.facts.capacity.cpu_millis,
-            purchase_option=PURCHASE_OPTION[resources.type],
+            purchase_option=resources.type.purchase_option,
             labels=resources.labels,
             asked_at_ms=self._now.wall_ms,
         )

@@ -51,7 +51,7 @@ def _shape_of(world: World, unit: Unit) -> Shape:
         spec.queue,
         task.resources,
         task.runtime,
-        access_of(task),
+        access_of(task, spec.platform_capabilities),
         image,
         doubts,
         share,

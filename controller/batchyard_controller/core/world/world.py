@@ -23,7 +23,7 @@ from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
-from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.placement.due_times import DueTimes
@@ -195,6 +195,11 @@ class World:
     def environments_of(self, queue: JobQueue) -> tuple[ComputeEnvironment, ...]:
         """Return a queue's environments in their order."""
         return tuple(self.environments[name] for name in queue.compute_environments)
+
+    def platform_of(self, environment: str) -> Platform:
+        """Return what an environment runs; EC2 of one that is gone."""
+        found = self.environments.get(environment)
+        return found.compute_resources.type.platform if found is not None else Platform.EC2
 
     def refresh_host(self, host: Host) -> None:
         """Tell the fleet what a host is now, whether it gets new work, and with how many starts it is trusted."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from batchyard.fargate import MEMORY_MIB
 from batchyard_gateway.batch import definitions, members
-from batchyard_gateway.batch.amounts import FARGATE_MEMORY_MIB
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
@@ -26,7 +26,7 @@ COMMAND = f"{CONTAINER}command"
 REQUIREMENTS = f"{CONTAINER}resourceRequirements"
 SIZES = tuple(
     (f"{millis / 1000:g}:{memory}", f"{millis / 1000:g} vCPU, {memory} MiB")
-    for millis, memories in FARGATE_MEMORY_MIB.items()
+    for millis, memories in MEMORY_MIB.items()
     for memory in memories
 )
 """What AWS Fargate has."""
