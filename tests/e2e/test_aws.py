@@ -217,3 +217,39 @@ def test_the_gateway_stops_well(yard: Yard, aws: Aws) -> None:
     gateway = yard.others[-1]
     assert gateway.stop() == 0
     assert "stopped" in gateway.tail()
+
+
+@pytest.mark.docker
+def test_a_job_of_fargate_goes_to_hosts_that_offer_it_alone(yard: Yard, aws: Aws) -> None:
+    """Beside a host that does not, as a container of its size; nobody is told its host."""
+    yard.add_agent("sized", runtimes="docker").arguments += ["--platform", "FARGATE"]
+    yard.agents["sized"].start()
+    yard.start("own", cpus=4, runtimes="docker")
+    aws.sign_in(yard)
+    resources = {"type": "FARGATE", "maxvCpus": 4, "subnets": ["subnet-1"], "securityGroupIds": ["sg-1"]}
+    aws("create-compute-environment", computeEnvironmentName="f", type="MANAGED", computeResources=resources)
+    steps = [{"order": 1, "computeEnvironment": "f"}]
+    aws("create-job-queue", jobQueueName="f", priority=1, computeEnvironmentOrder=steps)
+    aws(
+        "register-job-definition",
+        jobDefinitionName="f",
+        type="container",
+        platformCapabilities=["FARGATE"],
+        containerProperties={
+            "image": ensure_image(),
+            "command": ["sh", "-c", "echo $AWS_EXECUTION_ENV $(ulimit -n)"],
+            "resourceRequirements": [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}],
+            "executionRoleArn": "arn:aws:iam::000000000000:role/r",
+            "ephemeralStorage": {"sizeInGiB": 21},
+        },
+    )
+    job = aws.wait(aws("submit-job", jobName="f", jobQueue="f", jobDefinition="f")["jobId"])
+    assert (job["status"], job["platformCapabilities"]) == ("SUCCEEDED", ["FARGATE"])
+    assert "containerInstanceArn" not in job["container"] | job["attempts"][0]["container"]
+    assert aws.log(job["container"]["logStreamName"]) == ["AWS_ECS_FARGATE 1024"]
+    with yard.client() as client:
+        told = client.describe_job(job["jobId"])
+        assert told.attempts[0].host_name == "sized"
+        assert told.container.resources.disk_mib == 21 << 10
+        (facts,) = [each.facts for each in client.list_hosts() if each.facts.name == "sized"]
+    assert (list(facts.platforms), facts.sandbox) == (["FARGATE"], "")
