@@ -30,8 +30,6 @@ MEMORY_MIB_MIN = 6
 
 PIDS_MAX = 4096
 ENGINE_LOG_FILES = 2
-_FARGATE_FILES = {"Name": "nofile", "Soft": 1024, "Hard": 65535}
-"""Open files (Amazon ECS on AWS Fargate, "Task definition resource limits")."""
 _CPU_SHARES_PER_CPU = 1024
 _MIB = 1 << 20
 _NANO_CPUS_PER_MILLI = 1_000_000
@@ -134,10 +132,8 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
 
 def _isolation(spec: LaunchSpec, isolation: Isolation) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    if spec.is_fargate:
-        config["Ulimits"] = [_FARGATE_FILES]
-        if isolation.sandbox:
-            config["Runtime"] = isolation.sandbox
+    if spec.is_fargate and isolation.sandbox:
+        config["Runtime"] = isolation.sandbox
     if isolation.bounds_disk and spec.container.resources.disk_mib:
         config["StorageOpt"] = {"size": f"{spec.container.resources.disk_mib}m"}
     return config
