@@ -153,6 +153,39 @@ def needed(job: pb.Job, found: Sequence[pb.Job]) -> list[Needed]:
     return sorted(rows, key=lambda row: row.state != JobState.FAILED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependents:
+    """Who waits for a job: the first of them, and how many there are in words."""
+
+    rows: Sequence[Needed]
+    count: str
+
+
+def dependents(explained: pb.ExplainJobResponse, found: Sequence[pb.Job]) -> Dependents | None:
+    """Return who waits for a job, with what is known of those that are named; None if nobody does."""
+    known = {each.id: each for each in found}
+    rows = [
+        Needed(
+            id=other.id, kind=_kind(other, explained.job_id), name=other.name, state=wording.job_state(other), cause=""
+        )
+        for other in (known.get(job_id) for job_id in explained.dependent_ids)
+        if other is not None
+    ]
+    if not rows:
+        return None
+    least = "at least " if explained.dependents_is_least else ""
+    more = f"; the first {len(rows)}" if explained.dependents > len(rows) else ""
+    jobs = "1 job" if explained.dependents == 1 else f"{explained.dependents:,} jobs"
+    return Dependents(rows=rows, count=f"{least}{jobs}{more}")
+
+
+def _kind(other: pb.Job, job_id: str) -> str:
+    """Return what of a job another one waits for."""
+    array_id = job_id.partition(":")[0]
+    kinds = [each.type for each in other.depends_on if each.job_id == array_id]
+    return _KINDS.get(kinds[0] if kinds else pb.DEPENDENCY_TYPE_SEQUENTIAL, "its end in success")
+
+
 _KINDS = {
     pb.DEPENDENCY_TYPE_N_TO_N: "child by child (N_TO_N)",
     pb.DEPENDENCY_TYPE_SEQUENTIAL: "its own children, one after the other (SEQUENTIAL)",

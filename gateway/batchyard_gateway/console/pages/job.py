@@ -99,7 +99,10 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
     job = await visit.client.describe_job(visit.names["id"])
     state = wording.job_state(job)
     array_id, _, index = job.id.partition(":")
+    explained = None if state in FINAL_STATES else await visit.client.explain_job(job.id)
     others = [each.job_id for each in job.depends_on if each.job_id][:NEEDED_MAX]
+    others += explained.dependent_ids if explained is not None else ()
+    found = await visit.client.describe_jobs(others) if others else []
     view: dict[str, Any] = {
         "job": job,
         "row": job_rows.row_of(job, visit.clock.now_ms),
@@ -108,7 +111,8 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "array_id": array_id if index else "",
         "timeline": job_view.timeline(job),
         "tries": job_view.tries(job, visit.clock.now_ms),
-        "needed": job_view.needed(job, await visit.client.describe_jobs(others) if others else []),
+        "needed": job_view.needed(job, found),
+        "dependents": None if explained is None else job_view.dependents(explained, found),
         "facts": job_view.facts(job),
         "scheduling": job_view.scheduling(job),
         "rules": job_view.rules(job),
@@ -118,7 +122,8 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "faults": faults,
         "form": visit.form,
         "explain_s": EXPLAIN_S,
-        **await _why(visit, job, state),
+        "waiting": why.waiting(explained) if explained is not None and state.is_waiting else None,
+        **await _why_failed(visit, job, state),
     }
     title = f"{job.name} {':' + index if index else ''}".rstrip()
     return Page(
@@ -127,11 +132,9 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
     )  # fmt: skip
 
 
-async def _why(visit: Visit, job: pb.Job, state: JobState) -> dict[str, Any]:
-    """Return what is known of why it waits, or failed."""
-    waiting, hints, end, failed = None, [], None, []
-    if state.is_waiting:
-        waiting = why.waiting(await visit.client.explain_job(job.id))
+async def _why_failed(visit: Visit, job: pb.Job, state: JobState) -> dict[str, Any]:
+    """Return what is known of why it, or children of it, failed."""
+    hints, end, failed = [], None, []
     if job_rows.is_array(job) and job.array.status_summary.get(JobState.FAILED):
         page = await visit.client.list_jobs_page(
             array_job_id=job.id, states=[JobState.FAILED], page_size=FAILED_CHILDREN
@@ -141,7 +144,7 @@ async def _why(visit: Visit, job: pb.Job, state: JobState) -> dict[str, Any]:
     elif state is JobState.FAILED:
         hints = why.hints(job)
         end = await _log_end(visit, job) if job.attempts else None
-    return {"waiting": waiting, "hints": hints, "log": end, "failed": failed}
+    return {"hints": hints, "log": end, "failed": failed}
 
 
 def _index(row: job_rows.JobRow) -> int:
