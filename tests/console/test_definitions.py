@@ -141,7 +141,7 @@ def test_what_only_the_yard_refuses_stands_at_its_field(visitor: Visitor) -> Non
 
 def test_missing_parameters_and_room_are_told_on_request(visitor: Visitor) -> None:
     visitor.endpoint.agent()
-    form = {COMMAND: ["echo", "Ref::what"], f"{REQUIREMENTS}.VCPU": "2", f"{REQUIREMENTS}.MEMORY": "64",
+    form = {COMMAND: ["echo Ref::what"], f"{REQUIREMENTS}.VCPU": "2", f"{REQUIREMENTS}.MEMORY": "64",
             "containerProperties.image": "process://", "go": "look"}  # fmt: skip
     text = visitor.post("definitions/new", form).text
     assert "Ref::what" in text.partition("<aside")[2]

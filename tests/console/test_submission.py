@@ -16,7 +16,7 @@ from batchyard_gateway.console.forms.tables import NATIVE
 from .visitor import Reply, Visitor
 
 HOSTILE = '"><script>x()</script>'
-RUN = {"of": "command", "jobQueue": "q", "containerProperties.image": "process://", COMMAND: ["/bin/echo", "hello"],
+RUN = {"of": "command", "jobQueue": "q", "containerProperties.image": "process://", COMMAND: ["/bin/echo hello"],
        f"{REQUIREMENTS}.VCPU": "0.5", f"{REQUIREMENTS}.MEMORY": "64"}  # fmt: skip
 OF = {"of": "definition", "jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
 
@@ -107,7 +107,7 @@ def test_all_of_a_definition_s_job_is_submitted(visitor: Visitor, yard: Yard) ->
             "retryStrategy.evaluateOnExit.onExitCode": "1*", "retryStrategy.evaluateOnExit.onReason": "",
             "retryStrategy.evaluateOnExit.onStatusReason": "", "retryStrategy.evaluateOnExit.action": "retry",
             "timeout.attemptDurationSeconds": "60", "parameters.key": "p", "parameters.value": "1",
-            "containerOverrides.command": ["echo", "Ref::p"], "containerOverrides.environment.name": "A",
+            "containerOverrides.command": ["echo Ref::p"], "containerOverrides.environment.name": "A",
             "containerOverrides.environment.value": "", "containerOverrides.resourceRequirements.MEMORY": "32",
         },
     )  # fmt: skip

@@ -27,6 +27,7 @@ from .pages import (
     shares,
     start,
     submission,
+    words,
 )
 from .visit import Handler
 
@@ -88,4 +89,5 @@ ROWS = (
     Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
     Row("/start", start.show, start.change),
+    Row("/words", words.show),
 )

@@ -25,7 +25,7 @@ from .visit import Answer, Redirect, Visit
 ENDS_MAX = 100
 """Forms of a session whose end is remembered, the latest."""
 
-_ACTIONS = ("add", "remove", "split", "wrap", "secret")
+_ACTIONS = ("add", "remove", "words", "wrap", "secret")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -180,7 +180,7 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
             found = {"jobName": "hello"}
     answers = {name: [text] for name, text in found.items()}
     if step == DEFINITION:
-        answers[definition_form.COMMAND] = ["echo", "hello"]
+        answers[definition_form.COMMAND] = ["echo hello"]
     if step in (ENVIRONMENT, QUEUE) and yard.names(step):
         answers[EXISTING] = [yard.names(step)[0]]
     return answers
