@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from types import SimpleNamespace
@@ -103,10 +103,15 @@ def visit(client: Any, query: Any = (), names: Mapping[str, str] = {}) -> Visit:
     refusal.refuse(HOSTILE, HOSTILE)
     session.bulks["b"] = refusal
     context: Any = SimpleNamespace(client=client, account_id="1", region="r")
+
+    async def describe_jobs(ids: Sequence[str]) -> dict[str, pb.Job]:
+        return dict(zip(ids, await client.describe_jobs(ids), strict=True))
+
+    hub: Any = SimpleNamespace(describe_jobs=describe_jobs)
     return Visit(
         path="/console/x", names=names, query=QueryParams(query), form=QueryParams(), session=session, client=client,
         context=context, clock=Clock(style="utc", zone=UTC, now_ms=1), address="http://a",
-        hub=context, samples=context, since="", last_event="", is_signed_in=context,
+        hub=hub, samples=context, since="", last_event="", is_signed_in=context, begin=context,
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from tests.gateway.endpoint import Endpoint
 
 from batchyard_gateway.console import bulk
 from batchyard_gateway.console.pages import jobs as jobs_page
+from batchyard_gateway.console.pages import many
+from batchyard_gateway.console.sessions import Session
 from batchyard_gateway.console.visit import Visit
 
 from .scene import HOSTILE, OUT_OF_MEMORY, RUNS, Scene, fails
@@ -231,6 +234,24 @@ def test_a_job_that_succeeded(visitor: Visitor, scene: Scene) -> None:
     assert f"/console/jobs/new?clone={fine}" in page.text
     assert f"batchyard describe {fine}" in text
     assert f"aws batch describe-jobs --jobs {fine}" in text
+
+
+def test_a_job_names_those_that_wait_for_it_until_it_ends(visitor: Visitor, scene: Scene) -> None:
+    first = scene.waiting("first")
+    for number in range(22):
+        scene.waiting(f"after-{number}", dependsOn=[{"jobId": first}])
+    page = visitor.get(f"jobs/{first}")
+    told = "What waits for it 22 jobs; the first 20 Job State Waits for after-0 ◌ PENDING its end in success"
+    assert told in words(page)
+    assert "after-19" in page.text
+    assert "after-20" not in page.text
+    other = link(page, "after-3")
+    text = words(visitor.get(other))
+    assert "What waits for it" not in text
+    assert "What it waits for 1 dependency" in text
+    visitor.post("jobs/many", {"action": "terminate", "id": first, "sure": "yes", "reason": "x"})
+    scene.settle(first, {"FAILED"})
+    assert "What waits for it" not in words(visitor.get(f"jobs/{first}"))
 
 
 def test_a_job_that_failed_says_why_first(visitor: Visitor, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,6 +515,28 @@ def test_it_ends_with_the_session(visitor: Visitor, scene: Scene, monkeypatch: p
     scene.settle(ids[3], {"FAILED"})
     assert states(scene, ids) == ["RUNNABLE", "RUNNABLE", "FAILED", "FAILED"]
     assert visitor.get("jobs").status == 303
+
+
+def test_it_ends_with_the_gateway_and_the_log_tells_how_far_it_was(
+    logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Session] = []
+
+    async def stop_and_wait(visit: Visit, bulk: bulk.Bulk, ids: Sequence[str], reason: str) -> None:
+        sessions.append(visit.session)
+        await asyncio.sleep(1000)
+
+    monkeypatch.setattr(bulk, "_stop", stop_and_wait)
+    monkeypatch.setattr(many, "SOON_S", 0.0)
+    with Endpoint() as endpoint:
+        visitor, scene = Visitor(endpoint).sign_in(), Scene(endpoint)
+        form = {"action": "terminate", "id": scene.waiting("j"), "sure": "yes", "reason": "x"}
+        assert "jobs/many/" in visitor.post("jobs/many", form).headers["location"]
+        while not sessions:
+            visitor.get("about")
+    (broken,) = sessions[0].bulks.values()
+    assert broken.is_over
+    assert [entry["done"] for entry in logged if entry["event"] == "broke off as the gateway stops"] == [0]
 
 
 # Standing states ------------------------------------------------------------------

@@ -93,6 +93,18 @@ def test_a_link_shows_what_stands_around_a_line() -> None:
     assert around(piece(b"one\n"), is_final=True).lines[0].number == 1
 
 
+def test_the_style_of_a_slice_is_that_in_which_what_stands_before_it_ends() -> None:
+    before, red = b"\x1b[1mold\x1b[0m plain\n\x1b[31mred\n", Style(ink=1)
+    for found in (
+        backward(piece(b"rest\none\n", 100), before, is_final=True),
+        around(piece(b"rest\none\n", 100), before, is_final=True),
+    ):
+        assert [span.classes for span in found.lines[0].spans] == ["f1"]
+        assert found.style == red
+    skipped = backward(piece(b"rest\x1b[0m\none\n", 100), before, is_final=True)
+    assert skipped.style == PLAIN, "what is skipped of a piece counts"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(

@@ -44,6 +44,14 @@ def test_an_empty_yard_is_led_to_its_beginning(visitor: Visitor) -> None:
     assert "No host has joined yet." in page.text
 
 
+@pytest.mark.parametrize("part", ["queues", "hosts", "failures", "figures"])
+def test_an_open_overview_shows_that_nothing_is_left(visitor: Visitor, part: str) -> None:
+    """As when all was deleted meanwhile: what is fetched for a place of the page must not be another page."""
+    reply = visitor.get(f"?part={part}")
+    assert reply.status == 200
+    assert "Get started" not in reply.text
+
+
 def test_the_overview_tells_who_is_first_in_line_and_why(visitor: Visitor, yard: Yard) -> None:
     job_id = yard.submit("stuck")
     text = visitor.get("").text

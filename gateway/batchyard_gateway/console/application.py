@@ -12,7 +12,8 @@ import asyncio
 import gzip
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -102,6 +103,7 @@ class Console:
     _bodies: Bodies = field(init=False, default_factory=Bodies)
     _renderer: Renderer = field(init=False)
     _under_way: int = field(init=False, default=0)
+    _beside: asyncio.TaskGroup = field(init=False, default_factory=asyncio.TaskGroup)
 
     def __post_init__(self) -> None:
         constants = {
@@ -126,7 +128,7 @@ class Console:
 
     async def run(self) -> None:
         """Do what goes on beside the server, for ever; what fails of it ends all of it."""
-        async with asyncio.TaskGroup() as group:
+        async with self._beside as group:
             group.create_task(self.hub.run())
             group.create_task(sample(self.client, self.samples, self.read_s))
 
@@ -145,16 +147,19 @@ class Console:
         """Answer a request for a page of the table."""
         visit: Visit | None = None
         try:
-            self._enter()
-            try:
+            with self._slot():
                 head = self._check(http)
                 session = await self.entry.find(self._token(http), is_use=not _is_by_itself(http))
-                if session is None:
-                    return self._stranger(http, head)
-                visit = self._visit(http, session)
-                answer = await self._answer(row, visit, http)
-            finally:
-                self._under_way -= 1
+            if session is None:
+                return self._stranger(http, head)
+            visit = self._visit(http, session)
+            act = row.show
+            if http.method == "POST" and row.change is not None:
+                # Without a slot: a body may be long in coming, and its connection waits among those that do.
+                act, visit = row.change, replace(visit, form=await self._form(http))
+                self._check_token(visit)
+            with self._slot():
+                answer = await act(visit)
             return self._write(answer, visit, http)
         except (ApiError, sdk_errors.BatchyardError) as err:
             return self._write(_problem(err), visit, http)
@@ -168,19 +173,31 @@ class Console:
             )
             return self._write(page, visit, http)
 
-    def _enter(self) -> None:
-        """Count a request in; its end counts it out."""
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """
+        Count what is at work for a request in, and out.
+
+        Raises:
+            BusyException: too many are under way.
+        """
         if self._under_way >= REQUESTS_MAX:
             raise BusyException
         self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
-    async def _answer(self, row: Row, visit: Visit, http: HttpRequest) -> Answer:
-        if http.method != "POST" or row.change is None:
-            return await row.show(visit)
-        form = await self._form(http)
-        if not visit.session.has_token(form.get("csrf", "")):
+    def _check_token(self, visit: Visit) -> None:
+        """
+        Turn away a form that no page of this session holds.
+
+        Raises:
+            ApiError: 403.
+        """
+        if not visit.session.has_token(visit.form.get("csrf", "")):
             raise ApiError("AccessDeniedException", "The form is of another session: load the page again.", 403)
-        return await row.change(replace(visit, form=form))
 
     def _check(self, http: HttpRequest) -> Request:
         """
@@ -241,6 +258,7 @@ class Console:
             since=self.hub.position,
             last_event=http.headers.get("last-event-id", ""),
             is_signed_in=partial(self._is_signed_in, self._token(http)),
+            begin=self._beside.create_task,
         )
 
     async def _is_signed_in(self, token: str) -> bool:
@@ -258,12 +276,9 @@ class Console:
             form = await self._form(http, SIGN_IN_BYTES_MAX) if http.method == "POST" else http.query_params
             back = sign_in.own_path(form.get("next", ""))
             self._check_secrecy()
-            self._enter()
-            try:
+            with self._slot():
                 token = await self._token_for(form, http)
                 has_keys = bool(token) or await self.entry.has_keys()
-            finally:
-                self._under_way -= 1
             if not token:
                 return self._write(sign_in.form(back, has_keys=has_keys), None, http)
             self.entry.leave(self._token(http))  # the browser forgets that session now

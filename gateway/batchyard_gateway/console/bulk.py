@@ -142,7 +142,6 @@ class Bulk:
     refusals: list[tuple[str, str]] = field(default_factory=list)
     failure: str = ""
     is_over: bool = False
-    task: asyncio.Task[None] | None = None
 
     @property
     def words(self) -> str:
@@ -176,7 +175,7 @@ async def count(visit: Visit, choice: Choice, action: Action) -> Counts:
 
 def begin(visit: Visit, bulk: Bulk, choice: Choice, reason: str, tags: Mapping[str, str]) -> asyncio.Task[None]:
     """
-    Begin in the background.
+    Begin in the background; what was begun ends with the gateway.
 
     Raises:
         ApiError: so many of the session are under way already.
@@ -188,8 +187,7 @@ def begin(visit: Visit, bulk: Bulk, choice: Choice, reason: str, tags: Mapping[s
     bulks[bulk.id] = bulk
     while len(bulks) > KEPT_MAX:
         del bulks[next(name for name, each in bulks.items() if each.is_over)]
-    bulk.task = asyncio.create_task(_carry_out(visit, bulk, choice, reason, tags))
-    return bulk.task
+    return visit.begin(_carry_out(visit, bulk, choice, reason, tags))
 
 
 async def _carry_out(visit: Visit, bulk: Bulk, choice: Choice, reason: str, tags: Mapping[str, str]) -> None:
@@ -208,8 +206,13 @@ async def _carry_out(visit: Visit, bulk: Bulk, choice: Choice, reason: str, tags
                     await asyncio.gather(*(_tag(visit, bulk, job_id, tags) for job_id in some))
     except (ApiError, BatchyardError) as err:
         bulk.failure = str(err)
-    except Exception:  # nobody waits for it: a bug is told where its progress is
-        log.exception("internal error")
+    except asyncio.CancelledError:
+        log.warning(
+            "broke off as the gateway stops", action=bulk.action.word, done=bulk.done, by=visit.session.access_key_id
+        )
+        raise
+    except Exception:  # nobody waits for it: a bug is told where its progress is, and ends nothing else
+        log.exception("internal error", action=bulk.action.word, done=bulk.done)
         bulk.failure = "Something broke; the gateway's log tells what."
     finally:
         bulk.is_over = True

@@ -16,6 +16,7 @@ from typing import Protocol
 from batchyard.errors import WorldError
 from batchyard.v1 import host_pb2, job_pb2, job_queue_pb2
 
+from .glances import Glances
 from .tabs import GATHERED_S, TABS_MAX, TOPICS, FullError, Tabs, Told
 
 COUNTS_S = 2.0
@@ -40,6 +41,9 @@ class Upstream(Protocol):
 
     def list_hosts(self) -> AsyncGenerator[host_pb2.Host, None]:
         """Iterate over hosts."""
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[job_pb2.Job]:
+        """Return jobs; unknown ids are left out."""
 
     def watch_changes(self) -> AsyncGenerator[job_pb2.WatchJobsResponse, None]:
         """Iterate over which jobs changed, for ever; the first message says that none is missed from then on."""
@@ -83,6 +87,7 @@ class Hub:
         self._read_s = read_s
         self._read_wall_s = read_wall_s
         self._tabs = Tabs(boot)
+        self._glances = Glances(self._tabs.has_changed)
         self._attended = asyncio.Event()
         self._left = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -114,6 +119,23 @@ class Hub:
             if at_s is None or self._read_s() - at_s >= COUNTS_S + GATHERED_S:
                 await self._read_queues()
             return self._queues
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> dict[str, job_pb2.Job]:
+        """
+        Return jobs by id as they are now, or were a moment ago if nothing was told of them since; unknown ones are left out.
+
+        For a page that looks again: whoever has just changed a job asks the controller.
+
+        Raises:
+            BatchyardError: the controller could not be asked.
+        """
+        now_s, turn = self._read_s(), self._tabs.turn
+        found = self._glances.again(job_ids, now_s)
+        if asked := [job_id for job_id in job_ids if job_id not in found]:
+            read = await self._upstream.describe_jobs(asked)
+            self._glances.keep(read, turn, now_s)
+            found |= {job.id: job for job in read}
+        return found
 
     async def stream(self, looker: Looker) -> AsyncGenerator[bytes, None]:
         """Yield one tab's events, as ``text/event-stream``, until the session or the gateway ends."""

@@ -21,6 +21,9 @@ SLICE_BYTES = 64 << 10
 LINES_MAX = 2_000
 """Lines of one slice."""
 
+LEAD_BYTES = 16 << 10
+"""Of what stands before a slice, to know the style in which it begins: programs end one soon after they began it."""
+
 PIECE_BYTES = 8 << 10
 """A longer line is shown in pieces."""
 
@@ -88,22 +91,29 @@ def forward(piece: Piece, *, style: Style, number: int, is_final: bool) -> Slice
     return _slice(piece.data, piece.start, LINES_MAX, style, 0 if has_gap else number, has_gap, is_final)
 
 
-def around(piece: Piece, *, is_final: bool) -> Slice:
-    """Return the first lines of a piece that begins anywhere, as ``forward`` does."""
+def around(piece: Piece, lead: bytes = b"", *, is_final: bool) -> Slice:
+    """Return the first lines of a piece that begins anywhere, behind *lead*, as ``forward`` does."""
     skipped = _rest_of_line(piece)
     number = 0 if piece.start or skipped else 1
     has_gap = piece.start > piece.asked
-    return _slice(piece.data[skipped:], piece.start + skipped, LINES_MAX, PLAIN, number, has_gap, is_final)
+    style = _style_behind(lead + piece.data[:skipped])
+    return _slice(piece.data[skipped:], piece.start + skipped, LINES_MAX, style, number, has_gap, is_final)
 
 
-def backward(piece: Piece, *, is_final: bool) -> Slice:
-    """Return the last lines of a piece that begins anywhere, as ``forward`` does."""
+def backward(piece: Piece, lead: bytes = b"", *, is_final: bool) -> Slice:
+    """Return the last lines of a piece that begins anywhere, behind *lead*, as ``forward`` does."""
     skipped = _rest_of_line(piece)
     starts = [cut.start for cut in _cuts(piece.data[skipped:])]
     skipped += starts[-LINES_MAX] if len(starts) > LINES_MAX else 0
     start = piece.start + skipped
     has_gap = piece.start > piece.asked and not skipped
-    return _slice(piece.data[skipped:], start, LINES_MAX, PLAIN, 0 if start else 1, has_gap, is_final)
+    style = _style_behind(lead + piece.data[:skipped])
+    return _slice(piece.data[skipped:], start, LINES_MAX, style, 0 if start else 1, has_gap, is_final)
+
+
+def _style_behind(data: bytes) -> Style:
+    """Return the style in which bytes end; what began before them and goes on is not known, and plain."""
+    return parse_line(data.decode(errors="replace"), PLAIN)[1]
 
 
 def _rest_of_line(piece: Piece) -> int:

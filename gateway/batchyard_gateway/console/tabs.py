@@ -87,6 +87,16 @@ class Tabs:
         return len(self._all)
 
     @property
+    def turn(self) -> int:
+        """How many things were told so far."""
+        return self._turn
+
+    def has_changed(self, job_id: str, turn: int) -> bool:
+        """Say whether a job may have changed since a turn."""
+        known_from = self._known_from.get("jobs", turn + 1)
+        return turn < known_from or self._jobs.get(split_job_id(job_id)[0], 0) > turn
+
+    @property
     def position(self) -> str:
         """What a page that is read now has seen; handed back by its stream."""
         return f"{self._boot}-{self._turn}"

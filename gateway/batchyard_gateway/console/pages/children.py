@@ -18,14 +18,14 @@ from .jobs import Listed, begins_at, left, look, paging, rows_of, shown_ids
 
 async def show(visit: Visit) -> Answer:
     """Show them, or a part of the page."""
-    if visit.query.get("part") == "rows":
+    if visit.part == "rows":
         rows = await rows_of(visit, shown_ids(visit))
         return Page(template="children.html", title="", view={"rows": rows, "is_children": True})
     job = await visit.client.describe_job(visit.names["array"])
     if not job_rows.is_array(job):
         raise FailedPreconditionError(f"{job.id} is no array: it has no children")
     counts = {state: job.array.status_summary.get(state, 0) for state in JobState}
-    match visit.query.get("part"):
+    match visit.part:
         case "bar":
             return Page(template="children.html", title="", view=_bar(visit, job, counts))
         case "map":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from batchyard.errors import RequestError
@@ -18,6 +19,8 @@ from batchyard_gateway.console.forms.tables import Form
 from batchyard_gateway.console.sheet import Sheet, blank, once, posted
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard, missing
 from batchyard_gateway.errors import ApiError
+
+from .switching import switch
 
 REMARKS = {
     "disable": "{} gets no new jobs; those that run there go on.",
@@ -59,18 +62,11 @@ async def show_one(visit: Visit) -> Answer:
 
 async def change_one(visit: Visit) -> Answer:
     """Enable or disable an environment."""
-    environment, action = await _find(visit), visit.form.get("action", "")
+    environment = await _find(visit)
     if environment is None:
         return _gone(visit)
-    if action not in REMARKS:
-        return (await _page(visit, environment, {"": f"There is no action {action!r}."})).refused()
-    members = {"computeEnvironment": environment.name, "state": f"{action.upper()}D"}
-    try:
-        await visit.operate("UpdateComputeEnvironment", members)
-    except (ApiError, RequestError) as err:
-        return (await _page(visit, environment, faults_of(err, {}))).refused()
-    visit.session.notices.append(REMARKS[action].format(environment.name))
-    return Redirect(location=visit.path)
+    members, page = {"computeEnvironment": environment.name}, partial(_page, visit, environment)
+    return await switch(visit, "UpdateComputeEnvironment", members, environment.name, REMARKS, page)
 
 
 async def _page(visit: Visit, environment: pb.ComputeEnvironment, faults: Faults) -> Page:

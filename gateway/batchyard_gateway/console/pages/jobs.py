@@ -63,7 +63,10 @@ async def look(visit: Visit, filters: Filters, token: str, size: int) -> Listed:
 
 async def rows_of(visit: Visit, ids: Sequence[str]) -> list[JobRow]:
     """Return the lines of jobs, in the order asked; forgotten ones are left out."""
-    found = {job.id: job for job in await visit.client.describe_jobs(ids)} if ids else {}
+    if visit.part == "rows":
+        found = await visit.hub.describe_jobs(ids)
+    else:
+        found = {job.id: job for job in await visit.client.describe_jobs(ids)} if ids else {}
     return [job_rows.row_of(found[job_id], visit.clock.now_ms) for job_id in ids if job_id in found]
 
 
@@ -104,7 +107,7 @@ def paging(visit: Visit, listed: Listed, size: int) -> dict[str, str]:
 async def show(visit: Visit) -> Answer:
     """Show the list, or a part of it."""
     filters = job_filters.read(visit.query, zone_of(visit))
-    match visit.query.get("part"):
+    match visit.part:
         case "rows":
             return Page(
                 template="jobs.html",

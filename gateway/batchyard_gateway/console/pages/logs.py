@@ -16,7 +16,7 @@ from batchyard_gateway.console.ansi import style_from
 from batchyard_gateway.console.host_view import path_of
 from batchyard_gateway.console.visit import Answer, Command, Page, Stream, Visit, batchyard
 from batchyard_gateway.errors import ApiError
-from batchyard_gateway.log_slices import BEYOND_ANY_LOG, Slices
+from batchyard_gateway.log_slices import BEYOND_ANY_LOG, Piece, Slices
 
 BEFORE_BYTES = 8 << 10
 """Shown before the line that a link leads to."""
@@ -121,12 +121,22 @@ async def _slice(visit: Visit, attempt: int, *, is_over: bool) -> tuple[log_view
     elif "at" in visit.query:
         offset = max(0, _number(visit, "at", 0) - BEFORE_BYTES)
         piece = await slices.read(offset, length)
-        found = log_view.around(piece, is_final=len(piece.data) < length and (is_over or piece.end < end))
+        is_final = len(piece.data) < length and (is_over or piece.end < end)
+        found = log_view.around(piece, await _lead(slices, piece), is_final=is_final)
     else:
         before = min(end, _number(visit, "before", end))
         piece = await slices.read_before(before, length + 1)
-        found = log_view.backward(piece, is_final=is_over or before < end)
+        found = log_view.backward(piece, await _lead(slices, piece), is_final=is_over or before < end)
     return found, found.end >= end
+
+
+async def _lead(slices: Slices, piece: Piece) -> bytes:
+    """Return what stands right before a piece; nothing where that was dropped."""
+    offset = max(0, piece.start - log_view.LEAD_BYTES)
+    if offset == piece.start or piece.start > piece.asked:
+        return b""
+    lead = await slices.read(offset, piece.start - offset)
+    return lead.data if lead.end == piece.start else b""
 
 
 async def _absence(visit: Visit, error: BatchyardError, job: job_pb2.Job, chosen: job_pb2.Attempt) -> str:

@@ -20,7 +20,8 @@ LOOKED_AT = 100
 
 async def show(visit: Visit) -> Answer:
     """Show queues, hosts, failures and charts; where there is nothing yet, the wizard."""
-    if await start.opens_by_itself(visit):
+    # A page that is open shows that there is nothing any more, and leads nowhere.
+    if not visit.part and await start.opens_by_itself(visit):
         return Redirect(location=start.HERE)
     period = visit.query.get("period", "")
     period = period if period in PERIODS else HOUR

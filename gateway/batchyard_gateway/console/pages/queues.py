@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from batchyard.errors import RequestError
@@ -18,6 +19,7 @@ from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit,
 from batchyard_gateway.errors import ApiError
 
 from . import shares
+from .switching import switch
 
 ASKED_MAX = 100
 """Queues whose first in line is asked for, on a page of many."""
@@ -65,17 +67,11 @@ async def show_one(visit: Visit) -> Answer:
 
 async def change_one(visit: Visit) -> Answer:
     """Enable or disable a queue."""
-    queue, action = await _find(visit), visit.form.get("action", "")
+    queue = await _find(visit)
     if queue is None:
         return _gone(visit)
-    if action not in REMARKS:
-        return (await _page(visit, queue, {"": f"There is no action {action!r}."})).refused()
-    try:
-        await visit.operate("UpdateJobQueue", {"jobQueue": queue.name, "state": f"{action.upper()}D"})
-    except (ApiError, RequestError) as err:
-        return (await _page(visit, queue, faults_of(err, {}))).refused()
-    visit.session.notices.append(REMARKS[action].format(queue.name))
-    return Redirect(location=visit.path)
+    members = {"jobQueue": queue.name}
+    return await switch(visit, "UpdateJobQueue", members, queue.name, REMARKS, partial(_page, visit, queue))
 
 
 async def _find(visit: Visit) -> pb.JobQueue | None:
