@@ -54,6 +54,14 @@ def test_a_link_that_is_opened_many_times_at_once_signs_in_once(visitor: Visitor
     assert [each.result().status for each in tries].count(303) == 1
 
 
+def test_a_link_that_is_opened_again_leads_who_is_signed_in_on(visitor: Visitor) -> None:
+    link = visitor.link()
+    assert visitor.get(link).status == 303
+    again = visitor.get(link)
+    assert (again.status, again.headers["location"]) == (303, "/console/")
+    assert Visitor(visitor.endpoint).get(link).status == 403
+
+
 def test_a_planted_cookie_is_not_taken_up(visitor: Visitor) -> None:
     """Who knows a browser's cookie before it signs in knows nothing of its session."""
     name = visitor.cookie.partition("=")[0]

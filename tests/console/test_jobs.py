@@ -53,6 +53,18 @@ def test_an_empty_yard_says_how_to_begin(visitor: Visitor) -> None:
     assert "/console/jobs/new" in page.text
 
 
+def test_jobs_lead_to_another_one(visitor: Visitor, scene: Scene) -> None:
+    scene.waiting("there")
+    assert link(visitor.get("jobs"), "Submit a job") == "/console/jobs/new"
+    assert "Submit a job" not in words(visitor.get("")), "the overview says how to begin, and no more"
+
+
+def test_what_is_not_there_is_said_of_itself(visitor: Visitor) -> None:
+    assert "No such job: nosuch. Jobs that have ended are forgotten" in words(visitor.get("jobs/nosuch"))
+    text = words(visitor.get("hosts/nosuch"))
+    assert "Host 'nosuch' not found. To the overview" in text
+
+
 def test_the_list_tells_where_each_job_is_and_why(visitor: Visitor, scene: Scene) -> None:
     fine = scene.ended("fine")
     broken = scene.ended("broken", fails(127))

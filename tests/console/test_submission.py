@@ -69,6 +69,11 @@ def test_a_command_gives_its_job_a_name(words: list[str], name: str) -> None:
     assert named({"jobName": "mine", "containerProperties": {"command": words}})["jobName"] == "mine"
 
 
+def test_nobody_submits_in_another_s_name(visitor: Visitor, yard: Yard) -> None:
+    job = submitted(visitor, submit(visitor, RUN, native='{"submitted_by": "SOMEBODY"}'))
+    assert job.submitted_by == visitor.key_id
+
+
 def test_a_command_alone_is_submitted(visitor: Visitor, yard: Yard) -> None:
     job = submitted(visitor, submit(visitor, RUN))
     assert (job.name, job.queue, job.job_definition) == ("echo", "q", "")

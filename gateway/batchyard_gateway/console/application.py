@@ -27,6 +27,7 @@ from starlette.types import Scope
 
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
+from batchyard.errors import Reason
 from batchyard.settings import is_loopback
 from batchyard_gateway import heads
 from batchyard_gateway.bodies import Bodies
@@ -46,7 +47,7 @@ from .routes import ROWS, Row
 from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
 from .streaming import Streaming, first_of
-from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing, sentence
 
 REQUESTS_MAX = 128
 """Pages under way at once."""
@@ -61,6 +62,8 @@ FORM_FIELDS_MAX = 5_000
 FORM_TYPE = "application/x-www-form-urlencoded"
 RETRY_S = 5
 """When a page that could not be read is worth another try."""
+
+FORGOTTEN = " Jobs that have ended are forgotten after the days that the controller is told to keep them."
 
 _PACKED_FROM_BYTES = 500
 _POLICY = (
@@ -284,6 +287,9 @@ class Console:
             self.entry.leave(self._token(http))  # the browser forgets that session now
             return self._write(Redirect(location=back, cookies={self._cookie(http): token}), None, http)
         except ApiError as err:
+            if back and "signature" in http.query_params and await self._is_signed_in(self._token(http)):
+                # Whoever opens a link again in the browser that it signed in wants to go on.
+                return self._write(Redirect(location=back), None, http)
             return self._write(sign_in.form(back, has_keys=True, refusal=err.message, status=err.status), None, http)
         except sdk_errors.BatchyardError as err:
             return self._write(_problem(err), None, http)
@@ -403,8 +409,7 @@ def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
     if isinstance(err, ApiError):
         return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
     if isinstance(err, sdk_errors.NotFoundError):
-        text = f"{err}. Jobs that have ended are forgotten after the days that the controller is told to keep them."
-        return missing(text)
+        return missing(f"{sentence(str(err))}{FORGOTTEN if err.reason is Reason.JOB_NOT_FOUND else ''}")
     if isinstance(err, sdk_errors.RequestError):
         return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
     log.warning("the controller failed", error=str(err))

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from . import moments
 from .assets import Asset
+from .forms.tables import labels
 from .revisions import paths
 from .visit import ROOT, Page, Visit
 
@@ -47,7 +48,7 @@ class Renderer:
         self._environment.globals.update(
             constants, root=ROOT, asset=lambda name: f"{ROOT}/{assets[name].address}", live=_live
         )
-        self._environment.filters.update(moment=_moment, span=moments.span, pretty=_pretty, paths=paths)
+        self._environment.filters.update(moment=_moment, span=moments.span, pretty=_pretty, paths=paths, labels=labels)
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
     def render(self, page: Page, visit: Visit | None, part: str = "") -> str:

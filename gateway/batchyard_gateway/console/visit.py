@@ -171,6 +171,11 @@ class Page:
         return replace(self, status=status)
 
 
+def sentence(text: str) -> str:
+    """Return what a program says of something as a sentence: with a capital, and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
 def missing(text: str) -> Page:
     """Return the page that says what is not there."""
     return Page(template="problem.html", title="Not found", view={"text": text}, status=404)

@@ -17,6 +17,8 @@ from batchyard.states import EndCause
 from batchyard.v1 import attempt_pb2
 from batchyard.v1 import job_pb2 as pb
 
+from .visit import sentence
+
 LOG_LINES = 20
 """Of the end of a failed attempt's log."""
 
@@ -89,7 +91,7 @@ def waiting(explained: pb.ExplainJobResponse) -> Waiting:
         least = "at least " if explained.position_is_least else ""
         place = f"{least}{explained.position:,}" if explained.first_job_id else "first"
     return Waiting(
-        summary=explained.summary,
+        summary=sentence(explained.summary),
         amounts=[_amount(refusal) for refusal in explained.refusals if refusal.kind in _AMOUNTS],
         place=place,
         first_id=explained.first_job_id,

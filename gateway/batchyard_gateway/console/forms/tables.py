@@ -82,6 +82,11 @@ def fields_of(form: Form) -> list[Field]:
     return [field for section in form for field in section.fields]
 
 
+def labels(form: Form) -> dict[str, str]:
+    """Return what the fields of a form are called, by name."""
+    return {field.name: field.label for field in fields_of(form)}
+
+
 def called(form: Form) -> dict[str, str]:
     """Return the fields by all that refusals call them: members of AWS, fields of the contract, and words."""
     found: dict[str, str] = {}

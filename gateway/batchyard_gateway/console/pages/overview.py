@@ -30,6 +30,7 @@ async def show(visit: Visit) -> Answer:
         queues = [queue async for queue in visit.client.list_job_queues(page_size=1000)]
         firsts = await firsts_of(visit, queues)
         view["queues"] = [queue_view.row_of(queue, firsts.get(queue.name)) for queue in queues]
+        view["is_unused"] = not any(any(queue.job_counts.values()) for queue in queues)
     if visit.wants("hosts"):
         view["hosts"] = overview_view.hosts_of(await visit.client.summarize_hosts())
     if visit.wants("failures"):

@@ -121,7 +121,9 @@ async def _form_of(visit: Visit, queue: pb.JobQueue | None) -> Form:
 
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a new queue."""
-    return _form(visit, blank(await _form_of(visit, None), {"priority": "1"}))
+    environments = [each.name for each in await offers.environments(visit)]
+    only = {f"{queue_form.ORDER}.computeEnvironment": environments[0]} if len(environments) == 1 else {}
+    return _form(visit, blank(await _form_of(visit, None), {"priority": "1", **only}))
 
 
 async def create(visit: Visit) -> Answer:
