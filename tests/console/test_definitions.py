@@ -10,7 +10,7 @@ from tests.gateway.endpoint import definition, plain
 
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS, of_definition
-from batchyard_gateway.console.revisions import compare, newest, paths
+from batchyard_gateway.console.settings.revisions import compare, newest, paths
 
 from .visitor import Visitor
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from batchyard_gateway.batch import members as shapes
 from batchyard_gateway.batch.shapes import Table
-from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.forms import (
+from batchyard_gateway.console.forms import (  # fmt: skip
     consumable_form,
     definition_form,
     environment_form,
@@ -22,9 +21,10 @@ from batchyard_gateway.console.forms import (
     share_form,
     submission_form,
     words,
-)  # fmt: skip
+)
 from batchyard_gateway.console.forms import tables as forms
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.console.forms.faults import faults_of
 from batchyard_gateway.console.forms.fields import Answers, WrongError
 from batchyard_gateway.console.forms.tables import NATIVE, REST, Form, fill, read
 from batchyard_gateway.errors import ApiError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from batchyard.v1.job_pb2 import Job
-from batchyard_gateway.console import glances
-from batchyard_gateway.console.glances import KEPT_S, Glances
-from batchyard_gateway.console.tabs import REMEMBERED_MAX, Tabs
+from batchyard_gateway.console.live import glances
+from batchyard_gateway.console.live.glances import KEPT_S, Glances
+from batchyard_gateway.console.live.tabs import REMEMBERED_MAX, Tabs
 
 IDS = ("a", "b", "c:3")
 

@@ -16,8 +16,8 @@ from batchyard.v1 import job_pb2
 from batchyard_gateway.app import Gateway, serving
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
-from batchyard_gateway.console import live
-from batchyard_gateway.console.live import Hub, Looker
+from batchyard_gateway.console.live import hub as live
+from batchyard_gateway.console.live.hub import Hub, Looker
 
 PATIENCE_S = 20.0
 

@@ -16,13 +16,13 @@ from starlette.datastructures import QueryParams
 
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
-from batchyard_gateway.console import assets
-from batchyard_gateway.console.bulk import ACTIONS, Bulk
-from batchyard_gateway.console.moments import Clock
-from batchyard_gateway.console.pages import children, job, jobs, many
-from batchyard_gateway.console.rendering import Renderer
-from batchyard_gateway.console.sessions import Session
+from batchyard_gateway.console.answers import assets
+from batchyard_gateway.console.answers.rendering import Renderer
+from batchyard_gateway.console.entry.sessions import Session
+from batchyard_gateway.console.jobs import children, job, jobs, many
+from batchyard_gateway.console.jobs.bulk import ACTIONS, Bulk
 from batchyard_gateway.console.visit import Answer, Page, Visit
+from batchyard_gateway.console.writing.moments import Clock
 
 from .scene import HOSTILE
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from tests.gateway.endpoint import Endpoint
 
-from batchyard_gateway.console import bulk
-from batchyard_gateway.console.pages import jobs as jobs_page
-from batchyard_gateway.console.pages import many
-from batchyard_gateway.console.sessions import Session
+from batchyard_gateway.console.entry.sessions import Session
+from batchyard_gateway.console.jobs import bulk, many
+from batchyard_gateway.console.jobs import jobs as jobs_page
 from batchyard_gateway.console.visit import Visit
 
 from .scene import HOSTILE, OUT_OF_MEMORY, RUNS, Scene, fails
@@ -267,7 +266,7 @@ def test_a_job_names_those_that_wait_for_it_until_it_ends(visitor: Visitor, scen
 
 
 def test_a_job_that_failed_says_why_first(visitor: Visitor, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchyard_gateway.console.pages.job.LOG_S", 0.01)  # this host answers nothing by itself
+    monkeypatch.setattr("batchyard_gateway.console.jobs.job.LOG_S", 0.01)  # this host answers nothing by itself
     broken = scene.ended("broken", fails(127, reason="no such file"))
     text = words(visitor.get(f"jobs/{broken}"))
     assert text.index("Why it failed") < text.index("no such file") < text.index("127: the command was not found")

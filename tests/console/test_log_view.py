@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, UnavailableError
-from batchyard_gateway.console.ansi import PLAIN, Style
-from batchyard_gateway.console.log_view import LINES_MAX, PIECE_BYTES, Slice, absence, around, backward, forward
+from batchyard_gateway.console.logs.ansi import PLAIN, Style
+from batchyard_gateway.console.logs.log_view import LINES_MAX, PIECE_BYTES, Slice, absence, around, backward, forward
 from batchyard_gateway.log_slices import Piece
 
 

@@ -10,11 +10,19 @@ import pytest
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard.errors import UnavailableError
-from batchyard_gateway.console import wizard
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
-from batchyard_gateway.console.pages import start
+from batchyard_gateway.console.start import start, wizard
+from batchyard_gateway.console.start.wizard import (
+    DEFINITION,
+    ENVIRONMENT,
+    JOB,
+    ORCHESTRATION,
+    QUEUE,
+    REVIEW,
+    STEPS,
+    Yard,
+)
 from batchyard_gateway.console.visit import Visit
-from batchyard_gateway.console.wizard import DEFINITION, ENVIRONMENT, JOB, ORCHESTRATION, QUEUE, REVIEW, STEPS, Yard
 
 from .visitor import Reply, Visitor
 

@@ -393,7 +393,7 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
             ("Position", _position(answer)),
             ("Starts by", _estimate(answer)),
             ("Hosts", f"{answer.eligible_hosts} suit the job" if answer.refusals or answer.eligible_hosts else ""),
-            ("Wait for it", _dependents(answer)),
+            ("Dependents", _dependents(answer)),
         ]
     )
     if answer.refusals:

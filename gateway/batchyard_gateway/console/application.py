@@ -27,7 +27,6 @@ from starlette.types import Scope
 
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
-from batchyard.errors import Reason
 from batchyard.settings import is_loopback
 from batchyard_gateway import heads
 from batchyard_gateway.bodies import Bodies
@@ -37,17 +36,18 @@ from batchyard_gateway.errors import ApiError, BusyException
 from batchyard_gateway.services import Context, Principal
 from batchyard_gateway.wire import Request
 
-from . import assets
-from .entry import Entry
-from .live import Hub
-from .moments import STYLES, Clock, zone_of
-from .pages import sign_in
-from .rendering import Renderer, UnknownPartError
+from .answers import assets
+from .answers.problems import BROKEN, problem
+from .answers.rendering import Renderer, UnknownPartError
+from .answers.streaming import Streaming, first_of
+from .entry.entry import Entry
+from .entry.sessions import LIFETIME_S, Session
+from .figures.samples import Samples, Seen, sample
+from .live.hub import Hub
 from .routes import ROWS, Row
-from .samples import Samples, Seen, sample
-from .sessions import LIFETIME_S, Session
-from .streaming import Streaming, first_of
-from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing, sentence
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing, own_path
+from .writing.moments import STYLES, Clock, zone_of
+from .yard import sign_in
 
 REQUESTS_MAX = 128
 """Pages under way at once."""
@@ -60,11 +60,6 @@ FORM_FIELDS_MAX = 5_000
 """More than any form has: taking apart half a million of them would hold up everybody."""
 
 FORM_TYPE = "application/x-www-form-urlencoded"
-RETRY_S = 5
-"""When a page that could not be read is worth another try."""
-
-FORGOTTEN = " Jobs that have ended are forgotten after the days that the controller is told to keep them."
-
 _PACKED_FROM_BYTES = 500
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -165,16 +160,10 @@ class Console:
                 answer = await act(visit)
             return self._write(answer, visit, http)
         except (ApiError, sdk_errors.BatchyardError) as err:
-            return self._write(_problem(err), visit, http)
+            return self._write(problem(err), visit, http)
         except Exception:  # the last line of defence: a bug is the console's fault and told as such
             log.exception("internal error")
-            page = Page(
-                template="problem.html",
-                title="Something broke",
-                view={"text": "The gateway's log tells what."},
-                status=500,
-            )
-            return self._write(page, visit, http)
+            return self._write(BROKEN, visit, http)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -277,7 +266,7 @@ class Console:
         try:
             self._check(http)
             form = await self._form(http, SIGN_IN_BYTES_MAX) if http.method == "POST" else http.query_params
-            back = sign_in.own_path(form.get("next", ""))
+            back = own_path(form.get("next", ""))
             self._check_secrecy()
             with self._slot():
                 token = await self._token_for(form, http)
@@ -292,7 +281,7 @@ class Console:
                 return self._write(Redirect(location=back), None, http)
             return self._write(sign_in.form(back, has_keys=True, refusal=err.message, status=err.status), None, http)
         except sdk_errors.BatchyardError as err:
-            return self._write(_problem(err), None, http)
+            return self._write(problem(err), None, http)
 
     async def _token_for(self, form: QueryParams, http: HttpRequest) -> str:
         """Return the token of a new session for what a form or a link says; empty where the page is only looked at."""
@@ -402,18 +391,3 @@ def _here(http: HttpRequest) -> str:
 
 async def _nothing(visit: Visit) -> Answer:
     return missing(f"There is no page {visit.path}.")
-
-
-def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
-    """Return the page that tells an error."""
-    if isinstance(err, ApiError):
-        return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
-    if isinstance(err, sdk_errors.NotFoundError):
-        return missing(f"{sentence(str(err))}{FORGOTTEN if err.reason is Reason.JOB_NOT_FOUND else ''}")
-    if isinstance(err, sdk_errors.RequestError):
-        return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
-    log.warning("the controller failed", error=str(err))
-    return Page(
-        template="away.html", title="The controller is away", view={"text": str(err), "retry_s": RETRY_S},
-        status=503, headers={"Retry-After": str(RETRY_S)},
-    )  # fmt: skip

@@ -20,10 +20,10 @@ from batchyard.client import AsyncClient
 from batchyard_gateway.batch.operations import SERVICE as BATCH
 from batchyard_gateway.services import Context, Members
 
-from .live import Hub
-from .moments import Clock
-from .samples import Seen
-from .sessions import Session
+from .entry.sessions import Session
+from .figures.samples import Seen
+from .live.hub import Hub
+from .writing.moments import Clock
 
 ROOT = "/console"
 
@@ -169,6 +169,13 @@ class Page:
     def refused(self, status: int = 422) -> Page:
         """Return the page with the status of a form that was not taken."""
         return replace(self, status=status)
+
+
+def own_path(given: str) -> str:
+    """Return where to go after signing in: a page of the console, whatever was asked for."""
+    # A second slash or a backslash would make another host of it.
+    is_own = given.startswith(f"{ROOT}/") and "//" not in given and "\\" not in given and given.isprintable()
+    return given if is_own and not given.startswith(f"{ROOT}/sign-") else f"{ROOT}/"
 
 
 def sentence(text: str) -> str:
