@@ -177,7 +177,7 @@ class JobCalls(Caller):
 
     async def explain_job(self, job_id: str) -> pb.ExplainJobResponse:
         """
-        Say why a job is where it is.
+        Say why a job is where it is, and which jobs wait for it (``dependent_ids``, the first 20 of ``dependents``).
 
         Raises:
             NotFoundError: no such job.

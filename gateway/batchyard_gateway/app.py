@@ -222,8 +222,8 @@ async def serving(gateway: Gateway) -> AsyncIterator[uvicorn.Server]:
 def make_console(gateway: Gateway) -> Console:
     """Make the console."""
     from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
-    from .console.entry import Entry  # noqa: PLC0415
-    from .console.live import Hub  # noqa: PLC0415
+    from .console.entry.entry import Entry  # noqa: PLC0415
+    from .console.live.hub import Hub  # noqa: PLC0415
 
     entry = Entry(
         gateway.client,

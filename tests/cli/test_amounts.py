@@ -48,3 +48,24 @@ def test_explain_never_shows_as_fitting_what_does_not(capsys: pytest.CaptureFixt
     refusal = Refusal(kind="memory_mib", asked=2049, free=2047, largest_free=2046, largest_capacity=2045)
     _show_explanation(ExplainJobResponse(state=JOB_STATE_RUNNABLE, refusals=[refusal]))
     assert capsys.readouterr().out.splitlines()[-1].split() == ["memory_mib", "2.1G", "1.9G", "1.9G", "1.9G"]
+
+
+@pytest.mark.parametrize(
+    ("dependents", "is_least", "told"),
+    [
+        (0, False, ""),
+        (2, False, "a, b"),
+        (30, False, "30 jobs, first a, b"),
+        (999, True, "at least 999 jobs, first a, b"),
+    ],
+)
+def test_explain_tells_who_waits(
+    dependents: int, is_least: bool, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = ["a", "b"][:dependents]
+    explained = ExplainJobResponse(
+        state=JOB_STATE_RUNNABLE, dependent_ids=ids, dependents=dependents, dependents_is_least=is_least
+    )
+    _show_explanation(explained)
+    shown = [line.partition("  ")[2].strip() for line in capsys.readouterr().out.splitlines() if "Dependents" in line]
+    assert shown == ([told] if told else [])

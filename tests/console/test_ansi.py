@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from batchyard_gateway.console.ansi import PLAIN, Style, parse_line, style_from
+from batchyard_gateway.console.logs.ansi import PLAIN, Style, parse_line, style_from
 
 ESC = "\x1b"
 

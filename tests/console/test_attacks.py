@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import shutil
@@ -16,6 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from tests.gateway.endpoint import Endpoint, Yard
 
+from batchyard_gateway.console import application
 from batchyard_gateway.console.routes import ROWS
 from batchyard_gateway.console.visit import ROOT
 
@@ -52,6 +54,14 @@ def test_a_link_that_is_opened_many_times_at_once_signs_in_once(visitor: Visitor
     assert [each.result().status for each in tries].count(303) == 1
 
 
+def test_a_link_that_is_opened_again_leads_who_is_signed_in_on(visitor: Visitor) -> None:
+    link = visitor.link()
+    assert visitor.get(link).status == 303
+    again = visitor.get(link)
+    assert (again.status, again.headers["location"]) == (303, "/console/")
+    assert Visitor(visitor.endpoint).get(link).status == 403
+
+
 def test_a_planted_cookie_is_not_taken_up(visitor: Visitor) -> None:
     """Who knows a browser's cookie before it signs in knows nothing of its session."""
     name = visitor.cookie.partition("=")[0]
@@ -85,6 +95,20 @@ def test_two_tabs_of_one_session_both_go_on(visitor: Visitor) -> None:
     one, two = visitor.csrf(), visitor.csrf()
     assert visitor.send("POST", "secrets", {"csrf": one, "name": "a", "value": "b"}).status == 303
     assert visitor.send("POST", "secrets", {"csrf": two, "name": "b", "value": "b"}).status == 303
+
+
+def test_slow_bodies_keep_nobody_waiting(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "REQUESTS_MAX", 4)
+    head = (
+        f"POST {ROOT}/secrets HTTP/1.1\r\nHost: 127.0.0.1:{visitor.endpoint.port}\r\nCookie: {visitor.cookie}\r\n"
+        f"Content-Type: {FORM}\r\nContent-Length: 1000\r\n\r\ncsrf="
+    )
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", visitor.endpoint.port)))
+            slow.sendall(head.encode())
+        for _ in range(5):
+            assert visitor.get("about").status == 200
 
 
 # Whole and part -----------------------------------------------------------------

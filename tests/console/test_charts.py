@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchyard_gateway.console.charts import HEIGHT, WIDTH, Chart, Series, draw, nice_top
-from batchyard_gateway.console.samples import HOUR, Figures
+from batchyard_gateway.console.figures.charts import HEIGHT, WIDTH, Chart, Series, draw, nice_top
+from batchyard_gateway.console.figures.samples import HOUR, Figures
 
 
 def drawn(*series: Series, since_ms: int = 0) -> Chart:

@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.endpoint import MODEL
 
 from batchyard.cli.app import app
-from batchyard_gateway.console.command_lines import lines
+from batchyard_gateway.console.forms.command_lines import lines
 from batchyard_gateway.console.visit import Command
 
 from .test_forms import REGISTRATION

@@ -111,8 +111,8 @@ def test_a_key_is_made_signs_in_and_is_revoked(
     visitor: Visitor, window: Page, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session of the key ends by itself; how long a key is taken as good without asking is shortened here."""
-    monkeypatch.setattr("batchyard_gateway.console.entry.CHECK_S", 0.0)
-    monkeypatch.setattr("batchyard_gateway.console.live.BEAT_S", 0.5)
+    monkeypatch.setattr("batchyard_gateway.console.entry.entry.CHECK_S", 0.0)
+    monkeypatch.setattr("batchyard_gateway.console.live.hub.BEAT_S", 0.5)
     window.goto(visitor.link())
     window.get_by_role("link", name="Access keys").click()
     window.get_by_label("Description").fill("for an hour")

@@ -10,7 +10,7 @@ from tests.gateway.endpoint import definition, plain
 
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS, of_definition
-from batchyard_gateway.console.revisions import compare, newest, paths
+from batchyard_gateway.console.settings.revisions import compare, newest, paths
 
 from .visitor import Visitor
 
@@ -141,7 +141,7 @@ def test_what_only_the_yard_refuses_stands_at_its_field(visitor: Visitor) -> Non
 
 def test_missing_parameters_and_room_are_told_on_request(visitor: Visitor) -> None:
     visitor.endpoint.agent()
-    form = {COMMAND: ["echo", "Ref::what"], f"{REQUIREMENTS}.VCPU": "2", f"{REQUIREMENTS}.MEMORY": "64",
+    form = {COMMAND: ["echo Ref::what"], f"{REQUIREMENTS}.VCPU": "2", f"{REQUIREMENTS}.MEMORY": "64",
             "containerProperties.image": "process://", "go": "look"}  # fmt: skip
     text = visitor.post("definitions/new", form).text
     assert "Ref::what" in text.partition("<aside")[2]

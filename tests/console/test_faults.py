@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchyard.errors import InvalidArgumentError, NotFoundError, RequestError, Violation
-from batchyard_gateway.console.faults import faults_of
+from batchyard_gateway.console.forms.faults import faults_of
 from batchyard_gateway.errors import ApiError, ClientException
 
 FIELDS = {"name": "name", "container.image": "image", "jobQueueName": "name", "priority": "priority", "tags": "tags"}

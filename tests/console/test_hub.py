@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from tests.gateway.endpoint import Anybody
 from tests.services.controller import MemoryController
 
 from batchyard.client import AsyncClient
+from batchyard.v1 import job_pb2
 from batchyard_gateway.app import Gateway, serving
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
-from batchyard_gateway.console import live
-from batchyard_gateway.console.live import Hub, Looker
+from batchyard_gateway.console.live import hub as live
+from batchyard_gateway.console.live.hub import Hub, Looker
 
 PATIENCE_S = 20.0
 
@@ -37,6 +38,10 @@ class Counted:
     def list_hosts(self) -> AsyncGenerator[Any, None]:
         self.asked["hosts"] += 1
         return self._client.list_hosts()
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Any]:
+        self.asked["described"] += len(job_ids)
+        return await self._client.describe_jobs(job_ids)
 
     async def watch_changes(self) -> AsyncGenerator[Any, None]:
         self.asked["watches"] += 1
@@ -106,6 +111,25 @@ async def test_twenty_tabs_are_one_look_and_one_watch(
     assert counted.asked == {"queues": 1, "hosts": 1, "watches": 1}
     for stream in streams:
         await stream.aclose()
+    running.cancel()
+
+
+async def test_twenty_tabs_read_what_they_show_once_a_moment(yard: MemoryController, client: AsyncClient) -> None:
+    ids = [await yard.submit() for _ in range(3)]
+    counted = Counted(client)
+    hub = hub_of(counted)
+    running = asyncio.create_task(hub.run())
+    stream = hub.stream(looker(ids=tuple(ids)))
+    await look(stream)
+    for _ in range(20):
+        assert list(await hub.describe_jobs(ids)) == ids
+    assert counted.asked["described"] == 3
+    await client.terminate_job(ids[0], "enough")
+    assert "jobs" in await look(stream)
+    for _ in range(20):
+        assert (await hub.describe_jobs(ids))[ids[0]].state == job_pb2.JOB_STATE_FAILED
+    assert counted.asked["described"] in (4, 6), "what was told of alone, unless a second went by"
+    await stream.aclose()
     running.cancel()
 
 

@@ -11,8 +11,8 @@ from starlette.datastructures import QueryParams
 
 from batchyard import errors
 from batchyard.errors import Reason, Violation
-from batchyard_gateway.console import job_filters
-from batchyard_gateway.console.job_filters import Filters, read
+from batchyard_gateway.console.jobs import job_filters
+from batchyard_gateway.console.jobs.job_filters import Filters, read
 
 ALL = (
     "queue=a&queue=b&state=FAILED&state=RUNNING&tag=team%3Dblue&tag=owner&name=train*&definition=d%3A3"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from types import SimpleNamespace
@@ -16,13 +16,13 @@ from starlette.datastructures import QueryParams
 
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
-from batchyard_gateway.console import assets
-from batchyard_gateway.console.bulk import ACTIONS, Bulk
-from batchyard_gateway.console.moments import Clock
-from batchyard_gateway.console.pages import children, job, jobs, many
-from batchyard_gateway.console.rendering import Renderer
-from batchyard_gateway.console.sessions import Session
+from batchyard_gateway.console.answers import assets
+from batchyard_gateway.console.answers.rendering import Renderer
+from batchyard_gateway.console.entry.sessions import Session
+from batchyard_gateway.console.jobs import children, job, jobs, many
+from batchyard_gateway.console.jobs.bulk import ACTIONS, Bulk
 from batchyard_gateway.console.visit import Answer, Page, Visit
+from batchyard_gateway.console.writing.moments import Clock
 
 from .scene import HOSTILE
 
@@ -103,10 +103,15 @@ def visit(client: Any, query: Any = (), names: Mapping[str, str] = {}) -> Visit:
     refusal.refuse(HOSTILE, HOSTILE)
     session.bulks["b"] = refusal
     context: Any = SimpleNamespace(client=client, account_id="1", region="r")
+
+    async def describe_jobs(ids: Sequence[str]) -> dict[str, pb.Job]:
+        return dict(zip(ids, await client.describe_jobs(ids), strict=True))
+
+    hub: Any = SimpleNamespace(describe_jobs=describe_jobs)
     return Visit(
         path="/console/x", names=names, query=QueryParams(query), form=QueryParams(), session=session, client=client,
         context=context, clock=Clock(style="utc", zone=UTC, now_ms=1), address="http://a",
-        hub=context, samples=context, since="", last_event="", is_signed_in=context,
+        hub=hub, samples=context, since="", last_event="", is_signed_in=context, begin=context,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from batchyard.v1 import attempt_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1.resources_pb2 import Resources
-from batchyard_gateway.console import array_map, job_rows, job_view, why
+from batchyard_gateway.console.jobs import array_map, job_rows, job_view, why
 
 ID = "01a21600-9c20-794b-8971-6805633080ca"
 NOW_MS = 1_000_000

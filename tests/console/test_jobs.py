@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from tests.gateway.endpoint import Endpoint
 
-from batchyard_gateway.console import bulk
-from batchyard_gateway.console.pages import jobs as jobs_page
+from batchyard_gateway.console.entry.sessions import Session
+from batchyard_gateway.console.jobs import bulk, many
+from batchyard_gateway.console.jobs import jobs as jobs_page
 from batchyard_gateway.console.visit import Visit
 
 from .scene import HOSTILE, OUT_OF_MEMORY, RUNS, Scene, fails
@@ -48,6 +50,18 @@ def test_an_empty_yard_says_how_to_begin(visitor: Visitor) -> None:
     assert page.status == 200
     assert "Nothing submitted yet" in page.text
     assert "/console/jobs/new" in page.text
+
+
+def test_jobs_lead_to_another_one(visitor: Visitor, scene: Scene) -> None:
+    scene.waiting("there")
+    assert link(visitor.get("jobs"), "Submit a job") == "/console/jobs/new"
+    assert "Submit a job" not in words(visitor.get("")), "the overview says how to begin, and no more"
+
+
+def test_what_is_not_there_is_said_of_itself(visitor: Visitor) -> None:
+    assert "No such job: nosuch. Jobs that have ended are forgotten" in words(visitor.get("jobs/nosuch"))
+    text = words(visitor.get("hosts/nosuch"))
+    assert "Host 'nosuch' not found. To the overview" in text
 
 
 def test_the_list_tells_where_each_job_is_and_why(visitor: Visitor, scene: Scene) -> None:
@@ -233,8 +247,26 @@ def test_a_job_that_succeeded(visitor: Visitor, scene: Scene) -> None:
     assert f"aws batch describe-jobs --jobs {fine}" in text
 
 
+def test_a_job_names_those_that_wait_for_it_until_it_ends(visitor: Visitor, scene: Scene) -> None:
+    first = scene.waiting("first")
+    for number in range(22):
+        scene.waiting(f"after-{number}", dependsOn=[{"jobId": first}])
+    page = visitor.get(f"jobs/{first}")
+    told = "What waits for it 22 jobs; the first 20 Job State Waits for after-0 ◌ PENDING its end in success"
+    assert told in words(page)
+    assert "after-19" in page.text
+    assert "after-20" not in page.text
+    other = link(page, "after-3")
+    text = words(visitor.get(other))
+    assert "What waits for it" not in text
+    assert "What it waits for 1 dependency" in text
+    visitor.post("jobs/many", {"action": "terminate", "id": first, "sure": "yes", "reason": "x"})
+    scene.settle(first, {"FAILED"})
+    assert "What waits for it" not in words(visitor.get(f"jobs/{first}"))
+
+
 def test_a_job_that_failed_says_why_first(visitor: Visitor, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchyard_gateway.console.pages.job.LOG_S", 0.01)  # this host answers nothing by itself
+    monkeypatch.setattr("batchyard_gateway.console.jobs.job.LOG_S", 0.01)  # this host answers nothing by itself
     broken = scene.ended("broken", fails(127, reason="no such file"))
     text = words(visitor.get(f"jobs/{broken}"))
     assert text.index("Why it failed") < text.index("no such file") < text.index("127: the command was not found")
@@ -494,6 +526,28 @@ def test_it_ends_with_the_session(visitor: Visitor, scene: Scene, monkeypatch: p
     scene.settle(ids[3], {"FAILED"})
     assert states(scene, ids) == ["RUNNABLE", "RUNNABLE", "FAILED", "FAILED"]
     assert visitor.get("jobs").status == 303
+
+
+def test_it_ends_with_the_gateway_and_the_log_tells_how_far_it_was(
+    logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Session] = []
+
+    async def stop_and_wait(visit: Visit, bulk: bulk.Bulk, ids: Sequence[str], reason: str) -> None:
+        sessions.append(visit.session)
+        await asyncio.sleep(1000)
+
+    monkeypatch.setattr(bulk, "_stop", stop_and_wait)
+    monkeypatch.setattr(many, "SOON_S", 0.0)
+    with Endpoint() as endpoint:
+        visitor, scene = Visitor(endpoint).sign_in(), Scene(endpoint)
+        form = {"action": "terminate", "id": scene.waiting("j"), "sure": "yes", "reason": "x"}
+        assert "jobs/many/" in visitor.post("jobs/many", form).headers["location"]
+        while not sessions:
+            visitor.get("about")
+    (broken,) = sessions[0].bulks.values()
+    assert broken.is_over
+    assert [entry["done"] for entry in logged if entry["event"] == "broke off as the gateway stops"] == [0]
 
 
 # Standing states ------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.gateway.endpoint import Endpoint
 
-from batchyard_gateway.console.pages import jobs as jobs_page
+from batchyard_gateway.console.jobs import jobs as jobs_page
 
 from .scene import Scene, fails
 from .visitor import Visitor

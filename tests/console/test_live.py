@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.gateway.endpoint import Endpoint, Yard
 
-from batchyard_gateway.console.sessions import IDLE_S, Sessions
-from batchyard_gateway.console.tabs import TABS_MAX
+from batchyard_gateway.console.entry.sessions import IDLE_S, Sessions
+from batchyard_gateway.console.live.tabs import TABS_MAX
 
 from .events import Stream
 from .visitor import Visitor
@@ -95,7 +95,7 @@ def test_signing_out_ends_the_stream_at_once(visitor: Visitor) -> None:
 def test_a_revoked_key_ends_the_stream(visitor: Visitor, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     with Stream(visitor) as stream:
         stream.hear()
-        monkeypatch.setattr("batchyard_gateway.console.entry.CHECK_S", 0.0)
+        monkeypatch.setattr("batchyard_gateway.console.entry.entry.CHECK_S", 0.0)
         endpoint = visitor.endpoint
         endpoint.run(endpoint.client.revoke_access_key(visitor.key_id))
         yard.submit()

@@ -18,7 +18,8 @@ from batchyard.client import AsyncClient
 from batchyard.errors import UnavailableError
 from batchyard_controller.store.memory import MemoryData
 from batchyard_controller.vault import Vault, make_keys
-from batchyard_gateway.console import application, rendering
+from batchyard_gateway.console import application
+from batchyard_gateway.console.answers import rendering
 from batchyard_gateway.console.routes import ROWS, Row
 from batchyard_gateway.console.visit import Answer, Page, Visit
 
@@ -238,7 +239,7 @@ def test_signing_out_in_another_tab_is_seen_in_this_one(visitor: Visitor, window
 def test_without_a_stream_the_page_looks_by_itself(
     visitor: Visitor, window: Tab, yard: Yard, monkeypatch: pytest.MonkeyPatch, faults: list[str]
 ) -> None:
-    monkeypatch.setattr("batchyard_gateway.console.live.TABS_MAX", 0)
+    monkeypatch.setattr("batchyard_gateway.console.live.hub.TABS_MAX", 0)
     job_id = yard.submit()
     window.goto(visitor.link())
     window.goto("/console/try")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, UnavailableError
-from batchyard_gateway.console.ansi import PLAIN, Style
-from batchyard_gateway.console.log_view import LINES_MAX, PIECE_BYTES, Slice, absence, around, backward, forward
+from batchyard_gateway.console.logs.ansi import PLAIN, Style
+from batchyard_gateway.console.logs.log_view import LINES_MAX, PIECE_BYTES, Slice, absence, around, backward, forward
 from batchyard_gateway.log_slices import Piece
 
 
@@ -91,6 +91,18 @@ def test_a_slice_has_so_many_lines() -> None:
 def test_a_link_shows_what_stands_around_a_line() -> None:
     assert texts(around(piece(b"rest\none\n", 50), is_final=True)) == ["one"]
     assert around(piece(b"one\n"), is_final=True).lines[0].number == 1
+
+
+def test_the_style_of_a_slice_is_that_in_which_what_stands_before_it_ends() -> None:
+    before, red = b"\x1b[1mold\x1b[0m plain\n\x1b[31mred\n", Style(ink=1)
+    for found in (
+        backward(piece(b"rest\none\n", 100), before, is_final=True),
+        around(piece(b"rest\none\n", 100), before, is_final=True),
+    ):
+        assert [span.classes for span in found.lines[0].spans] == ["f1"]
+        assert found.style == red
+    skipped = backward(piece(b"rest\x1b[0m\none\n", 100), before, is_final=True)
+    assert skipped.style == PLAIN, "what is skipped of a piece counts"
 
 
 @settings(max_examples=200, deadline=None)

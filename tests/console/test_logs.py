@@ -70,6 +70,20 @@ def test_a_long_log_is_read_backward_and_forward_without_scripts(visitor: Visito
     assert lines == [str(number) for number in range(100000, 140001)]
 
 
+def test_colours_go_on_into_every_slice(visitor: Visitor, yard: Host) -> None:
+    """Fifty lines in red, fifty plain, and so on: wherever a slice begins, it begins as the one before ended."""
+    script = 'seq 100000 139999 | awk \'/00$/ {printf "\\033[31m"} /50$/ {printf "\\033[0m"} {print}\''
+    job_id = yard.run("sh", "-c", script)
+    pages = [f"jobs/{job_id}/log", f"jobs/{job_id}/log?at=150003"]
+    while "Older lines" in (page := visitor.get(pages[-1]).text):
+        pages.append(links(page, "Older lines"))
+    for address in pages:
+        lines = shown(visitor.get(address).text)
+        wrong = [line for line in lines if ("f1" in line) != (int(re.sub(r"<[^>]+>", "", line)) % 100 < 50)]
+        assert not wrong, (address, wrong[:3])
+    assert len(pages) > 3
+
+
 def test_a_link_to_a_line_shows_it_and_what_stands_before(visitor: Visitor, yard: Host) -> None:
     job_id = yard.run("sh", "-c", "seq 100000 140000")
     page = visitor.get(f"jobs/{job_id}/log?at={7 * 20000}").text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.wheels import ROOT, build_wheel
 
-from batchyard_gateway.console import assets
+from batchyard_gateway.console.answers import assets
 
 CONSOLE = ROOT / "gateway/batchyard_gateway/console"
 VENDORED = CONSOLE / "static/vendor"

@@ -16,16 +16,12 @@ from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, SchedulingPolicy
 from batchyard_gateway.batch import environments, policies, quota_shares
 from batchyard_gateway.batch.members import UPDATE_COMPUTE_ENVIRONMENT, UPDATE_QUOTA_SHARE, UPDATE_SCHEDULING_POLICY
 from batchyard_gateway.batch.names import Names
-from batchyard_gateway.console import (
-    amounts,
-    environment_view,
-    host_view,
-    overview_view,
-    queue_view,
-    share_view,
-)
 from batchyard_gateway.console.forms import environment_form, policy_form, queue_form, share_form
 from batchyard_gateway.console.forms.tables import read, without_native
+from batchyard_gateway.console.hosts import host_view
+from batchyard_gateway.console.settings import environment_view, queue_view, share_view
+from batchyard_gateway.console.writing import amounts
+from batchyard_gateway.console.yard import overview_view
 
 NAMES = Names(Account(region="r", account_id="123456789012"))
 

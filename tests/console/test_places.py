@@ -44,6 +44,31 @@ def test_an_empty_yard_is_led_to_its_beginning(visitor: Visitor) -> None:
     assert "No host has joined yet." in page.text
 
 
+@pytest.mark.parametrize("part", ["queues", "hosts", "failures", "figures"])
+def test_an_open_overview_shows_that_nothing_is_left(visitor: Visitor, part: str) -> None:
+    """As when all was deleted meanwhile: what is fetched for a place of the page must not be another page."""
+    reply = visitor.get(f"?part={part}")
+    assert reply.status == 200
+    assert "Get started" not in reply.text
+
+
+def test_a_yard_without_jobs_says_where_to_begin(visitor: Visitor, yard: Yard) -> None:
+    text = visitor.get("").text
+    assert 'href="/console/jobs/new">Submit a job</a>' in text
+    assert 'href="/console/start">Get started</a>' in text
+
+
+def test_the_only_environment_is_a_new_queue_s_first(visitor: Visitor, yard: Yard) -> None:
+    assert '<option value="ce" selected>' in visitor.get("new/queue").text
+
+
+def test_what_is_not_right_is_said_with_the_name_of_its_field(visitor: Visitor, yard: Yard) -> None:
+    reply = visitor.post("new/queue", {**NEW_QUEUE, "jobQueueName": "q"})
+    assert '<a href="#field-jobQueueName">Name: Object already exists</a>' in reply.text
+    reply = visitor.post("new/queue", {**NEW_QUEUE, "priority": ""})
+    assert '<a href="#field-priority">Priority is needed</a>' in reply.text
+
+
 def test_the_overview_tells_who_is_first_in_line_and_why(visitor: Visitor, yard: Yard) -> None:
     job_id = yard.submit("stuck")
     text = visitor.get("").text

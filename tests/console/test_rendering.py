@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchyard_gateway.console import assets
-from batchyard_gateway.console.rendering import Renderer, UnknownPartError
+from batchyard_gateway.console.answers import assets
+from batchyard_gateway.console.answers.rendering import Renderer, UnknownPartError
 from batchyard_gateway.console.visit import Page
 
 

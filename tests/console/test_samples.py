@@ -9,7 +9,7 @@ import pytest
 from batchyard.v1.host_pb2 import HOST_STATE_READY, HOST_STATE_UNREACHABLE, Gpu, Host, HostFacts, HostState, HostUsage
 from batchyard.v1.job_queue_pb2 import JobQueue
 from batchyard.v1.resources_pb2 import Resources
-from batchyard_gateway.console.samples import DAY, HOUR, Ring, Samples, per_minute
+from batchyard_gateway.console.figures.samples import DAY, HOUR, Ring, Samples, per_minute
 
 
 def host(i: int = 0, state: HostState.ValueType = HOST_STATE_READY, gpus: int = 0, cpu_percent: int = 50) -> Host:

@@ -10,8 +10,8 @@ import pytest
 
 from batchyard import signing
 from batchyard.errors import UnavailableError
-from batchyard_gateway.console.entry import Entry
-from batchyard_gateway.console.sessions import FAILURES_MAX, FAILURES_S, IDLE_S, LIFETIME_S, NOTICES_MAX, Sessions
+from batchyard_gateway.console.entry.entry import Entry
+from batchyard_gateway.console.entry.sessions import FAILURES_MAX, FAILURES_S, IDLE_S, LIFETIME_S, NOTICES_MAX, Sessions
 from batchyard_gateway.errors import ApiError
 
 SECRET = "s" * 40

@@ -12,7 +12,7 @@ from tests.services.hand_agent import HandAgent, ended, running
 
 from batchyard.v1 import attempt_pb2
 from batchyard.v1 import job_pb2 as pb
-from batchyard_gateway.console import job_view
+from batchyard_gateway.console.jobs import job_view
 
 from .visitor import Visitor
 

@@ -21,8 +21,9 @@ import pytest
 from tests.gateway.endpoint import Endpoint
 
 from batchyard.v1 import host_pb2, resources_pb2
-from batchyard_gateway.console import assets, host_view
-from batchyard_gateway.console.rendering import Renderer
+from batchyard_gateway.console.answers import assets
+from batchyard_gateway.console.answers.rendering import Renderer
+from batchyard_gateway.console.hosts import host_view
 from batchyard_gateway.console.visit import ROOT, Page
 
 from .host import host

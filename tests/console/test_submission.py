@@ -16,7 +16,7 @@ from batchyard_gateway.console.forms.tables import NATIVE
 from .visitor import Reply, Visitor
 
 HOSTILE = '"><script>x()</script>'
-RUN = {"of": "command", "jobQueue": "q", "containerProperties.image": "process://", COMMAND: ["/bin/echo", "hello"],
+RUN = {"of": "command", "jobQueue": "q", "containerProperties.image": "process://", COMMAND: ["/bin/echo hello"],
        f"{REQUIREMENTS}.VCPU": "0.5", f"{REQUIREMENTS}.MEMORY": "64"}  # fmt: skip
 OF = {"of": "definition", "jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
 
@@ -69,6 +69,11 @@ def test_a_command_gives_its_job_a_name(words: list[str], name: str) -> None:
     assert named({"jobName": "mine", "containerProperties": {"command": words}})["jobName"] == "mine"
 
 
+def test_nobody_submits_in_another_s_name(visitor: Visitor, yard: Yard) -> None:
+    job = submitted(visitor, submit(visitor, RUN, native='{"submitted_by": "SOMEBODY"}'))
+    assert job.submitted_by == visitor.key_id
+
+
 def test_a_command_alone_is_submitted(visitor: Visitor, yard: Yard) -> None:
     job = submitted(visitor, submit(visitor, RUN))
     assert (job.name, job.queue, job.job_definition) == ("echo", "q", "")
@@ -107,7 +112,7 @@ def test_all_of_a_definition_s_job_is_submitted(visitor: Visitor, yard: Yard) ->
             "retryStrategy.evaluateOnExit.onExitCode": "1*", "retryStrategy.evaluateOnExit.onReason": "",
             "retryStrategy.evaluateOnExit.onStatusReason": "", "retryStrategy.evaluateOnExit.action": "retry",
             "timeout.attemptDurationSeconds": "60", "parameters.key": "p", "parameters.value": "1",
-            "containerOverrides.command": ["echo", "Ref::p"], "containerOverrides.environment.name": "A",
+            "containerOverrides.command": ["echo Ref::p"], "containerOverrides.environment.name": "A",
             "containerOverrides.environment.value": "", "containerOverrides.resourceRequirements.MEMORY": "32",
         },
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchyard_gateway.console.tabs import (
+from batchyard_gateway.console.live.tabs import (
     AGAIN_S,
     GATHERED_S,
     REMEMBERED_MAX,

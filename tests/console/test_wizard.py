@@ -10,11 +10,19 @@ import pytest
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard.errors import UnavailableError
-from batchyard_gateway.console import wizard
 from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
-from batchyard_gateway.console.pages import start
+from batchyard_gateway.console.start import start, wizard
+from batchyard_gateway.console.start.wizard import (
+    DEFINITION,
+    ENVIRONMENT,
+    JOB,
+    ORCHESTRATION,
+    QUEUE,
+    REVIEW,
+    STEPS,
+    Yard,
+)
 from batchyard_gateway.console.visit import Visit
-from batchyard_gateway.console.wizard import DEFINITION, ENVIRONMENT, JOB, ORCHESTRATION, QUEUE, REVIEW, STEPS, Yard
 
 from .visitor import Reply, Visitor
 
@@ -24,7 +32,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     ENVIRONMENT: {"computeEnvironmentName": "ce", "computeResources.maxvCpus": "16", "computeResources.minvCpus": "0",
                   "computeResources.instanceTypes": "optimal", "computeResources.instanceRole": "r"},
     QUEUE: {"jobQueueName": "q", "priority": "1"},
-    DEFINITION: {"jobDefinitionName": "d", "containerProperties.image": "process://", COMMAND: ["echo", "hello"],
+    DEFINITION: {"jobDefinitionName": "d", "containerProperties.image": "process://", COMMAND: ["echo hello"],
                  f"{REQUIREMENTS}.VCPU": "1", f"{REQUIREMENTS}.MEMORY": "64"},
     JOB: {"jobName": "j"},
 }  # fmt: skip
@@ -272,7 +280,7 @@ def test_a_wrong_step_is_said_at_its_field_and_in_the_review(visitor: Visitor) -
 
 
 FARGATE_TOO = {"computeEnvironmentOrder.computeEnvironment": ["fargate"]}
-UNKNOWN_REFERENCE = {COMMAND: ["echo", "Ref::what"]}
+UNKNOWN_REFERENCE = {COMMAND: ["echo Ref::what"]}
 REFERENCE_SAID = {**UNKNOWN_REFERENCE, "parameters.key": ["what"], "parameters.value": ["hello"]}
 
 
@@ -364,19 +372,19 @@ def test_what_is_there_is_used(visitor: Visitor) -> None:
 
 
 def test_rows_and_words_are_changed_by_buttons(visitor: Visitor) -> None:
-    given = {COMMAND: ["echo", "hello"], "tags.key": ["a", "b"], "tags.value": ["1", "2"]}
+    given = {COMMAND: "echo hello", "tags.key": ["a", "b"], "tags.value": ["1", "2"]}
     assert visitor.post("start?step=definition", {**given, "remove": "tags.0"}).status == 200
     text = visitor.get("start?step=definition").text
     assert 'value="b"' in text
     assert 'value="a"' not in text
-    text = visitor.post("start?step=definition", {**given, "add": COMMAND}).text
-    assert text.count('class="word"') == 3
-    text = visitor.post("start?step=definition", {f"{COMMAND}.paste": "echo 'a  b'", "split": COMMAND}).text
-    assert "a  b</textarea>" in text
-    reply = visitor.post("start?step=definition", {f"{COMMAND}.paste": "echo 'a", "split": COMMAND})
+    text = visitor.post("start?step=definition", {COMMAND: "echo 'a  b'", "words": COMMAND}).text
+    assert "<code>a  b</code>" in text
+    reply = visitor.post("start?step=definition", {COMMAND: "echo 'a", "go": "next"})
     assert reply.status == 422
     assert f'id="fault-{COMMAND}"' in reply.text
     assert "echo &#39;a</textarea>" in reply.text
+    text = visitor.post("start?step=definition", {COMMAND: "cd / && ls", "wrap": COMMAND}).text
+    assert "sh -c &#39;cd / &amp;&amp; ls&#39;</textarea>" in text
 
 
 def test_answers_are_kept_while_the_controller_is_away(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:

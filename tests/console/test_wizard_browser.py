@@ -12,8 +12,6 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
-from batchyard_gateway.console.forms.definition_form import COMMAND
-
 from .visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -181,7 +179,7 @@ def test_each_step_s_back_loses_nothing(chromium: Browser, visitor: Visitor, scr
     press(page, "Next")
     page.get_by_label("Priority").fill("7")
     press(page, "Next")
-    page.get_by_role("textbox", name="Word 2").fill("two\nlines")
+    page.get_by_label("Command").fill("echo 'two\nlines'")
     press(page, "Next")
     page.get_by_label("Name").fill("unsent")
     for step in ("job definition", "job queue", "compute environment", "orchestration type"):
@@ -193,7 +191,7 @@ def test_each_step_s_back_loses_nothing(chromium: Browser, visitor: Visitor, scr
     press(page, "Next")
     expect(page.get_by_label("Priority")).to_have_value("7")
     press(page, "Next")
-    expect(page.get_by_role("textbox", name="Word 2")).to_have_value("two\nlines")
+    expect(page.get_by_label("Command")).to_have_value("echo 'two\nlines'")
     press(page, "Next")
     expect(page.get_by_label("Name")).to_have_value("unsent")
     page.context.close()
@@ -261,7 +259,7 @@ def test_a_refused_creation_says_what_there_is_and_goes_on(visitor: Visitor, pag
     sign_in(window, visitor)
     for _ in range(3):
         press(window, "Next")
-    window.get_by_role("textbox", name="Word 2").fill("Ref::what")
+    window.get_by_label("Command").fill("echo Ref::what")
     press(window, "Look again")
     expect(window.get_by_role("complementary")).to_contain_text("Ref::what")
     press(window, "Next")
@@ -291,7 +289,7 @@ def page_of_422(chromium: Browser, endpoint: Endpoint) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_rows_words_and_pasted_commands(chromium: Browser, visitor: Visitor, scripts: bool) -> None:
+def test_rows_and_the_words_of_a_command(chromium: Browser, visitor: Visitor, scripts: bool) -> None:
     page = open_page(chromium, visitor.endpoint, scripts=scripts)
     sign_in(page, visitor)
     page.goto("/console/start?step=definition")
@@ -301,18 +299,19 @@ def test_rows_words_and_pasted_commands(chromium: Browser, visitor: Visitor, scr
     page.keyboard.type("b")
     press(page, "Remove Parameters 1")
     expect(page.get_by_role("group", name="Parameters, row 1").get_by_label("Name")).to_have_value("b")
-    page.get_by_text("Paste a whole command").click()
-    page.get_by_label("A JSON list, or words as for a shell").fill("""python3 -c 'print("a b")' && ls""")
-    press(page, "Split into words")
-    words = page.locator(f'textarea[name="{COMMAND}"]')
-    expect(words).to_have_count(5)
-    expect(words.nth(2)).to_have_value('print("a b")')
+    command, shown = page.get_by_label("Command"), page.locator(".split code")
+    command.fill("""python3 -c 'print("a b")' && ls""")
+    if not scripts:
+        press(page, "Show the words")
+    expect(shown).to_have_text(["python3", "-c", 'print("a b")', "&&", "ls"])
     expect(page.get_by_text("No shell runs this: '&&'")).to_be_visible()
-    page.get_by_text("Paste a whole command").click()
-    page.get_by_label("A JSON list, or words as for a shell").fill("cd / && ls")
+    if scripts:
+        command.fill("echo 'a")
+        expect(page.locator(".split")).to_have_text("The quote ' at character 6 is not closed: 'a")
+    command.fill("cd / && ls")
     press(page, "Hand it to a shell: sh -c")
-    expect(words).to_have_count(3)
-    expect(words.nth(2)).to_have_value("cd / && ls")
+    expect(command).to_have_value("sh -c 'cd / && ls'")
+    expect(shown).to_have_text(["sh", "-c", "cd / && ls"])
     page.context.close()
 
 

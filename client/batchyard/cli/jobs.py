@@ -393,6 +393,7 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
             ("Position", _position(answer)),
             ("Starts by", _estimate(answer)),
             ("Hosts", f"{answer.eligible_hosts} suit the job" if answer.refusals or answer.eligible_hosts else ""),
+            ("Dependents", _dependents(answer)),
         ]
     )
     if answer.refusals:
@@ -416,6 +417,15 @@ def _show_explanation(answer: ExplainJobResponse) -> None:
 def _position(answer: ExplainJobResponse) -> str:
     more = " or later" if answer.position_is_least else ""
     return f"{answer.position:,}{more}" if answer.position else ""
+
+
+def _dependents(answer: ExplainJobResponse) -> str:
+    """Return who waits for a job: all by id, or how many and the first ones."""
+    named = ", ".join(answer.dependent_ids)
+    if answer.dependents == len(answer.dependent_ids) and not answer.dependents_is_least:
+        return named
+    least = "at least " if answer.dependents_is_least else ""
+    return f"{least}{answer.dependents:,} jobs, first {named}" if named else f"{least}{answer.dependents:,} jobs"
 
 
 def _estimate(answer: ExplainJobResponse) -> str:

@@ -1478,6 +1478,9 @@ class ExplainJobResponse(google.protobuf.message.Message):
     POSITION_IS_LEAST_FIELD_NUMBER: builtins.int
     FIRST_JOB_ID_FIELD_NUMBER: builtins.int
     ESTIMATED_START_AT_MS_FIELD_NUMBER: builtins.int
+    DEPENDENT_IDS_FIELD_NUMBER: builtins.int
+    DEPENDENTS_FIELD_NUMBER: builtins.int
+    DEPENDENTS_IS_LEAST_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     state: Global___JobState.ValueType
     summary: builtins.str
@@ -1494,8 +1497,18 @@ class ExplainJobResponse(google.protobuf.message.Message):
     """Who comes first in its queue; empty if it does."""
     estimated_start_at_ms: builtins.int
     """When it starts at the latest, as far as is known; 0 unless a host is kept for it."""
+    dependents: builtins.int
+    """How many wait for it."""
+    dependents_is_least: builtins.bool
+    """No more were looked at: there may be more of them."""
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
+    @property
+    def dependent_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Jobs that wait for the end of this one, or of a child of it: the first 20, in the order of
+        submission. Of a child those that wait for it alone.
+        """
+
     def __init__(
         self,
         *,
@@ -1508,7 +1521,10 @@ class ExplainJobResponse(google.protobuf.message.Message):
         position_is_least: builtins.bool = ...,
         first_job_id: builtins.str = ...,
         estimated_start_at_ms: builtins.int = ...,
+        dependent_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        dependents: builtins.int = ...,
+        dependents_is_least: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
 
 Global___ExplainJobResponse: typing_extensions.TypeAlias = ExplainJobResponse

@@ -169,8 +169,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainJob(self, request, context):
-        """Says why a job is where it is. Its place in line is counted as far as some thousandths
-        of a second allow, however long the line is.
+        """Says why a job is where it is, and who waits for it. Its place in line is counted as far as
+        some thousandths of a second allow, however long the line is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -335,8 +335,8 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """Streams an attempt's log; `follow` goes on until the attempt has ended."""
 
     ExplainJob: _JobServiceExplainJobType
-    """Says why a job is where it is. Its place in line is counted as far as some thousandths
-    of a second allow, however long the line is.
+    """Says why a job is where it is, and who waits for it. Its place in line is counted as far as
+    some thousandths of a second allow, however long the line is.
     """
 
 JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
@@ -479,8 +479,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ExplainJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ExplainJobResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ExplainJobResponse]]:
-        """Says why a job is where it is. Its place in line is counted as far as some thousandths
-        of a second allow, however long the line is.
+        """Says why a job is where it is, and who waits for it. Its place in line is counted as far as
+        some thousandths of a second allow, however long the line is.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -15,6 +15,7 @@ from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.views import causes, history, waiting, words
+from batchyard_controller.core.views.dependents import dependents_of
 from batchyard_controller.core.world.world import World
 
 
@@ -150,6 +151,7 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
     """Say why a job is where it is."""
     waits = waiting.waits_for_host(unit)
     place = waiting.place_of(world, unit)
+    dependents = dependents_of(world, unit)
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
@@ -170,4 +172,7 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
         first_job_id=place.first_id if place is not None else "",
         estimated_start_at_ms=place.starts_at_ms if place is not None else 0,
         eligible_hosts=waiting.eligible_hosts(world, unit) if waits else 0,
+        dependent_ids=dependents.ids,
+        dependents=dependents.count,
+        dependents_is_least=not dependents.is_exact,
     )

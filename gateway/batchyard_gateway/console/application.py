@@ -12,7 +12,8 @@ import asyncio
 import gzip
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -35,17 +36,18 @@ from batchyard_gateway.errors import ApiError, BusyException
 from batchyard_gateway.services import Context, Principal
 from batchyard_gateway.wire import Request
 
-from . import assets
-from .entry import Entry
-from .live import Hub
-from .moments import STYLES, Clock, zone_of
-from .pages import sign_in
-from .rendering import Renderer, UnknownPartError
+from .answers import assets
+from .answers.problems import BROKEN, problem
+from .answers.rendering import Renderer, UnknownPartError
+from .answers.streaming import Streaming, first_of
+from .entry.entry import Entry
+from .entry.sessions import LIFETIME_S, Session
+from .figures.samples import Samples, Seen, sample
+from .live.hub import Hub
 from .routes import ROWS, Row
-from .samples import Samples, Seen, sample
-from .sessions import LIFETIME_S, Session
-from .streaming import Streaming, first_of
-from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing, own_path
+from .writing.moments import STYLES, Clock, zone_of
+from .yard import sign_in
 
 REQUESTS_MAX = 128
 """Pages under way at once."""
@@ -58,9 +60,6 @@ FORM_FIELDS_MAX = 5_000
 """More than any form has: taking apart half a million of them would hold up everybody."""
 
 FORM_TYPE = "application/x-www-form-urlencoded"
-RETRY_S = 5
-"""When a page that could not be read is worth another try."""
-
 _PACKED_FROM_BYTES = 500
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -102,6 +101,7 @@ class Console:
     _bodies: Bodies = field(init=False, default_factory=Bodies)
     _renderer: Renderer = field(init=False)
     _under_way: int = field(init=False, default=0)
+    _beside: asyncio.TaskGroup = field(init=False, default_factory=asyncio.TaskGroup)
 
     def __post_init__(self) -> None:
         constants = {
@@ -126,7 +126,7 @@ class Console:
 
     async def run(self) -> None:
         """Do what goes on beside the server, for ever; what fails of it ends all of it."""
-        async with asyncio.TaskGroup() as group:
+        async with self._beside as group:
             group.create_task(self.hub.run())
             group.create_task(sample(self.client, self.samples, self.read_s))
 
@@ -145,42 +145,51 @@ class Console:
         """Answer a request for a page of the table."""
         visit: Visit | None = None
         try:
-            self._enter()
-            try:
+            with self._slot():
                 head = self._check(http)
                 session = await self.entry.find(self._token(http), is_use=not _is_by_itself(http))
-                if session is None:
-                    return self._stranger(http, head)
-                visit = self._visit(http, session)
-                answer = await self._answer(row, visit, http)
-            finally:
-                self._under_way -= 1
+            if session is None:
+                return self._stranger(http, head)
+            visit = self._visit(http, session)
+            act = row.show
+            if http.method == "POST" and row.change is not None:
+                # Without a slot: a body may be long in coming, and its connection waits among those that do.
+                act, visit = row.change, replace(visit, form=await self._form(http))
+                self._check_token(visit)
+            with self._slot():
+                answer = await act(visit)
             return self._write(answer, visit, http)
         except (ApiError, sdk_errors.BatchyardError) as err:
-            return self._write(_problem(err), visit, http)
+            return self._write(problem(err), visit, http)
         except Exception:  # the last line of defence: a bug is the console's fault and told as such
             log.exception("internal error")
-            page = Page(
-                template="problem.html",
-                title="Something broke",
-                view={"text": "The gateway's log tells what."},
-                status=500,
-            )
-            return self._write(page, visit, http)
+            return self._write(BROKEN, visit, http)
 
-    def _enter(self) -> None:
-        """Count a request in; its end counts it out."""
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """
+        Count what is at work for a request in, and out.
+
+        Raises:
+            BusyException: too many are under way.
+        """
         if self._under_way >= REQUESTS_MAX:
             raise BusyException
         self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
-    async def _answer(self, row: Row, visit: Visit, http: HttpRequest) -> Answer:
-        if http.method != "POST" or row.change is None:
-            return await row.show(visit)
-        form = await self._form(http)
-        if not visit.session.has_token(form.get("csrf", "")):
+    def _check_token(self, visit: Visit) -> None:
+        """
+        Turn away a form that no page of this session holds.
+
+        Raises:
+            ApiError: 403.
+        """
+        if not visit.session.has_token(visit.form.get("csrf", "")):
             raise ApiError("AccessDeniedException", "The form is of another session: load the page again.", 403)
-        return await row.change(replace(visit, form=form))
 
     def _check(self, http: HttpRequest) -> Request:
         """
@@ -241,6 +250,7 @@ class Console:
             since=self.hub.position,
             last_event=http.headers.get("last-event-id", ""),
             is_signed_in=partial(self._is_signed_in, self._token(http)),
+            begin=self._beside.create_task,
         )
 
     async def _is_signed_in(self, token: str) -> bool:
@@ -256,22 +266,22 @@ class Console:
         try:
             self._check(http)
             form = await self._form(http, SIGN_IN_BYTES_MAX) if http.method == "POST" else http.query_params
-            back = sign_in.own_path(form.get("next", ""))
+            back = own_path(form.get("next", ""))
             self._check_secrecy()
-            self._enter()
-            try:
+            with self._slot():
                 token = await self._token_for(form, http)
                 has_keys = bool(token) or await self.entry.has_keys()
-            finally:
-                self._under_way -= 1
             if not token:
                 return self._write(sign_in.form(back, has_keys=has_keys), None, http)
             self.entry.leave(self._token(http))  # the browser forgets that session now
             return self._write(Redirect(location=back, cookies={self._cookie(http): token}), None, http)
         except ApiError as err:
+            if back and "signature" in http.query_params and await self._is_signed_in(self._token(http)):
+                # Whoever opens a link again in the browser that it signed in wants to go on.
+                return self._write(Redirect(location=back), None, http)
             return self._write(sign_in.form(back, has_keys=True, refusal=err.message, status=err.status), None, http)
         except sdk_errors.BatchyardError as err:
-            return self._write(_problem(err), None, http)
+            return self._write(problem(err), None, http)
 
     async def _token_for(self, form: QueryParams, http: HttpRequest) -> str:
         """Return the token of a new session for what a form or a link says; empty where the page is only looked at."""
@@ -381,19 +391,3 @@ def _here(http: HttpRequest) -> str:
 
 async def _nothing(visit: Visit) -> Answer:
     return missing(f"There is no page {visit.path}.")
-
-
-def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
-    """Return the page that tells an error."""
-    if isinstance(err, ApiError):
-        return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
-    if isinstance(err, sdk_errors.NotFoundError):
-        text = f"{err}. Jobs that have ended are forgotten after the days that the controller is told to keep them."
-        return missing(text)
-    if isinstance(err, sdk_errors.RequestError):
-        return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
-    log.warning("the controller failed", error=str(err))
-    return Page(
-        template="away.html", title="The controller is away", view={"text": str(err), "retry_s": RETRY_S},
-        status=503, headers={"Retry-After": str(RETRY_S)},
-    )  # fmt: skip

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pages import (
-    about,
-    children,
-    clock,
-    consumables,
-    counts,
-    definitions,
-    environments,
-    hosts,
-    job,
-    jobs,
-    keys,
-    live,
-    logs,
-    many,
-    overview,
-    policies,
-    queues,
-    search,
-    secrets,
-    shares,
-    start,
-    submission,
-)
+from .forms import split
+from .hosts import hosts
+from .jobs import children, job, jobs, many, submission
+from .logs import logs
+from .settings import consumables, definitions, environments, policies, queues, shares
+from .start import start
 from .visit import Handler
+from .yard import about, clock, counts, keys, overview, search, secrets, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +57,7 @@ ROWS = (
     Row("/jobs/{id}/log.txt", logs.download),
     Row("/jobs/{id}/raw", job.raw),
     Row("/keys", keys.show, keys.change),
-    Row("/live", live.show),
+    Row("/live", stream.show),
     Row("/new/environment", environments.show_new, environments.create),
     Row("/new/queue", queues.show_new, queues.create),
     Row("/policies", policies.show, policies.create),
@@ -88,4 +71,5 @@ ROWS = (
     Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
     Row("/start", start.show, start.change),
+    Row("/words", split.show),
 )

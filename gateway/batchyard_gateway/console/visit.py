@@ -6,8 +6,9 @@ It must never know templates or HTTP's headers; who serves a visit does.
 
 from __future__ import annotations
 
+import asyncio
 import shlex
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -19,10 +20,10 @@ from batchyard.client import AsyncClient
 from batchyard_gateway.batch.operations import SERVICE as BATCH
 from batchyard_gateway.services import Context, Members
 
-from .live import Hub
-from .moments import Clock
-from .samples import Seen
-from .sessions import Session
+from .entry.sessions import Session
+from .figures.samples import Seen
+from .live.hub import Hub
+from .writing.moments import Clock
 
 ROOT = "/console"
 
@@ -52,6 +53,7 @@ class Visit:
         last_event: Where a stream of events broke off, as the browser says.
         is_signed_in: Whether the session goes on.
         samples: What the yard was doing of late.
+        begin: Begins what goes on after the answer; it ends with the gateway.
     """
 
     path: str
@@ -68,6 +70,12 @@ class Visit:
     last_event: str
     is_signed_in: Callable[[], Awaitable[bool]]
     samples: Seen
+    begin: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+    @property
+    def part(self) -> str:
+        """The part of the page that is asked for alone; empty for all of it."""
+        return self.query.get("part", "")
 
     async def operate(self, operation: str, members: Members, amend: Callable[[Any], None] | None = None) -> Members:
         """
@@ -104,7 +112,7 @@ class Visit:
 
     def wants(self, part: str) -> bool:
         """Say whether the request is for all of the page, or for this part: what only others show need not be read."""
-        return self.query.get("part", "") in ("", "content", part)
+        return self.part in ("", "content", part)
 
     def url(self, **changed: str | Sequence[str] | None) -> str:
         """Return this page's address with some of the query's names changed; None drops one."""
@@ -161,6 +169,18 @@ class Page:
     def refused(self, status: int = 422) -> Page:
         """Return the page with the status of a form that was not taken."""
         return replace(self, status=status)
+
+
+def own_path(given: str) -> str:
+    """Return where to go after signing in: a page of the console, whatever was asked for."""
+    # A second slash or a backslash would make another host of it.
+    is_own = given.startswith(f"{ROOT}/") and "//" not in given and "\\" not in given and given.isprintable()
+    return given if is_own and not given.startswith(f"{ROOT}/sign-") else f"{ROOT}/"
+
+
+def sentence(text: str) -> str:
+    """Return what a program says of something as a sentence: with a capital, and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def missing(text: str) -> Page:

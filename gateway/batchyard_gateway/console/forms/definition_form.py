@@ -15,8 +15,9 @@ from batchyard_gateway.batch import definitions, members
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
-from .fields import Amounts, Answers, Choice, Column, Field, Flag, Number, Rows, Words
+from .fields import Amounts, Answers, Choice, Column, Field, Flag, Number, Rows
 from .tables import Draft, Form, Section, read, rest
+from .words import Words
 
 PROCESS = "process://"
 """The image of a plain process on the host."""
@@ -93,7 +94,7 @@ def amounts(name: str, hint: str = "", *, fargate: bool = False) -> Amounts:
 def command(name: str) -> Words:
     """Return the field of a command."""
     return Words(
-        name=name, label="Command", hint="One word a row; no shell runs it.",
+        name=name, label="Command", hint="As in a shell: words, and quotes around those with spaces. No shell runs it.",
         called=("Container overrides command", "Container Overrides length", "container.command", "overrides.command"),
     )  # fmt: skip
 

@@ -16,8 +16,6 @@ from batchyard_gateway.services import Members
 Answers = Mapping[str, Sequence[str]]
 """What was typed, by the names of inputs; those of a row's columns come once a row."""
 
-_SHELL_SIGNS = ("|", "&&", "||", ";", ">", "<", ">>", "&", "$", "*", "`")
-
 
 class WrongError(ValueError):
     """What was typed cannot be read; the text says why."""
@@ -145,52 +143,6 @@ class Lines(Field):
     def write(self, value: Any) -> dict[str, list[str]]:
         """Return the lines."""
         return {self.name: ["\n".join(value)]}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words(Field):
-    """
-    A command: one word a row, each of which may have any letters.
-
-    Rows at the end that are empty are no words. What is pasted as a whole is split first
-    (`edit`), so that one sees the words before they are taken.
-    """
-
-    kind: ClassVar[str] = "words"
-
-    def inputs(self) -> Sequence[str]:
-        """Return the names of rows and of what is pasted."""
-        return (self.name, self.paste)
-
-    @property
-    def paste(self) -> str:
-        """Return the name of the input for a whole command."""
-        return f"{self.name}.paste"
-
-    def read(self, answers: Answers) -> Any:
-        """Return the words."""
-        if text_of(answers, self.paste).strip():
-            raise WrongError("A command was pasted and is not split yet: split it, and look at its words")
-        words = [plain(word) for word in answers.get(self.name, ())]
-        while words and not words[-1]:
-            words.pop()
-        return words or None
-
-    def write(self, value: Any) -> dict[str, list[str]]:
-        """Return the rows."""
-        return {self.name: list(value)}
-
-    def rows(self, answers: Answers) -> Sequence[str]:
-        """Return what the rows show; one at least."""
-        return list(answers.get(self.name, ())) or [""]
-
-    def remark(self, answers: Answers) -> str:
-        """Return a sentence on words that look as if they were for a shell; empty where none does."""
-        words = [plain(word) for word in answers.get(self.name, ())]
-        if words[:1] in (["sh"], ["bash"], ["/bin/sh"], ["/bin/bash"]):
-            return ""
-        found = [word for word in words if word in _SHELL_SIGNS or word.startswith(("$", "~"))]
-        return f"No shell runs this: {found[0]!r} is handed on as it stands." if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ def form(
     )  # fmt: skip
     job = (
         Field(
-            name="jobName", label="Name", hint="Letters, digits, - and _; the first a letter or digit.",
+            name="jobName", label="Name", hint="1 to 128 letters, digits, - and _; the first a letter or digit.",
             is_required=source == DEFINITION, called=("Job name", "name"),
         ),
         queue,
@@ -220,6 +220,7 @@ def request(given: Members, context: Context) -> pb.SubmitJobRequest:
     for each in given.get("dependsOn", ()):
         kind = wording.number(pb.DependencyType, "type", each["type"]) if each.get("type") else 0
         message.depends_on.add(job_id=each.get("jobId", ""), type=kind)
+    submitted_by = message.submitted_by
     try:
         own = json.loads(given.get(NATIVE, "{}"))
         if not isinstance(own, dict):
@@ -227,6 +228,7 @@ def request(given: Members, context: Context) -> pb.SubmitJobRequest:
         json_format.ParseDict(own, message)
     except (json_format.ParseError, ValueError, RecursionError) as err:
         raise ClientException(f"{NATIVE}: {err}") from err
+    message.submitted_by = submitted_by  # nobody submits in another's name
     return message
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from batchyard_gateway.services import Members
 
-from .fields import Amounts, Answers, Choice, Field, Rows, Text, Words, WrongError, plain, text_of
+from .fields import Amounts, Answers, Choice, Field, Rows, Text, WrongError, plain, text_of
+from .words import Words
 
 REST = "rest"
 """The field for members that have none of their own."""
@@ -79,6 +80,11 @@ def without_native(members: Members) -> Members:
 def fields_of(form: Form) -> list[Field]:
     """Return all fields of a form."""
     return [field for section in form for field in section.fields]
+
+
+def labels(form: Form) -> dict[str, str]:
+    """Return what the fields of a form are called, by name."""
+    return {field.name: field.label for field in fields_of(form)}
 
 
 def called(form: Form) -> dict[str, str]:
@@ -165,11 +171,8 @@ def edit(form: Form, answers: Answers, action: str, what: str) -> dict[str, list
     Args:
         form: Which.
         answers: As they stand.
-        action: ``add`` or ``remove`` a row, ``split`` what was pasted, ``wrap`` it or the words in a shell.
+        action: ``add`` or ``remove`` a row, or ``wrap`` a command in a shell.
         what: The field's name; for ``remove`` with a dot and the row's number.
-
-    Raises:
-        WrongError: what was pasted cannot be split.
     """
     changed = {name: list(texts) for name, texts in answers.items()}
     name, _, number = what.rpartition(".") if action == "remove" else (what, "", "")
@@ -177,25 +180,20 @@ def edit(form: Form, answers: Answers, action: str, what: str) -> dict[str, list
     if not found:
         return changed
     match action, found[0]:
-        case "add", Rows() | Words() as field:
+        case "add", Rows() as field:
             _change_rows(field, changed, None)
-        case "remove", Rows() | Words() as field:
+        case "remove", Rows() as field:
             if number.isdecimal() and len(number) < 6:
                 _change_rows(field, changed, int(number))
-        case (("split" | "wrap"), Words() as field):
-            pasted = text_of(answers, field.paste)
-            words = [word for word in changed.get(field.name, ()) if word]
-            if action == "split":
-                changed[field.name] = split(pasted)
-            else:
-                changed[field.name] = ["sh", "-c", pasted.strip() or " ".join(words)]
-            changed.pop(field.paste, None)
+        case "wrap", Words() as field:
+            line = text_of(answers, field.name).strip()
+            changed[field.name] = [shlex.join(["sh", "-c", line])] if line else [""]
     return changed
 
 
-def _change_rows(field: Rows | Words, answers: dict[str, list[str]], removed: int | None) -> None:
+def _change_rows(field: Rows, answers: dict[str, list[str]], removed: int | None) -> None:
     """Add an empty row, or take one out."""
-    names = field.inputs() if isinstance(field, Rows) else (field.name,)
+    names = field.inputs()
     height = max([1, *(len(answers.get(name, ())) for name in names)])
     for name in names:
         cells = answers.setdefault(name, [])
@@ -204,27 +202,6 @@ def _change_rows(field: Rows | Words, answers: dict[str, list[str]], removed: in
             cells.append("")
         elif removed < len(cells):
             del cells[removed]
-
-
-def split(text: str) -> list[str]:
-    """
-    Return the words of a command, given as a JSON list or as for a shell.
-
-    Raises:
-        WrongError: it is neither.
-    """
-    if text.lstrip().startswith("["):
-        try:
-            words = json.loads(text)
-        except ValueError as err:
-            raise WrongError(f"It begins as a JSON list and is none: {err}") from err
-        if not all(isinstance(word, str) for word in words):
-            raise WrongError("A command is a JSON list of texts")
-        return list(words)
-    try:
-        return shlex.split(text)
-    except ValueError as err:
-        raise WrongError(f"It cannot be split as a shell would: {err}") from err
 
 
 def _rest(text: str | None) -> Members:

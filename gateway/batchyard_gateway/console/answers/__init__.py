@@ -1,0 +1,1 @@
+"""How answers are written: HTML of templates, files that never change, streams."""

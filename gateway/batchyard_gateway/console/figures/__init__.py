@@ -1,0 +1,1 @@
+"""What the yard was doing of late, and charts of it."""

@@ -1,1 +1,0 @@
-"""Pages, a noun each: they read through the SDK and hand a template what it shows."""

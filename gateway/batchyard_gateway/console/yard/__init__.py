@@ -1,0 +1,1 @@
+"""Pages of the yard as a whole: overview, search, secrets, access keys, about, and signing in."""
