@@ -97,6 +97,21 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """
+    What an attempt has used, as far as its runtime can say.
+
+    Attributes:
+        peak_memory_kib: The most memory that it held at once; 0: unknown.
+        user_cpu_ms, system_cpu_ms: Processor time of all its processes.
+    """
+
+    peak_memory_kib: int = 0
+    user_cpu_ms: int = 0
+    system_cpu_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
     """
     The attempt's command has ended, and all its output is in the log.
@@ -107,6 +122,7 @@ class Exited:
             command itself may have gone on, so any exit code can stand beside it.
         reason: What the runtime says beyond the code; empty mostly.
         host_failed: The host ended it and not the job, as when its engine was restarted.
+        is_fenced: The guard ended it, as no controller was in touch.
     """
 
     attempt_id: str
@@ -115,6 +131,8 @@ class Exited:
     out_of_memory: bool = False
     reason: str = ""
     host_failed: bool = False
+    is_fenced: bool = False
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,56 @@
+"""The system calls that Python has no name for yet."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO = struct.Struct("=QQ11Ii")
+_PIDFD_INFO_EXIT = 1 << 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def become_subreaper() -> None:
+    """Become the parent of all descendants that lose theirs."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def hand_on_no_privileges() -> None:
+    """Have all descendants gain nothing from set-user-id programs, and inherit no capability over a change of user."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(24)  # twice: effective, permitted, inheritable
+    _check(_libc.capget(ctypes.create_string_buffer(header), held))
+    low, high = struct.unpack("=III III", held.raw[:24])[:3], struct.unpack("=III III", held.raw[:24])[3:]
+    kept = struct.pack("=III III", low[0], low[1], 0, high[0], high[1], 0)
+    _check(_libc.capset(ctypes.create_string_buffer(header), ctypes.create_string_buffer(kept)))
+
+
+def exit_code_of_reaped(pidfd: int) -> int | None:
+    """Return the exit code, as of a shell, of a process that somebody else has waited for; None: nobody knows."""
+    buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)  # from Linux 6.15
+    except OSError:
+        return None
+    mask, *_, status = _PIDFD_INFO.unpack(buffer)
+    return shell_code(os.waitstatus_to_exitcode(status)) if mask & _PIDFD_INFO_EXIT else None
+
+
+def shell_code(code: int) -> int:
+    """Return an exit code as a shell gives it, of one that is below 0 for a signal."""
+    return code if code >= 0 else 128 - code
