@@ -97,11 +97,13 @@ class KeeperLink:
 
     Attributes:
         kept: All attempts that it keeps, by name.
+        can_isolate: Processes of another user than this one neither see nor reach others.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kept: dict[str, Kept] = {}
+        self.can_isolate = False
         self._listener: Listener | None = None
         self._connection: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -188,14 +190,18 @@ class KeeperLink:
                 connection = await self._connect()
                 async with asyncio.timeout(WELCOME_LIMIT_S):
                     await self._greet(connection)
-            except (ConnectionError, FileNotFoundError):
+            except (
+                ConnectionError,
+                FileNotFoundError,
+                KeeperGoneError,
+            ) as error:  # as one that becomes another version
                 if loop.time() > give_up_at_s:
-                    raise
+                    raise OSError(f"no keeper comes up in {self.folder}: {error}") from error
                 if not self._has_child():
                     make_private_folder(self.folder)
                     self._child = _start(self.folder)
                 await asyncio.sleep(_RETRY_S)
-            except (TimeoutError, KeeperGoneError, wire.NotSpokenError) as error:
+            except (TimeoutError, wire.NotSpokenError) as error:
                 if loop.time() > give_up_at_s:
                     raise OSError(f"no keeper answers in {self.folder}: {error}") from error
                 log.warning("the keeper does not answer; it is ended", reason=repr(error))
@@ -292,6 +298,8 @@ class KeeperLink:
             case b"refused":
                 if self._listener is not None:
                     self._listener.on_refused(fields[0].decode(), fields[1].decode())
+            case b"welcome":
+                self.can_isolate = fields == [b"1"]
             case b"adrift":
                 self._follow_orphan(fields[0].decode(), int(fields[1]))
             case _:

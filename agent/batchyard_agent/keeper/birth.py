@@ -12,9 +12,23 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]  # without enum, which costs memory
+from _signal import (  # type: ignore[import-not-found]  # without enum, which costs memory
+    SIG_BLOCK,
+    SIG_DFL,
+    SIGCHLD,
+    SIGPIPE,
+    SIGTERM,
+    SIGXFSZ,
+    pthread_sigmask,
+    signal,
+    sigwait,
+)
 
-from batchyard_agent.keeper import groups, marks, record, wire
+from batchyard_agent.keeper import groups, kernel, marks, record, wire
+
+TYPE_CHECKING = False  # as in typing, which costs memory
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NEVER_CALLED = 125
 """What a child ends with that could not become its command."""
@@ -106,17 +120,25 @@ class Birth:
         return stage.decode(), int(number or 0)
 
 
-def fork(order: Order, mark: int, journal: int, null: int) -> Birth:
+def fork(order: Order, mark: int, journal: int, null: int, namespace: int) -> Birth:
     """
     Start what was ordered.
+
+    Args:
+        order: What.
+        mark: Of its processes.
+        journal: Open file, to which the child writes.
+        null: Open file, its stdin.
+        namespace: This process's own pid namespace, opened: a user's process gets another one. Below 0: none does.
 
     Raises:
         OSError: nothing was started.
     """
     reading, writing = os.pipe()
-    child = _Child(order, mark, journal, null, writing)
+    is_isolated = namespace >= 0 and order.user is not None
+    child = _Child(order, mark, journal, null, writing, is_isolated=is_isolated)
     try:
-        pid = os.fork()
+        pid = _fork_isolated(namespace) if is_isolated else os.fork()
     except OSError:
         os.close(reading)
         os.close(writing)
@@ -128,10 +150,23 @@ def fork(order: Order, mark: int, journal: int, null: int) -> Birth:
     return Birth(pid, reading)
 
 
+def _fork_isolated(namespace: int) -> int:
+    kernel.isolate_children(True)
+    try:
+        pid = os.fork()
+    except OSError:
+        kernel.isolate_children(False, namespace)
+        raise
+    if pid:
+        kernel.isolate_children(False, namespace)
+    return pid
+
+
 class _Child:
     """The child's own way. Whatever fails is told through the pipe, by the stage that it failed at."""
 
-    def __init__(self, order: Order, mark: int, journal: int, null: int, pipe: int) -> None:
+    def __init__(self, order: Order, mark: int, journal: int, null: int, pipe: int, *, is_isolated: bool) -> None:
+        self._is_isolated = is_isolated
         self._order = order
         self._line = record.line("pid", order.name, "")[:-1]
         self._mark = mark
@@ -156,11 +191,17 @@ class _Child:
         marks.put(self._mark)
         self._stage = b"log"
         self._take_streams()
-        self._stage = b"limits"
-        self._take_limits()
         self._stage = b"folder"
         if order.makes_folder:
             self._make_folder()
+        if self._is_isolated:
+            self._stage = b"namespace"
+            pid = os.readlink("/proc/self").encode()  # as it is seen from outside
+            kernel.hide_others()
+        else:
+            pid = b"%d" % os.getpid()
+        self._stage = b"limits"
+        self._take_limits()
         if order.user is not None:
             self._stage = b"user"
             os.setgroups([])
@@ -169,9 +210,11 @@ class _Child:
         self._stage = b"cwd"
         os.chdir(order.folder)
         self._stage = b"journal"
-        os.write(self._journal, self._line + b"%d\n" % os.getpid())
+        os.write(self._journal, self._line + pid + b"\n")
         self._stage = b"exec"
-        _call(order.arguments, order.environment)
+        if self._is_isolated:
+            _be_first(order.arguments, order.environment)
+        _call(order.arguments, order.environment, os.execve)
 
     def _take_streams(self) -> None:
         order = self._order
@@ -204,9 +247,42 @@ class _Child:
             os.chown(order.folder, *order.user, follow_symlinks=False)
 
 
-def _call(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
+def _be_first(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
     """
-    Become a command, looked up as ``execvp`` does: a file without a format is a script of the shell's.
+    Be the first process of a namespace: hand SIGTERM on to the command, take the ends of orphans, end as it does.
+
+    What is first there cannot be killed from inside, and all the rest is by the kernel when it ends.
+    It is not the command itself, which would hear no signal that it does not handle. Being
+    the job's user, it has nothing that the job has not.
+    """
+    before = pthread_sigmask(SIG_BLOCK, [SIGTERM, SIGCHLD])
+
+    def spawn(path: bytes, argv: list[bytes], variables: dict[bytes, bytes]) -> int:
+        return os.posix_spawn(path, argv, variables, setsid=True, setsigmask=before)
+
+    command = _call(arguments, environment, spawn)
+    os.closerange(0, 1 << 16)  # the lock among them, and the pipe: the command runs
+    while True:
+        if sigwait([SIGTERM, SIGCHLD]) == SIGTERM:
+            try:
+                os.kill(command, SIGTERM)
+            except (ProcessLookupError, PermissionError):  # ended, or a program that became another user
+                pass
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == command:
+                os._exit(kernel.shell_code(os.waitstatus_to_exitcode(status)))
+            if not pid:
+                break
+
+
+def _call(
+    arguments: list[bytes],
+    environment: dict[bytes, bytes],
+    execute: Callable[[bytes, list[bytes], dict[bytes, bytes]], int],
+) -> int:
+    """
+    Execute a command, looked up as ``execvp`` does: a file without a format is a script of the shell's.
 
     Raises:
         OSError: EACCES: it is there and closed; else of the last place.
@@ -217,7 +293,7 @@ def _call(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
     for place in places if name else []:
         path = name if b"/" in name else (place or b".") + b"/" + name
         try:
-            os.execve(path, arguments, environment)  # noqa: S606
+            return execute(path, arguments, environment)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
@@ -225,5 +301,5 @@ def _call(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            os.execve(b"/bin/sh", [b"/bin/sh", path, *arguments[1:]], environment)  # noqa: S606
+            return execute(b"/bin/sh", [b"/bin/sh", path, *arguments[1:]], environment)
     raise refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -88,6 +88,7 @@ class Attempts:
         boot_s: Reads CLOCK_BOOTTIME.
 
     Attributes:
+        can_isolate: Processes of another user get pids, and a view of processes, of their own.
         kept: By name.
         adrift: By name.
         started: Attempts that have begun to run since this list was last emptied.
@@ -99,6 +100,8 @@ class Attempts:
         self._journal = journal
         self._wall_ms = wall_ms
         self._boot_s = boot_s
+        self.can_isolate = os.geteuid() == 0 and kernel.can_isolate()
+        self._namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.can_isolate else -1
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._mains: dict[int, Kept] = {}
         self._failures: dict[str, tuple[str, int]] = {}
@@ -179,7 +182,7 @@ class Attempts:
         births: list[tuple[Kept, birth.Birth]] = []
         for kept in news:
             try:
-                child = birth.fork(wanted[kept.name], kept.mark, self._journal.fd, self._null)
+                child = birth.fork(wanted[kept.name], kept.mark, self._journal.fd, self._null, self._namespace)
             except OSError as error:
                 self._never(kept, "fork", error.errno or 0)
                 continue

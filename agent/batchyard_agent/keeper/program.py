@@ -206,7 +206,7 @@ class _Program:
             self._say(b"adrift", name.encode(), b"%d" % adrift.kept.pid)
         self._attempts.started.clear()
         self._attempts.ended.clear()
-        self._say(b"welcome", b"%d" % os.getpid())
+        self._say(b"welcome", b"1" if self._attempts.can_isolate else b"")
         self._is_welcome = True
 
     def _start(self, orders: list[birth.Order]) -> None:

@@ -123,6 +123,8 @@ class ProcessRuntime:
         except OSError as error:
             raise RuntimeUnavailableError(f"the process runtime cannot be used: {error}") from error
         self._link.listen(self)
+        if self._user and not self._link.can_isolate:
+            _log.warning("processes of jobs see and reach each other: the kernel gives no pid namespaces here")
 
     def _prepare(self) -> None:
         self._boot_id = read_boot_id()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -79,17 +80,16 @@ raise SystemExit(9)
 
 
 @pytest.fixture(params=["rlimit", pytest.param("auto", marks=needs_cgroup)])
-async def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
-    """With a job user of its own where that can be had."""
-    folder = tmp_path_factory.mktemp("host")
-    for above in [folder, *folder.parents]:
-        if above.owner() == folder.owner() and above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o711)
-    user = job_user.find(None, allow_root=False)
-    opened = await Host(runtime(folder, user=user, enforcement=request.param)).open()
-    opened.folder = folder  # type: ignore[attr-defined]  # where a test finds its attempts
-    yield opened
-    await opened.clear()
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+    """With a job user of its own where that can be had, in a folder that it may enter."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        user = job_user.find(None, allow_root=False)
+        opened = await Host(runtime(folder, user=user, enforcement=request.param)).open()
+        opened.folder = folder  # type: ignore[attr-defined]  # where a test finds its attempts
+        yield opened
+        await opened.clear()
 
 
 @pytest.fixture
@@ -105,8 +105,9 @@ async def beside(host: Host, folder: Path) -> int:
     """Start another attempt beside what is tried; return its pid."""
     spec = shell(folder, "echo $$; exec sleep 600", number=99)
     await host.runtime.launch(spec)
-    await until(lambda: log_of(spec))
-    return host.runtime._live[next(iter(host.runtime._live))].pid
+    (live,) = host.runtime._live.values()
+    await until(lambda: live.pid and log_of(spec))
+    return live.pid
 
 
 @pytest.mark.parametrize("how", ["_exit(0)", "wait()"])
@@ -150,15 +151,21 @@ async def test_what_writes_everywhere_reaches_nothing(host: Host, folder: Path) 
 
 
 @as_root
-async def test_nobody_stops_or_kills_the_keeper(host: Host, folder: Path) -> None:
-    """Neither by its number nor with everybody else."""
-    keeper = host.keeper_pid()
-    spec = shell(folder, "kill -STOP $PPID; kill -9 $PPID; kill -9 -1; exit 4")
+async def test_a_job_of_another_user_neither_sees_nor_reaches_what_is_not_its_own(host: Host, folder: Path) -> None:
+    """Neither by its number nor with everybody else, the other attempts of that user among them."""
+    if not host.runtime._link.can_isolate:
+        pytest.skip("the kernel gives no pid namespaces here")
+    keeper, other = host.keeper_pid(), await beside(host, folder)
+    script = f"ls -d /proc/[0-9]* | wc -l; kill -9 {other} {keeper} $PPID; kill -STOP $PPID; kill -9 -1; exit 4"
+    spec = shell(folder, script)
     end = await host.done(spec)
     assert isinstance(end, Exited)
     assert end.exit_code == 4
+    # Itself, ls, wc and what is first in its namespace.
+    assert int(log_of(spec).splitlines()[0]) <= 4
     assert host.keeper_pid() == keeper
     assert lives(keeper)
+    assert lives(other)
 
 
 async def test_a_job_that_stops_itself_and_all_its_own_is_ended(host: Host, folder: Path) -> None:

@@ -21,7 +21,7 @@ from batchyard_agent.keeper import marks
 from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper_link import KeeperLink
 from batchyard_agent.runtimes.docker import DockerRuntime
-from batchyard_agent.runtimes.protocol import Adoption, Exited, StartFailed, Vanished
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, StartFailed, Vanished
 
 from .engine import ENGINE_ADDRESS, container_spec, ensure_image, named, remove_all
 from .process_attempts import Host, attempt, lives, log_of, runtime, shell, until
@@ -188,7 +188,7 @@ async def test_containers_are_killed_through_the_engines_socket(
 async def test_a_container_ends_at_the_deadline(tmp_path: Path) -> None:
     """With a real engine, and another agent's container beside it, which goes on."""
     ensure_image()
-    scopes, told = [f"guard-{os.getpid()}-{number}" for number in range(2)], []
+    scopes, told = [f"guard-{os.getpid()}-{number}" for number in range(2)], list[Observation]()
     runtimes = [DockerRuntime(scope, home=scope, address=ENGINE_ADDRESS) for scope in scopes]
     link = KeeperLink(tmp_path / "keeper")
     await link.open()

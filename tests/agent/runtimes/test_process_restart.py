@@ -16,7 +16,7 @@ import pytest
 from tests.processes import running
 
 from batchyard_agent import keeper_link
-from batchyard_agent.keeper import marks, record
+from batchyard_agent.keeper import marks, record, wire
 from batchyard_agent.runtimes import process
 from batchyard_agent.runtimes.plain_names import plain_name
 from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
@@ -236,6 +236,29 @@ async def test_a_keeper_that_stands_still_is_replaced(
     end = await host.end(spec)
     assert (isinstance(end, Exited) and end.exit_code == 137) or not KERNEL_TELLS_CODES
     await host.clear()
+
+
+async def test_a_keeper_of_another_version_becomes_the_agents(
+    agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place: what it keeps stays its own, and is told as if nothing had been."""
+    spec, gate = shell(tmp_path, ""), tmp_path / "gate"
+    with agents.former(f"echo $$; while [ ! -e {gate} ]; do sleep 0.02; done; exit 6"):
+        await until(lambda: log_of(spec))
+    before = keeper(tmp_path / "keeper")
+    program = tmp_path / "batchyard_agent" / "keeper"
+    shutil.copytree(keeper_link._PROGRAM, program)
+    (program / "wire.py").write_text((program / "wire.py").read_text().replace('VERSION = b"1"', 'VERSION = b"2"'))
+    monkeypatch.setattr(wire, "VERSION", b"2")
+    monkeypatch.setattr(keeper_link, "_PROGRAM", str(program))
+    heir = await agents.successor()
+    assert keeper(tmp_path / "keeper") == before
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    gate.touch()
+    end = await heir.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 6
+    await heir.clear()
 
 
 @pytest.mark.parametrize("turn", range(4))
