@@ -120,6 +120,7 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
             cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
         else:
             reason = OUT_OF_MEMORY_SURVIVED_REASON
+    attempt = table.note(replace(attempt, usage=exited.usage))
     stopped_at_ms = exited.stopped_at_ms or now.wall_ms
     if not attempt.started_at_ms:
         # An end whose start was not seen still ran.

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import structlog
 
+from batchyard.resources import Usage
 from batchyard_agent.keeper_link import Kept
 from batchyard_agent.runtimes import process_launch, process_table
-from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, StartFailed, Usage, Vanished
+from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, StartFailed, Vanished
 
 UNKNOWN_REASON = "the attempt's keeper was killed, the exit code is lost"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from batchyard.resources import NO_USAGE, Usage
 from batchyard.tasks import Container
 
 
@@ -97,21 +98,6 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """
-    What an attempt has used, as far as its runtime can say.
-
-    Attributes:
-        peak_memory_kib: The most memory that it held at once; 0: unknown.
-        user_cpu_ms, system_cpu_ms: Processor time of all its processes.
-    """
-
-    peak_memory_kib: int = 0
-    user_cpu_ms: int = 0
-    system_cpu_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
     """
     The attempt's command has ended, and all its output is in the log.
@@ -132,7 +118,7 @@ class Exited:
     reason: str = ""
     host_failed: bool = False
     is_fenced: bool = False
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,4 +185,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
+        usage=end.usage,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchyard.resources import Usage
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import Report
 from batchyard_controller.core.model.values import Instant
@@ -25,5 +26,8 @@ def bounded(report: Report, now: Instant) -> Report:
     if end is not None:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX)
         started_at_ms, stopped_at_ms = time_ms(end.started_at_ms), time_ms(end.stopped_at_ms)
-        end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason)
+        said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
+        peak_kib, user_ms, system_ms = (min(max(amount, 0), limits.INT32_MAX) for amount in said)
+        usage = Usage(peak_memory_kib=peak_kib, user_cpu_ms=user_ms, system_cpu_ms=system_ms)
+        end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason, usage=usage)
     return replace(report, started_at_ms=time_ms(report.started_at_ms), end=end)
