@@ -126,6 +126,8 @@ def _one_fence(who: str) -> float:
         keeper = folder / "keeper"
         with contextlib.ExitStack() as stack:
             agent = stack.enter_context(test_keeper_guard.fenced_agent(folder, "auto", 1_500))
+            while not (keeper / "deadline").exists():  # it is told after the start
+                time.sleep(0.01)
             (kept,) = process_records.kept(keeper).values()
             deadline_ms = int((keeper / "deadline").read_text().split()[1])
             number = signal.SIGSTOP if who.endswith("stopped") else signal.SIGKILL
@@ -146,7 +148,7 @@ def _one_fence(who: str) -> float:
 @contextlib.contextmanager
 def _restarted(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
     """Run another agent, which finds what the former one left."""
-    code = test_keeper_guard.FENCED_AGENT.replace("await host.runtime.launch", "shell").replace(
+    code = test_keeper_guard.FENCED_AGENT.replace("await host.runtime.launch", "id").replace(
         "host.runtime._link.guard", "dict"
     )
     arguments = [str(Path(test_keeper_guard.__file__).parent), str(folder), "auto", "true", "0"]
