@@ -144,7 +144,11 @@ class KeeperLink:
             self._task = None
         for pidfd in list(self._orphans):
             self._forget_orphan(pidfd)
-        self._leave()
+        if self._connection is not None:
+            writer = self._connection.writer
+            self._leave()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
         if not self.kept:  # it ends now, and is no zombie then
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KILL_LIMIT_S):

@@ -1,5 +1,5 @@
 """
-``python -I -S .../keeper FOLDER``: be the keeper of a folder.
+``python -I -S .../keeper FOLDER [LOCK]``: be the keeper of a folder; LOCK: its open lock, where this was one before.
 
 It is run as a folder and not as a module: the agent's own package is not imported, as
 to ask for its version takes the memory that this program is to do without.
@@ -15,4 +15,4 @@ sys.modules["batchyard_agent"] = agent
 
 from batchyard_agent.keeper import program  # noqa: E402  # its package is made above
 
-program.main(sys.argv[1])
+program.main(*sys.argv[1:])

@@ -34,10 +34,17 @@ FIRST_AGENT_S = 10.0
 _READ_BYTES = 1 << 16
 
 
-def main(folder: str) -> None:
-    """Be the keeper of a folder until there is nothing to keep."""
+def main(folder: str, held: str = "") -> None:
+    """
+    Be the keeper of a folder until there is nothing to keep.
+
+    Args:
+        folder: Where its journal and its socket are.
+        held: Number of its open lock, where this program was a keeper of another version; else empty.
+    """
     os.chdir(folder)
-    lock = _lock()
+    lock = int(held) if held else _lock()
+    os.set_inheritable(lock, False)
     kernel.become_subreaper()
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
@@ -197,7 +204,9 @@ class _Program:
     def _welcome(self, version: bytes, python: bytes, program: bytes) -> None:
         """Tell a new agent all that is kept; become a keeper of its version first, if need be."""
         if version != wire.VERSION:
-            os.execv(python, [python, b"-I", b"-S", program, os.fsencode(self._folder)])  # noqa: S606
+            os.set_inheritable(self._lock, True)  # so that no other takes it meanwhile
+            line = [python, b"-I", b"-S", program, os.fsencode(self._folder), b"%d" % self._lock]
+            os.execv(python, line)  # noqa: S606
         for kept in self._attempts.kept.values():
             self._say(b"started", kept.name.encode(), b"%d" % kept.pid, b"%d" % kept.started_at_ms)
             if kept.ended is not None:
