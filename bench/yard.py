@@ -32,6 +32,7 @@ from batchyard.settings import SOCKET_NAME
 from batchyard.v1 import compute_environment_pb2, job_pb2
 from batchyard.v1.job_definition_pb2 import ContainerProperties
 from batchyard.v1.job_pb2_grpc import JobServiceStub
+from batchyard_agent import keeper
 
 if TYPE_CHECKING:
     from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
@@ -45,6 +46,8 @@ STOP_LIMIT_S = 15.0
 POLL_S = 0.02
 PREFIX = "by-bench-"
 """Short: the path of a socket in the folder has 107 bytes at most."""
+
+KEEPER = Path(keeper.__file__).parent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,9 +106,13 @@ class Program:
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """Return the processor time it has used, that of its ended children apart."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
+        """Return the processor time it has used, that of its ended children apart; an agent's with its keeper's."""
+        spent = [psutil.Process(pid).cpu_times() for pid in (self.pid, *self._keepers())]
+        return sum(float(times.user + times.system) for times in spent)
+
+    def _keepers(self) -> list[int]:
+        children = psutil.Process(self.pid).children()
+        return [child.pid for child in children if child.cmdline()[-2:-1] == [str(KEEPER)]]
 
     def written_bytes(self) -> int:
         """Return how many bytes it has written to files: for a controller on sqlite, to its store."""

@@ -72,6 +72,12 @@ _ATTEMPT = (
     Row("stoppedAt", "stopped_at_ms"),
     Row("statusReason", "status_reason"),
 )
+_USAGE = (
+    Row("peakMemoryKiB", "peak_memory_kib"),
+    Row("userCpuMilliseconds", "user_cpu_ms"),
+    Row("systemCpuMilliseconds", "system_cpu_ms"),
+)
+"""Our own: AWS tells nothing of it here."""
 _PARENT = (
     Row("size", "size"),
     Row("statusSummary", "status_summary", MAPPED, always=True),
@@ -154,7 +160,8 @@ def _ran(attempt: pb.Attempt, names: Names) -> Members:
 
 
 def _attempt(attempt: pb.Attempt, names: Names) -> Members:
-    return {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt)}
+    used = {"batchyardUsage": to_members(_USAGE, attempt.usage)} if attempt.HasField("usage") else {}
+    return {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt), **used}
 
 
 def _container(job: pb.Job, kept: Members, names: Names) -> Members:
