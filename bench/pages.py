@@ -13,6 +13,7 @@ from bench.yard import QUEUE, Yard, open_yard, small_job, submission
 
 from batchyard.submit_calls import submit_error
 from batchyard.v1 import job_pb2
+from batchyard.v1.job_definition_pb2 import ContainerProperties
 
 TIMES = 20
 PAGE = 50
@@ -25,7 +26,7 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Fill a controller without hosts, ask each question some times, and once what a watch costs to begin."""
     jobs, children = scale.pick(100_000, 5_000), scale.pick(1_000_000, 50_000)
     async with open_yard("memory://") as yard:
-        oldest, array, newest = await _fill(yard, jobs, children)
+        oldest, array, newest = await fill(yard, jobs, children, small_job("fake://"))
         client = yard.client
         one = await _seconds(lambda: client.describe_job(newest))
 
@@ -77,9 +78,8 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
             )
 
 
-async def _fill(yard: Yard, jobs: int, children: int) -> tuple[str, str, str]:
+async def fill(yard: Yard, jobs: int, children: int, job: ContainerProperties) -> tuple[str, str, str]:
     """Submit an oldest job, an array of which the last child is cancelled, and others; return the first two and the last."""
-    job = small_job("fake://")
     first = submission(job)
     first.name = OLDEST
     first.tags[OLDEST] = ""

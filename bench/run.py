@@ -49,6 +49,7 @@ PROGRAMS = {
     "packing": "packing",
     "pages": "pages",
     "hyperqueue": "hyperqueue_jobs",
+    "console": "console",
 }
 ON_REQUEST = {"hyperqueue"}
 """What needs PyPI."""
@@ -63,7 +64,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Measure less, in under a minute.")
+@click.option("--quick", is_flag=True, help="Measure less, in some minutes.")
 @click.option("--all", "every_case", is_flag=True, help="Measure every case of programs that have very many.")
 @click.option("--only", default="", callback=_names, metavar="NAME,...", help=f"Which: {', '.join(PROGRAMS)}.")
 @click.option(

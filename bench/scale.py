@@ -1,4 +1,4 @@
-"""Scale: how much is measured, so that a quick look takes less than a minute."""
+"""Scale: how much is measured, so that a quick look takes minutes."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ class Bodies:
     def __init__(self, *, shared_bytes_max: int = SHARED_BYTES) -> None:
         self._left = shared_bytes_max
 
-    async def read(self, parts: AsyncIterator[bytes]) -> bytes:
+    async def read(self, parts: AsyncIterator[bytes], *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """
-        Return a body.
+        Return a body of so many bytes at most.
 
         Raises:
             ApiError: it is too long, or did not come to its end.
@@ -42,10 +42,8 @@ class Bodies:
         try:
             async for part in parts:
                 body += part
-                if len(body) > BODY_BYTES_MAX:
-                    raise ApiError(
-                        "RequestEntityTooLargeException", f"The body has more than {BODY_BYTES_MAX} bytes.", 413
-                    )
+                if len(body) > bytes_max:
+                    raise ApiError("RequestEntityTooLargeException", f"The body has more than {bytes_max} bytes.", 413)
                 more = max(0, len(body) - FREE_BYTES) - shared
                 if more > self._left:
                     raise BusyException

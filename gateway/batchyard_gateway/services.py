@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from batchyard.client import AsyncClient
 
 from .errors import ApiError
 from .wire import Answer, Request
+
+R = TypeVar("R", bound=Message)
 
 Members = dict[str, Any]
 """An input or output: members by AWS's names, values as JSON has them."""
@@ -45,6 +49,8 @@ class Context:
         region: For ARNs: the one that the request was signed for, else the gateway's.
         request_id: Of this request: what ``x-amzn-RequestId`` says.
         invocation_id: The same for each try that an SDK makes of one call; may be empty.
+        amend: Adds to the request for the controller what AWS has no members for, once it was checked;
+            for callers inside the gateway.
     """
 
     client: AsyncClient
@@ -53,6 +59,13 @@ class Context:
     region: str
     request_id: str
     invocation_id: str = ""
+    amend: Callable[[Any], None] | None = None
+
+    def amended(self, request: R) -> R:
+        """Return a request for the controller with what was to be added to it: so both are one change, or none."""
+        if self.amend is not None:
+            self.amend(request)
+        return request
 
 
 Handler = Callable[[Context, Members], Awaitable[Members]]

@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.gateway.conftest import logged
 from tests.gateway.endpoint import Endpoint, Yard
 
+from .real_yard import RealYard
 from .visitor import Visitor
 
 __all__ = ["logged"]
@@ -46,6 +47,18 @@ def yard(endpoint: Endpoint) -> Yard:
     return Yard(endpoint, endpoint.batch())
 
 
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealYard]:
+    """Return a yard of real processes with something of every kind in it, for all tests of a module."""
+    yard = RealYard(tmp_path_factory.mktemp("furnished"))
+    try:
+        yard.open("alpha", "beta")
+        yard.furnish()
+        yield yard
+    finally:
+        yard.sweep()
+
+
 @pytest.fixture(scope="session")
 def launched() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop | None]]:
     """Return the system's Chromium, started once, and the loop by which this thread talks with it."""
@@ -79,12 +92,16 @@ def faults() -> list[str]:
 @pytest.fixture
 def window(chromium: Browser, endpoint: Endpoint, faults: list[str]) -> Iterator[Page]:
     """Return a tab of a browser that knows the console's address; complaints and strangers' addresses fail the test."""
-    origin = f"http://127.0.0.1:{endpoint.port}"
-    context = chromium.new_context(base_url=origin)
+    context = chromium.new_context(base_url=f"http://127.0.0.1:{endpoint.port}")
+    yield watched(context, f"http://127.0.0.1:{endpoint.port}", faults)
+    context.close()
+    assert not faults, faults
+
+
+def watched(context: BrowserContext, origin: str, faults: list[str]) -> Page:
+    """Open a tab; what it or the browser complains of, and what it asks of strangers, becomes a fault."""
     context.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
     page = context.new_page()
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    yield page
-    context.close()
-    assert not faults, faults
+    return page

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from tests.e2e.programs import until
 from tests.gateway.endpoint import Endpoint
-from tests.gateway.surroundings import agent
+from tests.gateway.surroundings import agent, until_there
 
 from batchyard import container
 
@@ -96,12 +96,14 @@ class Talker:
 
 @contextlib.contextmanager
 def host(endpoint: Endpoint, folder: Path) -> Iterator[Host]:
-    """Connect a host; its attempts end with the block."""
+    """Connect a host; within the block it is there, after it is away, and its attempts have ended."""
     work = folder / "work"
     work.mkdir()
     running = agent(folder / "agent", endpoint.yard.address)
     endpoint.run(running.__aenter__())
     try:
+        endpoint.run(until_there(endpoint.client))
         yield Host(endpoint, work)
     finally:
         endpoint.run(running.__aexit__(None, None, None))
+        endpoint.run(until_there(endpoint.client, is_there=False))

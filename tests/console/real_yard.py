@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
@@ -13,8 +16,9 @@ from batchyard import Client, container
 from batchyard.arns import REGION_DEFAULT
 from batchyard.states import JobState
 from batchyard.v1 import compute_environment_pb2 as environment_pb
-from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, ShareWeight
+from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, QuotaSharePolicy, ShareWeight
 from batchyard.wording import job_state
+from batchyard_gateway.console.visit import ROOT
 
 from .visitor import console_link
 
@@ -45,8 +49,17 @@ class RealYard(Yard):
         """Return a link that signs in."""
         return console_link(self.origin, self.key_id, self.secret, time.time_ns() // 1_000_000, REGION_DEFAULT)
 
-    def furnish(self) -> Mapping[str, str]:
-        """Put something of every kind and in every state into it; return names for the pages' paths."""
+    def sign_in(self) -> Any:
+        """Sign in and return the cookie, as a browser is given one."""
+        link = urlsplit(self.link())
+        connection = http.client.HTTPConnection(link.netloc, timeout=30)
+        connection.request("GET", f"{link.path}?{link.query}")
+        name, _, value = connection.getresponse().headers["set-cookie"].partition(";")[0].partition("=")
+        connection.close()
+        return {"name": name, "value": value, "domain": "127.0.0.1", "path": ROOT}
+
+    def furnish(self) -> None:
+        """Put something of every kind and in every state into it; its names are for the pages' paths."""
         with self.client() as client:
             client.put_secret("db/password", "hush")
             client.create_consumable_resource("licence", total=1)
@@ -58,11 +71,16 @@ class RealYard(Yard):
                     type=environment_pb.CAPACITY_TYPE_EC2, instance_types=["p4d.24xlarge"]
                 ),
             )
+            client.create_scheduling_policy("quota", quota_share=QuotaSharePolicy())
+            client.create_job_queue("labs", scheduling_policy="quota")
+            limits = {"VCPU": 2, "MEMORY_MIB": 2048}
+            client.create_quota_share("labs", "physics", capacity_limits=limits, sharing_strategy="LEND")
+            client.create_quota_share("labs", "guests", capacity_limits={"VCPU": 1}, sharing_strategy="LEND_AND_BORROW")
             client.create_job_queue("idle", priority=5, compute_environments=["nowhere", "default"])
             self._run_jobs(client)
             hosts = {host.facts.name: host.id for host in client.list_hosts()}
             jobs = {job.name: job.id for job in client.list_jobs()}
-        return {
+        self.names: Mapping[str, str] = {
             "id": jobs["broken"],
             "name": "default",
             "host": next(iter(hosts)),
@@ -76,7 +94,7 @@ class RealYard(Yard):
             client.register_job_definition(
                 "train", container=container(["python", "train.py", "Ref::rate"], vcpus=1 + revision, memory="512M")
             )
-        small = {"vcpus": 0.25, "memory": "64M"}
+        small: dict[str, Any] = {"vcpus": 0.25, "memory": "64M"}
         client.submit_job(name="done", container=container(["echo", "hello"], **small))
         client.submit_job(name="broken", container=container(["sh", "-c", "echo trying; exit 127"], **small))
         sweep = client.submit_job(name="sweep", array_size=20, container=container(["sh", "-c", FAILING], **small))

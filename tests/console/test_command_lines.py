@@ -48,7 +48,32 @@ QUEUE: dict[str, Any] = {
     "jobQueueName": "q", "priority": 1,
     "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "a"}, {"order": 2, "computeEnvironment": "b"}],
 }  # fmt: skip
+QUEUE_CHANGE: dict[str, Any] = {
+    "jobQueue": "q", "priority": 2, "state": "DISABLED", "schedulingPolicyArn": "fair",
+    "jobStateTimeLimitActions": [
+        {"reason": "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", "state": "RUNNABLE", "maxTimeSeconds": 700, "action": "CANCEL"}
+    ],
+}  # fmt: skip
+SHARE: dict[str, Any] = {
+    "capacityLimits": [{"capacityUnit": "VCPU", "maxCapacity": 4}, {"capacityUnit": "m5", "maxCapacity": 1}],
+    "resourceSharingConfiguration": {"strategy": "LEND_AND_BORROW", "borrowLimit": 50},
+    "preemptionConfiguration": {"inSharePreemption": "ENABLED"}, "state": "DISABLED",
+}  # fmt: skip
+OWN: dict[str, Any] = {
+    "CreateComputeEnvironment": {"labels": {"rack": "a"}, "is_unbounded": True},
+    "UpdateJobQueue": {
+        "max_running": 3, "max_vcpus": 9, "max_overtake_s": 60, "dispatch_order": "STRICT", "preemption": "LOWER_PRIORITY",
+        "preemptible": True,
+    },
+}  # fmt: skip
+"""What AWS has no members for, by operation."""
+
 CASES = [
+    ("UpdateJobQueue", QUEUE_CHANGE),
+    ("UpdateComputeEnvironment", {"computeEnvironment": "ce", "state": "ENABLED", "computeResources": {"maxvCpus": 8}}),
+    ("CreateComputeEnvironment", {"computeEnvironmentName": "u", "type": "UNMANAGED", "unmanagedvCpus": 3}),
+    ("CreateQuotaShare", {"jobQueue": "q", "quotaShareName": "s", "tags": {"a": "b"}, **SHARE}),
+    ("UpdateQuotaShare", {"quotaShareArn": "arn:aws:batch:r:123456789012:quota-share/q/s", **SHARE}),
     ("CreateComputeEnvironment", ENVIRONMENT),
     ("CreateJobQueue", QUEUE),
     ("RegisterJobDefinition", {"type": "container", **REGISTRATION, "parameters": {"a": "1"}}),
@@ -74,6 +99,27 @@ def parsed(command: Command) -> dict[str, Any]:
 @pytest.mark.parametrize(("operation", "members"), CASES)
 def test_batchyard_takes_its_line(operation: str, members: dict[str, Any]) -> None:
     assert parsed(lines(operation, members)[0])
+
+
+def test_what_aws_has_no_members_for_is_in_the_line_of_batchyard_alone() -> None:
+    own, of_aws = lines("UpdateJobQueue", {**QUEUE_CHANGE, "native": OWN["UpdateJobQueue"]})
+    read = parsed(own)
+    assert (read["max_running"], read["max_overtake_s"], read["preemptible"]) == (3, 60, True)
+    assert read["time_limits"] == (("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", 700),)
+    assert "native" not in of_aws.line
+    own, of_aws = lines("CreateComputeEnvironment", {**ENVIRONMENT, "native": OWN["CreateComputeEnvironment"]})
+    assert (parsed(own)["labels"], parsed(own)["max_vcpus"]) == ((("rack", "a"),), 0)
+    assert "native" not in of_aws.line
+    provided = {**ENVIRONMENT["computeResources"], "tags": {"batchyard:provider": "local"}, "bidPercentage": 40}
+    own, _ = lines(
+        "CreateComputeEnvironment", {**ENVIRONMENT, "computeResources": provided, "native": {"scale_down_delay_s": 0}}
+    )
+    read = parsed(own)
+    assert (read["provider"], read["bid_percentage"], read["scale_down_delay_s"]) == ("local", 40, 0)
+    own, _ = lines("UpdateQuotaShare", dict(CASES)["UpdateQuotaShare"])
+    read = parsed(own)
+    assert (read["queue"], read["name"], read["preempts"], read["borrow_limit"]) == ("q", "s", True, 50)
+    assert read["limits"] == (("VCPU", 4), ("m5", 1))
 
 
 def test_batchyard_reads_what_the_form_says() -> None:
@@ -106,7 +152,8 @@ def test_what_aws_cannot_be_told_has_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "operation", ["CreateComputeEnvironment", "CreateJobQueue", "RegisterJobDefinition", "SubmitJob"]
+    "operation",
+    ["CreateComputeEnvironment", "CreateJobQueue", "CreateQuotaShare", "RegisterJobDefinition", "SubmitJob"],
 )
 def test_an_empty_form_has_lines_too(operation: str) -> None:
     assert len(lines(operation, {})) == 2

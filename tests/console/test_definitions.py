@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from tests.gateway.endpoint import definition, plain
 
 from batchyard.v1 import job_definition_pb2 as pb
-from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS, of_definition
+from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS, of_definition
 from batchyard_gateway.console.revisions import compare, newest, paths
 
 from .visitor import Visitor
@@ -104,6 +105,19 @@ def test_a_revision_is_registered_again_as_it_is(visitor: Visitor) -> None:
     assert reply.headers["location"] == "/console/definitions/d:2"
     two, one = plain(batch.describe_job_definitions(jobDefinitionName="d"))["jobDefinitions"]
     assert of_definition(two) == of_definition(one)
+
+
+def test_register_pressed_twice_makes_one_revision(visitor: Visitor) -> None:
+    visitor.endpoint.batch().register_job_definition(**definition("d"))
+    page = visitor.get("definitions/new?of=d:1").text
+    form = {**visitor.filled(page, "/console/definitions/new"), "csrf": visitor.csrf(), "go": "register"}
+    with ThreadPoolExecutor(5) as pool:
+        replies = list(pool.map(lambda _: visitor.send("POST", "definitions/new", form), range(5)))
+    assert {reply.headers["location"] for reply in replies} == {"/console/definitions/d:2"}
+    assert visitor.get("definitions/d:3").status == 404
+    again = visitor.get("definitions/new?of=d:1").text
+    reply = visitor.post("definitions/new", {**visitor.filled(again, "/console/definitions/new"), "go": "register"})
+    assert reply.headers["location"] == "/console/definitions/d:3", "another form is another request"
 
 
 def test_a_wrong_definition_keeps_what_was_typed(visitor: Visitor) -> None:

@@ -9,16 +9,26 @@ from typing import Any
 import pytest
 
 from batchyard_gateway.batch import members as shapes
-from batchyard_gateway.console import definition_form, environment_form, forms, submission_form
-from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.batch.shapes import Table
 from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.fields import Answers, WrongError
-from batchyard_gateway.console.forms import REST, Form, fill, read
+from batchyard_gateway.console.forms import (
+    consumable_form,
+    definition_form,
+    environment_form,
+    policy_form,
+    queue_form,
+    share_form,
+    submission_form,
+)  # fmt: skip
+from batchyard_gateway.console.forms import tables as forms
+from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.console.forms.fields import Answers, WrongError
+from batchyard_gateway.console.forms.tables import NATIVE, REST, Form, fill, read
 from batchyard_gateway.errors import ApiError
 
 ENVIRONMENT = environment_form.environment("EC2")
 FARGATE = environment_form.environment("FARGATE")
-QUEUE = environment_form.queue(["ce", "other", "third", "fourth"])
+QUEUE = queue_form.queue(["ce", "other", "third", "fourth"], is_first_given=True)
 DEFINITION = definition_form.definition(fargate=False, is_platform_open=True)
 JOB = submission_form.form("definition", ["q"])
 RUN = submission_form.form("command", ["q"])
@@ -54,6 +64,10 @@ REGISTRATION: dict[str, Any] = {
     },
 }
 """Every member of RegisterJobDefinition that the form has a field for."""
+
+
+def kind_of(form: Form) -> str:
+    return "FARGATE" if form is FARGATE else "EC2"
 
 
 def by_kind(requirements: list[Any]) -> list[Any]:
@@ -109,14 +123,14 @@ def test_an_environment_and_a_queue_survive_their_forms() -> None:
             "ec2Configuration": [{"imageType": "ECS_AL2", "imageIdOverride": "ami"}],
         },
     }  # fmt: skip
-    draft = environment_form.environment_draft(ENVIRONMENT, fill(ENVIRONMENT, given))
+    draft = environment_form.environment_draft("EC2", ENVIRONMENT, fill(ENVIRONMENT, given))
     assert draft.members == {"type": "MANAGED", **given}
     answers = {
         "jobQueueName": ["q"],
         "priority": ["7"],
-        f"{environment_form.ORDER}.computeEnvironment": ["", "ce", "other"],
+        f"{queue_form.ORDER}.computeEnvironment": ["", "ce", "other"],
     }
-    assert environment_form.queue_draft(QUEUE, answers, "ce").members == {
+    assert queue_form.queue_draft(QUEUE, answers, "ce").members == {
         "jobQueueName": "q",
         "priority": 7,
         "computeEnvironmentOrder": [
@@ -137,7 +151,7 @@ def test_an_environment_and_a_queue_survive_their_forms() -> None:
 )
 def test_presets_suit_the_kind_of_hosts(kind: str, form: Form, strategy: str | None) -> None:
     answers = {"computeResources.type": [kind], "computeResources.bidPercentage": ["50"]}
-    resources = environment_form.environment_draft(form, answers).members["computeResources"]
+    resources = environment_form.environment_draft(kind_of(form), form, answers).members["computeResources"]
     assert resources.get("allocationStrategy") == strategy
     assert resources.get("bidPercentage") == (50 if kind == "SPOT" else None)
 
@@ -256,7 +270,7 @@ Check = Callable[[dict[str, Any]], None]
 
 
 def environment_faults(answers: Answers, form: Form = ENVIRONMENT) -> dict[str, str]:
-    draft = environment_form.environment_draft(form, answers)
+    draft = environment_form.environment_draft(kind_of(form), form, answers)
     return refused(form, draft.members, environment_form.check_environment, draft.faults)
 
 
@@ -318,8 +332,8 @@ def test_a_right_environment_of_fargate_is_right() -> None:
 )
 def test_each_rule_of_a_queue_stands_at_its_field(answers: Answers, field: str) -> None:
     def faults(given: Answers) -> dict[str, str]:
-        draft = environment_form.queue_draft(QUEUE, given, "ce")
-        return refused(QUEUE, draft.members, environment_form.check_queue, draft.faults)
+        draft = queue_form.queue_draft(QUEUE, given, "ce")
+        return refused(QUEUE, draft.members, queue_form.check_queue, draft.faults)
 
     assert not faults(RIGHT_QUEUE)
     assert list(faults({**RIGHT_QUEUE, **answers})) == [field]
@@ -458,14 +472,28 @@ def test_every_field_of_a_form_is_a_member_of_its_operation() -> None:
     """A misspelt field would be dropped without a word."""
     for form, shape, own in (
         (ENVIRONMENT, shapes.CREATE_COMPUTE_ENVIRONMENT, ()),
+        (environment_form.environment("UNMANAGED"), shapes.CREATE_COMPUTE_ENVIRONMENT, ()),
+        (environment_form.environment("EC2", is_new=False), shapes.UPDATE_COMPUTE_ENVIRONMENT, ()),
+        (queue_form.queue(["ce"], [("", "none")]), shapes.CREATE_JOB_QUEUE, ()),
+        (queue_form.queue(["ce"], is_new=False), shapes.UPDATE_JOB_QUEUE, ()),
+        (policy_form.policy(), shapes.CREATE_SCHEDULING_POLICY, ()),
+        (policy_form.policy(is_new=False), shapes.UPDATE_SCHEDULING_POLICY, ()),
+        (share_form.share(), shapes.CREATE_QUOTA_SHARE, ()),
+        (share_form.share(is_new=False), shapes.UPDATE_QUOTA_SHARE, ()),
+        (consumable_form.NEW, shapes.CREATE_CONSUMABLE_RESOURCE, ()),
+        (consumable_form.CHANGE, shapes.UPDATE_CONSUMABLE_RESOURCE, ()),
         (FARGATE, shapes.CREATE_COMPUTE_ENVIRONMENT, ()),
         (QUEUE, shapes.CREATE_JOB_QUEUE, ()),
         (DEFINITION, shapes.REGISTER_JOB_DEFINITION, ()),
-        (JOB, shapes.SUBMIT_JOB, (submission_form.CONCURRENCY, submission_form.NATIVE)),
+        (JOB, shapes.SUBMIT_JOB, (submission_form.CONCURRENCY, NATIVE)),
     ):
         for field in forms.fields_of(form):
             at: Any = shape
-            for name in () if field.name in (REST, *own) else field.name.split("."):
+            if field.name in (REST, *own) or field.name.startswith(f"{forms.NATIVE}."):
+                continue
+            for name in field.name.split("."):
+                if isinstance(at, Table):
+                    break
                 assert name in at.members, field.name
                 at = at.members[name]
 

@@ -30,4 +30,3 @@ def test_one_signs_in_by_a_secret(visitor: Visitor, window: Page) -> None:
     window.get_by_label("Secret access key").fill(visitor.secret)
     window.get_by_role("button", name="Sign in").click()
     expect(window.get_by_role("heading", level=1)).to_have_text("About")
-    window.screenshot(path="/tmp/wt/about.png")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.gateway.endpoint import Yard
-
-from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, SchedulingPolicy, ShareWeight
-from batchyard_gateway.console.pages.policies import Typed, policy_of, shown
+from tests.gateway.endpoint import ARN, Yard
 
 from .visitor import Visitor
 
 HOSTILE = '"><script>x()</script>'
+FAIR = "fairsharePolicy."
+SHARES = f"{FAIR}shareDistribution"
+KIND = "quotaSharePolicy.idleResourceAssignmentStrategy"
 ESCAPED = "&#34;&gt;&lt;script&gt;x()&lt;/script&gt;"
 
 
@@ -87,7 +87,7 @@ def test_a_description_that_is_too_long_is_refused_at_its_field(visitor: Visitor
 
 def test_a_consumable_resource_from_its_making_to_its_end(visitor: Visitor) -> None:
     assert "There is none." in visitor.get("consumables").text
-    form = {"name": "licence", "kind": "REPLENISHABLE", "total": "5"}
+    form = {"consumableResourceName": "licence", "resourceType": "REPLENISHABLE", "totalQuantity": "5"}
     assert visitor.post("consumables", form).status == 303
     assert "licence" in visitor.get("consumables").text
     assert visitor.post("consumables/licence", {"operation": "ADD", "quantity": "2"}).status == 303
@@ -100,12 +100,18 @@ def test_a_consumable_resource_from_its_making_to_its_end(visitor: Visitor) -> N
 @pytest.mark.parametrize(
     ("form", "field"),
     [
-        ({"name": "a b", "kind": "REPLENISHABLE", "total": "1"}, "name"),
-        ({"name": "", "kind": "REPLENISHABLE", "total": "1"}, "name"),
-        ({"name": "a", "kind": "REPLENISHABLE", "total": "-1"}, "total"),
-        ({"name": "a", "kind": "REPLENISHABLE", "total": "many"}, "total"),
-        ({"name": "a", "kind": "REPLENISHABLE", "total": "9" * 17}, "total"),
-        ({"name": "a", "kind": "WHATEVER", "total": "1"}, "kind"),
+        (
+            {"consumableResourceName": "a b", "resourceType": "REPLENISHABLE", "totalQuantity": "1"},
+            "consumableResourceName",
+        ),
+        (
+            {"consumableResourceName": "", "resourceType": "REPLENISHABLE", "totalQuantity": "1"},
+            "consumableResourceName",
+        ),
+        ({"consumableResourceName": "a", "resourceType": "REPLENISHABLE", "totalQuantity": "-1"}, "totalQuantity"),
+        ({"consumableResourceName": "a", "resourceType": "REPLENISHABLE", "totalQuantity": "many"}, "totalQuantity"),
+        ({"consumableResourceName": "a", "resourceType": "REPLENISHABLE", "totalQuantity": "9" * 17}, "totalQuantity"),
+        ({"consumableResourceName": "a", "resourceType": "WHATEVER", "totalQuantity": "1"}, "resourceType"),
     ],
 )
 def test_a_wrong_consumable_resource_is_refused_at_its_field(
@@ -118,7 +124,7 @@ def test_a_wrong_consumable_resource_is_refused_at_its_field(
 
 
 def test_a_resource_that_a_job_asks_for_is_not_deleted(visitor: Visitor, yard: Yard) -> None:
-    visitor.post("consumables", {"name": "licence", "kind": "REPLENISHABLE", "total": "0"})
+    visitor.post("consumables", {"consumableResourceName": "licence", "totalQuantity": "0"})
     yard.submit(
         consumableResourcePropertiesOverride={
             "consumableResourceList": [{"consumableResource": "licence", "quantity": 1}]
@@ -134,14 +140,21 @@ def test_a_resource_that_a_job_asks_for_is_not_deleted(visitor: Visitor, yard: Y
 
 def test_a_policy_from_its_making_to_its_end(visitor: Visitor) -> None:
     assert "There is none" in visitor.get("policies").text
-    shares = {"share": ["a", "b*", "", ""], "weight": ["0.5", "", "", ""], "running": ["", "3", "", ""]}
-    form = {"name": "fair", "decay": "3600", "reservation": "10", **shares, "vcpus": ["", "", "", ""]}
+    form = {
+        "name": "fair", f"{FAIR}shareDecaySeconds": "3600", f"{FAIR}computeReservation": "10",
+        f"{SHARES}.shareIdentifier": ["a", "b*", "", ""], f"{SHARES}.weightFactor": ["0.5", "", "", ""],
+        f"{SHARES}.max_running": ["", "3", "", ""], f"{SHARES}.max_vcpus": ["", "", "", ""],
+    }  # fmt: skip
     assert visitor.post("policies", form).status == 303
     page = visitor.get("policies/fair").text
-    assert 'name="share" value="b*"' in page
-    assert 'name="weight" value="0.5"' in page
-    assert visitor.post("policies/fair", {**form, "decay": "7200"}).status == 303
-    assert 'name="decay" type="text" value="7200"' in visitor.get("policies/fair").text
+    assert "fair share" in visitor.get("policies").text
+    assert f'name="{SHARES}.shareIdentifier" value="b*"' in page
+    assert f'name="{SHARES}.weightFactor" value="0.5"' in page
+    assert f'name="{SHARES}.max_running" value="3"' in page
+    assert visitor.post("policies/fair", {**form, f"{FAIR}shareDecaySeconds": "7200"}).status == 303
+    assert f'name="{FAIR}shareDecaySeconds" type="text" value="7200"' in visitor.get("policies/fair").text
+    assert visitor.post("policies/fair", {}).status == 303
+    assert 'value="7200"' not in visitor.get("policies/fair").text, "what is no longer said is gone"
     assert visitor.post("policies/fair", {"delete": "yes"}).status == 303
     assert visitor.get("policies/fair").status == 404
 
@@ -150,12 +163,16 @@ def test_a_policy_from_its_making_to_its_end(visitor: Visitor) -> None:
     ("form", "field"),
     [
         ({"name": "a b"}, "name"),
-        ({"name": "a", "decay": "604801"}, "decay"),
-        ({"name": "a", "reservation": "100"}, "reservation"),
-        ({"name": "a", "reservation": "x"}, "reservation"),
-        ({"name": "a", "share": ["x"], "weight": ["0"], "running": [""], "vcpus": [""]}, "shares"),
-        ({"name": "a", "share": ["x"], "weight": ["heavy"], "running": [""], "vcpus": [""]}, "shares"),
-        ({"name": "a", "share": ["x*", "xy"], "weight": ["", ""], "running": ["", ""], "vcpus": ["", ""]}, "shares"),
+        ({}, "name"),
+        ({"name": "a", f"{FAIR}shareDecaySeconds": "604801"}, f"{FAIR}shareDecaySeconds"),
+        ({"name": "a", f"{FAIR}computeReservation": "100"}, f"{FAIR}computeReservation"),
+        ({"name": "a", f"{FAIR}computeReservation": "x"}, f"{FAIR}computeReservation"),
+        ({"name": "a", f"{SHARES}.shareIdentifier": ["x"], f"{SHARES}.weightFactor": ["0"]}, SHARES),
+        ({"name": "a", f"{SHARES}.shareIdentifier": ["x"], f"{SHARES}.weightFactor": ["heavy"]}, SHARES),
+        ({"name": "a", f"{SHARES}.shareIdentifier": ["x"], f"{SHARES}.max_running": ["-1"]}, SHARES),
+        ({"name": "a", f"{SHARES}.shareIdentifier": ["x*", "xy"]}, SHARES),
+        ({"name": "a", KIND: "FIFO", f"{FAIR}computeReservation": "1"}, KIND),
+        ({"name": "a", KIND: "LIFO"}, KIND),
     ],
 )
 def test_a_wrong_policy_is_refused_at_its_field(visitor: Visitor, form: dict[str, str], field: str) -> None:
@@ -165,17 +182,15 @@ def test_a_wrong_policy_is_refused_at_its_field(visitor: Visitor, form: dict[str
     assert "There is none" in reply.text
 
 
-def test_a_policy_survives_its_form() -> None:
-    fairshare = FairsharePolicy(
-        share_decay_s=600,
-        compute_reservation=5,
-        share_distribution=[
-            ShareWeight(share_identifier="a", weight_factor=0.0001, max_running=2, max_vcpus=3),
-            ShareWeight(share_identifier="b*", weight_factor=999.9999),
-            ShareWeight(share_identifier="c"),
-        ],
-    )
-    read, faults = policy_of(shown(SchedulingPolicy(name="p", fairshare=fairshare)))
-    assert not faults
-    assert read == fairshare
-    assert policy_of(Typed()) == (FairsharePolicy(), {})
+def test_a_policy_of_quota_shares_is_not_taken_for_one_of_weights(visitor: Visitor, yard: Yard) -> None:
+    assert visitor.post("policies", {"name": "quota", KIND: "FIFO"}).status == 303
+    (told,) = yard.batch.describe_scheduling_policies(arns=[f"{ARN}scheduling-policy/quota"])["schedulingPolicies"]
+    assert told["quotaSharePolicy"] == {"idleResourceAssignmentStrategy": "FIFO"}
+    listed = visitor.get("policies").text
+    assert "<td>quota shares</td>" in listed
+    assert "10 min" not in listed, "no decay of weights that it has not"
+    page = visitor.get("policies/quota").text
+    assert "Quota shares: each has capacity of its own" in page
+    assert "shareDecaySeconds" not in page
+    assert visitor.post("policies/quota", {f"{FAIR}computeReservation": "1"}).status == 422
+    assert visitor.post("policies/quota", {"delete": "yes"}).status == 303

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from types import SimpleNamespace
@@ -75,9 +75,8 @@ class Answers:
         return found
 
     async def list_jobs_page(self, **wanted: Any) -> pb.ListJobsResponse:
-        return pb.ListJobsResponse(
-            jobs=[pb.JobSummary(id=f"{HOSTILE}:1", state="JOB_STATE_FAILED", array={"index": 1, "size": 2})]
-        )
+        failed = pb.JobSummary(id=f"{HOSTILE}:1", state=pb.JOB_STATE_FAILED, array=pb.ArrayProperties(index=1, size=2))
+        return pb.ListJobsResponse(jobs=[failed])
 
     async def list_job_queues(self) -> AsyncIterator[queue_pb.JobQueue]:
         yield hostile(queue_pb.JobQueue())
@@ -88,7 +87,7 @@ class Answers:
         return explained
 
     async def get_array_digest(self, job_id: str, *, cells: int) -> pb.GetArrayDigestResponse:
-        return pb.GetArrayDigestResponse(size=2, width=1, cells=[{"counts": {"FAILED": 1}}] * 2)
+        return pb.GetArrayDigestResponse(size=2, width=1, cells=[pb.ArrayCell(counts={"FAILED": 1})] * 2)
 
     @property
     def calls(self) -> Any:
@@ -132,7 +131,7 @@ ARRAY = {"array": {"size": 2, "status_summary": {"FAILED": 1, "RUNNING": 1}}}
     ],
 )  # fmt: skip
 def test_hostile_texts_come_out_as_text(
-    handler: Callable[[Visit], Awaitable[Answer]], query: Any, names: dict[str, str], made: dict[str, Any]
+    handler: Callable[[Visit], Coroutine[Any, Any, Answer]], query: Any, names: dict[str, str], made: dict[str, Any]
 ) -> None:
     here = visit(Answers(full_job(**made)), query, names)
     page = asyncio.run(handler(here))

@@ -133,8 +133,10 @@ def test_how_it_is_tried_again() -> None:
         spot_attempts=2,
         preemption_retries_before_termination=1,
         evaluate_on_exit=[
-            {"action": "EVALUATE_ON_EXIT_ACTION_RETRY", "on_exit_code": "1", "on_reason": "Host*"},
-            {"action": "EVALUATE_ON_EXIT_ACTION_EXIT", "on_status_reason": "*"},
+            definition_pb.EvaluateOnExit(
+                action=definition_pb.EVALUATE_ON_EXIT_ACTION_RETRY, on_exit_code="1", on_reason="Host*"
+            ),
+            definition_pb.EvaluateOnExit(action=definition_pb.EVALUATE_ON_EXIT_ACTION_EXIT, on_status_reason="*"),
         ],
     )
     given = job(retry_strategy=retry, share_identifier="s", scheduling_priority=0)
@@ -195,7 +197,8 @@ def test_amounts_are_told_in_their_units() -> None:
 @pytest.mark.parametrize(
     ("fields", "beginnings"),
     [
-        ({"exit_code": 1}, []),
+        ({"exit_code": 0}, []),
+        ({"exit_code": 1}, ["Its command ended with exit code 1."]),
         ({"exit_code": 126}, ["126: "]),
         ({"exit_code": 127}, ["127: "]),
         ({"exit_code": 137}, ["137: "]),

@@ -99,9 +99,10 @@ def test_a_change_is_seen_by_itself(tab: Page, scene: Scene) -> None:
     tab.goto("/console/jobs?state=RUNNABLE&state=PENDING")
     other = tab.context.new_page()
     other.goto(f"/console/jobs/{waits}/children")
-    expect(other.locator(".map rect.waiting")).to_have_count(3)
+    expect(other.locator(".map use[href='#map-waiting']")).to_have_count(3)
+    expect(other.locator(".map use").first).to_be_visible()
     scene.yard.batch.terminate_job(jobId=f"{waits}:1", reason="enough")
-    expect(other.locator(".map rect.failed")).to_have_count(1)
+    expect(other.locator(".map use[href='#map-failed']")).to_have_count(1)
     expect(other.locator(f"[id='row-{waits}:1']")).to_contain_text("enough")
     expect(other.locator(".states")).to_contain_text("FAILED 1")
     tab.bring_to_front()
@@ -182,3 +183,12 @@ def test_without_scripts_all_but_live_works(tab: Page, scene: Scene, visitor: Vi
     plain.get_by_role("button", name="Terminate 60").click()
     expect(plain.locator(".bar.good")).to_contain_text("60 jobs are terminated", timeout=30_000)
     context.close()
+
+
+def test_the_id_of_a_row_is_copied_whole(tab: Page, scene: Scene) -> None:
+    waits = scene.waiting("waits")
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto("/console/jobs")
+    tab.locator(f"[id='row-{waits}']").get_by_role("button", name="Copy the id").click()
+    expect(tab.locator(f"[id='row-{waits}']")).to_contain_text("Copied")
+    assert tab.evaluate("navigator.clipboard.readText()") == waits

@@ -7,27 +7,33 @@ machine, no complaint of the browser); the pictures are kept below ``build/conso
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from tests.wheels import ROOT
 
-from batchyard_gateway.console.routes import ROWS
 from batchyard_gateway.console.visit import ROOT as CONSOLE
 
+from .conftest import watched
 from .real_yard import RealYard
+from .rows import PAGES, filled
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_group("looks")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+OF_KIND = {"consumables": "licence", "policies": "fair", "hosts": "alpha", "definitions": "train:1"}
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
 PICTURES = ROOT / "build/console"
-WIDTHS = (320, 768, 1440)
-NO_PAGES = ("/clock", "/jobs/many", "/jobs/many/{bulk}", "/jobs/{id}/log.txt", "/live")
-"""Rows that no person looks at, or that are empty without more of an address."""
+SCHEMES: Mapping[Literal["light", "dark"], Sequence[int]] = {"light": (1440, 768, 320), "dark": (320, 768, 1440)}
+"""At which widths each is looked at; axe, which is slow, looks at the last."""
+
+SHARE = 7
+"""Pages of one test, so that the processes of a run share them."""
+
+VIOLATIONS = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
+    .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 200)}`)"""
 
 OTHER_STATES: Mapping[str, str] = {
     "jobs-failed": "/jobs?state=FAILED&name=s*&tag=team&from=2026-01-01",
@@ -39,9 +45,16 @@ OTHER_STATES: Mapping[str, str] = {
     "jobs-id-waiting": "/jobs/{job-large}",
     "jobs-array-children-failed": "/jobs/{array}/children?state=FAILED",
     "jobs-array-children-none": "/jobs/{array}/children?state=RUNNING",
+    "jobs-array-children-table": "/jobs/{array}/children?view=table",
     "jobs-many-all": "/jobs/many?action=terminate&which=all",
     "jobs-many-tag": "/jobs/many?action=tag&id={job-done}",
     "environments-nowhere": "/environments/nowhere",
+    "environment-fargate": "/new/environment?of=FARGATE",
+    "environment-unmanaged": "/new/environment?of=UNMANAGED",
+    "policies-quota": "/policies/quota",
+    "queues-with-shares": "/queues/labs",
+    "queues-share": "/queues/labs/shares/physics",
+    "queues-share-new": "/queues/labs/new-share",
     "hosts-map": "/hosts?view=map",
     "hosts-none": "/hosts?state=DRAINED",
     "queues-hour": "/queues/default?period=1h",
@@ -58,66 +71,48 @@ OTHER_STATES: Mapping[str, str] = {
 """Further states of pages, by the name of their picture: paths with the names of the furnished yard."""
 
 
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealYard, Mapping[str, str]]]:
-    """Return a yard with something of every kind in it, and the names of these."""
-    yard = RealYard(tmp_path_factory.mktemp("looks"))
-    try:
-        yard.open("alpha", "beta")
-        yield yard, yard.furnish()
-    finally:
-        yard.sweep()
-
-
-def paths(names: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the address of every page, by the name of its picture."""
-    of_kind = {
-        **names,
-        "name": {"consumables": "licence", "policies": "fair", "hosts": "alpha", "definitions": "train:1"},
+def _sections() -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Return pages as the names of their pictures and their paths, by the path's first word and some at a time."""
+    named = {path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview": path for path in PAGES}
+    of_word: dict[str, list[tuple[str, str]]] = {}
+    for name, path in {**named, **OTHER_STATES}.items():
+        of_word.setdefault(path.partition("?")[0].split("/")[1] or "overview", []).append((name, path))
+    return {
+        f"{word}-{start // SHARE + 1}": pages[start : start + SHARE]
+        for word, pages in of_word.items()
+        for start in range(0, len(pages), SHARE)
     }
-    found = {}
-    for row in ROWS:
-        if row.path in NO_PAGES:
-            continue
-        kind = row.path.split("/")[1]
-        path = re.sub(
-            r"\{(\w+)\}",
-            lambda match, kind=kind: of_kind["name"].get(kind, "default") if match[1] == "name" else names[match[1]],
-            row.path,
-        )
-        found[row.path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"] = path
-    return {**found, **{name: path.format(**names) for name, path in OTHER_STATES.items()}}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("section", _sections())
 def test_every_page_can_be_read_by_everybody(
-    chromium: Browser, furnished: tuple[RealYard, Mapping[str, str]], scheme: str
+    chromium: Browser, furnished: RealYard, faults: list[str], section: str
 ) -> None:
-    yard, names = furnished
     PICTURES.mkdir(parents=True, exist_ok=True)
-    faults: list[str] = []
-    context = chromium.new_context(base_url=yard.origin, color_scheme=scheme)
-    context.on("request", lambda request: None if request.url.startswith(yard.origin) else faults.append(request.url))
-    page = context.new_page()
-    page.on(
-        "console", lambda message: faults.append(f"{page.url}: {message.text}") if message.type == "error" else None
-    )
-    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
-    page.goto(yard.link())
-    for name, path in paths(names).items():
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(f"{CONSOLE}{path}")
-            page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)
-            faults += [f"{path} at {width}, {scheme}: {fault}" for fault in faults_of(page)]
+    context = chromium.new_context(base_url=furnished.origin)
+    context.add_cookies([furnished.sign_in()])
+    context.add_init_script(AXE)
+    page = watched(context, furnished.origin, faults)
+    for name, path in _sections()[section]:
+        before = len(faults)
+        page.goto(f"{CONSOLE}{filled(path, furnished.names, OF_KIND)}")
+        expect(page.locator("figure.map svg[aria-hidden]")).to_have_count(0)  # the map has come
+        faults += _faults_of(page, name)
+        faults[before:] = [f"{path}: {fault}" for fault in faults[before:]]
     context.close()
     assert not faults, "\n".join(faults)
 
 
-def faults_of(page: Page) -> list[str]:
-    """Return what is wrong with a page as it is now."""
-    page.evaluate(AXE)
-    found: dict[str, Any] = page.evaluate("axe.run()")
-    faults = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return faults + ([f"{wide} px beside the screen"] if wide > 0 else [])
+def _faults_of(page: Page, name: str) -> list[str]:
+    """Take a page's pictures and return what is wrong with how it looks."""
+    faults: list[str] = []
+    for scheme, widths in SCHEMES.items():
+        page.emulate_media(color_scheme=scheme)
+        for width in widths:
+            page.set_viewport_size({"width": width, "height": 900})
+            picture = PICTURES / f"{name}-{width}-{scheme}.jpeg"
+            page.screenshot(path=picture, full_page=True, type="jpeg", quality=80)  # a third quicker than PNG
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            faults += [f"{wide} px beside the screen at {width}"] if wide > 0 else []
+        faults += [f"{scheme}: {fault}" for fault in page.evaluate(VIOLATIONS)]
+    return faults

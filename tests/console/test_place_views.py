@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from batchyard.arns import Account
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2, job_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1 import quota_share_pb2 as quota_pb
 from batchyard.v1.resources_pb2 import Resources
+from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, SchedulingPolicy, ShareWeight
+from batchyard_gateway.batch import environments, policies, quota_shares
+from batchyard_gateway.batch.members import UPDATE_COMPUTE_ENVIRONMENT, UPDATE_QUOTA_SHARE, UPDATE_SCHEDULING_POLICY
+from batchyard_gateway.batch.names import Names
 from batchyard_gateway.console import (
     amounts,
-    environment_fields,
     environment_view,
     host_view,
     overview_view,
-    queue_fields,
     queue_view,
+    share_view,
 )
+from batchyard_gateway.console.forms import environment_form, policy_form, queue_form, share_form
+from batchyard_gateway.console.forms.tables import read, without_native
+
+NAMES = Names(Account(region="r", account_id="123456789012"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,7 @@ def host(name: str = "alpha", host_id: str = "1", **fields: object) -> host_pb2.
         ),
     ],
 )
-def test_every_reason_of_a_host_is_told(fields: dict[str, object], notes: list[tuple[str, int]]) -> None:
+def test_every_reason_of_a_host_is_told(fields: dict[str, Any], notes: list[tuple[str, int]]) -> None:
     assert [(note.text, note.at_ms) for note in host_view.notes_of(host(**fields))] == notes
 
 
@@ -83,7 +94,7 @@ def test_every_reason_of_a_host_is_told(fields: dict[str, object], notes: list[t
         ({"reclaimed_at_ms": 1}, ["cordon", "drain", "keep"]),
     ],
 )
-def test_what_may_be_done_with_a_host(fields: dict[str, object], actions: list[str]) -> None:
+def test_what_may_be_done_with_a_host(fields: dict[str, Any], actions: list[str]) -> None:
     assert [action for action, _ in host_view.actions_for(host(**fields))] == actions
 
 
@@ -104,7 +115,7 @@ def test_a_cell_is_filled_by_what_is_held() -> None:
     with_gpus.facts.gpus.add(uuid="b", allocated_millis=0)
     (cell,) = host_view.map_of([with_gpus])
     assert cell.level == 14  # three quarters of what is below the GPUs
-    assert cell.gpus == "M2 0v8M16 7v1"
+    assert cell.gpus == "M2 8v-8M16 8v-1"
     assert cell.label.startswith("alpha: READY, 3 of 4 vCPUs")
 
 
@@ -166,8 +177,12 @@ def test_a_queue_as_its_form_shows_it_asks_for_nothing_new() -> None:
         dispatch_order=queue_pb.DISPATCH_ORDER_STRICT, max_overtake_s=60,
         preemption=queue_pb.PREEMPTION_LOWER_PRIORITY, preemptible=True,
     )  # fmt: skip
-    asked = queue_fields.asked(queue_fields.values_of(full))
-    assert asked.members == {
+    form = queue_form.queue(["a", "b"], [("fair", "fair (fair share)")], is_new=False)
+    draft = queue_form.queue_draft(form, queue_form.filled(full, form))
+    assert not draft.faults
+    members = queue_form.changes(draft.members, "q")
+    assert without_native(members) == {
+        "jobQueue": "q",
         "priority": -3,
         "state": "ENABLED",
         "computeEnvironmentOrder": [
@@ -179,14 +194,33 @@ def test_a_queue_as_its_form_shows_it_asks_for_nothing_new() -> None:
         ],
         "schedulingPolicyArn": "fair",
     }
-    assert queue_fields.changed(asked.native, full) == {}
-    assert asked.faults == {}
+    request = queue_pb.UpdateJobQueueRequest()
+    queue_form.amend(members)(request)
+    for name in ("max_running", "max_vcpus", "dispatch_order", "max_overtake_s", "preemption", "preemptible"):
+        assert getattr(request, name) == getattr(full, name), name
 
 
-@pytest.mark.parametrize("name", ["priority", "max_running", "max_vcpus", "max_overtake_s", "no_capacity"])
+def test_what_a_queue_no_longer_says_is_told_too() -> None:
+    """Not said is not asked for: a form without caps takes them away."""
+    request = queue_pb.UpdateJobQueueRequest()
+    queue_form.amend({})(request)
+    assert all(request.HasField(name) for name in ("max_running", "max_vcpus", "max_overtake_s", "preemptible"))
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("priority", "priority"),
+        ("native.max_running", "native.max_running"),
+        ("native.max_vcpus", "native.max_vcpus"),
+        ("native.max_overtake_s", "native.max_overtake_s"),
+        (f"{queue_form.LIMITS}.maxTimeSeconds", queue_form.LIMITS),
+    ],
+)
 @pytest.mark.parametrize("text", ["many", "1.5", "1e3", "9" * 19, "٣"])
-def test_what_is_no_number_is_told_at_its_field(name: str, text: str) -> None:
-    assert list(queue_fields.asked({**queue_fields.NEW, name: text}).faults) == [name]
+def test_what_is_no_number_is_told_at_its_field(name: str, field: str, text: str) -> None:
+    form = queue_form.queue(["a"])
+    assert list(read(form, {"jobQueueName": ["q"], "priority": ["1"], name: [text]}).faults) == [field]
 
 
 # Environments -----------------------------------------------------------------------
@@ -207,27 +241,109 @@ def environment(**resources: object) -> environment_pb.ComputeEnvironment:
     [
         {},
         {"max_vcpus": 0},
-        {"instance_types": ["m5", "c5.large"], "labels": {"rack": "a", "b": "="}, "min_vcpus": 2},
+        {"instance_types": ["m5", "c5.large"], "labels": {"rack": "a", "b": "="}, "min_vcpus": 2, "desired_vcpus": 2},
         {"provider": "local", "bid_percentage": 40, "scale_down_delay_s": 0},
         {"allocation_strategy": environment_pb.ALLOCATION_STRATEGY_SPOT_CAPACITY_OPTIMIZED, "desired_vcpus": 3},
     ],
 )
 def test_an_environment_as_its_form_shows_it_is_the_same(resources: dict[str, object]) -> None:
     it = environment(**resources)
-    asked = environment_fields.asked(environment_fields.values_of(it))
-    assert asked.resources == it.compute_resources
-    assert asked.is_native is (it.compute_resources.max_vcpus == 0)
-    assert asked.members["state"] == "DISABLED"
-    assert asked.faults == {}
-    assert not environment_fields.lacks(it.compute_resources, it.compute_resources)
+    form = environment_form.environment("EC2", is_new=False)
+    draft = environment_form.environment_draft("EC2", form, environment_form.filled(it, form, NAMES))
+    assert draft.faults == {}
+    assert draft.members["state"] == "DISABLED"
+    changes = environment_form.changes(draft.members, draft.members, "e")
+    assert without_native(changes).keys() == {"computeEnvironment", "computeResources"}
+    assert without_native(changes["computeResources"]).keys() == {"maxvCpus"}
+    request = environments.change(UPDATE_COMPUTE_ENVIRONMENT.check(changes, ""), it)
+    environment_form.amend(changes)(request)
+    if it.compute_resources.provider:
+        it.compute_resources.desired_vcpus = 0  # follows what waits
+    assert request.compute_resources == it.compute_resources
+
+
+def test_what_an_environment_no_longer_says_is_taken_away() -> None:
+    it = environment(provider="local", labels={"a": "b"}, scale_down_delay_s=5, max_vcpus=0)
+    form = environment_form.environment("EC2", is_new=False)
+    answers = environment_form.filled(it, form, NAMES)
+    present = environment_form.environment_draft("EC2", form, answers).members
+    kept = {name: texts for name, texts in answers.items() if "native" not in name and "provider" not in name}
+    said = environment_form.environment_draft("EC2", form, {**kept, "computeResources.maxvCpus": ["7"]}).members
+    changes = environment_form.changes(said, present, "e")
+    request = environments.change(UPDATE_COMPUTE_ENVIRONMENT.check(changes, ""), it)
+    environment_form.amend(changes)(request)
+    now = request.compute_resources
+    assert (now.provider, dict(now.labels), now.HasField("scale_down_delay_s"), now.max_vcpus) == ("", {}, False, 7)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [("labels", "no-mark"), ("labels", "=x"), ("max_vcpus", "all"), ("strategy", "CHEAP"), ("min_vcpus", str(1 << 40))],
+    ("name", "field", "text"),
+    [
+        ("computeResources.maxvCpus", "", "all"),
+        ("computeResources.allocationStrategy", "", "CHEAP"),
+        ("native.scale_down_delay_s", "", str(1 << 31)),
+        ("native.is_unbounded", "", "perhaps"),
+    ],
 )
-def test_what_cannot_be_read_of_an_environment_is_told_at_its_field(name: str, text: str) -> None:
-    assert list(environment_fields.asked({**environment_fields.NEW, name: text}).faults) == [name]
+def test_what_cannot_be_read_of_an_environment_is_told_at_its_field(name: str, field: str, text: str) -> None:
+    form = environment_form.environment("EC2", is_new=False)
+    assert list(environment_form.environment_draft("EC2", form, {name: [text]}).faults) == [field or name]
+
+
+# Policies and shares -----------------------------------------------------------------
+
+
+def test_a_policy_survives_its_form() -> None:
+    fairshare = FairsharePolicy(
+        share_decay_s=600,
+        compute_reservation=5,
+        share_distribution=[
+            ShareWeight(share_identifier="a", weight_factor=0.0001, max_running=2, max_vcpus=3),
+            ShareWeight(share_identifier="b*", weight_factor=999.9999),
+            ShareWeight(share_identifier="c"),
+            ShareWeight(share_identifier="d", weight_factor=10.0),
+        ],
+    )
+    policy, form = SchedulingPolicy(name="p", fairshare=fairshare), policy_form.policy(is_new=False)
+    draft = read(form, policy_form.filled(policy, form))
+    assert not draft.faults
+    changes = policy_form.changes(draft.members, "arn:aws:batch:r:1:scheduling-policy/p")
+    request = policies.change(UPDATE_SCHEDULING_POLICY.check(changes, ""), policy)
+    policy_form.amend(changes)(request)
+    assert request.fairshare == fairshare
+
+
+def share(**fields: object) -> quota_pb.QuotaShare:
+    limits = [
+        quota_pb.CapacityLimit(capacity_unit="VCPU", max_capacity=8),
+        quota_pb.CapacityLimit(capacity_unit="m5", max_capacity=2),
+    ]
+    filled = {"job_queue": "q", "name": "s", "capacity_limits": limits, "state": 1, "sharing_strategy": 3} | fields
+    return quota_pb.QuotaShare(**filled)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"borrow_limit": 50}, {"sharing_strategy": 1, "in_share_preemption": True, "state": 2}]
+)
+def test_a_share_survives_its_form(fields: dict[str, object]) -> None:
+    it, form = share(**{"borrow_limit": -1} | fields), share_form.share(is_new=False)
+    draft = share_form.share_draft(form, share_form.filled(it, form, NAMES), "q")
+    assert not draft.faults
+    request = quota_shares.change(UPDATE_QUOTA_SHARE.check(share_form.changes(draft.members, it, NAMES), ""))
+    for name in ("capacity_limits", "sharing_strategy", "borrow_limit", "in_share_preemption", "state"):
+        assert getattr(request, name) == getattr(it, name), name
+
+
+def test_what_a_share_uses_is_told_in_its_unit() -> None:
+    use = [
+        quota_pb.CapacityUse(capacity_unit="MEMORY_MIB", max_capacity=2048, used=3072, borrowed=1024),
+        quota_pb.CapacityUse(capacity_unit="VCPU", used=0.5, borrowed=0.5, lent=0),
+    ]
+    (row,) = share_view.rows_of([share(use=use, borrow_limit=-1)])
+    assert (row.sharing, row.preempts) == ("LEND_AND_BORROW, any idle", "no")
+    memory, cpu = row.uses
+    assert (memory.own, memory.used, memory.borrowed, memory.lent) == ("2 GiB", "3 GiB", "1 GiB", "0 MiB")
+    assert (cpu.own, cpu.used, cpu.borrowed) == ("0", "0.5", "0.5")
 
 
 def judged(name: str, rule: str = "", reason: str = "", away: str = "") -> environment_pb.EnvironmentHost:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.gateway.endpoint import Endpoint, Yard, environment, queue
+from tests.gateway.endpoint import Yard, environment, queue
 from tests.services.hand_agent import OTHER_ID, HandAgent, running
 
 from batchyard.v1 import host_pb2
@@ -15,23 +15,20 @@ from batchyard_gateway import app
 from batchyard_gateway.app import Gateway
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
-from batchyard_gateway.console import queue_fields
 
 from .visitor import Reply, Visitor
 
 HOSTILE = '"><script>x()</script>'
-NEW_QUEUE = {**queue_fields.NEW, "name": "new", "environment_1": "ce"}
-
-
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with an environment ``ce``, a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
+NATIVE = "native."
+LIMITS = "jobStateTimeLimitActions"
+ORDER = "computeEnvironmentOrder"
+NEW_QUEUE: dict[str, Any] = {"jobQueueName": "new", "priority": "1", f"{ORDER}.computeEnvironment": "ce"}
+NO_ROOM = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 
 
 def faults_of(reply: Reply) -> dict[str, str]:
     """Return what is told at the fields of a form."""
-    return dict(re.findall(r'<p class="fault" id="fault-(\w+)">([^<]*)</p>', reply.text))
+    return dict(re.findall(r'<p class="fault" id="fault-([\w.:]+)">([^<]*)</p>', reply.text))
 
 
 # The overview -------------------------------------------------------------------------
@@ -39,7 +36,7 @@ def faults_of(reply: Reply) -> dict[str, str]:
 
 def test_an_empty_yard_is_led_to_its_beginning(visitor: Visitor) -> None:
     assert visitor.get("").headers["location"] == "/console/start"
-    assert visitor.post("start", {"go": "away"}).status == 303
+    visitor.post("start?step=orchestration", {"go": "away"})
     page = visitor.get("")
     assert page.status == 200
     assert "There is no job queue yet." in page.text
@@ -185,8 +182,8 @@ def test_a_host_shows_its_gpus(visitor: Visitor, yard: Yard) -> None:
 def test_a_queue_is_created_with_all_that_it_may_say(visitor: Visitor, yard: Yard) -> None:
     yard.batch.create_scheduling_policy(name="fair")
     form = NEW_QUEUE | {
-        "priority": "7", "policy": "fair", "no_capacity": "600", "max_running": "3", "dispatch_order": "STRICT",
-        "preemptible": "yes",
+        "priority": "7", "schedulingPolicyArn": "fair", f"{LIMITS}.reason": NO_ROOM, f"{LIMITS}.maxTimeSeconds": "600",
+        f"{NATIVE}max_running": "3", f"{NATIVE}dispatch_order": "STRICT", f"{NATIVE}preemptible": "yes",
     }  # fmt: skip
     assert visitor.post("new/queue", form).headers["location"] == "/console/queues/new"
     page = visitor.get("queues/new").text
@@ -199,26 +196,29 @@ def test_a_queue_is_created_with_all_that_it_may_say(visitor: Visitor, yard: Yar
 @pytest.mark.parametrize(
     ("changes", "field", "text"),
     [
-        ({"name": "a b"}, "name", "Job queue name should match valid pattern"),
-        ({"name": "q"}, "name", "Object already exists"),
+        ({"jobQueueName": "a b"}, "jobQueueName", "Job queue name should match valid pattern"),
+        ({"jobQueueName": "q"}, "jobQueueName", "Object already exists"),
         ({"priority": "high"}, "priority", "&#39;high&#39; is not a whole number"),
         ({"priority": "99999999999"}, "priority", ""),
-        ({"environment_1": ""}, "environment_1", "computeEnvironmentOrder must have between 1 and 3 entries, not 0"),
         (
-            {"environment_1": "none"},
-            "environment_1",
-            "compute environment &#39;none&#39; must be created and valid before attaching to a job queue",
+            {f"{ORDER}.computeEnvironment": ""},
+            ORDER,
+            "computeEnvironmentOrder must have between 1 and 3 entries, not 0",
         ),
-        ({"environment_2": "ce"}, "environment_1", "orders and compute environments must not repeat"),
+        ({f"{ORDER}.computeEnvironment": "none"}, ORDER, "&#39;none&#39; is not offered"),
+        ({f"{ORDER}.computeEnvironment": ["ce", "ce"]}, ORDER, "orders and compute environments must not repeat"),
         (
-            {"beyond_hosts": "5", "no_capacity": "600"},
-            "beyond_hosts",
+            {f"{LIMITS}.reason": [NO_ROOM, "x"], f"{LIMITS}.maxTimeSeconds": ["600", "5"]},
+            LIMITS,
             "maxTimeSeconds must be between 600 and 86400, not 5",
         ),
+        ({f"{NATIVE}max_running": "-1"}, f"{NATIVE}max_running", ""),
+        ({f"{NATIVE}dispatch_order": "LIFO"}, f"{NATIVE}dispatch_order", "&#39;LIFO&#39; is not offered"),
+        ({"schedulingPolicyArn": "none"}, "schedulingPolicyArn", "&#39;none&#39; is not offered"),
     ],
 )
 def test_what_is_wrong_with_a_queue_is_told_at_its_field(
-    visitor: Visitor, yard: Yard, changes: dict[str, str], field: str, text: str
+    visitor: Visitor, yard: Yard, changes: dict[str, Any], field: str, text: str
 ) -> None:
     before = dict(yard.endpoint.yard.stored())
     reply = visitor.post("new/queue", NEW_QUEUE | changes)
@@ -226,27 +226,52 @@ def test_what_is_wrong_with_a_queue_is_told_at_its_field(
     assert faults_of(reply).keys() == {field}, reply.text
     assert text in faults_of(reply)[field]
     for name, value in changes.items():
-        if not name.startswith("environment"):
+        if (
+            isinstance(value, str)
+            and ORDER not in name
+            and name not in ("schedulingPolicyArn", f"{NATIVE}dispatch_order")
+        ):
             assert f'value="{value}"' in reply.text  # kept as it was typed
     assert yard.endpoint.yard.stored() == before
 
 
-def test_what_aws_does_not_say_is_refused_after_the_rest_was_taken(visitor: Visitor, yard: Yard) -> None:
-    reply = visitor.post("new/queue", NEW_QUEUE | {"max_running": "-1"})
-    assert reply.status == 422
-    assert faults_of(reply).keys() == {"max_running"}
-    assert "new was created. All but the following was taken." in reply.text
-    assert 'action="/console/queues/new/edit"' in reply.text
+def test_what_aws_does_not_say_is_refused_with_the_rest(visitor: Visitor, yard: Yard) -> None:
+    """One request for all of a form: nothing is half done."""
+    refused = NEW_QUEUE | {"priority": "9", f"{NATIVE}max_running": "-1"}
+    before = dict(yard.endpoint.yard.stored())
+    for path in ("new/queue", "queues/q/edit"):
+        reply = visitor.post(path, refused)
+        assert reply.status == 422
+        assert faults_of(reply).keys() == {f"{NATIVE}max_running"}
+    labels = new_environment(**{f"{NATIVE}labels.key": "x" * 10_000, f"{RESOURCES}maxvCpus": "99"})
+    assert visitor.post("new/environment", labels).status == 422
+    assert visitor.post("environments/ce/edit", labels).status == 422
+    assert yard.endpoint.yard.stored() == before
+
+
+def test_the_button_pressed_twice_makes_one(visitor: Visitor, yard: Yard) -> None:
+    page = visitor.get("new/queue").text
+    once = re.search(r'name="once" value="([^"]+)"', page)
+    assert once is not None
+    form = NEW_QUEUE | {"once": once[1]}
+    sent = {"csrf": visitor.csrf(), **form}
+    replies = [visitor.send("POST", "new/queue", sent) for _ in range(2)]
+    assert [reply.headers["location"] for reply in replies] == ["/console/queues/new"] * 2
+    assert "nothing was done twice" not in visitor.get("about").text, "whoever pressed twice sees what was done"
+    assert visitor.send("POST", "new/queue", sent).status == 303
+    assert "nothing was done twice" in visitor.get("about").text
+    assert visitor.post("new/queue", form | {"priority": "2"}).status == 422, "another form says that the name is taken"
+    assert visitor.post("new/queue", NEW_QUEUE).status == 422
 
 
 def test_a_queue_is_edited(visitor: Visitor, yard: Yard) -> None:
     form = visitor.get("queues/q/edit").text
     assert 'value="1"' in form
-    changed = NEW_QUEUE | {"priority": "5", "max_vcpus": "12"}
+    changed = NEW_QUEUE | {"priority": "5", f"{NATIVE}max_vcpus": "12"}
     assert visitor.post("queues/q/edit", changed).headers["location"] == "/console/queues/q"
     (now,) = yard.endpoint.run(yard.endpoint.client.describe_job_queues(["q"]))
     assert (now.priority, now.max_vcpus) == (5, 12)
-    assert visitor.post("queues/q/edit", changed | {"max_vcpus": ""}).status == 303
+    assert visitor.post("queues/q/edit", changed | {f"{NATIVE}max_vcpus": ""}).status == 303
     (now,) = yard.endpoint.run(yard.endpoint.client.describe_job_queues(["q"]))
     assert now.max_vcpus == 0
 
@@ -254,9 +279,9 @@ def test_a_queue_is_edited(visitor: Visitor, yard: Yard) -> None:
 def test_a_queue_without_a_policy_never_gets_one(visitor: Visitor, yard: Yard) -> None:
     yard.batch.create_scheduling_policy(name="fair")
     assert "never gets one" in visitor.get("queues/q/edit").text
-    reply = visitor.post("queues/q/edit", NEW_QUEUE | {"policy": "fair"})
-    assert reply.status == 422
-    assert "A scheduling policy cannot be added to a job queue that was created without one." in reply.text
+    assert visitor.post("queues/q/edit", NEW_QUEUE | {"schedulingPolicyArn": "fair"}).status == 303  # it is not asked
+    (now,) = yard.endpoint.run(yard.endpoint.client.describe_job_queues(["q"]))
+    assert now.scheduling_policy == ""
 
 
 def test_a_queue_is_deleted_once_it_is_disabled(visitor: Visitor, yard: Yard) -> None:
@@ -283,42 +308,51 @@ def test_the_line_of_a_queue_has_reasons(visitor: Visitor, yard: Yard) -> None:
 # Environments -----------------------------------------------------------------------
 
 
-def new_environment(**changes: str) -> dict[str, str]:
+RESOURCES = "computeResources."
+PROVIDER = f"{RESOURCES}tags.batchyard:provider"
+
+
+def new_environment(**changes: Any) -> dict[str, Any]:
     form = {
-        "name": "new", "kind": "MANAGED", "state": "ENABLED", "capacity": "EC2", "strategy": "BEST_FIT_PROGRESSIVE",
-        "min_vcpus": "0", "desired_vcpus": "", "max_vcpus": "16", "instance_types": "optimal", "labels": "",
-        "provider": "", "bid_percentage": "", "delay_s": "", "unmanaged_vcpus": "",
+        "computeEnvironmentName": "new", "state": "ENABLED", f"{RESOURCES}type": "EC2", f"{RESOURCES}minvCpus": "0",
+        f"{RESOURCES}maxvCpus": "16", f"{RESOURCES}instanceTypes": "optimal",
     }  # fmt: skip
     return form | changes
 
 
 @pytest.mark.parametrize("most", ["16", ""])
 def test_an_environment_is_created_and_changed(visitor: Visitor, yard: Yard, most: str) -> None:
-    form = new_environment(labels="rack=a", max_vcpus=most, instance_types="m5\nc5.large")
+    rack = f"{NATIVE}labels"
+    form = new_environment(**{
+        f"{rack}.key": "rack", f"{rack}.value": "a", f"{RESOURCES}maxvCpus": most, f"{RESOURCES}instanceTypes": "m5\nc5.large",
+        f"{NATIVE}is_unbounded": "" if most else "yes",
+    })  # fmt: skip
     assert visitor.post("new/environment", form).headers["location"] == "/console/environments/new"
     (made,) = yard.endpoint.run(yard.endpoint.client.describe_compute_environments(["new"]))
     assert dict(made.compute_resources.labels) == {"rack": "a"}
     assert list(made.compute_resources.instance_types) == ["m5", "c5.large"]
     assert made.compute_resources.max_vcpus == int(most or 0)
-    changed = form | {"labels": "rack=b", "instance_types": "m5"}
+    changed = form | {f"{rack}.value": "b", f"{RESOURCES}instanceTypes": "m5"}
     assert visitor.post("environments/new/edit", changed).status == 303
     (now,) = yard.endpoint.run(yard.endpoint.client.describe_compute_environments(["new"]))
     assert dict(now.compute_resources.labels) == {"rack": "b"}
     assert list(now.compute_resources.instance_types) == ["m5"]
+    assert now.compute_resources.max_vcpus == int(most or 0)
     assert "rack=b" in visitor.get("environments/new").text
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"name": "a b"}, "name"),
-        ({"name": "ce"}, "name"),
-        ({"max_vcpus": "0"}, "max_vcpus"),
-        ({"min_vcpus": "20"}, "min_vcpus"),
-        ({"strategy": "SPOT_CAPACITY_OPTIMIZED"}, "strategy"),
-        ({"labels": "rack"}, "labels"),
-        ({"provider": "nobody"}, "provider"),
-        ({"provider": "nobody", "max_vcpus": ""}, "max_vcpus"),
+        ({"computeEnvironmentName": "a b"}, "computeEnvironmentName"),
+        ({"computeEnvironmentName": "ce"}, "computeEnvironmentName"),
+        ({f"{RESOURCES}maxvCpus": "0"}, f"{RESOURCES}maxvCpus"),
+        ({f"{RESOURCES}maxvCpus": ""}, f"{RESOURCES}maxvCpus"),
+        ({f"{RESOURCES}minvCpus": "20"}, f"{RESOURCES}minvCpus"),
+        ({f"{RESOURCES}allocationStrategy": "SPOT_CAPACITY_OPTIMIZED"}, f"{RESOURCES}allocationStrategy"),
+        ({f"{NATIVE}labels.key": "x" * 10_000}, f"{NATIVE}labels"),
+        ({PROVIDER: "nobody"}, PROVIDER),
+        ({PROVIDER: "nobody", f"{NATIVE}is_unbounded": "yes"}, f"{RESOURCES}maxvCpus"),
     ],
 )
 def test_what_is_wrong_with_an_environment_is_told_at_its_field(
@@ -329,6 +363,33 @@ def test_what_is_wrong_with_an_environment_is_told_at_its_field(
     assert reply.status == 422
     assert field in faults_of(reply), reply.text
     assert yard.endpoint.yard.stored() == before
+
+
+def test_an_environment_of_fargate_and_an_unmanaged_one(visitor: Visitor, yard: Yard) -> None:
+    forms = {
+        "FARGATE": {f"{RESOURCES}type": "FARGATE_SPOT", f"{RESOURCES}maxvCpus": "4"},
+        "UNMANAGED": {"unmanagedvCpus": "7"},
+    }
+    for kind, fields in forms.items():
+        form = fields | {"computeEnvironmentName": kind}
+        assert visitor.get(f"new/environment?of={kind}").status == 200
+        reply = visitor.post(f"new/environment?of={kind}", form)
+        assert reply.status == 303, reply.text
+        again = visitor.filled(visitor.get(f"environments/{kind}/edit").text, f"/console/environments/{kind}/edit")
+        assert visitor.post(f"environments/{kind}/edit", again).status == 303
+    told = yard.batch.describe_compute_environments(computeEnvironments=list(forms))["computeEnvironments"]
+    fargate, unmanaged = sorted(told, key=lambda each: each["computeEnvironmentName"])
+    assert (fargate["computeResources"]["type"], fargate["computeResources"]["maxvCpus"]) == ("FARGATE_SPOT", 4)
+    assert (unmanaged["type"], unmanaged["unmanagedvCpus"]) == ("UNMANAGED", 7)
+
+
+def test_an_environment_keeps_what_its_form_has_no_field_for(visitor: Visitor, yard: Yard) -> None:
+    kept = {"imageId": "ami-1", "tags": {"a": "b"}, "launchTemplate": {"launchTemplateName": "l"}}
+    yard.batch.create_compute_environment(**environment("full", **kept))
+    form = visitor.filled(visitor.get("environments/full/edit").text, "/console/environments/full/edit")
+    assert visitor.post("environments/full/edit", form | {f"{RESOURCES}maxvCpus": "9"}).status == 303
+    (told,) = yard.batch.describe_compute_environments(computeEnvironments=["full"])["computeEnvironments"]
+    assert told["computeResources"] | kept | {"maxvCpus": 9} == told["computeResources"]
 
 
 def test_an_environment_in_use_is_not_deleted(visitor: Visitor, yard: Yard) -> None:
@@ -371,6 +432,11 @@ def test_what_is_not_there_is_said(visitor: Visitor, path: str, action: str) -> 
     assert "none" in reply.text
 
 
+HOSTILE_FIELDS = dict.fromkeys(
+    ("computeEnvironmentName", f"{RESOURCES}maxvCpus", f"{RESOURCES}instanceTypes", f"{NATIVE}labels.key"), HOSTILE
+)
+
+
 def test_what_comes_from_outside_is_text(visitor: Visitor, yard: Yard) -> None:
     gpus = [host_pb2.Gpu(uuid=HOSTILE, model=HOSTILE, fault=HOSTILE, memory_mib=1)]
     hostile: dict[str, Any] = {
@@ -390,8 +456,8 @@ def test_what_comes_from_outside_is_text(visitor: Visitor, yard: Yard) -> None:
         assert reply.status == 200, path
         assert "<script>x" not in reply.text, path
     for path, form in (
-        ("new/queue", {**NEW_QUEUE, "name": HOSTILE, "priority": HOSTILE}),
-        ("new/environment", new_environment(name=HOSTILE, max_vcpus=HOSTILE, labels=HOSTILE, instance_types=HOSTILE)),
+        ("new/queue", {**NEW_QUEUE, "jobQueueName": HOSTILE, "priority": HOSTILE}),
+        ("new/environment", new_environment(**HOSTILE_FIELDS)),
         ("queues/q", {"action": HOSTILE}),
     ):
         reply = visitor.post(path, form)

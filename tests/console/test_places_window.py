@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.gateway.endpoint import Endpoint, Yard, environment, queue
+from tests.gateway.endpoint import Yard, environment, queue
 from tests.services.hand_agent import running
 
 from .visitor import Visitor
@@ -22,12 +22,6 @@ def refusals(faults: list[str]) -> Iterator[None]:
     """Forgive that the browser complains of pages that tell a refusal: these are meant."""
     yield
     faults[:] = [fault for fault in faults if "status of 422" not in fault]
-
-
-@pytest.fixture
-def yard(endpoint: Endpoint) -> Yard:
-    """Return a yard with an environment ``ce``, a queue ``q`` and a definition ``d``."""
-    return Yard(endpoint, endpoint.batch())
 
 
 def test_a_host_is_drained_while_one_watches(visitor: Visitor, yard: Yard, window: Page) -> None:
@@ -68,7 +62,7 @@ def test_a_queue_is_made_changed_and_deleted(visitor: Visitor, yard: Yard, windo
     window.goto("/console/queues")
     window.get_by_role("link", name="Create a queue").click()
     window.get_by_label("Name").fill("q")
-    window.get_by_label("First", exact=True).select_option("ce")
+    window.get_by_role("group", name="Compute environments, row 1").get_by_label("Environment").select_option("ce")
     window.get_by_role("button", name="Create queue").click()
     alert = window.get_by_role("alert").filter(has_text="not right")
     expect(alert).to_be_focused()

@@ -9,8 +9,9 @@ from tests.gateway.endpoint import Yard, definition, environment, queue
 
 from batchyard import container
 from batchyard.v1 import job_pb2
-from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS
-from batchyard_gateway.console.submission_form import NATIVE, is_native, named
+from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.console.forms.submission_form import is_native, named
+from batchyard_gateway.console.forms.tables import NATIVE
 
 from .visitor import Reply, Visitor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchyard_gateway.console.tabs import (
+    AGAIN_S,
     GATHERED_S,
     REMEMBERED_MAX,
     TABS_MAX,
@@ -29,7 +30,7 @@ class Watched:
         place = self.tabs.position if since is None else since
         return self.tabs.open(topics.split(), ids.split(), place, self.now_s, self._wake)
 
-    def told(self, tab: Tab, after_s: float = GATHERED_S) -> list[tuple[str, str]]:
+    def told(self, tab: Tab, after_s: float = AGAIN_S) -> list[tuple[str, str]]:
         self.now_s += after_s
         return [(told.event, told.data) for told in self.tabs.take(tab, self.now_s)]
 
@@ -53,6 +54,17 @@ def test_a_change_is_told_to_whoever_wants_it(watched: Watched) -> None:
     assert watched.told(counts) == []
 
 
+def test_a_change_after_a_silence_is_told_at_once(watched: Watched) -> None:
+    tab = watched.open("hosts")
+    watched.tabs.change("hosts", 100.0)
+    assert watched.tabs.take(tab, 100.5) == [Told(event="look", data="hosts")]
+    watched.tabs.change("hosts", 100.6)
+    assert watched.tabs.wait_s(tab, 101.1) == pytest.approx(0.4)
+    assert watched.tabs.take(tab, 101.5) == [Told(event="look", data="hosts")]
+    watched.tabs.change("hosts", 105.0)
+    assert watched.tabs.wait_s(tab, 105.0) == GATHERED_S, "after a silence as soon as ever"
+
+
 def test_changes_are_gathered(watched: Watched) -> None:
     tab = watched.open("counts hosts", A)
     watched.tabs.change("hosts", 100.0)
@@ -66,12 +78,12 @@ def test_changes_are_gathered(watched: Watched) -> None:
     assert watched.tabs.wait_s(tab, 101.0) is None
 
 
-def test_a_busy_yard_is_told_of_twice_a_second(watched: Watched) -> None:
+def test_a_busy_yard_is_told_of_once_a_second(watched: Watched) -> None:
     tab, told = watched.open("", A), 0
     for step in range(1000):
         watched.tabs.change_jobs([A], 100 + step / 100)
         told += len(watched.tabs.take(tab, 100 + step / 100))
-    assert told == 19
+    assert told == 10
 
 
 def test_a_job_is_told_to_those_who_show_it(watched: Watched) -> None:

@@ -11,7 +11,7 @@ from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard.errors import UnavailableError
 from batchyard_gateway.console import wizard
-from batchyard_gateway.console.definition_form import COMMAND, REQUIREMENTS
+from batchyard_gateway.console.forms.definition_form import COMMAND, REQUIREMENTS
 from batchyard_gateway.console.pages import start
 from batchyard_gateway.console.visit import Visit
 from batchyard_gateway.console.wizard import DEFINITION, ENVIRONMENT, JOB, ORCHESTRATION, QUEUE, REVIEW, STEPS, Yard
@@ -229,6 +229,36 @@ def test_leaving_it_leads_to_the_overview_and_not_back(visitor: Visitor) -> None
     assert reply.headers["location"] == "/console/"
 
 
+def test_going_to_a_step_by_its_name_keeps_what_was_typed(visitor: Visitor) -> None:
+    answer_all(visitor)
+    reply = visitor.post(
+        "start?step=environment", {**ANSWERS[ENVIRONMENT], "computeEnvironmentName": "a b", "go": "step:job"}
+    )
+    assert reply.headers["location"] == "/console/start?step=job"
+    assert 'value="a b"' in visitor.get("start?step=environment").text
+    assert visitor.post("start?step=review", {"go": "step:queue"}).headers["location"] == "/console/start?step=queue"
+    assert visitor.post("start?step=queue", {**ANSWERS[QUEUE], "go": "step:nowhere"}).status == 303
+
+
+def test_a_secret_is_made_where_it_is_named(visitor: Visitor) -> None:
+    secrets = "containerProperties.secrets"
+    new = {"secret": secrets, "secret.name": "db/password", "secret.value": "hush-hush"}
+    page = visitor.post("start?step=definition", {**ANSWERS[DEFINITION], f"{secrets}.name": "PASSWORD", **new})
+    assert page.status == 200
+    assert f'name="{secrets}.valueFrom" value="db/password"' in page.text
+    assert f'name="{secrets}.name" value="PASSWORD"' in page.text
+    assert "hush-hush" not in page.text
+    assert "db/password" in visitor.get("secrets").text
+    for wrong in ({"secret.name": "db/password"}, {"secret.value": ""}, {"secret.name": "a b"}, {"secret.name": ""}):
+        refused = visitor.post("start?step=definition", {**ANSWERS[DEFINITION], **new, **wrong})
+        assert refused.status == 422, wrong
+        assert f'id="fault-{secrets}"' in refused.text
+        assert "hush-hush" not in refused.text
+    form = {**ANSWERS[DEFINITION], **new, "secret": COMMAND, "secret.name": "other"}
+    assert visitor.post("start?step=definition", form).status == 200
+    assert "other" not in visitor.get("secrets").text
+
+
 def test_a_wrong_step_is_said_at_its_field_and_in_the_review(visitor: Visitor) -> None:
     answer_all(visitor)
     reply = post(visitor, QUEUE, priority="101")
@@ -303,8 +333,8 @@ def test_what_was_made_though_the_answer_got_lost_is_not_made_again(
 ) -> None:
     operate = Visit.operate
 
-    async def and_go_away(visit: Visit, operation: str, members: Any) -> Any:
-        told = await operate(visit, operation, members)
+    async def and_go_away(visit: Visit, operation: str, members: Any, amend: Any = None) -> Any:
+        told = await operate(visit, operation, members, amend)
         if operation == wizard.OPERATIONS[lost]:
             raise UnavailableError("the controller went away")
         return told

@@ -12,7 +12,7 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
-from batchyard_gateway.console.definition_form import COMMAND
+from batchyard_gateway.console.forms.definition_form import COMMAND
 from batchyard_gateway.console.routes import ROWS
 
 from .visitor import Visitor

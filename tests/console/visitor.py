@@ -60,7 +60,7 @@ class Visitor:
 
     def get(self, path: str, **headers: str) -> Reply:
         """Look at a page below the console."""
-        return self.send("GET", path, **headers)
+        return self.send("GET", path, None, **headers)
 
     def post(self, path: str, form: Mapping[str, Any] | None = None, **headers: str) -> Reply:
         """Send a form with the session's token."""

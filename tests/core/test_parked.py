@@ -18,6 +18,8 @@ from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.plan import Plan
 
 HOUR_MS = 3_600_000
+STORIES = {DispatchOrder.DUE_TIME: 8, DispatchOrder.SUBMISSION_TIME: 6, DispatchOrder.STRICT: 2}
+"""How many are told: most in the order in which lines that are alike stand apart in two ways."""
 
 
 def _furnished(order: DispatchOrder) -> Yard:
@@ -89,8 +91,9 @@ def _told(yard: Yard) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("order", list(DispatchOrder))
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    ("order", "seed"), [(order, seed) for order, stories in STORIES.items() for seed in range(stories)]
+)
 def test_who_is_parked_gets_what_he_would_get_if_he_were_asked(
     order: DispatchOrder, seed: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -105,7 +108,7 @@ def test_who_is_parked_gets_what_he_would_get_if_he_were_asked(
 
 
 @pytest.mark.parametrize("order", list(DispatchOrder))
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_slices_place_as_one_plan_of_all(order: DispatchOrder, seed: int):
     whole, sliced = _furnished(order), _furnished(order)
     for what, how in _story(random.Random(seed)):

@@ -249,6 +249,38 @@ def test_what_is_ones_own_is_not_taken_for_want_of_room():
     assert yard.state(small.id) is JobState.STARTING
 
 
+def test_one_who_would_do_is_found_behind_those_who_would_not():
+    """Either may be stopped, and not both; the one that counts less has too little memory."""
+    limits = {"VCPU": 3, "MEMORY_MIB": 4000}
+    yard = shared_yard(share("own", LEND, limits), share("guest", BORROW, limits), cpu=16000)
+    large = yard.submit("q", share_identifier="guest", container=container(cpu=2000, memory=3000))
+    yard.submit("q", share_identifier="guest", container=container(cpu=2000, memory=100))
+    yard.plan()
+    assert len(yard.live()) == 2
+    own = yard.submit("q", share_identifier="own", container=container(cpu=1000, memory=3000))
+    yard.plan()
+    assert stopping(yard) == [f"{large.id}#1"]
+    stop(yard)
+    yard.plan()
+    assert yard.state(own.id) is JobState.STARTING
+
+
+def test_several_who_would_do_are_found_by_what_is_lacking():
+    """Those with most memory, if it is memory that the host lacks, and not those with most vCPUs."""
+    limits = {"VCPU": 4, "MEMORY_MIB": 4000}
+    yard = shared_yard(share("own", LEND, limits), share("guest", BORROW, limits), cpu=16000)
+    for cpu, memory in ((1000, 1500), (1000, 1500), (2000, 100), (2000, 100)):
+        yard.submit("q", share_identifier="guest", container=container(cpu=cpu, memory=memory))
+    yard.plan()
+    assert len(yard.live()) == 4
+    own = yard.submit("q", share_identifier="own", container=container(cpu=1000, memory=3800))
+    yard.plan()
+    assert len(stopping(yard)) == 2
+    stop(yard)
+    yard.plan()
+    assert yard.state(own.id) is JobState.STARTING
+
+
 def test_who_has_borrowed_longest_waited_borrows_first():
     """Idle capacity goes to those who came first, of whichever share."""
     yard = shared_yard(

@@ -124,7 +124,7 @@ async def around(
             agent(folder / "agent", controller.address),
             _gateway(client, guard(client), settings) as url,
         ):
-            await _until_ready(client)
+            await until_there(client)
             yard = Around(client, url)
             try:
                 yield yard
@@ -175,9 +175,10 @@ async def _gateway(client: AsyncClient, guard: Guard, settings: dict[str, Any]) 
             await serving
 
 
-async def _until_ready(client: AsyncClient) -> None:
+async def until_there(client: AsyncClient, *, is_there: bool = True) -> None:
+    """Wait until the host is connected, or no longer."""
     async with asyncio.timeout(PATIENCE_S):
-        while not [host async for host in client.list_hosts() if host.state == host_pb2.HOST_STATE_READY]:
+        while is_there != any([host.state == host_pb2.HOST_STATE_READY async for host in client.list_hosts()]):
             await asyncio.sleep(0.02)
 
 

@@ -132,23 +132,23 @@ class Controller:
         """Be away for all who call, as one that was killed."""
         await self._server.stop(None)
 
-    async def until_leads(self) -> None:
-        """Wait for a term; a controller that has died says why."""
-        await self._until(leads=True)
+    async def until_leads(self, epoch: int = 1) -> None:
+        """Wait for a term, that one or a later one; a controller that has died says why."""
+        await self._until(lambda: self.leadership.leads and self.leadership.driver.epoch >= epoch, "does not lead")
 
     async def until_deposed(self) -> None:
-        await self._until(leads=False)
+        await self._until(lambda: not self.leadership.leads, "leads")
 
-    async def _until(self, *, leads: bool) -> None:
+    async def _until(self, is_so: Callable[[], bool], complaint: str) -> None:
         async def change() -> None:
-            while self.leadership.leads is not leads:
+            while not is_so():
                 await self.leadership.change.wait()
 
         changing = asyncio.create_task(change())
         await asyncio.wait({changing, self._terms}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         if self._terms.done():
             self._terms.result()
-        assert changing.done(), f"after {PATIENCE_S} s it still {'does not lead' if leads else 'leads'}"
+        assert changing.done(), f"after {PATIENCE_S} s it still {complaint}"
 
     async def furnish(self) -> None:
         """Make a compute environment and a queue, both of the name ``default``."""

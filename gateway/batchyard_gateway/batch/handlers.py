@@ -45,7 +45,7 @@ def _environment_id(context: Context, name: str) -> Members:
 async def create_compute_environment(context: Context, members: Members) -> Members:
     """Create a compute environment."""
     environments.check_new(members)
-    await context.client.calls.create_compute_environment(environments.creation(members))
+    await context.client.calls.create_compute_environment(context.amended(environments.creation(members)))
     return _environment_id(context, members["computeEnvironmentName"])
 
 
@@ -58,7 +58,7 @@ async def update_compute_environment(context: Context, members: Members) -> Memb
     environments.check_change(members, found[0])
     if environments.turns(members, found[0]):
         await _check_neighbours(context, found[0])
-    await context.client.calls.update_compute_environment(environments.change(members, found[0]))
+    await context.client.calls.update_compute_environment(context.amended(environments.change(members, found[0])))
     return _environment_id(context, name)
 
 
@@ -104,7 +104,7 @@ async def create_job_queue(context: Context, members: Members) -> Members:
     """Create a job queue."""
     queues.check_new(members)
     await _check_order(context, members)
-    await context.client.calls.create_job_queue(queues.creation(members))
+    await context.client.calls.create_job_queue(context.amended(queues.creation(members)))
     return _queue_id(context, members["jobQueueName"])
 
 
@@ -119,7 +119,7 @@ async def update_job_queue(context: Context, members: Members) -> Members:
     """Change a job queue."""
     queues.check_change(members)
     await _check_order(context, members)
-    request = queues.change(members)
+    request = context.amended(queues.change(members))
     await context.client.calls.update_job_queue(request)
     return _queue_id(context, request.name)
 

@@ -21,7 +21,7 @@ from .names import CONSUMABLE, POLICY, name_of, share_of
 async def create_scheduling_policy(context: Context, members: Members) -> Members:
     """Create a scheduling policy."""
     policies.check(members)
-    await context.client.calls.create_scheduling_policy(policies.creation(members))
+    await context.client.calls.create_scheduling_policy(context.amended(policies.creation(members)))
     return {"name": members["name"], "arn": names_of(context).arn(POLICY, members["name"])}
 
 
@@ -31,7 +31,7 @@ async def update_scheduling_policy(context: Context, members: Members) -> Member
     name = name_of(POLICY, members["arn"])
     found = await context.client.describe_scheduling_policies([name])
     request = policies.change(members, found[0] if found else policy_pb.SchedulingPolicy())
-    await context.client.calls.update_scheduling_policy(request)
+    await context.client.calls.update_scheduling_policy(context.amended(request))
     return {}
 
 

@@ -44,13 +44,19 @@ from .rendering import Renderer
 from .routes import ROWS, Row
 from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
-from .streaming import Streaming
-from .visit import ROOT, Answer, Page, Redirect, Stream, Visit
+from .streaming import Streaming, first_of
+from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing
 
 REQUESTS_MAX = 128
 """Pages under way at once."""
 
 FORM_BYTES_MAX = 1 << 20
+SIGN_IN_BYTES_MAX = 64 << 10
+"""Of the one form that strangers may send."""
+
+FORM_FIELDS_MAX = 5_000
+"""More than any form has: taking apart half a million of them would hold up everybody."""
+
 FORM_TYPE = "application/x-www-form-urlencoded"
 RETRY_S = 5
 """When a page that could not be read is worth another try."""
@@ -194,18 +200,18 @@ class Console:
             heads.check_sender(head, scheme=http.scope["scheme"], own_address=own_address, own_names=self.own_names)
         return head
 
-    async def _form(self, http: HttpRequest) -> QueryParams:
+    async def _form(self, http: HttpRequest, bytes_max: int = FORM_BYTES_MAX) -> QueryParams:
         """
         Read what was posted.
 
         Raises:
-            ApiError: it is no form, or too long.
+            ApiError: it is no form, or too long, or has too many fields.
         """
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
             raise ApiError("UnsupportedMediaTypeException", f"A form has to be {FORM_TYPE}.", 415)
-        body = await self._bodies.read(http.stream())
-        if len(body) > FORM_BYTES_MAX:
-            raise ApiError("RequestEntityTooLargeException", f"A form may have {FORM_BYTES_MAX} bytes.", 413)
+        body = await self._bodies.read(http.stream(), bytes_max=bytes_max)
+        if body.count(b"&") >= FORM_FIELDS_MAX:
+            raise ApiError("RequestEntityTooLargeException", f"A form may have {FORM_FIELDS_MAX} fields.", 413)
         return QueryParams(body.decode("utf-8", errors="replace"))
 
     def _visit(self, http: HttpRequest, session: Session) -> Visit:
@@ -219,7 +225,7 @@ class Console:
             request_id=str(uuid.uuid4()),  # noqa: TID251  # here dice come in
         )
         return Visit(
-            path=http.url.path,
+            path=_path(http),
             names=http.path_params,
             query=http.query_params,
             form=QueryParams(),
@@ -249,23 +255,32 @@ class Console:
         back = ""
         try:
             self._check(http)
-            form = await self._form(http) if http.method == "POST" else http.query_params
+            form = await self._form(http, SIGN_IN_BYTES_MAX) if http.method == "POST" else http.query_params
             back = sign_in.own_path(form.get("next", ""))
             self._check_secrecy()
-            source = source_of(http.client.host if http.client else "")
-            if "signature" in form:
-                token = await self.entry.with_link(form.get("key", ""), form.get("made", ""), form["signature"], source)
-            elif http.method == "POST":
-                token = await self.entry.with_secret(
-                    form.get("key", "").strip(), form.get("secret", "").strip(), source
-                )
-            else:
-                return self._write(sign_in.form(back, has_keys=await self.entry.has_keys()), None, http)
+            self._enter()
+            try:
+                token = await self._token_for(form, http)
+                has_keys = bool(token) or await self.entry.has_keys()
+            finally:
+                self._under_way -= 1
+            if not token:
+                return self._write(sign_in.form(back, has_keys=has_keys), None, http)
+            self.entry.leave(self._token(http))  # the browser forgets that session now
             return self._write(Redirect(location=back, cookies={self._cookie(http): token}), None, http)
         except ApiError as err:
             return self._write(sign_in.form(back, has_keys=True, refusal=err.message, status=err.status), None, http)
         except sdk_errors.BatchyardError as err:
             return self._write(_problem(err), None, http)
+
+    async def _token_for(self, form: QueryParams, http: HttpRequest) -> str:
+        """Return the token of a new session for what a form or a link says; empty where the page is only looked at."""
+        source = source_of(http.client.host if http.client else "")
+        if "signature" in form:
+            return await self.entry.with_link(form.get("key", ""), form.get("made", ""), form["signature"], source)
+        if http.method == "POST":
+            return await self.entry.with_secret(form.get("key", "").strip(), form.get("secret", "").strip(), source)
+        return ""
 
     async def _sign_out(self, http: HttpRequest) -> Response:
         async def leave(visit: Visit) -> Answer:
@@ -295,7 +310,13 @@ class Console:
         return f"__Secure-{name}" if self.config.tls_cert else name
 
     def _token(self, http: HttpRequest) -> str:
-        return http.cookies.get(self._cookie(http), "")
+        """Return the session's token: of cookies of its name the first, which is that of the longest path, ours."""
+        name = self._cookie(http)
+        for each in http.headers.get("cookie", "").split(";"):
+            found, _, value = each.strip().partition("=")
+            if found == name:
+                return value
+        return ""
 
     # Writing -----------------------------------------------------------------------
 
@@ -305,7 +326,8 @@ class Console:
                 response = Response(status_code=303, headers={**_HEADERS, "Location": answer.location})
             case Stream():
                 headers = {**_HEADERS, "Cache-Control": "no-store", **answer.headers}
-                return Streaming(answer.parts, headers=headers, media_type=answer.content_type)
+                parts = first_of(answer.parts) if http.method == "HEAD" else answer.parts
+                return Streaming(parts, headers=headers, media_type=answer.content_type)
             case Page():
                 return self._write_page(answer, visit, http)
         for name, value in answer.cookies.items():
@@ -334,7 +356,7 @@ class Console:
         if part and http.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         if len(body) >= _PACKED_FROM_BYTES and "gzip" in http.headers.get("accept-encoding", ""):
-            body, headers["Content-Encoding"] = gzip.compress(body, 5), "gzip"
+            body, headers["Content-Encoding"] = gzip.compress(body, 6), "gzip"
         return Response(body, page.status, headers, "text/html; charset=utf-8")
 
 
@@ -352,14 +374,18 @@ def _is_by_itself(http: HttpRequest) -> bool:
     return "part" in http.query_params or "text/event-stream" in http.headers.get("accept", "")
 
 
+def _path(http: HttpRequest) -> str:
+    """Return the path as it was asked for: what was escaped in it would be something else without that."""
+    return str(http.scope["raw_path"].decode("latin-1"))
+
+
 def _here(http: HttpRequest) -> str:
-    query = f"?{http.url.query}" if http.url.query else ""
-    return f"{http.url.path}{query}"
+    query = http.scope["query_string"].decode("latin-1")
+    return f"{_path(http)}?{query}" if query else _path(http)
 
 
 async def _nothing(visit: Visit) -> Answer:
-    text = f"There is no page {visit.path}."
-    return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+    return missing(f"There is no page {visit.path}.")
 
 
 def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
@@ -368,7 +394,7 @@ def _problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
         return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
     if isinstance(err, sdk_errors.NotFoundError):
         text = f"{err}. Jobs that have ended are forgotten after the days that the controller is told to keep them."
-        return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+        return missing(text)
     if isinstance(err, sdk_errors.RequestError):
         return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
     log.warning("the controller failed", error=str(err))

@@ -50,13 +50,11 @@ class ArrayMap:
     The picture.
 
     Attributes:
-        children: A cell; the last may have fewer.
-        size: Of the array.
+        width: Children a cell; the last may have fewer.
     """
 
     cells: Sequence[Cell]
-    children: int
-    size: int
+    width: int
 
     @property
     def rows(self) -> list[Sequence[Cell]]:
@@ -94,7 +92,19 @@ def map_of(size: int, width: int, counts: Sequence[Mapping[str, int]]) -> ArrayM
         states = [state for state in JobState if of.get(state)]
         words = f"all {states[0]}" if len(states) == 1 else ", ".join(f"{of[state]:,} {state}" for state in states)
         cells.append(Cell(first=first, last=last, kind=_kind(of), words=words))
-    return ArrayMap(cells=cells, children=width, size=size)
+    return ArrayMap(cells=cells, width=width)
+
+
+def cells_max(size: int) -> int:
+    """Return of how many cells the picture of an array of a size is at most."""
+    return CELLS_MAX if size <= CELLS_MAX else WIDE_CELLS_MAX
+
+
+def shape_of(size: int) -> dict[str, int]:
+    """Return the picture's room before its cells are known: children a cell (*width*), *columns* and *lines*."""
+    width = -(-size // cells_max(size))
+    cells = -(-size // width)
+    return {"width": width, "columns": min(cells, COLUMNS), "lines": -(-cells // COLUMNS)}
 
 
 def ranges(indexes: Iterable[int]) -> str:

@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from batchyard_gateway.batch.environments import PROVIDER_TAG
+from batchyard_gateway.batch.names import share_of
 from batchyard_gateway.services import Members
 
-from . import definition_form, submission_form
+from .forms import definition_form, submission_form, tables
 from .visit import Command, aws, batchyard
 
 _ANY_HOST = ("optimal", "default_x86_64", "default_arm64")
@@ -26,31 +28,73 @@ def lines(operation: str, given: Members) -> tuple[Command, ...]:
 
     Args:
         operation: As ``SubmitJob``.
-        given: Its input; of a submission, what only batchyard can say too.
+        given: Its input, and what only batchyard can say too.
     """
     name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in operation).lstrip("-")
     own = batchyard(*_OWN[operation](given))
     if operation == "SubmitJob" and submission_form.is_native(given):
         return (own,)
-    return (own, aws(name, "--cli-input-json", json.dumps(given, ensure_ascii=False)))
+    return (own, aws(name, "--cli-input-json", json.dumps(tables.without_native(given), ensure_ascii=False)))
 
 
 def _environment(given: Members) -> list[str]:
-    resources = given.get("computeResources", {})
-    words = ["compute-environment", "create", given.get("computeEnvironmentName", "")]
+    resources, native = given.get("computeResources", {}), given.get(tables.NATIVE, {})
+    is_new = "computeEnvironment" not in given
+    words = ["compute-environment", "create" if is_new else "update"]
+    words.append(given.get("computeEnvironmentName", "") if is_new else given["computeEnvironment"])
+    words += ["--type", "UNMANAGED"] if given.get("type") == "UNMANAGED" else []
     words += ["--capacity", "SPOT"] if "SPOT" in resources.get("type", "") else []
     words += _flag("--strategy", resources.get("allocationStrategy"))
-    words += _flag("--max-vcpus", resources.get("maxvCpus"))
+    words += _flag("--max-vcpus", 0 if "is_unbounded" in native else resources.get("maxvCpus"))
+    words += _flag("--min-vcpus", resources.get("minvCpus") or None)
+    words += _flag("--desired-vcpus", resources.get("desiredvCpus"))
     types = resources.get("instanceTypes", ())
     if not any(each in _ANY_HOST for each in types):
         words += _each("--instance-type", types)
+    words += _pairs("--label", native.get("labels") or {})
+    if provider := resources.get("tags", {}).get(PROVIDER_TAG):
+        delay_s = native.get("scale_down_delay_s")
+        words += ["--provider", provider, *_flag("--scale-down-delay", None if delay_s is None else f"{delay_s}s")]
+        words += _flag("--bid-percentage", resources.get("bidPercentage"))
+    words += _flag("--unmanaged-vcpus", given.get("unmanagedvCpus")) + _state(given)
     return words + _pairs("--tag", given.get("tags", {}))
 
 
+def _state(given: Members) -> list[str]:
+    return ["--state", "DISABLED"] if given.get("state") == "DISABLED" else []
+
+
 def _queue(given: Members) -> list[str]:
-    words = ["queue", "create", given.get("jobQueueName", ""), *_flag("--priority", given.get("priority"))]
+    native = given.get(tables.NATIVE, {})
+    words = [
+        "queue",
+        *(["update", given["jobQueue"]] if "jobQueue" in given else ["create", given.get("jobQueueName", "")]),
+    ]
+    words += [*_flag("--priority", given.get("priority")), *_state(given)]
     order = given.get("computeEnvironmentOrder", ())
-    return words + _each("--compute-environment", [each["computeEnvironment"] for each in order])
+    words += _each("--compute-environment", [each["computeEnvironment"] for each in order])
+    words += _flag("--scheduling-policy", given.get("schedulingPolicyArn"))
+    limits = given.get("jobStateTimeLimitActions", ())
+    words += _each("--time-limit", [f"{each['reason']}={each['maxTimeSeconds']}s" for each in limits if len(each) == 4])
+    for name in ("max_running", "max_vcpus", "dispatch_order", "preemption"):
+        words += _flag(f"--{name.replace('_', '-')}", native.get(name))
+    words += _flag("--max-overtake", f"{native['max_overtake_s']}s" if "max_overtake_s" in native else None)
+    words += ["--preemptible"] if native.get("preemptible") else []
+    return words + _pairs("--tag", given.get("tags", {}))
+
+
+def _share(given: Members) -> list[str]:
+    if arn := given.get("quotaShareArn"):
+        words = ["quota-share", "update", *share_of(arn)]
+    else:
+        words = ["quota-share", "create", given.get("jobQueue", ""), given.get("quotaShareName", "")]
+    limits = [each for each in given.get("capacityLimits", ()) if len(each) == 2]
+    words += _each("--limit", [f"{each['capacityUnit']}={each['maxCapacity']}" for each in limits])
+    sharing = given.get("resourceSharingConfiguration", {})
+    words += [*_flag("--strategy", sharing.get("strategy")), *_flag("--borrow-limit", sharing.get("borrowLimit"))]
+    is_preempting = given.get("preemptionConfiguration", {}).get("inSharePreemption") == "ENABLED"
+    words += ["--in-share-preemption"] if is_preempting else []
+    return words + _state(given) + _pairs("--tag", given.get("tags", {}))
 
 
 def _definition(given: Members) -> list[str]:
@@ -124,6 +168,10 @@ def _pairs(name: str, values: Mapping[str, str]) -> list[str]:
 _OWN: Mapping[str, Callable[[Members], list[str]]] = {
     "CreateComputeEnvironment": _environment,
     "CreateJobQueue": _queue,
+    "CreateQuotaShare": _share,
     "RegisterJobDefinition": _definition,
     "SubmitJob": _submission,
+    "UpdateComputeEnvironment": _environment,
+    "UpdateJobQueue": _queue,
+    "UpdateQuotaShare": _share,
 }

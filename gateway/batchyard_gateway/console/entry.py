@@ -9,7 +9,9 @@ than its access key.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -65,6 +67,7 @@ class Entry:
         self._read_s = read_s
         self._sessions = Sessions(throw)
         self._failures = Failures()
+        self._opened: OrderedDict[str, float] = OrderedDict()
 
     async def find(self, token: str, *, is_use: bool = True) -> Session | None:
         """
@@ -107,14 +110,14 @@ class Entry:
             ApiError: 403 for a wrong key, 429 after five failures a minute.
             BatchyardError: the controller could not be asked.
         """
-        self._refuse_many(source)
-        now_s = self._read_wall_s()
-        given = signing.derive_signing_key(secret, _day(now_s), self._region, signing.CONSOLE)
-        known = await self._signing_key(access_key_id, now_s)
-        # Compared even where there is no such key, so that the time it takes tells little.
-        if not (hmac.compare_digest(given, known or bytes(len(given))) and known):
-            raise self._failed(source)
-        return self._sessions.open(access_key_id, self._read_s())[0]
+        with self._trying(source):
+            now_s = self._read_wall_s()
+            given = signing.derive_signing_key(secret, _day(now_s), self._region, signing.CONSOLE)
+            known = await self._signing_key(access_key_id, now_s)
+            # Compared even where there is no such key, so that the time it takes tells little.
+            if not (hmac.compare_digest(given, known or bytes(len(given))) and known):
+                raise _failed()
+            return self._sessions.open(access_key_id, self._read_s())[0]
 
     async def with_link(self, access_key_id: str, made: str, signature: str, source: str) -> str:
         """
@@ -130,18 +133,20 @@ class Entry:
             ApiError: 403 for one that is wrong, too old or opened before; 429 after five failures a minute.
             BatchyardError: the controller could not be asked.
         """
-        self._refuse_many(source)
-        now_s = self._read_wall_s()
-        is_number = made.isascii() and made.isdigit() and len(made) <= _DIGITS_MAX
-        if not (is_number and abs(now_s - int(made) / 1000) <= signing.LINK_S):
-            raise self._failed(source, "The link is too old: `batchyard console` makes a new one.")
-        key = await self._signing_key(access_key_id, int(made) / 1000)
-        expected = signing.sign_link(key or bytes(32), access_key_id, int(made))
-        if not (hmac.compare_digest(expected.encode(), signature.encode()) and key):
-            raise self._failed(source)
-        if (await self._keys.note_signature(signature)).age_ms > 0:
-            raise self._failed(source, "The link was opened before: `batchyard console` makes a new one.")
-        return self._sessions.open(access_key_id, self._read_s())[0]
+        with self._trying(source):
+            now_s = self._read_wall_s()
+            is_number = made.isascii() and made.isdigit() and len(made) <= _DIGITS_MAX
+            if not (is_number and abs(now_s - int(made) / 1000) <= signing.LINK_S):
+                raise _failed("The link is too old: `batchyard console` makes a new one.")
+            key = await self._signing_key(access_key_id, int(made) / 1000)
+            expected = signing.sign_link(key or bytes(32), access_key_id, int(made))
+            if not (hmac.compare_digest(expected.encode(), signature.encode()) and key):
+                raise _failed()
+            noted = await self._keys.note_signature(signature)
+            # What was opened here counts too: the controller cannot tell two of one millisecond apart.
+            if noted.age_ms > 0 or not self._is_first(signature):
+                raise _failed("The link was opened before: `batchyard console` makes a new one.")
+            return self._sessions.open(access_key_id, self._read_s())[0]
 
     async def _signing_key(self, access_key_id: str, at_s: float) -> bytes:
         """Return a key's own signing key; empty when nobody has the access key."""
@@ -155,13 +160,39 @@ class Entry:
             return b""
         return answer.signing_key
 
-    def _refuse_many(self, source: str) -> None:
-        if self._failures.are_many(source, self._read_s()):
-            raise ApiError("TooManyRequestsException", "Too many failures: wait a minute, then try again.", 429)
+    def _is_first(self, signature: str) -> bool:
+        """Say whether a link that is still good was not opened here before, and note it."""
+        now_s = self._read_s()
+        while self._opened and now_s - next(iter(self._opened.values())) > 2 * signing.LINK_S:
+            self._opened.popitem(last=False)
+        is_first = signature not in self._opened
+        self._opened[signature] = now_s
+        return is_first
 
-    def _failed(self, source: str, why: str = REFUSED) -> ApiError:
-        self._failures.count(source, self._read_s())
-        return ApiError("AccessDeniedException", why, 403)
+    @contextmanager
+    def _trying(self, source: str) -> Iterator[None]:
+        """
+        Count a try as a failure from its beginning, or many at once would pass; drop it again when it was none.
+
+        Raises:
+            ApiError: 429; there were too many.
+        """
+        at_s = self._read_s()
+        if self._failures.are_many(source, at_s):
+            raise ApiError("TooManyRequestsException", "Too many failures: wait a minute, then try again.", 429)
+        self._failures.count(source, at_s)
+        try:
+            yield
+        except ApiError:
+            raise
+        except BaseException:
+            self._failures.forgive(source, at_s)
+            raise
+        self._failures.forgive(source, at_s)
+
+
+def _failed(why: str = REFUSED) -> ApiError:
+    return ApiError("AccessDeniedException", why, 403)
 
 
 def _day(at_s: float) -> str:

@@ -113,7 +113,7 @@ def row_of(host: pb.Host, *, is_alone: bool = True) -> HostRow:
     where = [facts.host_type, facts.purchase_option, facts.zone]
     return HostRow(
         name=facts.name,
-        path=path_of(host, is_alone=is_alone),
+        path=path_of(host.facts.name, host.id, is_alone=is_alone),
         state=state_of(host),
         held=amounts.held(host.allocated, facts.capacity),
         load=None if host.state == pb.HOST_STATE_UNREACHABLE else host.usage.cpu_percent,
@@ -125,10 +125,9 @@ def row_of(host: pb.Host, *, is_alone: bool = True) -> HostRow:
     )
 
 
-def path_of(host: pb.Host, *, is_alone: bool = True) -> str:
+def path_of(name: str, host_id: str, *, is_alone: bool = True) -> str:
     """Return what of a path names a host: its name, or its id where that alone does."""
-    name = host.facts.name
-    return quote(name, safe="") if is_alone and name and "/" not in name and name not in (".", "..") else host.id
+    return quote(name, safe="") if is_alone and name and "/" not in name and name not in (".", "..") else host_id
 
 
 def notes_of(host: pb.Host) -> list[Note]:
@@ -160,10 +159,10 @@ def _cell(host: pb.Host, *, is_alone: bool) -> Cell:
     slots = facts.gpus[:8]
     width = CELL // max(len(slots), 1)
     heights = [max(1, min(8, round(8 * gpu.allocated_millis / 1000))) for gpu in slots]
-    bars = [f"M{i * width + 2} {8 - height}v{height}" for i, height in enumerate(heights)]
+    bars = [f"M{i * width + 2} 8v-{height}" for i, height in enumerate(heights)]
     room = CELL - (10 if slots else 0)
     return Cell(
-        path=path_of(host, is_alone=is_alone),
+        path=path_of(host.facts.name, host.id, is_alone=is_alone),
         label=f"{facts.name}: {state}, {', '.join(f'{words_} {name}' for name, words_, _ in held)}",
         look=state.lower(),
         mark=_MARKS.get(state, "*"),

@@ -17,11 +17,14 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
 from . import job_rows, why
+from .host_view import path_of
 from .visit import Command, aws, batchyard
 
 Pair = tuple[str, str]
 
 _PROCESS = "process://"
+_RECALLED = "Cross-share preemption"
+"""Begins the status reason of what a quota share had to give back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Try:
 
     Attributes:
         outcome: Its state, and what it ended of.
+        host_path: Of the host's page, below ``hosts/``.
         reason: The runtime's words, or AWS's.
         verdict: What the retry strategy said.
         ran_ms: None if it never ran.
@@ -49,6 +53,7 @@ class Try:
     state: str
     outcome: str
     host: str
+    host_path: str
     environment: str
     claimed_at_ms: int
     started_at_ms: int
@@ -91,8 +96,9 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
         Try(
             number=each.number,
             state=wording.word(pb.JobState, each.state),
-            outcome=wording.word(attempt_pb2.EndCause, each.cause).replace("_", " ").lower(),
+            outcome=_outcome(each),
             host=each.host_name or each.host_id,
+            host_path=path_of(each.host_name, each.host_id),
             environment=each.compute_environment,
             claimed_at_ms=each.claimed_at_ms,
             started_at_ms=each.started_at_ms,
@@ -105,6 +111,28 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
         )
         for each in reversed(job.attempts)
     ]
+
+
+def _outcome(attempt: pb.Attempt) -> str:
+    """Return what an attempt ended of; of one that was preempted, for whose sake."""
+    if attempt.cause == attempt_pb2.END_CAUSE_PREEMPTED:
+        return preempted(attempt)
+    return wording.word(attempt_pb2.EndCause, attempt.cause).replace("_", " ").lower()
+
+
+def preempted(attempt: pb.Attempt) -> str:
+    """Return why an attempt was preempted: its share gave back what it had borrowed, or a job of higher rank had no room."""
+    if attempt.status_reason.startswith(_RECALLED):
+        return "preempted: its share gave back capacity that it had borrowed"
+    return attempt.status_reason.replace("Preempted", "preempted", 1) or "preempted"
+
+
+def stopped(job: pb.Job) -> str:
+    """Return why a job waits again, if its last attempt was preempted; else nothing."""
+    last = job.attempts[-1] if job.attempts else None
+    if last is None or last.cause != attempt_pb2.END_CAUSE_PREEMPTED:
+        return ""
+    return f"Attempt {last.number} was {preempted(last)}. It runs again."
 
 
 def needed(job: pb.Job, found: Sequence[pb.Job]) -> list[Needed]:

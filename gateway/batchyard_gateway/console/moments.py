@@ -6,6 +6,7 @@ It must never read a clock: now is an argument.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -40,8 +41,12 @@ class Clock:
 
     def exact(self, at_ms: int) -> str:
         """Return a moment with its zone, to the second."""
-        zone = self.zone if self.style == "local" else UTC
-        return datetime.fromtimestamp(at_ms / 1000, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+        if self.style == "local":
+            # A host may name the last second of the year 9999, behind which there is none in the east.
+            with suppress(OverflowError, ValueError):
+                at = at.astimezone(self.zone)
+        return at.strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def ago(ms: int) -> str:

@@ -65,12 +65,15 @@ class Renderer:
         return "".join(template.blocks[part](template.new_context(view)))
 
 
-def _live(visit: Visit, part: str, topic: str, **changed: str) -> Markup:
-    """Return the attributes of an element that holds a part and fetches it again at each event of a topic."""
-    address = visit.url(part=part, **changed)
+def _live(visit: Visit, part: str, topic: str, *, is_late: bool = False) -> Markup:
+    """
+    Return the attributes of an element that holds a part and fetches it again at each event of a topic.
+
+    A late one is not in the page, which would weigh too much with it: it is fetched as soon as that is there.
+    """
     return Markup(
-        'id="part-{0}" data-live="{1}" hx-get="{2}" hx-trigger="live-{1} from:body" hx-swap="innerMorph"'
-    ).format(part, topic, address)
+        'id="part-{0}" data-live="{1}" hx-get="{2}" hx-trigger="{3}live-{1} from:body" hx-swap="innerMorph"'
+    ).format(part, topic, visit.url(part=part), "load, " if is_late else "")
 
 
 def _pretty(value: Any) -> str:
@@ -84,6 +87,7 @@ def _moment(context: Context, at_ms: int) -> Markup:
     visit: Visit = context["visit"]
     if not at_ms:
         return Markup("-")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moments.iso(at_ms), visit.clock.exact(at_ms), visit.clock.text(at_ms)
-    )
+    # By "%", which takes less than "format": this is called for every row.
+    text, exact = visit.clock.text(at_ms), visit.clock.exact(at_ms)
+    title = Markup("") if text == exact else Markup(' title="%s"') % exact
+    return Markup('<time datetime="%s"%s>%s</time>') % (moments.iso(at_ms), title, text)

@@ -15,7 +15,7 @@ from typing import Any
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.services import Members
 
-from .definition_form import PROCESS, of_definition
+from .forms.definition_form import PROCESS, of_definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from .pages import (
     queues,
     search,
     secrets,
+    shares,
     start,
     submission,
 )
@@ -82,6 +83,8 @@ ROWS = (
     Row("/queues/{name}", queues.show_one, queues.change_one),
     Row("/queues/{name}/delete", queues.ask_deletion, queues.delete),
     Row("/queues/{name}/edit", queues.show_edit, queues.edit),
+    Row("/queues/{name}/new-share", shares.show_new, shares.create),
+    Row("/queues/{name}/shares/{share}", shares.show_one, shares.change_one),
     Row("/search", search.show),
     Row("/secrets", secrets.show, secrets.change),
     Row("/start", start.show, start.change),

@@ -8,6 +8,7 @@ token that was handed out, and only while it is young, used, and its access key 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections import OrderedDict, deque
@@ -24,6 +25,9 @@ CHECK_S = 50.0
 """How long a session is good without asking for its key again: a revoked one ends within a minute."""
 
 SESSIONS_MAX = 1_000
+NOTICES_MAX = 20
+"""Kept for a session that looks at no page; the latest."""
+
 FAILURES_MAX = 5
 FAILURES_S = 60.0
 SOURCES_MAX = 10_000
@@ -43,6 +47,8 @@ class Session:
         notices: Sentences to show once, on the next page.
         answers: What the wizard was told so far, by step and field.
         bulks: What was asked for many jobs, by the name of each in an address.
+        ends: Where forms that were sent ended, by a digest of each, oldest first.
+        lock: Held while a form is carried out, as its button may be pressed twice.
     """
 
     access_key_id: str
@@ -50,9 +56,11 @@ class Session:
     started_s: float
     seen_s: float
     checked_s: float
-    notices: list[str] = field(default_factory=list)
+    notices: deque[str] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))
     answers: MutableMapping[str, dict[str, list[str]]] = field(default_factory=dict)
     bulks: MutableMapping[str, Bulk] = field(default_factory=dict)
+    ends: MutableMapping[str, str] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def has_token(self, token: str) -> bool:
         """Say whether a form carries this session's own token."""
@@ -60,7 +68,8 @@ class Session:
 
     def take_notices(self) -> list[str]:
         """Return what is to be shown, once."""
-        taken, self.notices = self.notices, []
+        taken = list(self.notices)
+        self.notices.clear()
         return taken
 
 
@@ -128,6 +137,12 @@ class Failures:
         self._of.move_to_end(source)
         while len(self._of) > SOURCES_MAX:
             self._of.popitem(last=False)
+
+    def forgive(self, source: str, at_s: float) -> None:
+        """Drop what was counted at a moment: it was none."""
+        times = self._of.get(source, deque())
+        if at_s in times:
+            times.remove(at_s)
 
 
 def _digest(token: str) -> bytes:

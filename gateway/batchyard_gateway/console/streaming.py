@@ -49,3 +49,11 @@ class Streaming(StreamingResponse):
         except (TimeoutError, BatchyardError) as err:
             # What was begun cannot be taken back: without its end the browser knows that it broke off.
             log.warning("an answer broke off", error=str(err) or "the browser does not take it")
+
+
+async def first_of(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield the first part alone and close the rest: who asks for a head gets none of it, and waits for no end."""
+    async with aclosing(parts):
+        async for part in parts:
+            yield part
+            return

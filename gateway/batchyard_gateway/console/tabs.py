@@ -22,6 +22,9 @@ IDS_MAX = 500
 GATHERED_S = 0.5
 """A tab is told of a change so much later, with all that changed meanwhile."""
 
+AGAIN_S = 1.0
+"""A tab is told no sooner again: what it fetches is a page's worth of rows, for as many tabs as there are."""
+
 REMEMBERED_MAX = 20_000
 """Jobs whose last change is remembered, for pages that were read a moment ago."""
 
@@ -49,6 +52,7 @@ class Tab:
         wake: Called when it is to be told something.
         pending: Topics that changed and were not told yet.
         due_s: When they are to be told; None while there are none.
+        told_s: When it was told last.
         told_away: Whether it was told that the controller is away.
     """
 
@@ -57,6 +61,7 @@ class Tab:
     wake: Callable[[], None]
     pending: set[str] = field(default_factory=set)
     due_s: float | None = None
+    told_s: float = -AGAIN_S
     told_away: bool = False
 
 
@@ -193,7 +198,7 @@ class Tabs:
         if tab.due_s is not None and now_s >= tab.due_s and not is_away:
             told.append(Told(event="look", data=" ".join(sorted(tab.pending))))
             tab.pending.clear()
-            tab.due_s = None
+            tab.due_s, tab.told_s = None, now_s
         return told
 
     def wait_s(self, tab: Tab, now_s: float) -> float | None:
@@ -212,7 +217,7 @@ class Tabs:
             return
         tab.pending |= topics
         if tab.due_s is None:
-            tab.due_s = now_s + GATHERED_S
+            tab.due_s = max(now_s + GATHERED_S, tab.told_s + AGAIN_S)
             tab.wake()
 
     def _missed(self, topic: str, tab: Tab, since: str) -> bool:

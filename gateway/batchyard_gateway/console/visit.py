@@ -69,13 +69,14 @@ class Visit:
     is_signed_in: Callable[[], Awaitable[bool]]
     samples: Seen
 
-    async def operate(self, operation: str, members: Members) -> Members:
+    async def operate(self, operation: str, members: Members, amend: Callable[[Any], None] | None = None) -> Members:
         """
         Carry out one of AWS Batch's operations exactly as for a call of boto3's.
 
         Args:
             operation: As ``SubmitJob``.
             members: Its input.
+            amend: Adds what AWS has no members for to the one request that the controller gets.
 
         Raises:
             ApiError: it is refused, with AWS's text.
@@ -84,7 +85,7 @@ class Visit:
         found = BATCH.operations[operation]
         if found.is_change:
             self.note_change(operation, members)
-        return await found.handler(self.context, members)
+        return await found.handler(replace(self.context, amend=amend), members)
 
     def note_change(self, what: str, members: Members) -> None:
         """Log who changes what; values that may be secret are not among the names."""

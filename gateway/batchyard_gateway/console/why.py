@@ -42,7 +42,7 @@ _CAUSES = {
     EndCause.LOST: "Its host went down under it, or lost its traces; it was not the job's doing.",
     EndCause.FENCED: "Its host had lost touch with the controller for too long and killed it.",
     EndCause.RECLAIMED: "Its host was taken away (spot).",
-    EndCause.PREEMPTED: "It was stopped so that a job of higher rank had room.",
+    EndCause.PREEMPTED: "It was stopped so that a job of higher rank, or of a share to which the capacity belongs, had room.",
 }
 _PULL = re.compile(r"CannotPullContainer|pull access denied|manifest unknown|ImagePull", re.IGNORECASE)
 # Colours and moves of a cursor, and what else a screen takes for a command (ECMA-48).
@@ -119,6 +119,8 @@ def hints(job: pb.Job) -> list[str]:
     is_told = cause in (EndCause.OUT_OF_MEMORY, EndCause.TIMED_OUT, EndCause.STOPPED, EndCause.PREEMPTED)
     if last.HasField("exit_code") and last.exit_code in _HINTS and not is_told:
         found.append(_HINTS[last.exit_code])
+    if not found and last.exit_code:
+        found.append(f"Its command ended with exit code {last.exit_code}.")
     return found
 
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
-from . import definition_form, environment_form, submission_form
-from .environment_form import EC2, FARGATE
 from .faults import faults_of
-from .fields import Choice, Field
-from .forms import Draft, Form, Section, called, kept, read
+from .forms import definition_form, environment_form, queue_form, submission_form
+from .forms.environment_form import EC2, FARGATE
+from .forms.fields import Choice, Field
+from .forms.tables import Draft, Form, Section, called, kept, read
 
 ORCHESTRATION, ENVIRONMENT, QUEUE, DEFINITION, JOB, REVIEW = (
     "orchestration", "environment", "queue", "definition", "job", "review"
@@ -61,6 +61,7 @@ class Yard:
     Attributes:
         environments: By name, whether they are of Fargate.
         queues: Names.
+        policies: Names of scheduling policies, and what is shown for them; an empty name for none.
         definitions: ``name:revision`` of the newest ACTIVE one of each name.
         secrets: Names.
         host_types: How many hosts of each.
@@ -71,6 +72,7 @@ class Yard:
 
     environments: Mapping[str, bool] = field(default_factory=dict)
     queues: Sequence[str] = ()
+    policies: Sequence[tuple[str, str]] = ()
     definitions: Sequence[str] = ()
     secrets: Sequence[str] = ()
     host_types: Mapping[str, int] = field(default_factory=dict)
@@ -126,7 +128,8 @@ def form(step: str, session: Session, yard: Yard) -> Form:
             made = environment_form.environment(orchestration(session), yard.host_types, yard.spot_hosts)
         case "queue":
             own = name_of(ENVIRONMENT, session, yard)
-            made = environment_form.queue([name for name in yard.environments if name != own])
+            others = [name for name in yard.environments if name != own]
+            made = queue_form.queue(others, yard.policies, is_first_given=True)
         case "definition":
             made = definition_form.definition(fargate=fargate, secrets=yard.secrets)
         case _:
@@ -163,8 +166,10 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
     match step:
         case "orchestration":
             return {_TYPE: [EC2]}
-        case "environment" | "queue":
+        case "environment":
             found = dict(environment_form.PRESETS)
+        case "queue":
+            found = dict(queue_form.PRESETS)
         case "definition":
             image = "busybox:latest" if yard.runs_containers else definition_form.PROCESS
             found = {**definition_form.PRESETS, f"{definition_form.CONTAINER}image": image}
@@ -195,7 +200,8 @@ def keep(step: str, session: Session, given: Iterable[tuple[str, str]]) -> None:
         WrongError: it is too long.
     """
     existing = Section(title="", fields=(Field(name=EXISTING, label=""),))
-    session[step] = kept((*form(step, session, Yard()), existing), given)
+    anything = Yard(policies=(("", ""),))
+    session[step] = kept((*form(step, session, anything), existing), given)
 
 
 # What steps say --------------------------------------------------------------------
@@ -231,9 +237,9 @@ def drafted(step: str, session: Session, yard: Yard) -> Draft:
     made = [section for section in asked if section.fields[0].name != EXISTING]
     match step:
         case "environment":
-            return environment_form.environment_draft(made, answers)
+            return environment_form.environment_draft(orchestration(session), made, answers)
         case "queue":
-            return environment_form.queue_draft(made, answers, name_of(ENVIRONMENT, session, yard))
+            return queue_form.queue_draft(made, answers, name_of(ENVIRONMENT, session, yard))
         case "definition":
             return definition_form.definition_draft(made, answers, fargate=is_fargate(session, yard))
         case "job":
@@ -246,10 +252,16 @@ def drafted(step: str, session: Session, yard: Yard) -> Draft:
 
 _CHECKS = {
     ENVIRONMENT: environment_form.check_environment,
-    QUEUE: environment_form.check_queue,
+    QUEUE: queue_form.check_queue,
     DEFINITION: definition_form.check_definition,
     JOB: submission_form.check,
 }
+AMENDS: Mapping[str, Callable[[Members], Callable[[Any], None]]] = {
+    ENVIRONMENT: environment_form.amend,
+    QUEUE: queue_form.amend,
+}
+"""What AWS has no members for, of the steps that have such."""
+
 _NAMES = {ENVIRONMENT: "computeEnvironmentName", QUEUE: "jobQueueName"}
 
 

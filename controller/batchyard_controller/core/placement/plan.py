@@ -24,33 +24,24 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
-from batchyard.ids import HostId, JobId
-from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.policies import FairsharePolicy
-from batchyard_controller.core.model.settings import JobQueue, Preemption, ResourceState
+from batchyard_controller.core.model.settings import JobQueue, Preemption
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
-from .bounds import Draw
-from .kinds import Mask
 from .line import Line, Shape
 from .preemption import CLEARED_A_LINE, Eviction
 from .promises import Promises
-from .quotas import use_of
-from .ranking import Ranking
 from .refusals import HeldBack
 from .reservations import Reservation
-from .room import queue_vcpus, vcpus_left, wanted_hosts
 from .shares import Standing
 from .situation import Situation
 from .sketch import Sketch
 from .source import Source
-from .tenants import NO_STAY, Stay
+from .tenants import Stay
+from .turn import Placement, Turn
 
-_HOSTS_A_STEP = 4096
-"""To look at so many hosts is as much work as to place a unit."""
 _LINES_A_SLICE = 512
 """So many lines a slice puts in order as a round begins."""
 _ORDERED_A_STEP = 8
@@ -59,19 +50,7 @@ _LINES_A_STEP = 24
 """At so many lines the mix is looked at in about the time that it takes to place a unit."""
 _PART_ASKED_AGAIN = 4
 """One step of so many may go to lines that were refused in this round."""
-_HOUR_MS = 3_600_000
 _LAST = (math.inf, 0, 0)
-
-
-class Placement(NamedTuple):
-    """One unit, by its job's id and its own index, on one host, its GPUs chosen, and for how long it is expected to stay."""
-
-    job_id: JobId
-    index: int | None  # type: ignore[assignment]  # hides a method of tuples
-    host_id: HostId
-    compute_environment: str
-    gpus: tuple[GpuClaim, ...]
-    stay: Stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +150,17 @@ class _Service:
         """Return for how long units of a shape will hold a host."""
         return self._lines.due_times.stay(shape)
 
-    def _source(self, queue: JobQueue) -> Source[_Turn]:
+    def _source(self, queue: JobQueue) -> Source[Turn]:
         situation = self.situation
         policy = situation.policies.get(queue.scheduling_policy)
         quota = self.sketch.quota_of(queue.name)
         standing = self._standing(queue.name, policy.fairshare) if policy is not None and quota is None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
-        source = Source[_Turn](queue, environments, self._lines, standing, quota, _Turn)
+        source = Source[Turn](queue, environments, self._lines, standing, quota, Turn)
         if source.is_strict and self._lines.is_in_round:
             source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
         for line in self._again.get(queue.name, ()):
-            source.note_served(_Turn(line, source))
+            source.note_served(Turn(line, source))
         return source
 
     def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
@@ -190,12 +169,12 @@ class _Service:
             shares.set_window(queue, policy, waiting, self._lines.due_times.mean_ms(queue), now_ms)
         return shares.standing(queue, policy, waiting, now_ms)
 
-    def _entry(self, number: int, source: Source[_Turn]) -> list[tuple[tuple[float, int, int], int, Source[_Turn]]]:
+    def _entry(self, number: int, source: Source[Turn]) -> list[tuple[tuple[float, int, int], int, Source[Turn]]]:
         """Return a queue's place among others of its priority: that of its next unit, if there is one."""
         rank = source.next_rank()
         return [] if rank is None else [(rank[2:], number, source)]
 
-    def _serve_line(self, source: Source[_Turn], limit: tuple[float, int, int]) -> None:
+    def _serve_line(self, source: Source[Turn], limit: tuple[float, int, int]) -> None:
         """Place units of a queue's next line, up to the next one of another line or queue."""
         turn = source.take()
         other = None if source.takes_turns else source.next_rank()  # after each unit it may be another's turn
@@ -223,7 +202,7 @@ class _Service:
                 other = source.next_of_more(turn)
         source.note_served(turn)
 
-    def _refuse(self, turn: _Turn, source: Source[_Turn]) -> None:
+    def _refuse(self, turn: Turn, source: Source[Turn]) -> None:
         """Note that the first of a line has no room; where the queue says so, have others stopped, unless that is too much work for now."""
         assert turn.head is not None, "the head was refused"
         head = turn.head
@@ -246,14 +225,14 @@ class _Service:
         elif not turn.lacks_room:
             self.promises.drop(head)
 
-    def _may_clear(self, turn: _Turn, source: Source[_Turn]) -> bool:
+    def _may_clear(self, turn: Turn, source: Source[Turn]) -> bool:
         """Say whether there may be somebody to stop for the first of a line."""
         if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
             return True
         is_lacking = turn.lacks_room or turn.lacks_quota
         return is_lacking and source.quota is not None and source.quota.has_victims(turn.shape)
 
-    def _clear(self, turn: _Turn, source: Source[_Turn]) -> Unit | None:
+    def _clear(self, turn: Turn, source: Source[Turn]) -> Unit | None:
         """Have hosts cleared for the first units of a line; return the first for which none is."""
         has_reservation = source.standing is not None and source.standing.reservation
         left = most = (1 if has_reservation else CLEARED_A_LINE) - self.promises.cleared.number(turn.shape)
@@ -288,125 +267,3 @@ class _Service:
             ends_round=not self.is_spent,
             steps=self.steps,
         )
-
-
-class _Turn:
-    """One line's part in a plan: who is next, and in which environments there may be room."""
-
-    def __init__(self, line: Line, source: Source[_Turn]) -> None:
-        self.line = line
-        self.shape = line.shape
-        self.was_refused = line.asked_under is None
-        self.lacks_room = True
-        """Whether it is for want of room that its head is refused, so that a host may be kept for it."""
-        self.lacks_quota = False
-        """Whether its head is refused as its share may not use so much."""
-        self.held_back: HeldBack | None = None
-        """What kept its head from room that there was."""
-        self.wanted: Mask | None = None
-        self.open_types: Mask | None = None
-        """Hosts of types of which its share may use more, where there are others; None for all."""
-        self._source = source
-        self._units = line.units()
-        self.head: Unit | None = next(self._units, None)
-        self._choices: list[Ranking] | None = None
-        """Of its environments, the first one last."""
-        self._closed: list[int] = []
-        """Rows of hosts that are kept for others."""
-        self._stay = NO_STAY
-        self._ends_ms = 0
-        """When a unit of it that starts now will have ended."""
-        self._run_h = 0.0
-        """For how long it is taken to run, in hours."""
-        self.draw: Draw = ()
-
-    @property
-    def was_held_back(self) -> bool:
-        """Whether there was room for its head that it may not have."""
-        return self.held_back is not None or bool(self._closed)
-
-    def pass_on(self) -> None:
-        """Come to the next one in line."""
-        self.head = next(self._units, None)
-
-    def place(self, service: _Service) -> Placement | None:
-        """Place the head of the line and move on; None when there is no room."""
-        assert self.head is not None, "nobody is left in this line"
-        service.steps += 1
-        if self._choices is None:
-            self._begin(service)
-        assert self._choices is not None, "just begun"
-        quota = self._source.quota
-        kept = service.promises.cleared.number(self.shape) if self.draw or quota is not None else 0
-        if not service.sketch.draws.allow(self.draw, kept):
-            self.lacks_room = False
-            return None
-        if quota is not None:
-            may, self.open_types = quota.hosts_for(self.shape, service.sketch.fleet, is_promised=kept > 0)
-            if not may:
-                self.lacks_room, self.lacks_quota = False, True
-                return None
-        if not self._has_share(service):
-            self.lacks_room, self.held_back = False, HeldBack()
-            return None
-        sketch, cpu = service.sketch, self.shape.resources.cpu_millis
-        while self._choices:
-            ranking = self._choices[-1]
-            left = vcpus_left(sketch.environment_cpu, ranking.environment)
-            name = ranking.environment.name
-            is_free = left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms)
-            row = self._best(service, ranking) if is_free else None
-            self.held_back, service.promises.held_back = self.held_back or service.promises.held_back, None
-            if row is not None:
-                return self._take(service, row, ranking)
-            self._choices.pop()  # for good: a plan gives nothing back
-        self.lacks_quota = self.open_types is not None
-        return None
-
-    def _begin(self, service: _Service) -> None:
-        environments = self._source.environments
-        self._stay = service.stay_of(self.shape)
-        self._ends_ms = service.now.boot_ms + self._stay.expected_ms
-        self._run_h = self._stay.expected_ms / _HOUR_MS
-        self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
-        self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
-        self._choices = [
-            service.rankings.of(self.shape, environment)
-            for environment in reversed(environments)
-            if environment.state is ResourceState.ENABLED
-        ]
-
-    def _has_share(self, service: _Service) -> bool:
-        """Say whether enough is left for shares that are not active."""
-        standing = self._source.standing
-        if standing is None or not standing.reservation:
-            return True
-        capacity = queue_vcpus(service.sketch.fleet, self._source.environments)
-        return standing.room(capacity) >= self.shape.resources.cpu_millis
-
-    def _best(self, service: _Service, ranking: Ranking) -> int | None:
-        """Return the row of the best host that is not kept for another."""
-        assert self.head is not None, "place() looked"
-        while True:
-            wanted = self.wanted
-            if self.open_types is not None:
-                wanted = self.open_types if wanted is None else wanted & self.open_types
-            row = ranking.best(service.sketch, wanted, self._run_h, self._closed)
-            service.steps += ranking.looked_at // _HOSTS_A_STEP
-            if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
-                return row
-            self._closed.append(row)
-
-    def _take(self, service: _Service, row: int, ranking: Ranking) -> Placement:
-        assert self.head is not None, "place() looked"
-        sketch, environment = service.sketch, ranking.environment.name
-        gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
-        ranking.note_taken(sketch)
-        sketch.draws.take(self.draw)
-        if self._source.quota is not None:
-            use = use_of(self.shape.resources, sketch.fleet.facts[row].host_type)
-            self._source.quota.take(self.shape.share, use)
-        service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
-        unit = self.head
-        self.pass_on()
-        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus, self._stay)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from batchyard.ids import AttemptId, JobId
 from batchyard.resources import Resources
@@ -27,6 +28,8 @@ PREEMPTION = "preemption"
 """Kind of what is said of a unit for which others are stopped."""
 CLEARED_A_LINE = 16
 """For so many units of a line hosts are cleared at once."""
+_KINDS = ("resources.cpu_millis", "resources.memory_mib")
+"""Of what largest ones are sought beside GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +111,16 @@ def choose_victims(
     """
     if fits(()):
         return ()
-    by_size = sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))
-    if may_leave is None:
-        ways = [by_worth, by_size] if fits(by_worth) else []
-    else:
-        ways = [some for order in (by_worth, by_size) if fits(some := _together(order, may_leave))]
-    if not ways:
+    if may_leave is None and not fits(by_worth):
         return None
     for each in by_worth:
         if fits((each,)) and (may_leave is None or may_leave((each,))):
             return (each,)
-    return min((_fewest(way, fits) for way in ways), key=len)
+    orders = [by_worth, sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))]
+    if may_leave is not None:  # whom one order lets stay for those before him, another may take
+        largest = (sorted(by_worth, key=attrgetter(kind), reverse=True) for kind in _KINDS)
+        orders = [_together(order, may_leave) for order in (*orders, *largest)]
+    return min((_fewest(order, fits) for order in orders if fits(order)), key=len, default=None)
 
 
 def _together(order: Sequence[Occupant], may_leave: Callable[[Sequence[Occupant]], bool]) -> Sequence[Occupant]:

@@ -84,10 +84,13 @@ class Ledger:
     """By unit of capacity and share."""
     used: dict[str, dict[str, int]] = field(default_factory=dict)
     """By unit of capacity and share; of units that no share lists, too."""
+    overdrafts: dict[str, int] = field(default_factory=dict)
+    """By unit of capacity how much more is borrowed than lenders leave idle; below 0 there is some left."""
 
     def copy(self) -> Ledger:
         """Return one that may be changed without this; of the same shares."""
-        return Ledger(self.shares, self.limits, {unit: dict(used) for unit, used in self.used.items()})
+        used = {unit: dict(used) for unit, used in self.used.items()}
+        return Ledger(self.shares, self.limits, used, dict(self.overdrafts))
 
     def set_shares(self, shares: Iterable[QuotaShare]) -> None:
         """Take what the shares of the queue are."""
@@ -97,12 +100,19 @@ class Ledger:
             for limit in share.capacity_limits:
                 scale = SCALES.get(limit.capacity_unit, 1)
                 self.limits.setdefault(limit.capacity_unit, {})[share.name] = limit.max_capacity * scale
+        self.overdrafts = {}
+        for unit in self.limits:
+            used = self.used.get(unit, {})
+            self.overdrafts[unit] = sum(self._overdraft(n, unit, used.get(n, 0)) for n in {*used, *self.shares})
 
     def add(self, share: str, use: Use, sign: int = 1) -> None:
         """Let a share use so much more, or less (-1)."""
         for unit, amount in use.items():
             of_unit = self.used.setdefault(unit, {})
-            of_unit[share] = of_unit.get(share, 0) + sign * amount
+            before = of_unit.get(share, 0)
+            after = of_unit[share] = before + sign * amount
+            if unit in self.limits:
+                self.overdrafts[unit] += self._overdraft(share, unit, after) - self._overdraft(share, unit, before)
             if not of_unit[share]:
                 del of_unit[share]
 
@@ -147,15 +157,17 @@ class Ledger:
                 return Lack.LIMIT
             if beyond > self.borrow_limit(share, unit):
                 return Lack.BORROW_LIMIT
-        then = {**used, share: after}
-        overdraft = self._overdraft(limits, then)
-        is_over = overdraft > max(0, self._overdraft(limits, used)) or sum(then.values()) > sum(limits.values())
+        overdraft = self.overdrafts[unit]
+        more = self._overdraft(share, unit, after) - self._overdraft(share, unit, used.get(share, 0))
+        is_over = overdraft + more > max(0, overdraft) or sum(used.values()) + amount > sum(limits.values())
         return None if not is_over else Lack.IDLE if beyond > 0 else Lack.LENT
 
-    def _overdraft(self, limits: Use, used: Use) -> int:
-        """Return how much more is borrowed than lenders leave idle; below 0 there is some left."""
-        borrowed = sum(max(0, amount - limits.get(name, 0)) for name, amount in used.items())
-        return borrowed - sum(self._idle(name, limits, used) for name in self.shares)
+    def _overdraft(self, share: str, unit: str, used: int) -> int:
+        """Return what a share that uses so much adds to the overdraft: what it borrows, less what it leaves to others."""
+        beyond = used - self.limits[unit].get(share, 0)
+        own = self.shares.get(share)
+        lends = own is not None and own.sharing_strategy is not SharingStrategy.RESERVE
+        return beyond if beyond > 0 or lends else 0
 
     def borrow_limit(self, share: str, unit: str) -> int:
         """Return how much of a unit of capacity a share that borrows may use beyond its own."""
@@ -172,7 +184,7 @@ class Ledger:
 
     def idle(self, unit: str) -> int:
         """Return how much of a unit of capacity is left to be borrowed."""
-        return max(0, -self._overdraft(self.limits.get(unit, {}), self.used.get(unit, {})))
+        return max(0, -self.overdrafts.get(unit, 0))
 
     def beyond(self, unit: str) -> int:
         """Return how much of a unit of capacity all shares use beyond what is their own."""

@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.plan import Placement, Plan
+from batchyard_controller.core.placement.plan import Plan
 from batchyard_controller.core.placement.reservations import Reservation
+from batchyard_controller.core.placement.turn import Placement
 from batchyard_controller.core.world.world import World
 
 SLACK_MS = 5_000

@@ -29,7 +29,9 @@ async def show(visit: Visit) -> Answer:
         case "bar":
             return Page(template="children.html", title="", view=_bar(visit, job, counts))
         case "map":
-            return Page(template="children.html", title="", view={"job": job, "map": await _map(visit, job)})
+            return Page(template="children.html", title="", view=await _map(visit, job))
+    if visit.query.get("view") == "table":
+        return await _table(visit, job)
     if wanted := visit.query.get("index", "").strip():
         if _is_index(wanted) and int(wanted) < job.array.size:
             return Redirect(location=f"{ROOT}/jobs/{job.id}:{int(wanted)}")
@@ -53,11 +55,11 @@ async def _page(visit: Visit, job: pb.Job, counts: dict[JobState, int], faults: 
         "sizes": [(str(size), str(size)) for size in job_filters.SIZES],
         "rows": await rows_of(visit, listed.ids),
         "is_children": True,
-        "ids": " ".join(listed.ids),
         "listed": listed,
         "failed": failed,
         "has_all_failed": counts[JobState.FAILED] <= array_map.INDEXES_MAX,
-        "map": await _map(visit, job),
+        "map": None,
+        **array_map.shape_of(job.array.size),
         **around,
     }
     commands = [*filters.commands(), batchyard("describe", f"{job.id}:0"), batchyard("logs", f"{job.id}:0")]
@@ -99,11 +101,20 @@ async def _failed(visit: Visit, job: pb.Job) -> str:
     return array_map.ranges(child.array.index for child in page.jobs)
 
 
-async def _map(visit: Visit, job: pb.Job) -> array_map.ArrayMap:
-    cells = array_map.CELLS_MAX if job.array.size <= array_map.CELLS_MAX else array_map.WIDE_CELLS_MAX
-    digest = await visit.client.get_array_digest(job.id, cells=cells)
+async def _table(visit: Visit, job: pb.Job) -> Page:
+    """Show the map in words."""
+    view = {"job": job, "path": f"{ROOT}/jobs/{job.id}/children", **await _map(visit, job)}
+    return Page(
+        template="children_table.html", title=f"Map of {job.name}", view=view, section="Jobs",
+        live=("counts", "jobs"), ids=(job.id,),
+    )  # fmt: skip
+
+
+async def _map(visit: Visit, job: pb.Job) -> dict[str, Any]:
+    digest = await visit.client.get_array_digest(job.id, cells=array_map.cells_max(job.array.size))
     counts: Sequence[dict[str, int]] = [dict(cell.counts) for cell in digest.cells]
-    return array_map.map_of(digest.size, digest.width, counts)
+    drawn = array_map.map_of(digest.size, digest.width, counts)
+    return {"map": drawn, "width": drawn.width}
 
 
 def _is_index(text: str) -> bool:

@@ -3,107 +3,85 @@
 from __future__ import annotations
 
 from batchyard import wording
-from batchyard.errors import RequestError
 from batchyard.v1.consumable_resource_pb2 import CONSUMABLE_RESOURCE_TYPE_NON_REPLENISHABLE, ConsumableResource
-from batchyard_gateway.console.faults import Faults, Refusal, faults_of
-from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard
-from batchyard_gateway.errors import ApiError
-from batchyard_gateway.services import Members
+from batchyard_gateway.console.forms import consumable_form, tables
+from batchyard_gateway.console.sheet import Sheet, blank, once, posted
+from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard, missing
 
-_FIELDS = {
-    "name": "name",
-    "consumableResourceName": "name",
-    "type": "kind",
-    "resourceType": "kind",
-    "total": "total",
-    "totalQuantity": "total",
-    "quantity": "quantity",
-    "operation": "operation",
-}
-OPERATIONS = (("SET", "Set to"), ("ADD", "Add"), ("REMOVE", "Remove"))
+HERE = f"{ROOT}/consumables"
 JOBS_MAX = 100
 
 
 async def show(visit: Visit) -> Answer:
     """List them, with a form for another."""
-    return await _list(visit, {})
+    return await _list(visit, blank(consumable_form.NEW, {}))
 
 
 async def create(visit: Visit) -> Answer:
     """Create one."""
-    members = {
-        "consumableResourceName": visit.form.get("name", "").strip(),
-        "resourceType": visit.form.get("kind", ""),
-        "totalQuantity": visit.form.get("total", "").strip(),
-    }
-    faults = await _try(visit, "CreateConsumableResource", members, "totalQuantity", "total")
-    if faults:
-        return (await _list(visit, faults)).refused()
-    visit.session.notices.append(f"The consumable resource {members['consumableResourceName']} is made.")
-    return Redirect(location=f"{ROOT}/consumables")
+    return await once(visit, lambda: _create(visit))
 
 
-async def show_one(visit: Visit) -> Answer:
-    """Show one, with the jobs that ask for it."""
-    return await _one(visit, {})
+async def _create(visit: Visit) -> Answer:
+    sheet = await posted(visit, consumable_form.NEW)
+    if sheet.go:
+        draft = tables.read(sheet.form, sheet.answers)
+        sheet.tell(draft.faults)
+        if await sheet.carry_out(visit, "CreateConsumableResource", draft.members) is not None:
+            name = draft.members["consumableResourceName"]
+            visit.session.notices.append(f"The consumable resource {name} is made.")
+            return Redirect(location=HERE)
+    page = await _list(visit, sheet)
+    return page.refused() if sheet.faults else page
 
 
-async def change_one(visit: Visit) -> Answer:
-    """Change how much there is of one, or delete it."""
-    name = visit.names["name"]
-    if "delete" in visit.form:
-        faults = await _try(visit, "DeleteConsumableResource", {"consumableResource": name})
-        done, back = f"The consumable resource {name} is deleted.", f"{ROOT}/consumables"
-    else:
-        members = {
-            "consumableResource": name,
-            "operation": visit.form.get("operation", ""),
-            "quantity": visit.form.get("quantity", "").strip(),
-        }
-        faults = await _try(visit, "UpdateConsumableResource", members, "quantity", "quantity")
-        done, back = f"There is now another quantity of {name}.", visit.path
-    if faults:
-        return (await _one(visit, faults)).refused()
-    visit.session.notices.append(done)
-    return Redirect(location=back)
-
-
-async def _try(visit: Visit, operation: str, members: Members, number: str = "", field: str = "") -> Faults:
-    """Carry out an operation, whose member *number* was typed as text into *field*; return its faults, if any."""
-    if number:
-        text = str(members[number])
-        if not (text.isascii() and text.isdigit()):
-            return {field: f"A whole number is needed, 0 or more, not {text[:40]!r}."}
-        members = {**members, number: int(text)}
-    try:
-        await visit.operate(operation, members)
-    except (ApiError, RequestError) as err:
-        return _faults(err)
-    return {}
-
-
-def _faults(refusal: Refusal) -> Faults:
-    return faults_of(refusal, _FIELDS)
-
-
-async def _list(visit: Visit, faults: Faults) -> Page:
+async def _list(visit: Visit, sheet: Sheet) -> Page:
     resources = [each async for each in visit.client.list_consumable_resources()]
-    typed = {name: visit.form.get(name, "") for name in ("name", "kind", "total")}
     commands = (batchyard("consumable-resource", "list"), aws("list-consumable-resources"))
-    view = {"resources": resources, "faults": faults, "typed": typed, "kind": kind_of}
+    view = {"resources": resources, "sheet": sheet, "here": HERE, "kind": kind_of}
     return Page(
         template="consumables.html", title="Consumable resources", view=view, section="Consumables", commands=commands
     )
 
 
-async def _one(visit: Visit, faults: Faults) -> Page:
+async def show_one(visit: Visit) -> Answer:
+    """Show one, with the jobs that ask for it."""
+    return await _one(visit, blank(consumable_form.CHANGE, {}))
+
+
+async def change_one(visit: Visit) -> Answer:
+    """Change how much there is of one, or delete it."""
+    if "delete" in visit.form:
+        return await _delete(visit)
+    return await once(visit, lambda: _change(visit))
+
+
+async def _change(visit: Visit) -> Answer:
+    name = visit.names["name"]
+    sheet = await posted(visit, consumable_form.CHANGE)
+    draft = tables.read(sheet.form, sheet.answers)
+    sheet.tell(draft.faults)
+    members = {"consumableResource": name, **draft.members}
+    if await sheet.carry_out(visit, "UpdateConsumableResource", members) is None:
+        return (await _one(visit, sheet)).refused()
+    visit.session.notices.append(f"There is now another quantity of {name}.")
+    return Redirect(location=visit.path)
+
+
+async def _delete(visit: Visit) -> Answer:
+    name, sheet = visit.names["name"], blank(consumable_form.CHANGE, {})
+    if await sheet.carry_out(visit, "DeleteConsumableResource", {"consumableResource": name}) is None:
+        return (await _one(visit, sheet)).refused()
+    visit.session.notices.append(f"The consumable resource {name} is deleted.")
+    return Redirect(location=HERE)
+
+
+async def _one(visit: Visit, sheet: Sheet) -> Page:
     name = visit.names["name"]
     found = await visit.client.describe_consumable_resources([name])
     if not found:
-        text = f"There is no consumable resource {name}."
-        return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
+        return missing(f"There is no consumable resource {name}.")
     jobs = await visit.client.list_jobs_page(consumable=name, page_size=JOBS_MAX)
-    typed = {field: visit.form.get(field, "") for field in ("operation", "quantity")}
     commands = (
         batchyard("consumable-resource", "describe", name),
         aws("describe-consumable-resource", "--consumable-resource", name),
@@ -112,9 +90,8 @@ async def _one(visit: Visit, faults: Faults) -> Page:
         "resource": found[0],
         "jobs": jobs.jobs,
         "has_more": bool(jobs.next_page_token),
-        "faults": faults,
-        "typed": typed,
-        "operations": OPERATIONS,
+        "sheet": sheet,
+        "here": visit.path,
         "kind": kind_of,
         "word": wording.job_state,
     }

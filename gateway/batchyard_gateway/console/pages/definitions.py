@@ -9,20 +9,18 @@ from batchyard.errors import NotFoundError, RequestError
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.batch import definitions
 from batchyard_gateway.batch.handlers import names_of
-from batchyard_gateway.console import command_lines, definition_form, forms, revisions
-from batchyard_gateway.console.environment_form import FARGATE
+from batchyard_gateway.console import command_lines, offers, revisions
 from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.fields import WrongError
+from batchyard_gateway.console.forms import definition_form, tables
+from batchyard_gateway.console.forms.environment_form import FARGATE
+from batchyard_gateway.console.sheet import once, posted
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
-from . import start
-
 PAGE_SIZE = 100
 SECTION = "Definitions"
 HERE = f"{ROOT}/definitions"
-_ACTIONS = ("add", "remove", "split", "wrap")
 
 
 async def show(visit: Visit) -> Answer:
@@ -112,53 +110,48 @@ async def show_new(visit: Visit) -> Answer:
         visit, await _revision(visit, name, revision, await visit.client.describe_job_definitions([name]))
     )
     given = definition_form.of_definition(described)
-    form = _form(FARGATE in given.get("platformCapabilities", ()), await start.secret_names(visit))
+    form = _form(FARGATE in given.get("platformCapabilities", ()), await offers.secrets(visit))
     given.pop("type", None)
-    return await _form_page(visit, forms.fill(form, given))
+    return await _form_page(visit, tables.fill(form, given))
 
 
-def _form(is_fargate: bool, secrets: list[str]) -> forms.Form:
+def _form(is_fargate: bool, secrets: list[str]) -> tables.Form:
     return definition_form.definition(fargate=is_fargate, secrets=secrets, is_platform_open=True)
 
 
 async def change_new(visit: Visit) -> Answer:
     """Do what the button says: change rows, or register."""
-    form = _form(visit.form.get("platformCapabilities") == FARGATE, await start.secret_names(visit))
-    answers: dict[str, list[str]] = {}
-    try:
-        answers = forms.kept(form, visit.form.multi_items())
-        for action in _ACTIONS:
-            if what := visit.form.get(action):
-                return await _form_page(visit, forms.edit(form, answers, action, what), focus=f"{action}:{what}")
-    except WrongError as err:
-        field = visit.form.get("split", "") if answers else ""
-        return (await _form_page(visit, answers, {field: str(err)})).refused()
-    if visit.form.get("go") == "look":
-        return await _form_page(visit, answers)
-    draft = definition_form.definition_draft(form, answers, fargate=False)
-    faults = dict(draft.faults)
+    return await once(visit, lambda: _change_new(visit))
+
+
+async def _change_new(visit: Visit) -> Answer:
+    sheet = await posted(visit, _form(visit.form.get("platformCapabilities") == FARGATE, await offers.secrets(visit)))
+    if sheet.go in ("", "look"):
+        page = await _form_page(visit, sheet.answers, sheet.faults, sheet.focus)
+        return page.refused() if sheet.faults else page
+    draft = definition_form.definition_draft(sheet.form, sheet.answers, fargate=False)
+    sheet.tell(draft.faults)
     try:
         definition_form.check_definition(draft.members)
-        if not faults:
-            told = await visit.operate("RegisterJobDefinition", draft.members)
-            key = f"{told['jobDefinitionName']}:{told['revision']}"
-            visit.session.notices.append(f"Registered {key}.")
-            return Redirect(location=f"{HERE}/{key}")
-    except (ApiError, RequestError) as err:
-        for name, text in faults_of(err, forms.called(form)).items():
-            faults.setdefault(name, text)
-    return (await _form_page(visit, answers, faults)).refused()
+    except ApiError as err:
+        sheet.tell_refusal(err)
+    told = await sheet.carry_out(visit, "RegisterJobDefinition", draft.members)
+    if told is None:
+        return (await _form_page(visit, sheet.answers, sheet.faults)).refused()
+    key = f"{told['jobDefinitionName']}:{told['revision']}"
+    visit.session.notices.append(f"Registered {key}.")
+    return Redirect(location=f"{HERE}/{key}")
 
 
 async def _form_page(
     visit: Visit, answers: Mapping[str, list[str]], faults: Mapping[str, str] | None = None, focus: str = ""
 ) -> Page:
     is_fargate = (answers.get("platformCapabilities") or [""])[0] == FARGATE
-    form = _form(is_fargate, await start.secret_names(visit))
+    form = _form(is_fargate, await offers.secrets(visit))
     members = definition_form.definition_draft(form, answers, fargate=False).members
     view: dict[str, Any] = {
         "form": form, "answers": answers, "faults": faults or {}, "focus": focus,
-        "room": await start.room_of(visit, members), "remarks": definition_form.remarks(members),
+        "room": await offers.room_of(visit, members), "remarks": definition_form.remarks(members),
     }  # fmt: skip
     return Page(
         template="definition_new.html", title="Register a job definition", view=view, section=SECTION,

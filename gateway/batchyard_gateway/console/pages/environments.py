@@ -8,11 +8,15 @@ from typing import Any
 from batchyard.errors import RequestError
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard.v1 import host_pb2
-from batchyard_gateway.console import environment_fields, environment_view, queue_view
+from batchyard_gateway.batch.handlers import names_of
+from batchyard_gateway.console import command_lines, environment_view, offers, queue_view, room
 from batchyard_gateway.console.environment_view import Selection
 from batchyard_gateway.console.faults import Faults, faults_of
-from batchyard_gateway.console.values import Values, typed
-from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard, missing
+from batchyard_gateway.console.forms import environment_form
+from batchyard_gateway.console.forms.environment_form import EC2, FARGATE, UNMANAGED
+from batchyard_gateway.console.forms.tables import Form
+from batchyard_gateway.console.sheet import Sheet, blank, once, posted
+from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard, missing
 from batchyard_gateway.errors import ApiError
 
 REMARKS = {
@@ -23,7 +27,7 @@ REMARKS = {
 
 async def show(visit: Visit) -> Answer:
     """Show all environments."""
-    environments, hosts = await asyncio.gather(_all(visit), _hosts(visit))
+    environments, hosts = await asyncio.gather(offers.environments(visit), _hosts(visit))
     return Page(
         template="environments.html",
         title="Compute environments",
@@ -34,12 +38,8 @@ async def show(visit: Visit) -> Answer:
     )
 
 
-async def _all(visit: Visit) -> list[pb.ComputeEnvironment]:
-    return [each async for each in visit.client.list_compute_environments(page_size=1000)]
-
-
 async def _hosts(visit: Visit) -> dict[str, host_pb2.Host]:
-    return {host.id: host async for host in visit.client.list_hosts(page_size=1000)}
+    return {host.id: host for host in await offers.hosts(visit)}
 
 
 async def _find(visit: Visit) -> pb.ComputeEnvironment | None:
@@ -104,123 +104,113 @@ async def _selection(visit: Visit, name: str) -> Selection:
 
 # Creating and editing ---------------------------------------------------------------
 
+KINDS = ((EC2, "Your own hosts (EC2)"), (FARGATE, "Fargate"), (UNMANAGED, "Unmanaged"))
+
+
+def _kind(visit: Visit) -> str:
+    kind = visit.query.get("of", EC2)
+    return kind if kind in dict(KINDS) else EC2
+
+
+async def _form_of(visit: Visit, kind: str, *, is_new: bool) -> Form:
+    hosts = await offers.hosts(visit)
+    return environment_form.environment(kind, room.host_types(hosts), room.spot_hosts(hosts), is_new=is_new)
+
 
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a new environment."""
-    return _form(environment_fields.NEW, {})
+    presets = {name: text for name, text in environment_form.PRESETS.items() if name != "computeEnvironmentName"}
+    return _form(visit, blank(await _form_of(visit, _kind(visit), is_new=True), presets), _kind(visit))
 
 
 async def create(visit: Visit) -> Answer:
     """Create an environment."""
-    values = typed(visit.form, environment_fields.NEW)
-    asked = environment_fields.asked(values)
-    if asked.faults:
-        return _form(values, asked.faults).refused()
-    name = values["name"].strip()
-    members = {"computeEnvironmentName": name, "type": values["kind"], **asked.members}
-    try:
-        if asked.is_native:
-            visit.note_change("create compute environment", {"name": name})
-            await visit.client.create_compute_environment(
-                name, state=values["state"], compute_resources=asked.resources
-            )
-        else:
-            if "computeResources" in members:
-                members["computeResources"]["instanceRole"] = environment_fields.INSTANCE_ROLE
-            await visit.operate("CreateComputeEnvironment", members)
-    except (ApiError, RequestError) as err:
-        return _form(values, faults_of(err, environment_fields.FIELDS)).refused()
-    return await _finish(visit, name, asked, f"{name} was created.")
+    return await once(visit, lambda: _create(visit))
+
+
+async def _create(visit: Visit) -> Answer:
+    kind = _kind(visit)
+    sheet = await posted(visit, await _form_of(visit, kind, is_new=True))
+    draft = environment_form.environment_draft(kind, sheet.form, sheet.answers)
+    if sheet.go:
+        sheet.tell(draft.faults)
+        members = draft.members
+        if (
+            await sheet.carry_out(visit, "CreateComputeEnvironment", members, environment_form.amend(members))
+            is not None
+        ):
+            return _done(visit, members["computeEnvironmentName"], "was created")
+    page = _form(visit, sheet, kind)
+    return page.refused() if sheet.faults else page
+
+
+def _done(visit: Visit, name: str, what: str) -> Answer:
+    visit.session.notices.append(f"{name} {what}.")
+    return Redirect(location=f"{ROOT}/environments/{name}")
 
 
 async def show_edit(visit: Visit) -> Answer:
     """Show the form of an environment that is there."""
     found = await _find(visit)
-    return _gone(visit) if found is None else _form(environment_fields.values_of(found), {}, found)
+    if found is None:
+        return _gone(visit)
+    sheet, kind = await _filled(visit, found)
+    return _form(visit, sheet, kind, found)
+
+
+async def _filled(visit: Visit, found: pb.ComputeEnvironment) -> tuple[Sheet, str]:
+    """Return the form of an environment as it is, and its kind."""
+    kind = environment_form.kind_of(found, names_of(visit.context))
+    form = await _form_of(visit, kind, is_new=False)
+    return Sheet(form=form, answers=environment_form.filled(found, form, names_of(visit.context))), kind
 
 
 async def edit(visit: Visit) -> Answer:
     """Change an environment."""
+    return await once(visit, lambda: _edit(visit))
+
+
+async def _edit(visit: Visit) -> Answer:
     found = await _find(visit)
     if found is None:
         return _gone(visit)
-    kind = environment_fields.values_of(found)["kind"]
-    values = {**typed(visit.form, environment_fields.NEW), "name": found.name, "kind": kind}
-    asked = environment_fields.asked(values)
-    if asked.faults:
-        return _form(values, asked.faults, found).refused()
-    try:
-        if asked.resources is not None and asked.is_native:
-            visit.note_change("update compute environment", {"name": found.name})
-            resources = environment_fields.merged(asked.resources, found.compute_resources)
-            await visit.client.update_compute_environment(
-                found.name, state=values["state"], compute_resources=resources
-            )
-        else:
-            await visit.operate("UpdateComputeEnvironment", _update(found, asked))
-    except (ApiError, RequestError) as err:
-        return _form(values, faults_of(err, environment_fields.FIELDS), found).refused()
-    return await _finish(visit, found.name, asked, f"{found.name} was changed.")
+    present, kind = await _filled(visit, found)
+    sheet = await posted(visit, present.form)
+    draft = environment_form.environment_draft(kind, sheet.form, sheet.answers)
+    if sheet.go:
+        sheet.tell(draft.faults)
+        before = environment_form.environment_draft(kind, present.form, present.answers).members
+        members = environment_form.changes(draft.members, before, found.name)
+        if (
+            await sheet.carry_out(visit, "UpdateComputeEnvironment", members, environment_form.amend(members))
+            is not None
+        ):
+            return _done(visit, found.name, "was changed")
+    page = _form(visit, sheet, kind, found)
+    return page.refused() if sheet.faults else page
 
 
-def _update(found: pb.ComputeEnvironment, asked: environment_fields.Asked) -> dict[str, object]:
-    """Return UpdateComputeEnvironment's input, without what is as it was: not all of it may be said again."""
-    members = dict(asked.members)
-    if "computeResources" in members:
-        present = environment_fields.asked(environment_fields.values_of(found)).members["computeResources"]
-        changes = {name: value for name, value in members.pop("computeResources").items() if value != present.get(name)}
-        if changes:
-            members["computeResources"] = changes
-    return {"computeEnvironment": found.name, **members}
-
-
-async def _finish(visit: Visit, name: str, asked: environment_fields.Asked, done: str) -> Answer:
-    """Tell an environment what AWS's operations cannot; what is refused then is shown in its form, as it is there."""
-    (found,) = await visit.client.describe_compute_environments([name])
-    if asked.resources is not None and environment_fields.lacks(asked.resources, found.compute_resources):
-        resources = environment_fields.merged(asked.resources, found.compute_resources)
-        try:
-            await visit.client.update_compute_environment(name, compute_resources=resources)
-        except RequestError as err:
-            visit.session.notices.append(f"{done} All but the following was taken.")
-            values = {**typed(visit.form, environment_fields.NEW), "name": name, "kind": "MANAGED"}
-            return _form(values, faults_of(err, environment_fields.FIELDS), found).refused()
-    visit.session.notices.append(done)
-    return Redirect(location=f"{ROOT}/environments/{name}")
-
-
-def _form(values: Values, faults: Faults, found: pb.ComputeEnvironment | None = None) -> Page:
+def _form(visit: Visit, sheet: Sheet, kind: str, found: pb.ComputeEnvironment | None = None) -> Page:
     at = f"{ROOT}/environments" if found is None else f"{ROOT}/environments/{found.name}"
+    here = f"{ROOT}/new/environment?of={kind}" if found is None else f"{at}/edit"
     view = {
-        "values": values,
-        "faults": faults,
-        "is_new": found is None,
-        "action": f"{ROOT}/new/environment" if found is None else f"{at}/edit",
-        "back": at,
-        "capacities": [("EC2", "EC2: on-demand hosts"), ("SPOT", "SPOT: hosts that may be reclaimed")],
-        "strategies": [("", "none said"), *((word, word) for word in environment_fields.STRATEGIES)],
-    }
+        "sheet": sheet, "action": here, "button": "Create environment" if found is None else "Save", "back": at, "notes": (),
+        "tabs": [(each, text, f"{ROOT}/new/environment?of={each}") for each, text in KINDS] if found is None else (),
+        "tab": kind,
+    }  # fmt: skip
     title = "New compute environment" if found is None else f"Edit environment {found.name}"
+    given = environment_form.environment_draft(kind, sheet.form, sheet.answers).members
+    operation = "CreateComputeEnvironment"
+    if found is not None:
+        operation, given = "UpdateComputeEnvironment", {"computeEnvironment": found.name, **given}
+        given.pop("type")
     return Page(
-        template="environment_form.html", title=title, view=view, section="Environments",
-        commands=_form_commands(values, is_new=found is None),
-    )  # fmt: skip
-
-
-def _form_commands(values: Values, *, is_new: bool) -> tuple[Command, ...]:
-    """Return the line that does the same as the form as it stands."""
-    flags = [
-        word
-        for option, name in (("--capacity", "capacity"), ("--strategy", "strategy"), ("--max-vcpus", "max_vcpus"))
-        if values[name]
-        for word in (option, values[name])
-    ]
-    types = [
-        word for each in values["instance_types"].split() if each != "optimal" for word in ("--instance-type", each)
-    ]
-    labels = [word for line in values["labels"].splitlines() for word in ("--label", line)]
-    verb = "create" if is_new else "update"
-    return (batchyard("compute-environment", verb, values["name"] or "NAME", *flags, *types, *labels),)
+        template="sheet.html",
+        title=title,
+        view=view,
+        section="Environments",
+        commands=command_lines.lines(operation, given),
+    )
 
 
 # Deleting ------------------------------------------------------------------------

@@ -112,6 +112,7 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "facts": job_view.facts(job),
         "scheduling": job_view.scheduling(job),
         "rules": job_view.rules(job),
+        "stopped": job_view.stopped(job),
         "actions": job_view.actions(job),
         "has_priority": job_view.has_priority(job),
         "faults": faults,

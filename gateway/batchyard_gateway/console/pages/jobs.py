@@ -68,7 +68,7 @@ async def rows_of(visit: Visit, ids: Sequence[str]) -> list[JobRow]:
 
 
 def shown_ids(visit: Visit) -> list[str]:
-    """Return the jobs on screen, as a part's address tells them."""
+    """Return the jobs on screen, as the page tells them with a part's address."""
     return visit.query.get("ids", "").split()[: job_filters.SIZES[-1]]
 
 
@@ -127,14 +127,13 @@ async def show(visit: Visit) -> Answer:
         "queues": [queue.name async for queue in visit.client.list_job_queues()],
         "rows": await rows_of(visit, listed.ids),
         "is_children": False,
-        "ids": " ".join(listed.ids),
         "listed": listed,
         "news": "",
         **paging(visit, listed, filters.size),
     }
     page = Page(
         template="jobs.html", title="Jobs", view=view, section="Jobs", commands=_commands(filters),
-        live=("counts", "jobs"), ids=listed.ids,
+        live=("counts", "jobs"),
     )  # fmt: skip
     return page.refused() if faults else page
 

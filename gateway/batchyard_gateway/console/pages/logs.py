@@ -13,6 +13,7 @@ from batchyard.errors import HOST_AWAY, BatchyardError, NotFoundError, Reason, R
 from batchyard.v1 import job_pb2
 from batchyard_gateway.console import log_view
 from batchyard_gateway.console.ansi import style_from
+from batchyard_gateway.console.host_view import path_of
 from batchyard_gateway.console.visit import Answer, Command, Page, Stream, Visit, batchyard
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.log_slices import BEYOND_ANY_LOG, Slices
@@ -60,6 +61,7 @@ async def show(visit: Visit) -> Answer:
             for attempt in attempts
         ],
         "chosen": chosen,
+        "host_path": path_of(chosen.host_name, chosen.host_id),
         "slice": found,
         "why": why,
         # Between two attempts it is not over for who follows.

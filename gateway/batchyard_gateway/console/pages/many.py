@@ -12,7 +12,7 @@ from batchyard.states import JobState
 from batchyard_gateway.batch.rules import REASON_LENGTH_MAX
 from batchyard_gateway.console import bulk, job_filters
 from batchyard_gateway.console.bulk import ACTIONS, Action, Bulk, Choice
-from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard
+from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard, missing
 
 from .jobs import PATH, zone_of
 from .sign_in import own_path
@@ -59,7 +59,7 @@ async def progress(visit: Visit) -> Answer:
     found = visit.session.bulks.get(visit.names["bulk"])
     if found is None:
         text = "Nothing of that name was begun in this session, or the gateway was started again since: what was done stays done."
-        return Page(template="problem.html", title="Not found", view={"text": text}, section="Jobs", status=404)
+        return missing(text)
     title = f"{found.action.title} {found.what}"
     return Page(
         template="many_progress.html", title=title, view={"bulk": found, "refresh_s": REFRESH_S}, section="Jobs"

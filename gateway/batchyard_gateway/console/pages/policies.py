@@ -1,170 +1,119 @@
-"""Scheduling policies: how the shares of a queue take turns."""
+"""Scheduling policies: how the shares of a queue take turns, or that each has capacity of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from starlette.datastructures import QueryParams
+from typing import Any
 
 from batchyard.errors import RequestError
-from batchyard.v1.scheduling_policy_pb2 import FairsharePolicy, SchedulingPolicy, ShareWeight
+from batchyard.v1.scheduling_policy_pb2 import SchedulingPolicy
+from batchyard_gateway.batch.handlers import names_of
+from batchyard_gateway.batch.names import POLICY
 from batchyard_gateway.console.faults import Faults, faults_of
-from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard
+from batchyard_gateway.console.forms import policy_form, tables
+from batchyard_gateway.console.sheet import Sheet, blank, once, posted
+from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard, missing
+from batchyard_gateway.errors import ApiError
 
-_FIELDS = {
-    "name": "name",
-    "fairshare.share_decay_s": "decay",
-    "fairshare.compute_reservation": "reservation",
-    "fairshare.share_distribution": "shares",
-}
-_ROW = ("share", "weight", "running", "vcpus")
-BLANK_ROWS = 3
-"""Offered below those that are filled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Typed:
-    """A policy as a form has it: all text."""
-
-    name: str = ""
-    decay: str = ""
-    reservation: str = ""
-    rows: Sequence[tuple[str, str, str, str]] = ()
+HERE = f"{ROOT}/policies"
 
 
 async def show(visit: Visit) -> Answer:
     """List them, with a form for another."""
-    return await _list(visit, Typed(), {})
+    return await _list(visit, blank(policy_form.policy(), {}))
 
 
 async def create(visit: Visit) -> Answer:
     """Create one."""
-    typed = typed_of(visit.form)
-    fairshare, faults = policy_of(typed)
-    if not faults:
-        try:
-            visit.note_change("CreateSchedulingPolicy", {"name": typed.name})
-            await visit.client.create_scheduling_policy(typed.name, fairshare=fairshare)
-        except RequestError as err:
-            faults = faults_of(err, _FIELDS)
-    if faults:
-        return (await _list(visit, typed, faults)).refused()
-    visit.session.notices.append(f"The scheduling policy {typed.name} is made; a queue may be created with it.")
-    return Redirect(location=f"{ROOT}/policies")
+    return await once(visit, lambda: _create(visit))
+
+
+async def _create(visit: Visit) -> Answer:
+    sheet = await posted(visit, policy_form.policy())
+    if sheet.go:
+        draft = tables.read(sheet.form, sheet.answers)
+        sheet.tell(draft.faults)
+        if (
+            await sheet.carry_out(visit, "CreateSchedulingPolicy", draft.members, policy_form.amend(draft.members))
+            is not None
+        ):
+            name = draft.members["name"]
+            visit.session.notices.append(f"The scheduling policy {name} is made; a queue may be created with it.")
+            return Redirect(location=HERE)
+    page = await _list(visit, sheet)
+    return page.refused() if sheet.faults else page
+
+
+async def _list(visit: Visit, sheet: Sheet) -> Page:
+    policies = [each async for each in visit.client.list_scheduling_policies()]
+    commands = (batchyard("scheduling-policy", "list"), aws("list-scheduling-policies"))
+    view = {"policies": policies, "sheet": sheet, "here": HERE}
+    return Page(template="policies.html", title="Scheduling policies", view=view, section="Policies", commands=commands)
 
 
 async def show_one(visit: Visit) -> Answer:
-    """Show one, as a form."""
-    return await _one(visit, None, {})
+    """Show one: that of weights as a form."""
+    policy = await _find(visit)
+    return _gone(visit) if policy is None else await _one(visit, policy, _filled(policy))
+
+
+async def _find(visit: Visit) -> SchedulingPolicy | None:
+    found = await visit.client.describe_scheduling_policies([visit.names["name"]])
+    return found[0] if found else None
+
+
+def _gone(visit: Visit) -> Page:
+    return missing(f"There is no scheduling policy {visit.names['name']}.")
+
+
+def _filled(policy: SchedulingPolicy) -> Sheet:
+    form = policy_form.policy(is_new=False)
+    return Sheet(form=form, answers=policy_form.filled(policy, form))
 
 
 async def change_one(visit: Visit) -> Answer:
     """Change one, or delete it."""
-    name, typed = visit.names["name"], typed_of(visit.form)
-    is_deletion = "delete" in visit.form
-    fairshare, faults = (FairsharePolicy(), {}) if is_deletion else policy_of(typed)
-    if not faults:
-        try:
-            if is_deletion:
-                await visit.operate("DeleteSchedulingPolicy", {"arn": name})
-            else:
-                visit.note_change("UpdateSchedulingPolicy", {"name": name})
-                await visit.client.update_scheduling_policy(name, fairshare=fairshare)
-        except RequestError as err:
-            faults = faults_of(err, _FIELDS)
-    if faults:
-        return (await _one(visit, None if is_deletion else typed, faults)).refused()
-    done = "is deleted" if is_deletion else "is changed; jobs that wait follow it now"
-    visit.session.notices.append(f"The scheduling policy {name} {done}.")
-    return Redirect(location=f"{ROOT}/policies" if is_deletion else visit.path)
+    policy = await _find(visit)
+    if policy is None:
+        return _gone(visit)
+    if "delete" in visit.form:
+        return await _delete(visit, policy)
+    return await once(visit, lambda: _change(visit, policy))
 
 
-def typed_of(form: QueryParams) -> Typed:
-    """Return what a form has; rows without anything in them are none."""
-    columns = [form.getlist(name) for name in _ROW]
-    rows = [(share.strip(), *rest) for share, *rest in zip(*columns, strict=False)]
-    return Typed(
-        name=form.get("name", "").strip(),
-        decay=form.get("decay", "").strip(),
-        reservation=form.get("reservation", "").strip(),
-        rows=[(share, weight.strip(), running.strip(), vcpus.strip()) for share, weight, running, vcpus in rows
-              if share or weight or running or vcpus],
-    )  # fmt: skip
+async def _delete(visit: Visit, policy: SchedulingPolicy) -> Answer:
+    try:
+        await visit.operate("DeleteSchedulingPolicy", {"arn": policy.name})
+    except (ApiError, RequestError) as err:
+        return (await _one(visit, policy, _filled(policy), faults_of(err, {}))).refused()
+    visit.session.notices.append(f"The scheduling policy {policy.name} is deleted.")
+    return Redirect(location=HERE)
 
 
-def shown(policy: SchedulingPolicy) -> Typed:
-    """Return a policy as a form shows it."""
-    fairshare = policy.fairshare
-    return Typed(
-        name=policy.name,
-        decay=str(fairshare.share_decay_s or ""),
-        reservation=str(fairshare.compute_reservation or ""),
-        rows=[
-            (
-                each.share_identifier,
-                repr(each.weight_factor).removesuffix(".0") if each.HasField("weight_factor") else "",
-                str(each.max_running or ""),
-                str(each.max_vcpus or ""),
+async def _change(visit: Visit, policy: SchedulingPolicy) -> Answer:
+    sheet = await posted(visit, policy_form.policy(is_new=False))
+    if sheet.go:
+        draft = tables.read(sheet.form, sheet.answers)
+        sheet.tell(draft.faults)
+        members = policy_form.changes(draft.members, names_of(visit.context).arn(POLICY, policy.name))
+        if await sheet.carry_out(visit, "UpdateSchedulingPolicy", members, policy_form.amend(members)) is not None:
+            visit.session.notices.append(
+                f"The scheduling policy {policy.name} is changed; jobs that wait follow it now."
             )
-            for each in fairshare.share_distribution
-        ],
-    )
+            return Redirect(location=visit.path)
+    page = await _one(visit, policy, sheet)
+    return page.refused() if sheet.faults else page
 
 
-def policy_of(typed: Typed) -> tuple[FairsharePolicy, Faults]:
-    """Return what a form says as the contract has it, or what cannot be read of it."""
-    faults: Faults = {}
-    policy = FairsharePolicy(
-        share_decay_s=_whole("decay", typed.decay, faults),
-        compute_reservation=_whole("reservation", typed.reservation, faults),
-    )
-    for share, weight, running, vcpus in typed.rows:
-        made = ShareWeight(
-            share_identifier=share,
-            max_running=_whole("shares", running, faults),
-            max_vcpus=_whole("shares", vcpus, faults),
-        )
-        try:
-            if weight:
-                made.weight_factor = float(weight)
-        except ValueError:
-            faults["shares"] = f"The weight of {share or 'a share'} has to be a number, not {weight[:40]!r}."
-        policy.share_distribution.append(made)
-    return policy, faults
-
-
-def _whole(field: str, text: str, faults: Faults) -> int:
-    if text and not (text.isascii() and text.isdigit() and len(text) <= 18):
-        faults[field] = f"A whole number is needed, 0 or more, not {text[:40]!r}."
-        return 0
-    return int(text or 0)
-
-
-async def _list(visit: Visit, typed: Typed, faults: Faults) -> Page:
-    policies = [each async for each in visit.client.list_scheduling_policies()]
-    commands = (batchyard("scheduling-policy", "list"), aws("list-scheduling-policies"))
-    view = {"policies": policies, "typed": typed, "faults": faults, "blank_rows": BLANK_ROWS}
-    return Page(template="policies.html", title="Scheduling policies", view=view, section="Policies", commands=commands)
-
-
-async def _one(visit: Visit, typed: Typed | None, faults: Faults) -> Page:
-    name = visit.names["name"]
-    found = await visit.client.describe_scheduling_policies([name])
-    if not found:
-        text = f"There is no scheduling policy {name}."
-        return Page(template="problem.html", title="Not found", view={"text": text}, status=404)
-    queues = [queue.name async for queue in visit.client.list_job_queues() if queue.scheduling_policy == name]
+async def _one(visit: Visit, policy: SchedulingPolicy, sheet: Sheet, faults: Faults | None = None) -> Page:
+    queues = [queue.name async for queue in visit.client.list_job_queues() if queue.scheduling_policy == policy.name]
     commands = (
-        batchyard("scheduling-policy", "describe", name),
-        aws("describe-scheduling-policies", "--arns", name),
+        batchyard("scheduling-policy", "describe", policy.name),
+        aws("describe-scheduling-policies", "--arns", policy.name),
     )
-    view = {
-        "policy": found[0],
-        "typed": typed or shown(found[0]),
-        "queues": queues,
-        "faults": faults,
-        "blank_rows": BLANK_ROWS,
-    }
-    title = f"Scheduling policy {name}"
+    is_quota = policy.HasField("quota_share")
+    view: dict[str, Any] = {
+        "policy": policy, "sheet": None if is_quota else sheet, "queues": queues, "here": visit.path,
+        "faults": faults or sheet.faults,
+    }  # fmt: skip
+    title = f"Scheduling policy {policy.name}"
     return Page(template="policy.html", title=title, view=view, section="Policies", commands=commands)

@@ -7,13 +7,17 @@ from typing import Any
 
 from batchyard.errors import RequestError
 from batchyard.v1 import job_queue_pb2 as pb
-from batchyard_gateway.console import queue_fields, queue_view
+from batchyard_gateway.console import command_lines, offers, queue_view, share_view
 from batchyard_gateway.console.faults import Faults, faults_of
+from batchyard_gateway.console.forms import queue_form
+from batchyard_gateway.console.forms.tables import Form
 from batchyard_gateway.console.queue_view import Waiting
 from batchyard_gateway.console.samples import DAY, PERIODS
-from batchyard_gateway.console.values import Values, typed
-from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit, aws, batchyard, missing
+from batchyard_gateway.console.sheet import Sheet, blank, once, posted
+from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard, missing
 from batchyard_gateway.errors import ApiError
+
+from . import shares
 
 ASKED_MAX = 100
 """Queues whose first in line is asked for, on a page of many."""
@@ -56,14 +60,14 @@ async def _front(visit: Visit, name: str) -> list[pb.FrontOfQueueJob]:
 async def show_one(visit: Visit) -> Answer:
     """Show one queue."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else await _page(visit, queue, {})
+    return _gone(visit) if queue is None else await _page(visit, queue, {})
 
 
 async def change_one(visit: Visit) -> Answer:
     """Enable or disable a queue."""
     queue, action = await _find(visit), visit.form.get("action", "")
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     if action not in REMARKS:
         return (await _page(visit, queue, {"": f"There is no action {action!r}."})).refused()
     try:
@@ -79,8 +83,8 @@ async def _find(visit: Visit) -> pb.JobQueue | None:
     return found[0] if found else None
 
 
-def _gone(visit: Visit) -> str:
-    return f"There is no job queue {visit.names['name']}."
+def _gone(visit: Visit) -> Page:
+    return missing(f"There is no job queue {visit.names['name']}.")
 
 
 async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
@@ -91,6 +95,9 @@ async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
         front = await _front(visit, queue.name)
         jobs = await visit.client.describe_jobs([each.job_id for each in front]) if front else []
         view["line"] = queue_view.line_of(front, jobs)
+    view["has_shares"] = await shares.has_shares(visit, queue)
+    if view["has_shares"] and visit.wants("shares"):
+        view["shares"] = share_view.rows_of([each async for each in visit.client.list_quota_shares(queue.name)])
     if visit.wants("figures"):
         view["drawn"] = queue_view.charts_of(queue.name, visit.samples, period, visit.clock.now_ms)
     view |= {"facts": queue_view.facts_of(queue), "limits": queue.job_state_time_limit_actions}
@@ -107,100 +114,85 @@ async def _page(visit: Visit, queue: pb.JobQueue, faults: Faults) -> Page:
 # Creating and editing ---------------------------------------------------------------
 
 
+async def _form_of(visit: Visit, queue: pb.JobQueue | None) -> Form:
+    """Return the form of a new queue, or of one that is there, which gets another policy at most."""
+    environments = [each.name for each in await offers.environments(visit)]
+    policies = await offers.policies(visit)
+    if queue is not None:
+        policies = policies[1:] if queue.scheduling_policy else []
+    return queue_form.queue(environments, policies, is_new=queue is None)
+
+
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a new queue."""
-    return await _form(visit, {**queue_fields.NEW}, {})
+    return _form(visit, blank(await _form_of(visit, None), {"priority": "1"}))
 
 
 async def create(visit: Visit) -> Answer:
     """Create a queue."""
-    values = typed(visit.form, queue_fields.NEW)
-    asked = queue_fields.asked(values)
-    name = values["name"].strip()
-    if asked.faults:
-        return (await _form(visit, values, asked.faults)).refused()
-    try:
-        await visit.operate("CreateJobQueue", {"jobQueueName": name, **asked.members})
-    except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_fields.called(values)))).refused()
-    fresh = queue_fields.asked(queue_fields.NEW).native
-    return await _finish(visit, name, {k: v for k, v in asked.native.items() if v != fresh[k]}, f"{name} was created.")
+    return await once(visit, lambda: _create(visit))
+
+
+async def _create(visit: Visit) -> Answer:
+    sheet = await posted(visit, await _form_of(visit, None))
+    draft = queue_form.queue_draft(sheet.form, sheet.answers)
+    if sheet.go:
+        sheet.tell(draft.faults)
+        if await sheet.carry_out(visit, "CreateJobQueue", draft.members, queue_form.amend(draft.members)) is not None:
+            return _done(visit, draft.members["jobQueueName"], "was created")
+    page = _form(visit, sheet)
+    return page.refused() if sheet.faults else page
+
+
+def _done(visit: Visit, name: str, what: str) -> Answer:
+    visit.session.notices.append(f"{name} {what}.")
+    return Redirect(location=f"{ROOT}/queues/{name}")
 
 
 async def show_edit(visit: Visit) -> Answer:
     """Show the form of a queue that is there."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else await _form(visit, queue_fields.values_of(queue), {}, queue)
+    if queue is None:
+        return _gone(visit)
+    form = await _form_of(visit, queue)
+    return _form(visit, Sheet(form=form, answers=queue_form.filled(queue, form)), queue)
 
 
 async def edit(visit: Visit) -> Answer:
     """Change a queue."""
+    return await once(visit, lambda: _edit(visit))
+
+
+async def _edit(visit: Visit) -> Answer:
     queue = await _find(visit)
     if queue is None:
-        return missing(_gone(visit))
-    values = {**typed(visit.form, queue_fields.NEW), "name": queue.name}
-    asked = queue_fields.asked(values)
-    if asked.faults:
-        return (await _form(visit, values, asked.faults, queue)).refused()
-    try:
-        await visit.operate("UpdateJobQueue", {"jobQueue": queue.name, **asked.members})
-    except (ApiError, RequestError) as err:
-        return (await _form(visit, values, faults_of(err, queue_fields.called(values)), queue)).refused()
-    return await _finish(visit, queue.name, queue_fields.changed(asked.native, queue), f"{queue.name} was changed.")
+        return _gone(visit)
+    sheet = await posted(visit, await _form_of(visit, queue))
+    draft = queue_form.queue_draft(sheet.form, sheet.answers)
+    if sheet.go:
+        sheet.tell(draft.faults)
+        members = queue_form.changes(draft.members, queue.name)
+        if await sheet.carry_out(visit, "UpdateJobQueue", members, queue_form.amend(members)) is not None:
+            return _done(visit, queue.name, "was changed")
+    page = _form(visit, sheet, queue)
+    return page.refused() if sheet.faults else page
 
 
-async def _finish(visit: Visit, name: str, native: dict[str, Any], done: str) -> Answer:
-    """Tell a queue what AWS's operations cannot; what is refused then is shown in its form, as the queue is there."""
-    if native:
-        visit.note_change("update queue", {"name": name})
-        try:
-            await visit.client.update_job_queue(name, **native)
-        except RequestError as err:
-            (queue,) = await visit.client.describe_job_queues([name])
-            visit.session.notices.append(f"{done} All but the following was taken.")
-            values = {**typed(visit.form, queue_fields.NEW), "name": name}
-            return (await _form(visit, values, faults_of(err, queue_fields.called(values)), queue)).refused()
-    visit.session.notices.append(done)
-    return Redirect(location=f"{ROOT}/queues/{name}")
-
-
-async def _form(visit: Visit, values: Values, faults: Faults, queue: pb.JobQueue | None = None) -> Page:
-    environments = [each.name async for each in visit.client.list_compute_environments(page_size=1000)]
-    policies = [each.name async for each in visit.client.list_scheduling_policies(page_size=1000)]
+def _form(visit: Visit, sheet: Sheet, queue: pb.JobQueue | None = None) -> Page:
+    at = f"{ROOT}/queues" if queue is None else f"{ROOT}/queues/{queue.name}"
+    is_bare = queue is not None and not queue.scheduling_policy
     view = {
-        "values": values,
-        "faults": faults,
-        "action": f"{ROOT}/new/queue" if queue is None else f"{ROOT}/queues/{queue.name}/edit",
-        "is_new": queue is None,
-        "back": f"{ROOT}/queues" if queue is None else f"{ROOT}/queues/{queue.name}",
-        "steps": queue_fields.STEPS,
-        "environments": [("", "none"), *((name, name) for name in environments)],
-        "policies": [*([("", "none: first in, first out")] if queue is None else []), *((p, p) for p in policies)],
-        "has_policy": queue is None or bool(queue.scheduling_policy),
-        "limits": queue_fields.TIME_LIMITS,
-        "dispatch_orders": [(word, word) for word in queue_fields.DISPATCH_ORDERS],
-        "preemptions": [(word, word) for word in queue_fields.PREEMPTIONS],
-    }
-    title = "New job queue" if queue is None else f"Edit queue {queue.name}"
-    return Page(
-        template="queue_form.html", title=title, view=view, section="Queues", commands=_form_commands(values, queue)
-    )
-
-
-def _form_commands(values: Values, queue: pb.JobQueue | None) -> tuple[Command, ...]:
-    """Return the lines that do the same as the form as it stands."""
-    order = [values[step] for step in queue_fields.STEPS if values[step]]
-    name = values["name"] or "NAME"
-    native = ["--priority", values["priority"], *(word for each in order for word in ("--compute-environment", each))]
-    for option in ("max-running", "max-vcpus"):
-        if given := values[option.replace("-", "_")]:
-            native += [f"--{option}", given]
-    steps = [f"order={i},computeEnvironment={each}" for i, each in enumerate(order, start=1)]
-    verb, flag = ("create", "--job-queue-name") if queue is None else ("update", "--job-queue")
-    return (
-        batchyard("queue", verb, name, *native),
-        aws(f"{verb}-job-queue", flag, name, "--priority", values["priority"], "--compute-environment-order", *steps),
-    )
+        "sheet": sheet, "action": f"{ROOT}/new/queue" if queue is None else f"{at}/edit", "back": at, "tabs": (), "tab": "",
+        "button": "Create queue" if queue is None else "Save",
+        "notes": ("It was made without a scheduling policy, and never gets one.",) if is_bare else (),
+    }  # fmt: skip
+    given = queue_form.queue_draft(sheet.form, sheet.answers).members
+    if queue is None:
+        commands, title = command_lines.lines("CreateJobQueue", given), "New job queue"
+    else:
+        commands = command_lines.lines("UpdateJobQueue", queue_form.changes(given, queue.name))
+        title = f"Edit queue {queue.name}"
+    return Page(template="sheet.html", title=title, view=view, section="Queues", commands=commands)
 
 
 # Deleting ------------------------------------------------------------------------
@@ -209,14 +201,14 @@ def _form_commands(values: Values, queue: pb.JobQueue | None) -> tuple[Command, 
 async def ask_deletion(visit: Visit) -> Answer:
     """Say what the end of a queue ends, and ask."""
     queue = await _find(visit)
-    return missing(_gone(visit)) if queue is None else _deletion(queue, {})
+    return _gone(visit) if queue is None else _deletion(queue, {})
 
 
 async def delete(visit: Visit) -> Answer:
     """Delete a queue."""
     queue = await _find(visit)
     if queue is None:
-        return missing(_gone(visit))
+        return _gone(visit)
     try:
         await visit.operate("DeleteJobQueue", {"jobQueue": queue.name})
     except (ApiError, RequestError) as err:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
 from batchyard import wording
 from batchyard.v1.search_pb2 import SearchResponse
+from batchyard_gateway.console.host_view import path_of
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, batchyard
 
 LIMIT = 25
@@ -29,13 +29,13 @@ async def show(visit: Visit) -> Answer:
 def places_of(found: SearchResponse) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
     """Return what is no job: a heading each, with names and where they lead."""
     kinds = (
-        ("Queues", "queues", list(found.queues)),
-        ("Environments", "environments", list(found.compute_environments)),
-        ("Definitions", "definitions", list(found.job_definitions)),
-        ("Hosts", "hosts", [host.name for host in found.hosts]),
+        ("Queues", "queues", [(name, name) for name in found.queues]),
+        ("Environments", "environments", [(name, name) for name in found.compute_environments]),
+        ("Definitions", "definitions", [(name, name) for name in found.job_definitions]),
+        ("Hosts", "hosts", [(host.name, path_of(host.name, host.id)) for host in found.hosts]),
     )
     return [
-        (heading, [(name, f"{ROOT}/{folder}/{quote(name)}") for name in names])
+        (heading, [(name, f"{ROOT}/{folder}/{path}") for name, path in names])
         for heading, folder, names in kinds
         if names
     ]

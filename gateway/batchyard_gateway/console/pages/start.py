@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
-from weakref import WeakValueDictionary
 
 from batchyard.errors import RequestError
-from batchyard.v1 import host_pb2
 from batchyard.v1.job_definition_pb2 import ListJobDefinitionsRequest
-from batchyard_gateway.batch import amounts
 from batchyard_gateway.batch.environments import FARGATE_TYPES
 from batchyard_gateway.batch.operations import SERVICE as BATCH
-from batchyard_gateway.console import command_lines, definition_form, environment_form, forms, room, wizard
+from batchyard_gateway.console import command_lines, offers, room, wizard
 from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.fields import WrongError
+from batchyard_gateway.console.forms import definition_form, environment_form, tables
+from batchyard_gateway.console.forms.fields import WrongError
+from batchyard_gateway.console.sheet import Sheet, press
 from batchyard_gateway.console.visit import ROOT, Answer, Command, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
-NAMES_MAX = 1000
-"""Things of a kind that are offered by name."""
-
-REVISIONS_MAX = 5000
-"""Revisions that are looked through for the newest of each name."""
-
 HERE = f"{ROOT}/start"
-_LOCKS: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-"""Held by a session while it makes things."""
-
-_ACTIONS = ("add", "remove", "split", "wrap")
+_TO_STEP = "step:"
+"""Begins what a button says that leads to a step."""
 
 
 async def show(visit: Visit) -> Answer:
@@ -47,36 +37,37 @@ async def change(visit: Visit) -> Answer:
         answers[wizard.SKIPPED] = {}
         return Redirect(location=f"{ROOT}/")
     if step == wizard.REVIEW:
-        if visit.form.get("go") == "back":
-            return Redirect(location=f"{HERE}?step={wizard.before(step)}")
-        async with _LOCKS.setdefault(visit.session.csrf, asyncio.Lock()):  # a button may be pressed twice
+        if leads_to := _leads_to(visit, step):
+            return leads_to
+        async with visit.session.lock:  # a button may be pressed twice
             return await _create(visit, await _yard(visit))
     try:  # first, so that nothing is lost if the yard cannot be asked
         wizard.keep(step, answers, visit.form.multi_items())
     except WrongError as err:
         return (await _page(visit, step, await _yard(visit), {"": str(err)})).refused()
     yard = await _yard(visit)
-    for action in _ACTIONS:
-        if what := visit.form.get(action):
-            return await _edit(visit, step, yard, action, what)
-    return await _go(visit, step, yard, visit.form.get("go", "next"))
+    sheet = Sheet(form=wizard.form(step, answers, yard), answers=answers[step], go=visit.form.get("go", "next"))
+    await press(visit, sheet)
+    answers[step] = sheet.answers
+    if sheet.focus:
+        page = await _page(visit, step, await _yard(visit), sheet.faults, focus=sheet.focus)
+        return page.refused() if sheet.faults else page
+    return await _go(visit, step, yard, sheet.go)
 
 
-async def _edit(visit: Visit, step: str, yard: wizard.Yard, action: str, what: str) -> Answer:
-    answers, form = visit.session.answers, wizard.form(step, visit.session.answers, yard)
-    try:
-        answers[step] = forms.edit(form, answers[step], action, what)
-    except WrongError as err:
-        return (await _page(visit, step, yard, {what: str(err)})).refused()
-    return await _page(visit, step, yard, focus=f"{action}:{what}")
+def _leads_to(visit: Visit, step: str) -> Redirect | None:
+    """Return where a button leads that only goes to another step."""
+    where = visit.form.get("go", "")
+    found = wizard.before(step) if where == "back" else where.removeprefix(_TO_STEP)
+    return Redirect(location=f"{HERE}?step={found}") if found in wizard.STEPS else None
 
 
 async def _go(visit: Visit, step: str, yard: wizard.Yard, where: str) -> Answer:
     answers = visit.session.answers
     if where == "look":
         return await _page(visit, step, yard)
-    if where == "back":
-        return Redirect(location=f"{HERE}?step={wizard.before(step)}")
+    if leads_to := _leads_to(visit, step):
+        return leads_to
     if where == "skip" and step == wizard.JOB:
         answers[step][wizard.SKIPPED] = []
     if found := wizard.faults(step, answers, yard):
@@ -110,46 +101,23 @@ async def _is_any(items: AsyncGenerator[Any, None]) -> bool:
 
 async def _yard(visit: Visit) -> wizard.Yard:
     """Read what there is."""
-    client = visit.client
-    hosts = await _hosts(visit)
+    hosts = await offers.hosts(visit)
     found = await BATCH.operations["DescribeComputeEnvironments"].handler(visit.context, {"maxResults": 100})
     environments = {
         each["computeEnvironmentName"]: each["computeResources"]["type"] in FARGATE_TYPES
         for each in found["computeEnvironments"]
     }
-    queues = [queue.name async for queue in client.list_job_queues()]
     return wizard.Yard(
         environments=environments,
-        queues=queues[:NAMES_MAX],
-        definitions=await newest_definitions(visit),
-        secrets=await secret_names(visit),
+        queues=[queue.name for queue in await offers.queues(visit)],
+        policies=await offers.policies(visit),
+        definitions=await offers.newest_definitions(visit),
+        secrets=await offers.secrets(visit),
         host_types=room.host_types(hosts),
         spot_hosts=room.spot_hosts(hosts),
         runs_containers=room.runs_containers(hosts),
         account_id=visit.context.account_id,
     )
-
-
-async def newest_definitions(visit: Visit) -> list[str]:
-    """Return ``name:revision`` of the newest ACTIVE revision of each name."""
-    found: dict[str, str] = {}
-    looked_at = 0
-    async with aclosing(visit.client.list_job_definitions(status="ACTIVE", page_size=1000)) as revisions:
-        async for each in revisions:
-            found.setdefault(each.name, f"{each.name}:{each.revision}")
-            looked_at += 1
-            if len(found) >= NAMES_MAX or looked_at >= REVISIONS_MAX:
-                break
-    return list(found.values())
-
-
-async def secret_names(visit: Visit) -> list[str]:
-    """Return the names of secrets."""
-    return [each.name async for each in visit.client.list_secrets()][:NAMES_MAX]
-
-
-async def _hosts(visit: Visit) -> list[host_pb2.Host]:
-    return [host async for host in visit.client.list_hosts(page_size=1000)]
 
 
 async def _selection(visit: Visit, yard: wizard.Yard) -> room.Selection | None:
@@ -164,19 +132,9 @@ async def _selection(visit: Visit, yard: wizard.Yard) -> room.Selection | None:
             return None
         judged = client.list_environment_hosts(compute_resources=resources)
     try:
-        return room.selection([host async for host in judged], await _hosts(visit))
+        return room.selection([host async for host in judged], await offers.hosts(visit))
     except RequestError:  # it breaks a rule of the yard's, which is told when it is made
         return None
-
-
-async def room_of(visit: Visit, members: Members) -> room.Room | None:
-    """Return how many hosts could hold what a container asks for; None while it says nothing that can be read."""
-    container = members.get("containerProperties", {})
-    try:
-        asked = amounts.amounts(container, fargate=True)
-    except ApiError:
-        return None
-    return room.room_for(await _hosts(visit), asked, is_process=container.get("image") == definition_form.PROCESS)
 
 
 async def _page(
@@ -195,7 +153,7 @@ async def _page(
         members = wizard.drafted(step, session, yard).members
         commands = command_lines.lines(wizard.OPERATIONS[step], members)
         if step == wizard.DEFINITION:
-            view |= {"room": await room_of(visit, members), "remarks": definition_form.remarks(members)}
+            view |= {"room": await offers.room_of(visit, members), "remarks": definition_form.remarks(members)}
     if step in (wizard.ENVIRONMENT, wizard.REVIEW):
         view["selection"] = await _selection(visit, yard)
         view["remarks"] = [text] if (text := wizard.taken(step, session, yard)) else ()
@@ -234,7 +192,7 @@ async def _create(visit: Visit, yard: wizard.Yard) -> Answer:
         try:
             job_id = await _make(visit, step, yard)
         except (ApiError, RequestError) as err:
-            said = faults_of(err, forms.called(wizard.form(step, session, yard)))
+            said = faults_of(err, tables.called(wizard.form(step, session, yard)))
             text = f"{wizard.STEPS[step]}: {'; '.join(said.values())}"
             page = await _page(visit, wizard.REVIEW, await _yard(visit), {"": text}, refused={step: said})
             return page.refused()
@@ -259,10 +217,11 @@ async def _make(visit: Visit, step: str, yard: wizard.Yard) -> str:
         return name
     wizard.note_try(step, session, members, there)
     # One id for all tries of one wizard: the job is submitted once.
+    amend = wizard.AMENDS[step](members) if step in wizard.AMENDS else None
     token = session.setdefault("request", {}).setdefault("id", [visit.context.request_id])[0]
     try:
         told = await replace(visit, context=replace(visit.context, invocation_id=token)).operate(
-            wizard.OPERATIONS[step], members
+            wizard.OPERATIONS[step], tables.without_native(members), amend
         )
     except (ApiError, RequestError):
         wizard.note_refused(step, session)

@@ -12,20 +12,17 @@ from batchyard.v1 import job_pb2
 from batchyard_gateway.batch import definitions, refusals
 from batchyard_gateway.batch.handlers import names_of
 from batchyard_gateway.batch.names import is_job
-from batchyard_gateway.console import command_lines, definition_form, forms
-from batchyard_gateway.console import submission_form as noun
-from batchyard_gateway.console.faults import faults_of
-from batchyard_gateway.console.fields import WrongError
+from batchyard_gateway.console import command_lines, offers
+from batchyard_gateway.console.forms import definition_form, tables
+from batchyard_gateway.console.forms import submission_form as noun
+from batchyard_gateway.console.sheet import Sheet, posted
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
 
-from . import start
-
 SAME_NAME_MAX = 100
 """Jobs of a name among which the newest is looked for."""
 
-_ACTIONS = ("add", "remove", "split", "wrap")
 _TITLES = {noun.COMMAND: "Run a command", noun.DEFINITION: "Submit a job of a definition"}
 
 
@@ -35,7 +32,7 @@ async def show(visit: Visit) -> Answer:
     form = await _form(visit, source)
     if given is None:
         return await _page(visit, source, form, await _presets(visit, form))
-    return await _page(visit, source, form, forms.fill(form, given))
+    return await _page(visit, source, form, tables.fill(form, given))
 
 
 async def _given(visit: Visit) -> tuple[str, Members | None]:
@@ -55,15 +52,16 @@ async def _definition(visit: Visit, key: str) -> Members | None:
     return definitions.members_of(found[0], names_of(visit.context)) if found else None
 
 
-async def _form(visit: Visit, source: str) -> forms.Form:
-    queues = [queue.name async for queue in visit.client.list_job_queues()]
+async def _form(visit: Visit, source: str) -> tables.Form:
+    found = await offers.queues(visit)
+    queues, shares = [queue.name for queue in found], await offers.shares(visit, found)
     if source == noun.COMMAND:
-        return noun.form(source, queues, secrets=await start.secret_names(visit))
-    return noun.form(source, queues, await start.newest_definitions(visit))
+        return noun.form(source, queues, secrets=await offers.secrets(visit), shares=shares)
+    return noun.form(source, queues, await offers.newest_definitions(visit), shares=shares)
 
 
-async def _presets(visit: Visit, form: forms.Form) -> dict[str, list[str]]:
-    names = {name for field in forms.fields_of(form) for name in field.inputs()}
+async def _presets(visit: Visit, form: tables.Form) -> dict[str, list[str]]:
+    names = {name for field in tables.fields_of(form) for name in field.inputs()}
     answers = {name: [text] for name, text in noun.PRESETS.items() if name in names}
     image = f"{definition_form.CONTAINER}image"
     return {**answers, image: [definition_form.PROCESS]} if image in names else answers
@@ -72,40 +70,30 @@ async def _presets(visit: Visit, form: forms.Form) -> dict[str, list[str]]:
 async def change(visit: Visit) -> Answer:
     """Do what the button says: change rows, show all once more, submit."""
     source = noun.DEFINITION if visit.form.get("of") == noun.DEFINITION else noun.COMMAND
-    form = await _form(visit, source)
-    answers: dict[str, list[str]] = {}
-    try:
-        answers = forms.kept(form, visit.form.multi_items())
-        for action in _ACTIONS:
-            if what := visit.form.get(action):
-                edited = forms.edit(form, answers, action, what)
-                return await _page(visit, source, form, edited, focus=f"{action}:{what}")
-    except WrongError as err:
-        field = visit.form.get("split", "") if answers else ""
-        return (await _page(visit, source, form, answers, {field: str(err)})).refused()
-    if visit.form.get("go") == "edit":
-        return await _page(visit, source, form, answers)
-    return await _submit(visit, source, form, answers)
+    sheet = await posted(visit, await _form(visit, source))
+    if sheet.go in ("", "edit"):
+        page = await _page(visit, source, sheet.form, sheet.answers, sheet.faults, sheet.focus)
+        return page.refused() if sheet.faults else page
+    return await _submit(visit, source, sheet)
 
 
-async def _submit(visit: Visit, source: str, form: forms.Form, answers: dict[str, list[str]]) -> Answer:
-    draft = forms.read(form, answers)
-    members, faults = noun.named(draft.members), dict(draft.faults)
-    found: dict[str, str] = {}
+async def _submit(visit: Visit, source: str, sheet: Sheet) -> Answer:
+    draft = tables.read(sheet.form, sheet.answers)
+    sheet.tell(draft.faults)
+    members = noun.named(draft.members)
     try:
         noun.check(members)
         found = await _jobs_named(visit, members)
         members = noun.with_ids(members, lambda text: found.get(text, text))
-        if not faults and visit.form.get("go") == "submit":
+        if not sheet.faults and sheet.go == "submit":
             return await _done(visit, members)
         if noun.is_native(members):
             noun.request(members, visit.context)
     except (ApiError, RequestError) as err:
-        for name, text in faults_of(err, forms.called(form)).items():
-            faults.setdefault(name, text)
-    if faults:
-        return (await _page(visit, source, form, answers, faults)).refused()
-    return await _page(visit, source, form, answers, reviewed=members)
+        sheet.tell_refusal(err)
+    if sheet.faults:
+        return (await _page(visit, source, sheet.form, sheet.answers, sheet.faults)).refused()
+    return await _page(visit, source, sheet.form, sheet.answers, reviewed=members)
 
 
 async def _done(visit: Visit, members: Members) -> Answer:
@@ -147,16 +135,16 @@ async def _jobs_named(visit: Visit, members: Members) -> dict[str, str]:
 
 
 async def _page(
-    visit: Visit, source: str, form: forms.Form, answers: Mapping[str, list[str]],
+    visit: Visit, source: str, form: tables.Form, answers: Mapping[str, list[str]],
     faults: Mapping[str, str] | None = None, focus: str = "", reviewed: Members | None = None,
 ) -> Page:  # fmt: skip
-    queues = dict(forms.fields_of(form)[1].options)  # type: ignore[attr-defined]  # the queue's, see submission_form
-    members = reviewed or noun.named(forms.read(form, answers).members)
+    queues = dict(tables.fields_of(form)[1].options)  # type: ignore[attr-defined]  # the queue's, see submission_form
+    members = reviewed or noun.named(tables.read(form, answers).members)
     view: dict[str, Any] = {
         "source": source, "form": form, "answers": answers, "faults": faults or {}, "focus": focus,
-        "reviewed": reviewed, "once": visit.form.get("once") or visit.context.request_id, "has_queue": bool(queues),
-        "has_definition": source == noun.COMMAND or bool(forms.fields_of(form)[2].suggestions),
-        "room": await start.room_of(visit, members) if source == noun.COMMAND else None,
+        "reviewed": reviewed, "has_queue": bool(queues),
+        "has_definition": source == noun.COMMAND or bool(tables.fields_of(form)[2].suggestions),
+        "room": await offers.room_of(visit, members) if source == noun.COMMAND else None,
         "region": visit.context.region,
     }  # fmt: skip
     return Page(

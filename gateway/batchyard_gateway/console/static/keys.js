@@ -5,13 +5,17 @@ if (zone) {
   document.cookie = `batchyard-zone=${encodeURIComponent(zone)}; path=/console; samesite=strict; max-age=31536000`;
 }
 
+/** Buttons that copy: what an element says, a text of their own, or the id of their row. */
+const COPIES = "[data-copy], [data-text], [data-row]";
+
 /** @param {ParentNode} root */
 function dress(root) {
-  for (const button of root.querySelectorAll("[data-copy], [data-text]")) button.hidden = false;
+  for (const button of root.querySelectorAll(COPIES)) button.hidden = false;
 }
 
 async function copy(button) {
-  const text = button.dataset.text ?? document.getElementById(button.dataset.copy).textContent;
+  const { text: own, copy: from } = button.dataset;
+  const text = own ?? (from ? document.getElementById(from).textContent : button.closest("tr").querySelector("[name=id]").value);
   await navigator.clipboard.writeText(text);
   const label = button.firstChild;
   const before = label.textContent;
@@ -47,7 +51,7 @@ function show() {
 
 document.addEventListener("keydown", press);
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy], [data-text]");
+  const button = event.target.closest(COPIES);
   if (button) copy(button);
 });
 document.addEventListener("htmx:after:swap", () => dress(document));

@@ -18,6 +18,9 @@ let heard = new Date();
 let isOver = false;
 let timer = 0;
 
+/** The jobs that rows show, as their boxes name them: an address with all of them is longer than the rows. @param {ParentNode} within */
+const shown = (within) => [...within.querySelectorAll("[name=id]")].map((box) => box.value);
+
 /** Say to all parts of the page that they may look again. @param {string[]} names */
 function look(names) {
   for (const name of names) body.dispatchEvent(new CustomEvent(`live-${name}`));
@@ -76,7 +79,7 @@ function close() {
 function open() {
   close();
   if (document.hidden || isOver || !topics.length) return;
-  const query = new URLSearchParams({ topics: topics.join(","), ids: body.dataset.ids, since: place });
+  const query = new URLSearchParams({ topics: topics.join(","), ids: body.dataset.ids || shown(body).join(","), since: place });
   const stream = source = new EventSource(`${ROOT}/live?${query}`);
   stream.onopen = () => { rest(); clear(); };
   stream.onerror = () => {
@@ -112,6 +115,8 @@ body.addEventListener("htmx:config:request", (event) => {
   const { ctx } = event.detail;
   const tag = ctx.sourceElement.dataset.live && tags.get(ctx.target);
   if (tag) ctx.request.headers["If-None-Match"] = tag;
+  const { sourceElement: element } = ctx;
+  if ("shown" in element.dataset) ctx.request.body.set("ids", shown(element.matches("tbody") ? element : body).join(" "));
 });
 
 body.addEventListener("htmx:before:response", (event) => {

@@ -34,7 +34,7 @@ class Field:
         hint: What may stand there, in a sentence.
         suggestions: Values that are offered.
         called: What refusals call it besides its member, see `faults`.
-        link: A page of the console, below its root, on which values of it are made; and what it is called.
+        makes_secrets: Secrets that it can name may be made beside it.
         is_required: Nothing comes of a form without it.
     """
 
@@ -44,7 +44,7 @@ class Field:
     hint: str = ""
     suggestions: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
-    link: tuple[str, str] = ("", "")
+    makes_secrets: bool = False
     is_required: bool = False
 
     def inputs(self) -> Sequence[str]:
@@ -85,9 +85,7 @@ class Number(Field):
         text = text_of(answers, self.name).strip()
         if not text:
             return None
-        if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18):
-            raise WrongError(f"{self.label}: {text[:50]!r} is not a whole number")
-        value = int(text)
+        value = _whole(self.label, text)
         if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
             raise WrongError(f"{self.label} must be between {self.least} and {self.most}, not {value}")
         return value
@@ -127,7 +125,7 @@ class Flag(Choice):
 
     def read(self, answers: Answers) -> Any:
         """Return true, false or None."""
-        return {"yes": True, "no": False}.get(text_of(answers, self.name))
+        return {"yes": True, "no": False}.get(Choice.read(self, answers) or "")
 
     def write(self, value: Any) -> dict[str, list[str]]:
         """Return the word."""
@@ -204,6 +202,25 @@ class Column:
     options: tuple[tuple[str, str], ...] = ()
     suggestions: tuple[str, ...] = ()
     is_always: bool = False
+    number: type[int | float] | None = None
+
+    def read(self, label: str, cell: str) -> Any:
+        """
+        Return what a cell says; *label* is the field's.
+
+        Raises:
+            WrongError: it cannot be read.
+        """
+        if self.options and cell not in dict(self.options):
+            raise WrongError(f"{label}: {cell[:50]!r} is not offered")
+        if self.number is None or not cell.strip():
+            return cell
+        if self.number is int:
+            return _whole(f"{label}, {self.label}", cell.strip())
+        try:
+            return self.number(cell)
+        except ValueError:
+            raise WrongError(f"{label}, {self.label}: {cell[:50]!r} is not a number") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +229,15 @@ class Rows(Field):
     A list of structures, or a map where the columns are ``key`` and ``value``.
 
     Empty cells say nothing, and a row of such is none.
+
+    Attributes:
+        same: Members that every structure has.
     """
 
     kind: ClassVar[str] = "rows"
     columns: tuple[Column, ...]
     is_map: bool = False
+    same: tuple[tuple[str, str], ...] = ()
 
     def inputs(self) -> Sequence[str]:
         """Return the names of the columns' inputs."""
@@ -233,17 +254,22 @@ class Rows(Field):
         return [self._structure(row) for row in found] or None
 
     def _structure(self, row: Sequence[str]) -> Members:
-        for column, cell in zip(self.columns, row, strict=True):
-            if column.options and cell not in dict(column.options):
-                raise WrongError(f"{self.label}: {cell[:50]!r} is not offered")
-        cells = zip(self.columns, row, strict=True)
-        return {column.name: cell for column, cell in cells if cell or column.is_always}
+        cells = list(zip(self.columns, row, strict=True))
+        said = {column.name: column.read(self.label, cell) for column, cell in cells}
+        return {
+            **{column.name: said[column.name] for column, cell in cells if cell or column.is_always},
+            **dict(self.same),
+        }
 
     def write(self, value: Any) -> dict[str, list[str]]:
         """Return the cells, column by column."""
         rows = [{"key": key, "value": text} for key, text in value.items()] if self.is_map else value
         return {
-            f"{self.name}.{column.name}": [str(row.get(column.name, "")) for row in rows] for column in self.columns
+            f"{self.name}.{column.name}": [
+                str(row.get(column.name, "")).removesuffix(".0") if column.number else str(row.get(column.name, ""))
+                for row in rows
+            ]
+            for column in self.columns
         }
 
     def rows(self, answers: Answers) -> Sequence[Sequence[str]]:
@@ -288,6 +314,12 @@ class Amounts(Field):
         texts = {each["type"]: each["value"] for each in value}
         written = {f"{self.name}.{kind}": [texts.get(kind, "")] for kind in self.KINDS}
         return {**written, f"{self.name}.size": [f"{texts.get('VCPU', '')}:{texts.get('MEMORY', '')}"]}
+
+
+def _whole(label: str, text: str) -> int:
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18):
+        raise WrongError(f"{label}: {text[:50]!r} is not a whole number")
+    return int(text)
 
 
 def plain(text: str) -> str:

@@ -26,12 +26,11 @@ from . import definition_form
 from .definition_form import said
 from .environment_form import TAGS
 from .fields import Choice, Column, Field, Number, Rows, Text
-from .forms import Form, Section
+from .tables import NATIVE, Form, Section, rest
 
 COMMAND, DEFINITION = "command", "definition"
 """What a submission runs."""
 
-NATIVE = "native"
 CONCURRENCY = "arrayConcurrency"
 OVERRIDES = "containerOverrides."
 
@@ -39,6 +38,9 @@ PRESETS: Mapping[str, str] = {
     f"{definition_form.REQUIREMENTS}.VCPU": "1",
     f"{definition_form.REQUIREMENTS}.MEMORY": "256",
 }
+
+_SHARES_MAX = 20
+"""Shares of a queue that are named: as many as one can have of quota shares."""
 
 _AWS_KINDS = ("N_TO_N", "SEQUENTIAL")
 _KINDS = (
@@ -53,7 +55,10 @@ _NATIVE_OF_RETRIES = ("infrastructure_retries", "spot_attempts", "preemption_ret
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
 
-def form(source: str, queues: Sequence[str], definitions: Sequence[str] = (), secrets: Sequence[str] = ()) -> Form:
+def form(
+    source: str, queues: Sequence[str], definitions: Sequence[str] = (), secrets: Sequence[str] = (),
+    shares: Mapping[str, Sequence[str]] = {},
+) -> Form:  # fmt: skip
     """
     Return the form of a submission.
 
@@ -62,6 +67,7 @@ def form(source: str, queues: Sequence[str], definitions: Sequence[str] = (), se
         queues: Names of those that there are.
         definitions: ``name:revision`` of those that may be submitted, the newest of each name first.
         secrets: Names of those that the yard has.
+        shares: Those that are known, by queue whose jobs have to name one.
     """
     queue = Choice(
         name="jobQueue", label="Queue", options=tuple((name, name) for name in queues), is_required=True,
@@ -74,10 +80,27 @@ def form(source: str, queues: Sequence[str], definitions: Sequence[str] = (), se
         ),
         queue,
         *((_definition(definitions),) if source == DEFINITION else ()),
+        *((_share(shares), _PRIORITY) if shares else ()),
     )  # fmt: skip
     ran = _command(secrets) if source == COMMAND else ()
     more = _definition_parts() if source == DEFINITION else ()
-    return (Section(title="Job", fields=job), *ran, *_order(), *more, *_more())
+    return (Section(title="Job", fields=job), *ran, *_order(), *more, *_more(() if shares else (_share({}), _PRIORITY)))
+
+
+_PRIORITY = Number(
+    name="schedulingPriorityOverride", label="Scheduling priority", hint="0 to 9999, higher first within the share; with a share it is needed here or in the definition.",
+    called=("scheduling_priority", "Either schedulingPriority"),
+)  # fmt: skip
+
+
+def _share(shares: Mapping[str, Sequence[str]]) -> Field:
+    """Return the field of a job's share, which says where one is needed and which there are."""
+    known = "; ".join(f"{queue} ({', '.join(names[:_SHARES_MAX]) or 'any'})" for queue, names in shares.items())
+    return Field(
+        name="shareIdentifier", label="Share", hint=f"Needed in these queues, and in no other: {known}." if shares else "Needed where a queue has a scheduling policy: none has.",
+        suggestions=tuple(dict.fromkeys(name for names in shares.values() for name in names if not name.endswith("*"))),
+        called=("share_identifier", "Job with shareIdentifier", "shareIdentifier", "quota share"),
+    )  # fmt: skip
 
 
 def _definition(definitions: Sequence[str]) -> Field:
@@ -125,25 +148,17 @@ def _definition_parts() -> tuple[Section, ...]:
     )
 
 
-def _more() -> tuple[Section, ...]:
-    share = Field(
-        name="shareIdentifier", label="Share", hint="Needed where the queue has a scheduling policy.",
-        called=("share_identifier", "Job with shareIdentifier"),
-    )  # fmt: skip
-    priority = Number(
-        name="schedulingPriorityOverride", label="Scheduling priority", hint="0 to 9999, within the share.",
-        called=("scheduling_priority", "Either schedulingPriority"),
-    )  # fmt: skip
+def _more(share: tuple[Field, ...]) -> tuple[Section, ...]:
     native = Text(
         name=NATIVE, label="Batchyard's own members", hint='As JSON: {"container": {"gpu_models": ["A100"]}}.'
     )
     return (
         Section(
-            title="Retries, timeout, share",
-            fields=(*definition_form.RETRY, definition_form.TIMEOUT, share, priority),
+            title="Retries, timeout" if not share else "Retries, timeout, share",
+            fields=(*definition_form.RETRY, definition_form.TIMEOUT, *share),
             is_fold=True,
         ),
-        Section(title="All other members", fields=(definition_form.rest("SubmitJob"), native), is_fold=True),
+        Section(title="All other members", fields=(rest("SubmitJob"), native), is_fold=True),
     )
 
 

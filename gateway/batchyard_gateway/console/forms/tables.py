@@ -1,8 +1,9 @@
 """
-Forms: fields of a page to the input of an AWS operation, and back.
+Tables: fields of a form to the input of an AWS operation, and back.
 
-Pure. A form is a table of fields. Law: a field that cannot say a value exactly leaves it to
-the field for all the rest, which is JSON, so that nothing given is lost.
+Pure. A form is a table of fields. What AWS has no members for stands below ``native``, by the
+contract's names. Law: a field that cannot say a value exactly leaves it to the field for all
+the rest, which is JSON, so that nothing given is lost.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Any
 
 from batchyard_gateway.services import Members
 
-from .fields import Amounts, Answers, Field, Rows, Words, WrongError, plain, text_of
+from .fields import Amounts, Answers, Choice, Field, Rows, Text, Words, WrongError, plain, text_of
 
 REST = "rest"
 """The field for members that have none of their own."""
+
+NATIVE = "native"
+"""The member for what AWS has no members for."""
 
 ANSWERS_LENGTH_MAX = 64 << 10
 """Ours: characters that a form may have; a definition may have 24 KiB."""
@@ -40,7 +44,8 @@ class Section:
         """Say whether something stands in a fold, so that it is shown open."""
         if any(field.name in faults for field in self.fields):
             return True
-        return any(text for field in self.fields for name in field.inputs() for text in answers.get(name, ()))
+        said = [field for field in self.fields if not (isinstance(field, Choice) and _is_first(field, answers))]
+        return any(text for field in said for name in field.inputs() for text in answers.get(name, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,24 @@ class Draft:
     faults: Mapping[str, str]
 
 
+def _is_first(field: Choice, answers: Answers) -> bool:
+    """Say whether a choice has what a browser sends of it untouched."""
+    return text_of(answers, field.name) == field.options[0][0]
+
+
 Form = Sequence[Section]
+
+
+def rest(operation: str) -> Field:
+    """Return the field for all members of an operation that have no other."""
+    return Text(
+        name=REST, label="All other members", hint=f"As JSON, as {operation} of AWS Batch spells them: {{...}}."
+    )
+
+
+def without_native(members: Members) -> Members:
+    """Return what of an input AWS has members for."""
+    return {name: value for name, value in members.items() if name != NATIVE}
 
 
 def fields_of(form: Form) -> list[Field]:

@@ -15,8 +15,8 @@ from batchyard_gateway.batch.amounts import FARGATE_MEMORY_MIB
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
-from .fields import Amounts, Answers, Choice, Column, Field, Flag, Number, Rows, Text, Words
-from .forms import REST, Draft, Form, Section, read
+from .fields import Amounts, Answers, Choice, Column, Field, Flag, Number, Rows, Words
+from .tables import Draft, Form, Section, read, rest
 
 PROCESS = "process://"
 """The image of a plain process on the host."""
@@ -126,7 +126,7 @@ def definition(*, fargate: bool, secrets: Sequence[str] = (), is_platform_open: 
     secret = Rows(
         name=f"{CONTAINER}secrets", label="Secrets", hint="A variable gets the value of a secret of the yard.",
         columns=(Column(name="name", label="Variable"), Column(name="valueFrom", label="Secret", suggestions=tuple(secrets))),
-        called=("secret", "container.secrets"), link=("secrets", "New secret"),
+        called=("secret", "container.secrets"), makes_secrets=True,
     )  # fmt: skip
     execution = Field(
         name=f"{CONTAINER}executionRoleArn", label="Execution role", hint="Fargate asks for one.",
@@ -148,13 +148,6 @@ def definition(*, fargate: bool, secrets: Sequence[str] = (), is_platform_open: 
         Section(title="More of the container", fields=(user, rest("RegisterJobDefinition")), is_fold=True),
         Section(title=KEPT, fields=(execution, role), is_fold=True),
     )  # fmt: skip
-
-
-def rest(operation: str) -> Field:
-    """Return the field for all members of an operation that have no other."""
-    return Text(
-        name=REST, label="All other members", hint=f"As JSON, as {operation} of AWS Batch spells them: {{...}}."
-    )
 
 
 def definition_draft(form: Form, answers: Answers, *, fargate: bool) -> Draft:
