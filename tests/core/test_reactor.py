@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.core.yard import Yard, ended_report
 
 from batchyard.ids import AttemptId, HostId
+from batchyard.resources import Usage
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
@@ -39,6 +42,27 @@ def test_replaying_an_end_changes_nothing(yard: Yard):
     attempts = job.attempts
     assert yard.report(ended_report(f"{job.id}#1", exit_code=0), host="h1") == first
     assert (job.state, job.attempts) == (JobState.FAILED, attempts)
+
+
+def test_what_attempts_have_used_is_kept_of_jobs_and_of_children(yard: Yard):
+    """A hundred processors for a week are more milliseconds than 32 bits hold; no more than JSON holds is believed."""
+    long, absurd = Usage(peak_memory_kib=5 << 30, user_cpu_ms=60_480_000_000, system_cpu_ms=7), 1 << 60
+    for job in (yard.submit(), yard.submit(array_size=2)):
+        yard.plan()
+        for attempt_id in list(yard.world.attempts):
+            told = ended_report(attempt_id)
+            assert told.end is not None
+            told = replace(told, end=replace(told.end, usage=long))
+            yard.report(told)
+        unit = yard.unit(f"{job.id}:1" if job.size else job.id)
+        assert unit.attempts[-1].usage == long
+    job = yard.submit()
+    yard.plan()
+    (attempt_id,) = yard.world.attempts
+    told = ended_report(attempt_id)
+    assert told.end is not None
+    yard.report(replace(told, end=replace(told.end, usage=Usage(user_cpu_ms=absurd, system_cpu_ms=-1))))
+    assert job.attempts[-1].usage == Usage(user_cpu_ms=limits.USAGE_MAX)
 
 
 def test_an_unknown_running_attempt_is_revoked(yard: Yard):

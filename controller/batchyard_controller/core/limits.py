@@ -170,6 +170,9 @@ DISK_MIB_MAX = 1 << 34
 """Ours: 16 PiB."""
 MAX_VCPUS_MAX = INT32_MAX
 
+USAGE_MAX = (1 << 53) - 1
+"""What of an attempt's use is kept: the largest number that every reader of JSON knows exactly."""
+
 WALL_MS_MAX = 253_402_300_799_000
 """The last second of the year 9999, the latest that can be written as a date."""
 CONTACT_LIMIT_MS = 45_000
