@@ -42,6 +42,7 @@ class Order:
         name: See ``record.Kept``.
         log: File that takes what it writes; made if need be.
         folder: Where it starts.
+        closed: Files, as devices of others, that it cannot open; where it is isolated from others.
         makes_folder: The folder is its own and has to be made.
         user: Whom it becomes, as uid and gid; None: it stays who this program is.
         groups: Folders of its cgroup, to be made.
@@ -54,6 +55,7 @@ class Order:
 
     __slots__ = (
         "arguments",
+        "closed",
         "environment",
         "folder",
         "groups",
@@ -73,7 +75,7 @@ class Order:
         Raises:
             NotSpokenError, ValueError: it is none.
         """
-        name, log, folder, makes_folder, user, groups, writes, joins, limits, arguments, environment = fields
+        name, log, folder, makes_folder, user, groups, writes, joins, limits, arguments, environment, closed = fields
         self.name = name.decode()
         self.log = log
         self.folder = folder
@@ -85,6 +87,7 @@ class Order:
         self.limits = [(int(a), int(b), int(c)) for a, b, c in _threes(wire.unpack(limits))]
         self.arguments = wire.unpack(arguments)
         self.environment = dict(each.split(b"=", 1) for each in wire.unpack(environment))
+        self.closed = wire.unpack(closed)
 
 
 def _pair(text: bytes) -> tuple[int, int] | None:
@@ -198,6 +201,8 @@ class _Child:
             self._stage = b"namespace"
             pid = os.readlink("/proc/self").encode()  # as it is seen from outside
             kernel.hide_others()
+            for path in order.closed:
+                kernel.put_over(record.CLOSED, path)
         else:
             pid = b"%d" % os.getpid()
         self._stage = b"limits"
