@@ -24,6 +24,26 @@ class GpuFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessIsolation:
+    """
+    How jobs without an image are kept apart on a host, in its agent's words.
+
+    Attributes:
+        enforcement: ``cgroup-v2``, ``cgroup-v1`` or ``rlimit``; empty: it takes no such jobs, or does not say.
+        user: Whom they run as.
+    """
+
+    enforcement: str = ""
+    user: str = ""
+    no_new_privileges: bool = False
+    hides_processes: bool = False
+    hides_gpus: bool = False
+
+
+UNKNOWN_ISOLATION = ProcessIsolation()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """
     What a host is, in its agent's words.
@@ -52,6 +72,7 @@ class HostFacts:
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     reclaimed_at_ms: int = 0
+    processes: ProcessIsolation = UNKNOWN_ISOLATION
 
 
 HEARD_SAVE_MS = 3600 * 1000
