@@ -57,8 +57,9 @@ async def _kills(rounds: int, jobs: int, dice: random.Random) -> None:
         while done < rounds:
             done += await _one_array(yard, agent, rounds - done, jobs, dice, found)
     unknown = ", ".join(f"{count} {text[2:]}" for text, count in found.most_common() if text.startswith("? "))
+    kills = ", ".join(f"{found[f'kills of {who}']} of {who}" for who in WHO)
     click.echo(
-        f"{found['jobs']} jobs under {done} kills: {found['lost']} lost, {found['wrong']} told wrongly, "
+        f"{found['jobs']} jobs under {done} kills ({kills}): {found['lost']} lost, {found['wrong']} told wrongly, "
         f"{found['twice']} tries started twice, unknown: {unknown or 'none'}"
     )
 
@@ -76,7 +77,9 @@ async def _one_array(
     job_id = await yard.submit(small_job("", "sh", "-c", script), array_size=jobs)
     while done < kills and not await _is_over(yard, job_id):
         await asyncio.sleep(dice.uniform(0.0, 2 * PAUSE_S))
-        _kill(dice.choice(WHO), agent, folder)
+        who = dice.choice(WHO)
+        _kill(who, agent, folder)
+        found[f"kills of {who}"] += 1
         done += 1
         await yard.client.uncordon_host("agent-1")  # one on which so many tries are lost gets no work for a while
     while not await _is_over(yard, job_id):
