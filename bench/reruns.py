@@ -216,7 +216,9 @@ async def _victims(yard: Yard, count: int, runtime: str) -> AsyncIterator[list[V
 
 
 def _allowed(runtime: str, witness: Path) -> tuple[str, ...]:
-    return ("--allow-volume", str(witness), "--allow-volume", "/usr") if runtime == "docker" else ()
+    if runtime == "process":
+        return ()
+    return ("--allow-volume", str(witness), "--allow-volume", "/usr", "--container-network", "none")
 
 
 def _job(runtime: str, witness: Path) -> job_definition_pb2.ContainerProperties:
