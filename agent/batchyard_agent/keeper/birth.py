@@ -44,6 +44,7 @@ class Order:
         folder: Where it starts.
         closed: Files, as devices of others, that it cannot open; where it is isolated from others.
         makes_folder: The folder is its own and has to be made.
+        shared: Where those of all attempts are; where it is isolated it sees its own there, and no other.
         user: Whom it becomes, as uid and gid; None: it stays who this program is.
         groups: Folders of its cgroup, to be made.
         writes: What is written into files of them, and whether it may be missing.
@@ -64,6 +65,7 @@ class Order:
         "log",
         "makes_folder",
         "name",
+        "shared",
         "user",
         "writes",
     )
@@ -75,7 +77,9 @@ class Order:
         Raises:
             NotSpokenError, ValueError: it is none.
         """
-        name, log, folder, makes_folder, user, groups, writes, joins, limits, arguments, environment, closed = fields
+        name, log, folder, makes_folder, user, groups, writes, joins, limits, arguments, environment, closed, shared = (
+            fields
+        )
         self.name = name.decode()
         self.log = log
         self.folder = folder
@@ -88,6 +92,7 @@ class Order:
         self.arguments = wire.unpack(arguments)
         self.environment = dict(each.split(b"=", 1) for each in wire.unpack(environment))
         self.closed = wire.unpack(closed)
+        self.shared = shared
 
 
 def _pair(text: bytes) -> tuple[int, int] | None:
@@ -203,6 +208,7 @@ class _Child:
             kernel.hide_others()
             for path in order.closed:
                 kernel.put_over(record.CLOSED, path)
+            kernel.show_alone(order.shared, order.folder)
         else:
             pid = b"%d" % os.getpid()
         self._stage = b"limits"

@@ -110,7 +110,8 @@ class Launcher:
             CannotLaunchError: it cannot be started as it is asked.
         """
         _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
-        folder = spec.container.working_directory or str(self.scratch / name)
+        scratch = self.scratch.absolute()
+        folder = spec.container.working_directory or str(scratch / name)
         environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
         words = [folder, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:
@@ -133,6 +134,7 @@ class Launcher:
             pack([encode(each) for each in spec.container.command]),
             pack([encode(f"{key}={value}") for key, value in environment.items()]),
             pack([encode(each) for each in self._closed(spec.gpu_uuids)]),
+            encode(scratch),
         )
 
     def _closed(self, gpu_uuids: tuple[str, ...]) -> list[str]:

@@ -63,6 +63,24 @@ async def test_a_job_cannot_write_its_record(host: Host, folder: Path) -> None:
 
 
 @as_root
+async def test_a_job_sees_no_working_folder_but_its_own(host: Host, folder: Path) -> None:
+    """Though all are the same user's; what it writes is where it is looked for."""
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no mount namespaces here")
+    other = shell(folder, "echo secret >kept; sleep 600")
+    await host.runtime.launch(other)
+    theirs = folder / "scratch" / plain_name(other.attempt_id)
+    await until((theirs / "kept").exists)
+    elsewhere = shell(folder, f"cat {theirs}/kept", number=3, working_directory="/")
+    spec = shell(folder, f"cat {theirs}/kept; umount {folder}/scratch; cat {theirs}/kept; echo own >kept", number=2)
+    for each in (spec, elsewhere):
+        await host.done(each)
+        assert "secret" not in log_of(each)
+        assert "No such file" in log_of(each)
+    assert (folder / "scratch" / plain_name(spec.attempt_id) / "kept").read_text() == "own\n"
+
+
+@as_root
 @pytest.mark.parametrize(("claimed", "opened"), [((), ""), (("GPU-b",), "1"), (("GPU-a", "GPU-b"), "0 1")])
 async def test_a_job_can_open_the_devices_of_its_own_gpus_alone(
     host: Host, folder: Path, claimed: tuple[str, ...], opened: str
