@@ -48,8 +48,11 @@ PROGRAMS = {
     "scheduler": "scheduler",
     "packing": "packing",
     "pages": "pages",
+    "hyperqueue": "hyperqueue_jobs",
     "console": "console",
 }
+ON_REQUEST = {"hyperqueue"}
+"""What needs PyPI."""
 
 
 def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
@@ -57,7 +60,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:
     unknown = [name for name in names if name not in PROGRAMS]
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PROGRAMS)}")
-    return names or list(PROGRAMS)
+    return names or [name for name in PROGRAMS if name not in ON_REQUEST]
 
 
 @click.command(help=__doc__)

@@ -32,6 +32,7 @@ from batchyard.settings import SOCKET_NAME
 from batchyard.v1 import compute_environment_pb2, job_pb2
 from batchyard.v1.job_definition_pb2 import ContainerProperties
 from batchyard.v1.job_pb2_grpc import JobServiceStub
+from batchyard_agent import keeper
 
 if TYPE_CHECKING:
     from batchyard.v1.job_pb2_grpc import JobServiceAsyncStub
@@ -45,6 +46,8 @@ STOP_LIMIT_S = 15.0
 POLL_S = 0.02
 PREFIX = "by-bench-"
 """Short: the path of a socket in the folder has 107 bytes at most."""
+
+KEEPER = Path(keeper.__file__).parent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,19 +67,24 @@ class Program:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BATCHYARD_")}
         environment["BATCHYARD_CONFIG"] = os.devnull
         self._arguments, self._environment = [sys.executable, "-m", *arguments], environment
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it, at first or once it was killed."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
 
-    def restart(self) -> None:
-        """Kill it, as a crash would, and start it again."""
+    def kill(self) -> None:
+        """End it as a crash would."""
         self._process.kill()
         self._process.wait()
-        self._start()
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
 
     @property
     def pid(self) -> int:
@@ -103,9 +111,13 @@ class Program:
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """Return the processor time it has used, that of its ended children apart."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
+        """Return the processor time it has used, that of its ended children apart; an agent's with its keeper's."""
+        spent = [psutil.Process(pid).cpu_times() for pid in (self.pid, *self._keepers())]
+        return sum(float(times.user + times.system) for times in spent)
+
+    def _keepers(self) -> list[int]:
+        children = psutil.Process(self.pid).children()
+        return [child.pid for child in children if child.cmdline()[-2:-1] == [str(KEEPER)]]
 
     def written_bytes(self) -> int:
         """Return how many bytes it has written to files: for a controller on sqlite, to its store."""
@@ -167,15 +179,16 @@ class Yard:
         await self.client.create_compute_environment(QUEUE, compute_resources=resources)
         await self.client.create_job_queue(QUEUE, compute_environments=[QUEUE])
 
-    async def add_agent(self, runtime: str, cpus: int) -> Program:
-        """Start an agent of one runtime and wait until it can get work."""
-        name = f"agent-{len(self.programs)}"
+    async def add_agent(self, runtime: str, cpus: int, *arguments: str, name: str = "", address: str = "") -> Program:
+        """Start an agent of one runtime, which finds the controller at *address*, and wait until it can get work."""
+        name = name or f"agent-{len(self.programs)}"
         agent = Program(
             name,
             self.folder,
             "batchyard_agent",
-            *("--controller", self.address, "--state-dir", str(self.folder / name), "--name", name),
+            *("--controller", address or self.address, "--state-dir", str(self.folder / name), "--name", name),
             *("--runtimes", runtime, "--cpus", str(cpus), "--memory", "1024G", "--log-level", "warning"),
+            *arguments,
         )
         self.programs.append(agent)
 
@@ -256,7 +269,7 @@ class Yard:
 
 
 @contextlib.asynccontextmanager
-async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
+async def open_yard(store_url: str = "", *arguments: str) -> AsyncIterator[Yard]:
     """Start a controller on *store_url*, by default a sqlite file of its own, and stop everything in the end."""
     with temporary_folder() as folder:
         address = hold_address()
@@ -266,6 +279,7 @@ async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
             "batchyard_controller",
             *("--listen", address, "--socket", str(folder / SOCKET_NAME)),
             *("--store", store_url or sqlite_url(folder), "--log-level", "warning"),
+            *arguments,
         )
         yard = Yard(folder, address, controller)
         try:

@@ -23,13 +23,14 @@ from batchyard.ids import AttemptId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard.v1 import agent_pb2
 from batchyard_agent import clock
-from batchyard_agent.config import AUTOMATIC, Config
+from batchyard_agent.config import AUTOMATIC, Config, keeper_dir
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
+from batchyard_agent.keeper_link import KeeperLink, take_orphans
 from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
@@ -46,6 +47,9 @@ from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
 """Launches in flight. Docker's hold images that are being pulled too; the engine's own calls the runtime bounds."""
+
+GUARD_LAG_MS = 5_000
+"""How long after the fence the keeper ends what the agent should have; the controller waits for 35 s more than that."""
 
 Held = tuple[tuple[str, AttemptId], ...]
 """Runtime and attempt, as in ``Recovered``."""
@@ -70,6 +74,7 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    take_orphans()
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
         await Agent(config, journal).run(stop)
@@ -96,17 +101,19 @@ class Agent:
         )
         self._journal = journal
         self._table = self._recall(journal)
+        self._link = KeeperLink(keeper_dir(config.state_dir))
         self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
         self._driver = Driver(
             table=self._table,
             journal=journal,
             read_now=clock.read_now,
             find_variables=self._metadata.environment,
+            look=self._tell_guard,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set."""
-        async with self._metadata, self._open_runtimes() as held:
+        async with self._metadata, self._keeping(), self._open_runtimes() as held:
             # What runs was told by the last agent where to ask.
             for attempt in self._table.living():
                 self._metadata.listen_for(attempt.runtime)
@@ -169,6 +176,17 @@ class Agent:
             return None
         return documents(attempt, self._config.account, self._config.zone)
 
+    def _tell_guard(self, table: Table) -> None:
+        """Have the keeper know until when attempts may run; it comes after the agent itself, so that that says why."""
+        if table.meta.contact_ms is None:
+            return  # in this boot no controller was in touch yet
+        deadline_ms = table.meta.contact_ms + table.meta.fence_ms + GUARD_LAG_MS if table.meta.fence_ms > 0 else 0
+        runtime, engine, query = self._driver.runtimes.get(DOCKER), "", ""
+        if isinstance(runtime, DockerRuntime):
+            engine, query = runtime.guarded()
+        containers = sum(attempt.runtime == DOCKER and attempt.launched for attempt in table.living())
+        self._link.guard(deadline_ms=deadline_ms, containers=containers, engine=engine, query=query)
+
     def _notice_sources(self) -> list[Source]:
         """Return where it may be said that the machine is taken away."""
         config, sources = self._config, list[Source]()
@@ -185,6 +203,23 @@ class Agent:
         host.announce(at_ms)
         now = clock.read_now()
         self._driver.observe(HostReclaimed(at_ms=now.boot_ms + at_ms - now.wall_ms if at_ms else None))
+
+    @contextlib.asynccontextmanager
+    async def _keeping(self) -> AsyncIterator[None]:
+        """
+        Have a keeper, for processes and to guard the fence.
+
+        Raises:
+            RuntimeUnavailableError: there can be none.
+        """
+        try:
+            await self._link.open()
+        except OSError as error:
+            raise RuntimeUnavailableError(f"there is no keeper: {error}") from error
+        try:
+            yield
+        finally:
+            await self._link.close()
 
     @contextlib.asynccontextmanager
     async def _open_runtimes(self) -> AsyncIterator[Held]:
@@ -236,7 +271,9 @@ class Agent:
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
-            return ProcessRuntime(config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, user=user)
+            return ProcessRuntime(
+                config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, link=self._link, user=user
+            )
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
 

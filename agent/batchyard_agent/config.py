@@ -6,6 +6,7 @@ It reads values and checks them, and knows nothing of what they do.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -111,6 +112,20 @@ class Config:
         if top in state_dir.parents:
             return top.with_name(f"{top.name}-scratch") / state_dir.relative_to(top)
         return state_dir.with_name(f"{state_dir.name}-scratch")
+
+
+def keeper_dir(state_dir: Path) -> Path:
+    """
+    Return the keeper's own folder: its journal, its socket, and until when attempts may run.
+
+    It is not in the state folder where there is one that ends with the machine's boot, as
+    what is in it does: so a keeper is found again by the place of a state folder that was wiped.
+    """
+    runtime_dir = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"))
+    if not os.access(runtime_dir, os.W_OK | os.X_OK):
+        return state_dir / "keeper"
+    place = hashlib.sha256(os.fsencode(state_dir.absolute())).hexdigest()[:16]
+    return runtime_dir / "batchyard-keepers" / place
 
 
 def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
+from batchyard.resources import NO_USAGE, Usage
 from batchyard.rows import ListOf, Rows
 from batchyard.states import EndCause
 from batchyard.tasks import Task
@@ -37,6 +38,7 @@ PHASES = {
 }
 PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 """AWS's words for what a container may do with a device, and the engine's."""
+_USAGE = Rows(Usage, attempt_pb2.Usage)
 _GPU_CLAIMS = ListOf(Rows(GpuClaim, agent_pb2.GpuClaim))
 CAUSES = {cause: attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
 
@@ -88,7 +90,9 @@ def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
 
 def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
     """Tell the whole present truth about an attempt."""
+    usage = _USAGE.write(attempt.usage) if attempt.usage != NO_USAGE else None
     return agent_pb2.AttemptReport(
+        usage=usage,
         attempt_id=attempt.attempt_id,
         phase=PHASES[attempt.phase],
         started_at_ms=attempt.started_at_ms,

@@ -72,6 +72,7 @@ class Driver:
     Args:
         find_variables: Asked just before a launch for what the environment gets
             beyond the spec's, of things that only this host knows.
+        look: Called with the table after each turn; it changes nothing.
 
     Attributes:
         table: For reading only.
@@ -85,12 +86,14 @@ class Driver:
         journal: Journal,
         read_now: Callable[[], Now],
         find_variables: Callable[[AttemptSpec], Mapping[str, str]] = _nothing,
+        look: Callable[[Table], None] = lambda _: None,
     ) -> None:
         self.table = table
         self.runtimes: dict[str, Runtime] = {}
         self._journal = journal
         self._read_now = read_now
         self._find_variables = find_variables
+        self._look = look
         self._events: list[Event] = []
         self._owed: list[Command] = []
         """What could not be written yet, nor told, for want of room on the disk."""
@@ -164,6 +167,7 @@ class Driver:
                     self._owed = put_off(self.table, turn)
                     self._carry_out(turn, group)
                     self._waiters = [*waiters, *self._waiters]
+                self._look(self.table)
 
     async def _is_written(self, turn: Turn) -> bool:
         return not turn.writes or await self._journal.commit(turn.rows, turn.forgotten, turn.meta)

@@ -25,6 +25,7 @@ from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.docker_spec import Isolation
+from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime
 
 PROBE_TIMEOUT_S = 2.0
@@ -186,7 +187,20 @@ class LocalHost:
             cpu_architecture=fixed.cpu_architecture,
             sandbox=isolation.sandbox,
             enforces_disk=isolation.bounds_disk,
+            processes=_isolation(self._runtimes.get(PROCESS)),
         )
+
+
+def _isolation(runtime: Runtime | None) -> host_pb2.ProcessIsolation | None:
+    if not isinstance(runtime, ProcessRuntime):
+        return None
+    return host_pb2.ProcessIsolation(
+        enforcement=runtime.enforcement,
+        user=runtime.user,
+        no_new_privileges=runtime.is_other_user,
+        hides_processes=runtime.is_isolated,
+        hides_gpus=runtime.is_isolated,
+    )
 
 
 def _tell_faults(facts: host_pb2.HostFacts) -> None:

@@ -25,6 +25,7 @@ from typing import IO
 import structlog
 
 from batchyard.ids import AttemptId
+from batchyard.resources import Usage
 from batchyard.state_folder import make_private_folder
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
@@ -50,10 +51,18 @@ CREATE TABLE IF NOT EXISTS attempts (
     stop_kill_at_ms INTEGER,
     done_at_ms INTEGER NOT NULL,
     spec BLOB,
-    timeout_at_ms INTEGER
+    timeout_at_ms INTEGER,
+    peak_memory_kib INTEGER NOT NULL DEFAULT 0,
+    user_cpu_ms INTEGER NOT NULL DEFAULT 0,
+    system_cpu_ms INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
-_WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = (
+    *("attempt_id", "phase", "runtime", "launched", "started_at_ms", "stopped_at_ms", "exit_code", "cause", "reason"),
+    *("stop_cause", "stop_reason", "stop_grace_ms", "stop_kill_at_ms", "done_at_ms", "spec", "timeout_at_ms"),
+    *Usage.__slots__,
+)
+_WRITE = f"INSERT OR REPLACE INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 
 ROOM_BYTES = 8 << 20
 """What the database and its log have in themselves; a log of the usual 1000 pages is written over from its beginning."""
@@ -208,8 +217,7 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(_SCHEMA)
-    if "timeout_at_ms" not in [row["name"] for row in connection.execute("PRAGMA table_info(attempts)")]:
-        connection.execute("ALTER TABLE attempts ADD COLUMN timeout_at_ms INTEGER")
+    _add_columns(connection)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
@@ -219,6 +227,16 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
         elif found[0] != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it has version {found[0]}; this agent reads version {SCHEMA_VERSION}")
     return connection
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Give a journal of an earlier version what was not kept then."""
+    found = {row["name"] for row in connection.execute("PRAGMA table_info(attempts)")}
+    if "timeout_at_ms" not in found:
+        connection.execute("ALTER TABLE attempts ADD COLUMN timeout_at_ms INTEGER")
+    for name in Usage.__slots__:
+        if name not in found:
+            connection.execute(f"ALTER TABLE attempts ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
 
 
 def _make_room(connection: sqlite3.Connection, folder: Path) -> None:
@@ -262,6 +280,7 @@ def _row(attempt: Attempt) -> tuple[object, ...]:
         attempt.done_at_ms,
         attempt.spec.wire if attempt.spec is not None else None,
         attempt.timeout_at_ms,
+        *(getattr(attempt.usage, name) for name in Usage.__slots__),
     )
 
 
@@ -288,4 +307,5 @@ def _attempt(row: sqlite3.Row, decode_spec: DecodeSpec) -> Attempt:
         stop=stop,
         timeout_at_ms=row["timeout_at_ms"],
         done_at_ms=row["done_at_ms"],
+        usage=Usage(**{name: row[name] for name in Usage.__slots__}),
     )

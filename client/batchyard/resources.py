@@ -52,6 +52,25 @@ class Resources:
 NOTHING = Resources()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """
+    What an attempt has used, as far as its host can say; 0: that is unknown, or nothing.
+
+    Attributes:
+        peak_memory_kib: The most memory that it held at once, in KiB.
+        user_cpu_ms, system_cpu_ms: Processor time of its processes, in their own code and in the kernel.
+    """
+
+    peak_memory_kib: int = 0
+    user_cpu_ms: int = 0
+    system_cpu_ms: int = 0
+
+
+NO_USAGE = Usage()
+"""Nothing is known."""
+
+
 def parse_millis(text: str) -> int:
     """
     Read a count such as ``2``, ``0.5`` or ``1.25`` as thousandths.

@@ -15,6 +15,7 @@ from tests.disks import fill, mounted
 from tests.processes import running
 
 from batchyard.ids import AttemptId
+from batchyard.resources import Usage
 from batchyard.states import EndCause
 from batchyard_agent.core.attempts import Attempt, Meta, Phase, Stop
 from batchyard_agent.journal import Journal, StateDirectoryError
@@ -54,6 +55,7 @@ ENDED = Attempt(
     exit_code=137,
     cause=EndCause.OUT_OF_MEMORY,
     reason="OutOfMemoryError: Container killed due to memory usage",
+    usage=Usage(peak_memory_kib=4_000, user_cpu_ms=7, system_cpu_ms=2),
 )
 DONE = Attempt(attempt_id=C, phase=Phase.DONE, stopped_at_ms=3, cause=EndCause.STOPPED, done_at_ms=4)
 META = Meta(host_id=HOST, epoch=12, boot_id="boot-1", contact_ms=99, fence_ms=900_000)
@@ -71,13 +73,16 @@ async def test_what_was_committed_is_read_again(tmp_path):
     again.close()
 
 
-def test_a_journal_from_before_timeouts_were_kept_is_read(tmp_path):
+@pytest.mark.parametrize("lacks", [["timeout_at_ms"], ["peak_memory_kib", "user_cpu_ms", "system_cpu_ms"]])
+def test_a_journal_of_an_earlier_version_is_read(tmp_path, lacks):
+    """From before timeouts were kept, and what attempts use."""
     Journal.open(tmp_path, HOST).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
-        connection.execute("ALTER TABLE attempts DROP COLUMN timeout_at_ms")
+        for name in lacks:
+            connection.execute(f"ALTER TABLE attempts DROP COLUMN {name}")
     journal = Journal.open(tmp_path, HOST)
-    asyncio.run(journal.commit([RUNNING]))
-    assert list(journal.load_attempts(decode)) == [RUNNING]
+    asyncio.run(journal.commit([RUNNING, ENDED]))
+    assert list(journal.load_attempts(decode)) == [RUNNING, ENDED]
     journal.close()
 
 

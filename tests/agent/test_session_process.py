@@ -11,8 +11,10 @@ import uuid
 import pytest
 
 from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
+from batchyard_agent.config import keeper_dir
 from batchyard_agent.runtimes.log_limit import used_bytes
 
+from .runtimes.process_records import kept
 from .session_controller import ENDED, RUNNING, serving
 
 
@@ -54,7 +56,7 @@ def ids():
 async def bury(stream, ids, state_dir) -> None:
     """Acknowledge the attempts' ends and wait until the process runtime has let go of them."""
     await stream.send(ack=agent_pb2.AckAttempts(attempt_ids=ids))
-    while list((state_dir / "process" / "attempts").iterdir()):
+    while kept(keeper_dir(state_dir)):
         await asyncio.sleep(0.01)
 
 

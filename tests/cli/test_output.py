@@ -215,7 +215,7 @@ def test_describe_shows_attempts(run: Run, yard: Yard) -> None:
     job_id = yard.submit()
     yard.do(yard.join().run(7))
     lines = run("describe", job_id).out.splitlines()
-    assert lines[-2].split() == ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "REASON"]
+    assert lines[-2].split() == ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "CPU", "MEMORY", "REASON"]
     assert lines[-1].split()[:4] == ["1", "FAILED", "alpha", "7"]
 
 

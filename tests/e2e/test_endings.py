@@ -14,6 +14,7 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 
 from batchyard import Client, JobState, container, job_state
+from batchyard.v1 import attempt_pb2
 from batchyard.v1.job_pb2 import Job
 
 pytestmark = pytest.mark.timeout(120)
@@ -183,3 +184,30 @@ def test_a_job_no_host_can_run_waits_and_says_why(yards: OpenYard) -> None:
         client.cancel_job(job_id, "not here")
         job = client.wait(job_id, timeout_s=10)
         assert (job_state(job), job.status_reason, len(job.attempts)) == (JobState.FAILED, "not here", 0)
+
+
+USES = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; head -c 60000000 /dev/zero | tail -c 60000000 >/dev/null"
+"""Sixty million bytes at once, and some tenths of a second of a processor."""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_attempts_used_is_told_and_kept(yard: Yard, runtime: str) -> None:
+    """Of jobs and of children, also by a controller that was started again; most of it is memory and user time."""
+    yard.start("a", runtimes=runtime)
+    with yard.client() as client:
+        what = container(["sh", "-c", USES], memory=256, image=image_for(runtime))
+        single = client.submit_job(name="single", container=what).job_id
+        array = client.submit_job(name="array", container=what, array_size=2).job_id
+        for job_id in (single, array):
+            assert job_state(client.wait(job_id, timeout_s=90)) is JobState.SUCCEEDED
+
+        def told() -> list[attempt_pb2.Usage]:
+            return [client.describe_job(job_id).attempts[0].usage for job_id in (single, f"{array}:1")]
+
+        before = told()
+        for usage in before:
+            assert 60_000_000 >> 10 < usage.peak_memory_kib < 256 << 10
+            assert usage.user_cpu_ms > 50
+        yard.controller.kill()
+        yard.controller.start()
+        until(lambda: told() == before, "it is told again")

@@ -7,14 +7,14 @@ import shutil
 import signal
 
 import pytest
-from tests.agent.runtimes.process_records import supervisors
+from tests.agent.runtimes.process_records import keeper
 from tests.disks import fill, mounted
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 
 from batchyard import Client, container, job_state
 from batchyard.states import JobState
-from batchyard.v1 import attempt_pb2
+from batchyard_agent.config import keeper_dir
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -66,24 +66,18 @@ def test_who_fills_the_disk_can_be_stopped_and_gives_it_back(yard: Yard, monkeyp
         until(lambda: offers(client) == (["process"], []), "there is room again")
 
 
-def test_a_killed_supervisor_is_a_fault_of_the_host_and_not_charged(yard: Yard) -> None:
-    """The job is tried again although it has one attempt; rules about hosts taken away do not meet it."""
+def test_attempts_of_a_killed_keeper_go_on(yard: Yard) -> None:
+    """Its successor follows them, and their exit codes are learnt."""
     yard.start("a")
     with yard.client() as client:
-        job_id = client.submit_job(
-            name="victim",
-            container=container(["sh", "-c", "[ $AWS_BATCH_JOB_ATTEMPT -gt 1 ] || sleep 600"], memory=32),
-            attempts=1,
-            infrastructure_retries=1,
-        ).job_id
+        gate = yard.folder / "gate"
+        script = f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 7"
+        job_id = client.submit_job(name="survivor", container=container(["sh", "-c", script], memory=32)).job_id
         until(lambda: job_state(client.describe_job(job_id)) is JobState.RUNNING, "it runs")
-        ((_, supervisor),) = supervisors(yard.state_dir("a") / "process")
-        os.kill(supervisor, signal.SIGKILL)
-        job = client.wait(job_id, timeout_s=60)
-        assert job_state(job) is JobState.SUCCEEDED
-        first = job.attempts[0]
-        assert first.cause == attempt_pb2.END_CAUSE_HOST_ERROR
-        assert (first.status_reason, first.reason) == (
-            "Host failed under the task",
-            "the attempt's supervisor was killed, the exit code is lost",
-        )
+        folder = keeper_dir(yard.state_dir("a"))
+        before = keeper(folder)
+        os.kill(before, signal.SIGKILL)
+        until(lambda: keeper(folder) not in {0, before}, "there is another keeper")
+        yard.folder.chmod(0o755)  # the job is another user
+        gate.touch()
+        assert client.wait(job_id, timeout_s=60).exit_code == 7

@@ -7,8 +7,8 @@ A whole yard of real processes: one controller, agents, and what they leave on t
     yard.controller.kill()
     yard.controller.start()
 
-What attempts are doing is read from the outside too: the records of the process
-runtime, the agents' journals, the engine's list of containers.
+What attempts are doing is read from the outside too: the keepers' journals
+and the agents', the engine's list of containers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import docker
 from tests.agent.runtimes.engine import remove_all
-from tests.agent.runtimes.process_records import end_attempts, records, supervisors
+from tests.agent.runtimes.process_records import end_attempts, kept, living
 from tests.conftest import why_missing
 from tests.e2e.programs import Program, until
 from tests.ports import hold_address
@@ -31,8 +31,9 @@ from batchyard import Client
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.host_pb2 import HOST_STATE_READY, Host
 from batchyard.v1.job_queue_pb2 import JobQueue
-from batchyard_agent.runtimes import supervisor
+from batchyard_agent.config import keeper_dir
 from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
+from batchyard_agent.runtimes.plain_names import attempt_id_of
 
 RETRY_S = 90.0
 
@@ -159,8 +160,8 @@ class Yard:
         }
 
     def kept_processes(self, name: str) -> list[str]:
-        """Return the names of the records that a host's process runtime keeps, of ended attempts too."""
-        return [path.name for path in records(self.state_dir(name) / "process")]
+        """Return the names of the attempts that a host's keeper keeps, of ended ones too."""
+        return [*kept(keeper_dir(self.state_dir(name)))]
 
     def kept_containers(self, name: str) -> list[str]:
         """Return the ids of a host's containers, ended ones too."""
@@ -188,16 +189,16 @@ class Yard:
 def processes(state_dir: Path) -> set[Life]:
     """Return the attempts that live as processes of an agent."""
     return {
-        Life(attempt_id=supervisor.attempt_id_of(path.name), identity=f"{pid} since {start_of(pid)}")
-        for path, pid in supervisors(state_dir / "process")
+        Life(attempt_id=attempt_id_of(name), identity=f"{pid} since {start_of(pid)}")
+        for name, pid in living(keeper_dir(state_dir))
     }
 
 
 def sweep_attempts(state_dir: Path) -> None:
     """End the attempts that outlived an agent, as they are made to, and remove what is left of them."""
+    end_attempts(keeper_dir(state_dir))
     if not (state_dir / "journal.db").exists():
         return
-    end_attempts(state_dir / "process")
     if not why_missing("docker"):
         remove_all(host_id_of(state_dir))
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchyard.ids import AttemptId
+from batchyard.resources import NO_USAGE, Usage
 from batchyard.states import EndCause
 from batchyard_agent.runtimes.protocol import LaunchSpec
 
@@ -132,6 +133,7 @@ class Attempt:
     stop: Stop | None = None
     timeout_at_ms: int | None = None
     done_at_ms: int = 0
+    usage: Usage = NO_USAGE
 
     @property
     def is_over(self) -> bool:

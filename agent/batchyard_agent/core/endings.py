@@ -85,9 +85,13 @@ def on_alarm(table: Table, attempt: Attempt, now: Now) -> list[Command]:
 def raise_fence(table: Table, now: Now) -> list[Command]:
     """Kill everything: by now the controller may give these attempts to other hosts."""
     table.fenced = True
-    seconds = table.meta.fence_ms // 1000
-    stop = Stop(cause=EndCause.FENCED, reason=f"Killed after {seconds} s without the controller", grace_ms=0)
+    stop = _fence_stop(table)
     return [command for attempt in table.living() for command in request_stop(table, attempt, stop, now)]
+
+
+def _fence_stop(table: Table) -> Stop:
+    seconds = table.meta.fence_ms // 1000
+    return Stop(cause=EndCause.FENCED, reason=f"Killed after {seconds} s without the controller", grace_ms=0)
 
 
 def end_time(table: Table, now: Now) -> list[Command]:
@@ -105,7 +109,9 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     fails on a GPU with a fault was failed by the host.
     """
     cause, reason = EndCause.EXITED, exited.reason
-    if exited.host_failed:
+    if exited.is_fenced and attempt.stop is None:
+        attempt = table.note(replace(attempt, stop=_fence_stop(table)))
+    elif exited.host_failed:
         cause = EndCause.HOST_ERROR
     elif attempt.stop is None and exited.exit_code and (fault := _gpu_fault(table, attempt)):
         cause, reason = EndCause.HOST_ERROR, fault
@@ -114,6 +120,7 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
             cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
         else:
             reason = OUT_OF_MEMORY_SURVIVED_REASON
+    attempt = table.note(replace(attempt, usage=exited.usage))
     stopped_at_ms = exited.stopped_at_ms or now.wall_ms
     if not attempt.started_at_ms:
         # An end whose start was not seen still ran.

@@ -63,6 +63,11 @@ def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
         return [Remove(attempt.attempt_id, attempt.runtime)]
     if attempt.phase is Phase.ENDED:
         return []
+    if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
+        # This agent stood still, and the guard has done what it did not. (That a container was
+        # ended by it, its engine does not say.)
+        commands = endings.raise_fence(table, now)
+        return [*commands, *endings.end_exited(table, table.attempts[attempt.attempt_id], event, now)]
     return endings.end_exited(table, attempt, event, now)
 
 

@@ -1,7 +1,7 @@
 """
-Cgroups: a memory limit and a share of the CPUs for each attempt.
+Cgroups: a memory limit, a share of the CPUs and a bound on processes for each attempt.
 
-Knows the kernel's control files and nothing of attempts' lives. An attempt's cgroup is
+It plans them, and the keeper makes them as it starts what is to be in them. Knows the kernel's control files and nothing of attempts' lives. An attempt's cgroup is
 ``batchyard/<name>`` below the agent's own cgroup, so that limits set on the agent's
 service hold for all it runs, and nothing outside of it is ever touched.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ _MIB = 1 << 20
 _PERIOD_US = 100_000
 _QUOTA_US_MIN = 1_000
 _SHARES_MIN, _SHARES_MAX = 2, 262_144
+
+PIDS_MAX = 16_384
+"""Processes and threads of one attempt: beyond what jobs have, and well below what a machine has (32,768 at least)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,37 @@ class Limits:
     swappiness: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """
+    What is to be written into a control file.
+
+    Attributes:
+        may_be_missing: ``1``: not every kernel has the file; else empty.
+    """
+
+    path: str
+    value: str
+    may_be_missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    How the cgroup of one attempt is made.
+
+    Attributes:
+        folders: To be made; by them it is known from then on. The first one says who is in it.
+        writes: In this order, once all are made.
+        joins: Files into which a process writes 0 to move itself there. In version 1 that is
+            ``tasks``: moving only the writer spares the kernel a wait for all processors.
+    """
+
+    folders: tuple[str, ...]
+    writes: tuple[Write, ...]
+    joins: tuple[str, ...]
+
+
 class CgroupUnavailableError(Exception):
     """No cgroup can be made for attempts here; the text says why."""
 
@@ -62,16 +96,11 @@ class CgroupParent(Protocol):
     def enforcement(self) -> str:
         """``cgroup-v1`` or ``cgroup-v2``."""
 
+    def plan(self, name: str, limits: Limits) -> Plan:
+        """Say how the cgroup of that name is made."""
+
     def folders(self, name: str) -> tuple[str, ...]:
-        """Return the folders of the cgroup of that name: by them it is known from then on."""
-
-    def create(self, name: str, limits: Limits) -> None:
-        """
-        Make the cgroup of that name, its limits set.
-
-        Raises:
-            OSError: the kernel refused.
-        """
+        """Return the folders of the cgroup of that name."""
 
     def remove_empty(self) -> None:
         """Remove the parent itself, if no attempt's cgroup is left in it."""
@@ -79,65 +108,84 @@ class CgroupParent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CgroupV1:
-    """Parent folders in the memory and the cpu hierarchy."""
+    """Parent folders in the memory and the cpu hierarchy, and in that of pids if it can be had."""
 
     memory: Path
     cpu: Path
+    pids: Path | None = None
     enforcement: str = "cgroup-v1"
 
     def folders(self, name: str) -> tuple[str, ...]:
         """See ``CgroupParent``."""
-        return str(self.memory / name), str(self.cpu / name)
+        return tuple(str(parent / name) for parent in self._parents)
 
-    def create(self, name: str, limits: Limits) -> None:
+    def plan(self, name: str, limits: Limits) -> Plan:
         """See ``CgroupParent``."""
-        memory, cpu = self.memory / name, self.cpu / name
-        _make(memory)
-        _make(cpu)
+        memory, cpu = f"{self.memory}/{name}", f"{self.cpu}/{name}"
+        writes = []
         if limits.memory_mib:
-            _write(memory / "memory.limit_in_bytes", limits.memory_mib * _MIB)
-            with suppress(FileNotFoundError):  # the kernel counts swap only when told at boot
-                _write(memory / "memory.memsw.limit_in_bytes", (limits.memory_mib + limits.swap_mib) * _MIB)
+            writes.append(Write(f"{memory}/memory.limit_in_bytes", str(limits.memory_mib * _MIB)))
+            swap = (limits.memory_mib + limits.swap_mib) * _MIB
+            # The kernel counts swap only when told at boot.
+            writes.append(Write(f"{memory}/memory.memsw.limit_in_bytes", str(swap), "1"))
         if limits.swappiness is not None:
-            _write(memory / "memory.swappiness", limits.swappiness)
+            writes.append(Write(f"{memory}/memory.swappiness", str(limits.swappiness)))
         if limits.cpu_millis:
-            _write(cpu / "cpu.cfs_period_us", _PERIOD_US)
-            _write(cpu / "cpu.cfs_quota_us", _quota_us(limits.cpu_millis))
-            _write(cpu / "cpu.shares", _shares(limits.cpu_millis))
+            writes.append(Write(f"{cpu}/cpu.cfs_period_us", str(_PERIOD_US)))
+            writes.append(Write(f"{cpu}/cpu.cfs_quota_us", str(_quota_us(limits.cpu_millis))))
+            writes.append(Write(f"{cpu}/cpu.shares", str(_shares(limits.cpu_millis))))
+        if self.pids:
+            writes.append(Write(f"{self.pids}/{name}/pids.max", str(PIDS_MAX)))
+        folders = self.folders(name)
+        return Plan(folders=folders, writes=tuple(writes), joins=tuple(f"{folder}/tasks" for folder in folders))
+
+    @property
+    def _parents(self) -> list[Path]:
+        return [self.memory, self.cpu, *([self.pids] if self.pids else [])]
 
     def remove_empty(self) -> None:
         """See ``CgroupParent``."""
-        _remove_if_empty(self.memory)
-        _remove_if_empty(self.cpu)
+        for parent in self._parents:
+            _remove_if_empty(parent)
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupV2:
-    """Parent folder in the one hierarchy, which hands memory and cpu down."""
+    """
+    Parent folder in the one hierarchy, which hands controllers down.
+
+    Attributes:
+        controllers: As they are handed down: ``+memory +cpu +pids``.
+    """
 
     parent: Path
+    controllers: str = "+memory +cpu"
     enforcement: str = "cgroup-v2"
 
     def folders(self, name: str) -> tuple[str, ...]:
         """See ``CgroupParent``."""
         return (str(self.parent / name),)
 
-    def create(self, name: str, limits: Limits) -> None:
+    def plan(self, name: str, limits: Limits) -> Plan:
         """See ``CgroupParent``."""
-        folder = self.parent / name
-        _make(folder)
-        self.hand_down()
+        folder = f"{self.parent}/{name}"
+        # The parent may have been removed as empty, and made anew just now.
+        writes = [Write(f"{self.parent}/cgroup.subtree_control", self.controllers)]
         if limits.memory_mib:
-            _write(folder / "memory.max", limits.memory_mib * _MIB)
-            with suppress(FileNotFoundError):  # a kernel without swap accounting
-                _write(folder / "memory.swap.max", limits.swap_mib * _MIB)
+            writes.append(Write(f"{folder}/memory.max", str(limits.memory_mib * _MIB)))
+            # A kernel without swap accounting has no such file.
+            writes.append(Write(f"{folder}/memory.swap.max", str(limits.swap_mib * _MIB), "1"))
         if limits.cpu_millis:
-            _write(folder / "cpu.max", f"{_quota_us(limits.cpu_millis)} {_PERIOD_US}")
-            _write(folder / "cpu.weight", 1 + (_shares(limits.cpu_millis) - 2) * 9999 // 262_142)
+            weight = 1 + (_shares(limits.cpu_millis) - 2) * 9999 // 262_142
+            writes.append(Write(f"{folder}/cpu.max", f"{_quota_us(limits.cpu_millis)} {_PERIOD_US}"))
+            writes.append(Write(f"{folder}/cpu.weight", str(weight)))
+        if "pids" in self.controllers:
+            writes.append(Write(f"{folder}/pids.max", str(PIDS_MAX)))
+        return Plan(folders=(folder,), writes=tuple(writes), joins=(f"{folder}/cgroup.procs",))
 
     def hand_down(self) -> None:
         """Let the parent's children have controllers, once there is one: until then it may be removed."""
-        _write(self.parent / "cgroup.subtree_control", "+memory +cpu")
+        _write(self.parent / "cgroup.subtree_control", self.controllers)
 
     def remove_empty(self) -> None:
         """See ``CgroupParent``."""
@@ -159,15 +207,24 @@ def find_parent(mountinfo: str, own: str, own_pid: int) -> CgroupParent:
     folders = own_folders(mountinfo, own)
     try:
         if "memory" in folders and "cpu" in folders:
-            parent = CgroupV1(folders["memory"] / PARENT, folders["cpu"] / PARENT)
-            for folder in (parent.memory, parent.cpu):
-                _try(folder, own_pid)
-            return parent
+            for name in ("memory", "cpu"):
+                _try(folders[name] / PARENT, own_pid)
+            return CgroupV1(folders["memory"] / PARENT, folders["cpu"] / PARENT, _find_pids_v1(folders, own_pid))
         if "" in folders:
             return _find_v2(folders[""], _top(mountinfo), own_pid)
     except OSError as error:
         raise CgroupUnavailableError(str(error)) from error
     raise CgroupUnavailableError("no cgroup hierarchy with memory and cpu is mounted")
+
+
+def _find_pids_v1(folders: dict[str, Path], own_pid: int) -> Path | None:
+    if "pids" not in folders:
+        return None
+    try:
+        _try(folders["pids"] / PARENT, own_pid)
+    except OSError:
+        return None
+    return folders["pids"] / PARENT
 
 
 def own_folders(mountinfo: str, own: str) -> dict[str, Path]:
@@ -205,69 +262,18 @@ def _find_v2(own: Path, top: Path, own_pid: int) -> CgroupV2:
     missing = {"memory", "cpu"} - set(offered)
     if missing:
         raise CgroupUnavailableError(f"{base} is not given the controllers {', '.join(sorted(missing))}")
+    controllers = "+memory +cpu +pids" if "pids" in offered else "+memory +cpu"
     try:
-        _write(base / "cgroup.subtree_control", "+memory +cpu")
+        _write(base / "cgroup.subtree_control", controllers)
     except OSError as error:
         if error.errno != errno.EBUSY or (base / "cgroup.procs").read_text().split() != [str(own_pid)]:
             raise
         (base / LEAF).mkdir(exist_ok=True)
         _write(base / LEAF / "cgroup.procs", own_pid)
-        _write(base / "cgroup.subtree_control", "+memory +cpu")
-    parent = CgroupV2(base / PARENT)
+        _write(base / "cgroup.subtree_control", controllers)
+    parent = CgroupV2(base / PARENT, controllers)
     _try(parent.parent, own_pid, parent.hand_down)
     return parent
-
-
-def join_files(cgroup: tuple[str, ...]) -> tuple[str, str]:
-    """
-    Return the two files into which a process writes 0 to move itself into an attempt's cgroup.
-
-    In version 1 that is ``tasks``: moving only the writer spares the kernel a wait
-    for all processors. /dev/null stands in where there is but one.
-    """
-    if len(cgroup) == 1:
-        return f"{cgroup[0]}/cgroup.procs", os.devnull
-    memory, cpu = cgroup
-    return f"{memory}/tasks", f"{cpu}/tasks"
-
-
-def pids(cgroup: tuple[str, ...]) -> list[int]:
-    """Return the processes in an attempt's cgroup and those below it; none if it is gone."""
-    return [int(pid) for folder in _tree(cgroup[0]) for pid in _read(f"{folder}/cgroup.procs").split()]
-
-
-def oom_kills(cgroup: tuple[str, ...]) -> int:
-    """Return how many of the cgroup's processes the kernel has killed for its memory limit."""
-    name = "memory.events" if len(cgroup) == 1 else "memory.oom_control"
-    counts = dict(line.split() for line in _read(f"{cgroup[0]}/{name}").splitlines())
-    return int(counts.get("oom_kill", 0))
-
-
-def remove(cgroup: tuple[str, ...]) -> bool:
-    """Remove an attempt's cgroup. Idempotent. False: a process is still on its way out, try again."""
-    for top in cgroup:
-        for folder in _tree(top):
-            try:
-                os.rmdir(folder)  # noqa: PTH106  # hot path
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                return False
-    return True
-
-
-def _tree(top: str) -> Iterator[str]:
-    """Yield *top*'s folders, deepest first."""
-    try:
-        is_leaf = os.stat(top).st_nlink <= 2  # noqa: PTH116  # one system call in the hot path
-    except FileNotFoundError:
-        return
-    if is_leaf:
-        yield top
-    else:
-        yield from (folder for folder, _, _ in os.walk(top, topdown=False))
 
 
 def _try(parent: Path, own_pid: int, use: Callable[[], None] = lambda: None) -> None:
@@ -301,25 +307,6 @@ def _quota_us(cpu_millis: int) -> int:
 
 def _shares(cpu_millis: int) -> int:
     return min(max(_SHARES_MIN, cpu_millis * 1024 // 1000), _SHARES_MAX)
-
-
-def _read(path: str) -> str:
-    """Read a control file; empty if its cgroup is gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
-    try:
-        chunks = []
-        while chunk := os.read(fd, 1 << 16):
-            chunks.append(chunk)
-        return b"".join(chunks).decode()
-    except OSError as error:
-        if error.errno != errno.ENODEV:  # removed while being read
-            raise
-        return ""
-    finally:
-        os.close(fd)
 
 
 def _write(path: Path, value: int | str) -> None:

@@ -16,16 +16,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import structlog
 
 from batchyard_agent import clock
 from batchyard_agent.runtimes.docker_attempt import LAUNCHES_MAX, VANISHED_REASON, ContainerAttempt, Yard
 from batchyard_agent.runtimes.docker_calls import Calls
-from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, EngineError, EngineSilentError, MissingError
+from batchyard_agent.runtimes.docker_engine import (
+    ConflictError,
+    Engine,
+    EngineError,
+    EngineSilentError,
+    MissingError,
+    socket_path,
+)
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent
 from batchyard_agent.runtimes.docker_images import Images
@@ -102,6 +111,11 @@ class DockerRuntime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._look_now = asyncio.Event()
         self._events: EventWatch | None = None
+
+    def guarded(self) -> tuple[str, str]:
+        """Return where the keeper finds the engine, a socket's path, and by which query this agent's containers."""
+        filters = json.dumps({"label": [f"{HOME_LABEL}={self._home}"]})
+        return socket_path(self._address), f"/containers/json?filters={quote(filters)}"
 
     async def open(self, observe: Observe) -> None:
         """

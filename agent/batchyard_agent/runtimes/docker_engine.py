@@ -315,3 +315,10 @@ def _read() -> Iterator[None]:
         if error.status >= 500:
             raise EngineSilentError(error.message) from error
         raise
+
+
+def socket_path(address: str) -> str:
+    """Return the path of an engine's socket, of an address as ``Engine`` takes it; empty: it is reached otherwise."""
+    found = address or str(docker.utils.kwargs_from_env().get("base_url", "unix:///var/run/docker.sock"))
+    scheme, _, path = found.partition("://")
+    return path if scheme in {"unix", "http+unix"} else ""

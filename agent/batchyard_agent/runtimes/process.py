@@ -1,9 +1,9 @@
 """
 The process runtime: attempts as plain processes, no container engine and no root needed.
 
-Each attempt has a supervisor of its own (``supervisor``), which outlives the agent and
-writes the exit code down. This module launches supervisors, waits for them with one pidfd
-each on the event loop, and reads their records. It decides nothing about attempts.
+They are the keeper's children, which outlives the agent and tells how each ended. This
+module says what is to be started and stopped, and holds attempts to what the kernel does not
+hold them to. It decides nothing about attempts.
 
 What is enforced, by ``enforcement`` (one log line at ``open`` says which):
 
@@ -11,8 +11,8 @@ What is enforced, by ``enforcement`` (one log line at ``open`` says which):
 - ``rlimit`` (no writable cgroups): memory is watched every half second and the largest process
   killed beyond it; in between, no process gets more than the limit and 1 GiB. CPU is not enforced.
 
-Laws: a record is made before a supervisor, and only once; its lock says whether the
-attempt may still run. Nothing is told to have ended before all its processes have.
+Laws: the keeper starts an attempt once, whoever asks how often; nothing is told to have
+ended before all its processes have.
 """
 
 from __future__ import annotations
@@ -20,35 +20,31 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal as signals
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
+from batchyard_agent import upgrade
+from batchyard_agent.keeper import groups
+from batchyard_agent.keeper_link import KeeperLink, Kept
 from batchyard_agent.probe.cpu_memory import read_boot_id
-from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch, supervisor
+from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch
 from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.plain_names import attempt_id_of, plain_name
 from batchyard_agent.runtimes.process_launch import (
+    CannotLaunchError,
     Launcher,
-    has_descriptors,
     make_passage,
+    own_names,
     remove_empty,
     write_durably,
 )
-from batchyard_agent.runtimes.process_live import (
-    Live,
-    bound_log,
-    end_unknown,
-    ending,
-    hold_to_memory,
-    is_kept,
-    kill,
-    reap,
-)
+from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     LaunchSpec,
@@ -59,18 +55,15 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
-from batchyard_agent.runtimes.supervisor import CannotLaunchError, Record
-
-ADOPT_LIMIT_S = 5.0
-"""How long a supervisor may take to write its pid down before its record counts as damaged."""
 
 DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
+REBOOT_REASON = "the host was restarted while the attempt ran"
+FENCED_REASON = "the host is out of touch with its controller for too long"
 
 WATCH_INTERVAL_S = 0.5
 """Time between looks at running attempts' logs and, without cgroups, memory."""
 
-_RETRY_S_MIN = 0.005
-_RETRY_S_MAX = 1.0
+_RETRY_S = 0.005
 
 _log = structlog.get_logger(__name__)
 
@@ -83,6 +76,7 @@ class ProcessRuntime:
         state_dir: Folder of this runtime alone; must survive restarts of the agent.
         scratch_dir: Folder of attempts' working folders; apart, since jobs fill it.
         now_ms: Wall clock.
+        link: To the keeper; opened here if nobody has.
         user: Whom they run as; None: the agent's own user.
         enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
     """
@@ -96,18 +90,21 @@ class ProcessRuntime:
         scratch_dir: Path,
         *,
         now_ms: Callable[[], int],
+        link: KeeperLink,
         user: JobUser | None = None,
         enforcement: Literal["auto", "rlimit"] = "auto",
     ) -> None:
-        self._records = state_dir / "attempts"
+        self._state_dir = state_dir
         self._scratch = scratch_dir
         self._user = user
         self._boot_file = state_dir / "boot"
         self._now_ms = now_ms
+        self._link = link
         self._wanted_enforcement = enforcement
         self._cgroups: cgroup.CgroupParent | None = None
         self._boot_id = ""
         self._launched_boot_id = ""
+        self._former: set[str] = set()
         self._live: dict[str, Live] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
@@ -117,26 +114,45 @@ class ProcessRuntime:
         """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
         return self._cgroups.enforcement if self._cgroups else "rlimit"
 
+    @property
+    def user(self) -> str:
+        """Whom processes run as, by name where that has one."""
+        return self._user.name if self._user else max(own_names())
+
+    @property
+    def is_other_user(self) -> bool:
+        """Whether that is another one than this agent's own."""
+        return self._user is not None
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether processes neither see nor reach others, nor open what is closed to them; right after ``open``."""
+        return self.is_other_user and self._link.can_isolate
+
     async def open(self, observe: Observe) -> None:
         """See ``Runtime``."""
         self._observe: Observe | None = observe
         self._loop = asyncio.get_running_loop()
         try:
             self._prepare()
+            await self._link.open()
         except OSError as error:
             raise RuntimeUnavailableError(f"the process runtime cannot be used: {error}") from error
+        self._link.listen(self)
+        if self.is_other_user and not self.is_isolated:
+            _log.warning("processes of jobs see and reach each other: the kernel gives no pid namespaces here")
 
     def _prepare(self) -> None:
         self._boot_id = read_boot_id()
-        self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_passage(self._scratch)
         if self._user:
             self._user.require_access(self._scratch)
         if self._boot_file.exists():
             self._launched_boot_id = self._boot_file.read_text()
-        os.close(os.pidfd_open(os.getpid()))  # needs Linux 5.3
+        self._former = upgrade.end_former_attempts(self._state_dir)
         self._find_cgroups()
-        self._launcher = Launcher(boot_id=self._boot_id, scratch=self._scratch, cgroups=self._cgroups, user=self._user)
+        self._launcher = Launcher(scratch=self._scratch, cgroups=self._cgroups, user=self._user)
 
     def _find_cgroups(self) -> None:
         why_not = "chosen by configuration"
@@ -155,152 +171,147 @@ class ProcessRuntime:
         """
         See ``Runtime``.
 
-        Takes about as long as starting one process, on the loop itself: the
-        interpreter waits for a new process while it holds its lock, so a thread would free nobody.
-
         Raises:
             FileExistsError: the attempt was launched before.
         """
-        if not has_descriptors():
-            lacks = CannotLaunchError(os.strerror(errno.EMFILE), host_failed=True)
-            self._tell(lacks.observed(spec.attempt_id, self._now_ms()))
-            return
+        name = plain_name(spec.attempt_id)
+        if name in self._live or name in self._link.kept:
+            raise FileExistsError(errno.EEXIST, "the attempt was launched before", spec.attempt_id)
         if self._launched_boot_id != self._boot_id:
-            # Records are not synced: a crash of the machine can take one away whose attempt
-            # ran, and then its absence proves nothing. So the boot of the last launch is
+            # The keeper syncs nothing: a crash of the machine takes away what it knew, and then
+            # that it knows nothing proves nothing. So the boot of the last launch is
             # kept. Adoption comes before the first launch after a boot.
             write_durably(self._boot_file, self._boot_id)
             self._launched_boot_id = self._boot_id
-        record, started_at_ms = self._record(spec.attempt_id), self._now_ms()
+        live = Live.from_spec(spec, name)
         try:
-            started = self._launcher.launch(spec, record, started_at_ms)
+            live.order = self._launcher.order(spec, name)
+            spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         except CannotLaunchError as error:
             self._tell(error.observed(spec.attempt_id, self._now_ms()))
             return
-        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=started_at_ms))
-        self._follow(Live.from_spec(spec, record, started.pid, started.cgroup), os.pidfd_open(started.pid))
+        self._live[name] = live
+        self._link.send(*live.order)
+
+    # What the keeper tells.
+
+    def on_kept(self, name: str, kept: Kept) -> None:
+        """See ``keeper_link.Listener``."""
+        live = self._live.get(name)
+        if live is None:
+            return
+        if live.order and kept.pid and not (kept.ended and kept.ended.stage):
+            live.order = ()
+            self._tell(Started(attempt_id=live.attempt_id, started_at_ms=kept.started_at_ms))
+            self._follow(live, kept)
+        if kept.ended is not None:
+            del self._live[name]
+            bound_log(live, log_limit.finish)
+            if kept.ended.stage:
+                self._let_go(name)
+            self._tell(ending(live, kept))
+
+    def _let_go(self, name: str) -> None:
+        """Leave nothing of an attempt that never ran."""
+        with suppress(OSError):
+            remove_empty(self._scratch / name)
+        del self._link.kept[name]
+        self._link.send(b"forget", name.encode())
+
+    def on_refused(self, name: str, why: str) -> None:
+        """See ``keeper_link.Listener``."""
+        live = self._live.get(name)
+        if live is None or not live.order or why == "again":
+            return  # it was sent again to a keeper that had it already, and tells of it
+        del self._live[name]
+        self._tell(CannotLaunchError(FENCED_REASON, host_failed=True).observed(live.attempt_id, self._now_ms()))
+
+    def on_renewed(self) -> None:
+        """See ``keeper_link.Listener``. What the former keeper was told last it may not have begun."""
+        for name, live in list(self._live.items()):
+            if kept := self._link.kept.get(name):
+                self.on_kept(name, kept)
+            elif live.order:
+                self._link.send(*live.order)
+            else:
+                del self._live[name]
+                self._tell(Vanished(attempt_id=live.attempt_id, reason=DAMAGED_REASON))
+            if live.is_killed:  # a lost SIGTERM is followed by this one, in time
+                self._signal(live, StopSignal.KILL)
+
+    # What the core asks for.
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
         """See ``Runtime``."""
-        if spec.attempt_id in self._live:
+        name = plain_name(spec.attempt_id)
+        if name in self._live:
             return Adoption.KNOWN
-        path, record, is_stuck = self._record(spec.attempt_id), None, False
-        give_up_at_s = self._loop.time() + ADOPT_LIMIT_S
-        with suppress(FileNotFoundError):
-            while supervisor.is_locked(path) and not is_stuck:
-                if self._adopt_running(spec, path):
-                    return Adoption.KNOWN
-                is_stuck = self._loop.time() > give_up_at_s
-                await asyncio.sleep(_RETRY_S_MIN)  # its supervisor starts, or ends, this very moment
-            record = supervisor.read_record(path)
-        if is_stuck or self._is_lost(path, record):
-            await end_unknown(path, self._folders(path))
+        if (kept := self._link.kept.get(name)) is not None:
+            live = Live.from_spec(spec, name)
+            live.order = (b"start",)  # what is told first is that it has started
+            self._live[name] = live
+            self.on_kept(name, kept)
+            return Adoption.KNOWN
+        if self._launched_boot_id not in {"", self._boot_id}:
+            self._tell(Vanished(attempt_id=spec.attempt_id, reason=REBOOT_REASON, is_reboot=True))
+            return Adoption.KNOWN
+        if name in self._former or self._pids_in_cgroup(name) or log_limit.was_written(spec.log_path):
+            # It ran, and the keeper that knew of it is gone with all that it knew.
+            await self._end_unknown(name)
             self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
             return Adoption.KNOWN
-        return self._adopt_ended(spec, path, record)
-
-    def _is_lost(self, path: Path, record: Record | None) -> bool:
-        """Say whether an attempt that has not ended lives without its record: that was removed, or replaced."""
-        if record is None or record.pid is None:
-            return is_kept(path, self._folders(path))
-        return record.exit_code is None and bool(process_table.supervisors(path))
-
-    def _adopt_running(self, spec: LaunchSpec, path: Path) -> bool:
-        """Follow an attempt whose record is locked. False: it has not begun yet, or has just ended."""
-        record = supervisor.read_record(path)
-        if record is None or record.pid is None:
-            return False
-        try:
-            pidfd = os.pidfd_open(record.pid)
-        except ProcessLookupError:
-            return False
-        # The pid may have been another's when it was opened, or never its own: where the
-        # agent is not root, a job can write its record.
-        if not (process_table.keeps(record.pid, path) and supervisor.is_locked(path)):
-            os.close(pidfd)
-            return False
-        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
-        self._follow(Live.from_spec(spec, path, record.pid, record.cgroup), pidfd)
-        return True
-
-    def _adopt_ended(self, spec: LaunchSpec, path: Path, record: Record | None) -> Adoption:
-        is_this_boot = record.boot_id == self._boot_id if record else self._launched_boot_id in {"", self._boot_id}
-        if is_this_boot and (record is None or record.pid is None):
-            if log_limit.was_written(spec.log_path):  # it ran, and nothing else is left of it
-                self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
-                return Adoption.KNOWN
-            self._launcher.discard(path, record.cgroup if record else ())
-            return Adoption.NOT_LAUNCHED
-        if record is None or (record.exit_code is None and not is_this_boot):
-            reason = "the host was restarted while the attempt ran"
-            self._tell(Vanished(attempt_id=spec.attempt_id, reason=reason, is_reboot=True))
-            return Adoption.KNOWN
-        self._tell(Started(attempt_id=spec.attempt_id, started_at_ms=record.started_at_ms))
-        # A supervisor that got as far as the exit code has ended its group itself; and
-        # after a restart of the host its pid means nothing.
-        pid = record.pid if record.exit_code is None else None
-        live = Live.from_spec(spec, path, pid, record.cgroup)
-        self._live[spec.attempt_id] = live
-        self._end(live, _RETRY_S_MIN)
-        return Adoption.KNOWN
+        return Adoption.NOT_LAUNCHED
 
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
         """
-        See ``Runtime``. The supervisor is spared: it has the exit code to write.
+        See ``Runtime``.
 
         As in a container SIGTERM goes to the command's own process alone, which tells its
         children as it sees fit: one that lost them first would end before its handler ran.
-        SIGKILL goes to all, and to that process first, so that its end is what is told.
+        So does SIGKILL, and the keeper kills all the rest when that process has ended.
         """
-        if live := self._live.get(attempt_id):
-            self._signal(live, signal, _RETRY_S_MIN)
+        if live := self._live.get(plain_name(attempt_id)):
+            self._signal(live, signal)
 
-    def _signal(self, live: Live, signal: StopSignal, retry_s: float) -> None:
-        if live.pid is None or live.pidfd < 0:
-            return  # it has ended, and all that is left of it is being killed
-        processes = process_table.read_processes()
-        targets = process_table.children(processes, live.pid)
-        if signal is StopSignal.KILL:
-            others = {*process_table.members(processes, live.pid), *(cgroup.pids(live.cgroup) if live.cgroup else ())}
-            targets += sorted(others.difference(targets))
-        else:
-            # A shell forgets a signal that it takes just after it has forked; the command cannot.
-            targets = [pid for pid in targets if not process_table.is_fork(pid, live.pid)]
-        for pid in targets:
-            kill(pid, signal)
-        if signal is StopSignal.KILL:
-            kill(live.pid, signals.SIGCONT)  # in case the attempt has stopped its whole group
-        if not targets:  # the supervisor has not called the command yet, or is just ending
-            self._loop.call_later(retry_s, self._signal, live, signal, min(2 * retry_s, _RETRY_S_MAX))
+    def _signal(self, live: Live, signal: StopSignal) -> None:
+        live.is_killed = live.is_killed or signal is StopSignal.KILL
+        self._link.send(b"signal", live.name.encode(), b"%d" % signal)
 
     async def remove(self, attempt_id: str) -> None:
         """See ``Runtime``."""
-        assert attempt_id not in self._live, f"{attempt_id} has not ended"
-        path = self._record(attempt_id)
-        try:
-            record = supervisor.read_record(path)
-        except FileNotFoundError:
-            return
-        while record and not cgroup.remove(record.cgroup):  # noqa: ASYNC110  # the kernel tells nobody
-            await asyncio.sleep(_RETRY_S_MIN)
-        await self._remove_folder(path.name)
-        path.unlink(missing_ok=True)
+        name = plain_name(attempt_id)
+        assert name not in self._live, f"{attempt_id} has not ended"
+        await self._remove_folder(name)
+        if self._link.kept.pop(name, None):
+            self._link.send(b"forget", name.encode())
 
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
-        names = {path.name for path in self._records.iterdir()} | process_table.kept_in(self._records)
-        return [supervisor.attempt_id_of(name) for name in sorted(filter(supervisor.is_plain_name, names))]
+        return sorted(map(attempt_id_of, self._link.kept))
 
     async def discard(self, attempt_id: str) -> None:
         """See ``Runtime``."""
-        assert attempt_id not in self._live, f"{attempt_id} was adopted"
-        path = self._record(attempt_id)
-        await end_unknown(path, self._folders(path))
-        folders = self._folders(path)
-        while folders and not cgroup.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
-            await asyncio.sleep(_RETRY_S_MIN)
-        await self._remove_folder(path.name)
-        path.unlink(missing_ok=True)
+        name = plain_name(attempt_id)
+        assert name not in self._live, f"{attempt_id} was adopted"
+        while (kept := self._link.kept.get(name)) is not None and kept.ended is None:
+            self._link.send(b"signal", name.encode(), b"%d" % StopSignal.KILL)
+            await asyncio.sleep(_RETRY_S)
+        await self._end_unknown(name)
+        await self.remove(attempt_id)
+
+    def _pids_in_cgroup(self, name: str) -> bool:
+        return self._cgroups is not None and bool(groups.pids(list(self._cgroups.folders(name))))
+
+    async def _end_unknown(self, name: str) -> None:
+        """End what is left in the cgroup of an attempt that no keeper knows: nobody could follow or stop it."""
+        if self._cgroups is None:
+            return
+        folders = list(self._cgroups.folders(name))
+        while groups.pids(folders):
+            groups.kill(folders)
+            await asyncio.sleep(_RETRY_S)
+        while not groups.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
+            await asyncio.sleep(_RETRY_S)
 
     async def _remove_folder(self, name: str) -> None:
         try:
@@ -312,8 +323,7 @@ class ProcessRuntime:
 
     async def close(self) -> None:
         """See ``Runtime``."""
-        for live in self._live.values():
-            self._unfollow(live)
+        self._link.listen(None)
         self._live.clear()
         self._observe = None
         if self._watch:
@@ -323,75 +333,43 @@ class ProcessRuntime:
         if self._cgroups:
             self._cgroups.remove_empty()
 
-    def _follow(self, live: Live, pidfd: int) -> None:
-        live.pidfd = pidfd
-        self._live[live.attempt_id] = live
-        self._loop.add_reader(pidfd, self._on_supervisor_ended, live)
+    # What the kernel does not hold attempts to.
+
+    def _follow(self, live: Live, kept: Kept) -> None:
+        live.pid = kept.pid
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
         if live.disk_mib:
             self._disk_watch.wake()
 
-    def _unfollow(self, live: Live) -> None:
-        if live.pidfd >= 0:
-            self._loop.remove_reader(live.pidfd)
-            os.close(live.pidfd)
-            live.pidfd = -1
-
-    def _on_supervisor_ended(self, live: Live) -> None:
-        self._unfollow(live)
-        self._end(live, _RETRY_S_MIN)
-
-    def _end(self, live: Live, retry_s: float) -> None:
-        """Kill what is left of an attempt until nothing is; then tell how it ended."""
-        if self._live.get(live.attempt_id) is not live:
-            return
-        if left := self._leftovers(live):
-            for pid in left:
-                kill(pid, signals.SIGKILL)
-            self._loop.call_later(retry_s, self._end, live, min(2 * retry_s, _RETRY_S_MAX))
-            return
-        if live.pid is not None:
-            reap(live.pid)  # not before now: until then the number of its session cannot be reused
-        bound_log(live, log_limit.finish)
-        del self._live[live.attempt_id]
-        self._tell(ending(live))
-
-    def _leftovers(self, live: Live) -> list[int]:
-        if live.cgroup:
-            return cgroup.pids(live.cgroup)
-        return [] if live.pid is None else process_table.leftovers(live.pid)
+    def _running(self) -> list[Live]:
+        return [live for live in self._live.values() if live.pid]
 
     def _look(self) -> None:
         """Hold running attempts to their limits of log size and, without cgroups, of memory."""
         self._watch = None
-        running = [live for live in self._live.values() if live.pidfd >= 0]
+        running = self._running()
         for live in running:
             bound_log(live, log_limit.enforce)
-        watched = [(live, live.pid) for live in running if live.pid and live.memory_mib and not live.cgroup]
+        watched = [live for live in running if live.memory_mib] if self._cgroups is None else []
         if watched:
             processes = process_table.read_processes()
-            for live, pid in watched:
-                hold_to_memory(live, process_table.members(processes, pid))
+            for live in watched:
+                pids = process_table.members(processes, live.pid)
+                hold_to_memory(live, pids, partial(self._note, live, b"memory"))
         if running:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
     def _disk_limits(self) -> dict[Path, int]:
-        watched = [live for live in self._live.values() if live.disk_mib and live.pidfd >= 0]
-        return {self._scratch / live.record.name: live.disk_mib for live in watched}
+        return {self._scratch / live.name: live.disk_mib for live in self._running() if live.disk_mib}
 
     def _on_over_disk(self, folder: Path) -> None:
-        for live in self._live.values():
-            if live.record.name == folder.name and live.pidfd >= 0:
-                with suppress(OSError):  # the disk is full
-                    supervisor.note_over_disk(live.record)
-                self._signal(live, StopSignal.KILL, _RETRY_S_MIN)
+        if live := self._live.get(folder.name):
+            self._note(live, b"disk")
+            self._signal(live, StopSignal.KILL)
 
-    def _folders(self, path: Path) -> tuple[str, ...]:
-        return self._cgroups.folders(path.name) if self._cgroups else ()
-
-    def _record(self, attempt_id: str) -> Path:
-        return self._records / supervisor.plain_name(attempt_id)
+    def _note(self, live: Live, word: bytes) -> None:
+        self._link.send(b"note", live.name.encode(), word)
 
     def _tell(self, observation: Observation) -> None:
         self._loop.call_soon(self._deliver, observation)

@@ -1,138 +1,187 @@
 """
-Launching on the process runtime: from a spec to a supervisor that runs.
+Launching on the process runtime: from a spec to an order that the keeper can carry out, and what its failure means.
 
-Blocking, and done within a millisecond or two. It must not know what becomes of the
-attempt. Law: record first, then cgroup, then supervisor; whatever fails takes all of
-it back, under the record's lock, so that a failed launch has certainly run nothing.
+It must not know what becomes of the attempt. Law: a job's words are arguments and
+environment of its own process, and nothing else ever interprets them.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import pwd
 import resource
-import subprocess
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchyard_agent.runtimes import cgroup, job_user, supervisor
-from batchyard_agent.runtimes.cgroup import CgroupParent
+from batchyard_agent.keeper.wire import pack
+from batchyard_agent.probe import nvml
+from batchyard_agent.runtimes import cgroup
+from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
 from batchyard_agent.runtimes.job_user import JobUser
-from batchyard_agent.runtimes.protocol import LaunchSpec
-from batchyard_agent.runtimes.supervisor import CannotLaunchError
+from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 
-_BACKSTOP_KIB = 1 << 20
-_DESCRIPTORS = 16
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of an attempt that sets none; the one that Docker gives."""
+
+GPU_DEVICE = "nvidia"
+"""The devices of GPUs are called so, with their numbers behind."""
+
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+
+_REASON_LENGTH_MAX = 255
+_BACKSTOP_BYTES = 1 << 30
 _SHORTAGES = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EROFS, errno.EIO}
 )
 """What the host, and not the attempt, is short of."""
 
+_NO_CGROUP = Plan(folders=(), writes=(), joins=())
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supervised:
-    """A supervisor that was started."""
+# Names of limits as Docker and AWS Batch have them.
+_ULIMITS = {
+    "core": resource.RLIMIT_CORE,
+    "cpu": resource.RLIMIT_CPU,
+    "data": resource.RLIMIT_DATA,
+    "fsize": resource.RLIMIT_FSIZE,
+    "locks": 10,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "msgqueue": resource.RLIMIT_MSGQUEUE,
+    "nice": resource.RLIMIT_NICE,
+    "nofile": resource.RLIMIT_NOFILE,
+    "nproc": resource.RLIMIT_NPROC,
+    "rss": resource.RLIMIT_RSS,
+    "rtprio": resource.RLIMIT_RTPRIO,
+    "rttime": resource.RLIMIT_RTTIME,
+    "sigpending": resource.RLIMIT_SIGPENDING,
+    "stack": resource.RLIMIT_STACK,
+}
 
-    pid: int
-    cgroup: tuple[str, ...]
+
+class CannotLaunchError(Exception):
+    """The attempt cannot be launched; carries what to tell."""
+
+    def __init__(self, text: str, exit_code: int | None = None, *, host_failed: bool = False) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+        self.host_failed = host_failed
+
+    def observed(self, attempt_id: str, now_ms: int) -> StartFailed:
+        """Return the observation for it, with the prefix that AWS's users match on."""
+        reason = f"CannotStartContainerError: {self}"[:_REASON_LENGTH_MAX]
+        return StartFailed(
+            attempt_id=attempt_id,
+            reason=reason,
+            exit_code=self.exit_code,
+            stopped_at_ms=now_ms,
+            host_failed=self.host_failed,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
     """
-    Starts supervisors.
+    Makes orders of specs.
 
     Attributes:
         scratch: Where attempts get a working folder each.
         cgroups: None: limits are kept without.
-        user: Whom commands run as; None: the agent's own. Supervisors are the agent's, and
-            so are records: no job can write into its own.
+        user: Whom commands run as; None: the agent's own.
+        find_minors: Tells the numbers of GPUs' devices by UUID, as ``nvml.minors``.
+        devices: Where they are.
     """
 
-    boot_id: str
     scratch: Path
     cgroups: CgroupParent | None
     user: JobUser | None = None
+    find_minors: Callable[[], Mapping[str, int | None]] = nvml.minors
+    devices: Path = Path("/dev")
 
-    def launch(self, spec: LaunchSpec, record: Path, started_at_ms: int) -> Supervised:
+    def order(self, spec: LaunchSpec, name: str) -> tuple[bytes, ...]:
         """
-        Start the supervisor of an attempt.
+        Return the message that has the keeper start an attempt under a plain name; see ``keeper.birth.Order``.
 
         Raises:
-            CannotLaunchError: nothing has run, nothing is left of it.
-            FileExistsError: the record exists: the attempt was launched before.
+            CannotLaunchError: it cannot be started as it is asked.
         """
-        _refuse_what_needs_a_container(spec, self.user.names if self.user else _own_names())
-        folders = self.cgroups.folders(record.name) if self.cgroups else ()
-        try:
-            stdin = supervisor.create_record(record, started_at_ms=started_at_ms, boot_id=self.boot_id, cgroup=folders)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise CannotLaunchError(str(error), host_failed=error.errno in _SHORTAGES) from error
-        try:
-            return Supervised(pid=self._start(spec, record.name, folders, stdin), cgroup=folders)
-        except (OSError, ValueError, CannotLaunchError) as error:
-            self.discard(record, folders)
-            if isinstance(error, CannotLaunchError):
-                raise
-            is_short = isinstance(error, OSError) and error.errno in _SHORTAGES
-            raise CannotLaunchError(str(error), host_failed=is_short) from error
-        finally:
-            os.close(stdin)
+        _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
+        scratch = self.scratch.absolute()
+        folder = spec.container.working_directory or str(scratch / name)
+        environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
+        words = [folder, *spec.container.command, *environment, *environment.values()]
+        if not spec.container.command:
+            raise CannotLaunchError("no command specified")
+        if any("\0" in word for word in words):
+            raise CannotLaunchError("embedded null byte")
+        plan = self.cgroups.plan(name, _limits(spec)) if self.cgroups else _NO_CGROUP
+        encode = os.fsencode
+        return (
+            b"start",
+            name.encode(),
+            encode(spec.log_path.absolute()),
+            encode(folder),
+            b"" if spec.container.working_directory else b"1",
+            f"{self.user.uid}:{self.user.gid}".encode() if self.user else b"",
+            pack([encode(each) for each in plan.folders]),
+            pack([encode(each) for write in plan.writes for each in (write.path, write.value, write.may_be_missing)]),
+            pack([encode(each) for each in plan.joins]),
+            pack([str(each).encode() for limit in self._rlimits(spec) for each in limit]),
+            pack([encode(each) for each in spec.container.command]),
+            pack([encode(f"{key}={value}") for key, value in environment.items()]),
+            pack([encode(each) for each in self._closed(spec.gpu_uuids)]),
+            encode(scratch),
+        )
 
-    def _start(self, spec: LaunchSpec, name: str, folders: tuple[str, ...], stdin: int) -> int:
-        folder = self._working_directory(spec, name)
-        command, environment = supervisor.command_line(spec, folder, self.user)
-        arguments: tuple[str, ...]
-        if self.cgroups:
-            self.cgroups.create(name, _limits(spec))
-            limit, arguments = supervisor.LIMIT_CGROUP, cgroup.join_files(folders)
-        else:
-            limit, arguments = supervisor.LIMIT_RLIMIT, (_backstop(spec.container.resources.memory_mib),)
-        script = supervisor.script(limit, as_user=self.user is not None)
-        line = ["/bin/sh", "-c", script, supervisor.NAME, *arguments, *command]
-        if self.user is None:
-            return _start_process(line, environment, folder, stdin, _open_log(spec.log_path), subprocess.DEVNULL)
-        stderr = job_user.environment_file(environment)
-        try:
-            log = _open_log(spec.log_path, self.user.uid)
-            here = Path("/") if spec.container.working_directory else folder
-            return _start_process(line, {"PATH": supervisor.DEFAULT_PATH}, here, stdin, log, stderr)
-        finally:
-            os.close(stderr)
+    def _closed(self, gpu_uuids: tuple[str, ...]) -> list[str]:
+        """Return the devices of GPUs that are not the attempt's; none where it cannot be told which are."""
+        minors = self.find_minors()
+        if not minors or any(minors.get(uuid) is None for uuid in gpu_uuids):
+            return []
+        own = {f"{GPU_DEVICE}{minors[uuid]}" for uuid in gpu_uuids}
+        return [str(path) for path in self.devices.glob(f"{GPU_DEVICE}[0-9]*") if path.name not in own]
 
-    def _working_directory(self, spec: LaunchSpec, name: str) -> Path:
-        if spec.container.working_directory:
-            return Path(spec.container.working_directory)
-        folder = self.scratch / name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if self.user:
-            os.chown(folder, self.user.uid, self.user.gid)
-        return folder
-
-    def discard(self, record: Path, folders: tuple[str, ...]) -> None:
-        """Take back what was prepared for an attempt that never ran."""
-        cgroup.remove(folders)
-        remove_empty(self.scratch / record.name)
-        record.unlink(missing_ok=True)
+    def _rlimits(self, spec: LaunchSpec) -> list[tuple[int, int, int]]:
+        limits = []
+        if self.cgroups is None:
+            backstop = _backstop(spec.container.resources.memory_mib)
+            limits.append((resource.RLIMIT_DATA, backstop, backstop))
+        for limit in spec.container.ulimits:
+            if limit.name not in _ULIMITS:
+                raise CannotLaunchError(f"unknown ulimit {limit.name!r}")
+            limits.append((_ULIMITS[limit.name], max(limit.soft_limit, -1), max(limit.hard_limit, -1)))
+        return limits
 
 
-def has_descriptors() -> bool:
-    """Say whether as many files can be opened as a launch takes; half-way it could not be followed or taken back."""
-    found: list[int] = []
-    try:
-        while len(found) < _DESCRIPTORS:
-            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    finally:
-        for fd in found:
-            os.close(fd)
-    return True
+def failure(stage: str, number: int, command: tuple[str, ...], folder: str) -> CannotLaunchError:
+    """
+    Say what it means that the keeper could not start a command.
+
+    Args:
+        stage: At which of its own stages (``keeper.birth``).
+        number: The errno of it; 0: none.
+        command: What was to be started.
+        folder: The working directory that was asked for; empty: none.
+    """
+    text = os.strerror(number) if number else "the kernel refused"
+    match stage:
+        case "exec" if number == errno.EACCES:
+            return CannotLaunchError(f'exec: "{command[0]}": permission denied', EXIT_NOT_EXECUTABLE)
+        case "exec" if number == errno.ENOENT:
+            missing = "no such file or directory" if "/" in command[0] else "executable file not found in $PATH"
+            return CannotLaunchError(f'exec: "{command[0]}": {missing}', EXIT_NOT_FOUND)
+        case "cwd":
+            return CannotLaunchError(f"the working folder {folder!r} is missing, or closed to the job's user")
+        case "limits" if number not in _SHORTAGES:
+            return CannotLaunchError("the kernel refused the attempt's limits")
+        case "user":
+            return CannotLaunchError(f"the attempt's user could not be set: {text}", host_failed=True)
+        case _:
+            return CannotLaunchError(text, host_failed=number in _SHORTAGES)
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -181,12 +230,14 @@ def _refuse_what_needs_a_container(spec: LaunchSpec, users: AbstractSet[str]) ->
         raise CannotLaunchError("a process has the rights of its user; only a container can be privileged")
 
 
-def _own_names() -> set[str]:
+@functools.cache
+def own_names() -> frozenset[str]:
+    """Return all that a job may call this program's own user."""
     uid, gid = os.getuid(), os.getgid()
     names = {str(uid), f"{uid}:{gid}"}
     with suppress(KeyError):  # a user without an entry has no name
         names.add(pwd.getpwuid(uid).pw_name)
-    return names
+    return frozenset(names)
 
 
 def _limits(spec: LaunchSpec) -> cgroup.Limits:
@@ -199,50 +250,13 @@ def _limits(spec: LaunchSpec) -> cgroup.Limits:
     )
 
 
-def _backstop(memory_mib: int) -> str:
+def _backstop(memory_mib: int) -> int:
     """
-    Return the KiB of private writable memory that no process of an attempt may pass between two looks.
+    Return the bytes of private writable memory that no process of an attempt may pass between two looks.
 
     Address space (``ulimit -v``) is not bounded: JVMs, Node and CUDA reserve far more than they use.
     """
     own = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    bounds = [own // 1024] if own != resource.RLIM_INFINITY else []
-    bounds += [memory_mib * 1024 + _BACKSTOP_KIB] if memory_mib else []
-    return str(min(bounds)) if bounds else "unlimited"
-
-
-def _start_process(
-    arguments: list[str], environment: dict[str, str], folder: Path, stdin: int, log: int, stderr: int
-) -> int:
-    """Start a supervisor in a session of its own; return its pid. What the shell itself says is not kept."""
-    try:
-        process = subprocess.Popen(
-            arguments,
-            env=environment,
-            cwd=folder,
-            stdin=stdin,
-            stdout=log,
-            stderr=stderr,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    process.returncode = 0  # it is waited for by pidfd; keeps Popen from minding it
-    return process.pid
-
-
-def _open_log(path: Path, owner: int | None = None) -> int:
-    """Open a log, and make it its owner's so that the job can open its own /dev/stdout; None: the agent's."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    try:
-        log = os.open(path, flags, 0o640)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(path, flags, 0o640)
-    try:
-        if owner is not None:
-            os.fchown(log, owner, -1)
-    except OSError:
-        os.close(log)
-        raise
-    return log
+    bounds = [own] if own != resource.RLIM_INFINITY else []
+    bounds += [(memory_mib << 20) + _BACKSTOP_BYTES] if memory_mib else []
+    return min(bounds) if bounds else resource.RLIM_INFINITY

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from batchyard.resources import NO_USAGE, Usage
 from batchyard.tasks import Container
 
 
@@ -109,6 +110,7 @@ class Exited:
             command itself may have gone on, so any exit code can stand beside it.
         reason: What the runtime says beyond the code; empty mostly.
         host_failed: The host ended it and not the job, as when its engine was restarted.
+        is_fenced: The guard ended it, as no controller was in touch.
     """
 
     attempt_id: str
@@ -117,6 +119,8 @@ class Exited:
     out_of_memory: bool = False
     reason: str = ""
     host_failed: bool = False
+    is_fenced: bool = False
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,8 @@ def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
+    from batchyard.wording import isolation, sandbox
+
     host = answer.host
     facts, capacity = host.facts, host.facts.capacity
     disk_free = spans.mib(host.usage.disk_free_mib) if host.usage.disk_free_mib else ""
@@ -197,13 +199,14 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Type", facts.host_type),
             ("Option", facts.purchase_option),
             ("Platforms", ", ".join(facts.platforms) or "EC2"),
-            ("Sandbox", _sandbox(facts)),
+            ("Sandbox", sandbox(facts)),
             ("Zone", facts.zone),
             ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
             ("Labels", _labels(host) if facts.labels else ""),
             ("Runtimes", ", ".join(facts.runtimes)),
             ("Faults", "; ".join(facts.faults)),
             ("Allows", _allows(facts)),
+            ("Processes", isolation(facts.processes)),
             ("System", facts.operating_system),
             ("CPU", " ".join(filter(None, (facts.cpu_model, facts.cpu_architecture)))),
             ("Agent", facts.agent_version),
@@ -216,14 +219,6 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
     if answer.attempt_ids:
         click.echo()
         out.show_table(["ATTEMPT"], [[attempt] for attempt in answer.attempt_ids])
-
-
-def _sandbox(facts: HostFacts) -> str:
-    """Say what keeps jobs of Fargate apart, of a host that takes some."""
-    if "FARGATE" not in facts.platforms:
-        return ""
-    disk = "" if facts.enforces_disk else "; disk is counted, not bounded"
-    return f"{facts.sandbox or 'none: containers alone'}{disk}"
 
 
 def _allows(facts: HostFacts) -> str:

@@ -318,7 +318,7 @@ def _show_job(job: Job, now: int) -> None:
 
 def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:
     out.show_table(
-        ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "REASON"],
+        ["ATTEMPT", "STATE", "HOST", "EXIT", "RAN", "CPU", "MEMORY", "REASON"],
         [
             [
                 str(attempt.number),
@@ -326,13 +326,22 @@ def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:
                 attempt.host_name or attempt.host_id,
                 _exit_code(attempt),
                 spans.duration(attempt.started_at_ms, attempt.stopped_at_ms, now),
+                *_used(attempt),
                 attempt.reason or attempt.status_reason,
             ]
             for attempt in attempts
         ],
-        numbers=["ATTEMPT", "EXIT"],
+        numbers=["ATTEMPT", "EXIT", "CPU", "MEMORY"],
         elastic=["REASON"],
     )
+
+
+def _used(attempt: Attempt) -> tuple[str, str]:
+    """Return seconds of processor time and mebibytes of memory at once, rounded up; nothing where it is unknown."""
+    if not attempt.HasField("usage"):
+        return "-", "-"
+    usage = attempt.usage
+    return f"{(usage.user_cpu_ms + usage.system_cpu_ms) / 1000:.2f}s", f"{-(-usage.peak_memory_kib // 1024)}M"
 
 
 def _array(job: Job) -> str:

@@ -27,7 +27,7 @@ from batchyard.v1 import host_pb2 as batchyard_dot_v1_dot_host__pb2
 from batchyard.v1 import job_definition_pb2 as batchyard_dot_v1_dot_job__definition__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/agent.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x17\x62\x61tchyard/v1/host.proto\x1a!batchyard/v1/job_definition.proto\"\xb2\x03\n\x0b\x41ttemptSpec\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x34\n\tcontainer\x18\x04 \x01(\x0b\x32!.batchyard.v1.ContainerProperties\x12?\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32*.batchyard.v1.AttemptSpec.EnvironmentEntry\x12\x11\n\ttimeout_s\x18\x06 \x01(\x03\x12$\n\x04gpus\x18\x07 \x03(\x0b\x32\x16.batchyard.v1.GpuClaim\x12\x17\n\x0flog_stream_name\x18\x08 \x01(\t\x12\x31\n\x04tags\x18\t \x03(\x0b\x32#.batchyard.v1.AttemptSpec.TagsEntry\x12\x12\n\nis_fargate\x18\x14 \x01(\x08\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x08GpuClaim\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06millis\x18\x02 \x01(\x03\"\xd9\x01\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12)\n\x05phase\x18\x02 \x01(\x0e\x32\x1a.batchyard.v1.AttemptPhase\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x04 \x01(\x03\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12%\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x0e\n\x06reason\x18\x07 \x01(\tB\x0c\n\n_exit_code\"\xa1\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12-\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x12\n\nmachine_id\x18\x06 \x01(\t\"m\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12&\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\">\n\x0e\x41ttemptReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\"Z\n\x08LogSlice\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"$\n\x0eSecretsRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x86\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.batchyard.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HeartbeatH\x00\x12/\n\x07reports\x18\x03 \x01(\x0b\x32\x1c.batchyard.v1.AttemptReportsH\x00\x12+\n\tlog_slice\x18\x04 \x01(\x0b\x32\x16.batchyard.v1.LogSliceH\x00\x12\x37\n\x0fsecrets_request\x18\x05 \x01(\x0b\x32\x1c.batchyard.v1.SecretsRequestH\x00\x42\t\n\x07message\"Z\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65nce_ms\x18\x03 \x01(\x03\x12\x0f\n\x07session\x18\x04 \x01(\x03\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"M\n\rStartAttempts\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.batchyard.v1.AttemptSpec\x12\x0f\n\x07session\x18\x02 \x01(\x03\"2\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0f\n\x07grace_s\x18\x02 \x01(\x05\"#\n\rRevokeAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\"\n\x0b\x41\x63kAttempts\x12\x13\n\x0b\x61ttempt_ids\x18\x01 \x03(\t\"\x8c\x01\n\x07LogRead\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x17\n\ntail_lines\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\x42\r\n\x0b_tail_lines\"\x98\x01\n\x0cSecretValues\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32&.batchyard.v1.SecretValues.ValuesEntry\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x03\n\x0f\x43onnectResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12(\n\x07welcome\x18\x02 \x01(\x0b\x32\x15.batchyard.v1.WelcomeH\x00\x12\x33\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32\x1a.batchyard.v1.HeartbeatAckH\x00\x12,\n\x05start\x18\x04 \x01(\x0b\x32\x1b.batchyard.v1.StartAttemptsH\x00\x12)\n\x04stop\x18\x05 \x01(\x0b\x32\x19.batchyard.v1.StopAttemptH\x00\x12-\n\x06revoke\x18\x06 \x01(\x0b\x32\x1b.batchyard.v1.RevokeAttemptH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.batchyard.v1.AckAttemptsH\x00\x12)\n\x08log_read\x18\x08 \x01(\x0b\x32\x15.batchyard.v1.LogReadH\x00\x12\x33\n\rsecret_values\x18\t \x01(\x0b\x32\x1a.batchyard.v1.SecretValuesH\x00\x42\t\n\x07message*}\n\x0c\x41ttemptPhase\x12\x1d\n\x19\x41TTEMPT_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTEMPT_PHASE_STARTING\x10\x01\x12\x19\n\x15\x41TTEMPT_PHASE_RUNNING\x10\x02\x12\x17\n\x13\x41TTEMPT_PHASE_ENDED\x10\x03\x32Z\n\x0c\x41gentService\x12J\n\x07\x43onnect\x12\x1c.batchyard.v1.ConnectRequest\x1a\x1d.batchyard.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/agent.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x17\x62\x61tchyard/v1/host.proto\x1a!batchyard/v1/job_definition.proto\"\xb2\x03\n\x0b\x41ttemptSpec\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x34\n\tcontainer\x18\x04 \x01(\x0b\x32!.batchyard.v1.ContainerProperties\x12?\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32*.batchyard.v1.AttemptSpec.EnvironmentEntry\x12\x11\n\ttimeout_s\x18\x06 \x01(\x03\x12$\n\x04gpus\x18\x07 \x03(\x0b\x32\x16.batchyard.v1.GpuClaim\x12\x17\n\x0flog_stream_name\x18\x08 \x01(\t\x12\x31\n\x04tags\x18\t \x03(\x0b\x32#.batchyard.v1.AttemptSpec.TagsEntry\x12\x12\n\nis_fargate\x18\x14 \x01(\x08\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x08GpuClaim\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06millis\x18\x02 \x01(\x03\"\xfd\x01\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12)\n\x05phase\x18\x02 \x01(\x0e\x32\x1a.batchyard.v1.AttemptPhase\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x04 \x01(\x03\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12%\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\"\n\x05usage\x18\x08 \x01(\x0b\x32\x13.batchyard.v1.UsageB\x0c\n\n_exit_code\"\xa1\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12-\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x12\n\nmachine_id\x18\x06 \x01(\t\"m\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12&\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\">\n\x0e\x41ttemptReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\"Z\n\x08LogSlice\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"$\n\x0eSecretsRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x86\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.batchyard.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HeartbeatH\x00\x12/\n\x07reports\x18\x03 \x01(\x0b\x32\x1c.batchyard.v1.AttemptReportsH\x00\x12+\n\tlog_slice\x18\x04 \x01(\x0b\x32\x16.batchyard.v1.LogSliceH\x00\x12\x37\n\x0fsecrets_request\x18\x05 \x01(\x0b\x32\x1c.batchyard.v1.SecretsRequestH\x00\x42\t\n\x07message\"Z\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65nce_ms\x18\x03 \x01(\x03\x12\x0f\n\x07session\x18\x04 \x01(\x03\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"M\n\rStartAttempts\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.batchyard.v1.AttemptSpec\x12\x0f\n\x07session\x18\x02 \x01(\x03\"2\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0f\n\x07grace_s\x18\x02 \x01(\x05\"#\n\rRevokeAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\"\n\x0b\x41\x63kAttempts\x12\x13\n\x0b\x61ttempt_ids\x18\x01 \x03(\t\"\x8c\x01\n\x07LogRead\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x17\n\ntail_lines\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\x42\r\n\x0b_tail_lines\"\x98\x01\n\x0cSecretValues\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32&.batchyard.v1.SecretValues.ValuesEntry\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x03\n\x0f\x43onnectResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12(\n\x07welcome\x18\x02 \x01(\x0b\x32\x15.batchyard.v1.WelcomeH\x00\x12\x33\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32\x1a.batchyard.v1.HeartbeatAckH\x00\x12,\n\x05start\x18\x04 \x01(\x0b\x32\x1b.batchyard.v1.StartAttemptsH\x00\x12)\n\x04stop\x18\x05 \x01(\x0b\x32\x19.batchyard.v1.StopAttemptH\x00\x12-\n\x06revoke\x18\x06 \x01(\x0b\x32\x1b.batchyard.v1.RevokeAttemptH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.batchyard.v1.AckAttemptsH\x00\x12)\n\x08log_read\x18\x08 \x01(\x0b\x32\x15.batchyard.v1.LogReadH\x00\x12\x33\n\rsecret_values\x18\t \x01(\x0b\x32\x1a.batchyard.v1.SecretValuesH\x00\x42\t\n\x07message*}\n\x0c\x41ttemptPhase\x12\x1d\n\x19\x41TTEMPT_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTEMPT_PHASE_STARTING\x10\x01\x12\x19\n\x15\x41TTEMPT_PHASE_RUNNING\x10\x02\x12\x17\n\x13\x41TTEMPT_PHASE_ENDED\x10\x03\x32Z\n\x0c\x41gentService\x12J\n\x07\x43onnect\x12\x1c.batchyard.v1.ConnectRequest\x1a\x1d.batchyard.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTEMPTSPEC_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_SECRETVALUES_VALUESENTRY']._loaded_options = None
   _globals['_SECRETVALUES_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_ATTEMPTPHASE']._serialized_start=2606
-  _globals['_ATTEMPTPHASE']._serialized_end=2731
+  _globals['_ATTEMPTPHASE']._serialized_start=2642
+  _globals['_ATTEMPTPHASE']._serialized_end=2767
   _globals['_ATTEMPTSPEC']._serialized_start=131
   _globals['_ATTEMPTSPEC']._serialized_end=565
   _globals['_ATTEMPTSPEC_ENVIRONMENTENTRY']._serialized_start=470
@@ -51,39 +51,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GPUCLAIM']._serialized_start=567
   _globals['_GPUCLAIM']._serialized_end=607
   _globals['_ATTEMPTREPORT']._serialized_start=610
-  _globals['_ATTEMPTREPORT']._serialized_end=827
-  _globals['_HELLO']._serialized_start=830
-  _globals['_HELLO']._serialized_end=991
-  _globals['_HEARTBEAT']._serialized_start=993
-  _globals['_HEARTBEAT']._serialized_end=1102
-  _globals['_ATTEMPTREPORTS']._serialized_start=1104
-  _globals['_ATTEMPTREPORTS']._serialized_end=1166
-  _globals['_LOGSLICE']._serialized_start=1168
-  _globals['_LOGSLICE']._serialized_end=1258
-  _globals['_SECRETSREQUEST']._serialized_start=1260
-  _globals['_SECRETSREQUEST']._serialized_end=1296
-  _globals['_CONNECTREQUEST']._serialized_start=1299
-  _globals['_CONNECTREQUEST']._serialized_end=1561
-  _globals['_WELCOME']._serialized_start=1563
-  _globals['_WELCOME']._serialized_end=1653
-  _globals['_HEARTBEATACK']._serialized_start=1655
-  _globals['_HEARTBEATACK']._serialized_end=1687
-  _globals['_STARTATTEMPTS']._serialized_start=1689
-  _globals['_STARTATTEMPTS']._serialized_end=1766
-  _globals['_STOPATTEMPT']._serialized_start=1768
-  _globals['_STOPATTEMPT']._serialized_end=1818
-  _globals['_REVOKEATTEMPT']._serialized_start=1820
-  _globals['_REVOKEATTEMPT']._serialized_end=1855
-  _globals['_ACKATTEMPTS']._serialized_start=1857
-  _globals['_ACKATTEMPTS']._serialized_end=1891
-  _globals['_LOGREAD']._serialized_start=1894
-  _globals['_LOGREAD']._serialized_end=2034
-  _globals['_SECRETVALUES']._serialized_start=2037
-  _globals['_SECRETVALUES']._serialized_end=2189
-  _globals['_SECRETVALUES_VALUESENTRY']._serialized_start=2144
-  _globals['_SECRETVALUES_VALUESENTRY']._serialized_end=2189
-  _globals['_CONNECTRESPONSE']._serialized_start=2192
-  _globals['_CONNECTRESPONSE']._serialized_end=2604
-  _globals['_AGENTSERVICE']._serialized_start=2733
-  _globals['_AGENTSERVICE']._serialized_end=2823
+  _globals['_ATTEMPTREPORT']._serialized_end=863
+  _globals['_HELLO']._serialized_start=866
+  _globals['_HELLO']._serialized_end=1027
+  _globals['_HEARTBEAT']._serialized_start=1029
+  _globals['_HEARTBEAT']._serialized_end=1138
+  _globals['_ATTEMPTREPORTS']._serialized_start=1140
+  _globals['_ATTEMPTREPORTS']._serialized_end=1202
+  _globals['_LOGSLICE']._serialized_start=1204
+  _globals['_LOGSLICE']._serialized_end=1294
+  _globals['_SECRETSREQUEST']._serialized_start=1296
+  _globals['_SECRETSREQUEST']._serialized_end=1332
+  _globals['_CONNECTREQUEST']._serialized_start=1335
+  _globals['_CONNECTREQUEST']._serialized_end=1597
+  _globals['_WELCOME']._serialized_start=1599
+  _globals['_WELCOME']._serialized_end=1689
+  _globals['_HEARTBEATACK']._serialized_start=1691
+  _globals['_HEARTBEATACK']._serialized_end=1723
+  _globals['_STARTATTEMPTS']._serialized_start=1725
+  _globals['_STARTATTEMPTS']._serialized_end=1802
+  _globals['_STOPATTEMPT']._serialized_start=1804
+  _globals['_STOPATTEMPT']._serialized_end=1854
+  _globals['_REVOKEATTEMPT']._serialized_start=1856
+  _globals['_REVOKEATTEMPT']._serialized_end=1891
+  _globals['_ACKATTEMPTS']._serialized_start=1893
+  _globals['_ACKATTEMPTS']._serialized_end=1927
+  _globals['_LOGREAD']._serialized_start=1930
+  _globals['_LOGREAD']._serialized_end=2070
+  _globals['_SECRETVALUES']._serialized_start=2073
+  _globals['_SECRETVALUES']._serialized_end=2225
+  _globals['_SECRETVALUES_VALUESENTRY']._serialized_start=2180
+  _globals['_SECRETVALUES_VALUESENTRY']._serialized_end=2225
+  _globals['_CONNECTRESPONSE']._serialized_start=2228
+  _globals['_CONNECTRESPONSE']._serialized_end=2640
+  _globals['_AGENTSERVICE']._serialized_start=2769
+  _globals['_AGENTSERVICE']._serialized_end=2859
 # @@protoc_insertion_point(module_scope)

@@ -167,6 +167,7 @@ class AttemptReport(google.protobuf.message.Message):
     EXIT_CODE_FIELD_NUMBER: builtins.int
     CAUSE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -175,6 +176,10 @@ class AttemptReport(google.protobuf.message.Message):
     cause: batchyard.v1.attempt_pb2.EndCause.ValueType
     reason: builtins.str
     """At most 255 characters."""
+    @property
+    def usage(self) -> batchyard.v1.attempt_pb2.Usage:
+        """Set once it has ended, where anything is known."""
+
     def __init__(
         self,
         *,
@@ -185,9 +190,10 @@ class AttemptReport(google.protobuf.message.Message):
         exit_code: builtins.int | None = ...,
         cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
         reason: builtins.str = ...,
+        usage: batchyard.v1.attempt_pb2.Usage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

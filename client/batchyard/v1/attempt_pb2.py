@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61tchyard/v1/attempt.proto\x12\x0c\x62\x61tchyard.v1*\xbb\x02\n\x08\x45ndCause\x12\x19\n\x15\x45ND_CAUSE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45ND_CAUSE_EXITED\x10\x01\x12\x1a\n\x16\x45ND_CAUSE_START_FAILED\x10\x02\x12\x15\n\x11\x45ND_CAUSE_STOPPED\x10\x03\x12\x17\n\x13\x45ND_CAUSE_TIMED_OUT\x10\x04\x12\x1b\n\x17\x45ND_CAUSE_OUT_OF_MEMORY\x10\x05\x12\x14\n\x10\x45ND_CAUSE_FENCED\x10\x06\x12\x12\n\x0e\x45ND_CAUSE_LOST\x10\x07\x12\x18\n\x14\x45ND_CAUSE_HOST_ERROR\x10\x08\x12\x1f\n\x1b\x45ND_CAUSE_IMAGE_UNAVAILABLE\x10\t\x12\x17\n\x13\x45ND_CAUSE_RECLAIMED\x10\n\x12\x17\n\x13\x45ND_CAUSE_PREEMPTED\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61tchyard/v1/attempt.proto\x12\x0c\x62\x61tchyard.v1\"L\n\x05Usage\x12\x17\n\x0fpeak_memory_kib\x18\x01 \x01(\x03\x12\x13\n\x0buser_cpu_ms\x18\x02 \x01(\x03\x12\x15\n\rsystem_cpu_ms\x18\x03 \x01(\x03*\xbb\x02\n\x08\x45ndCause\x12\x19\n\x15\x45ND_CAUSE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45ND_CAUSE_EXITED\x10\x01\x12\x1a\n\x16\x45ND_CAUSE_START_FAILED\x10\x02\x12\x15\n\x11\x45ND_CAUSE_STOPPED\x10\x03\x12\x17\n\x13\x45ND_CAUSE_TIMED_OUT\x10\x04\x12\x1b\n\x17\x45ND_CAUSE_OUT_OF_MEMORY\x10\x05\x12\x14\n\x10\x45ND_CAUSE_FENCED\x10\x06\x12\x12\n\x0e\x45ND_CAUSE_LOST\x10\x07\x12\x18\n\x14\x45ND_CAUSE_HOST_ERROR\x10\x08\x12\x1f\n\x1b\x45ND_CAUSE_IMAGE_UNAVAILABLE\x10\t\x12\x17\n\x13\x45ND_CAUSE_RECLAIMED\x10\n\x12\x17\n\x13\x45ND_CAUSE_PREEMPTED\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.attempt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDCAUSE']._serialized_start=45
-  _globals['_ENDCAUSE']._serialized_end=360
+  _globals['_ENDCAUSE']._serialized_start=123
+  _globals['_ENDCAUSE']._serialized_end=438
+  _globals['_USAGE']._serialized_start=44
+  _globals['_USAGE']._serialized_end=120
 # @@protoc_insertion_point(module_scope)

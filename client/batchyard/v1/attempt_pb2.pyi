@@ -6,6 +6,7 @@ What agents report of attempts and users see of them."""
 import builtins
 import google.protobuf.descriptor
 import google.protobuf.internal.enum_type_wrapper
+import google.protobuf.message
 import sys
 import typing
 
@@ -77,3 +78,30 @@ END_CAUSE_RECLAIMED: EndCause.ValueType  # 10
 END_CAUSE_PREEMPTED: EndCause.ValueType  # 11
 """Stopped so that a job of higher rank can have its room; it runs again."""
 Global___EndCause: typing_extensions.TypeAlias = EndCause
+
+@typing.final
+class Usage(google.protobuf.message.Message):
+    """What an attempt has used, as far as its host can say: of processes. 0 where that
+    is unknown, as of containers, or nothing.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PEAK_MEMORY_KIB_FIELD_NUMBER: builtins.int
+    USER_CPU_MS_FIELD_NUMBER: builtins.int
+    SYSTEM_CPU_MS_FIELD_NUMBER: builtins.int
+    peak_memory_kib: builtins.int
+    """The most memory that it held at once."""
+    user_cpu_ms: builtins.int
+    """Processor time in its own code, and in the kernel for it."""
+    system_cpu_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        peak_memory_kib: builtins.int = ...,
+        user_cpu_ms: builtins.int = ...,
+        system_cpu_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["peak_memory_kib", b"peak_memory_kib", "system_cpu_ms", b"system_cpu_ms", "user_cpu_ms", b"user_cpu_ms"]) -> None: ...
+
+Global___Usage: typing_extensions.TypeAlias = Usage

@@ -534,6 +534,7 @@ class Attempt(google.protobuf.message.Message):
     CAUSE_FIELD_NUMBER: builtins.int
     COMPUTE_ENVIRONMENT_FIELD_NUMBER: builtins.int
     RETRY_VERDICT_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -560,6 +561,10 @@ class Attempt(google.protobuf.message.Message):
     """What the retry strategy said when it failed, in words."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def usage(self) -> batchyard.v1.attempt_pb2.Usage:
+        """What it has used; unset until it has ended, and where nothing is known."""
+
     def __init__(
         self,
         *,
@@ -580,9 +585,10 @@ class Attempt(google.protobuf.message.Message):
         cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
         compute_environment: builtins.str = ...,
         retry_verdict: builtins.str = ...,
+        usage: batchyard.v1.attempt_pb2.Usage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

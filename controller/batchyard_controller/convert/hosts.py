@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from batchyard.errors import Reason, Violation
 from batchyard.ids import AttemptId
+from batchyard.resources import Usage
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
 from batchyard.v1 import (
@@ -23,6 +24,7 @@ from batchyard_controller.core.requests.settings_rules import check_host_facts
 _GPUS = ListOf(
     Rows(GpuFacts, host_pb2.Gpu, message_only=("memory_used_mib", "utilization_percent", "allocated_millis"))
 )
+USAGE = Rows(Usage, attempt_pb2.Usage)
 _FACTS = Rows(HostFacts, host_pb2.HostFacts, Row("capacity", always=True), Row("gpus", kind=_GPUS))
 
 
@@ -95,6 +97,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             stopped_at_ms=message.stopped_at_ms,
             exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
             reason=message.reason,
+            usage=USAGE.read(message.usage),
         )
     return Report(
         attempt_id=AttemptId(message.attempt_id),

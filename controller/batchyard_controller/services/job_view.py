@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from batchyard.ids import attempt_id
+from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
 from batchyard.task_messages import task_message
 from batchyard.v1 import job_pb2
-from batchyard_controller.convert.hosts import end_cause_number
+from batchyard_controller.convert.hosts import USAGE, end_cause_number
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number, spec_message
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.jobs.variables import log_stream_name
@@ -114,6 +115,7 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms else "",
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,
+        usage=USAGE.write(ended.usage) if ended.usage != NO_USAGE else None,
     )
 
 

@@ -74,6 +74,12 @@ _ATTEMPT = (
     Row("stoppedAt", "stopped_at_ms"),
     Row("statusReason", "status_reason"),
 )
+_USAGE = (
+    Row("peakMemoryKiB", "peak_memory_kib"),
+    Row("userCpuMilliseconds", "user_cpu_ms"),
+    Row("systemCpuMilliseconds", "system_cpu_ms"),
+)
+"""Our own: AWS tells nothing of it here."""
 _PARENT = (
     Row("size", "size"),
     Row("statusSummary", "status_summary", MAPPED, always=True),
@@ -165,7 +171,11 @@ def _ran(attempt: pb.Attempt, names: Names) -> Members:
 
 
 def _attempt(attempt: pb.Attempt, names: Names) -> Members:
-    return {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt)}
+    members = {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt)}
+    if attempt.HasField("usage"):
+        wall_ms = attempt.stopped_at_ms - attempt.started_at_ms
+        members["batchyardUsage"] = {**to_members(_USAGE, attempt.usage), "wallMilliseconds": wall_ms}
+    return members
 
 
 def _container(job: pb.Job, kept: Members, names: Names) -> Members:

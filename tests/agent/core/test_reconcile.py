@@ -406,6 +406,27 @@ def test_silence_kills_what_runs_counted_from_when_the_answered_heartbeat_was_se
     assert (report.cause, report.reason) == (EndCause.FENCED, "Killed after 60 s without the controller")
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_the_guard_has_ended_was_fenced(is_told: bool):
+    """This agent stood still: the end is the first that it hears. Of containers the engine does not say who killed them."""
+    t = table()
+    turn(t, 0, opened(0))
+    running(t)
+    after = turn(t, 66_000, exited(exit_code=137, is_fenced=is_told))
+    assert [(r.cause, r.reason, r.exit_code) for r in after.reports] == [
+        (EndCause.FENCED, "Killed after 60 s without the controller", 137)
+    ]
+
+
+def test_what_the_guard_has_ended_was_fenced_also_when_a_controller_is_in_touch_again():
+    t = table()
+    turn(t, 0, opened(0))
+    running(t)
+    turn(t, 59_000, opened(59_000))
+    after = turn(t, 66_000, exited(exit_code=137, is_fenced=True))
+    assert [r.cause for r in after.reports] == [EndCause.FENCED]
+
+
 def test_the_fence_also_stops_what_waits_and_what_is_launching():
     t = table()
     turn(t, 0, opened(0), start(A), start(B), start(C))

@@ -8,10 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from batchyard.resources import Resources
 from batchyard.tasks import Container
+from batchyard_agent.keeper_link import KeeperLink
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import (
     Device,
@@ -21,6 +23,7 @@ from batchyard_agent.runtimes.protocol import (
     Observation,
     Started,
     StartFailed,
+    StopSignal,
     Vanished,
 )
 
@@ -50,6 +53,7 @@ def attempt(
     log_bytes_max: int = 1 << 20,
     mounts: tuple[Mount, ...] = (),
     devices: tuple[Device, ...] = (),
+    gpu_uuids: tuple[str, ...] = (),
     **others: Any,
 ) -> LaunchSpec:
     """Build a spec; *others* are its container's."""
@@ -64,11 +68,26 @@ def attempt(
         log_bytes_max=log_bytes_max,
         mounts=mounts,
         devices=devices,
+        gpu_uuids=gpu_uuids,
     )
 
 
 def shell(folder: Path, script: str, **settings: object) -> LaunchSpec:
     return attempt(folder, "sh", "-c", script, **settings)  # type: ignore[arg-type]  # passed on as they are
+
+
+def runtime(
+    folder: Path,
+    *,
+    enforcement: Literal["auto", "rlimit"] = "auto",
+    user: JobUser | None = None,
+    scratch: str = "scratch",
+) -> ProcessRuntime:
+    """Return a runtime with all that is its own below a folder, its keeper's too."""
+    link = KeeperLink(folder / "keeper")
+    return ProcessRuntime(
+        folder / "state", folder / scratch, now_ms=now_ms, link=link, enforcement=enforcement, user=user
+    )
 
 
 class Host:
@@ -99,6 +118,23 @@ class Host:
                         return observation
                 self._heard.clear()
                 await self._heard.wait()
+
+    def keeper_pid(self) -> int:
+        return int((self.runtime._link.folder / "lock").read_text())
+
+    async def close(self) -> None:
+        """Let go of runtime and keeper; attempts go on."""
+        await self.runtime.close()
+        await self.runtime._link.close()
+
+    async def clear(self) -> None:
+        """Kill all attempts and let go of everything."""
+        for attempt_id in await self.runtime.launched():
+            await self.runtime.signal(attempt_id, StopSignal.KILL)
+        await until(lambda: not self.runtime._live)
+        for attempt_id in await self.runtime.launched():
+            await self.runtime.remove(attempt_id)
+        await self.close()
 
     async def done(self, spec: LaunchSpec) -> Ending:
         """Launch, and wait for the end."""

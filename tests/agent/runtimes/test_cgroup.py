@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from batchyard_agent.keeper import groups
 from batchyard_agent.runtimes import cgroup
-from batchyard_agent.runtimes.cgroup import CgroupUnavailableError, CgroupV1, CgroupV2, Limits
+from batchyard_agent.runtimes.cgroup import CgroupUnavailableError, CgroupV1, CgroupV2, Limits, Write
 
 V1_MOUNTS = """\
 30 25 0:26 / {root}/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
@@ -17,6 +19,7 @@ V1_MOUNTS = """\
 32 25 0:28 / {root}/unified rw,relatime - cgroup2 cgroup2 rw
 33 25 0:29 / / rw,relatime - ext4 /dev/vda rw
 """
+ALL = "+memory +cpu +pids"
 V2_MOUNT = "30 25 0:26 / {root} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
@@ -94,12 +97,13 @@ def test_version_2_parent_that_another_agent_removes_is_made_again(
     service = unified(tmp_path / "service")
     remove_parents_once(monkeypatch)
     parent = cgroup.find_parent(V2_MOUNT.format(root=tmp_path), "0::/service\n", 1)
-    assert parent == CgroupV2(service / "batchyard")
-    assert (service / "batchyard" / "cgroup.subtree_control").read_text() == "+memory +cpu"
-    (service / "batchyard" / "cgroup.subtree_control").unlink()
-    (service / "batchyard").rmdir()
-    parent.create("a", Limits(cpu_millis=0, memory_mib=0))
-    assert (service / "batchyard" / "cgroup.subtree_control").read_text() == "+memory +cpu"
+    assert parent == CgroupV2(service / "batchyard", ALL)
+    assert (service / "batchyard" / "cgroup.subtree_control").read_text() == ALL
+    plan = parent.plan("a", Limits(cpu_millis=0, memory_mib=0))
+    assert plan.writes[0] == Write(f"{service}/batchyard/cgroup.subtree_control", ALL)
+    shutil.rmtree(service / "batchyard")
+    groups.make([*plan.folders], [])
+    assert (service / "batchyard" / "a").is_dir()
 
 
 def unified(root: Path, *, controllers: str = "cpuset cpu io memory pids", procs: str = "") -> Path:
@@ -117,8 +121,8 @@ def test_version_2_hands_memory_and_cpu_down_from_the_service(tmp_path: Path, ow
     service = unified(tmp_path / "service")
     unified(service / "batchyard")
     parent = cgroup.find_parent(V2_MOUNT.format(root=tmp_path), f"0::{own}\n", 1)
-    assert parent == CgroupV2(service / "batchyard")
-    assert (service / "cgroup.subtree_control").read_text() == "+memory +cpu"
+    assert parent == CgroupV2(service / "batchyard", ALL)
+    assert (service / "cgroup.subtree_control").read_text() == ALL
 
 
 def test_version_2_of_a_service_that_holds_the_agent_goes_to_the_top(tmp_path: Path) -> None:
@@ -144,31 +148,31 @@ def test_no_hierarchy_is_said_so() -> None:
 
 
 def test_version_2_limits_are_the_kernels_files(tmp_path: Path) -> None:
-    """Memory hard, without swap and all at once; CPU by quota and weight."""
+    """Memory hard, without swap and all at once; CPU by quota and weight; a bound on processes."""
     folder = tmp_path / "batchyard" / "a"
-    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight")
-    parent = CgroupV2(unified(tmp_path / "batchyard"))
-    made = Path.mkdir
-
-    def mkdir_as_the_kernel(self: Path, *args: object, **kwargs: object) -> None:
-        if self.exists():
-            return
-        made(self)
-        for name in names:
-            (self / name).write_text("")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "mkdir", mkdir_as_the_kernel)
-        parent.create("a", Limits(cpu_millis=1500, memory_mib=64))
-    assert {name: (folder / name).read_text() for name in names} == {
-        "memory.max": str(64 << 20),
-        "memory.swap.max": "0",
-        "cpu.max": "150000 100000",
-        "cpu.weight": "59",
-    }
+    plan = CgroupV2(tmp_path / "batchyard", ALL).plan("a", Limits(cpu_millis=1500, memory_mib=64))
+    assert (plan.folders, plan.joins) == ((str(folder),), (f"{folder}/cgroup.procs",))
+    assert [(write.path.removeprefix(f"{folder}/"), write.value) for write in plan.writes[1:]] == [
+        ("memory.max", str(64 << 20)),
+        ("memory.swap.max", "0"),
+        ("cpu.max", "150000 100000"),
+        ("cpu.weight", "59"),
+        ("pids.max", "16384"),
+    ]
+    folder.mkdir(parents=True)
     (folder / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n")
-    assert cgroup.oom_kills(parent.folders("a")) == 1
-    assert cgroup.join_files(parent.folders("a")) == (f"{folder}/cgroup.procs", "/dev/null")
+    (folder / "memory.peak").write_text("8192\n")
+    (folder / "cpu.stat").write_text("usage_usec 9000\nuser_usec 5000\nsystem_usec 4000\n")
+    assert groups.oom_kills([*plan.folders]) == 1
+    assert groups.peak_kib([*plan.folders]) == 8
+    assert groups.cpu_ms([*plan.folders]) == (5, 4)
+
+
+def test_a_version_2_cgroup_is_killed_in_one_step(tmp_path: Path) -> None:
+    """By the kernel; nobody who forks meanwhile is missed."""
+    (tmp_path / "cgroup.kill").write_text("")
+    groups.kill([str(tmp_path)])
+    assert (tmp_path / "cgroup.kill").read_text() == "1"
 
 
 def test_real_cgroup_is_made_limited_and_removed() -> None:
@@ -180,17 +184,19 @@ def test_real_cgroup_is_made_limited_and_removed() -> None:
     except CgroupUnavailableError as error:
         pytest.skip(f"no cgroup can be made here: {error}")
     name = f"test-{os.getpid()}"
-    folders = parent.folders(name)
-    parent.create(name, Limits(cpu_millis=500, memory_mib=32))
+    plan = parent.plan(name, Limits(cpu_millis=500, memory_mib=32))
+    folders = [*plan.folders]
+    writes = [(write.path.encode(), write.value.encode(), write.may_be_missing.encode()) for write in plan.writes]
+    groups.make(folders, writes)
     limit = "memory.max" if len(folders) == 1 else "memory.limit_in_bytes"
     assert (Path(folders[0]) / limit).read_text() == f"{32 << 20}\n"
-    quota = Path(folders[-1]) / ("cpu.max" if len(folders) == 1 else "cpu.cfs_quota_us")
+    quota = Path(folders[min(1, len(folders) - 1)]) / ("cpu.max" if len(folders) == 1 else "cpu.cfs_quota_us")
     assert quota.read_text().split()[0] == "50000"
-    assert cgroup.pids(folders) == []
-    assert cgroup.oom_kills(folders) == 0
+    assert groups.pids(folders) == []
+    assert groups.oom_kills(folders) == 0
     (Path(folders[0]) / "below").mkdir()  # a job may make cgroups of its own
-    assert cgroup.remove(folders)
-    assert cgroup.remove(folders)
-    assert cgroup.pids(folders) == []
+    assert groups.remove(folders)
+    assert groups.remove(folders)
+    assert groups.pids(folders) == []
     parent.remove_empty()
     assert not Path(folders[0]).exists()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from batchyard.tasks import Ulimit
-from batchyard_agent.runtimes import job_user, supervisor
-from batchyard_agent.runtimes.process import ProcessRuntime
+from batchyard_agent.runtimes import job_user
+from batchyard_agent.runtimes.plain_names import plain_name
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal
 
-from .process_attempts import Host, attempt, log_of, now_ms, shell, until
+from .process_attempts import Host, attempt, log_of, runtime, shell, until
 
 NOBODY = pwd.getpwnam("nobody")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")
@@ -33,15 +33,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(params=["rlimit", "auto"])
 async def host(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Host]:
     user = job_user.find(None, allow_root=False)
-    runtime = ProcessRuntime(folder / "state", folder / "scratch", now_ms=now_ms, user=user, enforcement=request.param)
-    opened = await Host(runtime).open()
+    opened = await Host(runtime(folder, user=user, enforcement=request.param)).open()
     yield opened
-    for attempt_id in await opened.runtime.launched():
-        await opened.runtime.signal(attempt_id, StopSignal.KILL)
-    await until(lambda: not opened.runtime._live)
-    for attempt_id in await opened.runtime.launched():
-        await opened.runtime.remove(attempt_id)
-    await opened.runtime.close()
+    await opened.clear()
 
 
 @as_root
@@ -58,14 +52,64 @@ async def test_a_job_is_nobody_and_has_no_way_back(host: Host, folder: Path) -> 
 
 @as_root
 async def test_a_job_cannot_write_its_record(host: Host, folder: Path) -> None:
-    """Neither through its supervisor's open file nor by name; nor can it read other attempts' logs."""
-    script = "echo 'pid x' >>/proc/$PPID/fd/0; echo pid x >>{}/state/attempts/*; ls {}/state/attempts {}/logs; exit 7"
+    """Neither through its keeper's open files nor by name; nor can it read other attempts' logs."""
+    script = "ls /proc/$PPID/fd; echo x >>{}/keeper/journal; ls {}/keeper {}/logs; exit 7"
     (folder / "logs").mkdir(mode=0o700)
     spec = shell(folder, script.format(folder, folder, folder))
     end = await host.done(spec)
     assert isinstance(end, Exited)
     assert end.exit_code == 7
     assert log_of(spec).count("ermission denied") == 4
+
+
+@as_root
+async def test_a_job_sees_no_working_folder_but_its_own(host: Host, folder: Path) -> None:
+    """Though all are the same user's; what it writes is where it is looked for."""
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no mount namespaces here")
+    other = shell(folder, "echo secret >kept; sleep 600")
+    await host.runtime.launch(other)
+    theirs = folder / "scratch" / plain_name(other.attempt_id)
+    await until((theirs / "kept").exists)
+    elsewhere = shell(folder, f"cat {theirs}/kept", number=3, working_directory="/")
+    spec = shell(folder, f"cat {theirs}/kept; umount {folder}/scratch; cat {theirs}/kept; echo own >kept", number=2)
+    for each in (spec, elsewhere):
+        await host.done(each)
+        assert "secret" not in log_of(each)
+        assert "No such file" in log_of(each)
+    assert (folder / "scratch" / plain_name(spec.attempt_id) / "kept").read_text() == "own\n"
+
+
+@as_root
+@pytest.mark.parametrize(("claimed", "opened"), [((), ""), (("GPU-b",), "1"), (("GPU-a", "GPU-b"), "0 1")])
+async def test_a_job_can_open_the_devices_of_its_own_gpus_alone(
+    host: Host, folder: Path, claimed: tuple[str, ...], opened: str
+) -> None:
+    """Of files that stand in for devices; it cannot take away what stands in the place of the others."""
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no mount namespaces here")
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (folder / name).write_text("device\n")
+        (folder / name).chmod(0o666)
+    minors = {"GPU-a": 0, "GPU-b": 1}
+    host.runtime._launcher = replace(host.runtime._launcher, find_minors=lambda: minors, devices=folder)
+    each = f"umount {folder}/nvidia$n; chmod 666 {folder}/nvidia$n; cat {folder}/nvidia$n && echo $n >>got"
+    spec = shell(folder, f"for n in 0 1 ctl -uvm; do {each}; done 2>/dev/null >/dev/null; cat got", gpu_uuids=claimed)
+    await host.done(spec)
+    assert log_of(spec).split() == [*opened.split(), "ctl", "-uvm"]
+    assert (folder / "nvidia0").read_text() == "device\n"  # elsewhere it is what it was
+
+
+@as_root
+async def test_where_a_gpus_device_is_not_known_none_is_closed(host: Host, folder: Path) -> None:
+    """Better one that sees too much than one that does not see its own."""
+    (folder / "nvidia0").touch()
+    host.runtime._launcher = replace(
+        host.runtime._launcher, find_minors=lambda: {"GPU-a": None, "GPU-b": 0}, devices=folder
+    )
+    spec = shell(folder, f"cat {folder}/nvidia0 && echo open", gpu_uuids=("GPU-a",))
+    await host.done(spec)
+    assert log_of(spec) == "open\n"
 
 
 @as_root
@@ -106,7 +150,7 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     refused = await host.done(attempt(folder, "true", user="root", number=4))
     assert isinstance(refused, StartFailed)
     assert "not as 'root'" in refused.reason
-    name = supervisor.plain_name(stopped.attempt_id)
+    name = plain_name(stopped.attempt_id)
     await host.runtime.remove(stopped.attempt_id)
     assert not (folder / "scratch" / name).exists()
 
@@ -159,59 +203,28 @@ async def test_what_a_job_sets_does_not_make_its_call_a_check(host: Host, folder
 
 
 @as_root
-async def test_a_log_that_cannot_be_given_away_is_closed(
-    host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on a file system that knows no owners."""
-
-    def refuse(*_: int) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "fchown", refuse)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    assert isinstance(await host.done(attempt(folder, "true")), StartFailed)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-@as_root
 async def test_a_job_can_use_its_folder_by_name(folder: Path) -> None:
     """As programs do with HOME, below folders that the agent made itself whatever its umask."""
     before = os.umask(0o077)
     try:
         user = job_user.find(None, allow_root=False)
-        runtime = ProcessRuntime(folder / "state", folder / "new" / "scratch", now_ms=now_ms, user=user)
-        host = await Host(runtime).open()
+        host = await Host(runtime(folder, scratch="new/scratch", user=user)).open()
     finally:
         os.umask(before)
     spec = shell(folder, 'cd / && touch "$HOME/x" && cd "$HOME" && mktemp -p "$HOME" >/dev/null && ls | wc -l')
     await host.done(spec)
     assert log_of(spec) == "2\n"
-    await host.runtime.remove(spec.attempt_id)
-    await host.runtime.close()
+    await host.clear()
 
 
 @as_root
 async def test_where_a_jobs_folder_is_closed_to_its_user_there_is_no_runtime(folder: Path) -> None:
     (folder / "private").mkdir(mode=0o700)
     user = job_user.find(None, allow_root=False)
-    runtime = ProcessRuntime(folder / "state", folder / "private" / "scratch", now_ms=now_ms, user=user)
+    closed = runtime(folder, scratch="private/scratch", user=user)
     with pytest.raises(RuntimeUnavailableError, match=r"'nobody', who cannot enter .*: give the agent a --scratch-dir"):
-        await Host(runtime).open()
-    await runtime.close()
-
-
-@as_root
-def test_without_setpriv_there_is_no_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Neither where it is missing nor where it cannot do it, as busybox's."""
-    monkeypatch.setattr(job_user, "_PLACES", str(folder))
-    with pytest.raises(RuntimeUnavailableError, match="without setpriv: install the package util-linux"):
-        job_user.find(None, allow_root=False)
-    (folder / "setpriv").write_text("#!/bin/sh\necho unrecognized option: reuid >&2; exit 1\n")
-    (folder / "setpriv").chmod(0o755)
-    user = job_user.find(None, allow_root=False)
-    assert user is not None
-    with pytest.raises(RuntimeUnavailableError, match="cannot be run as 'nobody': unrecognized option: reuid"):
-        user.require_access(folder)
+        await Host(closed).open()
+    await closed.close()
 
 
 @as_root

@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from batchyard.tasks import Ulimit
-from batchyard_agent.runtimes import log_limit, supervisor
-from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal, Vanished
+from batchyard_agent.runtimes import log_limit
+from batchyard_agent.runtimes.plain_names import attempt_id_of, plain_name
+from batchyard_agent.runtimes.protocol import Device, Exited, Mount, Started, StartFailed, StopSignal
 
 from .cgroups import needs_cgroup
 from .process_attempts import (
@@ -26,6 +25,7 @@ from .process_attempts import (
     lives,
     log_of,
     now_ms,
+    runtime,
     shell,
     until,
     zombie_children,
@@ -38,16 +38,9 @@ MODES = ["rlimit", WITH_CGROUP]
 @pytest.fixture(params=MODES)
 async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
     """A runtime in each way of keeping limits that this machine has."""
-    opened = await Host(
-        ProcessRuntime(tmp_path / "state", tmp_path / "scratch", now_ms=now_ms, enforcement=request.param)
-    ).open()
+    opened = await Host(runtime(tmp_path, enforcement=request.param)).open()
     yield opened
-    for attempt_id in await opened.runtime.launched():
-        await opened.runtime.signal(attempt_id, StopSignal.KILL)
-    await until(lambda: not opened.runtime._live)
-    for attempt_id in await opened.runtime.launched():
-        await opened.runtime.remove(attempt_id)
-    await opened.runtime.close()
+    await opened.clear()
 
 
 async def test_output_reaches_the_log_in_order(host: Host, tmp_path: Path) -> None:
@@ -127,7 +120,7 @@ async def test_attempt_has_a_folder_no_stdin_and_default_signals(host: Host, tmp
     spec = shell(tmp_path, script)
     await host.done(spec)
     folder, blocked, ignored, descriptors = log_of(spec).split("\n")[:4]
-    assert folder == str(tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id))
+    assert folder == str(tmp_path / "scratch" / plain_name(spec.attempt_id))
     # What this process itself was started with is handed on; what Python ignores is not.
     ours = Path("/proc/self/status").read_text().split("SigIgn:")[1].split()[0]
     pythons = sum(1 << (number - 1) for number in (signal.SIGPIPE, signal.SIGXFSZ))
@@ -257,23 +250,6 @@ async def test_a_signal_right_after_launch_is_not_lost(
         assert end.exit_code == exit_code
 
 
-async def test_a_signal_between_fork_and_call_is_not_lost(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A shell that has just forked takes a signal for itself and forgets it: it is sent once the command is called."""
-    deaf, gate = tmp_path / "deaf", tmp_path / "gate"
-    longer = f"(\ntrap '' TERM; : >{deaf}; until [ -e {gate} ]; do :; done; trap - TERM\n"
-    monkeypatch.setattr(supervisor, "_SCRIPT", supervisor._SCRIPT.replace("(\n", longer, 1))
-    spec = attempt(tmp_path, "sleep", "600")
-    await host.runtime.launch(spec)
-    await until(deaf.exists)
-    await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
-    gate.touch()
-    end = await host.end(spec)
-    assert isinstance(end, Exited)
-    assert end.exit_code == 143
-
-
 async def test_stopped_group_can_be_killed(host: Host, tmp_path: Path) -> None:
     """An attempt that stops its whole group, its supervisor included, still ends."""
     spec = shell(tmp_path, "echo ready; kill -STOP 0; echo never")
@@ -323,19 +299,6 @@ async def test_a_group_that_signals_itself_keeps_its_exit_code(host: Host, tmp_p
     end = await host.done(shell(tmp_path, "kill -TERM 0; exit 9"))
     assert isinstance(end, Exited)
     assert end.exit_code == 143
-
-
-async def test_killed_supervisor_leaves_no_code_and_no_processes(host: Host, tmp_path: Path) -> None:
-    """Without the one who waits, the code is lost, and that is said; the command does not run on."""
-    spec = shell(tmp_path, "echo $$ $PPID; exec sleep 600")
-    await host.runtime.launch(spec)
-    await until(lambda: log_of(spec).endswith("\n"))
-    command, parent = map(int, log_of(spec).split())
-    os.kill(parent, 9)
-    assert await host.end(spec) == Vanished(
-        attempt_id=spec.attempt_id, reason="the attempt's supervisor was killed, the exit code is lost"
-    )
-    assert not lives(command)
 
 
 HOG = "x = bytearray(160 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nimport time; print('kept'); time.sleep(600)"
@@ -419,7 +382,7 @@ async def test_both_ends_of_a_long_log_are_kept(host: Host, tmp_path: Path) -> N
     script = f"echo begun; yes 0123456789 | head -c 4000000; echo; {pause}"
     spec = shell(tmp_path, script + "; yes again | head -c 4000000; echo; echo the cause; exit 4", log_bytes_max=limit)
     await host.runtime.launch(spec)
-    scratch = tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id)
+    scratch = tmp_path / "scratch" / plain_name(spec.attempt_id)
     await until((scratch / "flag").exists)
     await until(lambda: log_limit.used_bytes(spec.log_path) <= limit + 4096)
     assert (
@@ -458,9 +421,9 @@ async def test_two_hundred_attempts_leave_nothing_behind(host: Host, tmp_path: P
 def test_plain_name_can_be_read_back() -> None:
     """An attempt id becomes a name that is safe as a file's, and none other becomes the same."""
     for attempt_id in ("0190c7e0-0000-7000-8000-000000000001:5#1", "..", "a/b", "a_2fb", "é#%"):
-        name = supervisor.plain_name(attempt_id)
+        name = plain_name(attempt_id)
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-        assert supervisor.attempt_id_of(name) == attempt_id
+        assert attempt_id_of(name) == attempt_id
 
 
 @pytest.fixture(autouse=True)
@@ -476,26 +439,13 @@ async def test_a_full_disk_is_a_failed_start_and_no_lost_end(host: Host, tmp_pat
     await host.done(spec)
     await host.runtime.remove(spec.attempt_id)
     again = attempt(tmp_path, "true", number=2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # stands in for a full disk: no file can grow
+    keeper = host.keeper_pid()
+    # Stands in for a full disk: no file of the keeper can grow.
+    soft, hard = resource.prlimit(keeper, resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
-        await host.runtime.launch(again)
+        assert isinstance(await host.done(again), StartFailed)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
-    assert isinstance(await host.end(again), StartFailed)
+        resource.prlimit(keeper, resource.RLIMIT_FSIZE, (soft, hard))
     assert await host.runtime.launched() == []
     host.told.clear()
     assert isinstance(await host.done(again), Exited)
-
-
-def test_secret_never_stands_in_a_command_line(tmp_path: Path) -> None:
-    """A variable that a shell does not pass on would have to; no error repeats the value either."""
-    spec = replace(shell(tmp_path, "true"), secrets={"DB": "canary"})
-    command, environment = supervisor.command_line(spec, tmp_path)
-    assert environment["DB"] == "canary"
-    assert "canary" not in " ".join(command)
-    with pytest.raises(supervisor.CannotLaunchError, match="a secret cannot be given as 'PS1'") as told:
-        supervisor.command_line(replace(spec, secrets={"PS1": "canary"}), tmp_path)
-    assert "canary" not in str(told.value)

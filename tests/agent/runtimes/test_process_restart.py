@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,24 +15,27 @@ from pathlib import Path
 import pytest
 from tests.processes import running
 
-from batchyard_agent.runtimes import process, supervisor
-from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StartFailed, StopSignal, Vanished
+from batchyard_agent import keeper_link
+from batchyard_agent.keeper import marks, record, wire
+from batchyard_agent.runtimes import process
+from batchyard_agent.runtimes.plain_names import plain_name
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
 
-from .cgroups import needs_cgroup
-from .process_attempts import Host, attempt, lives, log_of, now_ms, shell, until
-from .process_records import end_attempts
+from .process_attempts import Host, attempt, lives, log_of, now_ms, runtime, shell, until
+from .process_records import end_attempts, keeper, kept
+
+KERNEL_TELLS_CODES = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+"""Of processes that others have waited for."""
 
 FORMER_AGENT = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from process_attempts import Host, now_ms, shell
-from batchyard_agent.runtimes.process import ProcessRuntime
+from process_attempts import Host, runtime, shell
 
 async def main():
     folder = Path(sys.argv[2])
-    host = await Host(ProcessRuntime(folder / "state", folder / "scratch", now_ms=now_ms, enforcement=sys.argv[3])).open()
+    host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
     for number, script in enumerate(sys.argv[4:], start=1):
         await host.runtime.launch(shell(folder, script, number=number))
     print("launched", flush=True)
@@ -57,25 +62,28 @@ class Agents:
                 assert any(line == "launched\n" for line in agent.stdout)
             yield agent
 
+    def heir(self) -> Host:
+        return Host(runtime(self.folder, enforcement=self.enforcement))  # type: ignore[arg-type]
+
     async def successor(self) -> Host:
-        runtime = ProcessRuntime(
-            self.folder / "state", self.folder / "scratch", now_ms=now_ms, enforcement=self.enforcement
-        )  # type: ignore[arg-type]
-        return await Host(runtime).open()
+        return await self.heir().open()
+
+    def kill_keeper(self) -> None:
+        os.kill(keeper(self.folder / "keeper"), signal.SIGKILL)
 
 
 @pytest.fixture(params=["rlimit", "auto"])
 def agents(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agents]:
     yield Agents(tmp_path, request.param)
-    end_attempts(tmp_path / "state")
+    end_attempts(tmp_path / "keeper")
 
 
 @pytest.fixture
 async def heir(agents: Agents) -> AsyncIterator[Host]:
-    """The successor."""
-    host = await agents.successor()
+    """The successor, to be opened once the former agent is dead, as one lets no other in."""
+    host = agents.heir()
     yield host
-    await host.runtime.close()
+    await host.close()
 
 
 async def test_a_running_attempt_goes_on_and_its_code_is_learnt(agents: Agents, heir: Host, tmp_path: Path) -> None:
@@ -84,12 +92,13 @@ async def test_a_running_attempt_goes_on_and_its_code_is_learnt(agents: Agents, 
     with agents.former("echo $$; while [ ! -e go ]; do sleep 0.02; done; exit 7"):
         await until(lambda: log_of(spec))
     killed_at_ms = now_ms()
+    await heir.open()
     assert await heir.runtime.launched() == [spec.attempt_id]
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN  # asked twice, told once
     pid = int(log_of(spec))
     assert lives(pid)
-    go = tmp_path / "scratch" / supervisor.plain_name(spec.attempt_id) / "go"
+    go = tmp_path / "scratch" / plain_name(spec.attempt_id) / "go"
     go.touch()
     end = await heir.end(spec)
     assert isinstance(end, Exited)
@@ -111,9 +120,9 @@ async def test_an_attempt_that_ended_meanwhile_is_learnt(agents: Agents, heir: H
     with agents.former(*scripts) as agent:
         await until(lambda: all(log_of(spec) for spec in specs))
         (tmp_path / "agent").write_text(str(agent.pid))
-    records = [tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id) for spec in specs]
-    await until(lambda: not any(map(supervisor.is_locked, records)))
+    await until(lambda: all(each.ended for each in kept(tmp_path / "keeper").values()))
     ended_by_ms = now_ms()
+    await heir.open()
     for spec, code in zip(specs, (0, 1, 42), strict=True):
         assert await heir.runtime.adopt(spec) is Adoption.KNOWN
         end = await heir.end(spec)
@@ -127,6 +136,7 @@ async def test_signals_reach_an_adopted_attempt(agents: Agents, heir: Host, tmp_
     spec = shell(tmp_path, "")
     with agents.former("trap '' TERM; echo ready; while :; do sleep 0.05; done"):
         await until(lambda: log_of(spec))
+    await heir.open()
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN
     await heir.runtime.signal(spec.attempt_id, StopSignal.TERM)
     await heir.runtime.signal(spec.attempt_id, StopSignal.KILL)
@@ -154,169 +164,199 @@ async def test_an_agent_killed_while_it_launches_starts_nothing_twice(
         assert end.exit_code == number
         await heir.runtime.remove(spec.attempt_id)
     assert sorted(map(int, witness.read_text().split())) == list(range(1, 31))
-    await heir.runtime.close()
+    await heir.clear()
 
 
-async def test_what_was_never_launched_is_said_so(agents: Agents, heir: Host, tmp_path: Path) -> None:
-    """Without a record; and with one whose supervisor never was."""
-    spec = attempt(tmp_path, "true")
-    assert await heir.runtime.adopt(spec) is Adoption.NOT_LAUNCHED
-    await heir.done(spec)
-    prepared = attempt(tmp_path, "true", number=2)
-    record = tmp_path / "state" / "attempts" / supervisor.plain_name(prepared.attempt_id)
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    os.close(supervisor.create_record(record, started_at_ms=1, boot_id=boot_id, cgroup=()))
-    assert await heir.runtime.adopt(prepared) is Adoption.NOT_LAUNCHED
-    assert isinstance(await heir.done(prepared), Exited)
+async def test_what_was_never_launched_is_said_so(agents: Agents, tmp_path: Path) -> None:
+    """A keeper that was killed before it had started it has written down that it would, and no process id."""
+    spec, prepared = attempt(tmp_path, "true"), attempt(tmp_path, "true", number=2)
+    begin_journal(tmp_path, record.line("start", plain_name(prepared.attempt_id), "7", "5"))
+    heir = await agents.successor()
+    for each in (spec, prepared):
+        assert await heir.runtime.adopt(each) is Adoption.NOT_LAUNCHED
+        assert isinstance(await heir.done(each), Exited)
+    await heir.clear()
 
 
-@pytest.mark.parametrize("damage", ["pid x\n", None, '{"started_at_ms": 5}\npid 1\n', ""])
-async def test_a_job_that_damages_its_record_is_ended_and_never_launched_again(
-    agents: Agents, heir: Host, tmp_path: Path, damage: str | None, monkeypatch: pytest.MonkeyPatch
+def begin_journal(folder: Path, *lines: bytes, boot_id: str = "") -> None:
+    boot_id = boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (folder / "keeper").mkdir(mode=0o700)
+    (folder / "keeper" / "journal").write_bytes(record.line("keeper", "1", boot_id) + b"".join(lines))
+
+
+@pytest.mark.parametrize("who", ["keeper", "agent and keeper"])
+async def test_attempts_of_a_killed_keeper_keep_their_exit_codes(agents: Agents, tmp_path: Path, who: str) -> None:
+    """Same processes, and what was started by one keeper and ends under another is told once."""
+    names = [f"gate{number}" for number in range(3)]
+    scripts = [
+        f"echo $$; while [ ! -e {tmp_path / name} ]; do sleep 0.02; done; exit 4{n}" for n, name in enumerate(names)
+    ]
+    specs = [shell(tmp_path, script, number=number) for number, script in enumerate(scripts, start=1)]
+    if who == "keeper":
+        host = await agents.successor()
+        for spec in specs:
+            await host.runtime.launch(spec)
+        await until(lambda: all(log_of(spec) for spec in specs))
+        agents.kill_keeper()
+    else:
+        with agents.former(*scripts):
+            await until(lambda: all(log_of(spec) for spec in specs))
+            agents.kill_keeper()
+        host = await agents.successor()
+        for spec in specs:
+            assert await host.runtime.adopt(spec) is Adoption.KNOWN
+    await until(lambda: keeper(tmp_path / "keeper"))
+    await until(lambda: len(host.runtime._link.kept) == 3)
+    for number, spec in enumerate(specs):
+        assert lives(int(log_of(spec)))
+        (tmp_path / names[number]).touch()
+        end = await host.end(spec)
+        if isinstance(end, Vanished) and not KERNEL_TELLS_CODES:
+            continue  # its parent is the first process of all, which tells nobody
+        assert isinstance(end, Exited)
+        assert end.exit_code == 40 + number
+        assert [type(each) for each in host.of(spec)] == [Started, Exited]
+    await host.clear()
+
+
+async def test_a_keeper_that_stands_still_is_replaced(
+    agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one can that runs as the agent's own user: by its supervisor's open file, by name, or by removing it."""
-    monkeypatch.setattr(process, "ADOPT_LIMIT_S", 0.1)
-    spec = shell(tmp_path, "")
-    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
-    with agents.former(f"echo 'pid x' >>/proc/$PPID/fd/0; cat {record}; echo $$; sleep 600"):
-        await until(lambda: log_of(spec).count("\n") == 4)
-    if damage is None:
-        record.unlink()
-    elif damage != "pid x\n":
-        record.write_text(damage)
+    """And what it kept goes on."""
+    monkeypatch.setattr(keeper_link, "SILENCE_LIMIT_S", 0.5)
+    monkeypatch.setattr(keeper_link, "PING_S", 0.1)
+    host = await agents.successor()
+    spec = attempt(tmp_path, "sleep", "600")
+    await host.runtime.launch(spec)
+    await until(lambda: host.of(spec))
+    before = keeper(tmp_path / "keeper")
+    os.kill(before, signal.SIGSTOP)
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)  # said again to the next one
+    await until(lambda: keeper(tmp_path / "keeper") not in {0, before})
+    end = await host.end(spec)
+    assert (isinstance(end, Exited) and end.exit_code == 137) or not KERNEL_TELLS_CODES
+    await host.clear()
+
+
+async def test_a_keeper_of_another_version_becomes_the_agents(
+    agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place: what it keeps stays its own, and is told as if nothing had been."""
+    spec, gate = shell(tmp_path, ""), tmp_path / "gate"
+    with agents.former(f"echo $$; while [ ! -e {gate} ]; do sleep 0.02; done; exit 6"):
+        await until(lambda: log_of(spec))
+    before = keeper(tmp_path / "keeper")
+    program = tmp_path / "batchyard_agent" / "keeper"
+    shutil.copytree(keeper_link._PROGRAM, program)
+    (program / "wire.py").write_text((program / "wire.py").read_text().replace('VERSION = b"1"', 'VERSION = b"2"'))
+    monkeypatch.setattr(wire, "VERSION", b"2")
+    monkeypatch.setattr(keeper_link, "_PROGRAM", str(program))
+    heir = await agents.successor()
+    assert keeper(tmp_path / "keeper") == before
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    if damage == "pid x\n":
+    gate.touch()
+    end = await heir.end(spec)
+    assert isinstance(end, Exited)
+    assert end.exit_code == 6
+    await heir.clear()
+
+
+@pytest.mark.parametrize("turn", range(4))
+async def test_a_keeper_killed_while_it_starts_starts_nothing_twice(agents: Agents, tmp_path: Path, turn: int) -> None:
+    """Killed again and again: each attempt runs exactly once, and its code is the right one or said to be lost."""
+    host = await agents.successor()
+    witness, unknown = tmp_path / "witness", 0
+    specs = [shell(tmp_path, f"echo {n} >>{witness}; exit {n}", number=n) for n in range(1, 41)]
+    for number, spec in enumerate(specs):
+        if number % 10 == turn:
+            await until(lambda: keeper(tmp_path / "keeper"))
+            agents.kill_keeper()
+        await host.runtime.launch(spec)
+        await asyncio.sleep(0.002 * turn)
+    for number, spec in enumerate(specs, start=1):
+        end = await host.end(spec)
+        if isinstance(end, Vanished):
+            unknown += 1
+        else:
+            assert isinstance(end, Exited)
+            assert end.exit_code == number
+    ran = sorted(map(int, witness.read_text().split()))
+    assert len(ran) == len(set(ran))
+    assert len(ran) >= 40 - unknown
+    assert unknown <= 4 * 8  # those alone that ended in the moment between two keepers
+    await host.clear()
+
+
+@pytest.mark.parametrize("damage", ["", None, "pid\tx\n"])
+@pytest.mark.parametrize("is_keeper_killed", [False, True])
+async def test_a_job_that_damages_the_journal_is_ended_and_never_started_again(
+    agents: Agents, tmp_path: Path, damage: str | None, is_keeper_killed: bool
+) -> None:
+    """As one can that runs as the agent's own user. While the keeper lives, it knows better."""
+    spec, journal = shell(tmp_path, ""), tmp_path / "keeper" / "journal"
+    with agents.former("echo $$; sleep 600 & exec sleep 600"):
+        await until(lambda: log_of(spec))
+        if damage is None:
+            journal.unlink()
+        else:
+            journal.write_text(damage)
+        if is_keeper_killed:
+            agents.kill_keeper()
+    heir = await agents.successor()
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    if is_keeper_killed:
+        assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
+        assert not lives(int(log_of(spec)))
+    else:
         await heir.runtime.signal(spec.attempt_id, StopSignal.KILL)
         end = await heir.end(spec)
         assert isinstance(end, Exited)
         assert end.exit_code == 137
-    else:
-        assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
-    await until(lambda: not lives(int(log_of(spec).split()[-1])))
-    await heir.runtime.remove(spec.attempt_id)
+    await heir.clear()
 
 
-@pytest.fixture
-def pids(tmp_path: Path) -> Iterator[Path]:
-    """A file for the pids of what leaves no other trace; whatever it names is dead in the end."""
-    path = tmp_path / "pids"
-    path.touch()
-    yield path
-    for pid in map(int, path.read_text().split()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
-
-
-@pytest.mark.parametrize("instead", [None, "", '{"started_at_ms": 5, "boot_id": "this", "cgroup": []}\n'])
-async def test_a_quiet_attempt_without_its_record_is_ended_and_not_launched_beside_itself(
-    agents: Agents, heir: Host, tmp_path: Path, pids: Path, instead: str | None
-) -> None:
-    """It has said nothing, and its record was removed, or another put there: its supervisor lives all the same."""
+async def test_a_keeper_whose_folder_is_removed_ends_what_it_keeps(agents: Agents, tmp_path: Path) -> None:
+    """Nobody can find it any more."""
     spec = shell(tmp_path, "")
-    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
-    with agents.former(f"echo $$ >{pids}; exec sleep 600"):
-        await until(pids.read_text)
-    record.unlink()
-    if instead is not None:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        record.write_text(instead.replace("this", boot_id))
-    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
-    assert not lives(int(pids.read_text()))
-    await heir.runtime.remove(spec.attempt_id)
+    with agents.former("echo $$; (setsid sleep 600 &); exec sleep 600"):
+        await until(lambda: log_of(spec))
+        mark = next(iter(kept(tmp_path / "keeper").values())).mark
+        shutil.rmtree(tmp_path / "keeper")
+        await until(lambda: not marks.marked(mark))
 
 
-@pytest.mark.parametrize("agents", [pytest.param("auto", marks=needs_cgroup)], indirect=True)
-async def test_an_attempt_of_which_only_its_cgroup_is_left_is_ended(
-    agents: Agents, heir: Host, tmp_path: Path, pids: Path
-) -> None:
-    """Its supervisor was killed and its record removed."""
+async def test_what_no_keeper_knows_is_killed_by_the_next(agents: Agents, tmp_path: Path) -> None:
+    """Both killed and all wiped: its processes bear the mark of the place."""
     spec = shell(tmp_path, "")
-    with agents.former(f"echo $$ $PPID >{pids}; exec sleep 600"):
-        await until(pids.read_text)
-    pid, keeper = map(int, pids.read_text().split())
-    os.kill(keeper, 9)
-    (tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)).unlink()
-    await until(lambda: not lives(keeper))
-    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.DAMAGED_REASON)
-    await until(lambda: not lives(pid))
-    await heir.runtime.discard(spec.attempt_id)
+    with agents.former("echo $$; (setsid sleep 600 &); exec sleep 600"):
+        await until(lambda: log_of(spec))
+        mark = next(iter(kept(tmp_path / "keeper").values())).mark
+        agents.kill_keeper()
+    shutil.rmtree(tmp_path / "keeper")
+    shutil.rmtree(tmp_path / "state")
+    heir = await agents.successor()
+    assert not marks.marked(mark)
+    await heir.clear()
 
 
-@pytest.mark.parametrize(
-    ("content", "boot_noted"),
-    [(None, "an earlier boot"), ('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\n', None)],
-)
-async def test_after_a_reboot_nothing_is_launched_again(
-    agents: Agents, tmp_path: Path, content: str | None, boot_noted: str | None
-) -> None:
-    """A record may be lost with the machine, so its absence proves nothing then."""
-    state = tmp_path / "state"
-    (state / "attempts").mkdir(parents=True)
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_after_a_reboot_nothing_is_launched_again(agents: Agents, tmp_path: Path, is_known: bool) -> None:
+    """The keeper's journal may be lost with the machine, so that it says nothing proves nothing then."""
     spec = attempt(tmp_path, "true")
-    if content:
-        (state / "attempts" / supervisor.plain_name(spec.attempt_id)).write_text(content)
-    if boot_noted:
-        (state / "boot").write_text(boot_noted)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "boot").write_text("an earlier boot")
+    if is_known:
+        name = plain_name(spec.attempt_id)
+        begin_journal(tmp_path, record.line("start", name, "7", "5"), record.line("pid", name, "1"), boot_id="earlier")
     heir = await agents.successor()
     assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    reason = "the host was restarted while the attempt ran"
-    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=reason, is_reboot=True)
-    await heir.runtime.remove(spec.attempt_id)
-    await heir.runtime.close()
-
-
-async def test_an_end_before_the_reboot_is_still_told(agents: Agents, heir: Host, tmp_path: Path) -> None:
-    """What is written whole counts."""
-    spec = attempt(tmp_path, "true")
-    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
-    record.write_text('{"started_at_ms": 5, "boot_id": "an earlier boot", "cgroup": []}\npid 1\nexit 4\n')
-    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    end = await heir.end(spec)
-    assert isinstance(end, Exited)
-    assert end.exit_code == 4
-
-
-def test_a_torn_last_line_does_not_count() -> None:
-    """A supervisor killed while it writes has not said how the command ended."""
-    header = b'{"started_at_ms": 5, "boot_id": "b", "cgroup": []}\n'
-    cases: dict[bytes, tuple[int | None, int | None] | None] = {
-        b"": None,
-        header[:-1]: None,
-        header: (None, None),
-        header + b"pid 12": (None, None),
-        header + b"pid 12\nexit 1": (12, None),
-        header + b"pid 12\nexit 13\n": (12, 13),
-        # Where the agent is not root, a job may write there too.
-        header + b"pid 12\npid x\npid 1\nexit y\nexit 13\n": (12, 13),
-        header + b"pid " + b"9" * 5000 + b"\nexit 99999\n\xff\xfe\n": (None, None),
-        b'{"started_at_ms": "5", "boot_id": 1, "cgroup": [0]}\npid 12\n': None,
-        b"[" * 50_000 + b"\n": None,
-        b"\0" * 100 + b"\n": None,
-    }
-    for content, expected in cases.items():
-        record = supervisor.parse_record(content, 9)
-        assert (record and (record.pid, record.exit_code)) == expected, content
-
-
-async def test_an_attempt_that_was_never_called_is_told_as_that(heir: Host, tmp_path: Path) -> None:
-    """Also by the next agent."""
-    spec = attempt(tmp_path, "true")
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    record = tmp_path / "state" / "attempts" / supervisor.plain_name(spec.attempt_id)
-    os.close(supervisor.create_record(record, started_at_ms=5, boot_id=boot_id, cgroup=()))
-    with record.open("a") as file:
-        file.write("pid 4000000\nfailed 125\nexit 125\n")
-    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
-    end = await heir.end(spec)
-    assert isinstance(end, StartFailed)
-    assert end.reason == "CannotStartContainerError: the kernel refused the attempt's limits"
+    assert await heir.end(spec) == Vanished(attempt_id=spec.attempt_id, reason=process.REBOOT_REASON, is_reboot=True)
+    await heir.clear()
 
 
 @pytest.mark.parametrize("wiped", ["state", "nothing"])
-async def test_what_no_journal_knows_is_found_and_killed(agents: Agents, tmp_path: Path, wiped: str) -> None:
-    """After the state folder was wiped the kernel knows of attempts alone; with all that they have started."""
+async def test_what_no_agents_journal_knows_is_found_and_killed(agents: Agents, tmp_path: Path, wiped: str) -> None:
+    """With all that it has started."""
     spec = shell(tmp_path, "")
     with agents.former("sleep 300 & echo $$ $!; wait"):
         await until(lambda: log_of(spec))
@@ -329,4 +369,4 @@ async def test_what_no_journal_knows_is_found_and_killed(agents: Agents, tmp_pat
     assert not any(map(lives, pids))
     assert await heir.runtime.launched() == []
     await heir.runtime.discard(spec.attempt_id)
-    await heir.runtime.close()
+    await heir.clear()

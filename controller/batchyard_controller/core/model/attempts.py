@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id, unit_id
+from batchyard.resources import NO_USAGE, Usage
 from batchyard.states import EndCause
 
 
@@ -55,6 +56,7 @@ class EndedAttempt:
     epoch: int = 0
     preempted_for: str = ""
     gave_back: bool = False
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +119,4 @@ class AttemptEnd:
     stopped_at_ms: int = 0
     exit_code: int | None = None
     reason: str = ""
+    usage: Usage = NO_USAGE

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from batchyard.resources import Usage
 from batchyard.states import EndCause, JobState
 
 from .attempts import EndedAttempt, RetryDecision, Verdict
@@ -59,6 +60,9 @@ class Chunk:
     environments: array[int] = field(default_factory=lambda: array("h", [-1]) * CHUNK)
     """Index into environment_names."""
     environment_names: list[str] = field(default_factory=list)
+    peaks_kib: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    user_cpu_ms: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    system_cpu_ms: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     ended: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     """When each child came to its final state, by the controller's clock."""
@@ -262,6 +266,8 @@ class Children:
             ended.stopped_at_ms,
         )
         chunk.epochs[i] = ended.epoch
+        chunk.peaks_kib[i] = ended.usage.peak_memory_kib
+        chunk.user_cpu_ms[i], chunk.system_cpu_ms[i] = ended.usage.user_cpu_ms, ended.usage.system_cpu_ms
         chunk.hosts[i] = _place_of(ended.host_id, chunk.host_ids)
         chunk.environments[i] = _place_of(ended.compute_environment, chunk.environment_names)
         _keep(chunk.reasons, i, ended.reason)
@@ -290,6 +296,11 @@ class Children:
             epoch=chunk.epochs[i],
             preempted_for=chunk.preempted_for.get(i, ""),
             gave_back=chunk.gave_back.get(i, False),
+            usage=Usage(
+                peak_memory_kib=chunk.peaks_kib[i],
+                user_cpu_ms=chunk.user_cpu_ms[i],
+                system_cpu_ms=chunk.system_cpu_ms[i],
+            ),
         )
 
     def tried(self) -> Iterator[int]:

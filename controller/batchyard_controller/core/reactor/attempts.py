@@ -192,4 +192,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         epoch=attempt.epoch,
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
         gave_back=attempt.gives_back and end.cause is EndCause.PREEMPTED,
+        usage=end.usage,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchyard.resources import Usage
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import Report
 from batchyard_controller.core.model.values import Instant
@@ -21,13 +22,16 @@ def bounded(report: Report, now: Instant) -> Report:
     if end is not None:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
         times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
-        if not times or reason != end.reason:
+        said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
+        if not times or reason != end.reason or not all(0 <= amount <= limits.USAGE_MAX for amount in said):
             started_at_ms, stopped_at_ms = _within(end.started_at_ms, last_ms), _within(end.stopped_at_ms, last_ms)
-            end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason)
+            peak_kib, user_ms, system_ms = (_within(amount, limits.USAGE_MAX) for amount in said)
+            usage = Usage(peak_memory_kib=peak_kib, user_cpu_ms=user_ms, system_cpu_ms=system_ms)
+            end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason, usage=usage)
     if end is report.end and 0 <= report.started_at_ms <= last_ms:
         return report
     return replace(report, started_at_ms=_within(report.started_at_ms, last_ms), end=end)
 
 
-def _within(said_ms: int, last_ms: int) -> int:
-    return min(max(said_ms, 0), last_ms)
+def _within(said: int, most: int) -> int:
+    return min(max(said, 0), most)

@@ -136,6 +136,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
     out: Violations = []
     for name in _FACTS_TEXTS:
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
+    for name in ("enforcement", "user"):
+        check_text(out, f"facts.processes.{name}", getattr(facts.processes, name), limits.HOST_TEXT_LENGTH_MAX)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
     for field, values, most in (

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from batchyard.settings import is_loopback
 from batchyard.v1 import host_pb2 as pb
-from batchyard.wording import word, words
+from batchyard.wording import isolation, sandbox, word, words
 from batchyard_gateway.console.writing import amounts
 
 STATES = tuple(words(pb.HostState))
@@ -196,12 +196,15 @@ def facts_of(host: pb.Host) -> list[tuple[str, str]]:
         ("Id", host.id),
         ("Type", facts.host_type),
         ("Purchase option", facts.purchase_option),
+        ("Platforms", ", ".join(facts.platforms) or "EC2"),
+        ("Sandbox", sandbox(facts)),
         ("Zone", facts.zone),
         ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))),
         ("Runtimes", ", ".join(facts.runtimes)),
+        ("Processes", isolation(facts.processes)),
         ("Operating system", facts.operating_system),
-        ("CPU", facts.cpu_model),
+        ("CPU", " ".join(filter(None, (facts.cpu_model, facts.cpu_architecture)))),
         ("Busy CPUs", f"{usage.cpu_percent} %"),
         ("Memory in use", amounts.memory(usage.memory_used_mib)),
         ("Disk held", f"{amounts.memory(host.allocated.disk_mib)} of {amounts.memory(facts.capacity.disk_mib)}"),

@@ -1,0 +1,385 @@
+"""
+The attempts of a host as its keeper knows them: started once, followed to their end, and all of each ended.
+
+It decides nothing about attempts but that nothing of one outlives it. Laws: a start is in
+the journal before anything is forked; an end is told only when nothing is left of
+the attempt; and what is a child of this program is an attempt's or is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _signal import SIGKILL, SIGSTOP, pidfd_send_signal  # type: ignore[import-not-found]  # without enum, which costs memory
+
+from batchyard_agent.keeper import birth, groups, kernel, marks
+from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
+
+TYPE_CHECKING = False  # as in typing, which costs memory
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RETRY_S_MIN = 0.002
+RETRY_S_MAX = 0.25
+STRAYS_S = 1.0
+"""Time between looks for processes that belong to no living attempt."""
+
+CODE_WAIT_S = 3.0
+"""How long a former keeper's attempt that has ended may wait for its parent to say its exit code."""
+
+
+class Leaving:
+    """
+    An attempt whose command has ended and of which something may be left.
+
+    Attributes:
+        is_ours: What has lost its parents is a child of this program; else it may be anybody's.
+        retry_s: Pause until it is looked at again; 0: it was not yet.
+    """
+
+    __slots__ = (
+        "code",
+        "is_ours",
+        "kept",
+        "number",
+        "peak_kib",
+        "retry_s",
+        "stage",
+        "stopped_at_ms",
+        "system_ms",
+        "user_ms",
+    )
+
+    def __init__(self, kept: Kept, code: int | None, stopped_at_ms: int, *, is_ours: bool) -> None:
+        self.kept = kept
+        self.is_ours = is_ours
+        self.code = code
+        self.stopped_at_ms = stopped_at_ms
+        self.stage, self.number = "", 0
+        self.peak_kib = self.user_ms = self.system_ms = 0
+        self.retry_s = 0.0
+
+
+class Adrift:
+    """
+    An attempt that a former keeper started and that is no child of this one.
+
+    Attributes:
+        pidfd: Of its command's process.
+        has_ended: That process has, and its exit code is waited for until *give_up_at_s* (boottime).
+    """
+
+    __slots__ = ("give_up_at_s", "has_ended", "kept", "pidfd")
+
+    def __init__(self, kept: Kept, pidfd: int) -> None:
+        self.kept = kept
+        self.pidfd = pidfd
+        self.has_ended = False
+        self.give_up_at_s = 0.0
+
+
+class Attempts:
+    """
+    All attempts that are kept.
+
+    Args:
+        number: Of this folder's keepers (``marks``).
+        wall_ms: Reads the wall clock.
+        boot_s: Reads CLOCK_BOOTTIME.
+
+    Attributes:
+        can_isolate: Processes of another user get pids, and a view of processes, of their own.
+        kept: By name.
+        adrift: By name.
+        started: Attempts that have begun to run since this list was last emptied.
+        ended: Likewise those that have ended.
+    """
+
+    def __init__(self, journal: Journal, number: int, wall_ms: Callable[[], int], boot_s: Callable[[], float]) -> None:
+        self._number = number
+        self._journal = journal
+        self._wall_ms = wall_ms
+        self._boot_s = boot_s
+        self.can_isolate = os.geteuid() == 0 and kernel.can_isolate()
+        self._namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.can_isolate else -1
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._mains: dict[int, Kept] = {}
+        self._failures: dict[str, tuple[str, int]] = {}
+        self._leaving: dict[str, Leaving] = {}
+        self._groups: list[list[str]] = []
+        """Those of ended attempts, to be removed yet."""
+        self._helpers: set[int] = set()
+        self._hands_on_privileges = True
+        self._strays_at_s = 0.0
+        self.kept: dict[str, Kept] = {}
+        self.adrift: dict[str, Adrift] = {}
+        self.started: list[Kept] = []
+        self.ended: list[Kept] = []
+
+    def recover(self) -> None:
+        """Take up what a former keeper left, or this one before it became another version."""
+        self.kept = self._journal.load()
+        for kept in list(self.kept.values()):
+            if kept.ended is not None:
+                continue
+            if not kept.pid:  # whoever would have started it is gone, and has not
+                self._groups.append(kept.groups)
+                del self.kept[kept.name]
+            elif marks.read(kept.pid) == kept.mark and marks.parent_and_state(kept.pid)[0] == os.getpid():
+                self._mains[kept.pid] = kept
+            else:
+                self._set_adrift(kept)
+        self._journal.rewrite(self.kept)
+        self._kill_unknown()
+        self.reap()
+
+    def _kill_unknown(self) -> None:
+        """End what a former keeper started and nobody knows of: its journal was damaged, or removed."""
+        known = {kept.mark for kept in self.living()}
+        while unknown := [pid for pid, mark in marks.all_of(self._number).items() if mark not in known]:
+            for pid in unknown:
+                _kill(pid)
+            time.sleep(RETRY_S_MIN)
+
+    def _set_adrift(self, kept: Kept) -> None:
+        try:
+            pidfd = os.pidfd_open(kept.pid)
+        except OSError:
+            self._leave(Leaving(kept, None, self._wall_ms(), is_ours=False))
+            return
+        if marks.read(kept.pid) != kept.mark:
+            os.close(pidfd)
+            self._leave(Leaving(kept, None, self._wall_ms(), is_ours=False))
+            return
+        self.adrift[kept.name] = Adrift(kept, pidfd)
+
+    def living(self) -> list[Kept]:
+        """Return the attempts of which something may live."""
+        return [kept for kept in self.kept.values() if kept.ended is None]
+
+    def start(self, orders: list[birth.Order]) -> list[str]:
+        """
+        Start what was ordered, all in one write; of what cannot be started the end tells why.
+
+        Returns:
+            Names that were ordered before, which are not started again.
+        """
+        again = [order.name for order in orders if order.name in self.kept]
+        wanted: dict[str, birth.Order] = {order.name: order for order in orders if order.name not in self.kept}
+        now_ms = self._wall_ms()
+        if self._hands_on_privileges and any(order.user for order in orders):
+            kernel.hand_on_no_privileges()
+            self._hands_on_privileges = False
+        news = [Kept(order.name, marks.new(self._number), now_ms, order.groups) for order in wanted.values()]
+        self.kept |= {kept.name: kept for kept in news}
+        words = [("start", k.name, str(k.mark), str(now_ms), *k.groups) for k in news]
+        try:
+            self._journal.append([line(*each) for each in words])
+        except OSError as error:
+            for kept in news:
+                self._never(kept, "journal", error.errno or 0)
+            return again
+        births: list[tuple[Kept, birth.Birth]] = []
+        for kept in news:
+            try:
+                child = birth.fork(wanted[kept.name], kept.mark, self._journal.fd, self._null, self._namespace)
+            except OSError as error:
+                self._never(kept, "fork", error.errno or 0)
+                continue
+            kept.pid = child.pid
+            self._mains[child.pid] = kept
+            births.append((kept, child))
+        for kept, child in births:
+            stage, number = child.outcome()
+            if stage:
+                self._failures[kept.name] = stage, number
+            else:
+                self.started.append(kept)
+        return again
+
+    def _never(self, kept: Kept, stage: str, number: int) -> None:
+        leaving = Leaving(kept, birth.NEVER_CALLED, self._wall_ms(), is_ours=True)
+        leaving.stage, leaving.number = stage, number
+        self._leave(leaving)
+
+    def signal(self, name: str, number: int) -> None:
+        """Signal an attempt's own process; what else there is of it ends with that."""
+        kept = self.kept.get(name)
+        if kept is None or kept.ended is not None:
+            return
+        if kept.pid in self._mains:
+            os.kill(kept.pid, number)
+        elif name in self.adrift and not self.adrift[name].has_ended:
+            try:
+                pidfd_send_signal(self.adrift[name].pidfd, number)
+            except ProcessLookupError:
+                pass
+
+    def note(self, name: str, word: str) -> None:
+        """Write down why an attempt is about to be killed."""
+        kept = self.kept.get(name)
+        if kept is not None and kept.ended is None and word not in kept.notes:
+            kept.notes.append(word)
+            self._journal.append_later([line("note", name, word)])
+
+    def learn_code(self, name: str, code: int) -> None:
+        """Take the exit code of an attempt that is adrift from whoever was its parent."""
+        if adrift := self.adrift.get(name):
+            self._end_adrift(adrift, code)
+
+    def forget(self, names: list[str]) -> None:
+        """Let go of attempts that have ended."""
+        gone = [name for name in names if name in self.kept and self.kept[name].ended is not None]
+        for name in gone:
+            del self.kept[name]
+        self._journal.append_later([line("forget", name) for name in gone])
+        if self._journal.is_large():
+            self._journal.rewrite(self.kept)
+
+    def help_with(self, work: Callable[[], None]) -> None:
+        """Do work that may take long in a child of its own; at most one at a time."""
+        if self._helpers:
+            return
+        pid = os.fork()
+        if not pid:
+            try:
+                work()
+            finally:
+                os._exit(0)
+        self._helpers.add(pid)
+
+    # What comes by itself.
+
+    def reap(self) -> None:
+        """Take the ends of all children that have any."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            self._helpers.discard(pid)
+            kept = self._mains.pop(pid, None)
+            if kept is None:
+                continue
+            code = kernel.shell_code(os.waitstatus_to_exitcode(status))
+            leaving = Leaving(kept, code, self._wall_ms(), is_ours=True)
+            leaving.stage, leaving.number = self._failures.pop(kept.name, ("", 0))
+            leaving.peak_kib = usage.ru_maxrss
+            leaving.user_ms, leaving.system_ms = int(usage.ru_utime * 1000), int(usage.ru_stime * 1000)
+            self._leaving[kept.name] = leaving
+        self._finish()
+
+    def on_adrift_ended(self, name: str) -> None:
+        """Note that the process of an attempt that is adrift has ended, and look for its code."""
+        adrift = self.adrift[name]
+        adrift.has_ended = True
+        adrift.give_up_at_s = self._boot_s() + CODE_WAIT_S
+        self._look_for_codes()
+
+    def look(self) -> float:
+        """
+        Do what time demands.
+
+        Returns:
+            Seconds after which to call it again.
+        """
+        self._look_for_codes()
+        self._finish()
+        self._groups = [each for each in self._groups if not groups.remove(each)]
+        now_s = self._boot_s()
+        if now_s >= self._strays_at_s:
+            self._strays_at_s = now_s + STRAYS_S
+            self._kill_strays()
+        if self._groups or any(adrift.has_ended for adrift in self.adrift.values()):
+            return RETRY_S_MAX / 10
+        return min([STRAYS_S, *(leaving.retry_s for leaving in self._leaving.values())])
+
+    def _look_for_codes(self) -> None:
+        for adrift in [each for each in self.adrift.values() if each.has_ended]:
+            code = kernel.exit_code_of_reaped(adrift.pidfd)
+            if code is not None or self._boot_s() >= adrift.give_up_at_s:
+                self._end_adrift(adrift, code)
+
+    def _end_adrift(self, adrift: Adrift, code: int | None) -> None:
+        del self.adrift[adrift.kept.name]
+        os.close(adrift.pidfd)
+        self._leave(Leaving(adrift.kept, code, self._wall_ms(), is_ours=False))
+
+    def _leave(self, leaving: Leaving) -> None:
+        self._leaving[leaving.kept.name] = leaving
+        self._finish()
+
+    def _finish(self) -> None:
+        """Kill what is left of attempts whose command has ended; tell of those of which nothing is."""
+        lines = []
+        for leaving in list(self._leaving.values()):
+            if self._has_remains(leaving):
+                leaving.retry_s = min(max(2 * leaving.retry_s, RETRY_S_MIN), RETRY_S_MAX)
+                continue
+            del self._leaving[leaving.kept.name]
+            self._end(leaving)
+            lines.append(end_line(leaving.kept))
+        self._journal.append_later(lines)
+
+    def _has_remains(self, leaving: Leaving) -> bool:
+        """Say whether anything of an attempt lives, and kill it."""
+        kept = leaving.kept
+        if kept.groups:
+            if not groups.pids(kept.groups):
+                return False
+            groups.kill(kept.groups)
+            return True
+        if leaving.is_ours and not leaving.retry_s:
+            left = [pid for pid in marks.children(os.getpid()) if self._is_stray(pid) and marks.read(pid) == kept.mark]
+        else:
+            left = _stopped(kept.mark)
+        for pid in left:
+            _kill(pid)
+        return bool(left)
+
+    def _is_stray(self, pid: int) -> bool:
+        return pid not in self._mains and pid not in self._helpers
+
+    def _end(self, leaving: Leaving) -> None:
+        kept = leaving.kept
+        ended = Ended(leaving.code, leaving.stopped_at_ms, stage=leaving.stage, number=leaving.number)
+        ended.peak_kib, ended.user_ms, ended.system_ms = leaving.peak_kib, leaving.user_ms, leaving.system_ms
+        if kept.groups:
+            ended.out_of_memory = groups.oom_kills(kept.groups) > 0
+            ended.peak_kib = groups.peak_kib(kept.groups) or ended.peak_kib
+            ended.user_ms, ended.system_ms = groups.cpu_ms(kept.groups) or (ended.user_ms, ended.system_ms)
+            if not groups.remove(kept.groups):
+                self._groups.append(kept.groups)
+        kept.ended = ended
+        self.ended.append(kept)
+
+    def _kill_strays(self) -> None:
+        """Kill children that are of no living attempt, as one that has put off its mark."""
+        known = {kept.mark for kept in self.living()}
+        for pid in marks.children(os.getpid()):
+            if self._is_stray(pid) and marks.read(pid) not in known:
+                _kill(pid)
+
+
+def _stopped(mark: int) -> list[int]:
+    """Return all processes of a mark, which have been stopped so that they make no more while they are killed."""
+    found: set[int] = set()
+    while True:
+        more = [pid for pid in marks.marked(mark) if pid not in found]
+        if not more:
+            return list(found)
+        for pid in more:
+            try:
+                os.kill(pid, SIGSTOP)
+            except OSError:
+                pass
+        found.update(more)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass

@@ -1,0 +1,211 @@
+"""The guard: what a host runs ends at the fence's deadline, whoever of agent and keeper is dead or stands still then."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.processes import running
+
+from batchyard_agent.keeper import marks
+from batchyard_agent.keeper.guard import Guard
+from batchyard_agent.keeper_link import KeeperLink
+from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, StartFailed, Vanished
+
+from .engine import ENGINE_ADDRESS, container_spec, ensure_image, named, remove_all
+from .process_attempts import Host, attempt, lives, log_of, runtime, shell, until
+from .process_records import end_attempts, keeper, kept
+
+STUBBORN = "trap '' TERM; (setsid sleep 600 &) ; echo $$; while :; do sleep 0.1; done"
+
+FENCED_AGENT = """
+import asyncio, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from process_attempts import Host, runtime, shell
+
+async def main():
+    folder = Path(sys.argv[2])
+    host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
+    await host.runtime.launch(shell(folder, sys.argv[4]))
+    now_ms = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
+    host.runtime._link.guard(deadline_ms=now_ms + int(sys.argv[5]), containers=0, engine="", query="")
+    print("launched", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def boot_ms() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
+
+
+@pytest.fixture(params=["rlimit", "auto"])
+def enforcement(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield request.param
+    end_attempts(tmp_path / "keeper")
+
+
+@pytest.fixture
+async def host(enforcement: str, tmp_path: Path) -> AsyncIterator[Host]:
+    opened = await Host(runtime(tmp_path, enforcement=enforcement)).open()  # type: ignore[arg-type]
+    yield opened
+    await opened.clear()
+
+
+@contextlib.contextmanager
+def fenced_agent(folder: Path, enforcement: str, fence_ms: int) -> Iterator[subprocess.Popen[str]]:
+    """Run an agent in a process of its own with one attempt, which the keeper is to end in *fence_ms*."""
+    arguments = [str(Path(__file__).parent), str(folder), enforcement, STUBBORN, str(fence_ms)]
+    with running([sys.executable, "-c", FENCED_AGENT, *arguments], stdout=subprocess.PIPE) as agent:
+        assert agent.stdout is not None
+        assert any(line == "launched\n" for line in agent.stdout)
+        yield agent
+
+
+async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(host: Host, tmp_path: Path) -> None:
+    spec = shell(tmp_path, STUBBORN)
+    await host.runtime.launch(spec)
+    await until(lambda: log_of(spec))
+    (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
+    host.runtime._link.guard(deadline_ms=boot_ms() + 200, containers=0, engine="", query="")
+    end = await host.end(spec)
+    assert isinstance(end, Exited)
+    assert (end.exit_code, end.is_fenced) == (137, True)
+    assert not marks.marked(mark)
+    refused = await host.done(attempt(tmp_path, "true", number=2))
+    assert isinstance(refused, StartFailed)
+    assert (refused.host_failed, "out of touch" in refused.reason) == (True, True)
+    host.runtime._link.guard(deadline_ms=boot_ms() + 60_000, containers=0, engine="", query="")
+    assert isinstance(await host.done(attempt(tmp_path, "true", number=3)), Exited)
+
+
+@pytest.mark.parametrize("who", ["agent stopped", "agent killed", "keeper killed", "keeper stopped", "both killed"])
+async def test_whoever_is_gone_at_the_deadline(tmp_path: Path, enforcement: str, who: str) -> None:
+    """Another agent, which comes after it as a unit starts one, finds nothing alive."""
+    spec, folder = shell(tmp_path, ""), tmp_path / "keeper"
+    with fenced_agent(tmp_path, enforcement, 1500) as agent:
+        await until(lambda: log_of(spec))
+        (mark,) = {each.mark for each in kept(folder).values()}
+        if who.startswith("keeper") or who == "both killed":
+            os.kill(keeper(folder), signal.SIGSTOP if who == "keeper stopped" else signal.SIGKILL)
+        if who == "agent stopped":
+            os.kill(agent.pid, signal.SIGSTOP)
+        if who in {"agent killed", "both killed"}:
+            agent.kill()
+        if who != "both killed":
+            # A keeper that stands still is found out within 10 s, and its successor is late.
+            await until(lambda: not marks.marked(mark))
+        else:
+            while boot_ms() < int((folder / "deadline").read_text().split()[1]):
+                assert lives(int(log_of(spec)))
+    heir = Host(runtime(tmp_path, enforcement=enforcement))  # type: ignore[arg-type]
+    await heir.open()
+    assert await heir.runtime.adopt(spec) is Adoption.KNOWN
+    end = await heir.end(spec)
+    assert isinstance(end, Exited | Vanished)
+    assert not isinstance(end, Exited) or end.is_fenced
+    assert not marks.marked(mark)
+    await heir.clear()
+
+
+def test_a_deadline_is_kept_for_this_boot_alone(tmp_path: Path) -> None:
+    Guard(str(tmp_path), "this boot").tell(5_000, 1, "/engine", "/query")
+    for boot_id, deadline_ms in (("this boot", 5_000), ("the next", 0)):
+        guard = Guard(str(tmp_path), boot_id)
+        guard.load()
+        assert guard.deadline_ms == deadline_ms
+        assert guard.has_passed(6.0) is (deadline_ms > 0)
+        assert not guard.has_passed(4.0)
+    (tmp_path / "deadline").write_bytes(b"this boot\nx\n\xff\n")
+    damaged = Guard(str(tmp_path), "this boot")
+    damaged.load()
+    assert damaged.deadline_ms == 0
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    """Answers as an engine with two containers."""
+
+    asked: list[str]
+
+    def address_string(self) -> str:
+        return "keeper"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(f"GET {self.path}")
+        self._answer(b'[{"Id": "c1"}, {"Id": "c2"}]')
+
+    def do_POST(self) -> None:
+        self.asked.append(f"POST {self.path}")
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+async def test_containers_are_killed_through_the_engines_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the keeper, which knows nothing of Docker but that."""
+    asked: list[str] = []
+    handler = type("Listed", (Engine,), {"asked": asked})
+    monkeypatch.chdir(tmp_path)  # a socket's path has 107 bytes at most
+    with socketserver.UnixStreamServer("engine", handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            link = KeeperLink(tmp_path / "keeper")
+            await link.open()
+            link.guard(deadline_ms=boot_ms() - 1, containers=2, engine=str(tmp_path / "engine"), query="/all?of=us")
+            await until(lambda: len(asked) >= 3)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked[:3] == ["GET /all?of=us", "POST /containers/c1/kill", "POST /containers/c2/kill"]
+    link.guard(deadline_ms=0, containers=0, engine="", query="")
+    await link.close()
+
+
+@pytest.mark.docker
+async def test_a_container_ends_at_the_deadline(tmp_path: Path) -> None:
+    """With a real engine, and another agent's container beside it, which goes on."""
+    ensure_image()
+    scopes, told = [f"guard-{os.getpid()}-{number}" for number in range(2)], list[Observation]()
+    runtimes = [DockerRuntime(scope, home=scope, address=ENGINE_ADDRESS) for scope in scopes]
+    link = KeeperLink(tmp_path / "keeper")
+    await link.open()
+    try:
+        for number, each in enumerate(runtimes):
+            await each.open(told.append)
+            await each.launch(container_spec(tmp_path, named(f"guard-{number}#1"), "sleep", "600"))
+        await until(lambda: len(told) == 2)
+        engine, query = runtimes[0].guarded()
+        link.guard(deadline_ms=boot_ms() + 100, containers=1, engine=engine, query=query)
+        await until(lambda: len(told) == 3)
+        assert isinstance(told[2], Exited)
+        assert (told[2].exit_code, told[2].attempt_id) == (137, named("guard-0#1"))
+        assert await runtimes[1].launched() == [named("guard-1#1")]
+    finally:
+        for scope, each in zip(scopes, runtimes, strict=True):
+            await each.close()
+            remove_all(scope)
+        link.guard(deadline_ms=0, containers=0, engine="", query="")
+        await link.close()
