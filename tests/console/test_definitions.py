@@ -59,7 +59,7 @@ def test_an_empty_list_says_how_to_begin(visitor: Visitor) -> None:
     assert "No job definition yet" in text
     assert "/console/definitions/new" in text
     assert visitor.get("definitions/d").status == 404
-    assert "no such job definition: d:7" in visitor.get("definitions/d:7").text
+    assert "No such job definition: d:7" in visitor.get("definitions/d:7").text
 
 
 def test_revisions_are_listed_shown_and_compared(visitor: Visitor) -> None:

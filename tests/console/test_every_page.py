@@ -172,5 +172,14 @@ def test_without_a_controller_every_page_says_so_and_when_to_come_again() -> Non
             assert "The controller does not answer" in reply.text, path
 
 
-WITHOUT_CONTROLLER = ("/about", "/clock", "/jobs/many", "/jobs/many/{bulk}", "/live", "/new/environment", "/search")
+WITHOUT_CONTROLLER = (
+    "/about",
+    "/clock",
+    "/jobs/many",
+    "/jobs/many/{bulk}",
+    "/live",
+    "/new/environment",
+    "/search",
+    "/words",
+)
 """Rows that ask it nothing, or nothing without more of an address."""

@@ -317,7 +317,7 @@ def test_a_child_is_a_job_of_its_own(visitor: Visitor, scene: Scene) -> None:
 def test_what_is_forgotten_is_said(visitor: Visitor, path: str) -> None:
     page = visitor.get(f"jobs/01a21600-9c20-794b-8971-6805633080ca{path}")
     assert page.status == 404
-    assert "no such job: 01a21600-9c20-794b-8971-6805633080ca" in page.text
+    assert "No such job: 01a21600-9c20-794b-8971-6805633080ca" in page.text
     assert "forgotten after the days" in page.text
 
 

@@ -385,3 +385,7 @@ def test_failures_are_told_with_their_cause() -> None:
     one, sweep = overview_view.failures_of(summaries, jobs)
     assert (one.name, one.reason, one.children, one.at_ms) == ("one", "exit code 3", "", 5)
     assert (sweep.name, sweep.children) == ("sweep", "2 of 20 children failed")
+    attempts = [job_pb2.Attempt(number=1, exit_code=7)]
+    exited = job_pb2.Job(id="a", ending_cause="Essential container in task exited", attempts=attempts)
+    (failure,) = overview_view.failures_of(summaries[:1], [exited])
+    assert failure.reason == "Essential container in task exited, exit code 7"

@@ -12,6 +12,6 @@ async def show(visit: Visit) -> Answer:
     name = visit.query.get("field", "")
     return Page(
         template="words.html",
-        title="Words",
+        title="Words of a command",
         view={"found": Words(name=name, label="").shown(visit.query.get(name, ""))},
     )

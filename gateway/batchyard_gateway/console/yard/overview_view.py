@@ -77,10 +77,19 @@ def _failure(job: job_pb2.Job) -> Failure:
         job_id=job.id,
         name=job.name,
         queue=job.queue,
-        reason=job.ending_cause or job.status_reason,
+        reason=_reason(job),
         children=f"{failed:,} of {job.array.size:,} children failed" if failed else "",
         at_ms=job.stopped_at_ms or job.array.status_summary_updated_at_ms or job.created_at_ms,
     )
+
+
+def _reason(job: job_pb2.Job) -> str:
+    """Return why a job failed, with its exit code where it has one: AWS's words alone are the same for all."""
+    text = job.ending_cause or job.status_reason
+    last = job.attempts[-1] if job.attempts else None
+    if last is None or not last.HasField("exit_code") or "exit code" in text:
+        return text
+    return f"{text}, exit code {last.exit_code}"
 
 
 def charts_of(samples: Seen, period: str, now_ms: int) -> list[Chart]:
