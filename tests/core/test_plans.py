@@ -340,6 +340,24 @@ def test_a_queue_in_which_nobody_passes_is_asked_in_each_round(yard: Yard, steps
     assert other.state is JobState.STARTING
 
 
+@pytest.mark.parametrize("steps_max", [None, 1])
+def test_who_stops_a_queue_passes_as_soon_as_time_lets_it(yard: Yard, steps_max: int | None):
+    """Nothing has grown, but the host that is kept for another is free for longer than was thought."""
+    yard.queue("rigid", dispatch_order=DispatchOrder.STRICT)
+    yard.queue("urgent", priority=3)
+    yard.host("h")
+    runs = yard.submit(container=container(cpu=2000))
+    yard.plan()
+    yard.started(f"{runs.id}#1", at_ms=1_000)
+    yard.submit("urgent", container=container(cpu=4000))
+    strict = yard.submit("rigid", container=container(cpu=2000), timeout_s=3_650)
+    yard.plan(steps_max)
+    assert strict.state is JobState.RUNNABLE
+    yard.now = Instant(wall_ms=3_602_000, boot_ms=3_602_000)
+    yard.plan(steps_max)
+    assert strict.state is JobState.STARTING
+
+
 def test_a_slice_ends_after_its_work_and_asks_for_the_next(yard: Yard):
     """What is committed meanwhile is true for the next one."""
     yard.host("h", cpu=9000)
