@@ -83,7 +83,8 @@ class PlainYard:
         return self.world.rankings.packing.worth
 
     def ends_ms(self, unit: Unit) -> int:
-        return self.now.boot_ms + self.world.lines.due_times.stay(shape_of(self.world, unit)).expected_ms
+        now_ms = self.now.boot_ms
+        return self.world.lines.due_times.stay(shape_of(self.world, unit)).end(now_ms, now_ms)
 
     def take(self, unit: Unit, host_id: HostId, environment: str, gpus: tuple[tuple[str, int], ...]) -> None:
         task = unit.task
@@ -199,7 +200,6 @@ def _keep_host(yard: PlainYard, unit: Unit) -> None:
         if last is not None and last.host_id == kept.host.host.record.id:
             kept.promised_ms = last.promised_ms
         yard.kept.append(kept)
-    if could:
         yard.covered |= {name for name, host in yard.hosts.items() if _could_take(yard, host, unit)}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.plain_placement import Claim, plain_claims
 from tests.core.yard import Yard, container, facts
@@ -260,7 +260,6 @@ SHARED_SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
 )
 
 
-@settings(max_examples=50)
 @given(
     st.sampled_from([0, 0, 30]),
     st.lists(

@@ -152,11 +152,22 @@ def test_what_was_used_fades_and_is_recalled():
     held.hold("q", "a", 4000, 1, 0)
     held.hold("q", "a", -4000, -1, 500_000)
     recalled.note_past("q", "a", 4000, 500_000, 500_000, 800_000)
-    levels = [shares.standing("q", policy, (), 800_000).levels["a"] for shares in (held, recalled)]
+    levels = [shares.standing("q", policy, (), 800_000).level("a") for shares in (held, recalled)]
     assert levels[0] == pytest.approx(levels[1])
     assert levels[0] == pytest.approx(4000 * (1 - math.exp(-0.5)) * math.exp(-0.3))
     assert held.active("q", (), 1_499_999) == {"a"}
     assert held.active("q", (), 1_500_000) == set()
+
+
+def test_whose_turn_it_is_does_not_hang_on_when_it_was_counted():
+    """What a plan gives a share counts as if it had held it before, to the last bit."""
+    shares, policy = Shares(), FairsharePolicy(share_decay_s=10_000)
+    shares.set_window("q", policy, ("a",), 60_000, 0)
+    standing = shares.standing("q", policy, ("a",), 0)
+    for _ in range(3):
+        standing.take("a", 700)
+        shares.hold("q", "a", 700, 1, 0)
+    assert shares.standing("q", policy, ("a",), 0).score("a") == standing.score("a")
 
 
 def test_a_window_holds_many_runs_of_the_share_that_is_due_least():

@@ -80,6 +80,8 @@ class Clearings:
         """Who is being stopped on the hosts that were looked at, by row."""
         self._evicted: set[AttemptId] = set()
         self.evictions: list[Eviction] = []
+        self.gives_up = False
+        """Whether a host is cleared no more from which others had been turned away."""
         self.looked_at = 0
         """How many hosts were reckoned when somebody was last to be cleared one."""
         for hint in situation.reservations:
@@ -116,13 +118,16 @@ class Clearings:
         fleet, row = self._sketch.fleet, self._sketch.fleet.rows.get(hint.host_id)
         names = [environment.name for environment in self._situation.environments_of(hint.shape)]
         if row is None or hint.environment not in names:
+            self.gives_up |= hint.turns_away
             return
         value = replace(hint, priority=self._situation.queues[hint.shape.queue].priority)
-        kept = Clearing(value, row, fleet.bounds.draw_of(hint.shape))
+        kept = Clearing(value, row, fleet.bounds.draw_of(hint.shape), hint.turns_away)
         is_of_use = (fleet.usable[row] or self._stopping_on(row)) and self._have_room(row, [*self._kept, kept])
         quota = self._sketch.quota_of(hint.shape.queue)
         if is_of_use and (quota is None or not quota.later.lacks(hint.shape.share, self._use(kept))):
             self._keep(kept)
+        else:
+            self.gives_up |= hint.turns_away
 
     def _use(self, kept: Clearing) -> dict[str, int]:
         """Return what one will use of the capacity of its share."""
@@ -134,6 +139,7 @@ class Clearings:
 
     def _drop(self, kept: Clearing) -> None:
         self._kept.remove(kept)
+        self.gives_up |= kept.turns_away
         self._promise_bounds(kept, -1)
 
     def _promise_bounds(self, kept: Clearing, sign: int) -> None:

@@ -57,6 +57,8 @@ class Lines:
         """Those of the lines to ask that have yet to be put in order while a round begins; None before it does."""
         self._to_park: list[Line] = []
         """Those of the refused lines that have yet to be looked at then."""
+        self._stopping: set[Shape] = set()
+        """Of lines in queues in which nobody passes: those that this round has refused."""
         self._parked: dict[Alike, Parked] = {}
         """Of this round, or the last."""
         self._tickets = itertools.count()
@@ -64,6 +66,8 @@ class Lines:
         """How many units that ask for GPUs took a place in line, ever."""
         self.is_in_round = False
         """Whether some lines have been asked, and others have yet to be."""
+        self.lets_go = False
+        """Whether something came of this round itself for which some may go whom it refused: they are asked in the next."""
 
     def push(self, shape: Shape, job: Job, start: int = 0, stop: int = 1) -> None:
         """Let a job, or a run of an array's children, wait."""
@@ -140,10 +144,9 @@ class Lines:
                 self._ask(line)
         return None
 
-    def is_next_refused(self, queue: str, grown: int) -> bool:
-        """Say whether the first unit of a queue in which nobody passes was refused when the fleet had grown so far."""
-        first = (self.next_line(queue, share, by_size=False) for share in self._to_ask.get(queue, {}))
-        return any(each is not None and each[1].refused_at == grown for each in first)
+    def stops(self, line: Line, grown: int) -> bool:
+        """Say whether a line of a queue in which nobody passes was refused in this round, when the fleet had grown so far."""
+        return line.shape in self._stopping and line.refused_at == grown
 
     def take_next(self, queue: str, share: str, by_size: bool) -> Line:
         """Take the line of that unit; whoever does gives it back."""
@@ -174,6 +177,7 @@ class Lines:
             self._to_reckon = [line for turns in shares for _, ticket, line in turns.by_due if ticket == line.ticket]
             self._to_park = list(self.refused_before(grown))
             self._parked.clear()
+            self._stopping.clear()
         again, self._to_reckon = self._to_reckon[:lines_max], self._to_reckon[lines_max:]
         for line in again:
             self._ask(line)
@@ -232,7 +236,9 @@ class Lines:
         if line is None:
             return
         line.refused_at, line.held_back = grown, held_back
-        if self.due_times.order_of(shape.queue) is not DispatchOrder.STRICT:
+        if self.due_times.order_of(shape.queue) is DispatchOrder.STRICT:
+            self._stopping.add(shape)
+        else:
             line.asked_under, line.ticket = None, -1
             self._refused.pop(shape, None)
             self._refused[shape] = line

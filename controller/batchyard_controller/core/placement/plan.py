@@ -61,6 +61,7 @@ class Plan:
     Attributes:
         held_back: What kept those of them from room that there was.
         evictions: Who is to be stopped, and for whom.
+        gives_up: Whether somebody is promised a host no more from which others were turned away, who may go now.
         grown: Version of the fleet's growth on which it was reckoned.
         resumed: Shapes that had been refused, and of which some were placed.
         is_whole: Whether there is no use in another before something happens; a slice says no, and so
@@ -76,6 +77,7 @@ class Plan:
     refused: tuple[Shape, ...]
     resumed: tuple[Shape, ...]
     held_back: tuple[tuple[Shape, HeldBack], ...]
+    gives_up: bool
     grown: int
     is_whole: bool
     ends_round: bool
@@ -90,8 +92,10 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
     grown, lines_max = rankings.fleet.grown, _LINES_A_SLICE if steps_max else sys.maxsize
     if not lines.begin_round(grown, promised, lines_max, rankings.fleet.quotas.queues):
         kept, steps = situation.reservations, _LINES_A_SLICE // _ORDERED_A_STEP
-        return Plan((), kept, (), (), (), (), grown, is_whole=False, ends_round=True, steps=steps)
+        return Plan((), kept, (), (), (), (), False, grown, is_whole=False, ends_round=True, steps=steps)
     looked_at = rankings.packing.begin_round(lines, situation.queues, situation.environments)
+    if not lines.is_in_round:
+        _set_windows(situation, now)
     service = _Service(situation, now, steps_max)
     service.steps = looked_at // _LINES_A_STEP
     by_priority: dict[int, list[JobQueue]] = {}
@@ -101,6 +105,16 @@ def make_plan(situation: Situation, now: Instant, steps_max: int | None = None) 
         if not service.is_spent:
             service.serve(priority, by_priority[priority])
     return service.finish()
+
+
+def _set_windows(situation: Situation, now: Instant) -> None:
+    """Say how queues with shares remember, by what is known as a round begins."""
+    lines, quotas = situation.lines, situation.rankings.fleet.quotas
+    for queue in situation.queues.values():
+        policy = situation.policies.get(queue.scheduling_policy)
+        if policy is not None and quotas.of(queue.name) is None:
+            waiting, run_ms = lines.shares_of(queue.name), lines.due_times.mean_ms(queue.name)
+            situation.shares.set_window(queue.name, policy.fairshare, waiting, run_ms, now.boot_ms)
 
 
 class _Service:
@@ -157,17 +171,14 @@ class _Service:
         standing = self._standing(queue.name, policy.fairshare) if policy is not None and quota is None else None
         environments = tuple(situation.environments[name] for name in queue.compute_environments)
         source = Source[Turn](queue, environments, self._lines, standing, quota, Turn)
-        if source.is_strict and self._lines.is_in_round:
-            source.is_closed = self._lines.is_next_refused(queue.name, self.rankings.fleet.grown)
+        first = source.next_line() if source.is_strict else None
+        source.is_closed = first is not None and self._lines.stops(first, self.rankings.fleet.grown)
         for line in self._again.get(queue.name, ()):
             source.note_served(Turn(line, source))
         return source
 
     def _standing(self, queue: str, policy: FairsharePolicy) -> Standing:
-        shares, waiting, now_ms = self.situation.shares, self._lines.shares_of(queue), self.now.boot_ms
-        if not self._lines.is_in_round:
-            shares.set_window(queue, policy, waiting, self._lines.due_times.mean_ms(queue), now_ms)
-        return shares.standing(queue, policy, waiting, now_ms)
+        return self.situation.shares.standing(queue, policy, self._lines.shares_of(queue), self.now.boot_ms)
 
     def _entry(self, number: int, source: Source[Turn]) -> list[tuple[tuple[float, int, int], int, Source[Turn]]]:
         """Return a queue's place among others of its priority: that of its next unit, if there is one."""
@@ -255,13 +266,15 @@ class _Service:
         """Return the plan, and forget what it reckoned on."""
         self.sketch.throw_away()
         self._lines.give_back(self._taken)
+        reservations = self.promises.finish(ends_round=not self.is_spent)
         return Plan(
             tuple(self._placements),
-            self.promises.values(ends_round=not self.is_spent),
+            reservations,
             tuple(self.promises.cleared.evictions),
             tuple(self._refused),
             tuple(self._resumed),
             tuple(self._held_back.items()),
+            self.promises.gives_up,
             self.rankings.fleet.grown,
             is_whole=not self.is_spent and self._asks_all and not self.promises.cleared.evictions,
             ends_round=not self.is_spent,

@@ -2,9 +2,10 @@
 Promises: the reservations of a plan while it is made.
 
 A reservation that the last plan made stays with its host as long as that is sound, so
-that a promise is reckoned by one host's tenants, and kept. Who could have had any of the
-hosts that an earlier one could have had goes without. Law: a unit is bound by the promises
-to its own priority and to higher ones, and never by its own.
+that a promise is reckoned by one host's tenants, and kept. Nobody is promised one of the
+hosts that another could have had who was promised one. Laws: a unit is bound by the promises
+to its own priority and to higher ones, and never by its own; and all that a slice has to
+know of those before it in its round is in the reservations.
 Hosts that are cleared for a unit stand beside these (see `clearings`).
 """
 
@@ -46,15 +47,14 @@ class Promises:
         self._now = now
         self._priority = 0
         self._held: list[Held] = []
-        is_in_round = situation.lines.is_in_round
-        self._hints = [
-            replace(hint, is_in_force=hint.is_in_force and is_in_round)
-            for hint in situation.reservations
-            if not hint.is_cleared
-        ]
+        self._hints = [hint for hint in situation.reservations if not hint.is_cleared]
+        if not situation.lines.is_in_round:
+            self._hints = [replace(h, is_in_force=False, is_overdue=self._is_overdue(h)) for h in self._hints]
         self._free: Mask | None = None
-        """Hosts that nobody of this priority could have had so far, but those of *_covering*; None before it begins."""
+        """Hosts that nobody of this priority could have had who was promised one, but for *_covering*; None to begin with."""
         self._covering: list[Shape] = []
+        self.gives_up = False
+        """Whether one was given up from which others had been turned away."""
         self._placed: list[tuple[int, Tenant]] = []
         self.held_back: HeldBack | None = None
         """Why a unit was turned away last, for whoever takes it."""
@@ -65,24 +65,27 @@ class Promises:
     def begin(self, priority: int) -> None:
         """Come to the queues of a priority."""
         self._priority = priority
-        self._free = self._sketch.fleet.usable
-        for hint in [hint for hint in self._hints if self._is_kept(hint)]:
+        self._free = None
+        for hint in [hint for hint in self._hints if hint.is_overdue and self._priority_of(hint) == priority]:
             self._restore(hint)
-        self._covering = [held.value.shape for held in self._held if held.value.priority == priority]
 
     @property
     def are_made(self) -> bool:
         """Whether somebody of this priority was promised a host, so that others pass."""
         return any(held.value.priority == self._priority and held.value.is_in_force for held in self._held)
 
-    def _is_kept(self, hint: Reservation) -> bool:
+    def _priority_of(self, hint: Reservation) -> int | None:
+        queue = self._situation.queues.get(hint.shape.queue)
+        return queue.priority if queue is not None else None
+
+    def _is_overdue(self, hint: Reservation) -> bool:
         """
         Say whether a promise of the last round to the first of a share, that was missed, binds before it is its turn.
 
         Where shares take turns, those that come before it are never through, and would delay it for ever.
         """
         queue = self._situation.queues.get(hint.shape.queue)
-        if queue is None or queue.priority != self._priority or queue.dispatch_order is DispatchOrder.STRICT:
+        if queue is None or queue.dispatch_order is DispatchOrder.STRICT:
             return False
         if queue.scheduling_policy not in self._situation.policies:
             return False
@@ -112,20 +115,33 @@ class Promises:
         return False
 
     def drop(self, unit: Unit) -> None:
-        """Promise nothing to one that may not start now, whatever room there is."""
-        self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+        """Promise nothing to one that starts, or may not start now, whatever room there is."""
+        for hint in [hint for hint in self._hints if hint.is_for(unit.job.id, unit.index)]:
+            self._hints.remove(hint)
+            self.gives_up |= hint.turns_away
+        for held in [held for held in self._held if held.value.is_for(unit.job.id, unit.index)]:
+            self._held.remove(held)
+            self._free = None
+            self.gives_up |= held.turns_away
 
     def make(self, shape: Shape, head: Unit, wanted: Mask | None) -> int:
         """Promise a host to one that was refused, unless others stand before it; return how much work that was."""
-        assert self._free is not None, "promises are made to those of a priority"
-        while self._covering:
-            covering = self._covering.pop()
-            self._free &= ~takers(self._sketch.fleet, covering, self._situation.environments_of(covering), NOBODY)
-        free = self._free if wanted is None else self._free & wanted
-        if self._is_held(head, is_in_force=True) or not free.any():
+        if self._is_held(head, is_in_force=True):
             return 0
-        self._covering.append(shape)
-        return self._make(shape, head, self._free, wanted)
+        free = self._uncovered()
+        if not (free if wanted is None else free & wanted).any():
+            return 0
+        return self._make(shape, head, free, wanted)
+
+    def _uncovered(self) -> Mask:
+        """Return the hosts that nobody of this priority could have had who was promised one."""
+        if self._free is None:
+            self._free = self._sketch.fleet.usable
+            self._covering = [held.value.shape for held in self._held if held.value.priority == self._priority]
+        while self._covering:
+            shape = self._covering.pop()
+            self._free &= ~takers(self._sketch.fleet, shape, self._situation.environments_of(shape), NOBODY)
+        return self._free
 
     def _make(self, shape: Shape, head: Unit, free: Mask, wanted: Mask | None) -> int:
         """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one."""
@@ -136,10 +152,10 @@ class Promises:
         found = self._first(shape, head, last) or self._first(shape, head, candidates)
         if hint is not None:
             self._hints.remove(hint)
-            if found is not None:
-                found = self._continued(found, hint)
+            self._go_on(found, hint)
         if found is not None:
             self._held.append(found)
+            self._covering.append(shape)
         return sum(len(rows) for _, rows in candidates) // _HOSTS_A_STEP
 
     def _is_last(self, hint: Reservation | None, environment: ComputeEnvironment, row: int) -> bool:
@@ -159,12 +175,15 @@ class Promises:
                 found += [(held.value.starts_ms, order, held)] if held is not None else []
         return min(found, key=lambda each: each[:2], default=(0, 0, None))[2]
 
-    def _continued(self, held: Held, hint: Reservation) -> Held:
-        """Return a reservation as the continuation of the last one."""
-        held.turns_away = hint.turns_away
-        if hint.host_id == held.value.host_id:
+    def _go_on(self, held: Held | None, hint: Reservation) -> None:
+        """Let a reservation go on as the last one, as far as it is of the same host."""
+        if held is not None:
+            held.value = replace(held.value, is_overdue=hint.is_overdue)
+        if held is not None and hint.host_id == held.value.host_id:
             held.value = replace(held.value, promised_ms=hint.promised_ms)
-        return held
+            held.turns_away = hint.turns_away
+        else:
+            self.gives_up |= hint.turns_away
 
     def _candidates(
         self, shape: Shape, environment: ComputeEnvironment, free: Mask, wanted: Mask | None, hint: Reservation | None
@@ -224,7 +243,7 @@ class Promises:
         barred = [held.row for held in self._binding(unit)]
         is_cleared = self.cleared.clear(shape, unit, wanted, barred, draw)
         if is_cleared:
-            self._held = [held for held in self._held if not held.value.is_for(unit.job.id, unit.index)]
+            self.drop(unit)
         return is_cleared
 
     def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
@@ -269,7 +288,7 @@ class Promises:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
         self.cleared.note_placed(unit, shape, row, environment)
-        if self._held:
+        if self._held or self._hints:
             self.drop(unit)
         for held in self._held:
             if held.is_soon_over(ends_ms, self._now.boot_ms):
@@ -279,11 +298,12 @@ class Promises:
             if held.is_bounded and held.value.environment == environment:
                 held.then.vcpus_left -= shape.resources.cpu_millis
 
-    def values(self, ends_round: bool) -> tuple[Reservation, ...]:
-        """Return the reservations; in the middle of a round also those that it has not come to."""
+    def finish(self, ends_round: bool) -> tuple[Reservation, ...]:
+        """Return the reservations; in the middle of a round also those that it has not come to, which are given up as it ends."""
         held = [replace(held.value, turns_away=held.turns_away) for held in self._held]
-        return (
-            *self.cleared.values(),
-            *held,
-            *(() if ends_round else (replace(hint, is_in_force=False) for hint in self._hints)),
-        )
+        hints = [replace(hint, is_in_force=False) for hint in self._hints]
+        if ends_round:
+            self.gives_up |= any(hint.turns_away for hint in hints)
+            hints = []
+        self.gives_up |= self.cleared.gives_up
+        return (*self.cleared.values(), *held, *hints)

@@ -44,8 +44,9 @@ class Reservation:
         promised_ms: The first such time that was reckoned for this host.
         patient_until_ms: From when on a promise that was missed lets nobody pass who stays (boot time).
         turns_away: Whether somebody was kept from the host.
-        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody,
-            but where shares take turns.
+        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
+        is_overdue: Whether it binds before that all the same, as it was missed, and those before whom it
+            would come are never through; said as a round begins.
         is_cleared: Whether others are stopped on the host so that it can start.
     """
 
@@ -60,6 +61,7 @@ class Reservation:
     patient_until_ms: int
     turns_away: bool = False
     is_in_force: bool = True
+    is_overdue: bool = False
     is_cleared: bool = False
 
     def is_for(self, job_id: JobId, index: int | None) -> bool:

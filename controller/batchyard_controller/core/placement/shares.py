@@ -148,14 +148,15 @@ class Shares:
     def standing(self, queue: str, policy: FairsharePolicy, waiting: Iterable[str], now_ms: int) -> Standing:
         """Return whose turn it is."""
         active, uses, window = self.active(queue, waiting, now_ms), self._uses.get(queue, {}), self.window(queue)
-        levels: dict[str, float] = {}
+        averages: dict[str, float] = {}
         for share in active:
             use = replace(uses.get(share, _Use(at_ms=now_ms)))
             use.advance(now_ms, window.decay_ms)
-            levels[share] = use.average + window.held_part * use.held
+            averages[share] = use.average
+        holds = {share: uses[share].held if share in uses else 0 for share in active}
         held = sum(use.held for use in uses.values())
         weights = weights_of(policy, active)
-        return Standing(weights, levels, window.held_part, policy.compute_reservation, held)
+        return Standing(weights, averages, holds, window.held_part, policy.compute_reservation, held)
 
 
 @dataclass(slots=True)
@@ -163,27 +164,35 @@ class Standing:
     """
     The shares of a queue as a plan finds and changes them.
 
+    What is held is counted in whole numbers, so that it is the same whenever it was counted.
+
     Attributes:
         weights: Of each active share.
-        levels: vCPU thousandths: what it held on average, and a part of what it holds.
-        held_part: That part.
+        averages: vCPU thousandths that it held.
+        holds: vCPU thousandths that it holds.
+        held_part: How much of that counts beside the average.
         reservation: Per cent, see FairsharePolicy.
         held: vCPU thousandths of all shares.
     """
 
     weights: dict[str, float]
-    levels: dict[str, float]
+    averages: dict[str, float]
+    holds: dict[str, int]
     held_part: float
     reservation: int
     held: int
 
     def score(self, share: str) -> float:
         """Return by what shares take turns; the least goes first."""
-        return self.levels[share] * self.weights[share]
+        return self.level(share) * self.weights[share]
+
+    def level(self, share: str) -> float:
+        """Return the vCPU thousandths that count of a share."""
+        return self.averages[share] + self.held_part * self.holds[share]
 
     def take(self, share: str, cpu_millis: int) -> None:
         """Let a share hold more."""
-        self.levels[share] += self.held_part * cpu_millis
+        self.holds[share] += cpu_millis
         self.held += cpu_millis
 
     def room(self, capacity_millis: int) -> float:

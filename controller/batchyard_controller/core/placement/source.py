@@ -123,6 +123,13 @@ class Source(Generic[T]):
             return min([each[0] for each in (asked, begun[0] if begun else None) if each is not None])
         return None
 
+    def next_line(self) -> Line | None:
+        """Return the line of the next unit, before any has begun."""
+        if self.next_rank() is None:
+            return None
+        asked = self._lines.next_line(self.queue.name, self._shares[0][1], self.by_size)
+        return asked[1] if asked is not None else None
+
     def take(self) -> T:
         """Take the line of the unit of which the rank was told last."""
         share = self._shares[0][1]

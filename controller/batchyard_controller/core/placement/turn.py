@@ -132,7 +132,7 @@ class Turn:
     def _begin(self, service: Service) -> None:
         environments = self._source.environments
         self._stay = service.stay_of(self.shape)
-        self._ends_ms = service.now.boot_ms + self._stay.expected_ms
+        self._ends_ms = self._stay.end(service.now.boot_ms, service.now.boot_ms)  # as will be said of it as a tenant
         self._run_h = self._stay.expected_ms / _HOUR_MS
         self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
         self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)

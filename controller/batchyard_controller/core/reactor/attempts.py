@@ -17,7 +17,6 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
 from batchyard_controller.core.placement.mix import Demand
 from batchyard_controller.core.placement.preemption import Eviction
-from batchyard_controller.core.placement.reservations import Reservation
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
@@ -31,7 +30,8 @@ _CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIM
 
 
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
-    """Claim hosts as a plan says, and keep who was refused; after a slice ask for the next."""
+    """Claim hosts as a plan says, and keep what it promised and who was refused; after a slice ask for the next."""
+    world.reservations = event.plan.reservations
     starts: dict[HostId, list[Attempt]] = {}
     progress = Progress(world, now, out)
     for placement in event.plan.placements:
@@ -60,10 +60,14 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.lines.resume(shape)
     for eviction in event.plan.evictions:
         _evict(world, eviction, out)
-    world.lines.is_in_round = not event.plan.ends_round
     world.planned_at = now
-    _keep_promises(world, event.plan.reservations)
     world.wants_plan = world.wants_plan or not event.plan.is_whole
+    world.lines.lets_go |= event.plan.gives_up
+    world.lines.is_in_round = not event.plan.ends_round
+    if world.lines.lets_go and event.plan.ends_round:
+        world.lines.lets_go = False
+        world.fleet.grown += 1
+        world.wants_plan = True
     out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
 
 
@@ -76,15 +80,6 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
         beneficiary = unit_id(eviction.job_id, eviction.index)
         records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
-
-
-def _keep_promises(world: World, reservations: tuple[Reservation, ...]) -> None:
-    """Keep what a plan promised; where a host is promised no more, let those try again who were turned away."""
-    kept = {(r.job_id, r.index, r.host_id) for r in reservations}
-    if any(r.turns_away and (r.job_id, r.index, r.host_id) not in kept for r in world.reservations):
-        world.fleet.grown += 1
-        world.wants_plan = True
-    world.reservations = reservations
 
 
 def restore_claim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:

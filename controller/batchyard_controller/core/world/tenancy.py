@@ -92,8 +92,7 @@ def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
         cpu_millis = sign * spec.task.resources.cpu_millis
         is_new = world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, sign, now.boot_ms)
         if is_new:  # the more are active, the less is kept from them
-            world.fleet.grown += 1
-            world.wants_plan = True
+            world.lines.lets_go = True
 
 
 def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
