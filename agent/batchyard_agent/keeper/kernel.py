@@ -19,7 +19,7 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC = 1 << 14
-_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,9 +74,9 @@ def isolate_children(is_on: bool, own: int = -1) -> None:
 
 
 def hide_others() -> None:
-    """In a pid namespace's first process: have a /proc of its own, in mounts of its own."""
+    """In a pid namespace's first process: have a /proc of its own, in mounts of its own, which follow the machine's."""
     _check(_libc.unshare(_CLONE_NEWNS))
-    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
+    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
     _check(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None))
 
 
