@@ -2,12 +2,12 @@
 Kill agent and keeper again and again, and see that nothing is lost, told wrongly, or run twice.
 
     .venv/bin/python bench/soak.py kills [--rounds 300] [--jobs 1000]
-    .venv/bin/python bench/soak.py fences [--rounds 200]
+    .venv/bin/python bench/soak.py fences [--rounds 200] [--runtime docker]
 
-``kills`` ends agent, keeper or both with SIGKILL at random moments while an array of short jobs
-runs, and then asks for every exit code. ``fences`` lets a deadline pass while agent, keeper or
-both are dead or stand still, starts another agent a second later as a unit does, and says how
-long after the deadline the last process of the attempt was gone.
+``kills`` ends agent, keeper or both with SIGKILL at random moments while arrays of short jobs
+run, and then asks for every exit code. ``fences`` cuts hosts off past the fence while agent, keeper
+or both are dead or stand still, and says whether and how long after the end of all that ran
+there the reruns on another host have begun (``reruns``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -28,17 +25,15 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import click  # noqa: E402  # after the path is set
+from bench import reruns  # noqa: E402  # after the path is set
 from bench.yard import Program, Yard, open_yard, small_job  # noqa: E402
-from tests.agent.runtimes import process_records, test_keeper_guard  # noqa: E402
+from tests.agent.runtimes import process_records  # noqa: E402
 
 from batchyard_agent.config import keeper_dir  # noqa: E402
-from batchyard_agent.keeper import marks  # noqa: E402
 
 WHO = ("agent", "keeper", "both")
-PAUSE_S = 2.0
+PAUSE_S = 1.0
 """Between kills: an agent takes a second to start, and is killed in the midst of that, too."""
-UNIT_S = 1.0
-"""How long a unit waits before it starts an agent again."""
 
 
 @click.group(help=__doc__)
@@ -56,23 +51,43 @@ def kills(rounds: int, jobs: int, seed: int) -> None:
 
 
 async def _kills(rounds: int, jobs: int, dice: random.Random) -> None:
+    found, done = Counter[str](), 0
     async with open_yard() as yard:
         agent = await yard.add_agent("process", 8)
-        folder = keeper_dir(yard.folder / "agent-1")
-        witness = yard.folder / "witness"
-        witness.touch()
-        witness.chmod(0o666)
-        index = "$AWS_BATCH_JOB_ARRAY_INDEX"
-        script = f"echo {index} $AWS_BATCH_JOB_ATTEMPT >>{witness}; sleep 0.05; exit $(({index} % 100))"
-        job_id = await yard.submit(small_job("", "sh", "-c", script), array_size=jobs)
-        done = 0
-        while done < rounds and not await _is_over(yard, job_id):
-            await asyncio.sleep(dice.uniform(0.0, 2 * PAUSE_S))
-            _kill(dice.choice(WHO), agent, folder)
-            done += 1
-        while not await _is_over(yard, job_id):
-            await asyncio.sleep(0.5)
-        await _judge(yard, job_id, jobs, done, witness)
+        while done < rounds:
+            done += await _one_array(yard, agent, rounds - done, jobs, dice, found)
+    unknown = ", ".join(f"{count} {text[2:]}" for text, count in found.most_common() if text.startswith("? "))
+    kills = ", ".join(f"{found[f'kills of {who}']} of {who}" for who in WHO)
+    click.echo(
+        f"{found['jobs']} jobs under {done} kills ({kills}): {found['lost']} lost, {found['wrong']} told wrongly, "
+        f"{found['twice']} tries started twice, unknown: {unknown or 'none'}"
+    )
+
+
+async def _one_array(
+    yard: Yard, agent: Program, kills: int, jobs: int, dice: random.Random, found: Counter[str]
+) -> int:
+    """Kill at random moments until an array is over; return how often."""
+    folder, done = keeper_dir(yard.folder / "agent-1"), 0
+    witness = yard.folder / f"witness-{found['jobs']}"
+    witness.touch()
+    witness.chmod(0o666)
+    index = "$AWS_BATCH_JOB_ARRAY_INDEX"
+    script = f"echo {index} $AWS_BATCH_JOB_ATTEMPT >>{witness}; sleep 0.05; exit $(({index} % 100))"
+    job_id = await yard.submit(small_job("", "sh", "-c", script), array_size=jobs)
+    while done < kills and not await _is_over(yard, job_id):
+        await asyncio.sleep(dice.uniform(0.0, 2 * PAUSE_S))
+        who = dice.choice(WHO)
+        _kill(who, agent, folder)
+        found[f"kills of {who}"] += 1
+        done += 1
+        await yard.client.uncordon_host("agent-1")  # one on which so many tries are lost gets no work for a while
+    while not await _is_over(yard, job_id):
+        await asyncio.sleep(0.5)
+        await yard.client.uncordon_host("agent-1")
+    await _judge(yard, job_id, jobs, witness, found)
+    click.echo(f"{done} kills, {dict(found)}", err=True)
+    return done
 
 
 def _kill(who: str, agent: Program, folder: Path) -> None:
@@ -80,7 +95,8 @@ def _kill(who: str, agent: Program, folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if who != "keeper":
-        agent.restart()
+        agent.kill()
+        agent.start()
 
 
 async def _is_over(yard: Yard, job_id: str) -> bool:
@@ -89,74 +105,27 @@ async def _is_over(yard: Yard, job_id: str) -> bool:
     return int(counts.get("SUCCEEDED", 0)) + int(counts.get("FAILED", 0)) >= job.array.size
 
 
-async def _judge(yard: Yard, job_id: str, jobs: int, kills: int, witness: Path) -> None:
+async def _judge(yard: Yard, job_id: str, jobs: int, witness: Path, found: Counter[str]) -> None:
     starts = Counter(witness.read_text().splitlines())
-    wrong, unknown, reasons = 0, 0, Counter[str]()
+    found["twice"] += sum(count > 1 for count in starts.values())
+    found["jobs"] += jobs
+    found["lost"] += jobs - len({line.split()[0] for line in starts})
     async for child in yard.client.list_jobs(array_job_id=job_id):
-        found = await yard.client.describe_job(child.id)
-        *before, last = found.attempts
-        unknown += len(before)
-        reasons.update(attempt.reason for attempt in before)
-        wrong += last.exit_code != found.array.index % 100
-    twice = sum(count > 1 for count in starts.values())
-    click.echo(f"{jobs} jobs under {kills} kills: {wrong} told wrongly, {twice} tries started twice, {unknown} unknown")
-    for reason, count in reasons.most_common():
-        click.echo(f"  {count}: {reason}")
+        *before, last = (await yard.client.describe_job(child.id)).attempts
+        found.update(f"? {attempt.reason}" for attempt in before)
+        index = int(child.id.rpartition(":")[2])
+        found["wrong"] += last.exit_code != index % 100
 
 
 @main.command()
 @click.option("--rounds", default=200, show_default=True)
+@click.option("--hosts", default=20, show_default=True, help="So many rounds at once.")
+@click.option("--runtime", type=click.Choice(["process", "docker"]), default="process", show_default=True)
+@click.option("--fence", default=30, show_default=True, help="In seconds.")
 @click.option("--seed", default=0, show_default=True)
-def fences(rounds: int, seed: int) -> None:
-    """Let the guard's deadline pass while somebody is dead or stands still."""
-    dice = random.Random(seed)
-    late: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        who = f"{dice.choice(WHO)} {dice.choice(['killed', 'stopped'])}"
-        if who != "both stopped":  # that no program can help against
-            late.setdefault(who, []).append(_one_fence(who))
-    for who, seconds in sorted(late.items()):
-        click.echo(f"{who}: {len(seconds)} rounds, all gone {max(seconds):.2f} s after the deadline at the latest")
-
-
-def _one_fence(who: str) -> float:
-    """Return how long after the deadline the last process was gone."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        keeper = folder / "keeper"
-        with contextlib.ExitStack() as stack:
-            agent = stack.enter_context(test_keeper_guard.fenced_agent(folder, "auto", 1_500))
-            while not (keeper / "deadline").exists():  # it is told after the start
-                time.sleep(0.01)
-            (kept,) = process_records.kept(keeper).values()
-            deadline_ms = int((keeper / "deadline").read_text().split()[1])
-            number = signal.SIGSTOP if who.endswith("stopped") else signal.SIGKILL
-            for pid in ([process_records.keeper(keeper)] * (not who.startswith("agent"))) + (
-                [agent.pid] * (not who.startswith("keeper"))
-            ):
-                os.kill(pid, number)
-            if who in {"both killed", "agent killed"}:
-                time.sleep(UNIT_S)
-                stack.enter_context(_restarted(folder))
-            while marks.marked(kept.mark):
-                time.sleep(0.01)
-            late_s = (test_keeper_guard.boot_ms() - deadline_ms) / 1000
-        process_records.end_attempts(keeper)
-    return late_s
-
-
-@contextlib.contextmanager
-def _restarted(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Run another agent, which finds what the former one left."""
-    code = test_keeper_guard.FENCED_AGENT.replace("await host.runtime.launch", "id").replace(
-        "host.runtime._link.guard", "dict"
-    )
-    arguments = [str(Path(test_keeper_guard.__file__).parent), str(folder), "auto", "true", "0"]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.kill()
+def fences(rounds: int, hosts: int, runtime: str, fence: int, seed: int) -> None:
+    """Cut hosts off past the fence while somebody is dead or stands still; another host takes the reruns."""
+    asyncio.run(reruns.run(rounds, hosts, runtime, fence, random.Random(seed)))
 
 
 if __name__ == "__main__":

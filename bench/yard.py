@@ -67,19 +67,24 @@ class Program:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BATCHYARD_")}
         environment["BATCHYARD_CONFIG"] = os.devnull
         self._arguments, self._environment = [sys.executable, "-m", *arguments], environment
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it, at first or once it was killed."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
 
-    def restart(self) -> None:
-        """Kill it, as a crash would, and start it again."""
+    def kill(self) -> None:
+        """End it as a crash would."""
         self._process.kill()
         self._process.wait()
-        self._start()
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
 
     @property
     def pid(self) -> int:
@@ -174,15 +179,16 @@ class Yard:
         await self.client.create_compute_environment(QUEUE, compute_resources=resources)
         await self.client.create_job_queue(QUEUE, compute_environments=[QUEUE])
 
-    async def add_agent(self, runtime: str, cpus: int) -> Program:
-        """Start an agent of one runtime and wait until it can get work."""
-        name = f"agent-{len(self.programs)}"
+    async def add_agent(self, runtime: str, cpus: int, *arguments: str, name: str = "", address: str = "") -> Program:
+        """Start an agent of one runtime, which finds the controller at *address*, and wait until it can get work."""
+        name = name or f"agent-{len(self.programs)}"
         agent = Program(
             name,
             self.folder,
             "batchyard_agent",
-            *("--controller", self.address, "--state-dir", str(self.folder / name), "--name", name),
+            *("--controller", address or self.address, "--state-dir", str(self.folder / name), "--name", name),
             *("--runtimes", runtime, "--cpus", str(cpus), "--memory", "1024G", "--log-level", "warning"),
+            *arguments,
         )
         self.programs.append(agent)
 
@@ -263,7 +269,7 @@ class Yard:
 
 
 @contextlib.asynccontextmanager
-async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
+async def open_yard(store_url: str = "", *arguments: str) -> AsyncIterator[Yard]:
     """Start a controller on *store_url*, by default a sqlite file of its own, and stop everything in the end."""
     with temporary_folder() as folder:
         address = hold_address()
@@ -273,6 +279,7 @@ async def open_yard(store_url: str = "") -> AsyncIterator[Yard]:
             "batchyard_controller",
             *("--listen", address, "--socket", str(folder / SOCKET_NAME)),
             *("--store", store_url or sqlite_url(folder), "--log-level", "warning"),
+            *arguments,
         )
         yard = Yard(folder, address, controller)
         try:

@@ -23,6 +23,7 @@ from batchyard_agent import clock
 from batchyard_agent.config import Config
 from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
+from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime
 
 PROBE_TIMEOUT_S = 2.0
@@ -179,7 +180,20 @@ class LocalHost:
             volume_paths=config.allowed.volume_paths,
             device_paths=config.allowed.device_paths,
             reclaimed_at_ms=self._reclaimed_at_ms,
+            processes=_isolation(self._runtimes.get(PROCESS)),
         )
+
+
+def _isolation(runtime: Runtime | None) -> host_pb2.ProcessIsolation | None:
+    if not isinstance(runtime, ProcessRuntime):
+        return None
+    return host_pb2.ProcessIsolation(
+        enforcement=runtime.enforcement,
+        user=runtime.user,
+        no_new_privileges=runtime.is_other_user,
+        hides_processes=runtime.is_isolated,
+        hides_gpus=runtime.is_isolated,
+    )
 
 
 def _tell_faults(facts: host_pb2.HostFacts) -> None:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import UTC, datetime
 
 CONSOLE = "console"
 """The service that links of the console are signed for."""
 
 LINK_S = 300
 """How long a link that signs in may be opened after it was made: as long as a request of AWS's may travel."""
+
+
+def day_of(at_s: float) -> str:
+    """Return the day of a moment, in seconds since the epoch, as signing keys name it: in UTC, as ``20261126``."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%d")
 
 
 def derive_signing_key(secret: str, date: str, region: str, service: str) -> bytes:

@@ -13,6 +13,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.states import JobState
+from batchyard.v1.host_pb2 import ProcessIsolation
 from batchyard.v1.job_pb2 import JobState as WireJobState
 
 Enum = EnumTypeWrapper | type[EnumTypeWrapper] | Any
@@ -70,3 +71,16 @@ def job_state(job: HasState) -> JobState:
 
 def _prefix(enum: Enum) -> str:
     return str(enum.DESCRIPTOR.values_by_number[0].name).removesuffix("UNSPECIFIED")
+
+
+def isolation(processes: ProcessIsolation) -> str:
+    """Return how a host keeps processes of jobs apart, and what of that it cannot; empty where it takes none."""
+    if not processes.enforcement:
+        return ""
+    limits = f"limits by {processes.enforcement}"
+    if processes.enforcement == "rlimit":
+        limits = "no cgroups: memory looked at twice a second, CPU not enforced"
+    others = "apart from each other" if processes.hides_processes else "not hidden from each other"
+    gpus = "GPUs of their own alone" if processes.hides_gpus else "GPUs hidden by variables alone"
+    privileges = "no new privileges" if processes.no_new_privileges else "privileges of the agent's user"
+    return f"as {processes.user}, {limits}, {others}, {privileges}, {gpus}"

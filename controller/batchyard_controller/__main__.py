@@ -10,13 +10,21 @@ import click
 
 from batchyard import program_log, program_settings, settings
 from batchyard.errors import InvalidArgumentError
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from . import garbage
 from .app import serve
-from .config import Config, default_store, read_offers
+from .config import Config, default_store, parse_fence, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
+
+
+def _fence(text: str) -> int:
+    try:
+        return parse_fence(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(context_settings={"show_default": True})
@@ -52,6 +60,15 @@ from .store.protocol import StoreError
     help="Days after which a host that was not heard of is forgotten.",
 )
 @click.option(
+    "fence_ms",
+    "--fence",
+    default=str(limits.FENCE_MS // 1000),
+    callback=lambda _, __, text: _fence(text),
+    metavar="SECONDS|never",
+    help="After how long without this controller hosts kill what they run, so that it can be tried elsewhere: "
+    f"{limits.FENCE_S_MIN} to {limits.FENCE_S_MAX} seconds. All controllers of a store need the same.",
+)
+@click.option(
     "--local-hosts",
     type=click.Path(file_okay=False, path_type=Path),
     help="Offer provider `local`, which starts agents on this machine, each with its state in a folder of its own "
@@ -73,6 +90,7 @@ def main(
     keep_jobs_days: float,
     keep_jobs: int,
     keep_hosts_days: float,
+    fence_ms: int,
     local_hosts: Path | None,
     local_scratch: Path | None,
     log_level: str,
@@ -93,6 +111,7 @@ def main(
             secrets_key=secrets_key,
             log_level=log_level,
             retention=retention,
+            fence_ms=fence_ms,
             offers=read_offers(socket, local_hosts, local_scratch),
         )
         garbage.spare_survivors()

@@ -173,7 +173,7 @@ async def serve(config: Config) -> None:
     vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
     leadership = Leadership()
-    sessions = Sessions(leadership, vault)
+    sessions = Sessions(leadership, vault, config.fence_ms)
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
     own = build_server(leadership, sessions, vault, is_private=True)
@@ -203,6 +203,7 @@ async def serve(config: Config) -> None:
                 metrics,
                 config.retention,
                 launcher,
+                config.fence_ms,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))

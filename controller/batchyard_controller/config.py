@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchyard import settings
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 
 from .providers.launcher import Offer
@@ -29,6 +30,7 @@ class Config:
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         retention: What history of ended jobs is kept.
+        fence_ms: After how long a silence agents kill what they run; 0: never.
         offers: Who launches hosts for environments that scale.
     """
 
@@ -40,6 +42,7 @@ class Config:
     secrets_key: str = ""
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
+    fence_ms: int = limits.FENCE_MS
     offers: Sequence[Offer] = ()
 
 
@@ -50,6 +53,22 @@ def default_store() -> str:
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "batchyard"
     return f"sqlite://{folder / 'controller.db'}"
+
+
+def parse_fence(text: str) -> int:
+    """
+    Read a fence, ``never`` or a number of seconds, as milliseconds; 0: never.
+
+    Raises:
+        ValueError: it is neither, or not within the limits.
+    """
+    if text == "never":
+        return 0
+    if not text.isdecimal() or not limits.FENCE_S_MIN <= int(text) <= limits.FENCE_S_MAX:
+        raise ValueError(
+            f"{text!r} is neither never nor a whole number of seconds from {limits.FENCE_S_MIN} to {limits.FENCE_S_MAX}"
+        )
+    return int(text) * 1000
 
 
 def without_login(store: str) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from batchyard.errors import Reason, UnavailableError
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import restore
@@ -97,6 +98,7 @@ async def lead(
     metrics: Metrics,
     retention: Retention,
     launcher: Launcher | None = None,
+    fence_ms: int = limits.FENCE_MS,
 ) -> None:
     """
     Lead whenever possible, for ever; *launcher* is for environments that scale.
@@ -112,7 +114,7 @@ async def lead(
         try:
             epoch = await store.campaign(candidate)
             catalogues = launcher.catalogues if launcher is not None else {}
-            world = restore(await load_records(store), clock(), retention, catalogues)
+            world = restore(await load_records(store), clock(), retention, catalogues, fence_ms)
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
             await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)

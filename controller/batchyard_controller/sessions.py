@@ -145,8 +145,9 @@ class _Session:
 class Sessions(rpc.AgentServiceServicer):
     """All sessions of this controller, term after term; the driver's sink."""
 
-    def __init__(self, leadership: Leadership, vault: Vault) -> None:
+    def __init__(self, leadership: Leadership, vault: Vault, fence_ms: int = limits.FENCE_MS) -> None:
         self._leadership = leadership
+        self._fence_ms = fence_ms
         self._vault = vault
         self._numbers = count(1)
         self._sessions: dict[HostId, _Session] = {}
@@ -229,7 +230,7 @@ class Sessions(rpc.AgentServiceServicer):
             welcome=pb.Welcome(
                 epoch=self._epoch,
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
-                fence_ms=limits.FENCE_MS,
+                fence_ms=self._fence_ms,
                 session=session.number,
             )
         )
@@ -261,7 +262,10 @@ class Sessions(rpc.AgentServiceServicer):
             case "heartbeat":
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
-                driver.post(HostHeard(host_id=session.host_id, facts=facts, wall_ms=beat.usage.wall_ms))
+                heard = HostHeard(
+                    host_id=session.host_id, session=session.number, facts=facts, wall_ms=beat.usage.wall_ms
+                )
+                driver.post(heard)
                 self._usage[session.host_id] = host_usage(beat.usage)
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":

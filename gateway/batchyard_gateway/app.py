@@ -188,9 +188,6 @@ async def serve(config: Config) -> None:
             "environments; give --tls-cert and --tls-key, or keep the port in a private network",
             address=config.listen,
         )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Uvicorn ends well on these, then sends them again for whoever else may want them: nobody does.
-        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     async with AsyncClient(config.controller) as client:
         guard = Authenticator(
             client,
@@ -200,8 +197,11 @@ async def serve(config: Config) -> None:
         )
         gateway = Gateway(config=config, client=client, services=SERVICES, guard=guard)
         with listen(config.listen) as listener:
-            log.info("listening", address=config.listen, controller=config.controller)
             async with serving(gateway) as web:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    # Uvicorn ends well on these once it serves, then sends them again; before that, they count as well.
+                    asyncio.get_running_loop().add_signal_handler(number, setattr, web, "should_exit", True)
+                log.info("listening", address=config.listen, controller=config.controller)
                 await web.serve(sockets=[listener])
     log.info("stopped")
 

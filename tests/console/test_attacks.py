@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from tests.gateway.endpoint import Endpoint, Yard
@@ -234,7 +235,8 @@ def test_under_tls_the_cookie_is_for_tls_alone(tmp_path: Path) -> None:
         connection = http.client.HTTPSConnection(
             "127.0.0.1", endpoint.port, context=ssl.create_default_context(cafile=str(cert)), timeout=30
         )
-        form, origin = f"key={made.access_key.id}&secret={made.secret}", f"https://127.0.0.1:{endpoint.port}"
+        form = urlencode({"key": made.access_key.id, "secret": made.secret})
+        origin = f"https://127.0.0.1:{endpoint.port}"
         plain = {"Content-Type": FORM, "Origin": origin.replace("https", "http")}
         assert status_of(connection, "POST", "sign-in", form, plain) == 403
         connection.request("POST", f"{ROOT}/sign-in", form, {"Content-Type": FORM, "Origin": origin})

@@ -84,11 +84,18 @@ def test_a_life_is_told_as_far_as_it_came() -> None:
 
 
 def test_attempts_come_the_latest_first() -> None:
-    first = attempt(cause=attempt_pb2.END_CAUSE_OUT_OF_MEMORY, exit_code=137, status_reason="s", retry_verdict="again")
+    first = attempt(
+        cause=attempt_pb2.END_CAUSE_OUT_OF_MEMORY,
+        exit_code=137,
+        status_reason="s",
+        retry_verdict="again",
+        usage=attempt_pb2.Usage(peak_memory_kib=3 << 19, user_cpu_ms=1_250, system_cpu_ms=4),
+    )
     second = attempt(number=2, state=pb.JOB_STATE_RUNNING, started_at_ms=999_000, host_name="", host_id="h")
     newest, oldest = job_view.tries(job(attempts=[first, second]), NOW_MS)
     assert (newest.number, newest.outcome, newest.ran_ms, newest.host, newest.exit_code) == (2, "", 1_000, "h", "")
     assert (oldest.outcome, oldest.exit_code, oldest.reason, oldest.verdict) == ("out of memory", "137", "s", "again")
+    assert (newest.used, oldest.used) == ("", "1.25 s CPU, 1.5 GiB")
 
 
 def test_of_dependencies_the_failed_come_first() -> None:

@@ -13,7 +13,6 @@ from tests.e2e.yard import Yard
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
 
 from batchyard_gateway.console.forms.definition_form import COMMAND
-from batchyard_gateway.console.routes import ROWS
 
 from .visitor import Visitor
 
@@ -21,7 +20,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 BETA = "00000000-0000-4000-8000-000000000002"
 TABS_MAX = 120
-PATHS = {row.path for row in ROWS}
 
 
 def open_page(chromium: Browser, endpoint: Endpoint, *, scripts: bool) -> Page:

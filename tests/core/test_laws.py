@@ -249,7 +249,7 @@ class YardMachine(RuleBasedStateMachine):
     @rule()
     def fences_pass(self) -> None:
         """What runs on hosts that are silent for so long is lost; the others are heard meanwhile."""
-        silence_ms = limits.FENCE_MS + limits.FENCE_MARGIN_MS + 1
+        silence_ms = limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS) + 1
         self._pass_time(silence_ms)
         hosts = self.yard.world.hosts.values()
         lost = sorted(a for host in hosts if not host.session for a in host.attempts)

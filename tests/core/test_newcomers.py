@@ -15,7 +15,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.hosts import check_newcomer
 
 HOST = HostId("a")
-FENCE_MS = limits.FENCE_MS + limits.FENCE_MARGIN_MS
+FENCE_MS = limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)
 
 
 @pytest.fixture

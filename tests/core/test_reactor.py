@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from tests.core.yard import Yard, ended_report
+from dataclasses import replace
+
+from tests.core.yard import Yard, ended_report, facts
 
 from batchyard.ids import AttemptId, HostId
+from batchyard.resources import Usage
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
-from batchyard_controller.core.events import HostLeft, Phase, QueueDeleted, Report, Ticked
+from batchyard_controller.core.events import (
+    HostHeard,
+    HostJoined,
+    HostLeft,
+    HostRemoved,
+    Phase,
+    QueueDeleted,
+    Report,
+    Ticked,
+)
 from batchyard_controller.core.jobs.ends import status_reason
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
@@ -39,6 +51,27 @@ def test_replaying_an_end_changes_nothing(yard: Yard):
     attempts = job.attempts
     assert yard.report(ended_report(f"{job.id}#1", exit_code=0), host="h1") == first
     assert (job.state, job.attempts) == (JobState.FAILED, attempts)
+
+
+def test_what_attempts_have_used_is_kept_of_jobs_and_of_children(yard: Yard):
+    """A hundred processors for a week are more milliseconds than 32 bits hold; no more than JSON holds is believed."""
+    long, absurd = Usage(peak_memory_kib=5 << 30, user_cpu_ms=60_480_000_000, system_cpu_ms=7), 1 << 60
+    for job in (yard.submit(), yard.submit(array_size=2)):
+        yard.plan()
+        for attempt_id in list(yard.world.attempts):
+            told = ended_report(attempt_id)
+            assert told.end is not None
+            told = replace(told, end=replace(told.end, usage=long))
+            yard.report(told)
+        unit = yard.unit(f"{job.id}:1" if job.size else job.id)
+        assert unit.attempts[-1].usage == long
+    job = yard.submit()
+    yard.plan()
+    (attempt_id,) = yard.world.attempts
+    told = ended_report(attempt_id)
+    assert told.end is not None
+    yard.report(replace(told, end=replace(told.end, usage=Usage(user_cpu_ms=absurd, system_cpu_ms=-1))))
+    assert job.attempts[-1].usage == Usage(user_cpu_ms=limits.USAGE_MAX)
 
 
 def test_an_unknown_running_attempt_is_revoked(yard: Yard):
@@ -196,14 +229,52 @@ def test_a_silent_host_is_given_up_only_after_its_fence(yard: Yard):
     job = yard.submit(retry=RetryStrategy(attempts=2))
     yard.plan()
     yard.apply(HostLeft(host_id=HostId("h1"), session=1))
-    for waited_ms in (limits.FENCE_MS + 1, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
+    for waited_ms in (limits.FENCE_MS + 1, limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)):
         yard.now = Instant(wall_ms=0, boot_ms=1_000 + waited_ms)
         yard.apply(Ticked())
         assert job.state is JobState.STARTING
-    yard.now = Instant(wall_ms=0, boot_ms=1_001 + limits.FENCE_MS + limits.FENCE_MARGIN_MS)
+    yard.now = Instant(wall_ms=0, boot_ms=1_001 + limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS))
     yard.apply(Ticked())
     assert job.state is JobState.RUNNABLE
     assert status_reason(job.attempts[0]) == "Host EC2 (instance i-h1) terminated."
+
+
+def test_a_fence_that_was_made_shorter_counts_once_the_host_has_heard_of_it(yard: Yard):
+    """A host that went silent before its welcome came still goes by the longer one that it was told before."""
+    fence_ms = 60_000
+    yard.world.fence_ms = fence_ms
+    host = yard.world.hosts[HostId("h1")]
+    assert yard.world.fence_of(host) == limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)
+    yard.apply(HostJoined(host_id=HostId("h1"), facts=facts("h1"), session=2))
+    yard.apply(HostHeard(host_id=HostId("h1"), session=1))  # sent before the welcome of the second session
+    assert host.record.fence_ms == limits.FENCE_MS
+    yard.apply(HostHeard(host_id=HostId("h1"), session=2))
+    assert host.record.fence_ms == fence_ms
+    assert yard.world.fence_of(host) == fence_ms + limits.fence_margin_ms(fence_ms)
+
+
+def test_a_fence_that_was_made_longer_counts_at_once(yard: Yard):
+    """Whether a leader that told it has stored that or not; never is the longest."""
+    host = yard.world.hosts[HostId("h1")]
+    yard.world.fence_ms = 2 * limits.FENCE_MS
+    assert yard.world.fence_of(host) == 2 * limits.FENCE_MS + limits.fence_margin_ms(2 * limits.FENCE_MS)
+    yard.world.fence_ms = 0
+    assert yard.world.fence_of(host) == 0
+    yard.apply(HostJoined(host_id=HostId("h1"), facts=facts("h1"), session=2))
+    yard.world.fence_ms = limits.FENCE_MS
+    assert yard.world.fence_of(host) == 0  # its agent was told so
+
+
+def test_without_a_fence_a_silent_host_is_given_up_by_an_operator_alone(yard: Yard):
+    yard.world.fence_ms = 0
+    job = yard.submit(retry=RetryStrategy(attempts=2))
+    yard.plan()
+    yard.apply(HostLeft(host_id=HostId("h1"), session=1))
+    yard.now = Instant(wall_ms=1_000, boot_ms=100 * limits.FENCE_MS)
+    yard.apply(Ticked())
+    assert job.state is JobState.STARTING
+    yard.apply(HostRemoved(host_id=HostId("h1")))
+    assert job.state is JobState.RUNNABLE
 
 
 def test_leaving_of_a_replaced_session_means_nothing(yard: Yard):

@@ -125,7 +125,7 @@ def test_a_host_whose_clock_is_off_keeps_its_fence(yard: Yard) -> None:
     yard.apply(HostLeft(host_id=HOST, session=1))
     wait(yard, 600)
     assert yard.state(job_id) == JobState.RUNNING
-    wait(yard, (limits.FENCE_MS + limits.FENCE_MARGIN_MS) / 1000)
+    wait(yard, (limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)) / 1000)
     assert causes(yard, job_id) == [EndCause.RECLAIMED]
 
 

@@ -85,6 +85,22 @@ def test_attempts_are_told_with_their_places(yard: Yard) -> None:
     assert job["retryStrategy"]["evaluateOnExit"] == [{"onExitCode": "1", "action": "retry"}]
 
 
+def test_what_attempts_have_used_is_told_in_a_member_of_our_own(yard: Yard) -> None:
+    """AWS's SDKs pass it over; where nothing is known there is none."""
+    agent = yard.endpoint.agent()
+    used = attempt_pb2.Usage(peak_memory_kib=2048, user_cpu_ms=1_500)
+    job_id = yard.submit(retryStrategy={"attempts": 2})
+    for usage in (None, used):
+        (spec,) = yard.endpoint.run(agent.hear_starts())
+        yard.endpoint.run(agent.report(running(spec.attempt_id)))
+        yard.endpoint.run(agent.report(ended(spec.attempt_id, 1, usage=usage)))
+        assert yard.endpoint.run(agent.hear("ack"))
+    (job,) = json.loads(yard.endpoint.post("DescribeJobs", {"jobs": [job_id]}).body)["jobs"]
+    unknown, known = job["attempts"]
+    assert "batchyardUsage" not in unknown
+    assert known["batchyardUsage"] == {"peakMemoryKiB": 2048, "userCpuMilliseconds": 1_500, "wallMilliseconds": 1_000}
+
+
 def test_a_running_attempt_is_not_yet_among_the_attempts(yard: Yard) -> None:
     agent = yard.endpoint.agent()
     job_id = yard.submit()

@@ -40,12 +40,15 @@ class Order:
 
     def __init__(self, fields: list[bytes]) -> None:
         """
-        Read an order: name, log, folder, whether that is to be made, user, groups, writes, joins, limits, arguments, environment.
+        Read an order.
+
+        Its fields: name, log, folder, whether that is to be made, user, groups, writes, joins, limits, arguments,
+        environment, closed, shared.
 
         Raises:
             NotSpokenError, ValueError: it is none.
         """
-        name, _, _, _, user, groups, _, _, limits, _, _ = self.fields = fields
+        name, _, _, _, user, groups, _, _, limits, _, _, _, _ = self.fields = fields
         self.name = name.decode()
         self.user = _pair(user)
         self.groups = [os.fsdecode(group) for group in wire.unpack(groups)]
@@ -55,6 +58,16 @@ class Order:
     def folder(self) -> bytes:
         """Where it starts."""
         return self.fields[2]
+
+    @property
+    def closed(self) -> list[bytes]:
+        """Files, as devices of others, that it cannot open; where it is isolated from others."""
+        return wire.unpack(self.fields[11])
+
+    @property
+    def shared(self) -> bytes:
+        """Where the folders of all attempts are; where it is isolated it sees its own there, and no other."""
+        return self.fields[12]
 
     def open_log(self) -> int:
         """

@@ -224,9 +224,9 @@ class Jails:
         jail.let_go()
 
     def close(self) -> None:
-        """End all in which nothing runs."""
+        """End all, as nothing runs in any."""
         for jail in self._idle:
             jail.let_go()
-        for jail in list(self._idle):
+        for jail in list(self.by_pid.values()):
             os.waitpid(jail.pid, 0)
             self.bury(jail)

@@ -18,6 +18,9 @@ _PIDFD_INFO_EXIT = 1 << 3
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_BIND = 1 << 12
+_MNT_DETACH = 2
+_O_PATH = 0o10000000  # os has no name for it
 _MS_REC = 1 << 14
 _MS_SLAVE = 1 << 19
 
@@ -78,6 +81,27 @@ def hide_others() -> None:
     _check(_libc.unshare(_CLONE_NEWNS))
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
     _check(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None))
+
+
+def put_over(source: bytes, path: bytes) -> None:
+    """In mounts of its own: have a file stand in the place of another one."""
+    _check(_libc.mount(source, path, None, _MS_BIND, None))
+
+
+def show_alone(folder: bytes, own: bytes) -> None:
+    """In mounts of its own: let a folder hold nothing but *own*, a folder that may be in it."""
+    is_in_it = os.path.dirname(own) == folder
+    fd = os.open(own, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if is_in_it else -1
+    _check(_libc.mount(b"none", folder, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=711,size=4k,nr_inodes=2"))
+    if is_in_it:
+        os.mkdir(own)
+        _check(_libc.mount(b"/proc/self/fd/%d" % fd, own, None, _MS_BIND, None))
+        os.close(fd)
+
+
+def uncover(path: bytes) -> None:
+    """In mounts of its own: take off what was put over a path."""
+    _check(_libc.umount2(path, _MNT_DETACH))
 
 
 def exit_code_of_reaped(pidfd: int) -> int | None:

@@ -22,7 +22,7 @@ from batchyard_agent.keeper import birth, kernel, marks, wire
 from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper.jails import Jail
 from batchyard_agent.keeper.keeping import Attempts
-from batchyard_agent.keeper.record import Journal, Kept
+from batchyard_agent.keeper.record import CLOSED, Journal, Kept
 
 LOCK = "lock"
 SOCKET = "socket"
@@ -53,6 +53,7 @@ def main(folder: str, held: str = "") -> None:
     guard.load()
     attempts = Attempts(Journal(folder, boot_id), marks.keeper_number(folder), lock, _wall_ms, _boot_s)
     attempts.recover()
+    os.close(os.open(CLOSED, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0))
     gc.freeze()  # a collection would touch all that children share
     _Program(folder, attempts, guard, lock).run()
 

@@ -22,6 +22,8 @@ import errno
 import os
 
 NAME = "journal"
+CLOSED = b"closed"
+"""A file beside it that nobody but root may open; it stands in an attempt's own mounts for what that may not have."""
 COMPACT_BYTES = 1 << 20
 """After so many more it is written anew."""
 

@@ -74,6 +74,8 @@ class _Warden:
         self._pid = b""
         self._stage = b"namespace"
         self._command = 0
+        self._home = os.getcwd()
+        self._covered: list[bytes] = []
         self._cpus: set[int] = set()
         self._nice = 0
         self._code = birth.NEVER_CALLED
@@ -86,8 +88,8 @@ class _Warden:
             self._code = birth.NEVER_CALLED
             failure = failure or self._failure_of(self._start, order, mark)
             self._take_back()
-            if failure:
-                groups.leave(order.groups)
+            if failure and not self._has_left(order):
+                failure = b"namespace", failure[1]
             self._tell(OUTCOME.pack(*(failure or (b"", 0))))
             if not failure:
                 self._follow(order)
@@ -122,6 +124,24 @@ class _Warden:
         os.setgroups([])
         kernel.hide_others()
 
+    def _cover(self, order: birth.Order) -> None:
+        """Hide what is others' from an attempt."""
+        for path in order.closed:
+            kernel.put_over(record.CLOSED, path)
+            self._covered.append(path)
+        kernel.show_alone(order.shared, order.folder)
+        self._covered.append(order.shared)
+
+    def _has_left(self, order: birth.Order) -> bool:
+        """Leave an attempt's cgroup and its view; False: the kernel refused."""
+        covered, self._covered = self._covered, []
+        try:
+            for path in covered:
+                kernel.uncover(path)
+        except OSError:
+            return False
+        return groups.leave(order.groups)
+
     def _receive(self) -> tuple[int, birth.Order] | None:
         """Wait for an order; None: the keeper is gone, or lets this jail go."""
         try:
@@ -144,6 +164,8 @@ class _Warden:
         try:
             self._stage = b"folder"
             order.make_folder()
+            self._stage = b"namespace"
+            self._cover(order)
             self._stage = b"limits"
             order.take_limits(mark)
             self._stage = b"user"
@@ -174,7 +196,7 @@ class _Warden:
         """Be root again, as nothing had happened; and let go of the lock."""
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
-        os.chdir("/")
+        os.chdir(self._home)
         # For the moment of the spawn it was of the job's user, who may set these.
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.sched_setaffinity(0, self._cpus)
@@ -202,7 +224,7 @@ class _Warden:
             if pid == self._command:
                 ended = status
         self._code = kernel.shell_code(os.waitstatus_to_exitcode(ended or 0))
-        is_stuck = not groups.leave(order.groups)
+        is_stuck = not self._has_left(order)
         self._tell(END.pack(self._code, peak_kib, int(user_s * 1000), int(system_s * 1000), is_stuck))
 
     def _tell(self, data: bytes) -> None:

@@ -64,6 +64,7 @@ class Gpu:
         memory_mib: 0 where the driver does not tell (memory shared with the CPU).
         utilization_percent: 0 where the driver does not tell.
         fault: What the driver answered instead; empty when the GPU is fit for work.
+        minor: Of its device: ``/dev/nvidia3`` has 3; None where the driver does not tell.
     """
 
     uuid: str
@@ -72,6 +73,7 @@ class Gpu:
     memory_used_mib: int
     utilization_percent: int
     fault: str = ""
+    minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class Answers:
     memory_used_bytes: int | None
     utilization_percent: int | None
     fault: str = ""
+    minor: int | None = None
 
 
 def read_gpus() -> list[Gpu]:
@@ -101,6 +104,11 @@ def read_gpus() -> list[Gpu]:
     return _process_nvml.read()
 
 
+def minors() -> Mapping[str, int | None]:
+    """Return the numbers of all GPUs' devices by UUID, as they were last read."""
+    return _process_nvml.minors
+
+
 def gpu_from(answers: Answers, last: Gpu | None) -> Gpu | None:
     """
     Understand *answers*; *last* is the same GPU as read before.
@@ -111,7 +119,7 @@ def gpu_from(answers: Answers, last: Gpu | None) -> Gpu | None:
     uuid = answers.uuid or (last.uuid if last else None)
     if uuid is None:
         return None
-    model, memory_mib = (last.model, last.memory_mib) if last else ("", 0)
+    model, memory_mib, minor = (last.model, last.memory_mib, last.minor) if last else ("", 0, None)
     return Gpu(
         uuid=uuid,
         model=answers.model or model,
@@ -119,6 +127,7 @@ def gpu_from(answers: Answers, last: Gpu | None) -> Gpu | None:
         memory_used_mib=(answers.memory_used_bytes or 0) // _MIB,
         utilization_percent=answers.utilization_percent or 0,
         fault=answers.fault,
+        minor=minor if answers.minor is None else answers.minor,
     )
 
 
@@ -149,11 +158,17 @@ def _faulty(gpu: Gpu, fault: str) -> Gpu:
 
 
 class Nvml:
-    """The driver, opened at the first reading that finds it."""
+    """
+    The driver, opened at the first reading that finds it.
+
+    Attributes:
+        minors: See ``minors``.
+    """
 
     def __init__(self) -> None:
         self._is_open = False
         self._last: dict[int, Gpu] = {}
+        self.minors: Mapping[str, int | None] = {}
         self._xids = Xids()
         # Readings may overlap when one of them hangs.
         self._lock = threading.Lock()
@@ -170,6 +185,7 @@ class Nvml:
             else:
                 self._last = merge([_ask(index) for index in range(count)], self._last)
                 self._xids.read(count)
+            self.minors = {gpu.uuid: gpu.minor for gpu in self._last.values()}
             return [self._xids.judge(gpu) for gpu in self._last.values()]
 
     def _open(self) -> bool:
@@ -269,6 +285,7 @@ def _ask(index: int) -> Answers:
     model = ask(pynvml.nvmlDeviceGetName, handle)
     memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
     utilization = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    minor = ask(pynvml.nvmlDeviceGetMinorNumber, handle)
     return Answers(
         uuid=uuid,
         model=model,
@@ -276,4 +293,5 @@ def _ask(index: int) -> Answers:
         memory_used_bytes=memory and int(memory.used),
         utilization_percent=utilization and int(utilization.gpu),
         fault=faults[0] if faults else "",
+        minor=minor,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from batchyard.resources import NO_USAGE, Usage
 from batchyard_agent.runtimes.docker_calls import Calls
 from batchyard_agent.runtimes.docker_engine import (
     LAUNCH_TIMEOUT_S,
@@ -44,6 +45,7 @@ from batchyard_agent.runtimes.docker_facts import (
 from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
+from batchyard_agent.runtimes.docker_usage import UsageWatch
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import (
     Exited,
@@ -131,6 +133,7 @@ class ContainerAttempt:
         self._resolved = spec
         self._container = ""
         self._pump: Pump | None = None
+        self._usage: UsageWatch | None = None
         self._died: ContainerDied | None = None
         self._may_have_ended = asyncio.Event()
         self._out_of_memory = asyncio.Event()
@@ -168,6 +171,8 @@ class ContainerAttempt:
 
     async def release(self) -> None:
         """Stop following the log; the container goes on."""
+        if self._usage is not None:
+            self._usage.close()
         if self._pump is not None:
             await self._yard.calls.once(self._pump.stop)
 
@@ -198,6 +203,8 @@ class ContainerAttempt:
         self._container = container
         self._phase = Phase.STARTED
         facts = await self._look()
+        if facts is not None and facts.pid:
+            self._usage = UsageWatch(facts.pid, container)
         self._tell_started(facts)
         while facts is not None and facts.is_running:
             await self._wait_for_end()
@@ -375,6 +382,8 @@ class ContainerAttempt:
                     return
             else:
                 return
+            if self._usage is not None:
+                self._usage.look()
             if self._pump is None or self._pump.is_broken:
                 self._pump = Pump(self._yard.engine, self._container, self._spec.log_path, self._spec.log_bytes_max)
             wait_s = MEND_LOG_EVERY_S
@@ -428,8 +437,15 @@ class ContainerAttempt:
                 out_of_memory=out_of_memory,
                 reason=ENGINE_STOPPED_REASON if host_failed else "",
                 host_failed=host_failed,
+                usage=self._used(),
             )
         )
+
+    def _used(self) -> Usage:
+        if self._usage is None:
+            return NO_USAGE
+        self._usage.close()
+        return self._usage.usage
 
     async def _went_with_the_engine(self, exit_code: int, stopped_at_ms: int) -> bool:
         """

@@ -61,6 +61,7 @@ class ContainerFacts:
         finished_at_ms: None until it has ended.
         exit_code: Meaningful once it has ended.
         out_of_memory: The engine saw the kernel kill in it for its memory limit.
+        pid: Of its first process, as the engine's machine counts; 0 unless it runs.
     """
 
     container_id: str
@@ -71,6 +72,7 @@ class ContainerFacts:
     finished_at_ms: int | None
     exit_code: int
     out_of_memory: bool
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ def facts_from_inspect(answer: Mapping[str, Any]) -> ContainerFacts:
         finished_at_ms=time_ms(state["FinishedAt"]),
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
+        pid=int(state.get("Pid") or 0),
     )
 
 

@@ -40,6 +40,7 @@ from batchyard_agent.runtimes.process_launch import (
     CannotLaunchError,
     Launcher,
     make_passage,
+    own_names,
     write_durably,
 )
 from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
@@ -113,6 +114,21 @@ class ProcessRuntime:
         """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
         return self._cgroups.enforcement if self._cgroups else "rlimit"
 
+    @property
+    def user(self) -> str:
+        """Whom processes run as, by name where that has one."""
+        return self._user.name if self._user else max(own_names())
+
+    @property
+    def is_other_user(self) -> bool:
+        """Whether that is another one than this agent's own."""
+        return self._user is not None
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether processes neither see nor reach others, nor open what is closed to them; right after ``open``."""
+        return self.is_other_user and self._link.can_isolate
+
     async def open(self, observe: Observe) -> None:
         """See ``Runtime``."""
         self._observe: Observe | None = observe
@@ -123,7 +139,7 @@ class ProcessRuntime:
         except OSError as error:
             raise RuntimeUnavailableError(f"the process runtime cannot be used: {error}") from error
         self._link.listen(self)
-        if self._user and not self._link.can_isolate:
+        if self.is_other_user and not self.is_isolated:
             _log.warning("processes of jobs see and reach each other: the kernel gives no pid namespaces here")
 
     def _prepare(self) -> None:

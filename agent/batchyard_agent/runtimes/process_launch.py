@@ -12,12 +12,14 @@ import functools
 import os
 import pwd
 import resource
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchyard_agent.keeper.wire import pack
+from batchyard_agent.probe import nvml
 from batchyard_agent.runtimes import cgroup
 from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
 from batchyard_agent.runtimes.job_user import JobUser
@@ -25,6 +27,9 @@ from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of an attempt that sets none; the one that Docker gives."""
+
+GPU_DEVICE = "nvidia"
+"""The devices of GPUs are called so, with their numbers behind."""
 
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -87,11 +92,15 @@ class Launcher:
         scratch: Where attempts get a working folder each.
         cgroups: None: limits are kept without.
         user: Whom commands run as; None: the agent's own.
+        find_minors: Tells the numbers of GPUs' devices by UUID, as ``nvml.minors``.
+        devices: Where they are.
     """
 
     scratch: Path
     cgroups: CgroupParent | None
     user: JobUser | None = None
+    find_minors: Callable[[], Mapping[str, int | None]] = nvml.minors
+    devices: Path = Path("/dev")
 
     def order(self, spec: LaunchSpec, name: str) -> tuple[bytes, ...]:
         """
@@ -100,8 +109,9 @@ class Launcher:
         Raises:
             CannotLaunchError: it cannot be started as it is asked.
         """
-        _refuse_what_needs_a_container(spec, self.user.names if self.user else _own_names())
-        folder = spec.container.working_directory or str(self.scratch / name)
+        _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
+        scratch = self.scratch.absolute()
+        folder = spec.container.working_directory or str(scratch / name)
         environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
         words = [folder, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:
@@ -123,7 +133,17 @@ class Launcher:
             pack([str(each).encode() for limit in self._rlimits(spec) for each in limit]),
             pack([encode(each) for each in spec.container.command]),
             pack([encode(f"{key}={value}") for key, value in environment.items()]),
+            pack([encode(each) for each in self._closed(spec.gpu_uuids)]),
+            encode(scratch),
         )
+
+    def _closed(self, gpu_uuids: tuple[str, ...]) -> list[str]:
+        """Return the devices of GPUs that are not the attempt's; none where it cannot be told which are."""
+        minors = self.find_minors()
+        if not minors or any(minors.get(uuid) is None for uuid in gpu_uuids):
+            return []
+        own = {f"{GPU_DEVICE}{minors[uuid]}" for uuid in gpu_uuids}
+        return [str(path) for path in self.devices.glob(f"{GPU_DEVICE}[0-9]*") if path.name not in own]
 
     def _rlimits(self, spec: LaunchSpec) -> list[tuple[int, int, int]]:
         limits = []
@@ -211,7 +231,8 @@ def _refuse_what_needs_a_container(spec: LaunchSpec, users: AbstractSet[str]) ->
 
 
 @functools.cache
-def _own_names() -> frozenset[str]:
+def own_names() -> frozenset[str]:
+    """Return all that a job may call this program's own user."""
     uid, gid = os.getuid(), os.getgid()
     names = {str(uid), f"{uid}:{gid}"}
     with suppress(KeyError):  # a user without an entry has no name

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shlex
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +101,7 @@ def console(_session: options.Session, /, state_dir: Path | None, is_to_open: bo
 def console_link(access: Mapping[str, str], made_ms: int) -> str:
     """Return a link that signs in to the console of a gateway with its key."""
     key_id, region = access["AWS_ACCESS_KEY_ID"], access.get("AWS_DEFAULT_REGION", REGION_DEFAULT)
-    day = time.strftime("%Y%m%d", time.gmtime(made_ms / 1000))
+    day = signing.day_of(made_ms / 1000)
     key = signing.derive_signing_key(access["AWS_SECRET_ACCESS_KEY"], day, region, signing.CONSOLE)
     query = f"key={key_id}&made={made_ms}&signature={signing.sign_link(key, key_id, made_ms)}"
     return f"{access['AWS_ENDPOINT_URL_BATCH'].rstrip('/')}/console/sign-in?{query}"

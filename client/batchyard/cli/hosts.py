@@ -176,6 +176,8 @@ def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
+    from batchyard.wording import isolation
+
     host = answer.host
     facts, capacity = host.facts, host.facts.capacity
     disk_free = spans.mib(host.usage.disk_free_mib) if host.usage.disk_free_mib else ""
@@ -202,6 +204,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Runtimes", ", ".join(facts.runtimes)),
             ("Faults", "; ".join(facts.faults)),
             ("Allows", _allows(facts)),
+            ("Processes", isolation(facts.processes)),
             ("System", facts.operating_system),
             ("CPU", facts.cpu_model),
             ("Agent", facts.agent_version),

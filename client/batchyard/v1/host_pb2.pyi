@@ -139,6 +139,7 @@ class HostFacts(google.protobuf.message.Message):
     FAULTS_FIELD_NUMBER: builtins.int
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     PRICE_PER_HOUR_FIELD_NUMBER: builtins.int
+    PROCESSES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -186,6 +187,10 @@ class HostFacts(google.protobuf.message.Message):
         Answers add what the controller finds, as a clock that is off.
         """
 
+    @property
+    def processes(self) -> Global___ProcessIsolation:
+        """How jobs without an image are kept apart; unset where it takes none."""
+
     def __init__(
         self,
         *,
@@ -207,11 +212,51 @@ class HostFacts(google.protobuf.message.Message):
         faults: collections.abc.Iterable[builtins.str] | None = ...,
         reclaimed_at_ms: builtins.int = ...,
         price_per_hour: builtins.float = ...,
+        processes: Global___ProcessIsolation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["capacity", b"capacity", "processes", b"processes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "processes", b"processes", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
+
+@typing.final
+class ProcessIsolation(google.protobuf.message.Message):
+    """How processes of jobs are held to their limits, and kept from each other and from
+    the host.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENFORCEMENT_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    NO_NEW_PRIVILEGES_FIELD_NUMBER: builtins.int
+    HIDES_PROCESSES_FIELD_NUMBER: builtins.int
+    HIDES_GPUS_FIELD_NUMBER: builtins.int
+    enforcement: builtins.str
+    """"cgroup-v2" and "cgroup-v1": by the kernel, memory and CPU, and what is left of an
+    attempt is ended by its cgroup. "rlimit": memory is looked at twice a second, CPU
+    is not enforced, and what is left is found by a mark on all processes.
+    """
+    user: builtins.str
+    """Whom they run as."""
+    no_new_privileges: builtins.bool
+    """They gain no privileges from set-user-id programs, and have no capabilities."""
+    hides_processes: builtins.bool
+    """They have pids and mounts of their own: they neither see nor reach other processes."""
+    hides_gpus: builtins.bool
+    """They can open the devices of no GPUs but those that are theirs."""
+    def __init__(
+        self,
+        *,
+        enforcement: builtins.str = ...,
+        user: builtins.str = ...,
+        no_new_privileges: builtins.bool = ...,
+        hides_processes: builtins.bool = ...,
+        hides_gpus: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["enforcement", b"enforcement", "hides_gpus", b"hides_gpus", "hides_processes", b"hides_processes", "no_new_privileges", b"no_new_privileges", "user", b"user"]) -> None: ...
+
+Global___ProcessIsolation: typing_extensions.TypeAlias = ProcessIsolation
 
 @typing.final
 class HostUsage(google.protobuf.message.Message):

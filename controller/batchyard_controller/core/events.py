@@ -114,11 +114,13 @@ class HostHeard:
     A heartbeat came.
 
     Attributes:
+        session: Whose; 0: unknown.
         facts: When the host has changed.
         wall_ms: What its clock showed; 0 when it did not say.
     """
 
     host_id: HostId
+    session: int = 0
     facts: HostFacts | None = None
     wall_ms: int = 0
 

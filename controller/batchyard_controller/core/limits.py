@@ -170,14 +170,24 @@ DISK_MIB_MAX = 1 << 34
 """Ours: 16 PiB."""
 MAX_VCPUS_MAX = INT32_MAX
 
+USAGE_MAX = (1 << 53) - 1
+"""What of an attempt's use is kept: the largest number that every reader of JSON knows exactly."""
+
 WALL_MS_MAX = 253_402_300_799_000
 """The last second of the year 9999, the latest that can be written as a date."""
 CONTACT_LIMIT_MS = 45_000
 """A host silent for longer counts as unreachable (reliability, R7)."""
 FENCE_MS = 15 * 60_000
-"""By then an agent without contact has killed what it runs (reliability, R7)."""
-FENCE_MARGIN_MS = 35_000 + FENCE_MS // 1000
-"""Kill grace 30 s, 5 s of slack, and clocks that differ by one in a thousand."""
+"""By then an agent without contact has killed what it runs, where nobody says otherwise (reliability, R7)."""
+FENCE_S_MIN, FENCE_S_MAX = 30, 24 * 3600
+"""Between them the fence may be set; a shorter one would be passed by a network that is only slow (reliability, R7)."""
+
+
+def fence_margin_ms(fence_ms: int) -> int:
+    """Return how long after a fence all has surely ended: grace 30 s, 5 s of slack, clocks one in a thousand apart."""
+    return 35_000 + fence_ms // 1000
+
+
 HEARTBEAT_INTERVAL_MS = 3_000
 RECLAIM_DELAY_S_MAX = 24 * 3600
 """Ours: who knows of it longer before can drain the host."""

@@ -160,8 +160,11 @@ def _ran(attempt: pb.Attempt, names: Names) -> Members:
 
 
 def _attempt(attempt: pb.Attempt, names: Names) -> Members:
-    used = {"batchyardUsage": to_members(_USAGE, attempt.usage)} if attempt.HasField("usage") else {}
-    return {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt), **used}
+    members = {"container": _ran(attempt, names), **to_members(_ATTEMPT, attempt)}
+    if attempt.HasField("usage"):
+        wall_ms = attempt.stopped_at_ms - attempt.started_at_ms
+        members["batchyardUsage"] = {**to_members(_USAGE, attempt.usage), "wallMilliseconds": wall_ms}
+    return members
 
 
 def _container(job: pb.Job, kept: Members, names: Names) -> Members:

@@ -40,7 +40,7 @@ from .entry import Entry
 from .live import Hub
 from .moments import STYLES, Clock, zone_of
 from .pages import sign_in
-from .rendering import Renderer
+from .rendering import Renderer, UnknownPartError
 from .routes import ROWS, Row
 from .samples import Samples, Seen, sample
 from .sessions import LIFETIME_S, Session
@@ -341,14 +341,9 @@ class Console:
         part = http.query_params.get("part", "") if visit is not None and page.status == 200 else ""
         try:
             body = self._renderer.render(page, visit, part).encode()
-        except KeyError:
-            missing = Page(
-                template="problem.html",
-                title="Not found",
-                view={"text": f"This page has no part {part!r}."},
-                status=404,
-            )
-            page, body = missing, self._renderer.render(missing, visit).encode()
+        except UnknownPartError:
+            page = missing(f"This page has no part {part!r}.")
+            body = self._renderer.render(page, visit).encode()
         tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
         headers = {
             **_HEADERS, "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie", **page.headers, "ETag": tag

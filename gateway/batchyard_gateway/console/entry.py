@@ -9,15 +9,13 @@ than its access key.
 from __future__ import annotations
 
 import hmac
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Protocol
 
 from batchyard import signing
 from batchyard.errors import RequestError
-from batchyard_gateway.authentication import Noted, SigningKey
+from batchyard_gateway.authentication import Memory, Noted, SigningKey
 from batchyard_gateway.errors import ApiError
 
 from .sessions import CHECK_S, Failures, Session, Sessions
@@ -26,6 +24,9 @@ REFUSED = "The access key is not known here, its secret is another one, or it wa
 
 _DIGITS_MAX = 15
 """Of a moment in milliseconds, for the next 30,000 years."""
+
+LINKS_MAX = 10_000
+"""Opened links that are remembered here; beyond, the controller's own memory is enough."""
 
 
 class Keys(Protocol):
@@ -67,7 +68,8 @@ class Entry:
         self._read_s = read_s
         self._sessions = Sessions(throw)
         self._failures = Failures()
-        self._opened: OrderedDict[str, float] = OrderedDict()
+        # A link may be dated from five minutes ago to five minutes from now.
+        self._opened: Memory[str, bool] = Memory(ttl_s=2 * signing.LINK_S, entries_max=LINKS_MAX)
 
     async def find(self, token: str, *, is_use: bool = True) -> Session | None:
         """
@@ -112,7 +114,7 @@ class Entry:
         """
         with self._trying(source):
             now_s = self._read_wall_s()
-            given = signing.derive_signing_key(secret, _day(now_s), self._region, signing.CONSOLE)
+            given = signing.derive_signing_key(secret, signing.day_of(now_s), self._region, signing.CONSOLE)
             known = await self._signing_key(access_key_id, now_s)
             # Compared even where there is no such key, so that the time it takes tells little.
             if not (hmac.compare_digest(given, known or bytes(len(given))) and known):
@@ -154,7 +156,7 @@ class Entry:
             return b""
         try:
             answer = await self._keys.derive_signing_key(
-                access_key_id, date=_day(at_s), region=self._region, service=signing.CONSOLE
+                access_key_id, date=signing.day_of(at_s), region=self._region, service=signing.CONSOLE
             )
         except RequestError:  # no access key has such an id
             return b""
@@ -163,10 +165,8 @@ class Entry:
     def _is_first(self, signature: str) -> bool:
         """Say whether a link that is still good was not opened here before, and note it."""
         now_s = self._read_s()
-        while self._opened and now_s - next(iter(self._opened.values())) > 2 * signing.LINK_S:
-            self._opened.popitem(last=False)
-        is_first = signature not in self._opened
-        self._opened[signature] = now_s
+        is_first = self._opened.get(signature, now_s) is None
+        self._opened.put(signature, True, now_s)
         return is_first
 
     @contextmanager
@@ -193,7 +193,3 @@ class Entry:
 
 def _failed(why: str = REFUSED) -> ApiError:
     return ApiError("AccessDeniedException", why, 403)
-
-
-def _day(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%d")

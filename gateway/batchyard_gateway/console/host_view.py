@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from batchyard.settings import is_loopback
 from batchyard.v1 import host_pb2 as pb
-from batchyard.wording import word, words
+from batchyard.wording import isolation, word, words
 
 from . import amounts
 
@@ -201,6 +201,7 @@ def facts_of(host: pb.Host) -> list[tuple[str, str]]:
         ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))),
         ("Runtimes", ", ".join(facts.runtimes)),
+        ("Processes", isolation(facts.processes)),
         ("Operating system", facts.operating_system),
         ("CPU", facts.cpu_model),
         ("Busy CPUs", f"{usage.cpu_percent} %"),

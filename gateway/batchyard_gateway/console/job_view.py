@@ -16,7 +16,7 @@ from batchyard.v1 import attempt_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
-from . import job_rows, why
+from . import amounts, job_rows, why
 from .host_view import path_of
 from .visit import Command, aws, batchyard
 
@@ -47,6 +47,7 @@ class Try:
         reason: The runtime's words, or AWS's.
         verdict: What the retry strategy said.
         ran_ms: None if it never ran.
+        used: Processor time and the most memory at once; empty where that is unknown.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Try:
     started_at_ms: int
     stopped_at_ms: int
     ran_ms: int | None
+    used: str
     exit_code: str
     reason: str
     verdict: str
@@ -104,6 +106,7 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
             started_at_ms=each.started_at_ms,
             stopped_at_ms=each.stopped_at_ms,
             ran_ms=job_rows.ran_ms(each.started_at_ms, each.stopped_at_ms, now_ms),
+            used=_used(each),
             exit_code=str(each.exit_code) if each.HasField("exit_code") else "",
             reason=each.reason or each.status_reason,
             verdict=each.retry_verdict,
@@ -111,6 +114,15 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
         )
         for each in reversed(job.attempts)
     ]
+
+
+def _used(attempt: pb.Attempt) -> str:
+    """Return what an attempt has used; processor time in seconds, as an attempt may take less than one."""
+    if not attempt.HasField("usage"):
+        return ""
+    usage = attempt.usage
+    seconds = (usage.user_cpu_ms + usage.system_cpu_ms) / 1000
+    return f"{seconds:.2f} s CPU, {amounts.memory(usage.peak_memory_kib / 1024)}"
 
 
 def _outcome(attempt: pb.Attempt) -> str:

@@ -22,6 +22,10 @@ from .revisions import paths
 from .visit import ROOT, Page, Visit
 
 
+class UnknownPartError(Exception):
+    """A page has no part of that name."""
+
+
 class Renderer:
     """
     Renders pages.
@@ -56,12 +60,14 @@ class Renderer:
             part: A block of its template alone; empty for all.
 
         Raises:
-            KeyError: it has no such part.
+            UnknownPartError: it has no such part.
         """
         template = self._environment.get_template(page.template)
         view = {"page": page, "visit": visit, **page.view}
         if not part:
             return template.render(view)
+        if part not in template.blocks:
+            raise UnknownPartError(part)
         return "".join(template.blocks[part](template.new_context(view)))
 
 

@@ -116,9 +116,8 @@ async def _make_secret(visit: Visit, sheet: Sheet, what: str) -> None:
         raise WrongError("A secret needs a name and a value")
     if name in rows.columns[-1].suggestions:
         raise WrongError(f"There is a secret {name} already: choose it, or change it on the page of secrets")
-    visit.note_change("PutSecret", {"name": name})
     try:
-        await visit.client.put_secret(name, value.replace("\r\n", "\n"))
+        await visit.put_secret(name, value)
     except RequestError as err:
         raise WrongError("; ".join(faults_of(err, {}).values())) from err
     column = rows.inputs()[-1]

@@ -92,6 +92,16 @@ class Visit:
         named = {key: value for key, value in members.items() if key.endswith(_NAMED)}
         log.info("change", by=self.session.access_key_id, what=what, of=named)
 
+    async def put_secret(self, name: str, value: str) -> None:
+        """
+        Keep a secret that was typed into a form, with line ends as files have them and not as HTTP sends them.
+
+        Raises:
+            BatchyardError: the controller refused or failed.
+        """
+        self.note_change("PutSecret", {"name": name})
+        await self.client.put_secret(name, value.replace("\r\n", "\n"))
+
     def wants(self, part: str) -> bool:
         """Say whether the request is for all of the page, or for this part: what only others show need not be read."""
         return self.query.get("part", "") in ("", "content", part)

@@ -5,6 +5,7 @@
  * FAKE_NVML_BROKEN   "INDEX:CODE": what this GPU's memory query returns.
  * FAKE_NVML_MODELS   "A|B": models of the first GPUs; others are "Fake A100".
  * FAKE_NVML_XIDS     A file of lines "INDEX XID", each told once, to whoever registered for that GPU.
+ * FAKE_NVML_MINOR    What is added to an index to be the number of its device.
  * FAKE_NVML_LOST     "INDEX": this GPU is lost once the file FAKE_NVML_SWITCH exists.
  * Built with -DWITHOUT_UTILIZATION it lacks nvmlDeviceGetUtilizationRates.
  */
@@ -58,6 +59,11 @@ int nvmlDeviceGetName(void *device, char *name, unsigned int length) {
         if (models) models++;
     }
     snprintf(name, length, "%.*s", (int)(models ? strcspn(models, "|") : 9), models ? models : "Fake A100");
+    return 0;
+}
+
+int nvmlDeviceGetMinorNumber(void *device, unsigned int *minor) {
+    *minor = (unsigned int)(unsigned long)device - 1 + number("FAKE_NVML_MINOR");
     return 0;
 }
 

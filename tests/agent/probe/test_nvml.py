@@ -64,6 +64,7 @@ def gpu(index: int, **others: Any) -> Gpu:
         "memory_mib": 40960,
         "memory_used_mib": 1024 * (index + 1),
         "utilization_percent": 10 * (index + 1),
+        "minor": index,
     }
     return Gpu(**fields | others)
 

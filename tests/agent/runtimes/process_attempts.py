@@ -53,6 +53,7 @@ def attempt(
     log_bytes_max: int = 1 << 20,
     mounts: tuple[Mount, ...] = (),
     devices: tuple[Device, ...] = (),
+    gpu_uuids: tuple[str, ...] = (),
     **others: Any,
 ) -> LaunchSpec:
     """Build a spec; *others* are its container's."""
@@ -67,6 +68,7 @@ def attempt(
         log_bytes_max=log_bytes_max,
         mounts=mounts,
         devices=devices,
+        gpu_uuids=gpu_uuids,
     )
 
 

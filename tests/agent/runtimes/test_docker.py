@@ -115,7 +115,7 @@ async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRu
     after_ms = time.time_ns() // 1_000_000
     started = await seen.start_of(A)
     assert isinstance(end, Exited)
-    assert end == Exited(attempt_id=A, exit_code=7, stopped_at_ms=end.stopped_at_ms)
+    assert end == Exited(attempt_id=A, exit_code=7, stopped_at_ms=end.stopped_at_ms, usage=end.usage)
     assert before_ms <= started.started_at_ms <= end.stopped_at_ms <= after_ms
     assert seen.all == [started, end]
     assert one.log_path.read_text() == "out you\nerr\n"
@@ -217,6 +217,40 @@ async def test_swap_reaches_the_engine(runtime: DockerRuntime, seen: Seen, spec:
     assert config["Memory"] == 64 << 20
     assert config["MemorySwap"] in (80 << 20, -1)  # -1: without swap accounting
     assert config["MemorySwappiness"] in (40, None)  # None: cgroup v2 has none
+
+
+USES = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; head -c 20000000 /dev/zero | tail -c 20000000 >/dev/null"
+"""Some tenths of a second of a processor, and twenty million bytes."""
+
+
+async def test_what_an_attempt_has_used_is_told_with_its_end(
+    runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    """Read from its cgroup in the moment of its end; the engine knows nothing of it any more."""
+    began_s = time.monotonic()
+    await runtime.launch(spec(A, "sh", "-c", USES))
+    end = await seen.end_of(A)
+    took_ms = (time.monotonic() - began_s) * 1000
+    assert isinstance(end, Exited)
+    assert 50 < end.usage.user_cpu_ms + end.usage.system_cpu_ms < 2 * took_ms
+    assert 20_000_000 // 1024 < end.usage.peak_memory_kib <= 64 << 10
+    assert api.stats(container_name(A), stream=False)["cpu_stats"]["cpu_usage"]["total_usage"] == 0
+
+
+async def test_what_an_adopted_attempt_has_used_is_told_too(seen: Seen, spec: Spec, scope: str) -> None:
+    one = spec(A, "sh", "-c", f"{USES}; sleep 2")
+    former, heir = (DockerRuntime(scope, network=usable_network()) for _ in range(2))
+    await former.open(Seen())
+    await former.launch(one)
+    while not one.log_path.exists():  # made just before the start
+        await asyncio.sleep(0.02)
+    await former.close()
+    await heir.open(seen)
+    assert await heir.adopt(one) is Adoption.KNOWN
+    end = await seen.end_of(A)
+    await heir.close()
+    assert isinstance(end, Exited)
+    assert end.usage.peak_memory_kib > 20_000_000 // 1024
 
 
 # --- what the host allows ---

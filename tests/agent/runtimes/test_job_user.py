@@ -6,6 +6,7 @@ import os
 import pwd
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,56 @@ async def test_a_job_cannot_write_its_record(host: Host, folder: Path) -> None:
     assert isinstance(end, Exited)
     assert end.exit_code == 7
     assert log_of(spec).count("ermission denied") == 4
+
+
+@as_root
+async def test_a_job_sees_no_working_folder_but_its_own(host: Host, folder: Path) -> None:
+    """Though all are the same user's; what it writes is where it is looked for."""
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no mount namespaces here")
+    other = shell(folder, "echo secret >kept; sleep 600")
+    await host.runtime.launch(other)
+    theirs = folder / "scratch" / plain_name(other.attempt_id)
+    await until((theirs / "kept").exists)
+    elsewhere = shell(folder, f"cat {theirs}/kept", number=3, working_directory="/")
+    spec = shell(folder, f"cat {theirs}/kept; umount {folder}/scratch; cat {theirs}/kept; echo own >kept", number=2)
+    for each in (spec, elsewhere):
+        await host.done(each)
+        assert "secret" not in log_of(each)
+        assert "No such file" in log_of(each)
+    assert (folder / "scratch" / plain_name(spec.attempt_id) / "kept").read_text() == "own\n"
+
+
+@as_root
+@pytest.mark.parametrize(("claimed", "opened"), [((), ""), (("GPU-b",), "1"), (("GPU-a", "GPU-b"), "0 1")])
+async def test_a_job_can_open_the_devices_of_its_own_gpus_alone(
+    host: Host, folder: Path, claimed: tuple[str, ...], opened: str
+) -> None:
+    """Of files that stand in for devices; it cannot take away what stands in the place of the others."""
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no mount namespaces here")
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (folder / name).write_text("device\n")
+        (folder / name).chmod(0o666)
+    minors = {"GPU-a": 0, "GPU-b": 1}
+    host.runtime._launcher = replace(host.runtime._launcher, find_minors=lambda: minors, devices=folder)
+    each = f"umount {folder}/nvidia$n; chmod 666 {folder}/nvidia$n; cat {folder}/nvidia$n && echo $n >>got"
+    spec = shell(folder, f"for n in 0 1 ctl -uvm; do {each}; done 2>/dev/null >/dev/null; cat got", gpu_uuids=claimed)
+    await host.done(spec)
+    assert log_of(spec).split() == [*opened.split(), "ctl", "-uvm"]
+    assert (folder / "nvidia0").read_text() == "device\n"  # elsewhere it is what it was
+
+
+@as_root
+async def test_where_a_gpus_device_is_not_known_none_is_closed(host: Host, folder: Path) -> None:
+    """Better one that sees too much than one that does not see its own."""
+    (folder / "nvidia0").touch()
+    host.runtime._launcher = replace(
+        host.runtime._launcher, find_minors=lambda: {"GPU-a": None, "GPU-b": 0}, devices=folder
+    )
+    spec = shell(folder, f"cat {folder}/nvidia0 && echo open", gpu_uuids=("GPU-a",))
+    await host.done(spec)
+    assert log_of(spec) == "open\n"
 
 
 @as_root

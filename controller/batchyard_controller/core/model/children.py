@@ -60,9 +60,9 @@ class Chunk:
     environments: array[int] = field(default_factory=lambda: array("h", [-1]) * CHUNK)
     """Index into environment_names."""
     environment_names: list[str] = field(default_factory=list)
-    peaks_kib: array[int] = field(default_factory=lambda: array("i", bytes(4 * CHUNK)))
-    user_cpu_ms: array[int] = field(default_factory=lambda: array("i", bytes(4 * CHUNK)))
-    system_cpu_ms: array[int] = field(default_factory=lambda: array("i", bytes(4 * CHUNK)))
+    peaks_kib: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    user_cpu_ms: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
+    system_cpu_ms: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     epochs: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     ended: array[int] = field(default_factory=lambda: array("q", bytes(8 * CHUNK)))
     """When each child came to its final state, by the controller's clock."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
+from batchyard_controller.core import limits
 
 from .attempts import Attempt
 from .values import Instant
@@ -20,6 +21,26 @@ class GpuFacts:
     model: str = ""
     memory_mib: int = 0
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessIsolation:
+    """
+    How jobs without an image are kept apart on a host, in its agent's words.
+
+    Attributes:
+        enforcement: ``cgroup-v2``, ``cgroup-v1`` or ``rlimit``; empty: it takes no such jobs, or does not say.
+        user: Whom they run as.
+    """
+
+    enforcement: str = ""
+    user: str = ""
+    no_new_privileges: bool = False
+    hides_processes: bool = False
+    hides_gpus: bool = False
+
+
+UNKNOWN_ISOLATION = ProcessIsolation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +72,7 @@ class HostFacts:
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     reclaimed_at_ms: int = 0
+    processes: ProcessIsolation = UNKNOWN_ISOLATION
 
 
 HEARD_SAVE_MS = 3600 * 1000
@@ -67,6 +89,7 @@ class HostRecord:
             `HEARD_SAVE_MS` too early.
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
         reclaim_at_ms: When it is taken away, by the word of an operator; 0: nobody said so.
+        fence_ms: The longest fence that its agent may go by, of those that it was told; 0: never.
         gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
             only its name still counts, for jobs that ran there.
     """
@@ -79,12 +102,18 @@ class HostRecord:
     machine_id: str = ""
     gone_at_ms: int = 0
     reclaim_at_ms: int = 0
+    fence_ms: int = limits.FENCE_MS
 
     @property
     def reclaimed_at_ms(self) -> int:
         """When it is taken away, by whoever says it sooner; 0 if nobody does."""
         announced, asked = self.facts.reclaimed_at_ms, self.reclaim_at_ms
         return min(announced, asked) if announced and asked else announced or asked
+
+
+def longer_fence(one_ms: int, other_ms: int) -> int:
+    """Return the longer of two fences; 0, which is never, is the longest."""
+    return max(one_ms, other_ms) if one_ms and other_ms else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

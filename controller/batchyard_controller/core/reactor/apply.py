@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import assert_never
 
 from batchyard.states import EndCause
-from batchyard_controller.core import limits
 from batchyard_controller.core.events import (
     AccessKeyCreated,
     AccessKeyRevoked,
@@ -140,7 +139,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     end_rests(world, now)
     end_reclaimed(world, now, out)
     for host in world.hosts.values():
-        if host.attempts and host.is_silent(now, limits.FENCE_MS + limits.FENCE_MARGIN_MS):
+        if host.attempts and world.has_passed_fence(host, now):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     scale(world, now)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batchyard.ids import HostId, JobId
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -83,10 +84,14 @@ class Records:
 
 
 def restore(
-    records: Records, now: Instant, retention: Retention, catalogues: Mapping[str, Catalogue] | None = None
+    records: Records,
+    now: Instant,
+    retention: Retention,
+    catalogues: Mapping[str, Catalogue] | None = None,
+    fence_ms: int = limits.FENCE_MS,
 ) -> World:
     """Build the world from stored records, and from what providers offer now."""
-    world = World(retention, catalogues)
+    world = World(retention, catalogues, fence_ms=fence_ms)
     _restore_settings(world, records, now)
     unsettled = _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet

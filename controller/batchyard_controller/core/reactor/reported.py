@@ -23,9 +23,9 @@ def bounded(report: Report, now: Instant) -> Report:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
         times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
         said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
-        if not times or reason != end.reason or not all(0 <= amount <= limits.INT32_MAX for amount in said):
+        if not times or reason != end.reason or not all(0 <= amount <= limits.USAGE_MAX for amount in said):
             started_at_ms, stopped_at_ms = _within(end.started_at_ms, last_ms), _within(end.stopped_at_ms, last_ms)
-            peak_kib, user_ms, system_ms = (_within(amount, limits.INT32_MAX) for amount in said)
+            peak_kib, user_ms, system_ms = (_within(amount, limits.USAGE_MAX) for amount in said)
             usage = Usage(peak_memory_kib=peak_kib, user_cpu_ms=user_ms, system_cpu_ms=system_ms)
             end = replace(end, started_at_ms=started_at_ms, stopped_at_ms=stopped_at_ms, reason=reason, usage=usage)
     if end is report.end and 0 <= report.started_at_ms <= last_ms:

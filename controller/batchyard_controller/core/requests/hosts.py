@@ -39,7 +39,7 @@ def check_newcomer(world: World, host_id: HostId, name: str, machine_id: str, no
     """
     former = world.hosts.get(host_id)
     if former is not None:
-        _check_moved(former, machine_id, now)
+        _check_moved(world, former, machine_id, now)
     if host_id not in world.hosts and len(world.hosts) >= limits.HOSTS_MAX:
         text = f"{limits.HOSTS_MAX} hosts are known already; no more are remembered"
         raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_HOSTS, metadata={"limit": str(limits.HOSTS_MAX)})
@@ -49,21 +49,22 @@ def check_newcomer(world: World, host_id: HostId, name: str, machine_id: str, no
         raise AlreadyExistsError(text, reason=Reason.HOST_NAME_TAKEN, metadata={"name": name})
 
 
-def _check_moved(host: Host, machine_id: str, now: Instant) -> None:
+def _check_moved(world: World, host: Host, machine_id: str, now: Instant) -> None:
     """
     Let no agent of another machine answer for attempts that may still run on the host's own.
 
     A state folder that was copied bears the same host id; whoever is cut off comes back
     before its fence, after which nothing of it runs.
     """
-    known, fence_ms = host.record.machine_id, limits.FENCE_MS + limits.FENCE_MARGIN_MS
+    known, fence_ms = host.record.machine_id, world.fence_of(host)
     is_moved = bool(known and machine_id) and known != machine_id
-    if is_moved and host.attempts and not host.is_reachable and not host.is_silent(now, fence_ms):
+    if is_moved and host.attempts and not host.is_reachable and not world.has_passed_fence(host, now):
         left_s = (host.heard_boot_ms + fence_ms - now.boot_ms) // 1000 + 1
+        until = f"in {left_s} s" if fence_ms else "once that host is removed"
         text = (
             f"{len(host.attempts)} attempts count as running on another machine with this one's host id "
             f"{host.record.id}: one's state folder is a copy of the other's; start this one with an empty folder, "
-            f"or, if that machine is gone, in {left_s} s"
+            f"or, if that machine is gone, {until}"
         )
         raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": host.record.id})
 

@@ -121,6 +121,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
     texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
     for name in ("name", *texts):
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
+    for name in ("enforcement", "user"):
+        check_text(out, f"facts.processes.{name}", getattr(facts.processes, name), limits.HOST_TEXT_LENGTH_MAX)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
     for field, values, most in (

@@ -14,10 +14,11 @@ from weakref import WeakKeyDictionary, ref
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id
 from batchyard.states import JobState
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
-from batchyard_controller.core.model.hosts import Host, HostRecord
+from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -55,6 +56,8 @@ class World:
 
     retention: Retention
     catalogues: InitVar[Mapping[str, Catalogue] | None] = None
+    fence_ms: int = limits.FENCE_MS
+    """What agents are told in this term; 0: never."""
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
@@ -124,6 +127,16 @@ class World:
         self.scaling = Memory(catalogues or {})
         self.lines = Lines(DueTimes(self.queues))
         self.rankings = Rankings(self.fleet, self.pools)
+
+    def fence_of(self, host: Host) -> int:
+        """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
+        fence_ms = longer_fence(host.record.fence_ms, self.fence_ms)
+        return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
+
+    def has_passed_fence(self, host: Host, now: Instant) -> bool:
+        """Say whether what a host ran has surely ended, as it was silent for so long."""
+        fence_ms = self.fence_of(host)
+        return fence_ms > 0 and host.is_silent(now, fence_ms)
 
     def has_spec(self, spec: JobSpec) -> bool:
         """Say whether a job has this spec."""

@@ -24,9 +24,7 @@ async def change(visit: Visit) -> Answer:
     if not visit.form.get("value"):
         return (await _page(visit, {"value": "A secret needs a value."}, name)).refused()
     try:
-        visit.note_change("PutSecret", {"name": name})
-        # What a text field of a form sends has the line ends of HTTP.
-        await visit.client.put_secret(name, visit.form["value"].replace("\r\n", "\n"))
+        await visit.put_secret(name, visit.form["value"])
     except RequestError as err:
         return (await _page(visit, faults_of(err, _FIELDS), name)).refused()
     return _done(visit, f"The secret {name} is kept; jobs that start from now on get it.")
