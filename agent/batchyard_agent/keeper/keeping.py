@@ -14,6 +14,7 @@ from _signal import SIGKILL, SIGSTOP, pidfd_send_signal  # type: ignore[import-n
 
 from batchyard_agent.keeper import birth, groups, kernel, marks
 from batchyard_agent.keeper.jails import Jail, Jails
+from batchyard_agent.keeper.leaving import Adrift, Leaving
 from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
 
 TYPE_CHECKING = False  # as in typing, which costs memory
@@ -28,59 +29,6 @@ STRAYS_S = 1.0
 
 CODE_WAIT_S = 3.0
 """How long a former keeper's attempt that has ended may wait for its parent to say its exit code."""
-
-
-class Leaving:
-    """
-    An attempt whose command has ended and of which something may be left.
-
-    Attributes:
-        is_empty: Nothing is left: its jail says so.
-        is_ours: What has lost its parents is a child of this program; else it may be anybody's.
-        retry_s: Pause until it is looked at again; 0: it was not yet.
-    """
-
-    __slots__ = (
-        "code",
-        "is_empty",
-        "is_ours",
-        "kept",
-        "number",
-        "peak_kib",
-        "retry_s",
-        "stage",
-        "stopped_at_ms",
-        "system_ms",
-        "user_ms",
-    )
-
-    def __init__(self, kept: Kept, code: int | None, stopped_at_ms: int, *, is_ours: bool) -> None:
-        self.kept = kept
-        self.is_empty = False
-        self.is_ours = is_ours
-        self.code = code
-        self.stopped_at_ms = stopped_at_ms
-        self.stage, self.number = "", 0
-        self.peak_kib = self.user_ms = self.system_ms = 0
-        self.retry_s = 0.0
-
-
-class Adrift:
-    """
-    An attempt that a former keeper started and that is no child of this one.
-
-    Attributes:
-        pidfd: Of its command's process.
-        has_ended: That process has, and its exit code is waited for until *give_up_at_s* (boottime).
-    """
-
-    __slots__ = ("give_up_at_s", "has_ended", "kept", "pidfd")
-
-    def __init__(self, kept: Kept, pidfd: int) -> None:
-        self.kept = kept
-        self.pidfd = pidfd
-        self.has_ended = False
-        self.give_up_at_s = 0.0
 
 
 class Attempts:
