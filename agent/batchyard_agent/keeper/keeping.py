@@ -20,7 +20,7 @@ from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
 TYPE_CHECKING = False  # as in typing, which costs memory
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from resource import struct_rusage
 
 RETRY_S_MIN = 0.002
 RETRY_S_MAX = 0.25
@@ -256,7 +256,7 @@ class Attempts:
             self._leaving[kept.name] = leaving
         self._finish()
 
-    def _bury(self, jail: Jail, status: int, usage: Any) -> None:
+    def _bury(self, jail: Jail, status: int, usage: struct_rusage) -> None:
         """Take the end of a jail, and with it of what ran there, unless that had ended before."""
         if jail.pid in self._mains and not self.on_jail_told(jail):
             kept = self._mains.pop(jail.pid)
