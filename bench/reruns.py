@@ -263,35 +263,36 @@ async def _round(
         asyncio.create_task(victim.suffer(fault, dice.uniform(0, fence_s + 6)))
         for victim, fault in zip(victims, faults, strict=True)
     ]
-    ended = await _watch(yard, inodes, give_up_s)
+    held_s = await _watch(yard, inodes, give_up_s)
     await asyncio.gather(*troubles)
     for job_id in jobs:
         tally, told = tallies[fault_of[host_of[job_id]]], (witness / f"{job_id}.told").read_text().split("\n")
         tally.rounds += 1
         tally.overlaps += "overlap" in told
-        tally.ends_s.append(ended[job_id] - cut_s)
-        tally.gaps_s += [float(line.split()[1]) - ended[job_id] for line in told if line.startswith("2 ")]
+        (again_s,) = (float(line.split()[1]) for line in told if line.startswith("2 "))
+        end_s = max(moment for moment in held_s[job_id] if moment < again_s)
+        tally.ends_s.append(end_s - cut_s)
+        tally.gaps_s.append(again_s - end_s)
         _judge(await yard.client.describe_job(job_id), told)
     for victim in victims:
         victim.heal()
     await _healed(yard, victims)
 
 
-async def _watch(yard: Yard, inodes: dict[str, int], give_up_s: float) -> dict[str, float]:
-    """Return when the lock of each job was first seen free, once all jobs are over."""
-    free_s: dict[str, float] = {}
+async def _watch(yard: Yard, inodes: dict[str, int], give_up_s: float) -> dict[str, list[float]]:
+    """Return all moments at which the lock of each job was seen held, once all jobs are over."""
+    held_s: dict[str, list[float]] = {job_id: [_boot_s()] for job_id in inodes}
     look_at_s = 0.0
     while True:
-        held = _locked()
-        now_s = _boot_s()
+        held, now_s = _locked(), _boot_s()
         for job_id, inode in inodes.items():
-            if inode not in held:
-                free_s.setdefault(job_id, now_s)
+            if inode in held:
+                held_s[job_id].append(now_s)
         if time.monotonic() > look_at_s:
             look_at_s = time.monotonic() + 1
             found = await yard.client.describe_jobs(list(inodes))
             if all(job_state(job) in {JobState.SUCCEEDED, JobState.FAILED} for job in found):
-                return {job_id: free_s.get(job_id, now_s) for job_id in inodes}
+                return held_s
             assert time.monotonic() < give_up_s, f"not over: {[(job.id, job_state(job)) for job in found]}"
         await asyncio.sleep(WATCH_S)
 

@@ -38,6 +38,7 @@ PROGRAMS = {
     "array": "array_submit",
     "fake": "fake_jobs",
     "process": "process_jobs",
+    "process-memory": "process_memory",
     "docker": "docker_jobs",
     "latency": "start_latency",
     "memory": "queue_memory",
@@ -51,8 +52,8 @@ PROGRAMS = {
     "hyperqueue": "hyperqueue_jobs",
     "console": "console",
 }
-ON_REQUEST = {"hyperqueue"}
-"""What needs PyPI."""
+ON_REQUEST = {"hyperqueue", "process-memory"}
+"""What needs PyPI, and what takes long."""
 
 
 def _names(_: click.Context, __: click.Parameter, text: str) -> list[str]:

@@ -111,9 +111,24 @@ class Program:
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """Return the processor time it has used, that of its ended children apart; an agent's with its keeper's."""
-        spent = [psutil.Process(pid).cpu_times() for pid in (self.pid, *self._keepers())]
-        return sum(float(times.user + times.system) for times in spent)
+        """Return the processor time it has used, that of its children apart."""
+        own = psutil.Process(self.pid).cpu_times()
+        return float(own.user + own.system)
+
+    def spent(self) -> Spent:
+        """Return its processor time, its keeper's, and that of the jobs there, which run in jails that stay a while."""
+        keepers = [psutil.Process(pid) for pid in self._keepers()]
+        times = [keeper.cpu_times() for keeper in keepers]
+        jails = [_cpu_times(jail) for keeper in keepers for jail in keeper.children()]
+        return Spent(
+            own_s=self.cpu_s(),
+            keeper_s=sum(float(each.user + each.system) for each in times),
+            jobs_s=sum(float(each.children_user + each.children_system) for each in times) + sum(jails),
+        )
+
+    def open_files(self) -> int:
+        """Return how many descriptors it has open, with its keeper."""
+        return sum(psutil.Process(pid).num_fds() for pid in (self.pid, *self._keepers()))
 
     def _keepers(self) -> list[int]:
         children = psutil.Process(self.pid).children()
@@ -125,7 +140,28 @@ class Program:
 
     def rss_kib(self) -> float:
         """Return its resident memory."""
-        return float(psutil.Process(self.pid).memory_info().rss) / 1024
+        return _rss_kib(self.pid)
+
+    def keeper_rss_kib(self) -> float:
+        """Return an agent's keeper's."""
+        return sum(map(_rss_kib, self._keepers()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Processor time of a program, of its keeper, and of the jobs that ended there with what it takes to start them."""
+
+    own_s: float
+    keeper_s: float
+    jobs_s: float
+
+    def since(self, before: Spent) -> Spent:
+        """Return what was added."""
+        return Spent(
+            own_s=self.own_s - before.own_s,
+            keeper_s=self.keeper_s - before.keeper_s,
+            jobs_s=self.jobs_s - before.jobs_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +171,15 @@ class Pace:
     jobs_per_s: float
     controller_ms: float
     agent_ms: float
+    keeper_ms: float
+    jobs_ms: float
 
     def cost(self) -> str:
         """Say the processor time, which busy neighbours change less than the rate."""
-        return f"CPU a job: controller {self.controller_ms:.2f} ms, agent {self.agent_ms:.2f} ms"
+        keeper = (
+            f", keeper {self.keeper_ms:.2f} ms, jobs and their starts {self.jobs_ms:.2f} ms" if self.jobs_ms else ""
+        )
+        return f"CPU a job: controller {self.controller_ms:.2f} ms, agent {self.agent_ms:.2f} ms{keeper}"
 
 
 class Yard:
@@ -219,13 +260,20 @@ class Yard:
     async def run(self, submit: Callable[[], Awaitable[object]], count: int) -> Pace:
         """Let *submit* bring in *count* jobs or children and wait until they have succeeded."""
         before = await self.succeeded()
-        used_s = [program.cpu_s() for program in self.programs]
+        before_s = [program.spent() for program in self.programs]
         began = time.perf_counter()
         await submit()
         await self.until_succeeded(before + count)
         seconds = time.perf_counter() - began
-        used_s = [program.cpu_s() - then for program, then in zip(self.programs, used_s, strict=True)]
-        return Pace(count / seconds, 1000 * used_s[0] / count, 1000 * sum(used_s[1:]) / count)
+        used = [program.spent().since(then) for program, then in zip(self.programs, before_s, strict=True)]
+        a_job = 1000 / count
+        return Pace(
+            count / seconds,
+            a_job * used[0].own_s,
+            a_job * sum(spent.own_s for spent in used[1:]),
+            a_job * sum(spent.keeper_s for spent in used[1:]),
+            a_job * sum(spent.jobs_s for spent in used[1:]),
+        )
 
     async def succeeded(self) -> int:
         """
@@ -269,9 +317,13 @@ class Yard:
 
 
 @contextlib.asynccontextmanager
-async def open_yard(store_url: str = "", *arguments: str) -> AsyncIterator[Yard]:
-    """Start a controller on *store_url*, by default a sqlite file of its own, and stop everything in the end."""
-    with temporary_folder() as folder:
+async def open_yard(store_url: str = "", *arguments: str, parent: Path | None = None) -> AsyncIterator[Yard]:
+    """
+    Start a controller on *store_url*, by default a sqlite file of its own, and stop everything in the end.
+
+    All of it lies in a folder in *parent*, by default where temporary files are.
+    """
+    with temporary_folder(parent) as folder:
         address = hold_address()
         controller = Program(
             "controller",
@@ -305,11 +357,22 @@ def open_store_server(kind: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yield a folder that is gone afterwards; jobs of any user may have folders below."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
+
+
+def _cpu_times(process: psutil.Process) -> float:
+    """Return the processor time of a process and its children, if it has not just ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return float(sum(process.cpu_times()[:4]))
+    return 0.0
+
+
+def _rss_kib(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss) / 1024
 
 
 def sqlite_url(folder: Path) -> str:

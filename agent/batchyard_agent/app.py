@@ -60,9 +60,9 @@ SWEEP_S = 60.0
 log = structlog.get_logger()
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, keeper: int = 0) -> None:
     """
-    Be an agent until SIGTERM or SIGINT.
+    Be an agent until SIGTERM or SIGINT; *keeper* is the process that ``keeper_link.begin`` has started.
 
     Raises:
         StateDirectoryError: the state folder cannot be used.
@@ -77,7 +77,7 @@ async def run(config: Config) -> None:
     take_orphans()
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
-        await Agent(config, journal).run(stop)
+        await Agent(config, journal, keeper).run(stop)
     except ExceptionGroup as group:
         twins, _ = group.split(TwinError)
         if twins is None:
@@ -90,7 +90,7 @@ async def run(config: Config) -> None:
 class Agent:
     """One agent's parts."""
 
-    def __init__(self, config: Config, journal: Journal) -> None:
+    def __init__(self, config: Config, journal: Journal, keeper: int = 0) -> None:
         self._config = config
         self._logs = Logs(
             config.state_dir / "logs",
@@ -101,7 +101,7 @@ class Agent:
         )
         self._journal = journal
         self._table = self._recall(journal)
-        self._link = KeeperLink(keeper_dir(config.state_dir))
+        self._link = KeeperLink(keeper_dir(config.state_dir), keeper)
         self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
         self._driver = Driver(
             table=self._table,

@@ -2,7 +2,10 @@
 The agent's memory across its own death: one SQLite file and a lock.
 
 It stores what the core hands it and decides nothing. Law: when ``commit``
-returns, what it was given survives a power cut (WAL, synchronous=FULL). All
+returns, what it was given survives this process, however that dies; and a power cut too if
+it held ``Meta``, with all before it (WAL; synchronous=FULL for these). A power cut ends
+all attempts as well: the controller counts as lost what it claimed in an earlier boot of a
+host and the host does not know, so that no start has to wait for the disk. All
 writing happens in one thread, so that the event loop never waits for the disk.
 A full disk ends nothing: the journal's files hold room that is written over, then a
 reserve is given up, and when that is used up too, ``commit`` says so and is to be called
@@ -139,7 +142,7 @@ class Journal:
         self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
     ) -> bool:
         """
-        Write all of it in one transaction, durably.
+        Write all of it in one transaction; with *meta* wait for the disk.
 
         Returns:
             False: the disk is full and the reserve used up; nothing was written.
@@ -181,6 +184,7 @@ class Journal:
 
     def _write(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> None:
         connection = self._connection
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if meta is None else 'FULL'}")
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_WRITE, map(_row, rows))

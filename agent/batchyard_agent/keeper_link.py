@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -94,13 +95,14 @@ class KeeperLink:
 
     Args:
         folder: The keeper's own, of this agent alone.
+        child: The keeper that this process has just started; 0: none.
 
     Attributes:
         kept: All attempts that it keeps, by name.
         can_isolate: Processes of another user than this one neither see nor reach others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, child: int = 0) -> None:
         self.folder = folder
         self.kept: dict[str, Kept] = {}
         self.can_isolate = False
@@ -112,7 +114,7 @@ class KeeperLink:
         self._orphans: dict[int, str] = {}
         """Descriptors of attempts that are now children of this process, and their names."""
         self._has_orphans = False
-        self._child = 0
+        self._child = child
         """The keeper that this process started last; 0: it has ended, or was started by another."""
 
     @property
@@ -386,6 +388,23 @@ def _start(folder: Path) -> int:
         os.close(log_file)
     process.returncode = 0  # keeps Popen from minding it
     return process.pid
+
+
+def begin(folder: Path) -> int:
+    """
+    Start a keeper where none lives; 0: one does, or none can be had, which ``KeeperLink.open`` says.
+
+    Called as soon as an agent knows its folder: what both left that were killed may be due to end by now.
+    """
+    with contextlib.suppress(OSError):
+        make_private_folder(folder)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(lock)
+        return _start(folder)
+    return 0
 
 
 def _on_done(task: asyncio.Task[None]) -> None:

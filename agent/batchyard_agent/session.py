@@ -10,6 +10,7 @@ about all attempts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from batchyard.ids import AttemptId
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1 import agent_pb2, agent_pb2_grpc, host_pb2
 from batchyard_agent.convert import events_from, report_from
-from batchyard_agent.core.attempts import Attempt
+from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.logs import LogNotFoundError, Logs
@@ -39,6 +40,8 @@ HEARTBEAT_INTERVAL_MS_MIN = 50
 REPORTS_PER_MESSAGE = 1_000
 REPORTS_PAUSE_S = 0.005
 """Between messages of reports: each costs the controller a commit, and reports that wait share one."""
+START_PAUSE_S = 0.03
+"""How long a start may wait to be told: a job that ends sooner is told of once, and that costs everybody half."""
 TWIN_PATIENCE_MS = 60_000
 """After so long another agent of this identity surely lives: the session of a dead one has ended by then."""
 LOG_READS_MAX = 64
@@ -209,6 +212,8 @@ class Session:
         self._host = host
         self._read_now = read_now
         self._reports: dict[AttemptId, Attempt] = {}
+        self._starts: dict[AttemptId, float] = {}
+        """Reports that may wait, oldest first, and since when (of the event loop's clock) they do."""
         self._messages: deque[agent_pb2.ConnectRequest] = deque()
         self._outgoing = asyncio.Event()
         self._sent_at_ms: dict[int, int] = {}
@@ -219,8 +224,13 @@ class Session:
 
     def send_reports(self, attempts: Sequence[Attempt]) -> None:
         """Send these soon; of reports about one attempt only the last counts."""
+        now_s = asyncio.get_running_loop().time()
         for attempt in attempts:
             self._reports[attempt.attempt_id] = attempt
+            if attempt.phase is Phase.RUNNING:
+                self._starts.setdefault(attempt.attempt_id, now_s)
+            else:
+                self._starts.pop(attempt.attempt_id, None)
         self._outgoing.set()
 
     def ask_secrets(self, attempt_id: AttemptId) -> None:
@@ -327,16 +337,36 @@ class Session:
 
     async def _write(self, call: Call) -> NoReturn:
         while True:
-            await self._outgoing.wait()
+            await self._something()
             self._outgoing.clear()
             while self._messages:
                 await _write(call, self._messages.popleft())
-            reports, self._reports = list(self._reports.values()), {}
+            reports = self._due_reports()
             for start in range(0, len(reports), REPORTS_PER_MESSAGE):
                 some = agent_pb2.AttemptReports(reports=map(report_from, reports[start : start + REPORTS_PER_MESSAGE]))
                 await _write(call, agent_pb2.ConnectRequest(reports=some))
             if reports:
                 await asyncio.sleep(REPORTS_PAUSE_S)
+
+    async def _something(self) -> None:
+        """Wait until there is something to send."""
+        oldest_s = next(iter(self._starts.values()), None)
+        pause_s = None
+        if oldest_s is not None:
+            pause_s = max(0.0, oldest_s + START_PAUSE_S - asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._outgoing.wait()
+
+    def _due_reports(self) -> list[Attempt]:
+        """Take out the reports that wait no longer."""
+        last_s = asyncio.get_running_loop().time() - START_PAUSE_S
+        for attempt_id in [each for each, since_s in self._starts.items() if since_s <= last_s]:
+            del self._starts[attempt_id]
+        due = [attempt for attempt_id, attempt in self._reports.items() if attempt_id not in self._starts]
+        for attempt in due:
+            del self._reports[attempt.attempt_id]
+        return due
 
     async def _answer_log_read(self, asked: agent_pb2.LogRead) -> None:
         answer = agent_pb2.LogSlice(read_id=asked.read_id, next_offset=asked.offset)

@@ -64,7 +64,7 @@ def parse_fence(text: str) -> int:
     """
     if text == "never":
         return 0
-    if not text.isdecimal() or not limits.FENCE_S_MIN <= int(text) <= limits.FENCE_S_MAX:
+    if not (text.isascii() and text.isdecimal()) or not limits.FENCE_S_MIN <= int(text) <= limits.FENCE_S_MAX:
         raise ValueError(
             f"{text!r} is neither never nor a whole number of seconds from {limits.FENCE_S_MIN} to {limits.FENCE_S_MAX}"
         )

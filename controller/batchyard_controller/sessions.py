@@ -58,6 +58,8 @@ from .vault import Vault
 
 STOP_GRACE_S = 30
 """AWS: SIGTERM, then SIGKILL 30 s later."""
+ACK_PAUSE_S = 0.05
+"""How long an acknowledgement may wait for others: all that an agent does about it is to let go."""
 LOG_SLICE_BYTES = 256 * 1024
 LOG_WAIT_MS = 5_000
 LOG_ANSWER_S = 15.0
@@ -75,6 +77,7 @@ class _Session:
         self.number = number
         self._epoch = epoch
         self._out: asyncio.Queue[pb.ConnectResponse | None] = asyncio.Queue()
+        self._acks: list[AttemptId] = []
         self._reads: dict[int, asyncio.Future[pb.LogSlice]] = {}
         self._read_ids = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,6 +85,16 @@ class _Session:
     def send(self, **message: Any) -> None:
         """Queue one message for the agent."""
         self._out.put_nowait(pb.ConnectResponse(epoch=self._epoch, **message))
+
+    def acknowledge(self, attempt_ids: Iterable[AttemptId]) -> None:
+        """Have the agent know soon that ends are stored; one that is lost with the session it asks for again."""
+        if not self._acks:
+            asyncio.get_running_loop().call_later(ACK_PAUSE_S, self._send_acks)
+        self._acks += attempt_ids
+
+    def _send_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        self.send(ack=pb.AckAttempts(attempt_ids=acks))
 
     def end(self, refusal: UnavailableError | None = None) -> None:
         """Let the stream end after what is queued."""
@@ -367,7 +380,7 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
         case SendRevoke():
             session.send(revoke=pb.RevokeAttempt(attempt_id=command.attempt_id))
         case SendAck():
-            session.send(ack=pb.AckAttempts(attempt_ids=command.attempt_ids))
+            session.acknowledge(command.attempt_ids)
         case _:
             assert_never(command)
 

@@ -182,12 +182,19 @@ def test_no_acknowledged_row_is_lost_to_kill_9(tmp_path):
     journal.close()
 
 
-def test_what_is_acknowledged_was_synced(tmp_path):
-    """A power cut takes nothing back: every commit waits for the disk (SQLite: synchronous = FULL is 2)."""
+async def test_a_power_cut_takes_nothing_of_what_the_fence_and_the_epoch_go_by(tmp_path):
+    """A commit of these waits for the disk, with all before it (SQLite: synchronous = FULL is 2, NORMAL 1)."""
     journal = Journal.open(tmp_path, HOST)
-    try:
-        assert journal._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+    def waited():
         assert journal._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        return journal._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+    try:
+        assert await journal.commit([ENDED])
+        assert not waited()
+        assert await journal.commit([ENDED], meta=Meta(host_id=HOST, epoch=2))
+        assert waited()
     finally:
         journal.close()
 

@@ -100,6 +100,16 @@ def test_a_lost_start_is_sent_again_when_the_host_joins(yard: Yard):
     assert yard.host("h1", known, session=3) == []
 
 
+def test_what_a_host_was_told_before_it_was_restarted_is_not_started_again(yard: Yard):
+    """It may have run there, and a power cut may have taken from the agent's journal that it did."""
+    yard.host("h1", session=2, boot_id="first")
+    job = yard.submit(retry=RetryStrategy(infrastructure_retries=0))
+    yard.plan()
+    assert yard.host("h1", session=3, boot_id="second") == []
+    (ended,) = job.attempts
+    assert (job.state, ended.cause) == (JobState.FAILED, EndCause.LOST)
+
+
 def test_a_running_attempt_that_its_host_forgot_is_lost(yard: Yard):
     """If the same agent's journal knows nothing of a running attempt, it is over."""
     job = yard.submit(retry=RetryStrategy(infrastructure_retries=0))

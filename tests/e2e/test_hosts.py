@@ -25,6 +25,21 @@ def offers(client: Client) -> tuple[list[str], list[str]]:
     return list(host.facts.runtimes), list(host.facts.faults)
 
 
+def test_a_host_tells_how_it_keeps_processes_apart(yard: Yard) -> None:
+    """As its attempts find it: their limits' cgroup, their user, their privileges and whom they see."""
+    yard.start("a")
+    script = "id -un; grep -c NoNewPrivs:.1 /proc/self/status; ls -d /proc/[0-9]* | wc -l; grep -c batchyard/ /proc/self/cgroup"
+    with yard.client() as client:
+        told = client.describe_host("a").host.facts.processes
+        job_id = client.submit_job(name="say", container=container(["sh", "-c", script], memory=32)).job_id
+        client.wait(job_id, timeout_s=60)
+        user, privileges, seen, cgroups = b"".join(client.read_logs(job_id)).decode().split()
+    assert told.user == user
+    assert told.no_new_privileges is (privileges == "1")
+    assert told.hides_processes is told.hides_gpus is (int(seen) < 8)
+    assert told.enforcement.startswith("cgroup") is (cgroups != "0")
+
+
 def test_a_full_disk_stops_the_intake_and_nothing_else(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs goes on, and its end is told; the host says why it takes no work, and takes it again with room."""
     monkeypatch.setenv("BATCHYARD_AGENT_KEEP_FREE", "8M")

@@ -35,6 +35,7 @@ from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
+from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.leadership import Leadership, lead
@@ -75,15 +76,17 @@ class Controller:
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         is_private: bool = True,
         offers: Sequence[Offer] | None = None,
+        fence_ms: int = limits.FENCE_MS,
     ) -> None:
         self._store = store
+        self._fence_ms = fence_ms
         self.provider = HandProvider()
         self._launcher = Launcher([self.provider.offer()] if offers is None else offers)
         self._clock = clock
         self.metrics = Metrics()
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
-        self.sessions = Sessions(self.leadership, vault)
+        self.sessions = Sessions(self.leadership, vault, fence_ms)
         self._server = build_server(self.leadership, self.sessions, vault, interceptors, is_private=is_private)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
 
@@ -98,6 +101,7 @@ class Controller:
                 self.metrics,
                 Retention(),
                 self._launcher,
+                self._fence_ms,
             )
         )
         await self._server.start()

@@ -47,6 +47,17 @@ def write(path: bytes, value: bytes) -> None:
         os.close(fd)
 
 
+def leave(groups: list[str]) -> bool:
+    """Move this process out of an attempt's cgroup, to where its agent is; False: the kernel refused."""
+    return all(_has_left(os.path.dirname(os.path.dirname(group))) for group in groups)
+
+
+def _has_left(top: str) -> bool:
+    # In version 1 to move the writer alone spares the kernel a wait; in version 2 the agent is in a leaf.
+    files = (f"{top}/tasks", f"{top}/cgroup.procs", f"{top}/agent/cgroup.procs")
+    return any(_has_written(file, b"0") for file in files)
+
+
 def pids(groups: list[str]) -> list[int]:
     """Return the processes in an attempt's cgroup and those below it; none if it is gone."""
     return [int(pid) for folder in _tree(groups[0]) for pid in _read(f"{folder}/cgroup.procs").split()]

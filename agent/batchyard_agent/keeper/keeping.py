@@ -13,11 +13,14 @@ import time
 from _signal import SIGKILL, SIGSTOP, pidfd_send_signal  # type: ignore[import-not-found]  # without enum, which costs memory
 
 from batchyard_agent.keeper import birth, groups, kernel, marks
+from batchyard_agent.keeper.jails import Jail, Jails
+from batchyard_agent.keeper.leaving import Adrift, Leaving
 from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
 
 TYPE_CHECKING = False  # as in typing, which costs memory
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from resource import struct_rusage
 
 RETRY_S_MIN = 0.002
 RETRY_S_MAX = 0.25
@@ -28,62 +31,13 @@ CODE_WAIT_S = 3.0
 """How long a former keeper's attempt that has ended may wait for its parent to say its exit code."""
 
 
-class Leaving:
-    """
-    An attempt whose command has ended and of which something may be left.
-
-    Attributes:
-        is_ours: What has lost its parents is a child of this program; else it may be anybody's.
-        retry_s: Pause until it is looked at again; 0: it was not yet.
-    """
-
-    __slots__ = (
-        "code",
-        "is_ours",
-        "kept",
-        "number",
-        "peak_kib",
-        "retry_s",
-        "stage",
-        "stopped_at_ms",
-        "system_ms",
-        "user_ms",
-    )
-
-    def __init__(self, kept: Kept, code: int | None, stopped_at_ms: int, *, is_ours: bool) -> None:
-        self.kept = kept
-        self.is_ours = is_ours
-        self.code = code
-        self.stopped_at_ms = stopped_at_ms
-        self.stage, self.number = "", 0
-        self.peak_kib = self.user_ms = self.system_ms = 0
-        self.retry_s = 0.0
-
-
-class Adrift:
-    """
-    An attempt that a former keeper started and that is no child of this one.
-
-    Attributes:
-        pidfd: Of its command's process.
-        has_ended: That process has, and its exit code is waited for until *give_up_at_s* (boottime).
-    """
-
-    __slots__ = ("give_up_at_s", "has_ended", "kept", "pidfd")
-
-    def __init__(self, kept: Kept, pidfd: int) -> None:
-        self.kept = kept
-        self.pidfd = pidfd
-        self.has_ended = False
-        self.give_up_at_s = 0.0
-
-
 class Attempts:
     """
     All attempts that are kept.
 
     Args:
         number: Of this folder's keepers (``marks``).
+        lock: Of the folder, open.
         wall_ms: Reads the wall clock.
         boot_s: Reads CLOCK_BOOTTIME.
 
@@ -91,12 +45,17 @@ class Attempts:
         can_isolate: Processes of another user get pids, and a view of processes, of their own.
         kept: By name.
         adrift: By name.
+        jails: Where those of another user run, if they are isolated.
         started: Attempts that have begun to run since this list was last emptied.
         ended: Likewise those that have ended.
     """
 
-    def __init__(self, journal: Journal, number: int, wall_ms: Callable[[], int], boot_s: Callable[[], float]) -> None:
+    def __init__(
+        self, journal: Journal, number: int, lock: int, wall_ms: Callable[[], int], boot_s: Callable[[], float]
+    ) -> None:
         self._number = number
+        self._mark = 0
+        self._lock = lock
         self._journal = journal
         self._wall_ms = wall_ms
         self._boot_s = boot_s
@@ -113,6 +72,7 @@ class Attempts:
         self._strays_at_s = 0.0
         self.kept: dict[str, Kept] = {}
         self.adrift: dict[str, Adrift] = {}
+        self.jails = Jails(self._null, self._namespace, self._new_mark, boot_s)
         self.started: list[Kept] = []
         self.ended: list[Kept] = []
 
@@ -170,7 +130,7 @@ class Attempts:
         if self._hands_on_privileges and any(order.user for order in orders):
             kernel.hand_on_no_privileges()
             self._hands_on_privileges = False
-        news = [Kept(order.name, marks.new(self._number), now_ms, order.groups) for order in wanted.values()]
+        news = [Kept(order.name, self._new_mark(), now_ms, order.groups) for order in wanted.values()]
         self.kept |= {kept.name: kept for kept in news}
         words = [("start", k.name, str(k.mark), str(now_ms), *k.groups) for k in news]
         try:
@@ -179,10 +139,10 @@ class Attempts:
             for kept in news:
                 self._never(kept, "journal", error.errno or 0)
             return again
-        births: list[tuple[Kept, birth.Birth]] = []
+        births: list[tuple[Kept, birth.Birth | Jail]] = []
         for kept in news:
             try:
-                child = birth.fork(wanted[kept.name], kept.mark, self._journal.fd, self._null, self._namespace)
+                child = self._begin(wanted[kept.name], kept.mark)
             except OSError as error:
                 self._never(kept, "fork", error.errno or 0)
                 continue
@@ -190,16 +150,36 @@ class Attempts:
             self._mains[child.pid] = kept
             births.append((kept, child))
         for kept, child in births:
-            stage, number = child.outcome()
-            if stage:
-                self._failures[kept.name] = stage, number
-            else:
-                self.started.append(kept)
+            self._take_outcome(kept, child)
         return again
+
+    def _new_mark(self) -> int:
+        self._mark = marks.new(self._number, self._mark)
+        return self._mark
+
+    def _begin(self, order: birth.Order, mark: int) -> birth.Birth | Jail:
+        if order.user is None or not self.can_isolate:
+            return birth.fork(order, mark, self._journal.fd, self._null)
+        jail = self.jails.take(order, mark)
+        jail.order(order, mark, self._journal.fd, self._lock)
+        return jail
+
+    def _take_outcome(self, kept: Kept, child: birth.Birth | Jail) -> None:
+        stage, number = child.outcome()
+        if not stage:
+            self.started.append(kept)
+        elif isinstance(child, Jail):
+            del self._mains[child.pid]
+            child.is_spent = child.is_spent or stage == "namespace"
+            self.jails.rest(child)
+            self._never(kept, stage, number)
+        else:
+            self._failures[kept.name] = stage, number
 
     def _never(self, kept: Kept, stage: str, number: int) -> None:
         leaving = Leaving(kept, birth.NEVER_CALLED, self._wall_ms(), is_ours=True)
         leaving.stage, leaving.number = stage, number
+        leaving.is_empty = True
         self._leave(leaving)
 
     def signal(self, name: str, number: int) -> None:
@@ -242,6 +222,7 @@ class Attempts:
             return
         pid = os.fork()
         if not pid:
+            os.closerange(3, 1 << 16)  # jails go by who has their sockets open
             try:
                 work()
             finally:
@@ -260,6 +241,10 @@ class Attempts:
             if not pid:
                 break
             self._helpers.discard(pid)
+            jail = self.jails.by_pid.get(pid)
+            if jail is not None:
+                self._bury(jail, status, usage)
+                continue
             kept = self._mains.pop(pid, None)
             if kept is None:
                 continue
@@ -270,6 +255,31 @@ class Attempts:
             leaving.user_ms, leaving.system_ms = int(usage.ru_utime * 1000), int(usage.ru_stime * 1000)
             self._leaving[kept.name] = leaving
         self._finish()
+
+    def _bury(self, jail: Jail, status: int, usage: struct_rusage) -> None:
+        """Take the end of a jail, and with it of what ran there, unless that had ended before."""
+        if jail.pid in self._mains and not self.on_jail_told(jail):
+            kept = self._mains.pop(jail.pid)
+            code = kernel.shell_code(os.waitstatus_to_exitcode(status))
+            leaving = Leaving(kept, code, self._wall_ms(), is_ours=True)
+            leaving.peak_kib = usage.ru_maxrss if usage.ru_maxrss > jail.peak_kib else 0  # of all that ran there
+            leaving.user_ms = int(usage.ru_utime * 1000) - jail.user_ms
+            leaving.system_ms = int(usage.ru_stime * 1000) - jail.system_ms
+            self._leaving[kept.name] = leaving
+        self.jails.bury(jail)
+
+    def on_jail_told(self, jail: Jail) -> bool:
+        """Take the end of the attempt in a jail; False: it was not told."""
+        end = jail.end()
+        kept = self._mains.pop(jail.pid, None) if end is not None else None
+        if end is None or kept is None:
+            return False
+        leaving = Leaving(kept, end.code, self._wall_ms(), is_ours=True)
+        leaving.is_empty = True
+        leaving.peak_kib, leaving.user_ms, leaving.system_ms = end.peak_kib, end.user_ms, end.system_ms
+        self._leaving[kept.name] = leaving
+        self.jails.rest(jail)
+        return True
 
     def on_adrift_ended(self, name: str) -> None:
         """Note that the process of an attempt that is adrift has ended, and look for its code."""
@@ -287,6 +297,7 @@ class Attempts:
         """
         self._look_for_codes()
         self._finish()
+        self.jails.end_old()
         self._groups = [each for each in self._groups if not groups.remove(each)]
         now_s = self._boot_s()
         if now_s >= self._strays_at_s:
@@ -326,6 +337,8 @@ class Attempts:
     def _has_remains(self, leaving: Leaving) -> bool:
         """Say whether anything of an attempt lives, and kill it."""
         kept = leaving.kept
+        if leaving.is_empty:
+            return False
         if kept.groups:
             if not groups.pids(kept.groups):
                 return False
@@ -340,7 +353,7 @@ class Attempts:
         return bool(left)
 
     def _is_stray(self, pid: int) -> bool:
-        return pid not in self._mains and pid not in self._helpers
+        return pid not in self._mains and pid not in self._helpers and pid not in self.jails.by_pid
 
     def _end(self, leaving: Leaving) -> None:
         kept = leaving.kept

@@ -19,9 +19,10 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND = 1 << 12
+_MNT_DETACH = 2
 _O_PATH = 0o10000000  # os has no name for it
 _MS_REC = 1 << 14
-_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,9 +77,9 @@ def isolate_children(is_on: bool, own: int = -1) -> None:
 
 
 def hide_others() -> None:
-    """In a pid namespace's first process: have a /proc of its own, in mounts of its own."""
+    """In a pid namespace's first process: have a /proc of its own, in mounts of its own, which follow the machine's."""
     _check(_libc.unshare(_CLONE_NEWNS))
-    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
+    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
     _check(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None))
 
 
@@ -96,6 +97,11 @@ def show_alone(folder: bytes, own: bytes) -> None:
         os.mkdir(own)
         _check(_libc.mount(b"/proc/self/fd/%d" % fd, own, None, _MS_BIND, None))
         os.close(fd)
+
+
+def uncover(path: bytes) -> None:
+    """In mounts of its own: take off what was put over a path."""
+    _check(_libc.umount2(path, _MNT_DETACH))
 
 
 def exit_code_of_reaped(pidfd: int) -> int | None:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 import zlib
 
 _BASE = 1 << 61
 _KEEPER_BITS = 20
 _ATTEMPT_BITS = 40
+_TICK_NS = 125_000
+"""More attempts than one in so long no keeper starts; a boot of the machine may last four years."""
 
 
 def keeper_of(mark: int) -> int:
@@ -30,9 +33,17 @@ def keeper_number(folder: str) -> int:
     return zlib.crc32(os.fsencode(place)) >> (32 - _KEEPER_BITS)
 
 
-def new(keeper: int) -> int:
-    """Return a mark that no other attempt has, of a keeper's number."""
-    return _BASE + (keeper << _ATTEMPT_BITS) + int.from_bytes(os.urandom(_ATTEMPT_BITS // 8), "big")
+def new(keeper: int, last: int) -> int:
+    """
+    Return a mark that no other attempt has, and that is lower than those before: a process can be marked again.
+
+    Args:
+        keeper: Number of the keeper.
+        last: What this returned before, of the same keeper; 0: nothing.
+    """
+    ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
+    mark = _BASE + (keeper << _ATTEMPT_BITS) + (-ticks) % (1 << _ATTEMPT_BITS)
+    return last - 1 if last and mark >= last else mark
 
 
 def put(mark: int) -> None:

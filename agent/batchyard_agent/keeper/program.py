@@ -20,6 +20,7 @@ from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STRE
 
 from batchyard_agent.keeper import birth, kernel, marks, wire
 from batchyard_agent.keeper.guard import Guard
+from batchyard_agent.keeper.jails import Jail
 from batchyard_agent.keeper.keeping import Attempts
 from batchyard_agent.keeper.record import CLOSED, Journal, Kept
 
@@ -50,7 +51,7 @@ def main(folder: str, held: str = "") -> None:
         boot_id = file.read().strip()
     guard = Guard(folder, boot_id)
     guard.load()
-    attempts = Attempts(Journal(folder, boot_id), marks.keeper_number(folder), _wall_ms, _boot_s)
+    attempts = Attempts(Journal(folder, boot_id), marks.keeper_number(folder), lock, _wall_ms, _boot_s)
     attempts.recover()
     os.close(os.open(CLOSED, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0))
     gc.freeze()  # a collection would touch all that children share
@@ -98,6 +99,7 @@ class _Program:
         self._inbox = wire.Inbox()
         self._outbox = bytearray()
         self._adrift: dict[int, str] = {}
+        self._jails: dict[int, Jail] = {}
         self._needs_agent_at_s = _boot_s() + FIRST_AGENT_S
         self._wakeup, wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
@@ -115,9 +117,11 @@ class _Program:
             pause_s = self._attempts.look()
             self._keep_guard()
             self._watch_adrift()
+            self._watch_jails()
             self._tell_news()
             self._send()
             if self._is_over():
+                self._attempts.jails.close()
                 self._clear()
                 return
 
@@ -126,6 +130,8 @@ class _Program:
             os.read(fd, 4096)
         elif fd == self._listener.fileno():
             self._accept()
+        elif fd in self._jails:
+            self._attempts.on_jail_told(self._jails[fd])
         elif fd in self._adrift:
             self._poll.unregister(fd)
             self._attempts.on_adrift_ended(self._adrift.pop(fd))
@@ -266,6 +272,14 @@ class _Program:
             if not adrift.has_ended and adrift.pidfd not in self._adrift:
                 self._adrift[adrift.pidfd] = name
                 self._poll.register(adrift.pidfd, select.POLLIN)
+
+    def _watch_jails(self) -> None:
+        now = {jail.fileno(): jail for jail in self._attempts.jails.by_pid.values() if jail.fileno() >= 0}
+        for fd in self._jails.keys() - now.keys():
+            self._poll.unregister(fd)
+        for fd in now.keys() - self._jails.keys():
+            self._poll.register(fd, select.POLLIN)
+        self._jails = now
 
     def _keep_guard(self) -> None:
         now_s = _boot_s()

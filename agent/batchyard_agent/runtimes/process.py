@@ -41,7 +41,6 @@ from batchyard_agent.runtimes.process_launch import (
     Launcher,
     make_passage,
     own_names,
-    remove_empty,
     write_durably,
 )
 from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
@@ -107,6 +106,7 @@ class ProcessRuntime:
         self._former: set[str] = set()
         self._live: dict[str, Live] = {}
         self._watch: asyncio.TimerHandle | None = None
+        self._broom = scratch.Broom()
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
     @property
@@ -214,7 +214,7 @@ class ProcessRuntime:
     def _let_go(self, name: str) -> None:
         """Leave nothing of an attempt that never ran."""
         with suppress(OSError):
-            remove_empty(self._scratch / name)
+            (self._scratch / name).rmdir()
         del self._link.kept[name]
         self._link.send(b"forget", name.encode())
 
@@ -281,7 +281,7 @@ class ProcessRuntime:
         """See ``Runtime``."""
         name = plain_name(attempt_id)
         assert name not in self._live, f"{attempt_id} has not ended"
-        await self._remove_folder(name)
+        await self._broom.remove(self._scratch / name)
         if self._link.kept.pop(name, None):
             self._link.send(b"forget", name.encode())
 
@@ -312,14 +312,6 @@ class ProcessRuntime:
             await asyncio.sleep(_RETRY_S)
         while not groups.remove(folders):  # noqa: ASYNC110  # the kernel tells nobody
             await asyncio.sleep(_RETRY_S)
-
-    async def _remove_folder(self, name: str) -> None:
-        try:
-            remove_empty(self._scratch / name)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.ENOTDIR}:
-                raise
-            await asyncio.to_thread(scratch.remove, self._scratch / name)
 
     async def close(self) -> None:
         """See ``Runtime``."""

@@ -81,8 +81,8 @@ Global___EndCause: typing_extensions.TypeAlias = EndCause
 
 @typing.final
 class Usage(google.protobuf.message.Message):
-    """What an attempt has used, as far as its host can say: of processes. 0 where that
-    is unknown, as of containers, or nothing.
+    """What an attempt has used, as far as its host can say. 0 where that is unknown, as of
+    a container that was over within a tenth of a second, or nothing.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -262,7 +262,9 @@ class ProcessIsolation(google.protobuf.message.Message):
     no_new_privileges: builtins.bool
     """They gain no privileges from set-user-id programs, and have no capabilities."""
     hides_processes: builtins.bool
-    """They have pids and mounts of their own: they neither see nor reach other processes."""
+    """They have pids and mounts of their own: they neither see nor reach processes and
+    working folders of others.
+    """
     hides_gpus: builtins.bool
     """They can open the devices of no GPUs but those that are theirs."""
     def __init__(

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from tests.processes import running
 
+from batchyard.state_folder import make_private_folder
+from batchyard_agent.config import keeper_dir
 from batchyard_agent.keeper import marks
 from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper_link import KeeperLink
@@ -119,6 +121,33 @@ async def test_whoever_is_gone_at_the_deadline(tmp_path: Path, enforcement: str,
     assert not isinstance(end, Exited) or end.is_fenced
     assert not marks.marked(mark)
     await heir.clear()
+
+
+LATE_AGENT = """
+import runpy, sys, time
+class Late:
+    def find_spec(self, name, *_):
+        if name == "batchyard_agent.app":
+            time.sleep(600)
+sys.meta_path.insert(0, Late())
+sys.argv = ["agent", "--controller", "127.0.0.1:1", "--state-dir", sys.argv[1]]
+runpy.run_module("batchyard_agent", run_name="__main__")
+"""
+
+
+async def test_what_both_left_ends_before_the_next_agent_is_up(tmp_path: Path, enforcement: str) -> None:
+    """A machine may be so busy that an agent takes half a minute to load what it is made of; its keeper is small."""
+    state = tmp_path / "agent"
+    make_private_folder(keeper_dir(state))
+    (tmp_path / "keeper").symlink_to(keeper_dir(state))
+    with fenced_agent(tmp_path, enforcement, 1500) as agent:
+        await until(lambda: kept(tmp_path / "keeper"))
+        (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
+        os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
+        agent.kill()
+    with running([sys.executable, "-c", LATE_AGENT, str(state)]):
+        await until(lambda: not marks.marked(mark))
+    end_attempts(keeper_dir(state))
 
 
 def test_a_deadline_is_kept_for_this_boot_alone(tmp_path: Path) -> None:

@@ -50,13 +50,15 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
-    resend = tuple(attempt for attempt in unsaid if attempt.started_at_ms == 0)
+    # What an agent was told just before a power cut its journal may not hold.
+    is_rebooted = bool(event.facts.boot_id) and host.record.facts.boot_id not in ("", event.facts.boot_id)
+    resend = tuple(attempt for attempt in unsaid if attempt.started_at_ms == 0 and not is_rebooted)
     if resend:
         # Claimed and stored, but the message was lost with a leader or a connection.
         out.append(SendStart(event.host_id, resend))
     for attempt in unsaid:
-        if attempt.started_at_ms:
-            # It ran here, and the same agent's journal knows nothing of it.
+        if is_rebooted or attempt.started_at_ms:
+            # It ran here, or may have, and the same agent's journal knows nothing of it.
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping)
 
