@@ -15,7 +15,7 @@ from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
 from batchyard.rows import ListOf, Rows
 from batchyard.states import EndCause
-from batchyard.tasks import Task
+from batchyard.tasks import NO_TASK, Task
 from batchyard.v1 import agent_pb2, attempt_pb2
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
@@ -72,7 +72,7 @@ def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterabl
 def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
     """Read an attempt's spec as it comes over the wire or out of the journal."""
     attempt_id = AttemptId(message.attempt_id)
-    task = task_messages.task(message.container)
+    task = task_messages.read_task(message) or NO_TASK
     gpus: tuple[GpuClaim, ...] = _GPU_CLAIMS.read(message.gpus)
     return AttemptSpec(
         attempt_id=attempt_id,

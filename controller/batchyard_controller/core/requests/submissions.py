@@ -69,7 +69,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     spec, violations = resolve(submission, _definition_of(world, submission))
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
-        check_task(violations, "container", spec.task, complete=True)
+        check_task(violations, spec.task, complete=True)
         check_annotations(violations, spec.annotations)
     refuse(violations)
     if submission.depends_on:
