@@ -76,6 +76,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
+        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
     )
 
 
