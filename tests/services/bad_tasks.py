@@ -83,7 +83,7 @@ def cases() -> Iterator[tuple[str, str, Message]]:
     for what, task in TASKS.items():
         request = jd.RegisterJobDefinitionRequest(name="d", type=jd.JOB_DEFINITION_TYPE_CONTAINER, task=task)
         yield f"definition of several: {what}", "RegisterJobDefinition", request
-    both = {"container": container(), "task": several(A, B)}
+    both: dict[str, Any] = {"container": container(), "task": several(A, B)}
     request = jd.RegisterJobDefinitionRequest(name="d", type=jd.JOB_DEFINITION_TYPE_CONTAINER, **both)
     yield "definition of one container and several", "RegisterJobDefinition", request
     rpc = "SubmitJob"
