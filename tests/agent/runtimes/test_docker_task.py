@@ -286,6 +286,17 @@ async def test_stop_reaches_all(runtime: DockerRuntime, seen: Seen, task: Task) 
 
 
 @docker_needed
+async def test_a_stop_during_the_launch_starts_nothing(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
+    task.add("main", "echo never")
+    await runtime.launch(task.spec())
+    await runtime.signal(A, StopSignal.TERM)
+    end = await seen.end_of(A)
+    assert isinstance(end, StartFailed)
+    assert end.reason == "Stopped before it started"
+    assert not (task.folder / "main.log").exists()
+
+
+@docker_needed
 async def test_memory_is_bounded_by_container(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
     task.add("small", "exec tail /dev/zero", essential=False)
     task.add("main", "sleep 3")
