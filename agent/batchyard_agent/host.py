@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
+from batchyard.features import FEATURES
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -188,6 +189,7 @@ class LocalHost:
             sandbox=isolation.sandbox,
             enforces_disk=isolation.bounds_disk,
             processes=_isolation(self._runtimes.get(PROCESS)),
+            features=FEATURES,
         )
 
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +33,7 @@ from batchyard.ids import AttemptId
 from batchyard.resources import Usage
 from batchyard.state_folder import make_private_folder
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
 from batchyard_agent.reserve import Reserve
 
@@ -57,13 +60,15 @@ CREATE TABLE IF NOT EXISTS attempts (
     timeout_at_ms INTEGER,
     peak_memory_kib INTEGER NOT NULL DEFAULT 0,
     user_cpu_ms INTEGER NOT NULL DEFAULT 0,
-    system_cpu_ms INTEGER NOT NULL DEFAULT 0
+    system_cpu_ms INTEGER NOT NULL DEFAULT 0,
+    containers TEXT
 ) WITHOUT ROWID;
 """
 _COLUMNS = (
     *("attempt_id", "phase", "runtime", "launched", "started_at_ms", "stopped_at_ms", "exit_code", "cause", "reason"),
     *("stop_cause", "stop_reason", "stop_grace_ms", "stop_kill_at_ms", "done_at_ms", "spec", "timeout_at_ms"),
     *Usage.__slots__,
+    "containers",
 )
 _WRITE = f"INSERT OR REPLACE INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 
@@ -241,6 +246,8 @@ def _add_columns(connection: sqlite3.Connection) -> None:
     for name in Usage.__slots__:
         if name not in found:
             connection.execute(f"ALTER TABLE attempts ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+    if "containers" not in found:
+        connection.execute("ALTER TABLE attempts ADD COLUMN containers TEXT")
 
 
 def _make_room(connection: sqlite3.Connection, folder: Path) -> None:
@@ -285,6 +292,7 @@ def _row(attempt: Attempt) -> tuple[object, ...]:
         attempt.spec.wire if attempt.spec is not None else None,
         attempt.timeout_at_ms,
         *(getattr(attempt.usage, name) for name in Usage.__slots__),
+        json.dumps([asdict(end) for end in attempt.containers]) if attempt.containers else None,
     )
 
 
@@ -312,4 +320,5 @@ def _attempt(row: sqlite3.Row, decode_spec: DecodeSpec) -> Attempt:
         timeout_at_ms=row["timeout_at_ms"],
         done_at_ms=row["done_at_ms"],
         usage=Usage(**{name: row[name] for name in Usage.__slots__}),
+        containers=tuple(ContainerEnd(**end) for end in json.loads(row["containers"] or "[]")),
     )

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from batchyard.resources import NO_USAGE, Usage
-from batchyard.tasks import Container
+from batchyard.tasks import Container, ContainerEnd
 
 
 class StopSignal(enum.IntEnum):
@@ -34,10 +34,12 @@ class Mount:
     Attributes:
         host_path: Where it is on the host; empty: an empty folder that lives as long
             as the attempt.
+        volume: Of several containers: which of such folders, as they share them.
     """
 
     container_path: str
     host_path: str = ""
+    volume: str = ""
     read_only: bool = False
 
 
@@ -75,6 +77,11 @@ class LaunchSpec:
             with a marker line between (``log_limit``).
         labels: Of the container; processes have none.
         is_fargate: It is of a Fargate environment, so it is sandboxed where the host has a sandbox.
+        part: Of one of several containers of an attempt: its name; empty of all else.
+        parts: Of an attempt of several: each of them. What stands beside is about no container then, but
+            what holds them together.
+        pid_mode: Of several, see ``Task``; so ``ipc_mode``.
+        holder: Of one of several: the container that it shares its network with.
     """
 
     attempt_id: str
@@ -89,6 +96,21 @@ class LaunchSpec:
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
     is_fargate: bool = False
+    part: str = ""
+    parts: tuple[LaunchSpec, ...] = ()
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    holder: str = ""
+
+    def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
+        """Return it with variables for its containers, by their names; its own have none."""
+        parts = tuple(part.with_secrets({"": secrets.get(part.part, {})}) for part in self.parts)
+        return replace(self, secrets=secrets.get("", {}), parts=parts)
+
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
+        """Return it with more variables for its containers, by their names; its own have none."""
+        parts = tuple(part.with_environment({"": more.get(part.part, {})}) for part in self.parts)
+        return replace(self, environment={**self.environment, **more.get("", {})}, parts=parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +133,7 @@ class Exited:
         reason: What the runtime says beyond the code; empty mostly.
         host_failed: The host ended it and not the job, as when its engine was restarted.
         is_fenced: The guard ended it, as no controller was in touch.
+        containers: How each of several ended.
     """
 
     attempt_id: str
@@ -121,12 +144,13 @@ class Exited:
     host_failed: bool = False
     is_fenced: bool = False
     usage: Usage = NO_USAGE
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFailed:
     """
-    The attempt never ran and never will.
+    The attempt never ran and never will; of several containers some may have.
 
     Attributes:
         reason: AWS's text where it has one: ``CannotPullContainerError: ...``,
@@ -135,6 +159,7 @@ class StartFailed:
             a shell and Docker say it; None when there is none to tell.
         host_failed: The host is why: its engine does not answer, its disk is full.
         image_missing: The image could not be had here; of other hosts this says nothing.
+        containers: See ``Exited``.
     """
 
     attempt_id: str
@@ -143,6 +168,7 @@ class StartFailed:
     stopped_at_ms: int = 0
     host_failed: bool = False
     image_missing: bool = False
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

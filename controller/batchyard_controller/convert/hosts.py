@@ -9,6 +9,7 @@ from batchyard.ids import AttemptId
 from batchyard.resources import Usage
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
+from batchyard.task_messages import read_ends
 from batchyard.v1 import (
     agent_pb2,
     attempt_pb2,
@@ -98,6 +99,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
             reason=message.reason,
             usage=USAGE.read(message.usage),
+            containers=read_ends(message.containers),
         )
     return Report(
         attempt_id=AttemptId(message.attempt_id),

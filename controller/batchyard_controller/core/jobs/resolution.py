@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from batchyard.errors import Reason, Violation
 from batchyard.pairs import Pairs
 from batchyard.resources import RESOURCE_KINDS
-from batchyard.tasks import NO_TASK, Task
+from batchyard.tasks import NO_TASK, Container, Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.dependencies import Dependency
@@ -24,14 +24,23 @@ _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What a submission replaces in the definition's main container; None keeps it."""
+    """
+    What a submission replaces in one of the definition's containers; None keeps it.
 
+    Attributes:
+        name: Which of several.
+    """
+
+    name: str = ""
     command: tuple[str, ...] = ()
     environment: Pairs = ()
     cpu_millis: int | None = None
     memory_mib: int | None = None
     gpu_millis: int | None = None
     disk_mib: int | None = None
+
+
+_NO_OVERRIDES = Overrides()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class Submission:
     definition: str = ""
     task: Task | None = None
     overrides: Overrides = Overrides()
+    container_overrides: tuple[Overrides, ...] = ()
     parameters: Pairs = ()
     array_size: int = 0
     array_concurrency: int = 0
@@ -64,7 +74,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     given = definition.task if definition is not None else submission.task or NO_TASK
     defaults = definition.parameters if definition is not None else ()
     parameters = merge(defaults, submission.parameters)
-    task, violations = _override(given, submission.overrides, dict(parameters))
+    task, violations = _override(given, submission, dict(parameters))
     template = definition or JobDefinition(name="", revision=0)
     priority = submission.scheduling_priority
     propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
@@ -88,20 +98,56 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     return spec, violations
 
 
-def _override(task: Task, overrides: Overrides, parameters: dict[str, str]) -> tuple[Task, list[Violation]]:
-    """Put overrides and parameters into a task's main container; the same task where nothing changes, as for most."""
-    main = task.main
-    command, violations = _substitute(overrides.command or main.command, parameters)
-    amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
-    if command == main.command and not overrides.environment and not amounts:
+def _override(task: Task, submission: Submission, parameters: dict[str, str]) -> tuple[Task, list[Violation]]:
+    """Put overrides and parameters into a task's containers; the same task where nothing changes, as for most."""
+    by_name, violations = _overrides_by_name(task, submission)
+    containers: list[Container] = []
+    for container in task.containers:
+        overridden, wrong = _overridden(container, by_name.get(container.shown_name, _NO_OVERRIDES), parameters)
+        containers.append(overridden)
+        violations += wrong
+    if all(new is old for new, old in zip(containers, task.containers, strict=True)):
         return task, violations
+    return replace(task, containers=tuple(containers)), violations
+
+
+def _overrides_by_name(task: Task, submission: Submission) -> tuple[dict[str, Overrides], list[Violation]]:
+    """Say which container each of a submission's overrides is for."""
+    found: dict[str, Overrides] = {}
+    violations: list[Violation] = []
+    names = [container.shown_name for container in task.containers]
+    if submission.overrides != _NO_OVERRIDES:
+        found[names[0]] = submission.overrides
+        if len(names) > 1:
+            text = f"the job has {len(names)} containers: name one of {', '.join(names)} in container_overrides"
+            violations.append(Violation("overrides", text, Reason.CONFLICT))
+    for i, overrides in enumerate(submission.container_overrides):
+        at = f"container_overrides[{i}].name"
+        if overrides.name not in names:
+            text = f"{overrides.name[:40]!r} is none of the job's containers: {', '.join(names)}"
+            violations.append(Violation(at, text, Reason.UNKNOWN_VALUE))
+        elif overrides.name in found:
+            text = f"{overrides.name[:40]!r} has been given overrides already"
+            violations.append(Violation(at, text, Reason.DUPLICATE))
+        found[overrides.name] = overrides
+    return found, violations
+
+
+def _overridden(
+    container: Container, overrides: Overrides, parameters: dict[str, str]
+) -> tuple[Container, list[Violation]]:
+    """Put overrides and parameters into a container; the same one where nothing changes."""
+    command, violations = _substitute(overrides.command or container.command, parameters)
+    amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
+    if command == container.command and not overrides.environment and not amounts:
+        return container, violations
     overridden = replace(
-        main,
+        container,
         command=command,
-        environment=merge(main.environment, overrides.environment),
-        resources=replace(main.resources, **amounts),
+        environment=merge(container.environment, overrides.environment),
+        resources=replace(container.resources, **amounts),
     )
-    return replace(task, containers=(overridden, *task.containers[1:])), violations
+    return overridden, violations
 
 
 def propagated_tags(spec: JobSpec) -> Pairs:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id, unit_id
 from batchyard.resources import NO_USAGE, Usage
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 
 
 class RetryDecision(StrEnum):
@@ -40,6 +41,7 @@ class EndedAttempt:
         compute_environment: Empty of tries that ended before this was kept.
         preempted_for: The id of the unit for whose sake it was stopped.
         gave_back: It was stopped as it used what its quota share had borrowed.
+        containers: How each of several ended, in their order.
     """
 
     number: int
@@ -57,6 +59,7 @@ class EndedAttempt:
     preempted_for: str = ""
     gave_back: bool = False
     usage: Usage = NO_USAGE
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +123,4 @@ class AttemptEnd:
     exit_code: int | None = None
     reason: str = ""
     usage: Usage = NO_USAGE
+    containers: tuple[ContainerEnd, ...] = ()

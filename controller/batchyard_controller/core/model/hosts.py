@@ -60,6 +60,7 @@ class HostFacts:
         cpu_architecture: X86_64, ARM64; empty: not told.
         sandbox: The engine's runtime in which Fargate's jobs run; empty: its usual one.
         enforces_disk: A container can write no more to its disk than it asked for.
+        features: What its agent can do that older ones cannot.
     """
 
     name: str
@@ -85,6 +86,7 @@ class HostFacts:
     sandbox: str = ""
     enforces_disk: bool = False
     processes: ProcessIsolation = UNKNOWN_ISOLATION
+    features: tuple[str, ...] = ()
 
 
 HEARD_SAVE_MS = 3600 * 1000

@@ -63,6 +63,7 @@ class Kinds:
             device_paths=facts.device_paths,
             platforms=facts.platforms,
             cpu_architecture=facts.cpu_architecture,
+            features=facts.features,
         )
         self.gpu_kinds_max = max(self.gpu_kinds_max, len(kind.gpus))
         return self._numbers.setdefault(kind, len(self._numbers))

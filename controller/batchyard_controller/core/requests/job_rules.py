@@ -28,6 +28,7 @@ from .names import check_annotations, check_definition_key, check_job_name, chec
 from .platform_rules import check_fargate
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
+from .task_rules import check_part, check_together
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
@@ -112,12 +113,15 @@ def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
         out.append(Violation(f"{field}.{kind}", text, Reason.OUT_OF_RANGE))
 
 
-def check_task(out: Violations, field: str, task: Task, *, complete: bool) -> None:
-    """Check what an attempt is to run; *complete* when nothing will be overridden any more."""
-    check_volumes(out, field, task.volumes)
-    for container in task.containers:
+def check_task(out: Violations, task: Task, *, complete: bool, within: str = "") -> None:
+    """Check what an attempt is to run, a part of *within*; *complete* when nothing will be overridden any more."""
+    check_volumes(out, f"{within}{'container' if task.is_plain else 'task'}", task.volumes)
+    check_together(out, f"{within}task", task, complete=complete)
+    for i, container in enumerate(task.containers[: limits.CONTAINERS_MAX]):
+        field = f"{within}container" if task.is_plain else f"{within}task.containers[{i}]"
+        check_part(out, field, container)
         _check_container(out, field, container, complete=complete)
-        check_surroundings(out, field, container, task.volumes)
+        check_surroundings(out, field, container, task)
         _check_needs_image(out, field, container)
 
 
@@ -222,7 +226,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     if size_bytes > limits.DEFINITION_BYTES_MAX:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text, Reason.TOO_LONG))
-    check_task(out, "container", definition.task, complete=False)
+    check_task(out, definition.task, complete=False)
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
     check_timeout(out, "timeout_s", definition.timeout_s)
@@ -252,10 +256,15 @@ def check_submission(submission: Submission) -> Violations:
     if not submission.definition and submission.task is None:
         out.append(Violation("job_definition", "a job definition or a container is required", Reason.REQUIRED))
     if submission.task is not None:
-        check_task(out, "container", submission.task, complete=False)
+        check_task(out, submission.task, complete=False)
     if submission.definition:
         check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
-    _check_overrides(out, submission.overrides)
+    _check_overrides(out, "overrides", submission.overrides)
+    if len(submission.container_overrides) > limits.CONTAINERS_MAX:
+        text = f"{len(submission.container_overrides)} given; at most {limits.CONTAINERS_MAX} are allowed"
+        out.append(Violation("container_overrides", text, Reason.TOO_MANY))
+    for i, overrides in enumerate(submission.container_overrides[: limits.CONTAINERS_MAX]):
+        _check_overrides(out, f"container_overrides[{i}]", overrides)
     if submission.array_size != 0:
         check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
     if submission.array_concurrency != 0:
@@ -277,23 +286,23 @@ def check_submission(submission: Submission) -> Violations:
     return out
 
 
-def _check_overrides(out: Violations, overrides: Overrides) -> None:
+def _check_overrides(out: Violations, field: str, overrides: Overrides) -> None:
     """Check what replaces parts of a definition (AWS: ContainerOverrides)."""
     texts = (*overrides.command, *(text for pair in overrides.environment for text in pair))
     size = sum(len(text.encode()) for text in texts)
     if size > limits.OVERRIDES_BYTES_MAX:
         text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; {size} bytes are given"
-        out.append(Violation("overrides", text, Reason.OVERRIDES_TOO_LONG))
+        out.append(Violation(field, text, Reason.OVERRIDES_TOO_LONG))
     if "\0" in "".join(overrides.command):
-        out.append(Violation("overrides.command", "an argument holds a NUL character", Reason.BAD_CHARACTERS))
+        out.append(Violation(f"{field}.command", "an argument holds a NUL character", Reason.BAD_CHARACTERS))
     if "" in overrides.command:
         text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
-        out.append(Violation("overrides.command", text, Reason.REQUIRED))
-    check_environment_variables(out, "overrides.environment", overrides.environment)
+        out.append(Violation(f"{field}.command", text, Reason.REQUIRED))
+    check_environment_variables(out, f"{field}.environment", overrides.environment)
     for kind in AMOUNT_LIMITS:
         value = getattr(overrides, kind)
         if value is not None:
-            _check_amount(out, "overrides", kind, value)
+            _check_amount(out, field, kind, value)
 
 
 def _check_dependencies(out: Violations, submission: Submission) -> None:

@@ -147,6 +147,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
         ("facts.faults", facts.faults, limits.HOST_RUNTIMES_MAX),
         ("facts.platforms", facts.platforms, len(Platform)),
+        ("facts.features", facts.features, limits.HOST_FEATURES_MAX),
     ):
         if len(values) > most:
             out.append(Violation(field, f"{len(values)} given; at most {most} are allowed", Reason.TOO_MANY))

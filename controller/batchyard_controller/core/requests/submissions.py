@@ -70,7 +70,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     spec = on_platform(spec, platform)
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
-        check_task(violations, "container", spec.task, complete=True)
+        check_task(violations, spec.task, complete=True)
         check_annotations(violations, spec.annotations)
         if platform is Platform.FARGATE:
             check_fargate(violations, "container", spec.task, complete=True)

@@ -41,7 +41,7 @@ def shape_of(world: World, unit: Unit) -> Shape:
 
 def _shape_of(world: World, unit: Unit) -> Shape:
     task = unit.task
-    image = task.main.image if unit.job.id in world.apart else ""
+    image = task.images if unit.job.id in world.apart else ""
     doubts = NOBODY
     if unit.next_number > 1:
         doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
@@ -89,7 +89,7 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
     if queue is None:
         return False
     failed = {HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE}
-    avoided = failed | world.fleet.lacking.get(unit.task.main.image, set()) | {attempt.host_id}
+    avoided = failed | world.fleet.lacking.get(unit.task.images, set()) | {attempt.host_id}
     returning = [
         host.record.id
         for host in world.hosts.values()
@@ -105,7 +105,7 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
 def stand_apart(world: World, image: str) -> None:
     """Let all who wait with an image stand in lines of its own, as a host lacks it from now on."""
     lines = [line for queue in world.queues for line in world.lines.of_queue(queue) if not line.shape.image]
-    for job in [job for line in lines for job in line.jobs() if job.spec.task.main.image == image]:
+    for job in [job for line in lines for job in line.jobs() if job.spec.task.images == image]:
         if job.id not in world.apart:
             _leave_all(world, job)
             world.apart.add(job.id)
@@ -166,7 +166,7 @@ def await_hosts(world: World, job: Job) -> None:
 
 
 def _note_apart(world: World, job: Job) -> None:
-    if job.spec.task.main.image in world.fleet.lacking:
+    if job.spec.task.images in world.fleet.lacking:
         world.apart.add(job.id)
 
 
