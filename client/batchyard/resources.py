@@ -66,6 +66,10 @@ class Usage:
     user_cpu_ms: int = 0
     system_cpu_ms: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """What both have used; of memory that is as much as they may have held at once."""
+        return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
 
 NO_USAGE = Usage()
 """Nothing is known."""

@@ -16,6 +16,7 @@ import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from batchyard.resources import NO_USAGE
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd
 from batchyard_agent.runtimes.protocol import Exited, Observation, Started, StartFailed, StopSignal, Vanished
 
@@ -198,8 +199,9 @@ class Containers:
         else:
             end = deciding.end
         if isinstance(end, Exited):
-            stopped_at_ms = max(p.end.stopped_at_ms for p in self._ended if isinstance(p.end, Exited))
-            return replace(end, attempt_id=attempt_id, stopped_at_ms=stopped_at_ms, containers=self.ends)
+            exits = [part.end for part in self._ended if isinstance(part.end, Exited)]
+            stopped_at_ms, usage = max(e.stopped_at_ms for e in exits), sum((e.usage for e in exits), NO_USAGE)
+            return replace(end, attempt_id=attempt_id, stopped_at_ms=stopped_at_ms, usage=usage, containers=self.ends)
         if isinstance(end, StartFailed):
             return replace(end, attempt_id=attempt_id, containers=self.ends)
         return replace(end, attempt_id=attempt_id)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchyard.resources import Usage
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd
 from batchyard_agent.core.containers import STOPPED_EARLY_REASON, Containers, End, Kill, Order, Start
 from batchyard_agent.runtimes.protocol import Exited, Observation, Started, StartFailed, StopSignal, Vanished
@@ -71,6 +72,17 @@ class Stage:
 
     def ends(self) -> dict[str, ContainerEnd]:
         return {end.name: end for end in self.task.ends}
+
+
+def test_a_task_has_used_what_its_containers_have() -> None:
+    """Also those whose end decides nothing."""
+    stage = Stage(INIT, container("main"))
+    stage.begin()
+    used = {"init": Usage(peak_memory_kib=5, user_cpu_ms=7), "main": Usage(peak_memory_kib=3, system_cpu_ms=2)}
+    for name, usage in used.items():
+        stage.see(started(name), replace(exited(name), usage=usage))
+    assert isinstance(stage.outcome, Exited)
+    assert stage.outcome.usage == Usage(peak_memory_kib=8, user_cpu_ms=7, system_cpu_ms=2)
 
 
 # Starting -----------------------------------------------------------------------
