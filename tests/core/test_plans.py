@@ -217,6 +217,7 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
 )
 
 
+@pytest.mark.timeout(240)
 @given(st.lists(st.tuples(STEPS, st.sampled_from([0, None, None, 1, 2, 3, 7])), min_size=15, max_size=50))
 def test_plans_and_slices_place_as_a_plain_search_does(steps: list[tuple[Callable[[Story], None], int | None]]):
     """Whatever happened before, in one plan or in slices of any size."""
@@ -260,6 +261,7 @@ SHARED_SUBMITS: st.SearchStrategy[Callable[[Story], None]] = st.builds(
 )
 
 
+@pytest.mark.timeout(240)
 @given(
     st.sampled_from([0, 0, 30]),
     st.lists(
