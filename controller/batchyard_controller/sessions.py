@@ -375,8 +375,10 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         job_id=unit.id,
         number=attempt.number,
         container=task_message(unit.task),
-        environment=attempt_variables(unit, attempt, name, world.find_definition(spec.definition)),
-        timeout_s=spec.timeout_s,
+        environment=attempt_variables(
+            unit, attempt, name, world.find_definition(spec.definition), world.main_address(unit)
+        ),
+        timeout_s=0 if unit.is_node and not unit.leads else spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),

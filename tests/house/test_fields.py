@@ -197,10 +197,11 @@ SPELT = {
         OF_CONTAINERS,  # what is resolved for the host
         {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"},
     ),
-    f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "retry", "revision", "status", "created_at_ms"}),
+    f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "nodes", "retry", "revision", "status", "created_at_ms"}),
     f"{CONVERT}/jobs.py": (
         OF_DEFINITIONS,
-        {"definition", "task", "retry", "definition_tags"} | {"name", "type", "created_at_ms"},  # the job's own
+        {"definition", "task", "nodes", "retry", "definition_tags"}
+        | {"name", "type", "created_at_ms"},  # the job's own
     ),
     "controller/batchyard_controller/store/codec.py": (
         OF_CONTAINERS,

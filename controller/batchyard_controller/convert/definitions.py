@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from batchyard.rows import Custom, Row, Rows, Words
+from batchyard.rows import Custom, ListOf, Row, Rows, Words
 from batchyard.task_messages import TASK
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 
 _RETRY = Rows(RetryStrategy, pb.RetryStrategy, Row("rules", "evaluate_on_exit"))
 
@@ -19,7 +20,17 @@ def retry(message: pb.RetryStrategy) -> RetryStrategy:
 
 RETRY = Custom(retry, _RETRY.write)
 
-_SPELT = (Row("task", "container", TASK), Row("retry", "retry_strategy", RETRY))
+_NODE_RANGE = Rows(NodeRange, pb.NodeRange, Row("task", "container", TASK))
+NODES = Rows(
+    Nodes,
+    pb.NodeProperties,
+    Row("count", "num_nodes"),
+    Row("main", "main_node"),
+    Row("ranges", kind=ListOf(_NODE_RANGE)),
+    Row("spread", unset=Spread.IF_POSSIBLE),
+    record_only=("groups",),
+)
+_SPELT = (Row("task", "container", TASK), Row("nodes", kind=NODES), Row("retry", "retry_strategy", RETRY))
 _REGISTRATION = Rows(
     JobDefinition,
     pb.RegisterJobDefinitionRequest,

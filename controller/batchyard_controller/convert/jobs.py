@@ -13,7 +13,7 @@ from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import JobSpec
 
-from .definitions import RETRY
+from .definitions import NODES, RETRY
 
 _STATES = Words(JobState, pb.JobState.DESCRIPTOR, "is no job state")
 _DEPENDENCIES = ListOf(
@@ -28,6 +28,7 @@ _SUBMISSION = Rows(
     Submission,
     pb.SubmitJobRequest,
     *_SPELT,
+    Row("nodes", kind=NODES),
     Row("task", "container", TASK),
     Row("depends_on", kind=_DEPENDENCIES),
 )
@@ -35,8 +36,9 @@ _SPEC = Rows(
     JobSpec,
     pb.Job,
     *_SPELT,
-    record_only=("task", "definition_tags"),
+    record_only=("task", "nodes", "definition_tags"),
     message_only=(
+        *("nodes", "node"),
         *("id", "name", "created_at_ms", "container", "depends_on", "array", "attempts"),
         *("state", "status_reason", "waiting_reason", "started_at_ms", "stopped_at_ms", "exit_code"),
         *("is_cancelled", "is_terminated", "ending_cause"),

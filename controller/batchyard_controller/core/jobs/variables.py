@@ -16,10 +16,13 @@ FARGATE = "FARGATE"
 
 
 def attempt_variables(
-    unit: Unit, attempt: Attempt, name: AttemptId, definition: JobDefinition | None
+    unit: Unit, attempt: Attempt, name: AttemptId, definition: JobDefinition | None, main_address: str = ""
 ) -> dict[str, str]:
     """
     Return the variables of one attempt, of that name.
+
+    *main_address* is where nodes reach their main node. It is not said on the main node
+    itself, by which programs tell which one they are on (AWS).
 
     ``AWS_EXECUTION_ENV`` is what Amazon ECS says, by the platform of the job's definition.
     ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
@@ -35,7 +38,14 @@ def attempt_variables(
         "BATCHYARD_ATTEMPT": name,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }
-    if unit.is_child:
+    nodes = unit.job.spec.nodes
+    if nodes is not None:
+        variables["AWS_BATCH_JOB_NODE_INDEX"] = str(unit.index)
+        variables["AWS_BATCH_JOB_NUM_NODES"] = str(nodes.count)
+        variables["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = str(nodes.main)
+        if not unit.leads:
+            variables["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = main_address
+    elif unit.is_child:
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(unit.index)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(unit.job.size)
     return variables

@@ -30,6 +30,7 @@ class HostFacts:
     Attributes:
         reclaimed_at_ms: When its provider takes it away, by its own wall clock; by then
             its agent kills what it runs. 0: not that it knows.
+        address: Where other hosts reach it; empty of agents that do not say so.
         price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
     """
 
@@ -51,6 +52,7 @@ class HostFacts:
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     reclaimed_at_ms: int = 0
+    address: str = ""
 
 
 HEARD_SAVE_MS = 3600 * 1000

@@ -14,6 +14,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 from .bounds import block_of, bound_refusals
 from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, wished_gpus
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
+from .gang_explain import gang_block, gang_refusals
 from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
@@ -51,6 +52,8 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
         names = ", ".join(e.name for e in environments)
         text = f"every compute environment of the queue is DISABLED ({names})"
         return (Refusal(kind="environments", message=text, block=Block.ENVIRONMENTS_DISABLED),)
+    if shape.parts:
+        return _explain_gang(shape, enabled, fleet)
     member = _members(fleet, enabled, shape.runtime, shape.access)
     bounds = bound_refusals(fleet.bounds, shape)
     if fleet.quotas.of(shape.queue) is not None:
@@ -62,6 +65,25 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
     if shape.on_demand and not on_demand_of(environments):
         refusals[-1] = replace(refusals[-1], message=refusals[-1].message + STAYS_ON_SPOT)
     return tuple(refusals)
+
+
+def _explain_gang(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet) -> tuple[Refusal, ...]:
+    """Say what the nodes of a job lack: hosts at all, bounds, or enough hosts with room."""
+    bounds = bound_refusals(fleet.bounds, shape)
+    if fleet.quotas.of(shape.queue) is not None:
+        bounds += quota_refusals(fleet.quotas, shape, ())
+    of_hosts: tuple[Refusal, ...] = ()
+    block = gang_block(shape, enabled, fleet) or Block.NO_CAPACITY
+    for each in shape.singles:
+        member = _members(fleet, enabled, each.runtime, each.access)
+        if not (member & fleet.usable).any():
+            of_hosts = (_no_host(each, enabled, fleet, member),)
+            if block is not Block.BEYOND_ENVIRONMENTS:
+                block = _block(each, enabled, fleet, member)
+            break
+    of_hosts = of_hosts or gang_refusals(shape, enabled, fleet)
+    block_of_all = block_of(bounds, block)
+    return tuple(replace(refusal, block=block_of_all) for refusal in ((*bounds, *of_hosts) or (_ROOM,)))
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:

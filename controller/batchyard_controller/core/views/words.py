@@ -59,7 +59,7 @@ def ending_reason(unit: Unit) -> str:
     match ending.trigger:
         case Trigger.SUCCEEDED | Trigger.FAILED:
             return attempt_reason(unit, unit.attempts[-1])
-        case Trigger.CANCELLED | Trigger.TERMINATED:
+        case Trigger.CANCELLED | Trigger.TERMINATED | Trigger.NODES_ENDED:
             return ending.words
         case Trigger.TIME_LIMIT_PASSED:
             return f"Canceled by JobStateTimeLimit action due to reason: {ending.words}"
