@@ -13,12 +13,15 @@ from typing import Protocol
 
 from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
+from batchyard.resources import GPU_WHOLE
 from batchyard.rows import ListOf, Rows
+from batchyard.runtimes import DOCKER, runtime_of
 from batchyard.states import EndCause
-from batchyard.tasks import Task
+from batchyard.tasks import NO_TASK, Container, Task
 from batchyard.v1 import agent_pb2, attempt_pb2
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
+from batchyard_agent.core.containers import STOP_TIMEOUT_S
 from batchyard_agent.core.events import (
     EndAcknowledged,
     FromController,
@@ -46,8 +49,8 @@ class LogPlaces(Protocol):
 
     bytes_max: int
 
-    def path(self, attempt_id: AttemptId) -> Path:
-        """Return the file of an attempt's log."""
+    def path(self, attempt_id: AttemptId, part: str = "") -> Path:
+        """Return the file of an attempt's log, or of one of its containers'."""
 
 
 def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterable[FromController]:
@@ -72,8 +75,9 @@ def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterabl
 def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
     """Read an attempt's spec as it comes over the wire or out of the journal."""
     attempt_id = AttemptId(message.attempt_id)
-    task = task_messages.task(message.container)
+    task = task_messages.read_task(message) or NO_TASK
     gpus: tuple[GpuClaim, ...] = _GPU_CLAIMS.read(message.gpus)
+    timeouts = [container.stop_timeout_s for container in task.containers]
     return AttemptSpec(
         attempt_id=attempt_id,
         runtime=task.runtime,
@@ -81,8 +85,9 @@ def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
         timeout_s=message.timeout_s,
         gpus=gpus,
         wire=message.SerializeToString(),
-        needs_secrets=bool(task.main.secrets),
+        needs_secrets=any(container.secrets for container in task.containers),
         refusal=_refusal(task),
+        stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
     )
 
 
@@ -96,30 +101,65 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         exit_code=attempt.exit_code,
         cause=CAUSES[attempt.cause] if attempt.cause is not None else attempt_pb2.END_CAUSE_UNSPECIFIED,
         reason=attempt.reason,
+        containers=task_messages.end_messages(attempt.containers),
     )
 
 
 def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], logs: LogPlaces) -> LaunchSpec:
-    container = task.main
+    if task.is_plain:
+        return _launch_one(message, task, task.main, gpus, logs)
+    parts: list[LaunchSpec] = []
+    left = list(gpus)
+    for container in task.containers:
+        count = container.resources.gpu_millis // GPU_WHOLE
+        parts.append(_launch_one(message, task, container, tuple(left[:count]), logs))
+        del left[:count]
+    return LaunchSpec(
+        attempt_id=message.attempt_id,
+        job_id=message.job_id,
+        container=NO_TASK.main,
+        environment={},
+        log_path=logs.path(AttemptId(message.attempt_id)),
+        labels=dict(message.tags),
+        log_bytes_max=logs.bytes_max,
+        parts=tuple(parts),
+        pid_mode=task.pid_mode,
+        ipc_mode=task.ipc_mode,
+    )
+
+
+def _launch_one(
+    message: agent_pb2.AttemptSpec, task: Task, container: Container, gpus: tuple[GpuClaim, ...], logs: LogPlaces
+) -> LaunchSpec:
+    """Say how one container is launched: the one of a plain task, or a part of another."""
+    part = "" if task.is_plain else container.shown_name
     return LaunchSpec(
         attempt_id=message.attempt_id,
         job_id=message.job_id,
         container=container,
         environment={**dict(container.environment), **message.environment, **gpu.visibility(gpus)},
         gpu_uuids=tuple(claim.uuid for claim in gpus),
-        log_path=logs.path(AttemptId(message.attempt_id)),
+        log_path=logs.path(AttemptId(message.attempt_id), part),
         labels=dict(message.tags),
         log_bytes_max=container.log_size_mib << 20 or logs.bytes_max,
-        mounts=_mounts(task),
+        mounts=_mounts(task, container),
         devices=tuple(_device(device) for device in container.linux_parameters.devices),
+        part=part,
+        pid_mode=task.pid_mode,
+        ipc_mode=task.ipc_mode,
     )
 
 
-def _mounts(task: Task) -> tuple[Mount, ...]:
+def _mounts(task: Task, container: Container) -> tuple[Mount, ...]:
     paths = {volume.name: volume.host_source_path for volume in task.volumes}
     return tuple(
-        Mount(container_path=m.container_path, host_path=paths[m.source_volume], read_only=m.read_only)
-        for m in task.main.mount_points
+        Mount(
+            container_path=m.container_path,
+            host_path=paths[m.source_volume],
+            volume="" if task.is_plain or paths[m.source_volume] else m.source_volume,
+            read_only=m.read_only,
+        )
+        for m in container.mount_points
         if m.source_volume in paths  # others are refused below
     )
 
@@ -134,9 +174,12 @@ def _device(device: tasks.Device) -> Device:
 
 
 def _refusal(task: Task) -> str:
-    names, container = {volume.name for volume in task.volumes}, task.main
-    if unknown := [m.source_volume for m in container.mount_points if m.source_volume not in names]:
-        return f"no volume is named {unknown[0]!r}"
-    if unknown := [p for d in container.linux_parameters.devices for p in d.permissions if p not in PERMISSIONS]:
-        return f"{unknown[0]!r} is no permission on a device; there are {', '.join(PERMISSIONS)}"
+    names = {volume.name for volume in task.volumes}
+    if not task.is_plain and any(runtime_of(container.image) != DOCKER for container in task.containers):
+        return "several containers, or one that shares its processes or memory, need an image each"
+    for container in task.containers:
+        if unknown := [m.source_volume for m in container.mount_points if m.source_volume not in names]:
+            return f"no volume is named {unknown[0]!r}"
+        if unknown := [p for d in container.linux_parameters.devices for p in d.permissions if p not in PERMISSIONS]:
+            return f"{unknown[0]!r} is no permission on a device; there are {', '.join(PERMISSIONS)}"
     return ""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol, assert_never
 
 import structlog
@@ -61,7 +60,11 @@ class Session(Protocol):
         """End the session."""
 
 
-def _nothing(_spec: AttemptSpec) -> Mapping[str, str]:
+Values = Mapping[str, Mapping[str, str]]
+"""Variables, by the container that gets them; empty: the attempt's only one."""
+
+
+def _nothing(_spec: AttemptSpec) -> Values:
     return {}
 
 
@@ -84,7 +87,7 @@ class Driver:
         table: Table,
         journal: Journal,
         read_now: Callable[[], Now],
-        find_variables: Callable[[AttemptSpec], Mapping[str, str]] = _nothing,
+        find_variables: Callable[[AttemptSpec], Values] = _nothing,
     ) -> None:
         self.table = table
         self.runtimes: dict[str, Runtime] = {}
@@ -96,7 +99,7 @@ class Driver:
         """What could not be written yet, nor told, for want of room on the disk."""
         self._waiters: list[tuple[Session | None, asyncio.Future[list[Attempt]]]] = []
         self._session: Session | None = None
-        self._errands: dict[AttemptId, asyncio.Future[Mapping[str, str]]] = {}
+        self._errands: dict[AttemptId, asyncio.Future[Values]] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -137,7 +140,7 @@ class Driver:
         if self._session is session:
             self._session = None
 
-    def take_secrets(self, attempt_id: AttemptId, values: Mapping[str, str], error: str) -> None:
+    def take_secrets(self, attempt_id: AttemptId, values: Values, error: str) -> None:
         """Let an attempt that waits for its secrets go on, with *values* or to its end."""
         errand = self._errands.get(attempt_id)
         if errand is None or errand.done():
@@ -240,26 +243,25 @@ class Driver:
         runtime, launch = self._runtime(spec.runtime), spec.launch
         if spec.needs_secrets:
             try:
-                launch = replace(launch, secrets=await self._fetch_secrets(spec.attempt_id))
+                launch = launch.with_secrets(await self._fetch_secrets(spec.attempt_id))
             except NoSecretsError as error:
                 self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
                 return
-        environment = {**launch.environment, **self._find_variables(spec)}
-        await runtime.launch(replace(launch, environment=environment))
+        await runtime.launch(launch.with_environment(self._find_variables(spec)))
 
     def _give_up_secrets(self, attempt_id: AttemptId) -> None:
         errand = self._errands[attempt_id]
         if not errand.done():
             errand.set_exception(NoSecretsError(NEVER_STARTED_REASON))
 
-    async def _fetch_secrets(self, attempt_id: AttemptId) -> Mapping[str, str]:
+    async def _fetch_secrets(self, attempt_id: AttemptId) -> Values:
         """
         Wait for the controller's answer, over as many sessions as it takes.
 
         Raises:
             NoSecretsError: the controller refused, or the attempt was stopped.
         """
-        errand: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
+        errand: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
         self._errands[attempt_id] = errand
         try:
             if self._session is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
+from batchyard.features import FEATURES
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -179,6 +180,7 @@ class LocalHost:
             volume_paths=config.allowed.volume_paths,
             device_paths=config.allowed.device_paths,
             reclaimed_at_ms=self._reclaimed_at_ms,
+            features=FEATURES,
         )
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +29,7 @@ import structlog
 from batchyard.ids import AttemptId
 from batchyard.state_folder import make_private_folder
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, Meta, Phase, Stop
 from batchyard_agent.reserve import Reserve
 
@@ -50,10 +53,18 @@ CREATE TABLE IF NOT EXISTS attempts (
     stop_kill_at_ms INTEGER,
     done_at_ms INTEGER NOT NULL,
     spec BLOB,
-    timeout_at_ms INTEGER
+    timeout_at_ms INTEGER,
+    containers TEXT
 ) WITHOUT ROWID;
 """
-_WRITE = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NEW_COLUMNS = {"timeout_at_ms": "INTEGER", "containers": "TEXT"}
+"""What journals of earlier versions lack."""
+_COLUMNS = (
+    *("attempt_id", "phase", "runtime", "launched", "started_at_ms", "stopped_at_ms", "exit_code", "cause", "reason"),
+    *("stop_cause", "stop_reason", "stop_grace_ms", "stop_kill_at_ms", "done_at_ms", "spec"),
+    *_NEW_COLUMNS,
+)
+_WRITE = f"INSERT OR REPLACE INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608  # names of ours
 
 ROOM_BYTES = 8 << 20
 """What the database and its log have in themselves; a log of the usual 1000 pages is written over from its beginning."""
@@ -208,8 +219,10 @@ def _connect(path: Path, new_host_id: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(_SCHEMA)
-    if "timeout_at_ms" not in [row["name"] for row in connection.execute("PRAGMA table_info(attempts)")]:
-        connection.execute("ALTER TABLE attempts ADD COLUMN timeout_at_ms INTEGER")
+    known = [row["name"] for row in connection.execute("PRAGMA table_info(attempts)")]
+    for name, type_ in _NEW_COLUMNS.items():
+        if name not in known:
+            connection.execute(f"ALTER TABLE attempts ADD COLUMN {name} {type_}")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
@@ -262,6 +275,7 @@ def _row(attempt: Attempt) -> tuple[object, ...]:
         attempt.done_at_ms,
         attempt.spec.wire if attempt.spec is not None else None,
         attempt.timeout_at_ms,
+        json.dumps([asdict(end) for end in attempt.containers]) if attempt.containers else None,
     )
 
 
@@ -288,4 +302,5 @@ def _attempt(row: sqlite3.Row, decode_spec: DecodeSpec) -> Attempt:
         stop=stop,
         timeout_at_ms=row["timeout_at_ms"],
         done_at_ms=row["done_at_ms"],
+        containers=tuple(ContainerEnd(**end) for end in json.loads(row["containers"] or "[]")),
     )

@@ -12,6 +12,7 @@ knows. Logs outlive their attempt until they are too old or too many.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ TOTAL_BYTES_MAX = 1 << 30
 
 _BLOCK = 64 << 10
 _SUFFIX = ".log"
+_PART_LENGTH_MAX = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class LogFile:
     attempt_id: AttemptId
     used_bytes: int
     changed_at_s: float
+    name: str = ""
 
 
 class LogNotFoundError(Exception):
@@ -90,13 +93,17 @@ class Logs:
         self._swept_boot_s = 0.0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def path(self, attempt_id: AttemptId) -> Path:
-        """Return the file of an attempt's log; any id gives a safe name."""
-        return self._folder / (quote(attempt_id, safe="") + _SUFFIX)
+    def path(self, attempt_id: AttemptId, part: str = "") -> Path:
+        """Return the file of an attempt's log, of several containers that of one; any id gives a safe name."""
+        if len(part) > _PART_LENGTH_MAX:  # a file's name has 255 bytes at most
+            part = part[:_PART_LENGTH_MAX] + hashlib.sha256(part.encode()).hexdigest()[:16]
+        # No quoted text holds the comma.
+        return self._folder / (quote(attempt_id, safe="") + (f",{quote(part, safe='')}" if part else "") + _SUFFIX)
 
     async def read(
         self,
         attempt_id: AttemptId,
+        part: str = "",
         *,
         offset: int = 0,
         tail_lines: int | None = None,
@@ -108,6 +115,7 @@ class Logs:
 
         Args:
             attempt_id: Whose log.
+            part: Of several containers: of which.
             offset: Where to start; beyond the end means at the end.
             tail_lines: Start so many lines before the end instead.
             limit_bytes: At most so many; 0 means 64 KiB; never more than 1 MiB.
@@ -124,7 +132,7 @@ class Logs:
             # Asked before reading: all output of an attempt that is over is in its file.
             phase = self._phase_of(attempt_id)
             over = self._is_over(attempt_id)
-            found = await asyncio.to_thread(_read, self.path(attempt_id), offset, tail_lines, limit)
+            found = await asyncio.to_thread(_read, self.path(attempt_id, part), offset, tail_lines, limit)
             if found is None and phase is None:
                 raise LogNotFoundError(f"this host has no log of attempt {attempt_id}")
             data, start, size = found or (b"", 0, 0)
@@ -150,9 +158,9 @@ class Logs:
         total_bytes = sum(file.used_bytes for file in files)
         ended = [file for file in files if self._is_over(file.attempt_id)]
         doomed = doomed_logs(ended, total_bytes, now_s, self._age_max_s, self._total_bytes_max)
-        for attempt_id in doomed:
-            self.path(attempt_id).unlink(missing_ok=True)
-        return doomed
+        for file in doomed:
+            (self._folder / file.name).unlink(missing_ok=True)
+        return [file.attempt_id for file in doomed]
 
     def _is_over(self, attempt_id: AttemptId) -> bool:
         phase = self._phase_of(attempt_id)
@@ -161,13 +169,13 @@ class Logs:
 
 def doomed_logs(
     files: Iterable[LogFile], total_bytes: int, now_s: float, age_max_s: int, total_bytes_max: int
-) -> list[AttemptId]:
+) -> list[LogFile]:
     """Choose which of *files* to delete: the too old, then the oldest until the rest fits."""
     doomed = []
     for file in sorted(files, key=lambda f: f.changed_at_s):
         if file.changed_at_s + age_max_s > now_s and total_bytes <= total_bytes_max:
             break
-        doomed.append(file.attempt_id)
+        doomed.append(file)
         total_bytes -= file.used_bytes
     return doomed
 
@@ -177,9 +185,11 @@ def _scan(folder: Path) -> list[LogFile]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(_SUFFIX):
-                attempt_id = AttemptId(unquote(entry.name.removesuffix(_SUFFIX)))
+                attempt_id = AttemptId(unquote(entry.name.removesuffix(_SUFFIX).partition(",")[0]))
                 used_bytes, changed_at_s = log_limit.used_bytes(Path(entry.path)), entry.stat().st_mtime
-                found.append(LogFile(attempt_id=attempt_id, used_bytes=used_bytes, changed_at_s=changed_at_s))
+                found.append(
+                    LogFile(attempt_id=attempt_id, used_bytes=used_bytes, changed_at_s=changed_at_s, name=entry.name)
+                )
     return found
 
 

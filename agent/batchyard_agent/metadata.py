@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batchyard import arns
+from batchyard import arns, task_messages
 from batchyard.ids import task_id
 from batchyard.runtimes import DOCKER
+from batchyard.tasks import DEFAULT_NAME, NO_TASK, Container
 from batchyard.v1 import agent_pb2
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.runtimes.docker_spec import container_name
@@ -38,9 +39,9 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """The answers to ``GET <uri>`` and ``GET <uri>/task``."""
+    """The answers to ``GET <uri>``, by name of the container, and ``GET <uri>/task``."""
 
-    container: Document
+    containers: Mapping[str, Document]
     task: Document
 
 
@@ -63,45 +64,60 @@ def documents(attempt: Attempt, account: arns.Account, zone: str) -> Documents |
         "task": account.task(environment, task),
         "family": message.log_stream_name.partition("/")[0],
     }
-    container = _container(attempt, message, account, shared)
+    found = task_messages.read_task(message) or NO_TASK
+    parts = {"" if found.is_plain else container.shown_name: container for container in found.containers}
+    containers = {
+        part or DEFAULT_NAME: _container(attempt, message, account, shared, container, part)
+        for part, container in parts.items()
+    }
     return Documents(
-        container=container,
+        containers=containers,
         task=_present(
             Cluster=shared["cluster"],
             TaskARN=shared["task"],
             Family=shared["family"],
             DesiredStatus="STOPPED" if attempt.stop is not None or attempt.is_over else "RUNNING",
             KnownStatus=_STATUS[attempt.phase],
-            Limits=_limits(message),
+            # Of a task ECS counts CPU in vCPUs, of a container in units.
+            Limits={"CPU": found.resources.cpu_millis / 1000, "Memory": found.resources.memory_mib},
             AvailabilityZone=zone,
             LaunchType="EC2",
-            Containers=[container],
+            Containers=list(containers.values()),
         ),
     )
 
 
 def _container(
-    attempt: Attempt, message: agent_pb2.AttemptSpec, account: arns.Account, shared: Mapping[str, str]
+    attempt: Attempt,
+    message: agent_pb2.AttemptSpec,
+    account: arns.Account,
+    shared: Mapping[str, str],
+    container: Container,
+    part: str,
 ) -> Document:
-    name = container_name(attempt.attempt_id)
+    """Describe a container; of several, *part* is its name."""
+    name = container_name(attempt.attempt_id, part)
     is_docker = attempt.runtime == DOCKER
-    cpu_millis = message.container.resources.cpu_millis
+    end = next((end for end in attempt.containers if end.name == part), None)
     return _present(
         # A name that the engine answers to, as to an id.
         DockerId=name if is_docker else task_id(attempt.attempt_id),
         DockerName=name if is_docker else "",
-        Name="default",
-        Image=message.container.image if is_docker else "",
+        Name=container.shown_name,
+        Image=container.image if is_docker else "",
         Labels={
             "com.amazonaws.ecs.cluster": shared["cluster"],
-            "com.amazonaws.ecs.container-name": "default",
+            "com.amazonaws.ecs.container-name": container.shown_name,
             "com.amazonaws.ecs.task-arn": shared["task"],
             "com.amazonaws.ecs.task-definition-family": shared["family"],
         },
         DesiredStatus="STOPPED" if attempt.stop is not None or attempt.is_over else "RUNNING",
         KnownStatus=_STATUS[attempt.phase],
-        ExitCode=attempt.exit_code,
-        Limits={"CPU": cpu_millis * CPU_UNITS // 1000, "Memory": message.container.resources.memory_mib},
+        ExitCode=end.exit_code if end is not None else attempt.exit_code,
+        Limits={
+            "CPU": container.resources.cpu_millis * CPU_UNITS // 1000,
+            "Memory": container.resources.memory_mib,
+        },
         StartedAt=_time(attempt.started_at_ms),
         FinishedAt=_time(attempt.stopped_at_ms),
         Type="NORMAL",
@@ -109,16 +125,16 @@ def _container(
         LogOptions={
             "awslogs-group": arns.LOG_GROUP,
             "awslogs-region": account.region,
-            "awslogs-stream": message.log_stream_name,
+            "awslogs-stream": _stream(message.log_stream_name, part),
         },
-        ContainerARN=f"{shared['task'].replace(':task/', ':container/')}/default",
+        ContainerARN=f"{shared['task'].replace(':task/', ':container/')}/{container.shown_name}",
     )
 
 
-def _limits(message: agent_pb2.AttemptSpec) -> Document:
-    """Of a task ECS counts CPU in vCPUs, of a container in units."""
-    amounts = message.container.resources
-    return {"CPU": amounts.cpu_millis / 1000, "Memory": amounts.memory_mib}
+def _stream(of_attempt: str, name: str) -> str:
+    """Return a container's log stream: ``definition/container/task id``."""
+    family, _, rest = of_attempt.partition("/")
+    return f"{family}/{name}/{rest.rpartition('/')[2]}" if name else of_attempt
 
 
 def _present(**fields: Any) -> Document:

@@ -29,6 +29,7 @@ import structlog
 
 from batchyard.ids import AttemptId, attempt_id_of_task, task_id
 from batchyard.runtimes import DOCKER
+from batchyard.tasks import DEFAULT_NAME
 from batchyard_agent.core.attempts import AttemptSpec
 from batchyard_agent.metadata import Documents
 from batchyard_agent.runtimes import docker_spec
@@ -45,7 +46,10 @@ ANSWER_LIMIT_S = 5.0
 CONNECTIONS_MAX = 64
 
 _REQUEST = re.compile(rb"(\S+) ([^\s?]+)(?:\?\S*)? HTTP/1\.[01]\r\n", re.ASCII)
-_PATH = re.compile(r"/v[34]/(?P<task>[^/]+)-(?P<token>[0-9a-f]{32})(?P<part>/task)?/?", re.ASCII)
+_PATH = re.compile(
+    r"/v[34]/(?P<task>[^/]+)-(?P<token>[0-9a-f]{32})(?:/container/(?P<name>[A-Za-z0-9_-]+))?(?P<part>/task)?/?",
+    re.ASCII,
+)
 
 log = structlog.get_logger()
 
@@ -104,14 +108,21 @@ class MetadataServer:
             self._remembered = None
             log.warning("attempts get no metadata endpoint", reason=str(error))
 
-    def environment(self, spec: AttemptSpec) -> Mapping[str, str]:
-        """Return the variables for an attempt that is about to be launched; none where it cannot reach us."""
+    def environment(self, spec: AttemptSpec) -> Mapping[str, Mapping[str, str]]:
+        """Return the variables for the containers of an attempt that is to be launched; none where it cannot reach us."""
         address = self._address_for(spec.runtime)
         if self._remembered is None or not address:
             return {}
         name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
         base = f"http://{address}:{self._remembered.port}"
-        return {variable: f"{base}/{version}/{name}" for variable, version in VARIABLES.items()}
+        parts = [part.part for part in spec.launch.parts] or [""]
+        return {
+            part: {
+                variable: f"{base}/{version}/{name}{f'/container/{part}' if part else ''}"
+                for variable, version in VARIABLES.items()
+            }
+            for part in parts
+        }
 
     def listen_for(self, runtime: str) -> str:
         """
@@ -196,7 +207,7 @@ class MetadataServer:
         found = self._describe(attempt_id)
         if found is None:
             return None
-        return found.task if match["part"] else found.container
+        return found.task if match["part"] else found.containers.get(match["name"] or DEFAULT_NAME)
 
 
 def _token(secret: str, attempt_id: str) -> str:

@@ -292,7 +292,9 @@ class Session:
                     group.create_task(self._answer_log_read(response.log_read))
                 case "secret_values":
                     answer = response.secret_values
-                    self._driver.take_secrets(AttemptId(answer.attempt_id), dict(answer.values), answer.error)
+                    values = {name: dict(each.values) for name, each in answer.containers.items()}
+                    values[""] = dict(answer.values)
+                    self._driver.take_secrets(AttemptId(answer.attempt_id), values, answer.error)
                 case _:
                     for event in events_from(response, self._logs):
                         self._driver.observe(event)
@@ -350,6 +352,7 @@ class Session:
             await self._driver.settle()
             found = await self._logs.read(
                 AttemptId(asked.attempt_id),
+                asked.container,
                 offset=asked.offset,
                 tail_lines=asked.tail_lines if asked.HasField("tail_lines") else None,
                 limit_bytes=asked.limit_bytes,

@@ -128,12 +128,13 @@ def attempt_id_of_task(text: str) -> AttemptId | None:
     return attempt_id(unit_id(match["job"], index, is_node=match["mark"] == "_"), int(match["number"]))
 
 
-def log_stream_prefix(definition: str, job_name: str) -> str:
+def log_stream_prefix(definition: str, job_name: str, container: str = "default") -> str:
     """
     Return what the names of a job's log streams begin with; its attempts' task ids follow.
 
     Args:
         definition: ``name:revision``, or empty.
         job_name: Stands in for a definition's name.
+        container: Which of several.
     """
-    return f"{(definition.partition(':')[0] or job_name)[:200]}/default/"
+    return f"{(definition.partition(':')[0] or job_name)[:200]}/{container}/"

@@ -16,7 +16,7 @@ from batchyard import arguments, wording
 from batchyard.calls import Caller
 from batchyard.errors import DeadlineExceededError, NotFoundError, Reason
 from batchyard.v1 import job_pb2 as pb
-from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit
+from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit, TaskProperties
 
 DESCRIBE_MAX = 1000
 """Jobs described by one call (the contract's limit)."""
@@ -35,7 +35,9 @@ class JobCalls(Caller):
         queue: str = "default",
         job_definition: str = "",
         container: ContainerProperties | None = None,
+        task: TaskProperties | None = None,
         overrides: pb.ContainerOverrides | None = None,
+        container_overrides: Sequence[pb.ContainerOverrides] = (),
         parameters: Mapping[str, str] | None = None,
         array_size: int = 0,
         array_concurrency: int = 0,
@@ -66,7 +68,9 @@ class JobCalls(Caller):
             queue: Where it waits.
             job_definition: ``name`` (latest active revision) or ``name:revision``.
             container: What to run, without a definition; see :func:`batchyard.container`.
+            task: Several containers, in its place.
             overrides: What to replace of a definition's container.
+            container_overrides: The same of several, each by its ``name``.
             parameters: Values for the definition's ``Ref::name`` placeholders.
             array_size: Children of an array job, at least 2; 0 is a single job.
             array_concurrency: Most children at once; 0 is no bound.
@@ -104,7 +108,9 @@ class JobCalls(Caller):
             queue=queue,
             job_definition=job_definition,
             container=container,
+            task=task,
             overrides=overrides,
+            container_overrides=container_overrides,
             parameters=parameters,
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
@@ -301,6 +307,7 @@ class JobCalls(Caller):
         job_id: str,
         *,
         attempt: int = 0,
+        container: str = "",
         offset: int = 0,
         tail_lines: int | None = None,
         follow: bool = False,
@@ -313,6 +320,7 @@ class JobCalls(Caller):
         Args:
             job_id: A job or an array child.
             attempt: Its number, from 1; 0 is the latest.
+            container: Which of several containers.
             offset: First byte.
             tail_lines: Start so many lines before the end instead.
             follow: Go on until the attempt has ended.
@@ -322,7 +330,13 @@ class JobCalls(Caller):
             UnavailableError: its host has been away for ten seconds, or the controller for five minutes.
         """
         request = arguments.request(
-            pb.ReadLogsRequest, job_id=job_id, attempt=attempt, offset=offset, tail_lines=tail_lines, follow=follow
+            pb.ReadLogsRequest,
+            job_id=job_id,
+            attempt=attempt,
+            container=container,
+            offset=offset,
+            tail_lines=tail_lines,
+            follow=follow,
         )
 
         async with aclosing(self.calls.read_logs(request)) as responses:
@@ -333,7 +347,7 @@ class JobCalls(Caller):
                     yield response.data
 
     async def read_log_slice(
-        self, job_id: str, *, attempt: int = 0, offset: int = 0, limit_bytes: int = SLICE_BYTES
+        self, job_id: str, *, attempt: int = 0, container: str = "", offset: int = 0, limit_bytes: int = SLICE_BYTES
     ) -> pb.ReadLogsResponse:
         """
         Read part of an attempt's log as it is now, once.
@@ -341,6 +355,7 @@ class JobCalls(Caller):
         Args:
             job_id: A job or an array child.
             attempt: Its number, from 1; 0 is the latest.
+            container: Which of several containers.
             offset: First byte; beyond the end means the end.
             limit_bytes: At most so many.
 
@@ -352,7 +367,9 @@ class JobCalls(Caller):
             NotFoundError: no such job or attempt, or its host keeps its log no longer.
             UnavailableError: its host is not connected.
         """
-        request = arguments.request(pb.ReadLogsRequest, job_id=job_id, attempt=attempt, offset=offset)
+        request = arguments.request(
+            pb.ReadLogsRequest, job_id=job_id, attempt=attempt, container=container, offset=offset
+        )
         limit = arguments.integer("limit_bytes", limit_bytes)
         data, end = b"", offset
         async with aclosing(self.calls.read_logs(request, resume=False)) as responses:

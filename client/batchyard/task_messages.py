@@ -1,45 +1,124 @@
 """
-Task messages: a container of the contract to a `Task` and back, for controller and agent.
+Task messages: what the contract says of containers to a `Task` and back, for controller and agent.
 
-The contract writes a task as one container, which has the volumes too.
+A message that holds a task has two fields for it: ``container`` for the one that nearly
+all tasks are, with the volumes in it, as older agents and clients know it; and ``task``
+for several. Law: one of them is set at most, and what was read is written alike.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Protocol
 
-from batchyard.rows import Custom, Row, Rows
-from batchyard.tasks import Container, Task, Volume
-from batchyard.v1.job_definition_pb2 import ContainerProperties
+from google.protobuf.message import Message
+
+from batchyard.errors import InvalidArgumentError, Reason, Violation
+from batchyard.rows import Custom, ListOf, Row, Rows
+from batchyard.tasks import Container, ContainerEnd, Task, Volume
+from batchyard.v1.agent_pb2 import ContainerReport
+from batchyard.v1.job_definition_pb2 import ContainerProperties, TaskProperties
 from batchyard.v1.job_definition_pb2 import Volume as VolumeMessage
 
 CACHED_BYTES_MAX = 4096
-"""Longest container that is remembered: many jobs have the same, but none may fill the memory."""
+"""Longest task that is remembered: many jobs have the same, but none may fill the memory."""
 
-_CONTAINER = Rows(Container, ContainerProperties, Row("resources", always=True), message_only=("volumes",))
+
+class _Holder(Protocol):
+    """A message that holds a task."""
+
+    container: ContainerProperties
+    task: TaskProperties
+
+    def HasField(self, field_name: Any) -> bool: ...  # noqa: N802  # protobuf's name
+
+
+_ESSENTIAL = Custom(bool, lambda is_essential: None if is_essential else False)
+"""What is not said is true, as it nearly always is."""
+_CONTAINER = Rows(
+    Container,
+    ContainerProperties,
+    Row("resources", always=True),
+    Row("essential", kind=_ESSENTIAL),
+    message_only=("volumes",),
+)
 _VOLUME = Rows(Volume, VolumeMessage)
+_SEVERAL = Rows(Task, TaskProperties, Row("containers", kind=ListOf(_CONTAINER), unset=()))
+_ENDS = ListOf(Rows(ContainerEnd, ContainerReport))
 
 
-def task(message: ContainerProperties) -> Task:
-    """Turn a container, with its volumes, into a task."""
+def read_task(message: Any) -> Task | None:
+    """
+    Return the task that a message holds in ``container`` or ``task``; None if in neither.
+
+    Raises:
+        InvalidArgumentError: both are given, or a part cannot be read.
+    """
+    holder: _Holder = message
+    if not holder.HasField("task"):
+        return _read(holder.container, _plain, _same_plain) if holder.HasField("container") else None
+    if holder.HasField("container"):
+        raise _conflict("task", "give either container or task, not both")
+    for i, container in enumerate(holder.task.containers):
+        if container.volumes:
+            raise _conflict(f"task.containers[{i}].volumes", "several containers have the volumes of their task")
+    return _read(holder.task, _several, _same_several)
+
+
+def _conflict(field: str, text: str) -> InvalidArgumentError:
+    return InvalidArgumentError.from_violations([Violation(field, text, Reason.CONFLICT)])
+
+
+def _read(message: Message, read: Any, read_cached: Any) -> Task:
     data = message.SerializeToString(deterministic=True)
-    return _same_task(data) if len(data) <= CACHED_BYTES_MAX else _task(message)
+    task: Task = read_cached(data) if len(data) <= CACHED_BYTES_MAX else read(message)
+    return task
 
 
 @lru_cache(maxsize=1024)
-def _same_task(data: bytes) -> Task:
-    return _task(ContainerProperties.FromString(data))
+def _same_plain(data: bytes) -> Task:
+    return _plain(ContainerProperties.FromString(data))
 
 
-def _task(message: ContainerProperties) -> Task:
+@lru_cache(maxsize=1024)
+def _same_several(data: bytes) -> Task:
+    return _several(TaskProperties.FromString(data))
+
+
+def _plain(message: ContainerProperties) -> Task:
     volumes = tuple(_VOLUME.read(volume) for volume in message.volumes)
-    return Task(containers=(_CONTAINER.read(message),), volumes=volumes)
+    try:
+        return Task(containers=(_CONTAINER.read(message),), volumes=volumes)
+    except InvalidArgumentError as err:
+        raise _within("container", err) from None
+
+
+def _several(message: TaskProperties) -> Task:
+    try:
+        return _SEVERAL.read(message)
+    except InvalidArgumentError as err:
+        raise _within("task", err) from None
+
+
+def _within(place: str, err: InvalidArgumentError) -> InvalidArgumentError:
+    return InvalidArgumentError.from_violations(
+        [Violation(f"{place}.{each.field}", each.message, each.reason) for each in err.violations]
+    )
 
 
 @lru_cache(maxsize=1024)
-def task_message(value: Task) -> ContainerProperties:
-    """Turn a task into a message; the same one for the same task, which nobody may change."""
-    return _CONTAINER.write(value.main, volumes=[_VOLUME.write(volume) for volume in value.volumes])
+def task_fields(value: Task) -> dict[str, Message]:
+    """Return the field of a message that holds a task, by its name; the same for the same task, which nobody may change."""
+    if not value.is_plain:
+        return {"task": _SEVERAL.write(value)}
+    return {"container": _CONTAINER.write(value.main, volumes=[_VOLUME.write(volume) for volume in value.volumes])}
 
 
-TASK = Custom(task, task_message)
+def read_ends(messages: Any) -> tuple[ContainerEnd, ...]:
+    """Turn what an agent reports of containers into records."""
+    return _ENDS.read(messages)
+
+
+def end_messages(ends: tuple[ContainerEnd, ...]) -> list[ContainerReport]:
+    """Turn how containers ended into what an agent reports of them."""
+    return _ENDS.write(ends)

@@ -8,10 +8,14 @@ the agent's. `task_messages` turns them into messages of the contract and back.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 from batchyard.runtimes import runtime_of
+
+DEFAULT_NAME = "default"
+"""What a container is called that was given no name (AWS's word)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +90,38 @@ class Secret:
     value_from: str
 
 
+class Condition(StrEnum):
+    """What a container waits for in another of its task (AWS: TaskContainerDependency.condition)."""
+
+    START = "START"
+    """That it has been started."""
+    COMPLETE = "COMPLETE"
+    """That it has exited, whatever its code."""
+    SUCCESS = "SUCCESS"
+    """That it has exited with 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDependency:
+    """What a container waits for before it is started."""
+
+    container: str
+    condition: Condition
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One program and its surroundings. Empty image or ``process://``: a plain process."""
+    """
+    One program and its surroundings. Empty image or ``process://``: a plain process.
+
+    Attributes:
+        name: Among the containers of its task; may be empty where it is the only one.
+        essential: Its end, whatever it is, is the end of the task.
+        depends_on: What has to be before it is started.
+        start_timeout_s: How long it waits for others, and others for it once it was started, before the task
+            fails; 0: without end (AWS: startTimeout).
+        stop_timeout_s: From SIGTERM to SIGKILL; 0: as whoever stops it says, 30 s mostly (AWS: stopTimeout).
+    """
 
     image: str = ""
     command: tuple[str, ...] = ()
@@ -108,6 +141,35 @@ class Container:
     log_size_mib: int = 0
     gpu_models: tuple[str, ...] = ()
     gpu_memory_mib: int = 0
+    name: str = ""
+    essential: bool = True
+    depends_on: tuple[ContainerDependency, ...] = ()
+    start_timeout_s: int = 0
+    stop_timeout_s: int = 0
+
+    @property
+    def shown_name(self) -> str:
+        """Its name, or the one that it goes by without."""
+        return self.name or DEFAULT_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEnd:
+    """
+    How one container of a task ended, or that it runs.
+
+    Attributes:
+        exit_code: None while it runs, and where there is none to tell.
+        reason: What the runtime says beyond the code, or why it never ran.
+        started_at_ms: Wall clock; 0 if it never ran.
+        stopped_at_ms: Wall clock; 0 while it runs, and if it never ran.
+    """
+
+    name: str
+    exit_code: int | None = None
+    reason: str = ""
+    started_at_ms: int = 0
+    stopped_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +178,25 @@ class Task:
     One or several containers that start and end together on one host.
 
     Attributes:
-        containers: What runs; the first is the one that overrides are about.
+        containers: What runs.
         volumes: Folders of the host, or empty ones, that any of the containers may mount.
+        pid_mode: ``task``: they see each other's processes; empty: each its own.
+        ipc_mode: ``task``: they share memory segments, ``none``: no one has any; empty: as the engine has it.
     """
 
     containers: tuple[Container, ...] = (Container(),)
     volumes: tuple[Volume, ...] = ()
+    pid_mode: str = ""
+    ipc_mode: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one container that shares nothing, as most tasks are."""
+        return len(self.containers) == 1 and not (self.pid_mode or self.ipc_mode)
 
     @property
     def main(self) -> Container:
-        """The container whose end is the attempt's."""
+        """The first container; that of a plain task."""
         return self.containers[0]
 
     @property
@@ -138,6 +209,11 @@ class Task:
     def runtime(self) -> str:
         """The runtime that the host has to offer."""
         return runtime_of(self.main.image)
+
+    @property
+    def images(self) -> str:
+        """All images that its host has to get, each once, with spaces between."""
+        return self.main.image if len(self.containers) == 1 else " ".join(sorted({c.image for c in self.containers}))
 
 
 NO_TASK = Task()

@@ -263,7 +263,8 @@ class YardCalls(Caller):
         self,
         name: str,
         *,
-        container: definition_pb.ContainerProperties,
+        container: definition_pb.ContainerProperties | None = None,
+        task: definition_pb.TaskProperties | None = None,
         parameters: Mapping[str, str] | None = None,
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
@@ -283,6 +284,7 @@ class YardCalls(Caller):
         Args:
             name: Up to 128 letters, digits, ``-`` and ``_``.
             container: What to run; see :func:`batchyard.container`.
+            task: Several containers, in its place.
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
             infrastructure_retries: Tries that their host failed, and that do not count, at most; None is 5.
@@ -302,7 +304,8 @@ class YardCalls(Caller):
             definition_pb.RegisterJobDefinitionRequest,
             name=name,
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
-            container=arguments.message("container", container, definition_pb.ContainerProperties),
+            container=container,
+            task=task,
             parameters=parameters,
             retry_strategy=arguments.retry_strategy(
                 attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries

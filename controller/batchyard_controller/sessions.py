@@ -25,7 +25,7 @@ from batchyard.errors import (
     Violation,
 )
 from batchyard.ids import AttemptId, HostId, is_uuid
-from batchyard.task_messages import task_message
+from batchyard.task_messages import task_fields
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2
@@ -262,8 +262,11 @@ class Sessions(rpc.AgentServiceServicer):
         """Tell a host the secrets of an attempt of its own, or why it cannot have them."""
         answer = pb.SecretValues(attempt_id=attempt_id)
         try:
-            for name, secret in await driver.read(lambda world: secrets_of(world, attempt_id, session.host_id)):
-                answer.values[name] = self._vault.open("secret", secret.name, secret.sealed)
+            wanted = await driver.read(lambda world: secrets_of(world, attempt_id, session.host_id))
+            for container, variables in wanted.items():
+                values = answer.containers[container].values if container else answer.values
+                for name, secret in variables.items():
+                    values[name] = self._vault.open("secret", secret.name, secret.sealed)
         except RequestError as err:
             answer = pb.SecretValues(attempt_id=attempt_id, error=str(err))
         except UnavailableError:
@@ -297,10 +300,18 @@ class Sessions(rpc.AgentServiceServicer):
             session.end(UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": session.host_id}))
 
     async def read_log(
-        self, host_id: str, host_name: str, attempt_id: str, offset: int, tail_lines: int | None, *, follow: bool
+        self,
+        host_id: str,
+        host_name: str,
+        attempt_id: str,
+        container: str,
+        offset: int,
+        tail_lines: int | None,
+        *,
+        follow: bool,
     ) -> pb.LogSlice:
         """
-        Read one slice of an attempt's log from its host.
+        Read one slice of an attempt's log from its host, of several containers that of one.
 
         Raises:
             UnavailableError: the host is not connected or does not answer.
@@ -311,6 +322,7 @@ class Sessions(rpc.AgentServiceServicer):
             raise _disconnected(host_id, f"host {host_name} is not connected; its logs cannot be read now")
         read = pb.LogRead(
             attempt_id=attempt_id,
+            container=container,
             offset=offset,
             tail_lines=tail_lines,
             limit_bytes=LOG_SLICE_BYTES,
@@ -374,7 +386,6 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         attempt_id=name,
         job_id=unit.id,
         number=attempt.number,
-        container=task_message(unit.task),
         environment=attempt_variables(
             unit, attempt, name, world.find_definition(spec.definition), world.main_address(unit)
         ),
@@ -382,4 +393,5 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),
+        **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -17,8 +17,10 @@ from batchyard import errors as sdk_errors
 from batchyard import ids, wording
 from batchyard.arns import Account, cluster_name, instance_id, last_part
 from batchyard.states import JobState
+from batchyard.tasks import DEFAULT_NAME
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1.job_definition_pb2 import ContainerProperties
 
 from . import inputs
 from .errors import ApiError
@@ -266,20 +268,11 @@ def _task(
     task_id = ids.task_id(attempt.id)
     arn = account.task(environment, task_id)
     status = _LAST_STATUS.get(wording.job_state(attempt), "PENDING")
-    amounts = job.container.resources
-    size = {"cpu": str(amounts.cpu_millis * CPU_UNITS // 1000), "memory": str(amounts.memory_mib)}
-    container: Members = {
-        "containerArn": f"{arn.replace(':task/', ':container/')}/default",
-        "taskArn": arn,
-        "name": "default",
-        "image": job.container.image,
-        "lastStatus": status,
-        "reason": attempt.reason,
-        "networkInterfaces": [],
-        **size,
-    }
-    if attempt.HasField("exit_code"):
-        container["exitCode"] = attempt.exit_code
+    several = job.task.containers
+    ends: Sequence[job_pb2.Attempt | job_pb2.ContainerStatus] = attempt.containers if several else [attempt]
+    containers = [
+        _container(container, end, arn, status) for container, end in zip(several or [job.container], ends, strict=True)
+    ]
     task = {
         "taskArn": arn,
         "clusterArn": account.cluster(environment),
@@ -292,10 +285,31 @@ def _task(
         "startedAt": _seconds(attempt.started_at_ms),
         "stoppedAt": _seconds(attempt.stopped_at_ms),
         "stoppedReason": attempt.status_reason,
-        "containers": [_present(container)],
-        **size,
+        "containers": containers,
+        **{kind: str(sum(int(each.get(kind, 0)) for each in containers)) for kind in ("cpu", "memory")},
     }
     return _present(task)
+
+
+def _container(
+    container: ContainerProperties, end: job_pb2.Attempt | job_pb2.ContainerStatus, task: str, task_status: str
+) -> Members:
+    """Tell of a container of a task: as that is, or of several as it ended itself."""
+    name = end.name if isinstance(end, job_pb2.ContainerStatus) else DEFAULT_NAME
+    members: Members = {
+        "containerArn": f"{task.replace(':task/', ':container/')}/{name}",
+        "taskArn": task,
+        "name": name,
+        "image": container.image,
+        "lastStatus": "STOPPED" if end.stopped_at_ms else task_status,
+        "reason": end.reason,
+        "networkInterfaces": [],
+        "cpu": str(container.resources.cpu_millis * CPU_UNITS // 1000),
+        "memory": str(container.resources.memory_mib),
+    }
+    if end.HasField("exit_code"):
+        members["exitCode"] = end.exit_code
+    return _present(members)
 
 
 def _host_status(host: host_pb2.Host) -> str:

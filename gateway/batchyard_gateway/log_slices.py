@@ -36,7 +36,7 @@ class Piece:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slices:
     """
-    The log of one attempt.
+    The log of one attempt, of several containers that of one.
 
     All methods raise `NotFoundError` where it is kept no longer, `FailedPreconditionError` where the
     attempt never ran, and `UnavailableError` where its host is away.
@@ -45,10 +45,13 @@ class Slices:
     client: AsyncClient
     job_id: str
     attempt: int
+    container: str = ""
 
     async def read(self, offset: int, length: int) -> Piece:
         """Return what stands from an offset on; it begins later if that was dropped, and ends where more was."""
-        answer = await self.client.read_log_slice(self.job_id, attempt=self.attempt, offset=offset, limit_bytes=length)
+        answer = await self.client.read_log_slice(
+            self.job_id, attempt=self.attempt, container=self.container, offset=offset, limit_bytes=length
+        )
         return Piece(data=answer.data, start=answer.next_offset - len(answer.data), asked=offset)
 
     async def end(self) -> int:

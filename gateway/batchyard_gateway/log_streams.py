@@ -24,6 +24,7 @@ from batchyard.ids import (
     split_attempt_id,
     task_id,
 )
+from batchyard.tasks import DEFAULT_NAME
 from batchyard.v1 import job_pb2
 
 from .errors import ApiError
@@ -35,15 +36,17 @@ _JOBS_A_CALL = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """
-    One attempt's log.
+    One attempt's log, or that of one of its containers.
 
     Attributes:
+        container: Of several: which.
         is_over: Nothing more will be written.
     """
 
     name: str
     job_id: str
     attempt: int
+    container: str
     started_at_ms: int
     last_at_ms: int
     is_over: bool
@@ -132,32 +135,36 @@ async def _describe(client: AsyncClient, job_ids: list[str]) -> list[Stream]:
         return []
     return [
         Stream(
-            name=attempt.log_stream_name,
+            name=each.log_stream_name,
             job_id=job.id,
             attempt=attempt.number,
-            started_at_ms=attempt.started_at_ms,
-            last_at_ms=attempt.stopped_at_ms or attempt.started_at_ms,
+            container=each.name if isinstance(each, job_pb2.ContainerStatus) else "",
+            started_at_ms=each.started_at_ms or attempt.started_at_ms or attempt.claimed_at_ms,
+            last_at_ms=each.stopped_at_ms or attempt.stopped_at_ms or each.started_at_ms or attempt.claimed_at_ms,
             is_over=bool(attempt.stopped_at_ms),
         )
         for job in await client.describe_jobs(job_ids)
         for attempt in job.attempts
-        if attempt.log_stream_name
+        for each in attempt.containers or [attempt]
+        if each.log_stream_name
     ]
 
 
 async def _heads(client: AsyncClient, prefix: str) -> AsyncGenerator[Head, None]:
     """Yield what may be streams with that prefix, in no order."""
     async for job in _jobs(client, prefix):
-        name = log_stream_prefix(job.job_definition, job.name)
-        if not (name.startswith(prefix) or prefix.startswith(name)):
+        named = (log_stream_prefix(job.job_definition, job.name, part) for part in job.containers or [DEFAULT_NAME])
+        names = [name for name in named if name.startswith(prefix) or prefix.startswith(name)]
+        if not names:
             continue
         units = client.list_jobs(array_job_id=job.id, page_size=_JOBS_A_CALL) if job.array.size else _only(job)
         async with aclosing(units):
             async for unit in units:
                 for number in range(1, unit.attempts + 1):
-                    stream = name + task_id(attempt_id(unit.id, number))
-                    if stream.startswith(prefix):
-                        yield Head(name=stream, job_id=unit.id, last_at_ms=unit.stopped_at_ms or unit.started_at_ms)
+                    for name in names:
+                        stream = name + task_id(attempt_id(unit.id, number))
+                        if stream.startswith(prefix):
+                            yield Head(name=stream, job_id=unit.id, last_at_ms=unit.stopped_at_ms or unit.started_at_ms)
 
 
 async def _jobs(client: AsyncClient, prefix: str) -> AsyncGenerator[job_pb2.JobSummary, None]:
@@ -193,6 +200,7 @@ def _summary(job: job_pb2.Job) -> job_pb2.JobSummary:
         stopped_at_ms=job.stopped_at_ms,
         attempts=len(job.attempts),
         array=job.array if job.HasField("array") else None,
+        containers=[container.name for container in job.task.containers],
     )
 
 

@@ -189,7 +189,7 @@ async def _all(client: AsyncClient, prefix: str, first: str) -> AsyncIterator[St
 
 async def _page(client: AsyncClient, stream: Stream, place: Place | None, limit: int) -> Page:
     """Turn one page of a stream; without a place, the last one."""
-    slices = Slices(client=client, job_id=stream.job_id, attempt=stream.attempt)
+    slices = Slices(client=client, job_id=stream.job_id, attempt=stream.attempt, container=stream.container)
     try:
         is_last = stream.is_over
         if place is None:

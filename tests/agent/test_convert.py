@@ -19,7 +19,7 @@ class Places:
 
     bytes_max = 7 << 20
 
-    def path(self, _: AttemptId) -> Path:
+    def path(self, _: AttemptId, part: str = "") -> Path:
         return Path("log")
 
 

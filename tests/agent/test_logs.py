@@ -167,7 +167,8 @@ def file(attempt_id, size_bytes, changed_at_s) -> LogFile:
 )
 def test_old_logs_go_and_then_the_oldest_until_the_rest_fits(total_bytes, expected):
     files = [file(C, 30, 300), file(A, 10, 0), file(B, 20, 200)]
-    assert doomed_logs(files, total_bytes, now_s=300, age_max_s=300, total_bytes_max=60) == expected
+    doomed = doomed_logs(files, total_bytes, now_s=300, age_max_s=300, total_bytes_max=60)
+    assert [each.attempt_id for each in doomed] == expected
 
 
 def test_the_sweep_spares_the_living(tmp_path):

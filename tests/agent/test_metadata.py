@@ -35,7 +35,7 @@ class Places:
 
     bytes_max = 1 << 20
 
-    def path(self, _: AttemptId) -> Path:
+    def path(self, _: AttemptId, part: str = "") -> Path:
         return Path("log")
 
 
@@ -93,7 +93,7 @@ def test_a_container_is_described_as_ecs_does() -> None:
         },
         "ContainerARN": f"arn:aws:ecs:eu-central-1:123456789012:container/AWSBatch-yard/{TASK}/default",
     }
-    assert found.container == container
+    assert found.containers["default"] == container
     assert found.task == {
         "Cluster": cluster,
         "TaskARN": arn,
@@ -110,10 +110,10 @@ def test_a_container_is_described_as_ecs_does() -> None:
 def test_a_process_has_no_image_and_nobody_is_told_an_environment() -> None:
     found = documents(attempt(), ACCOUNT, "")
     assert found is not None
-    assert found.container["DockerId"] == TASK
-    assert {"Image", "DockerName"}.isdisjoint(found.container)
+    assert found.containers["default"]["DockerId"] == TASK
+    assert {"Image", "DockerName"}.isdisjoint(found.containers["default"])
     assert "AvailabilityZone" not in found.task
-    assert "canary" not in json.dumps([found.container, found.task])
+    assert "canary" not in json.dumps([found.containers, found.task])
 
 
 @pytest.mark.parametrize(("phase", "known"), [(Phase.LAUNCHING, "CREATED"), (Phase.ENDED, "STOPPED")])
@@ -153,7 +153,7 @@ async def get(url: str, method: str = "GET"):
 
 def uri_of(server: MetadataServer, each: Attempt) -> str:
     assert each.spec is not None
-    return server.environment(each.spec)["ECS_CONTAINER_METADATA_URI_V4"]
+    return server.environment(each.spec)[""]["ECS_CONTAINER_METADATA_URI_V4"]
 
 
 async def test_an_attempt_reads_about_itself_and_its_task(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_an_attempt_reads_about_itself_and_its_task(tmp_path: Path) -> Non
         assert uri.startswith("http://127.0.0.1:")
         found = documents(attempt(), ACCOUNT, "")
         assert found is not None
-        assert await get(uri) == (200, found.container)
+        assert await get(uri) == (200, found.containers["default"])
         assert await get(f"{uri}/task") == (200, found.task)
         assert await get(f"{uri}/task?x=1") == (200, found.task)
 
@@ -172,7 +172,7 @@ async def test_version_3_of_the_endpoint_answers_too(tmp_path: Path) -> None:
     async with serving(tmp_path, attempt()) as server:
         spec = attempt().spec
         assert spec is not None
-        uris = server.environment(spec)
+        uris = server.environment(spec)[""]
         assert sorted(uris) == ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4"]
         three, four = uris["ECS_CONTAINER_METADATA_URI"], uris["ECS_CONTAINER_METADATA_URI_V4"]
         assert three == four.replace("/v4/", "/v3/")

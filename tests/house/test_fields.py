@@ -192,10 +192,10 @@ OF_CONTAINERS = (Container, LinuxParameters)
 OF_DEFINITIONS = (JobDefinition, JobSpec)
 CONVERT = "controller/batchyard_controller/convert"
 SPELT = {
-    "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources"}),
+    "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources", "essential"}),
     "agent/batchyard_agent/convert.py": (
         OF_CONTAINERS,  # what is resolved for the host
-        {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"},
+        {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"} | {"name"},
     ),
     f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "nodes", "retry", "revision", "status", "created_at_ms"}),
     f"{CONVERT}/jobs.py": (
@@ -205,7 +205,7 @@ SPELT = {
     ),
     "controller/batchyard_controller/store/codec.py": (
         OF_CONTAINERS,
-        {"environment", "secrets"},  # kinds of records
+        {"environment", "secrets"} | {"name", "depends_on"},  # kinds of records, and fields of jobs
     ),
 }
 """Who carries fields over, and the fields that it may spell: the exceptions."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from batchyard.ids import AttemptId
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 from batchyard_agent.runtimes.protocol import LaunchSpec
 
 TOMBSTONES_MAX = 100_000
@@ -73,6 +74,7 @@ class AttemptSpec:
         needs_secrets: Values must be had from the controller before the launch.
         wire: The message it came in, for the journal; opaque here.
         refusal: Why this agent cannot run it as asked; empty when it can.
+        stop_timeout_s: What its containers say of the time from SIGTERM to SIGKILL, at most; 0: nothing.
     """
 
     attempt_id: AttemptId
@@ -83,6 +85,7 @@ class AttemptSpec:
     needs_secrets: bool = False
     wire: bytes = b""
     refusal: str = ""
+    stop_timeout_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class Attempt:
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
+        containers: How each of several ended.
     """
 
     attempt_id: AttemptId
@@ -132,6 +136,7 @@ class Attempt:
     stop: Stop | None = None
     timeout_at_ms: int | None = None
     done_at_ms: int = 0
+    containers: tuple[ContainerEnd, ...] = ()
 
     @property
     def is_over(self) -> bool:

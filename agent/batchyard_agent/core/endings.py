@@ -14,6 +14,7 @@ from batchyard.states import EndCause
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, Phase, Stop, Table
 from batchyard_agent.core.commands import Command, Report, Save, Signal
+from batchyard_agent.core.containers import OUT_OF_MEMORY_REASON
 from batchyard_agent.core.events import Exited, Now, StartFailed
 from batchyard_agent.runtimes.protocol import StopSignal
 
@@ -24,8 +25,6 @@ KILL_REPEAT_MS = 10_000
 """SIGKILL is sent again this often until the attempt has ended."""
 
 REASON_LENGTH_MAX = 255
-OUT_OF_MEMORY_REASON = "OutOfMemoryError: Container killed due to memory usage"
-"""AWS's text."""
 OUT_OF_MEMORY_SURVIVED_REASON = "OutOfMemoryError: a process of the job was killed; the command itself exited with 0"
 TIMED_OUT_REASON = "Job attempt duration exceeded timeout"
 RECLAIM_STOP = Stop(cause=EndCause.RECLAIMED, reason="Stopped as its host was reclaimed", grace_ms=STOP_GRACE_MS)
@@ -33,7 +32,9 @@ NEVER_STARTED_REASON = "Stopped before it started"
 
 
 def request_stop(table: Table, attempt: Attempt, stop: Stop, now: Now) -> list[Command]:
-    """Stop an attempt that has not ended: at once if it never ran, else by signals."""
+    """Stop an attempt that has not ended: at once if it never ran, else by signals; its job may say how long it gets."""
+    if stop.grace_ms and attempt.spec is not None and attempt.spec.stop_timeout_s:
+        stop = replace(stop, grace_ms=1000 * attempt.spec.stop_timeout_s)
     if attempt.stop is None:
         wished = stop
     elif stop.grace_ms < attempt.stop.grace_ms:
@@ -118,6 +119,7 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     if not attempt.started_at_ms:
         # An end whose start was not seen still ran.
         attempt = replace(attempt, started_at_ms=stopped_at_ms)
+    attempt = replace(attempt, containers=exited.containers)
     return _end(table, attempt, cause, reason, stopped_at_ms, exited.exit_code)
 
 
@@ -143,6 +145,7 @@ def end_start_failed(table: Table, attempt: Attempt, failed: StartFailed, now: N
     cause = EndCause.IMAGE_UNAVAILABLE if failed.image_missing else EndCause.START_FAILED
     if failed.host_failed:
         cause = EndCause.HOST_ERROR
+    attempt = replace(attempt, containers=failed.containers)
     return _end(table, attempt, cause, failed.reason, failed.stopped_at_ms or now.wall_ms, failed.exit_code)
 
 

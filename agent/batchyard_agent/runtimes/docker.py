@@ -26,9 +26,10 @@ from batchyard_agent.runtimes.docker_attempt import LAUNCHES_MAX, VANISHED_REASO
 from batchyard_agent.runtimes.docker_calls import Calls
 from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, EngineError, EngineSilentError, MissingError
 from batchyard_agent.runtimes.docker_events import EventWatch
-from batchyard_agent.runtimes.docker_facts import ContainerEvent
+from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import BRIDGE, HOME_LABEL, HOST_LABEL, container_name
+from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, BRIDGE, HOME_LABEL, HOST_LABEL, container_name
+from batchyard_agent.runtimes.docker_task import TaskAttempt
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -93,7 +94,7 @@ class DockerRuntime:
         self._now_ms = now_ms
         self.fault = ""
         self._calls = Calls()
-        self._attempts: dict[str, ContainerAttempt] = {}
+        self._attempts: dict[str, ContainerAttempt | TaskAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._look_now = asyncio.Event()
         self._events: EventWatch | None = None
@@ -145,13 +146,16 @@ class DockerRuntime:
         """
         if spec.attempt_id in self._attempts:
             return Adoption.KNOWN
+        if spec.parts:
+            return await self._adopt_task(spec)
         while True:
             try:
                 facts = await self._answered(self._engine.inspect, container_name(spec.attempt_id))
                 if (facts.scope, facts.attempt_id) != (self._scope, spec.attempt_id):
                     return self._adopt_without_container(spec)
                 if facts.started_at_ms is not None:
-                    self._spawn(self._take(spec).watch(facts.container_id))
+                    attempt = self._attempts[spec.attempt_id] = ContainerAttempt(spec, self._yard)
+                    self._spawn(attempt.watch(facts.container_id))
                     return Adoption.KNOWN
                 await self._answered(self._engine.remove, facts.container_id)
             except MissingError:
@@ -175,11 +179,16 @@ class DockerRuntime:
 
     async def remove(self, attempt_id: str) -> None:
         """
-        Remove the container of an ended attempt; its log stays.
+        Remove the containers of an ended attempt; its logs stay.
 
         Raises:
-            ConflictError: it runs.
+            ConflictError: its only one runs.
         """
+        if not isinstance(self._attempts.get(attempt_id), ContainerAttempt):
+            # Of several; or of a former agent, which may have had several.
+            await self.discard(attempt_id)
+            self._attempts.pop(attempt_id, None)
+            return
         try:
             await self._answered(self._engine.remove, container_name(attempt_id))
         except MissingError:
@@ -194,20 +203,21 @@ class DockerRuntime:
         listed = await self._answered(self._engine.listing, HOME_LABEL, self._home)
         ours = await self._answered(self._engine.listing, HOST_LABEL, self._scope)
         listed += [container for container in ours if not container.home]  # as of before an upgrade
-        return [container.attempt_id for container in listed if container.attempt_id]
+        return list(dict.fromkeys(container.attempt_id for container in listed if container.attempt_id))
 
     async def discard(self, attempt_id: str) -> None:
-        """Kill and remove a container that was never adopted."""
-        name = container_name(attempt_id)
-        while True:
-            try:
-                with contextlib.suppress(ConflictError):  # it has ended
-                    await self._answered(self._engine.kill, name, StopSignal.KILL)
-                await self._answered(self._engine.remove, name)
-            except MissingError:
-                return
-            except ConflictError:
-                await asyncio.sleep(LOOK_AGAIN_S)  # it is just ending, or being removed
+        """Kill and remove all containers of an attempt, and what they shared."""
+        while listed := await self._answered(self._engine.listing, ATTEMPT_LABEL, attempt_id):
+            for container in listed:
+                try:
+                    with contextlib.suppress(ConflictError):  # it has ended
+                        await self._answered(self._engine.kill, container.container_id, StopSignal.KILL)
+                    await self._answered(self._engine.remove, container.container_id)
+                except MissingError:
+                    _log.debug("nothing left to remove", attempt=attempt_id)
+                except ConflictError:
+                    await asyncio.sleep(LOOK_AGAIN_S)  # it is just ending, or being removed
+        await self._answered(self._engine.remove_volumes, ATTEMPT_LABEL, attempt_id)
 
     async def close(self) -> None:
         """Stop observing. Containers go on."""
@@ -222,10 +232,54 @@ class DockerRuntime:
             self._engine.close()
         await self._calls.close()
 
-    def _take(self, spec: LaunchSpec) -> ContainerAttempt:
-        attempt = ContainerAttempt(spec, self._yard)
+    def _take(self, spec: LaunchSpec) -> ContainerAttempt | TaskAttempt:
+        attempt = self._task(spec) if spec.parts else ContainerAttempt(spec, self._yard)
         self._attempts[spec.attempt_id] = attempt
         return attempt
+
+    def _task(self, spec: LaunchSpec) -> TaskAttempt:
+        return TaskAttempt(spec, self._yard, lambda: clock.read_now().boot_ms)
+
+    async def _adopt_task(self, spec: LaunchSpec) -> Adoption:
+        """
+        Find an attempt of several containers again.
+
+        Each part that was started, by its container or its log, stays so. Where none was,
+        the attempt counts as not launched, and what holds them together is removed.
+        """
+        listed = await self._answered(self._engine.listing, ATTEMPT_LABEL, spec.attempt_id)
+        found = {container.part: container for container in listed}
+        ran = {part.part for part in spec.parts if part.log_path.exists() or part.part in found}
+        for part in spec.parts:
+            container = found.get(part.part)
+            if container is not None and not await self._was_started(container):
+                del found[part.part]
+                part.log_path.unlink(missing_ok=True)
+                ran.discard(part.part)
+        if ran:
+            attempt = self._attempts[spec.attempt_id] = self._task(spec)
+            self._spawn(attempt.resume(found, ran))
+            return Adoption.KNOWN
+        await self.discard(spec.attempt_id)
+        spec.log_path.unlink(missing_ok=True)
+        return Adoption.NOT_LAUNCHED
+
+    async def _was_started(self, container: ListedContainer) -> bool:
+        """Say whether a container was ever started; if not, it is removed."""
+        while not container.is_running:
+            try:
+                facts = await self._answered(self._engine.inspect, container.container_id)
+                if facts.started_at_ms is not None:
+                    break
+                await self._answered(self._engine.remove, container.container_id)
+            except MissingError:
+                return False
+            except ConflictError:
+                # The former agent's start is just taking effect: look again.
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                return False
+        return True
 
     def _adopt_without_container(self, spec: LaunchSpec) -> Adoption:
         if not spec.log_path.exists():
@@ -246,14 +300,12 @@ class DockerRuntime:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._look_now.wait()
             self._look_now.clear()
-            running = {
-                container.attempt_id
-                for container in await self._calls.until_answered(self._engine.listing, HOST_LABEL, self._scope)
-                if container.is_running
-            }
+            running: dict[str, set[str]] = {}
+            for container in await self._calls.until_answered(self._engine.listing, HOST_LABEL, self._scope):
+                if container.is_running:
+                    running.setdefault(container.attempt_id, set()).add(container.part)
             for attempt_id, attempt in self._attempts.items():
-                if attempt_id not in running:
-                    attempt.look_again()
+                attempt.look_again(running.get(attempt_id, ()))
 
     async def _run_health(self) -> None:
         """Ask the engine whether it is there, for whoever might send it work."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -41,7 +41,6 @@ from batchyard_agent.runtimes.docker_facts import (
     is_shortage,
     reason,
 )
-from batchyard_agent.runtimes.docker_images import Images
 from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
 from batchyard_agent.runtimes.docker_spec import container_body, container_name
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
@@ -97,6 +96,13 @@ class NoImageError(NeverRanError):
         self.image_missing = not is_malformed_image(reason_text)
 
 
+class ImageSource(Protocol):
+    """Where images that are missing come from."""
+
+    async def pull(self, image: str) -> str:
+        """Get *image*; return why that failed, empty if it did not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yard:
     """What the attempts of one runtime share."""
@@ -104,7 +110,7 @@ class Yard:
     engine: Engine
     was_away: Callable[[int], bool]
     calls: Calls
-    images: Images
+    images: ImageSource
     launch_slots: asyncio.Semaphore
     scope: str
     home: str
@@ -148,9 +154,10 @@ class ContainerAttempt:
             case ContainerOutOfMemory():
                 self._out_of_memory.set()
 
-    def look_again(self) -> None:
-        """Its container does not run any more, says the engine's list."""
-        self._may_have_ended.set()
+    def look_again(self, running: Container[str]) -> None:
+        """Take which of its containers the engine's list says are running."""
+        if self._spec.part not in running:
+            self._may_have_ended.set()
 
     async def signal(self, signal: StopSignal) -> None:
         """
@@ -173,12 +180,22 @@ class ContainerAttempt:
 
     # Its life.
 
+    async def start(self) -> str:
+        """
+        Create and start the container, if that was not done before; return its id.
+
+        Raises:
+            NeverRanError: it did not run and will not.
+        """
+        self._container, was_started = await self._create()
+        if not was_started:
+            await self._start()
+        return self._container
+
     async def launch(self) -> None:
         """Create and start the container, then watch it to its end."""
         try:
-            self._container, was_started = await self._create()
-            if not was_started:
-                await self._start()
+            await self.start()
         except NeverRanError as failure:
             self._yard.observe(
                 StartFailed(
@@ -211,7 +228,7 @@ class ContainerAttempt:
     async def _create(self) -> tuple[str, bool]:
         """Create the container; return its id, and whether it was already started once."""
         yard = self._yard
-        name = container_name(self._spec.attempt_id)
+        name = container_name(self._spec.attempt_id, self._spec.part)
         is_pulled = False
         waits_s = iter(CREATE_BACKOFF_S)
         while True:

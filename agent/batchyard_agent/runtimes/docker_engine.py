@@ -87,12 +87,14 @@ class EngineInfo:
 
     Attributes:
         clock_s: The engine's clock, in seconds since the epoch; it need not be ours.
+        architecture: Of its machine, as the kernel calls it.
         live_restore: Containers go on while it is restarted.
         started_at_ms: When it was started, by its clock; None: it does not tell.
     """
 
     cpu_count: int
     clock_s: int
+    architecture: str = ""
     live_restore: bool = False
     started_at_ms: int | None = None
 
@@ -164,6 +166,7 @@ class Engine:
         self.info = EngineInfo(
             cpu_count=int(info["NCPU"]),
             clock_s=int(datetime.fromisoformat(info["SystemTime"]).timestamp()),
+            architecture=str(info.get("Architecture", "")),
             live_restore=bool(info.get("LiveRestoreEnabled")),
             started_at_ms=started_at_ms,
         )
@@ -224,6 +227,23 @@ class Engine:
         """
         with _translated():
             self._calls.remove_container(container, v=True)
+
+    def remove_volumes(self, label: str, value: str) -> None:
+        """
+        Remove all volumes with a label of this value.
+
+        Raises:
+            ConflictError: a container still uses one.
+        """
+        with _translated():
+            for volume in self._calls.volumes(filters={"label": f"{label}={value}"})["Volumes"] or ():
+                self._calls.remove_volume(volume["Name"])
+
+    def import_image(self, image: str, tar: bytes) -> None:
+        """Make an image of a file system; *image* is its name and tag."""
+        name, _, tag = image.rpartition(":")
+        with _translated():
+            self._launches.import_image_from_data(tar, repository=name, tag=tag)
 
     def listing(self, label: str, value: str) -> list[ListedContainer]:
         """Return all containers with a label of this value, ended ones too."""

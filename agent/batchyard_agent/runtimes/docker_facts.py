@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL
+from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL, PART_LABEL
 
 REASON_LENGTH_MAX = 255
 EXIT_NOT_FOUND = 127
@@ -80,11 +80,14 @@ class ListedContainer:
 
     Attributes:
         home: Empty for what the first versions launched, which knew no such label.
+        part: Which of several containers of the attempt; empty: its only one, or what holds them together.
     """
 
     attempt_id: str
     home: str
     is_running: bool
+    part: str = ""
+    container_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ class ContainerDied:
     attempt_id: str
     exit_code: int
     at_ms: int
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,7 @@ class ContainerOutOfMemory:
     """The kernel killed a process of the container for its memory limit."""
 
     attempt_id: str
+    part: str = ""
 
 
 ContainerEvent = ContainerDied | ContainerOutOfMemory
@@ -129,6 +134,8 @@ def listed_from_list(answer: Iterable[Mapping[str, Any]]) -> list[ListedContaine
             attempt_id=container["Labels"].get(ATTEMPT_LABEL, ""),
             home=container["Labels"].get(HOME_LABEL, ""),
             is_running=container["State"] in {"running", "paused"},
+            part=container["Labels"].get(PART_LABEL, ""),
+            container_id=container["Id"],
         )
         for container in answer
     ]
@@ -146,16 +153,17 @@ def events_from_chunks(chunks: Iterable[bytes]) -> Iterator[ContainerEvent]:
 
 def _event(message: Mapping[str, Any]) -> ContainerEvent | None:
     attributes = message["Actor"]["Attributes"]
-    attempt_id = attributes.get(ATTEMPT_LABEL, "")
+    attempt_id, part = attributes.get(ATTEMPT_LABEL, ""), attributes.get(PART_LABEL, "")
     match message["Action"]:
         case "die":
             return ContainerDied(
                 attempt_id=attempt_id,
                 exit_code=int(attributes["exitCode"]),
                 at_ms=int(message["timeNano"]) // 1_000_000,
+                part=part,
             )
         case "oom":
-            return ContainerOutOfMemory(attempt_id=attempt_id)
+            return ContainerOutOfMemory(attempt_id=attempt_id, part=part)
         case _:
             return None
 

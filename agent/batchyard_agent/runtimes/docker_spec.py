@@ -19,6 +19,8 @@ HOST_LABEL = "batchyard.host"
 HOME_LABEL = "batchyard.home"
 """Which state folder the container belongs to; outlives a host id."""
 ATTEMPT_LABEL = "batchyard.attempt"
+PART_LABEL = "batchyard.container"
+"""Which of several containers of an attempt it is; what holds them together has none, nor has an only one."""
 JOB_LABEL = "batchyard.job"
 
 BRIDGE, HOST, NONE = NETWORKS = ("bridge", "host", "none")
@@ -35,14 +37,20 @@ _NANO_CPUS_PER_MILLI = 1_000_000
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
-def container_name(attempt_id: str) -> str:
+def container_name(attempt_id: str, part: str = "") -> str:
     """
-    Name the container of an attempt: the same attempt always gets the same name.
+    Name the container of an attempt, of several one of them: the same always gets the same name.
 
     The engine lets one container bear a name, which is what makes a second
     launch of an attempt fail. ``:`` becomes ``.`` and ``#`` becomes ``_``.
     """
-    return "batchyard-" + _UNSAFE_IN_NAME.sub("_", attempt_id.replace(":", "."))
+    name = "batchyard-" + _UNSAFE_IN_NAME.sub("_", attempt_id.replace(":", "."))
+    return f"{name}-{part}" if part else name
+
+
+def volume_name(attempt_id: str, volume: str) -> str:
+    """Name the engine's volume that is a folder of several containers of an attempt."""
+    return f"{container_name(attempt_id)}-{volume}"
 
 
 def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str) -> dict[str, Any]:
@@ -67,6 +75,7 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
             HOME_LABEL: home,
             ATTEMPT_LABEL: spec.attempt_id,
             JOB_LABEL: spec.job_id,
+            **({PART_LABEL: spec.part} if spec.part else {}),
         },
         "User": container.user,
         "WorkingDir": container.working_directory,
@@ -84,7 +93,8 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
     config: dict[str, Any] = {
         "Init": linux.init_process_enabled is not False,
         "RestartPolicy": {"Name": "no"},
-        "NetworkMode": network,
+        "NetworkMode": f"container:{spec.holder}" if spec.holder else network,
+        **_shared(spec),
         **_privileges(container),
         "PidsLimit": PIDS_MAX,
         "ReadonlyRootfs": container.readonly_root_filesystem,
@@ -99,7 +109,7 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
     if linux.tmpfs:
         config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in linux.tmpfs}
     if spec.mounts:
-        config["Mounts"] = [_mount(mount) for mount in spec.mounts]
+        config["Mounts"] = [_mount(spec, mount) for mount in spec.mounts]
     if spec.devices:
         config["Devices"] = [
             {"PathOnHost": d.host_path, "PathInContainer": d.container_path, "CgroupPermissions": d.permissions}
@@ -119,11 +129,27 @@ def _privileges(container: Container) -> dict[str, Any]:
     return {"CapDrop": ["NET_RAW"], "SecurityOpt": ["no-new-privileges"]}
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _shared(spec: LaunchSpec) -> dict[str, str]:
+    """Say what a container shares with others: of several, with what holds them together."""
+    shared: dict[str, str] = {}
+    if spec.pid_mode and spec.holder:
+        shared["PidMode"] = f"container:{spec.holder}"
+    if spec.ipc_mode == "task":
+        shared["IpcMode"] = f"container:{spec.holder}" if spec.holder else "shareable"
+    elif spec.ipc_mode:
+        shared["IpcMode"] = spec.ipc_mode
+    return shared
+
+
+def _mount(spec: LaunchSpec, mount: Mount) -> dict[str, Any]:
     common = {"Target": mount.container_path, "ReadOnly": mount.read_only}
     if mount.host_path:
         # Unlike "Binds", this makes no folder on the host where there is none.
         return {"Type": "bind", "Source": mount.host_path, **common}
+    if mount.volume:
+        labels = {ATTEMPT_LABEL: spec.attempt_id}
+        source = volume_name(spec.attempt_id, mount.volume)
+        return {"Type": "volume", "Source": source, "VolumeOptions": {"Labels": labels}, **common}
     # Without a name the volume belongs to the container, and is removed with it.
     return {"Type": "volume", **common}
 

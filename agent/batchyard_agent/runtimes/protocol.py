@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from batchyard.tasks import Container
+from batchyard.tasks import Container, ContainerEnd
 
 
 class StopSignal(enum.IntEnum):
@@ -33,10 +33,12 @@ class Mount:
     Attributes:
         host_path: Where it is on the host; empty: an empty folder that lives as long
             as the attempt.
+        volume: Of several containers: which of such folders, as they share them.
     """
 
     container_path: str
     host_path: str = ""
+    volume: str = ""
     read_only: bool = False
 
 
@@ -73,6 +75,11 @@ class LaunchSpec:
         log_bytes_max: What the log may take of the disk. Beyond it both ends are kept,
             with a marker line between (``log_limit``).
         labels: Of the container; processes have none.
+        part: Of one of several containers of an attempt: its name; empty of all else.
+        parts: Of an attempt of several: each of them. What stands beside is about no container then, but
+            what holds them together.
+        pid_mode: Of several, see ``Task``; so ``ipc_mode``.
+        holder: Of one of several: the container that it shares its network with.
     """
 
     attempt_id: str
@@ -86,6 +93,21 @@ class LaunchSpec:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
+    part: str = ""
+    parts: tuple[LaunchSpec, ...] = ()
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    holder: str = ""
+
+    def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
+        """Return it with variables for its containers, by their names; its own have none."""
+        parts = tuple(part.with_secrets({"": secrets.get(part.part, {})}) for part in self.parts)
+        return replace(self, secrets=secrets.get("", {}), parts=parts)
+
+    def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
+        """Return it with more variables for its containers, by their names; its own have none."""
+        parts = tuple(part.with_environment({"": more.get(part.part, {})}) for part in self.parts)
+        return replace(self, environment={**self.environment, **more.get("", {})}, parts=parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +129,7 @@ class Exited:
             command itself may have gone on, so any exit code can stand beside it.
         reason: What the runtime says beyond the code; empty mostly.
         host_failed: The host ended it and not the job, as when its engine was restarted.
+        containers: How each of several ended.
     """
 
     attempt_id: str
@@ -115,12 +138,13 @@ class Exited:
     out_of_memory: bool = False
     reason: str = ""
     host_failed: bool = False
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFailed:
     """
-    The attempt never ran and never will.
+    The attempt never ran and never will; of several containers some may have.
 
     Attributes:
         reason: AWS's text where it has one: ``CannotPullContainerError: ...``,
@@ -129,6 +153,7 @@ class StartFailed:
             a shell and Docker say it; None when there is none to tell.
         host_failed: The host is why: its engine does not answer, its disk is full.
         image_missing: The image could not be had here; of other hosts this says nothing.
+        containers: See ``Exited``.
     """
 
     attempt_id: str
@@ -137,6 +162,7 @@ class StartFailed:
     stopped_at_ms: int = 0
     host_failed: bool = False
     image_missing: bool = False
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,13 @@ def _surroundings(function: F) -> F:
     return function
 
 
+def given(flags: Mapping[str, Any]) -> str:
+    """Return one of the options about a container that is given, as it is written; empty if none is."""
+    named = {**FLAGS, "image": "--image", "vcpus": "--vcpus", "memory": "--memory", "gpus": "--gpus", "disk": "--disk"}
+    named |= {"env": "--env", "secrets": "--secret", "command": "a command"}
+    return next((flag for name, flag in named.items() if flags[name]), "")
+
+
 def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProperties:
     """Put what the options say into a container, in place of its parts or beside its lists, and return it."""
     from batchyard import arguments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,10 +12,14 @@ from batchyard.cli import container, json_input, options, remarks, spans
 from batchyard.cli import names as offered
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import gpus_line, resources_line, retries_line
+from batchyard.cli.jobs import asked_of, container_lines, containers_of, resources_line, retries_line
 
 if TYPE_CHECKING:
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition
+    from google.protobuf.message import Message
+
+    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, TaskProperties
+
+    M = TypeVar("M", bound=Message)
 
 _REGISTER_HELP = """
 Register the next revision of a job definition.
@@ -27,6 +31,7 @@ Register the next revision of a job definition.
 --file reads the container from JSON as the contract spells it
 (batchyard.v1.ContainerProperties, with all that has no flag here; as in
 describe -o json); flags and a command then replace its parts, or add to its lists.
+Several containers are read from a batchyard.v1.TaskProperties, which says it all.
 """
 
 
@@ -37,7 +42,7 @@ def job_definition() -> None:
 
 @job_definition.command(help=_REGISTER_HELP, short_help="Register the next revision.")
 @click.argument("name", shell_complete=offered.definitions)
-@click.option("--file", type=click.File(), help="Container as JSON; - is stdin.")
+@click.option("--file", type=click.File(), help="Container, or several, as JSON; - is stdin.")
 @container.described
 @options.template
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
@@ -45,11 +50,19 @@ def job_definition() -> None:
 @options.session
 def register(session: options.Session, /, name: str, file: IO[str] | None, **flags: Any) -> None:
     """Register the next revision (the text of --help is ``_REGISTER_HELP``)."""
-    wanted = container.fill(_read(file), flags)
+    text = _read(file)
     remarks.on_sizes(flags)
-    remarks.on_parameters(wanted.command, options.as_map(flags["parameters"]))
+    if task := _several(text):
+        if given := container.given(flags):
+            raise click.UsageError(f"{given} cannot be given with several containers: --file says it all")
+        wanted: dict[str, Any] = {"task": task}
+        commands = [part.command for part in task.containers]
+    else:
+        wanted = {"container": container.fill(_one(text), flags)}
+        commands = [wanted["container"].command]
+    remarks.on_parameters([word for command in commands for word in command], options.as_map(flags["parameters"]))
     with session.client() as client:
-        made = client.register_job_definition(name, container=wanted, **options.template_arguments(flags))
+        made = client.register_job_definition(name, **wanted, **options.template_arguments(flags))
     match session.output:
         case "json":
             out.write_json(out.to_plain(made))
@@ -59,17 +72,41 @@ def register(session: options.Session, /, name: str, file: IO[str] | None, **fla
             out.note(f"registered job definition {_id(made)}")
 
 
-def _read(file: IO[str] | None) -> ContainerProperties:
-    from google.protobuf import json_format
+def _read(file: IO[str] | None) -> str:
+    try:
+        return "" if file is None else file.read()
+    except UnicodeDecodeError as err:
+        raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
 
+
+def _several(text: str) -> TaskProperties | None:
+    """Read several containers; None where the text is of one."""
+    import json
+
+    from batchyard.v1.job_definition_pb2 import TaskProperties
+
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return None  # told better by who reads it as one container
+    if not isinstance(found, dict) or "containers" not in found:
+        return None
+    return _parsed(text, TaskProperties())
+
+
+def _one(text: str) -> ContainerProperties:
     from batchyard.v1.job_definition_pb2 import ContainerProperties
 
-    wanted = ContainerProperties()
-    if file is not None:
-        try:
-            json_input.parse(file.read(), wanted)
-        except (json_format.ParseError, UnicodeDecodeError) as err:
-            raise click.UsageError(f"--file is no ContainerProperties: {err}") from err
+    return _parsed(text, ContainerProperties()) if text else ContainerProperties()
+
+
+def _parsed(text: str, wanted: M) -> M:
+    from google.protobuf import json_format
+
+    try:
+        json_input.parse(text, wanted)
+    except json_format.ParseError as err:
+        raise click.UsageError(f"--file is no {wanted.DESCRIPTOR.name}: {err}") from err
     return wanted
 
 
@@ -86,7 +123,7 @@ def list_(session: options.Session, name: str, status: str | None) -> None:
     columns: list[out.Column[JobDefinition]] = [
         out.Column(title="DEFINITION", cell=_id),
         out.Column(title="STATUS", cell=_status),
-        out.Column(title="IMAGE", cell=lambda row: row.container.image or "-", is_elastic=True),
+        out.Column(title="IMAGE", cell=_images, is_elastic=True),
         out.Column(title="ASKS FOR", cell=_resources),
         out.Column(title="COMMAND", cell=lambda row: shlex.join(row.container.command), is_elastic=True),
         out.Column(title="AGE", cell=lambda row: spans.age(row.created_at_ms, now)),
@@ -130,20 +167,19 @@ def _status(row: JobDefinition) -> str:
 
 
 def _resources(row: JobDefinition) -> str:
-    asked = row.container.resources
-    return resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)
+    return resources_line(*asked_of(row))
+
+
+def _images(row: JobDefinition) -> str:
+    return ", ".join(dict.fromkeys(part.image for part in containers_of(row))) or "-"
 
 
 def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
     return [
         ("Definition", _id(row)),
         ("Status", _status(row)),
-        ("Image", row.container.image or "none (a process on the host)"),
-        ("Command", shlex.join(row.container.command)),
+        *container_lines(row),
         ("Asks for", _resources(row)),
-        ("GPUs", gpus_line(row.container)),
-        ("Environment", " ".join(f"{k}={v}" for k, v in sorted(row.container.environment.items()))),
-        ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in row.container.secrets)),
         ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(row.consumables.items()))),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),

@@ -16,8 +16,8 @@ from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, RetryStrategy
-    from batchyard.v1.job_pb2 import Attempt, Dependency, ExplainJobResponse, Job, JobSummary
+    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, RetryStrategy
+    from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
 
@@ -263,7 +263,7 @@ def _state(job: JobSummary | Job | Attempt) -> str:
     return job_state(job).value
 
 
-def _exit_code(job: JobSummary | Job | Attempt) -> str:
+def _exit_code(job: JobSummary | Job | Attempt | ContainerStatus) -> str:
     return str(job.exit_code) if job.HasField("exit_code") else "-"
 
 
@@ -276,9 +276,6 @@ def _array_done(job: JobSummary) -> str:
 
 
 def _show_job(job: Job, now: int) -> None:
-    import shlex
-
-    asked = job.container.resources
     counts = job.array.status_summary
     out.show_fields(
         [
@@ -293,14 +290,11 @@ def _show_job(job: Job, now: int) -> None:
             ("Array", _array(job)),
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
             ("Depends on", " ".join(map(_dependency, job.depends_on))),
-            ("Image", job.container.image or "none (a process on the host)"),
-            ("Command", shlex.join(job.container.command)),
-            ("Asks for", resources_line(asked.cpu_millis, asked.memory_mib, asked.gpu_millis, asked.disk_mib)),
+            *container_lines(job),
+            ("Asks for", resources_line(*asked_of(job))),
             ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(job.consumables.items()))),
             ("Share", job.share_identifier),
             ("Priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
-            ("GPUs", gpus_line(job.container)),
-            ("Environment", " ".join(f"{k}={v}" for k, v in sorted(job.container.environment.items()))),
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
             ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
@@ -314,6 +308,70 @@ def _show_job(job: Job, now: int) -> None:
     if job.attempts:
         click.echo()
         _show_attempts(job.attempts, now)
+        if any(attempt.containers for attempt in job.attempts):
+            click.echo()
+            _show_containers(job.attempts, now)
+
+
+def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
+    out.show_table(
+        ["ATTEMPT", "CONTAINER", "EXIT", "RAN", "REASON"],
+        [
+            [
+                str(attempt.number),
+                part.name,
+                _exit_code(part),
+                spans.duration(part.started_at_ms, part.stopped_at_ms, now) if part.started_at_ms else "-",
+                part.reason,
+            ]
+            for attempt in attempts
+            for part in attempt.containers
+        ],
+        numbers=["ATTEMPT", "EXIT"],
+        elastic=["REASON"],
+    )
+
+
+def containers_of(row: Job | JobDefinition) -> Sequence[ContainerProperties]:
+    """Return what a job runs: its one container, or its several."""
+    return row.task.containers if row.HasField("task") else [row.container]
+
+
+def asked_of(row: Job | JobDefinition) -> tuple[int, int, int, int]:
+    """Return what all containers of a job ask for: CPU, memory, GPUs and disk."""
+    asked = [part.resources for part in containers_of(row)]
+    kinds = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
+    cpu, memory, gpus, disk = (sum(getattr(each, kind) for each in asked) for kind in kinds)
+    return cpu, memory, gpus, disk
+
+
+def container_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
+    """Say what a job runs; of several containers a block each."""
+    if not row.HasField("task"):
+        return _container_lines(row.container)
+    shared = {"processes": row.task.pid_mode, "memory segments": row.task.ipc_mode}
+    lines = [("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")]))]
+    for part in row.task.containers:
+        lines += [("Container", part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
+    return lines
+
+
+def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
+    import shlex
+
+    from batchyard.v1.job_definition_pb2 import ContainerCondition
+    from batchyard.wording import word
+
+    waits = [f"{each.container}:{word(ContainerCondition, each.condition)}" for each in container.depends_on]
+    return [
+        ("Image", container.image or "none (a process on the host)"),
+        ("Command", shlex.join(container.command)),
+        ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
+        ("Starts after", " ".join(waits)),
+        ("GPUs", gpus_line(container)),
+        ("Environment", " ".join(f"{k}={v}" for k, v in sorted(container.environment.items()))),
+        ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in container.secrets)),
+    ]
 
 
 def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:

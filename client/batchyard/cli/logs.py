@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,7 @@ from batchyard.cli import output as out
 from batchyard.cli.harmless import TerminalFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from batchyard.sync import Client
     from batchyard.v1.job_pb2 import Job
@@ -23,14 +24,23 @@ if TYPE_CHECKING:
 @click.argument("job_id", metavar="JOB", shell_complete=names.jobs)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("-n", "--tail", "tail_lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("--container", "part", metavar="NAME", help="Which of several containers. Default: all, by lines.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Which attempt, from 1. Default: the latest.")
 @options.shared
 @options.session
-def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | None, attempt: int | None) -> None:
+def logs(
+    session: options.Session,
+    job_id: str,
+    follow: bool,
+    tail_lines: int | None,
+    part: str | None,
+    attempt: int | None,
+) -> None:
     """
     Write the log of a job or array child (ID:INDEX), output and errors together.
 
-    With --follow and no --attempt, later attempts are followed too.
+    With --follow and no --attempt, later attempts are followed too. Of several
+    containers each line begins with the name of its own.
     """
     from batchyard.errors import FailedPreconditionError
 
@@ -40,13 +50,14 @@ def logs(session: options.Session, job_id: str, follow: bool, tail_lines: int | 
         if job.array.size and not job.array.HasField("index"):
             raise FailedPreconditionError(f"{job_id} is an array; its children have logs: {job_id}:0 and so on")
         _check_ran(job)
+        parts = [part] if part else parts_of(job)
         if follow and attempt is None:
-            follow_job(client, job_id, first=max(len(job.attempts), 1), tail_lines=tail_lines)
+            follow_job(client, job_id, parts, first=max(len(job.attempts), 1), tail_lines=tail_lines)
             _check_ran(client.describe_job(job_id))
         elif not job.attempts:
             raise FailedPreconditionError(f"{job_id} has not started; `batchyard explain {job_id}` says why")
         else:
-            _write(client.read_logs(job_id, attempt=attempt or 0, tail_lines=tail_lines, follow=follow))
+            _write_all(client, job_id, parts, attempt=attempt or 0, tail_lines=tail_lines, follow=follow)
             _note_reason(client, job_id, attempt or 0)
 
 
@@ -67,7 +78,14 @@ def _note_reason(client: Client, job_id: str, number: int) -> None:
             out.note(f"attempt {attempt.number}: {attempt.reason}")
 
 
-def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int | None = None) -> None:
+def parts_of(job: Job) -> list[str]:
+    """Return the names of a job's several containers; of a plain job that of none."""
+    return [container.name for container in job.task.containers] or [""]
+
+
+def follow_job(
+    client: Client, job_id: str, parts: Sequence[str], *, first: int = 1, tail_lines: int | None = None
+) -> None:
     """Write the logs of a job's attempts to stdout as they come, from attempt *first*, until the job has ended."""
     from batchyard.errors import RequestError
     from batchyard.states import JobState
@@ -77,11 +95,11 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
     with closing(client.watch_jobs([job_id])) as events:
         for event in events:
             state = job_state(event.job)
-            # The log of an attempt begins when it runs.
-            begun = event.job.attempts - (state is JobState.STARTING)
+            # The log of an attempt begins when it runs; those of several containers begin while it starts.
+            begun = event.job.attempts - (state is JobState.STARTING and parts == [""])
             for number in range(following, begun + 1):
                 try:
-                    _write(client.read_logs(job_id, attempt=number, tail_lines=tail_lines, follow=True))
+                    _write_all(client, job_id, parts, attempt=number, tail_lines=tail_lines, follow=True)
                 except RequestError as err:
                     told = f"no log of attempt {number}: {err}"
                     out.note(told)
@@ -91,6 +109,35 @@ def follow_job(client: Client, job_id: str, *, first: int = 1, tail_lines: int |
                 if event.job.reason and begun and event.job.reason not in told:
                     out.note(f"attempt {begun}: {event.job.reason}")
                 return
+
+
+def _write_all(client: Client, job_id: str, parts: Sequence[str], **wanted: Any) -> None:
+    """Write the logs of an attempt's containers; of several by whole lines, as they come, each with the name before it."""
+    if len(parts) == 1:
+        _write(client.read_logs(job_id, container=parts[0], **wanted))
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    width, lock = max(map(len, parts)), Lock()
+
+    def write(part: str) -> None:
+        rest = b""
+        for chunk in client.read_logs(job_id, container=part, **wanted):
+            *lines, rest = (rest + chunk).split(b"\n")
+            with lock:
+                _write(f"{part:{width}} | ".encode() + line + b"\n" for line in lines)
+        if rest:
+            with lock:
+                _write([f"{part:{width}} | ".encode() + rest + b"\n"])
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        # Without --follow one after the other, as nothing tells what came first.
+        running = [pool.submit(write, part) for part in parts] if wanted["follow"] else []
+        for future in running:
+            future.result()
+        if not running:
+            for part in parts:
+                write(part)
 
 
 def _write(chunks: Iterable[bytes]) -> None:

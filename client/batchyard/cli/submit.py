@@ -44,6 +44,7 @@ job running.
 )
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @container.described
+@click.option("--container", "part", metavar="NAME", help="Which of the definition's several containers is overridden.")
 @click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
 @click.option(
     "--concurrency",
@@ -99,6 +100,8 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
     if flags["definition"] and flags["secrets"]:
         raise click.UsageError("--secret cannot be given with --definition: secrets are the definition's")
+    if flags["part"] and not flags["definition"]:
+        raise click.UsageError("--container needs --definition: it names one of the definition's containers")
     given = [flag for name, flag in container.FLAGS.items() if flags[name]]
     if flags["definition"] and given:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
@@ -117,6 +120,10 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
         "request_id": flags["request_id"],
         **options.template_arguments(flags),
     }
+    if flags["definition"] and flags["part"]:
+        overrides = _overrides(flags)
+        overrides.name = flags["part"]
+        return {**request, "job_definition": flags["definition"], "container_overrides": [overrides]}
     if flags["definition"]:
         return {**request, "job_definition": flags["definition"], "overrides": _overrides(flags)}
     from batchyard.v1.job_definition_pb2 import ContainerProperties
@@ -171,7 +178,7 @@ def _follow(client: Client, job_id: str) -> None:
     from batchyard.errors import HOST_AWAY, UnavailableError
 
     try:
-        logs.follow_job(client, job_id)
+        logs.follow_job(client, job_id, logs.parts_of(client.describe_job(job_id)))
     except UnavailableError as err:
         if err.reason not in HOST_AWAY:
             raise

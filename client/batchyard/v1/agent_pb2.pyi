@@ -90,6 +90,7 @@ class AttemptSpec(google.protobuf.message.Message):
     GPUS_FIELD_NUMBER: builtins.int
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -112,6 +113,12 @@ class AttemptSpec(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Propagated tags: labels of its container, where it has one."""
 
+    @property
+    def task(self) -> batchyard.v1.job_definition_pb2.TaskProperties:
+        """In place of `container`: several. Only agents whose facts name "several-containers"
+        are sent one.
+        """
+
     def __init__(
         self,
         *,
@@ -124,9 +131,10 @@ class AttemptSpec(google.protobuf.message.Message):
         gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
         log_stream_name: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 
@@ -149,6 +157,37 @@ class GpuClaim(google.protobuf.message.Message):
 Global___GpuClaim: typing_extensions.TypeAlias = GpuClaim
 
 @typing.final
+class ContainerReport(google.protobuf.message.Message):
+    """How one of several containers ended, or that it runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    EXIT_CODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    STARTED_AT_MS_FIELD_NUMBER: builtins.int
+    STOPPED_AT_MS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    exit_code: builtins.int
+    reason: builtins.str
+    started_at_ms: builtins.int
+    stopped_at_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        exit_code: builtins.int | None = ...,
+        reason: builtins.str = ...,
+        started_at_ms: builtins.int = ...,
+        stopped_at_ms: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
+
+Global___ContainerReport: typing_extensions.TypeAlias = ContainerReport
+
+@typing.final
 class AttemptReport(google.protobuf.message.Message):
     """The whole present truth about one attempt; later reports include earlier ones."""
 
@@ -161,6 +200,7 @@ class AttemptReport(google.protobuf.message.Message):
     EXIT_CODE_FIELD_NUMBER: builtins.int
     CAUSE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    CONTAINERS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -169,6 +209,10 @@ class AttemptReport(google.protobuf.message.Message):
     cause: batchyard.v1.attempt_pb2.EndCause.ValueType
     reason: builtins.str
     """At most 255 characters."""
+    @property
+    def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerReport]:
+        """Of an attempt of several containers that has ended, in their order."""
+
     def __init__(
         self,
         *,
@@ -179,9 +223,10 @@ class AttemptReport(google.protobuf.message.Message):
         exit_code: builtins.int | None = ...,
         cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
         reason: builtins.str = ...,
+        containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport
@@ -482,6 +527,7 @@ class LogRead(google.protobuf.message.Message):
     TAIL_LINES_FIELD_NUMBER: builtins.int
     LIMIT_BYTES_FIELD_NUMBER: builtins.int
     WAIT_MS_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
     read_id: builtins.int
     attempt_id: builtins.str
     offset: builtins.int
@@ -490,6 +536,8 @@ class LogRead(google.protobuf.message.Message):
     limit_bytes: builtins.int
     wait_ms: builtins.int
     """Wait so long for the first new byte before an empty answer."""
+    container: builtins.str
+    """Which of several containers."""
     def __init__(
         self,
         *,
@@ -499,12 +547,47 @@ class LogRead(google.protobuf.message.Message):
         tail_lines: builtins.int | None = ...,
         limit_bytes: builtins.int = ...,
         wait_ms: builtins.int = ...,
+        container: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "tail_lines", b"tail_lines"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "attempt_id", b"attempt_id", "limit_bytes", b"limit_bytes", "offset", b"offset", "read_id", b"read_id", "tail_lines", b"tail_lines", "wait_ms", b"wait_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "attempt_id", b"attempt_id", "container", b"container", "limit_bytes", b"limit_bytes", "offset", b"offset", "read_id", b"read_id", "tail_lines", b"tail_lines", "wait_ms", b"wait_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_tail_lines", b"_tail_lines"]) -> typing.Literal["tail_lines"] | None: ...
 
 Global___LogRead: typing_extensions.TypeAlias = LogRead
+
+@typing.final
+class ContainerSecrets(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ValuesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """By the name of the variable."""
+
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+Global___ContainerSecrets: typing_extensions.TypeAlias = ContainerSecrets
 
 @typing.final
 class SecretValues(google.protobuf.message.Message):
@@ -528,9 +611,28 @@ class SecretValues(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ContainersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___ContainerSecrets: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___ContainerSecrets | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ATTEMPT_ID_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    CONTAINERS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     error: builtins.str
     """Not empty when they cannot be had: the attempt cannot start."""
@@ -538,14 +640,19 @@ class SecretValues(google.protobuf.message.Message):
     def values(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """By the name of the variable."""
 
+    @property
+    def containers(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___ContainerSecrets]:
+        """Of an attempt of several containers, by name of the container, in place of `values`."""
+
     def __init__(
         self,
         *,
         attempt_id: builtins.str = ...,
         values: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         error: builtins.str = ...,
+        containers: collections.abc.Mapping[builtins.str, Global___ContainerSecrets] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "error", b"error", "values", b"values"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "containers", b"containers", "error", b"error", "values", b"values"]) -> None: ...
 
 Global___SecretValues: typing_extensions.TypeAlias = SecretValues
 

@@ -139,6 +139,7 @@ class HostFacts(google.protobuf.message.Message):
     FAULTS_FIELD_NUMBER: builtins.int
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     PRICE_PER_HOUR_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
@@ -189,6 +190,10 @@ class HostFacts(google.protobuf.message.Message):
         Answers add what the controller finds, as a clock that is off.
         """
 
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What its agent can do that older ones cannot: "several-containers"."""
+
     def __init__(
         self,
         *,
@@ -210,10 +215,11 @@ class HostFacts(google.protobuf.message.Message):
         faults: collections.abc.Iterable[builtins.str] | None = ...,
         reclaimed_at_ms: builtins.int = ...,
         price_per_hour: builtins.float = ...,
+        features: collections.abc.Iterable[builtins.str] | None = ...,
         address: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "faults", b"faults", "features", b"features", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "price_per_hour", b"price_per_hour", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

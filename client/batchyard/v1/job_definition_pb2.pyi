@@ -54,6 +54,32 @@ JOB_DEFINITION_STATUS_ACTIVE: JobDefinitionStatus.ValueType  # 1
 JOB_DEFINITION_STATUS_INACTIVE: JobDefinitionStatus.ValueType  # 2
 Global___JobDefinitionStatus: typing_extensions.TypeAlias = JobDefinitionStatus
 
+class _ContainerCondition:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ContainerConditionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ContainerCondition.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CONTAINER_CONDITION_UNSPECIFIED: _ContainerCondition.ValueType  # 0
+    CONTAINER_CONDITION_START: _ContainerCondition.ValueType  # 1
+    """That it has been started."""
+    CONTAINER_CONDITION_COMPLETE: _ContainerCondition.ValueType  # 2
+    """That it has exited, whatever its code; not of an essential container."""
+    CONTAINER_CONDITION_SUCCESS: _ContainerCondition.ValueType  # 3
+    """That it has exited with 0; not of an essential container."""
+
+class ContainerCondition(_ContainerCondition, metaclass=_ContainerConditionEnumTypeWrapper):
+    """What a container waits for in another of its task."""
+
+CONTAINER_CONDITION_UNSPECIFIED: ContainerCondition.ValueType  # 0
+CONTAINER_CONDITION_START: ContainerCondition.ValueType  # 1
+"""That it has been started."""
+CONTAINER_CONDITION_COMPLETE: ContainerCondition.ValueType  # 2
+"""That it has exited, whatever its code; not of an essential container."""
+CONTAINER_CONDITION_SUCCESS: ContainerCondition.ValueType  # 3
+"""That it has exited with 0; not of an essential container."""
+Global___ContainerCondition: typing_extensions.TypeAlias = ContainerCondition
+
 class _EvaluateOnExitAction:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -300,6 +326,25 @@ class Secret(google.protobuf.message.Message):
 Global___Secret: typing_extensions.TypeAlias = Secret
 
 @typing.final
+class ContainerDependency(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: builtins.int
+    CONDITION_FIELD_NUMBER: builtins.int
+    container: builtins.str
+    """Name of a container of the same task."""
+    condition: Global___ContainerCondition.ValueType
+    def __init__(
+        self,
+        *,
+        container: builtins.str = ...,
+        condition: Global___ContainerCondition.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["condition", b"condition", "container", b"container"]) -> None: ...
+
+Global___ContainerDependency: typing_extensions.TypeAlias = ContainerDependency
+
+@typing.final
 class ContainerProperties(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -338,6 +383,11 @@ class ContainerProperties(google.protobuf.message.Message):
     LOG_SIZE_MIB_FIELD_NUMBER: builtins.int
     GPU_MODELS_FIELD_NUMBER: builtins.int
     GPU_MEMORY_MIB_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    ESSENTIAL_FIELD_NUMBER: builtins.int
+    DEPENDS_ON_FIELD_NUMBER: builtins.int
+    START_TIMEOUT_S_FIELD_NUMBER: builtins.int
+    STOP_TIMEOUT_S_FIELD_NUMBER: builtins.int
     image: builtins.str
     """At most 255 characters. Empty or "process://": a plain process on the host."""
     user: builtins.str
@@ -352,6 +402,18 @@ class ContainerProperties(google.protobuf.message.Message):
     """
     gpu_memory_mib: builtins.int
     """Least memory that each of its GPUs has, taken whole; 0 means any."""
+    name: builtins.str
+    """Among the containers of its task: up to 255 letters, digits, "-" and "_"; may be
+    left out of the only one.
+    """
+    essential: builtins.bool
+    """Its end, whatever it is, is the end of the task; absent means true."""
+    start_timeout_s: builtins.int
+    """Seconds that it waits for others, and others for it once it was started, before the
+    task fails: at least 2; 0 means without end.
+    """
+    stop_timeout_s: builtins.int
+    """Seconds from SIGTERM to SIGKILL: at least 2; 0 means 30."""
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The argument vector; no shell is involved."""
@@ -363,7 +425,9 @@ class ContainerProperties(google.protobuf.message.Message):
     @property
     def ulimits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Ulimit]: ...
     @property
-    def volumes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Volume]: ...
+    def volumes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Volume]:
+        """Of a job of one container; several have those of their task."""
+
     @property
     def mount_points(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___MountPoint]: ...
     @property
@@ -379,6 +443,8 @@ class ContainerProperties(google.protobuf.message.Message):
         stands for any rest, it is all of the model. Case does not matter. Empty: any.
         """
 
+    @property
+    def depends_on(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerDependency]: ...
     def __init__(
         self,
         *,
@@ -401,11 +467,51 @@ class ContainerProperties(google.protobuf.message.Message):
         log_size_mib: builtins.int = ...,
         gpu_models: collections.abc.Iterable[builtins.str] | None = ...,
         gpu_memory_mib: builtins.int = ...,
+        name: builtins.str = ...,
+        essential: builtins.bool | None = ...,
+        depends_on: collections.abc.Iterable[Global___ContainerDependency] | None = ...,
+        start_timeout_s: builtins.int = ...,
+        stop_timeout_s: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "environment", b"environment", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_essential", b"_essential", "essential", b"essential", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_essential", b"_essential", "command", b"command", "depends_on", b"depends_on", "environment", b"environment", "essential", b"essential", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "name", b"name", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "start_timeout_s", b"start_timeout_s", "stop_timeout_s", b"stop_timeout_s", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_essential", b"_essential"]) -> typing.Literal["essential"] | None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
+
+@typing.final
+class TaskProperties(google.protobuf.message.Message):
+    """Several containers that start and end together on one host, and share its network."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTAINERS_FIELD_NUMBER: builtins.int
+    VOLUMES_FIELD_NUMBER: builtins.int
+    PID_MODE_FIELD_NUMBER: builtins.int
+    IPC_MODE_FIELD_NUMBER: builtins.int
+    pid_mode: builtins.str
+    """"task": they see each other's processes. Empty: each its own."""
+    ipc_mode: builtins.str
+    """"task": they share memory segments. "none": nobody does. Empty: as the engine has it."""
+    @property
+    def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerProperties]:
+        """1 to 10."""
+
+    @property
+    def volumes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Volume]:
+        """Any of the containers may mount them; one without a path is the same folder for all."""
+
+    def __init__(
+        self,
+        *,
+        containers: collections.abc.Iterable[Global___ContainerProperties] | None = ...,
+        volumes: collections.abc.Iterable[Global___Volume] | None = ...,
+        pid_mode: builtins.str = ...,
+        ipc_mode: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["containers", b"containers", "ipc_mode", b"ipc_mode", "pid_mode", b"pid_mode", "volumes", b"volumes"]) -> None: ...
+
+Global___TaskProperties: typing_extensions.TypeAlias = TaskProperties
 
 @typing.final
 class EvaluateOnExit(google.protobuf.message.Message):
@@ -503,6 +609,7 @@ class NodeRange(google.protobuf.message.Message):
 
     TARGET_NODES_FIELD_NUMBER: builtins.int
     CONTAINER_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     INSTANCE_TYPES_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     target_nodes: builtins.str
@@ -511,6 +618,10 @@ class NodeRange(google.protobuf.message.Message):
     """
     @property
     def container(self) -> Global___ContainerProperties: ...
+    @property
+    def task(self) -> Global___TaskProperties:
+        """In place of `container`: several."""
+
     @property
     def instance_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """At most one, the same in all ranges. Kept and shown; hosts are not chosen by it."""
@@ -524,11 +635,12 @@ class NodeRange(google.protobuf.message.Message):
         *,
         target_nodes: builtins.str = ...,
         container: Global___ContainerProperties | None = ...,
+        task: Global___TaskProperties | None = ...,
         instance_types: collections.abc.Iterable[builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container", b"container", "instance_types", b"instance_types", "target_nodes", b"target_nodes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container", b"container", "instance_types", b"instance_types", "target_nodes", b"target_nodes", "task", b"task"]) -> None: ...
 
 Global___NodeRange: typing_extensions.TypeAlias = NodeRange
 
@@ -652,6 +764,7 @@ class JobDefinition(google.protobuf.message.Message):
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
@@ -677,6 +790,10 @@ class JobDefinition(google.protobuf.message.Message):
     @property
     def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     @property
+    def task(self) -> Global___TaskProperties:
+        """In place of `container`, where there are several."""
+
+    @property
     def nodes(self) -> Global___NodeProperties:
         """Of type MULTINODE, in place of a container."""
 
@@ -698,10 +815,11 @@ class JobDefinition(google.protobuf.message.Message):
         created_at_ms: builtins.int = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -786,6 +904,7 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     PLATFORM_CAPABILITIES_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
@@ -814,6 +933,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         """
 
     @property
+    def task(self) -> Global___TaskProperties:
+        """In place of `container`: several."""
+
+    @property
     def nodes(self) -> Global___NodeProperties:
         """Of type MULTINODE, in place of a container."""
 
@@ -832,10 +955,11 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         platform_capabilities: collections.abc.Iterable[builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

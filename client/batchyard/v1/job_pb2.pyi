@@ -134,7 +134,7 @@ Global___Dependency: typing_extensions.TypeAlias = Dependency
 
 @typing.final
 class ContainerOverrides(google.protobuf.message.Message):
-    """Replaces parts of the definition's container for one job."""
+    """Replaces parts of one of the definition's containers for one job."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -160,11 +160,14 @@ class ContainerOverrides(google.protobuf.message.Message):
     MEMORY_MIB_FIELD_NUMBER: builtins.int
     GPU_MILLIS_FIELD_NUMBER: builtins.int
     DISK_MIB_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
     cpu_millis: builtins.int
     """Each amount that is set replaces the definition's."""
     memory_mib: builtins.int
     gpu_millis: builtins.int
     disk_mib: builtins.int
+    name: builtins.str
+    """Which container; in SubmitJobRequest.container_overrides alone."""
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Replaces the whole command when not empty."""
@@ -182,9 +185,10 @@ class ContainerOverrides(google.protobuf.message.Message):
         memory_mib: builtins.int | None = ...,
         gpu_millis: builtins.int | None = ...,
         disk_mib: builtins.int | None = ...,
+        name: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "command", b"command", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "environment", b"environment", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "command", b"command", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "environment", b"environment", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib", "name", b"name"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_millis", b"_cpu_millis"]) -> typing.Literal["cpu_millis"] | None: ...
     @typing.overload
@@ -220,12 +224,17 @@ class NodeRangeOverrides(google.protobuf.message.Message):
 
     TARGET_NODES_FIELD_NUMBER: builtins.int
     OVERRIDES_FIELD_NUMBER: builtins.int
+    CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
     INSTANCE_TYPES_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     target_nodes: builtins.str
     """The text of a range of the definition, to the letter."""
     @property
     def overrides(self) -> Global___ContainerOverrides: ...
+    @property
+    def container_overrides(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerOverrides]:
+        """By name of the container, each once."""
+
     @property
     def instance_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Replaces the range's when not empty."""
@@ -239,11 +248,12 @@ class NodeRangeOverrides(google.protobuf.message.Message):
         *,
         target_nodes: builtins.str = ...,
         overrides: Global___ContainerOverrides | None = ...,
+        container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
         instance_types: collections.abc.Iterable[builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["overrides", b"overrides"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "instance_types", b"instance_types", "overrides", b"overrides", "target_nodes", b"target_nodes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container_overrides", b"container_overrides", "instance_types", b"instance_types", "overrides", b"overrides", "target_nodes", b"target_nodes"]) -> None: ...
 
 Global___NodeRangeOverrides: typing_extensions.TypeAlias = NodeRangeOverrides
 
@@ -356,6 +366,8 @@ class SubmitJobRequest(google.protobuf.message.Message):
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_OVERRIDES_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -385,7 +397,9 @@ class SubmitJobRequest(google.protobuf.message.Message):
         """A job without a definition; not together with job_definition."""
 
     @property
-    def overrides(self) -> Global___ContainerOverrides: ...
+    def overrides(self) -> Global___ContainerOverrides:
+        """Of the one container; jobs of several have container_overrides."""
+
     @property
     def parameters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -403,6 +417,14 @@ class SubmitJobRequest(google.protobuf.message.Message):
     @property
     def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Replaces the definition's when not empty."""
+
+    @property
+    def task(self) -> batchyard.v1.job_definition_pb2.TaskProperties:
+        """As `container`, of several."""
+
+    @property
+    def container_overrides(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerOverrides]:
+        """By name of the container, each once."""
 
     @property
     def nodes(self) -> batchyard.v1.job_definition_pb2.NodeProperties:
@@ -434,11 +456,13 @@ class SubmitJobRequest(google.protobuf.message.Message):
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         submitted_by: builtins.str = ...,
+        task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
+        container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node_overrides: Global___NodeOverrides | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -599,6 +623,44 @@ class SubmitJobsResponse(google.protobuf.message.Message):
 Global___SubmitJobsResponse: typing_extensions.TypeAlias = SubmitJobsResponse
 
 @typing.final
+class ContainerStatus(google.protobuf.message.Message):
+    """How one of several containers of an attempt ended, or that it runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    EXIT_CODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    STARTED_AT_MS_FIELD_NUMBER: builtins.int
+    STOPPED_AT_MS_FIELD_NUMBER: builtins.int
+    LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    exit_code: builtins.int
+    """Absent while it runs, and where there is none to tell."""
+    reason: builtins.str
+    """What the runtime says beyond the code, or why it never ran; at most 255 characters."""
+    started_at_ms: builtins.int
+    """0 if it never ran."""
+    stopped_at_ms: builtins.int
+    """0 while it runs."""
+    log_stream_name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        exit_code: builtins.int | None = ...,
+        reason: builtins.str = ...,
+        started_at_ms: builtins.int = ...,
+        stopped_at_ms: builtins.int = ...,
+        log_stream_name: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
+
+Global___ContainerStatus: typing_extensions.TypeAlias = ContainerStatus
+
+@typing.final
 class Attempt(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -619,6 +681,7 @@ class Attempt(google.protobuf.message.Message):
     CAUSE_FIELD_NUMBER: builtins.int
     COMPUTE_ENVIRONMENT_FIELD_NUMBER: builtins.int
     RETRY_VERDICT_FIELD_NUMBER: builtins.int
+    CONTAINERS_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -645,6 +708,10 @@ class Attempt(google.protobuf.message.Message):
     """What the retry strategy said when it failed, in words."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]:
+        """Of a job of several containers, in their order."""
+
     def __init__(
         self,
         *,
@@ -665,9 +732,10 @@ class Attempt(google.protobuf.message.Message):
         cause: batchyard.v1.attempt_pb2.EndCause.ValueType = ...,
         compute_environment: builtins.str = ...,
         retry_verdict: builtins.str = ...,
+        containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
@@ -844,6 +912,7 @@ class Job(google.protobuf.message.Message):
     ENDING_CAUSE_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     id: builtins.str
@@ -892,6 +961,10 @@ class Job(google.protobuf.message.Message):
     @property
     def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     @property
+    def task(self) -> batchyard.v1.job_definition_pb2.TaskProperties:
+        """In place of `container`, where there are several."""
+
+    @property
     def nodes(self) -> batchyard.v1.job_definition_pb2.NodeProperties:
         """Of a multi-node job, as it is run; not of its nodes. The job's states, times and
         attempts are its main node's.
@@ -932,11 +1005,12 @@ class Job(google.protobuf.message.Message):
         ending_cause: builtins.str = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         submitted_by: builtins.str = ...,
+        task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node: Global___NodeDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "node", b"node", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "node", b"node", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -1019,6 +1093,7 @@ class JobSummary(google.protobuf.message.Message):
     CPU_MILLIS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
+    CONTAINERS_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
@@ -1052,6 +1127,10 @@ class JobSummary(google.protobuf.message.Message):
         """What each attempt holds of consumable resources."""
 
     @property
+    def containers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of its several containers; empty where there is one."""
+
+    @property
     def node(self) -> Global___NodeDetails:
         """Of a multi-node job and its nodes."""
 
@@ -1079,10 +1158,11 @@ class JobSummary(google.protobuf.message.Message):
         cpu_millis: builtins.int = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         submitted_by: builtins.str = ...,
+        containers: collections.abc.Iterable[builtins.str] | None = ...,
         node: Global___NodeDetails | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code", "node", b"node"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -1489,6 +1569,7 @@ class ReadLogsRequest(google.protobuf.message.Message):
     OFFSET_FIELD_NUMBER: builtins.int
     TAIL_LINES_FIELD_NUMBER: builtins.int
     FOLLOW_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """A job, an array child or a node; of a multi-node job it is the main node's log."""
     attempt: builtins.int
@@ -1498,6 +1579,8 @@ class ReadLogsRequest(google.protobuf.message.Message):
     tail_lines: builtins.int
     """Start so many lines before the end, when set."""
     follow: builtins.bool
+    container: builtins.str
+    """Which of several containers; required where there are several."""
     def __init__(
         self,
         *,
@@ -1506,9 +1589,10 @@ class ReadLogsRequest(google.protobuf.message.Message):
         offset: builtins.int = ...,
         tail_lines: builtins.int | None = ...,
         follow: builtins.bool = ...,
+        container: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "tail_lines", b"tail_lines"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "attempt", b"attempt", "follow", b"follow", "job_id", b"job_id", "offset", b"offset", "tail_lines", b"tail_lines"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_tail_lines", b"_tail_lines", "attempt", b"attempt", "container", b"container", "follow", b"follow", "job_id", b"job_id", "offset", b"offset", "tail_lines", b"tail_lines"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_tail_lines", b"_tail_lines"]) -> typing.Literal["tail_lines"] | None: ...
 
 Global___ReadLogsRequest: typing_extensions.TypeAlias = ReadLogsRequest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from batchyard.rows import Custom, ListOf, Row, Rows, Words
-from batchyard.task_messages import TASK
+from batchyard.task_messages import read_task, task_fields
+from batchyard.tasks import NO_TASK
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition, RetryStrategy
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
@@ -20,35 +21,48 @@ def retry(message: pb.RetryStrategy) -> RetryStrategy:
 
 RETRY = Custom(retry, _RETRY.write)
 
-_NODE_RANGE = Rows(NodeRange, pb.NodeRange, Row("task", "container", TASK))
+_TASK = ("container", "task")
+"""The fields of messages that hold a definition's task; see `task_messages`."""
+_NODE_RANGE = Rows(NodeRange, pb.NodeRange, record_only=("task",), message_only=_TASK)
+
+
+def _node_range(message: pb.NodeRange) -> NodeRange:
+    return _NODE_RANGE.read(message, task=read_task(message) or NO_TASK)
+
+
+def _node_range_message(value: NodeRange) -> pb.NodeRange:
+    return _NODE_RANGE.write(value, **task_fields(value.task))
+
+
 NODES = Rows(
     Nodes,
     pb.NodeProperties,
     Row("count", "num_nodes"),
     Row("main", "main_node"),
-    Row("ranges", kind=ListOf(_NODE_RANGE)),
+    Row("ranges", kind=ListOf(Custom(_node_range, _node_range_message))),
     Row("spread", unset=Spread.IF_POSSIBLE),
     record_only=("groups",),
 )
-_SPELT = (Row("task", "container", TASK), Row("nodes", kind=NODES), Row("retry", "retry_strategy", RETRY))
+_SPELT = (Row("nodes", kind=NODES), Row("retry", "retry_strategy", RETRY))
 _REGISTRATION = Rows(
     JobDefinition,
     pb.RegisterJobDefinitionRequest,
     *_SPELT,
-    record_only=("revision", "status", "created_at_ms"),
+    record_only=("task", "revision", "status", "created_at_ms"),
+    message_only=_TASK,
 )
-_DEFINITION = Rows(JobDefinition, pb.JobDefinition, *_SPELT)
+_DEFINITION = Rows(JobDefinition, pb.JobDefinition, *_SPELT, record_only=("task",), message_only=_TASK)
 _STATUS = Words(DefinitionStatus, pb.JobDefinitionStatus.DESCRIPTOR)
 
 
 def definition(message: pb.RegisterJobDefinitionRequest, now_ms: int) -> JobDefinition:
     """Turn a registration into a definition whose revision is not chosen yet."""
-    return _REGISTRATION.read(message, revision=0, created_at_ms=now_ms)
+    return _REGISTRATION.read(message, task=read_task(message) or NO_TASK, revision=0, created_at_ms=now_ms)
 
 
 def definition_message(value: JobDefinition) -> pb.JobDefinition:
     """Turn a definition into a message."""
-    return _DEFINITION.write(value)
+    return _DEFINITION.write(value, **task_fields(value.task))
 
 
 def definition_status(number: int) -> DefinitionStatus | None:

@@ -8,6 +8,7 @@ from batchyard.errors import Reason, Violation
 from batchyard.ids import AttemptId
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
+from batchyard.task_messages import read_ends
 from batchyard.v1 import (
     agent_pb2,
     attempt_pb2,
@@ -95,6 +96,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             stopped_at_ms=message.stopped_at_ms,
             exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
             reason=message.reason,
+            containers=read_ends(message.containers),
         )
     return Report(
         attempt_id=AttemptId(message.attempt_id),

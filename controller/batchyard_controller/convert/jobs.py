@@ -7,7 +7,8 @@ from typing import Any
 
 from batchyard.rows import ListOf, Row, Rows, Words
 from batchyard.states import JobState
-from batchyard.task_messages import TASK
+from batchyard.task_messages import read_task, task_fields
+from batchyard.tasks import Task
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
@@ -29,8 +30,9 @@ _SUBMISSION = Rows(
     pb.SubmitJobRequest,
     *_SPELT,
     Row("nodes", kind=NODES),
-    Row("task", "container", TASK),
     Row("depends_on", kind=_DEPENDENCIES),
+    record_only=("task",),
+    message_only=("container", "task"),
 )
 _SPEC = Rows(
     JobSpec,
@@ -39,7 +41,7 @@ _SPEC = Rows(
     record_only=("task", "nodes", "definition_tags"),
     message_only=(
         *("nodes", "node"),
-        *("id", "name", "created_at_ms", "container", "depends_on", "array", "attempts"),
+        *("id", "name", "created_at_ms", "container", "task", "depends_on", "array", "attempts"),
         *("state", "status_reason", "waiting_reason", "started_at_ms", "stopped_at_ms", "exit_code"),
         *("is_cancelled", "is_terminated", "ending_cause"),
     ),
@@ -59,12 +61,12 @@ def job_states(numbers: Iterable[int]) -> frozenset[JobState]:
 
 def submission(message: pb.SubmitJobRequest) -> Submission:
     """Turn a request into a submission."""
-    return _SUBMISSION.read(message)
+    return _SUBMISSION.read(message, task=read_task(message))
 
 
-def spec_message(value: JobSpec, **others: Any) -> pb.Job:
-    """Turn what jobs of one kind share into a message, which has *others* of the one job."""
-    return _SPEC.write(value, **others)
+def spec_message(value: JobSpec, task: Task | None, **others: Any) -> pb.Job:
+    """Turn what jobs of one kind share into a message, which has *others* of the one job, and its task, if it has one."""
+    return _SPEC.write(value, **(task_fields(task) if task is not None else {}), **others)
 
 
 def dependency_messages(values: Iterable[Dependency]) -> list[pb.Dependency]:

@@ -12,6 +12,13 @@ KIB = 1024
 OVERRIDES_BYTES_MAX = 8192
 """AWS: container overrides; texts of the command and of the environment. Parameters make a command one, too."""
 DEFINITION_BYTES_MAX = 24 * KIB
+CONTAINERS_MAX = 10
+"""AWS: containers of a task."""
+CONTAINER_NAME_LENGTH_MAX = 255
+CONTAINER_TIMEOUT_S_MIN = 2
+"""AWS: startTimeout, stopTimeout."""
+CONTAINER_TIMEOUT_S_MAX = 7 * 24 * 3600
+"""Ours: a bound on what is waited for."""
 """AWS; bytes of the message RegisterJobDefinitionRequest without its annotations."""
 SUBMIT_BYTES_MAX = 30 * KIB
 """AWS; bytes of the message SubmitJobRequest without its annotations and dependencies, which have limits of their own."""
@@ -103,6 +110,7 @@ HOSTS_MAX = 20_000
 CLOCK_AHEAD_MS_MAX = 24 * 3600 * 1000
 """How far a host's clock may be ahead of the controller's; what it tells of later times counts as then."""
 HOST_RUNTIMES_MAX = 16
+HOST_FEATURES_MAX = 16
 HOST_GPUS_MAX = 1000
 HOST_PATHS_MAX = 100
 """Ours: so that a record of a host stays small."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchyard.ids import attempt_id
 from batchyard.states import JobState
-from batchyard.task_messages import task_message
+from batchyard.tasks import ContainerEnd
 from batchyard.v1 import job_pb2
 from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import end_cause_number
@@ -29,6 +29,7 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
     job = unit.job
     return spec_message(
         job.spec,
+        None if unit.is_parent and job.spec.nodes is not None else unit.task,
         id=summary.id,
         name=job.name,
         state=summary.state,
@@ -37,7 +38,6 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         started_at_ms=summary.started_at_ms,
         stopped_at_ms=summary.stopped_at_ms,
         attempts=attempts,
-        container=None if unit.is_parent and job.spec.nodes is not None else task_message(unit.task),
         nodes=NODES.write(job.spec.nodes) if unit.is_parent and job.spec.nodes is not None else None,
         node=summary.node if summary.HasField("node") else None,
         array=summary.array if summary.HasField("array") else None,
@@ -80,6 +80,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
+        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
     )
 
 
@@ -119,7 +120,8 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         exit_code=ended.exit_code,
         reason=ended.reason,
         status_reason=words.attempt_reason(unit, ended),
-        log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms else "",
+        log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms and unit.task.is_plain else "",
+        containers=_container_messages(unit, name, ended.containers),
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,
     )
@@ -136,10 +138,31 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         host_name=words.host_name(world, attempt.host_id),
         claimed_at_ms=attempt.claimed_at_ms,
         started_at_ms=attempt.started_at_ms,
-        log_stream_name=log_stream_name(unit.job, attempt.id) if is_running else "",
+        log_stream_name=log_stream_name(unit.job, attempt.id) if is_running and unit.task.is_plain else "",
+        containers=_container_messages(unit, attempt.id, ()),
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
         epoch=attempt.epoch,
     )
+
+
+def _container_messages(unit: Unit, attempt: str, ends: tuple[ContainerEnd, ...]) -> list[job_pb2.ContainerStatus]:
+    """Tell of each of several containers of an attempt, in their order, as far as that is known."""
+    if unit.task.is_plain:
+        return []
+    by_name = {end.name: end for end in ends}
+    names = [container.shown_name for container in unit.task.containers]
+    found = [by_name.get(name, ContainerEnd(name=name)) for name in names]
+    return [
+        job_pb2.ContainerStatus(
+            name=end.name,
+            exit_code=end.exit_code,
+            reason=end.reason,
+            started_at_ms=end.started_at_ms,
+            stopped_at_ms=end.stopped_at_ms,
+            log_stream_name=log_stream_name(unit.job, attempt, end.name) if end.started_at_ms or not ends else "",
+        )
+        for end in found
+    ]
 
 
 def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResponse:

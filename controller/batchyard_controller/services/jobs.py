@@ -108,11 +108,11 @@ class Jobs(rpc.JobServiceServicer):
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
         _check_read(request)
-        host, name = await self._await_attempt(request)
+        log = await self._await_attempt(request)
         offset = request.offset
         tail = request.tail_lines if request.HasField("tail_lines") else None
         while True:
-            piece = await self._sessions.read_log(*host, name, offset, tail, follow=request.follow)
+            piece = await self._sessions.read_log(*log, offset, tail, follow=request.follow)
             tail, offset = None, piece.next_offset
             # Without data it still tells where the log ends now.
             if piece.data or not request.follow:
@@ -120,8 +120,8 @@ class Jobs(rpc.JobServiceServicer):
             if piece.end or not (piece.data or request.follow):
                 return
 
-    async def _await_attempt(self, request: pb.ReadLogsRequest) -> tuple[tuple[str, str], str]:
-        """Find the host's id and name, and the id, of the attempt whose log is asked for; when following, wait for one to start."""
+    async def _await_attempt(self, request: pb.ReadLogsRequest) -> _LogPlace:
+        """Find the attempt whose log is asked for; when following, wait for one to start."""
         while True:
             moves = self._sessions.moves
             place = moves.end
@@ -144,6 +144,10 @@ class Jobs(rpc.JobServiceServicer):
             raise _no_such_job(request.job_id)
 
         return await self._leadership.driver.read(look)
+
+
+_LogPlace = tuple[str, str, str, str]
+"""A host's id and name, an attempt, and which of several containers."""
 
 
 def _find_units(world: World, ids: Iterable[str]) -> list[Unit]:
@@ -171,11 +175,12 @@ def _check_read(request: pb.ReadLogsRequest) -> None:
     check_range(out, "attempt", request.attempt, 0, limits.INT32_MAX)
     check_range(out, "offset", request.offset, 0, limits.INT64_MAX)
     check_range(out, "tail_lines", request.tail_lines, 0, limits.INT32_MAX)
+    check_text(out, "container", request.container, limits.CONTAINER_NAME_LENGTH_MAX)
     refuse(out)
 
 
-def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str, str], str] | None:
-    """Return the host's id and name, and the id, of an attempt, None if the job has none yet."""
+def _find_attempt(world: World, request: pb.ReadLogsRequest) -> _LogPlace | None:
+    """Return where the log of an attempt is, None if the job has none yet."""
     units = _find_units(world, [request.job_id])
     if not units:
         raise _no_such_job(request.job_id)
@@ -200,13 +205,27 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> tuple[tuple[str,
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
         return None
     number = request.attempt or max(hosts)
+    container = _container_of(unit, request.container)
     for ended in unit.attempts:
-        if ended.number == number and not ended.started_at_ms:
+        has_log = ended.started_at_ms or any(part.started_at_ms for part in ended.containers)
+        if ended.number == number and not has_log:
             why = ended.reason or words.attempt_reason(unit, ended)
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])
-    return (hosts[number], words.host_name(world, hosts[number])), attempt_id(whose, number)
+    return hosts[number], words.host_name(world, hosts[number]), attempt_id(whose, number), container
+
+
+def _container_of(unit: Unit, name: str) -> str:
+    """Return which of several containers is meant, or nothing of a plain task; refuse one that the job has not."""
+    names = [container.shown_name for container in unit.task.containers]
+    if name and name not in names:
+        text = f"{quote(name)} is none of the job's containers: {', '.join(names)}"
+        refuse([Violation("container", text, Reason.UNKNOWN_VALUE)])
+    if not name and len(names) > 1:
+        text = f"the job has several containers, each with a log of its own: {', '.join(names)}"
+        refuse([Violation("container", text, Reason.REQUIRED)])
+    return "" if unit.task.is_plain else name or names[0]
 
 
 def _check_host_is_kept(world: World, job_id: str, number: int, host_id: str) -> None:

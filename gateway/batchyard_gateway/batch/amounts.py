@@ -66,6 +66,12 @@ def check_fargate(found: Resources) -> None:
         raise ExecutionException(f"Fargate resource requirements ({vcpus} vCPU, {found.memory_mib} MiB) not valid.")
 
 
+def total(asked: Sequence[Resources]) -> Resources:
+    """Return the sum of what several containers ask for."""
+    kinds = ("cpu_millis", "memory_mib", "gpu_millis")
+    return Resources(**{kind: sum(getattr(each, kind) for each in asked) for kind in kinds})
+
+
 def requirements(found: Resources) -> list[dict[str, str]]:
     """Return amounts as ``resourceRequirements``."""
     texts = {

@@ -1,9 +1,8 @@
 """
 Containers: AWS's container properties to the contract's and back.
 
-Pure. A container is given as ``containerProperties``, or as the one container of
-``ecsProperties``; both become the contract's one. What the contract cannot say is
-the residue, see `mapping`.
+Pure. A container is given as ``containerProperties``, or as one of ``ecsProperties``
+(see `tasks`). What the contract cannot say is the residue, see `mapping`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from batchyard.tasks import DEFAULT_NAME
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
@@ -19,8 +19,6 @@ from . import amounts, rules
 from .mapping import LISTED, MAPPED, NAMED_VALUES, Nested, NestedList, Plain, Row, residue, to_members, to_message
 
 FARGATE = "FARGATE"
-DEFAULT_NAME = "default"
-"""Of a container that was given no name."""
 
 _USER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,30}", re.ASCII)
 _SECRET_ARN = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:([^:]+)(:.*)?", re.ASCII)
@@ -111,9 +109,6 @@ _EMPTY: Members = {row.member: [] for row in ROWS if row.always and row.member !
 _BY_SUBMISSION = ("command", "environment")
 """What a job's overrides may change, so that the definition's residue does not hold for a job."""
 
-_OF_TASKS = {"taskRoleArn": "jobRoleArn"}
-"""Members of a task that go by another name in container properties."""
-
 _DEPRECATED = ("vcpus", "memory")
 _NOT_FOR_FARGATE = ("privileged", "ulimits", "instanceType", "ipcMode")
 _LINUX_NOT_FOR_FARGATE = ("devices", "sharedMemorySize", "tmpfs", "maxSwap", "swappiness")
@@ -127,10 +122,7 @@ _NOT_FOR_EC2 = (
 )
 _HOST_MODE, _BRIDGE_MODE, _LINUX_FAMILY = "host", "bridge", "LINUX"
 _PID_MODES, _IPC_MODES = (_HOST_MODE, "task"), (_HOST_MODE, "task", "none")
-_NOT_OFFERED = {
-    "dependsOn": "Container dependency can not be used in a single-container job.",
-    "firelensConfiguration": "a log router is a second container, and jobs of several are not supported yet",
-}
+_NOT_OFFERED = {"firelensConfiguration": "logs are kept by the agent, whatever would route them"}
 _VOLUMES_NOT_OFFERED = ("efsVolumeConfiguration", "s3filesVolumeConfiguration")
 
 
@@ -174,25 +166,6 @@ def job_members(message: pb.ContainerProperties, kept: Members) -> Members:
     return members
 
 
-def of_task(ecs_properties: Members) -> Members:
-    """
-    Return the one container of a task as container properties.
-
-    Raises:
-        ClientException: there are several.
-    """
-    tasks: list[Members] = ecs_properties["taskProperties"]
-    if len(tasks) != 1:
-        raise ClientException(f"ecsProperties must have exactly one element of taskProperties, not {len(tasks)}")
-    containers: list[Members] = tasks[0]["containers"]
-    if len(containers) != 1:
-        raise ClientException(f"Jobs of several containers are not supported yet; {len(containers)} are given, not 1")
-    if containers[0].get("essential") is False:
-        raise ClientException("At least one container must be essential")
-    outer = {_OF_TASKS.get(name, name): value for name, value in tasks[0].items() if name != "containers"}
-    return {**containers[0], **outer}
-
-
 def name_in(kept: Members) -> str:
     """Return the name of the container of a definition, given what is kept of it."""
     if "ecsProperties" not in kept:
@@ -200,9 +173,14 @@ def name_in(kept: Members) -> str:
     return str(kept["ecsProperties"]["taskProperties"][0]["containers"][0].get("name") or DEFAULT_NAME)
 
 
-def check(members: Members, capabilities: Sequence[str]) -> None:
+def check(members: Members, capabilities: Sequence[str], *, is_sized: bool = True) -> None:
     """
     Check a definition's container.
+
+    Args:
+        members: AWS's, of container properties.
+        capabilities: Of the definition's platform.
+        is_sized: On Fargate it has to have one of its sizes by itself.
 
     Raises:
         ClientException: it breaks a rule.
@@ -229,9 +207,9 @@ def check(members: Members, capabilities: Sequence[str]) -> None:
         raise ExecutionException("vCPU is not provided.")
     if not found.memory_mib:
         raise ExecutionException("Memory is not provided.")
-    if fargate:
+    if fargate and is_sized:
         amounts.check_fargate(found)
-    else:
+    if not fargate:
         for name in _NOT_FOR_EC2:
             if rules.is_said(members.get(name)):
                 raise ExecutionException(f"{name} not applicable for EC2.")

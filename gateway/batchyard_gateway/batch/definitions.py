@@ -11,7 +11,7 @@ from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Members
 
-from . import containers, rules
+from . import containers, rules, tasks
 from .consumables import PROPERTIES, check_needs
 from .mapping import (
     LISTED,
@@ -106,24 +106,31 @@ def check(members: Members) -> None:
     rules.check_between("schedulingPriority", members.get("schedulingPriority"), 0, rules.SCHEDULING_PRIORITY_MAX)
     rules.check_retry(members)
     rules.check_timeout(members)
-    containers.check(_container_of(members), members.get("platformCapabilities", ()))
+    capabilities = members.get("platformCapabilities", ())
+    if tasks.ECS in members:
+        tasks.check(members[tasks.ECS], capabilities)
+    else:
+        containers.check(members["containerProperties"], capabilities)
 
 
 def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
     """Return the contract's request for a registration that was checked."""
-    given = _container_of(members)
-    message = containers.container(given, fargate=containers.FARGATE in members.get("platformCapabilities", ()))
+    fargate = containers.FARGATE in members.get("platformCapabilities", ())
+    if tasks.ECS in members:
+        what = tasks.request_fields(members[tasks.ECS], fargate=fargate)
+    else:
+        what = {"container": containers.container(members["containerProperties"], fargate=fargate)}
     request = pb.RegisterJobDefinitionRequest(
         name=members["jobDefinitionName"],
         type=pb.JOB_DEFINITION_TYPE_CONTAINER,
-        container=message,
+        **what,
         **fields(_ROWS, members),
     )
     kept = residue({row.member: members[row.member] for row in _ROWS if row.member in members}, _shown(request))
     kept |= {name: members[name] for name in _KEPT_FOR_JOBS if name in members}
-    if "ecsProperties" in members:
-        kept["ecsProperties"] = members["ecsProperties"]
-    elif properties := containers.residue_of(given, message):
+    if tasks.ECS in members:
+        kept[tasks.ECS] = members[tasks.ECS]
+    elif properties := containers.residue_of(members["containerProperties"], request.container):
         kept["containerProperties"] = properties
     request.annotations.update(annotated(kept))
     return request
@@ -148,16 +155,11 @@ def members_of(definition: pb.JobDefinition, names: Names) -> Members:
         **_shown(definition),
         **kept,
     }
-    if "ecsProperties" not in kept:
+    if tasks.ECS not in kept and definition.HasField("task"):
+        members[tasks.ECS] = tasks.shown(definition.task)
+    elif tasks.ECS not in kept:
         members["containerProperties"] = containers.members_of(definition.container) | properties
     return members
-
-
-def _container_of(members: Members) -> Members:
-    if "ecsProperties" in members:
-        return containers.of_task(members["ecsProperties"])
-    properties: Members = members["containerProperties"]
-    return properties
 
 
 def _shown(message: pb.RegisterJobDefinitionRequest | pb.JobDefinition) -> Members:

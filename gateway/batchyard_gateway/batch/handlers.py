@@ -198,18 +198,24 @@ async def submit_job(context: Context, members: Members) -> Members:
     if submissions.needs_queue(members):
         for queue in await context.client.describe_job_queues([submissions.queue_name(members)]):
             submissions.check_against_queue(queue)
-    if submissions.needs_definition(members):
-        await _check_against_definition(context, members)
-    answer = await context.client.calls.submit_job(submissions.submission(members, context), retry=True)
+    has_several = submissions.needs_definition(members) and await _check_against_definition(context, members)
+    request = submissions.submission(members, context, has_several=has_several)
+    answer = await context.client.calls.submit_job(request, retry=True)
     return {"jobArn": names_of(context).arn(JOB, answer.job_id), "jobName": answer.name, "jobId": answer.job_id}
 
 
-async def _check_against_definition(context: Context, members: Members) -> None:
-    """Check overrides against the revision that the job will get; without one, the submission is refused anyway."""
+async def _check_against_definition(context: Context, members: Members) -> bool:
+    """
+    Check overrides against the revision that the job will get; without one, the submission is refused anyway.
+
+    Returns:
+        Whether it has several containers.
+    """
     for definition in await context.client.describe_job_definitions([submissions.definition_name(members)]):
         if definition.status == definition_pb.JOB_DEFINITION_STATUS_ACTIVE:
             submissions.check_against_definition(members, definition)
-            return
+            return definition.HasField("task")
+    return False
 
 
 async def describe_jobs(context: Context, members: Members) -> Members:

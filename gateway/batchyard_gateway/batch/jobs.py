@@ -8,11 +8,11 @@ container tells is the latest attempt's.
 
 from __future__ import annotations
 
-from batchyard.arns import last_part
+from batchyard.ids import task_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
 
-from . import containers
+from . import containers, tasks
 from .consumables import PROPERTIES
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import MAPPED, NestedList, Plain, Row, Word, kept_in, to_members
@@ -81,14 +81,14 @@ _CHILD = (Row("index", "index", Plain()),)
 
 
 def _where(attempt: pb.Attempt, names: Names) -> Members:
-    """Return where one attempt ran; its task's id is the end of its log's name."""
+    """Return where one attempt ran."""
     account, members = names.account, {}
     # Attempts of before this was kept do not tell their environment.
     environment = attempt.compute_environment or "default"
     if attempt.host_id:
         members["containerInstanceArn"] = account.container_instance(environment, attempt.host_id)
-    if attempt.log_stream_name:
-        members["taskArn"] = account.task(environment, last_part(attempt.log_stream_name))
+    if attempt.log_stream_name or any(each.log_stream_name for each in attempt.containers):
+        members["taskArn"] = account.task(environment, task_id(attempt.id))
     return members
 
 
@@ -109,9 +109,14 @@ def members_of(job: pb.Job, names: Names) -> Members:
     if job.HasField("array"):
         members["arrayProperties"] = array_members(job.array)
     ended = [attempt for attempt in job.attempts if attempt.stopped_at_ms]
-    if "ecsProperties" in kept:
-        members["attempts"] = [_task_attempt(attempt, kept["ecsProperties"], names) for attempt in ended]
-        members["ecsProperties"] = _task(job, kept["ecsProperties"], names)
+    if tasks.ECS in kept or job.HasField("task"):
+        given = kept.get(tasks.ECS, {})
+        members["attempts"] = [
+            tasks.attempt_members(job, attempt, given, _where(attempt, names)) | to_members(_ATTEMPT, attempt)
+            for attempt in ended
+        ]
+        where = _where(job.attempts[-1], names) if job.attempts else {}
+        members[tasks.ECS] = tasks.job_members(job, given, where)
     else:
         members["attempts"] = [_attempt(attempt, names) for attempt in ended]
         members["container"] = _container(job, kept, names)
@@ -160,23 +165,3 @@ def _attempt(attempt: pb.Attempt, names: Names) -> Members:
 def _container(job: pb.Job, kept: Members, names: Names) -> Members:
     latest = _ran(job.attempts[-1], names) if job.attempts else {"networkInterfaces": []}
     return {**containers.job_members(job.container, kept.get("containerProperties", {})), **latest}
-
-
-def _task_attempt(attempt: pb.Attempt, ecs_properties: Members, names: Names) -> Members:
-    ran, where = _ran(attempt, names), _where(attempt, names)
-    container = {name: value for name, value in ran.items() if name not in where}
-    name = containers.name_in({"ecsProperties": ecs_properties})
-    return {
-        "taskProperties": [{**where, "containers": [{"name": name, **container}]}],
-        **to_members(_ATTEMPT, attempt),
-    }
-
-
-def _task(job: pb.Job, ecs_properties: Members, names: Names) -> Members:
-    task = ecs_properties["taskProperties"][0]
-    resolved = containers.members_of(job.container)
-    overridden = {name: resolved[name] for name in ("command", "environment", "resourceRequirements")}
-    where = _where(job.attempts[-1], names) if job.attempts else {}
-    ran = _ran(job.attempts[-1], names) if job.attempts else {"networkInterfaces": []}
-    container = task["containers"][0] | overridden | {n: v for n, v in ran.items() if n not in where}
-    return {"taskProperties": [{**task, **where, "containers": [container]}]}

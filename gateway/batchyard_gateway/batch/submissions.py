@@ -59,7 +59,7 @@ _ROWS = (
     TAGS,
     OVERRIDE,
 )
-_OVERRIDES = (Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
+_OVERRIDES = (Row("name", "name"), Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
 
 _NOT_OFFERED = {
     "nodeOverrides": "multi-node parallel jobs are not supported yet",
@@ -99,7 +99,11 @@ def check(members: Members) -> None:
 
 
 def _check_overrides(members: Members) -> None:
-    overrides = _overrides(members)
+    for overrides in _overrides(members):
+        _check_one(overrides)
+
+
+def _check_one(overrides: Members) -> None:
     if rules.length_of(overrides) > rules.OVERRIDES_LENGTH_MAX:
         raise ExecutionException(f"Container Overrides length must be at most {rules.OVERRIDES_LENGTH_MAX}")
     if "" in overrides.get("command", ()):
@@ -108,18 +112,16 @@ def _check_overrides(members: Members) -> None:
     amounts.amounts(overrides, fargate=True)
 
 
-def _overrides(members: Members) -> Members:
-    """Return the container's overrides, given for it or for the one container of a task."""
+def _overrides(members: Members) -> list[Members]:
+    """Return what is overridden of the containers of a task, or of the one of container properties."""
     if "ecsPropertiesOverride" not in members:
-        overrides: Members = members.get("containerOverrides", {})
-        return overrides
+        return [members["containerOverrides"]] if "containerOverrides" in members else []
     if "containerOverrides" in members:
         raise ClientException("Give either containerOverrides or ecsPropertiesOverride, not both")
     tasks = members["ecsPropertiesOverride"].get("taskProperties", [])
-    found = [container for task in tasks for container in task.get("containers", ())]
-    if len(tasks) > 1 or len(found) > 1:
-        raise ClientException("Jobs of several containers are not supported yet")
-    return found[0] if found else {}
+    if len(tasks) > 1:
+        raise ClientException(f"ecsPropertiesOverride must have one element of taskProperties, not {len(tasks)}")
+    return [container for task in tasks for container in task.get("containers", ())]
 
 
 def needs_definition(members: Members) -> bool:
@@ -127,7 +129,11 @@ def needs_definition(members: Members) -> bool:
     overrides = _overrides(members)
     if "shareIdentifier" in members and "schedulingPriorityOverride" not in members:
         return True
-    return any(name in overrides for name in ("vcpus", "memory", "name")) or amounts.has_fraction(overrides)
+    if "ecsPropertiesOverride" in members and overrides:
+        return True
+    return any(name in each for each in overrides for name in ("vcpus", "memory")) or any(
+        map(amounts.has_fraction, overrides)
+    )
 
 
 def check_against_definition(members: Members, definition: definition_pb.JobDefinition) -> None:
@@ -141,16 +147,22 @@ def check_against_definition(members: Members, definition: definition_pb.JobDefi
     if members.get("shareIdentifier") and not has_priority:
         raise ExecutionException(_NO_PRIORITY)
     overrides, kept = _overrides(members), kept_in(definition.annotations)
-    name = containers.name_in(kept)
-    if overrides.get("name", name) != name:
-        raise ExecutionException(
-            f"Container override '{overrides['name'][:100]}' should match a container of the job definition: {name}"
-        )
-    amounts.amounts(overrides, fargate=containers.FARGATE in definition.platform_capabilities)
+    names = [container.name for container in definition.task.containers] or [containers.name_in(kept)]
     deprecated = kept.get("containerProperties", {})
-    for name in ("vcpus", "memory"):
-        if name in overrides and name not in deprecated:
+    if len(names) > 1 and "containerOverrides" in members:
+        raise ExecutionException(
+            "Container overrides are not applicable for a job of several containers. Use ecsPropertiesOverride instead."
+        )
+    for each in overrides:
+        name = each.get("name", names[0] if len(names) == 1 else "")
+        if name not in names:
+            text = f"should match a container of the job definition: {', '.join(names)}"
+            raise ExecutionException(f"Container override '{name[:100]}' {text}")
+        amounts.amounts(each, fargate=containers.FARGATE in definition.platform_capabilities)
+        if any(key in each and key not in deprecated for key in ("vcpus", "memory")):
             raise ExecutionException(_DEPRECATED_KEY)
+    if len({each.get("name") for each in overrides}) < len(overrides):
+        raise ExecutionException("Each container may be overridden once.")
 
 
 def needs_queue(members: Members) -> bool:
@@ -179,23 +191,38 @@ def queue_name(members: Members) -> str:
     return name_of(QUEUE, members["jobQueue"])
 
 
-def submission(members: Members, context: Context) -> pb.SubmitJobRequest:
-    """Return the contract's request for a submission that was checked."""
-    overrides = _overrides(members)
-    asked = amounts.amounts(overrides, fargate=True)
-    message = to_message(_OVERRIDES, pb.ContainerOverrides, overrides)
-    for field in ("cpu_millis", "memory_mib", "gpu_millis"):
-        if getattr(asked, field):
-            setattr(message, field, getattr(asked, field))
+def submission(members: Members, context: Context, *, has_several: bool = False) -> pb.SubmitJobRequest:
+    """
+    Return the contract's request for a submission that was checked.
+
+    Args:
+        members: AWS's.
+        context: Who calls.
+        has_several: The definition has several containers, so that overrides go by their names.
+    """
+    overrides = [_override(each) for each in _overrides(members)]
+    if not has_several:
+        for message in overrides:
+            message.ClearField("name")
     return pb.SubmitJobRequest(
         name=members["jobName"],
         queue=queue_name(members),
         job_definition=definition_name(members),
-        overrides=message,
+        overrides=None if has_several or not overrides else overrides[0],
+        container_overrides=overrides if has_several else (),
         request_id=_request_id(members, context),
         submitted_by=context.principal.access_key_id,
         **fields(_ROWS, members),
     )
+
+
+def _override(members: Members) -> pb.ContainerOverrides:
+    asked = amounts.amounts(members, fargate=True)
+    message = to_message(_OVERRIDES, pb.ContainerOverrides, members)
+    for field in ("cpu_millis", "memory_mib", "gpu_millis"):
+        if getattr(asked, field):
+            setattr(message, field, getattr(asked, field))
+    return message
 
 
 def _request_id(members: Members, context: Context) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from batchyard.errors import Reason, Violation
 from batchyard.pairs import Pairs
 from batchyard.resources import RESOURCE_KINDS
-from batchyard.tasks import NO_TASK, Task
+from batchyard.tasks import NO_TASK, Container, Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.dependencies import Dependency
@@ -25,8 +25,14 @@ _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What a submission replaces in the definition's main container; None keeps it."""
+    """
+    What a submission replaces in one of the definition's containers; None keeps it.
 
+    Attributes:
+        name: Which of several.
+    """
+
+    name: str = ""
     command: tuple[str, ...] = ()
     environment: Pairs = ()
     cpu_millis: int | None = None
@@ -35,12 +41,16 @@ class Overrides:
     disk_mib: int | None = None
 
 
+_NO_OVERRIDES = Overrides()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRangeOverrides:
     """What a submission replaces in one of the definition's ranges of nodes, named by its text (AWS: NodePropertyOverride)."""
 
     target_nodes: str
     overrides: Overrides = Overrides()
+    container_overrides: tuple[Overrides, ...] = ()
     instance_types: tuple[str, ...] = ()
     consumables: Quantities = ()
 
@@ -63,6 +73,7 @@ class Submission:
     task: Task | None = None
     nodes: Nodes | None = None
     overrides: Overrides = Overrides()
+    container_overrides: tuple[Overrides, ...] = ()
     node_overrides: NodeOverrides | None = None
     parameters: Pairs = ()
     array_size: int = 0
@@ -87,7 +98,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     parameters = merge(defaults, submission.parameters)
     given_nodes = definition.nodes if definition is not None else submission.nodes
     if given_nodes is None:
-        task, violations = _override(given, submission.overrides, dict(parameters))
+        task, violations = _override(given, submission, dict(parameters))
         nodes = None
     else:
         task = NO_TASK
@@ -115,20 +126,60 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     return spec, violations
 
 
-def _override(task: Task, overrides: Overrides, parameters: dict[str, str]) -> tuple[Task, list[Violation]]:
-    """Put overrides and parameters into a task's main container; the same task where nothing changes, as for most."""
-    main = task.main
-    command, violations = _substitute(overrides.command or main.command, parameters)
-    amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
-    if command == main.command and not overrides.environment and not amounts:
+def _override(
+    task: Task, submission: Submission | NodeRangeOverrides, parameters: dict[str, str]
+) -> tuple[Task, list[Violation]]:
+    """Put overrides and parameters into a task's containers; the same task where nothing changes, as for most."""
+    by_name, violations = _overrides_by_name(task, submission)
+    containers: list[Container] = []
+    for container in task.containers:
+        overridden, wrong = _overridden(container, by_name.get(container.shown_name, _NO_OVERRIDES), parameters)
+        containers.append(overridden)
+        violations += wrong
+    if all(new is old for new, old in zip(containers, task.containers, strict=True)):
         return task, violations
+    return replace(task, containers=tuple(containers)), violations
+
+
+def _overrides_by_name(
+    task: Task, submission: Submission | NodeRangeOverrides
+) -> tuple[dict[str, Overrides], list[Violation]]:
+    """Say which container each of a submission's overrides is for."""
+    found: dict[str, Overrides] = {}
+    violations: list[Violation] = []
+    names = [container.shown_name for container in task.containers]
+    if submission.overrides != _NO_OVERRIDES:
+        found[names[0]] = submission.overrides
+        if len(names) > 1:
+            text = f"the job has {len(names)} containers: name one of {', '.join(names)} in container_overrides"
+            violations.append(Violation("overrides", text, Reason.CONFLICT))
+    for i, overrides in enumerate(submission.container_overrides):
+        at = f"container_overrides[{i}].name"
+        if overrides.name not in names:
+            text = f"{overrides.name[:40]!r} is none of the job's containers: {', '.join(names)}"
+            violations.append(Violation(at, text, Reason.UNKNOWN_VALUE))
+        elif overrides.name in found:
+            text = f"{overrides.name[:40]!r} has been given overrides already"
+            violations.append(Violation(at, text, Reason.DUPLICATE))
+        found[overrides.name] = overrides
+    return found, violations
+
+
+def _overridden(
+    container: Container, overrides: Overrides, parameters: dict[str, str]
+) -> tuple[Container, list[Violation]]:
+    """Put overrides and parameters into a container; the same one where nothing changes."""
+    command, violations = _substitute(overrides.command or container.command, parameters)
+    amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
+    if command == container.command and not overrides.environment and not amounts:
+        return container, violations
     overridden = replace(
-        main,
+        container,
         command=command,
-        environment=merge(main.environment, overrides.environment),
-        resources=replace(main.resources, **amounts),
+        environment=merge(container.environment, overrides.environment),
+        resources=replace(container.resources, **amounts),
     )
-    return replace(task, containers=(overridden, *task.containers[1:])), violations
+    return overridden, violations
 
 
 def _override_nodes(
@@ -140,7 +191,7 @@ def _override_nodes(
     violations: list[Violation] = []
     for each in nodes.ranges:
         over = by_target.get(each.target_nodes, NodeRangeOverrides(target_nodes=each.target_nodes))
-        task, wrong = _override(each.task, over.overrides, parameters)
+        task, wrong = _override(each.task, over, parameters)
         violations += [violation for violation in wrong if violation not in violations]
         types, consumables = over.instance_types or each.instance_types, over.consumables or each.consumables
         ranges.append(replace(each, task=task, instance_types=types, consumables=consumables))

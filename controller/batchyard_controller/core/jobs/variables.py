@@ -8,6 +8,7 @@ BATCHYARD are ours.
 from __future__ import annotations
 
 from batchyard.ids import AttemptId, log_stream_prefix, task_id
+from batchyard.tasks import DEFAULT_NAME
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.units import Unit
@@ -51,6 +52,6 @@ def attempt_variables(
     return variables
 
 
-def log_stream_name(job: Job, attempt_id: str) -> str:
-    """Return the name of an attempt's log (AWS: definition/default/task id)."""
-    return log_stream_prefix(job.spec.definition, job.name) + task_id(attempt_id)
+def log_stream_name(job: Job, attempt_id: str, container: str = DEFAULT_NAME) -> str:
+    """Return the name of an attempt's log, of several containers that of one (AWS: definition/container/task id)."""
+    return log_stream_prefix(job.spec.definition, job.name, container) + task_id(attempt_id)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, attempt_id, unit_id
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 
 
 class RetryDecision(StrEnum):
@@ -39,6 +40,7 @@ class EndedAttempt:
         compute_environment: Empty of tries that ended before this was kept.
         preempted_for: The id of the unit for whose sake it was stopped.
         gave_back: It was stopped as it used what its quota share had borrowed.
+        containers: How each of several ended, in their order.
     """
 
     number: int
@@ -55,6 +57,7 @@ class EndedAttempt:
     epoch: int = 0
     preempted_for: str = ""
     gave_back: bool = False
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +122,4 @@ class AttemptEnd:
     stopped_at_ms: int = 0
     exit_code: int | None = None
     reason: str = ""
+    containers: tuple[ContainerEnd, ...] = ()

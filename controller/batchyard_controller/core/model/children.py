@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from batchyard.states import EndCause, JobState
+from batchyard.tasks import ContainerEnd
 
 from .attempts import EndedAttempt, RetryDecision, Verdict
 from .endings import BY_ATTEMPT, Ending, Trigger
@@ -68,6 +69,7 @@ class Chunk:
     gpus: dict[int, tuple[str, ...]] = field(default_factory=dict)
     preempted_for: dict[int, str] = field(default_factory=dict)
     gave_back: dict[int, bool] = field(default_factory=dict)
+    containers: dict[int, tuple[ContainerEnd, ...]] = field(default_factory=dict)
     earlier: dict[int, tuple[EndedAttempt, ...]] = field(default_factory=dict)
     """All ended tries but the last."""
     terminate_reasons: dict[int, str] = field(default_factory=dict)
@@ -268,6 +270,7 @@ class Children:
         _keep(chunk.gpus, i, ended.gpu_uuids)
         _keep(chunk.preempted_for, i, ended.preempted_for)
         _keep(chunk.gave_back, i, ended.gave_back)
+        _keep(chunk.containers, i, ended.containers)
 
     def last_attempt(self, index: int) -> EndedAttempt | None:
         """Return the last ended try of child *index*."""
@@ -290,6 +293,7 @@ class Children:
             epoch=chunk.epochs[i],
             preempted_for=chunk.preempted_for.get(i, ""),
             gave_back=chunk.gave_back.get(i, False),
+            containers=chunk.containers.get(i, ()),
         )
 
     def tried(self) -> Iterator[int]:

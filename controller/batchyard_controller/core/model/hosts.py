@@ -32,6 +32,7 @@ class HostFacts:
             its agent kills what it runs. 0: not that it knows.
         address: Where other hosts reach it; empty of agents that do not say so.
         price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
+        features: What its agent can do that older ones cannot.
     """
 
     name: str
@@ -52,6 +53,7 @@ class HostFacts:
     device_paths: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     reclaimed_at_ms: int = 0
+    features: tuple[str, ...] = ()
     address: str = ""
 
 

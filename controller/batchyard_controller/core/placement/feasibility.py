@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from batchyard.features import SEVERAL_CONTAINERS
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.launches import environment_of
@@ -62,6 +63,7 @@ class Access:
     What a job asks of its host beyond amounts: what its operator has to allow, and of what kind its GPUs are.
 
     Attributes:
+        features: What its agent has to be able to do, as new ones are (`batchyard.features`).
         gpu_models: Names of which a GPU's model must bear any; empty: of any model.
         gpu_memory_mib: Least memory of each.
     """
@@ -71,6 +73,7 @@ class Access:
     device_paths: tuple[str, ...] = ()
     gpu_models: tuple[str, ...] = ()
     gpu_memory_mib: int = 0
+    features: tuple[str, ...] = ()
 
     @property
     def chooses_gpus(self) -> bool:
@@ -83,13 +86,15 @@ class Access:
 
 
 NO_ACCESS = Access()
+_SEVERAL = Access(features=(SEVERAL_CONTAINERS,))
 
 
 def access_of(task: Task) -> Access:
     """Return what a task asks of its host; the same object for all that ask nothing."""
     asking = [c for c in task.containers if _asks(c)]
     if not asking:
-        return NO_ACCESS
+        return NO_ACCESS if task.is_plain else _SEVERAL
+    choosing = next((c for c in asking if c.gpu_models or c.gpu_memory_mib), task.main)
     mounted = {point.source_volume for container in asking for point in container.mount_points}
     devices = {device.host_path for container in asking for device in container.linux_parameters.devices}
     paths = {v.host_source_path for v in task.volumes if v.host_source_path and v.name in mounted}
@@ -97,8 +102,9 @@ def access_of(task: Task) -> Access:
         privileged=any(container.privileged for container in asking),
         volume_paths=tuple(sorted(map(_plain, paths))),
         device_paths=tuple(sorted(map(_plain, devices))),
-        gpu_models=tuple(sorted({name.lower() for name in task.main.gpu_models})),
-        gpu_memory_mib=task.main.gpu_memory_mib,
+        gpu_models=tuple(sorted({name.lower() for name in choosing.gpu_models})),
+        gpu_memory_mib=choosing.gpu_memory_mib,
+        features=() if task.is_plain else (SEVERAL_CONTAINERS,),
     )
 
 
@@ -116,6 +122,7 @@ def allows(facts: HostFacts, access: Access) -> bool:
     """Say whether a host's operator allows all that a job asks, and whether any of its GPUs will do."""
     return (
         (facts.allows_privileged or not access.privileged)
+        and all(feature in facts.features for feature in access.features)
         and (not access.chooses_gpus or any(map(access.wants, facts.gpus)))
         and all(_allows_volume(facts, path) for path in access.volume_paths)
         and all(_allows_device(facts, path) for path in access.device_paths)
@@ -129,6 +136,11 @@ def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
     if access.chooses_gpus and not any(any(map(access.wants, facts.gpus)) for facts in hosts):
         models = (gpu_text(gpu) for facts in hosts for gpu in facts.gpus)
         texts.append(f"no host has a GPU {wished_gpus(access)} (hosts have: {_shown(models)})")
+    texts += [
+        f"no host's agent is new enough for {feature.replace('-', ' ')}"
+        for feature in access.features
+        if not any(feature in facts.features for facts in hosts)
+    ]
     if access.privileged and not any(facts.allows_privileged for facts in hosts):
         texts.append("no host allows privileged containers")
     volumes, devices = (

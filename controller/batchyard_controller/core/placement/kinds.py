@@ -61,6 +61,7 @@ class Kinds:
             allows_privileged=facts.allows_privileged,
             volume_paths=facts.volume_paths,
             device_paths=facts.device_paths,
+            features=facts.features,
         )
         self.gpu_kinds_max = max(self.gpu_kinds_max, len(kind.gpus))
         return self._numbers.setdefault(kind, len(self._numbers))

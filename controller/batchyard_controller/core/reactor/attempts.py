@@ -223,6 +223,7 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         stopped_at_ms=end.stopped_at_ms or now.wall_ms,
         exit_code=end.exit_code,
         reason=end.reason,
+        containers=end.containers,
         gpu_uuids=tuple(gpu.uuid for gpu in attempt.gpus),
         epoch=attempt.epoch,
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",

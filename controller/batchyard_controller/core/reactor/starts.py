@@ -18,7 +18,7 @@ def on_start_succeeded(world: World, unit: Unit, attempt: Attempt, now: Instant)
     host = world.hosts[attempt.host_id]
     is_news = not host.trust.proven_until_boot_ms or attempt.host_id in world.fleet.doubted
     trust.note_success(host.trust, now.boot_ms)
-    _end_lack(world, host, unit.task.main.image)
+    _end_lack(world, host, unit.task.images)
     if is_news:
         _refresh(world, host)
 
@@ -26,7 +26,7 @@ def on_start_succeeded(world: World, unit: Unit, attempt: Attempt, now: Instant)
 def on_start_failed(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, now: Instant) -> None:
     """Doubt a host on which a start failed for reasons of its own, or ask it no more for an image that it lacks."""
     host = world.hosts[attempt.host_id]
-    image = unit.task.main.image
+    image = unit.task.images
     if end.cause is EndCause.IMAGE_UNAVAILABLE:
         if image:
             _note_lack(world, host, image, end.reason, now)

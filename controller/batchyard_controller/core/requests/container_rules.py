@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from batchyard.errors import Reason, Violation
-from batchyard.tasks import Container, LinuxParameters, Tmpfs, Ulimit, Volume
+from batchyard.tasks import Container, LinuxParameters, Task, Tmpfs, Ulimit, Volume
 from batchyard_controller.core import limits
 
 from .checks import Violations, check_range, check_text, quote
@@ -39,8 +39,8 @@ _TMPFS_VALUES = ("mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol")
 _TMPFS_OPTION = re.compile(f"({'|'.join(_TMPFS_FLAGS)})|({'|'.join(_TMPFS_VALUES)})=[A-Za-z0-9:=-]+", re.ASCII)
 
 
-def check_surroundings(out: Violations, field: str, container: Container, volumes: tuple[Volume, ...]) -> None:
-    """Check all of a container but its image, command, variables and amounts; *volumes* are its task's."""
+def check_surroundings(out: Violations, field: str, container: Container, task: Task) -> None:
+    """Check all of a container of a task but its image, command, variables and amounts."""
     if container.user and not _USER.fullmatch(container.user):
         # AWS knows no ":group"; natively it is allowed, as Docker takes it.
         text = (
@@ -57,7 +57,7 @@ def check_surroundings(out: Violations, field: str, container: Container, volume
         _check_path(out, f"{field}.working_directory", container.working_directory)
     for i, ulimit in enumerate(container.ulimits):
         _check_ulimit(out, f"{field}.ulimits[{i}]", ulimit)
-    _check_mount_points(out, field, container, volumes)
+    _check_mount_points(out, field, container, task)
     _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _check_places(out, field, container)
 
@@ -106,9 +106,9 @@ def check_volumes(out: Violations, field: str, volumes: tuple[Volume, ...]) -> N
             _check_path(out, f"{at}.host_source_path", volume.host_source_path)
 
 
-def _check_mount_points(out: Violations, field: str, container: Container, volumes: tuple[Volume, ...]) -> None:
+def _check_mount_points(out: Violations, field: str, container: Container, task: Task) -> None:
     """Check which volume goes where (AWS: MountPoint)."""
-    paths = {volume.name: volume.host_source_path for volume in volumes}
+    paths = {volume.name: volume.host_source_path for volume in task.volumes}
     uses = Counter(point.source_volume for point in container.mount_points)
     for i, point in enumerate(container.mount_points):
         at = f"{field}.mount_points[{i}]"
@@ -116,7 +116,7 @@ def _check_mount_points(out: Violations, field: str, container: Container, volum
         if name not in paths:
             text = f"no volume of the container is named {quote(name)}"
             out.append(Violation(f"{at}.source_volume", text, Reason.UNKNOWN_VALUE))
-        elif not paths[name] and uses[name] > 1:
+        elif task.is_plain and not paths[name] and uses[name] > 1:
             # An engine's anonymous volume cannot be mounted twice.
             text = f"{quote(name)} has no path on the host, so it can be mounted once, not {uses[name]} times"
             out.append(Violation(f"{at}.source_volume", text, Reason.DUPLICATE))

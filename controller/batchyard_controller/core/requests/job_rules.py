@@ -28,6 +28,7 @@ from .names import check_annotations, check_definition_key, check_job_name, chec
 from .node_rules import check_nodes
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
+from .task_rules import check_part, check_together
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
@@ -112,29 +113,32 @@ def _check_amount(out: Violations, field: str, kind: str, value: int) -> None:
         out.append(Violation(f"{field}.{kind}", text, Reason.OUT_OF_RANGE))
 
 
-def check_task(out: Violations, field: str, task: Task, *, complete: bool) -> None:
-    """Check what an attempt is to run; *complete* when nothing will be overridden any more."""
-    check_volumes(out, field, task.volumes)
-    for container in task.containers:
+def check_task(out: Violations, task: Task, *, complete: bool, within: str = "") -> None:
+    """Check what an attempt is to run, a part of *within*; *complete* when nothing will be overridden any more."""
+    check_volumes(out, f"{within}{'container' if task.is_plain else 'task'}", task.volumes)
+    check_together(out, f"{within}task", task, complete=complete)
+    for i, container in enumerate(task.containers[: limits.CONTAINERS_MAX]):
+        field = f"{within}container" if task.is_plain else f"{within}task.containers[{i}]"
+        check_part(out, field, container)
         _check_container(out, field, container, complete=complete)
-        check_surroundings(out, field, container, task.volumes)
+        check_surroundings(out, field, container, task)
         _check_needs_image(out, field, container)
 
 
 def check_complete(out: Violations, spec: JobSpec) -> None:
     """Check what a job is to run when nothing will be overridden any more."""
     if spec.nodes is None:
-        check_task(out, "container", spec.task, complete=True)
+        check_task(out, spec.task, complete=True)
         return
     check_nodes(out, "nodes", spec.nodes)
     for i, each in enumerate(spec.nodes.ranges[: limits.NODE_RANGES_MAX]):
-        check_task(out, f"nodes.ranges[{i}].container", each.task, complete=True)
+        check_task(out, each.task, complete=True, within=f"nodes.ranges[{i}].")
 
 
 def _check_given_nodes(out: Violations, nodes: Nodes) -> None:
     check_nodes(out, "nodes", nodes)
     for i, each in enumerate(nodes.ranges[: limits.NODE_RANGES_MAX]):
-        check_task(out, f"nodes.ranges[{i}].container", each.task, complete=False)
+        check_task(out, each.task, complete=False, within=f"nodes.ranges[{i}].")
 
 
 def _check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
@@ -234,7 +238,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text, Reason.TOO_LONG))
     if definition.nodes is None:
-        check_task(out, "container", definition.task, complete=False)
+        check_task(out, definition.task, complete=False)
     else:
         _check_given_nodes(out, definition.nodes)
     if definition.retry is not None:
@@ -284,10 +288,15 @@ def check_submission(submission: Submission) -> Violations:
     elif not submission.definition and submission.task is None:
         out.append(Violation("job_definition", "a job definition or a container is required", Reason.REQUIRED))
     if submission.task is not None:
-        check_task(out, "container", submission.task, complete=False)
+        check_task(out, submission.task, complete=False)
     if submission.definition:
         check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
     _check_overrides(out, "overrides", submission.overrides)
+    if len(submission.container_overrides) > limits.CONTAINERS_MAX:
+        text = f"{len(submission.container_overrides)} given; at most {limits.CONTAINERS_MAX} are allowed"
+        out.append(Violation("container_overrides", text, Reason.TOO_MANY))
+    for i, overrides in enumerate(submission.container_overrides[: limits.CONTAINERS_MAX]):
+        _check_overrides(out, f"container_overrides[{i}]", overrides)
     if submission.node_overrides is not None:
         _check_node_overrides(out, submission.node_overrides)
     if submission.array_size != 0:
@@ -317,6 +326,8 @@ def _check_node_overrides(out: Violations, overrides: NodeOverrides) -> None:
     for i, each in enumerate(overrides.ranges[: limits.NODE_RANGES_MAX]):
         at = f"node_overrides.ranges[{i}]"
         _check_overrides(out, f"{at}.overrides", each.overrides)
+        for j, overrides_of_one in enumerate(each.container_overrides[: limits.CONTAINERS_MAX]):
+            _check_overrides(out, f"{at}.container_overrides[{j}]", overrides_of_one)
         check_quantities(out, f"{at}.consumables", each.consumables)
     if len(overrides.ranges) > limits.NODE_RANGES_MAX:
         text = f"{len(overrides.ranges)} ranges; at most {limits.NODE_RANGES_MAX} are allowed"

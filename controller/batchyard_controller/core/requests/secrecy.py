@@ -79,9 +79,9 @@ def require_secrets(world: World, task: Task) -> None:
             find_secret(world, secret.value_from)
 
 
-def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> list[tuple[str, StoredSecret]]:
+def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str, dict[str, StoredSecret]]:
     """
-    Return the secrets of a live attempt of this host, by variable, still sealed.
+    Return the secrets of a live attempt of this host, still sealed: by container, empty of a plain task, and variable.
 
     Raises:
         FailedPreconditionError: it is no such attempt.
@@ -94,9 +94,13 @@ def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> list[tup
             reason=Reason.ATTEMPT_NOT_CLAIMED,
             metadata={"host_id": host_id, "attempt_id": attempt_id},
         )
-    containers = world.unit_of(attempt).task.containers
-    wanted = [secret for container in containers for secret in container.secrets]
-    return [(secret.name, find_secret(world, secret.value_from)) for secret in wanted]
+    task = world.unit_of(attempt).task
+    return {
+        "" if task.is_plain else container.shown_name: {
+            secret.name: find_secret(world, secret.value_from) for secret in container.secrets
+        }
+        for container in task.containers
+    }
 
 
 def create_access_key(world: World, access_key: AccessKey, now: Instant) -> AccessKeyCreated:

@@ -129,6 +129,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
         ("facts.faults", facts.faults, limits.HOST_RUNTIMES_MAX),
+        ("facts.features", facts.features, limits.HOST_FEATURES_MAX),
     ):
         if len(values) > most:
             out.append(Violation(field, f"{len(values)} given; at most {most} are allowed", Reason.TOO_MANY))

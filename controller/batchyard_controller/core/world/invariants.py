@@ -122,7 +122,7 @@ def _check_exactly_the_runnable_stand_in_line(world: World) -> None:
 def _check_who_lacks_an_image_is_known_to_those_who_wait(world: World) -> None:
     for line in (line for queue in world.by_queue for line in world.lines.of_queue(queue)):
         for job in line.jobs():
-            for image in {task.main.image for task in job.spec.tasks}:
+            for image in {task.images for task in job.spec.tasks}:
                 is_apart = image in (line.shape.image, *(part.image for part in line.shape.parts))
                 assert is_apart or image not in world.fleet.lacking, f"{job.id} waits among others with {image}"
 

@@ -43,7 +43,7 @@ def shape_of(world: World, unit: Unit) -> Shape:
 
 def _shape_of(world: World, unit: Unit) -> Shape:
     task = unit.task
-    image = task.main.image if unit.job.id in world.apart else ""
+    image = task.images if unit.job.id in world.apart else ""
     doubts = NOBODY
     if unit.next_number > 1:
         doubts = frozenset(HostId(e.host_id) for e in _tries(unit) if e.cause is EndCause.HOST_ERROR)
@@ -72,7 +72,7 @@ def _parts(nodes: Nodes, *, is_apart: bool) -> tuple[Part, ...]:
     runs: dict[tuple[Resources, str, Access, str], list[tuple[int, int]]] = {}
     for group in nodes.groups:
         task = group.task
-        asked = task.resources, task.runtime, access_of(task), task.main.image if is_apart else ""
+        asked = task.resources, task.runtime, access_of(task), task.images if is_apart else ""
         runs.setdefault(asked, []).append((group.start, group.stop))
     return tuple(Part(tuple(of_part), *asked) for asked, of_part in runs.items())
 
@@ -108,7 +108,7 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
     if queue is None:
         return False
     failed = {HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.IMAGE_UNAVAILABLE}
-    avoided = failed | world.fleet.lacking.get(unit.task.main.image, set()) | {attempt.host_id}
+    avoided = failed | world.fleet.lacking.get(unit.task.images, set()) | {attempt.host_id}
     returning = [
         host.record.id
         for host in world.hosts.values()
@@ -132,7 +132,7 @@ def stand_apart(world: World, image: str) -> None:
 
 
 def _has_image(job: Job, image: str) -> bool:
-    return any(task.main.image == image for task in job.spec.tasks)
+    return any(task.images == image for task in job.spec.tasks)
 
 
 def change_place(world: World, job: Job, change: Callable[[], None]) -> None:
@@ -191,7 +191,7 @@ def await_hosts(world: World, job: Job) -> None:
 
 
 def _note_apart(world: World, job: Job) -> None:
-    if world.fleet.lacking and any(task.main.image in world.fleet.lacking for task in job.spec.tasks):
+    if world.fleet.lacking and any(task.images in world.fleet.lacking for task in job.spec.tasks):
         world.apart.add(job.id)
 
 

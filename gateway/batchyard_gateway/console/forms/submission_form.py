@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from batchyard import wording
 from batchyard.v1 import job_pb2 as pb
-from batchyard_gateway.batch import amounts, containers, jobs, members, rules, submissions
+from batchyard_gateway.batch import amounts, containers, jobs, members, rules, submissions, tasks
 from batchyard_gateway.batch.names import Names
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Context, Members
@@ -327,7 +327,8 @@ def _overrides(told: Members, definition: Members) -> Members:
 
 def _container(members_of: Members) -> Members:
     if "ecsProperties" in members_of:
-        return containers.of_task(members_of["ecsProperties"])
+        first, *others = tasks.parts(members_of["ecsProperties"])
+        return {} if others else first
     found: Members = members_of.get("container") or members_of.get("containerProperties") or {}
     return found
 
