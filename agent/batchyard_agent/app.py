@@ -96,7 +96,9 @@ class Agent:
         )
         self._journal = journal
         self._table = self._recall(journal)
-        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
+        self._metadata = MetadataServer(
+            config.state_dir / "metadata.json", self._documents, config.container_network, config.node_network
+        )
         self._driver = Driver(
             table=self._table,
             journal=journal,
@@ -228,7 +230,11 @@ class Agent:
         config = self._config
         if name == DOCKER:
             return DockerRuntime(
-                self._table.meta.host_id, home=self._home(), network=config.container_network, allowed=config.allowed
+                self._table.meta.host_id,
+                home=self._home(),
+                network=config.container_network,
+                node_network=config.node_network,
+                allowed=config.allowed,
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)

@@ -6,6 +6,7 @@ It reads values and checks them, and knows nothing of what they do.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -23,7 +24,7 @@ from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
-from batchyard_agent.runtimes.docker_spec import BRIDGE, NETWORKS
+from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ class Config:
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
         container_network: Which network containers are on; one of ``NETWORKS``.
+        node_network: Which one those of nodes of multi-node jobs are on, which have to reach each other.
+        node_address: Where other hosts reach this one; empty: see ``probe.address``.
         purchase_option: ``on-demand`` or ``spot``.
         reclaim_file: Exists when the machine is about to be taken away.
         reclaim_command: Succeeds when it is; run by a shell.
@@ -86,6 +89,8 @@ class Config:
     job_user: str | None = None
     allow_root_jobs: bool = False
     container_network: str = BRIDGE
+    node_network: str = HOST
+    node_address: str = ""
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
@@ -106,6 +111,10 @@ class Config:
         if top in state_dir.parents:
             return top.with_name(f"{top.name}-scratch") / state_dir.relative_to(top)
         return state_dir.with_name(f"{state_dir.name}-scratch")
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text)) if text else ""
 
 
 def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
@@ -302,6 +311,21 @@ OPTIONS = (
         default=BRIDGE,
         show_default=True,
         help="Which network containers are on: Docker's bridge, the host's own, or none.",
+    ),
+    click.Option(
+        ["--node-network"],
+        type=click.Choice(NETWORKS),
+        default=HOST,
+        show_default=True,
+        help="Which network containers of multi-node jobs are on; on any but the host's other hosts do not reach them.",
+    ),
+    click.Option(
+        ["--node-address"],
+        default="",
+        metavar="ADDRESS",
+        callback=_reads(_address),
+        help="Where other hosts reach this one, an IP address: nodes of a job are told that of their main node. "
+        "Default: this end of the connection to the controller.",
     ),
     click.Option(
         ["log_bytes_max", "--log-size"],

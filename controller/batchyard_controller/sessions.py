@@ -389,6 +389,7 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         environment=attempt_variables(
             unit, attempt, name, world.find_definition(spec.definition), world.main_address(unit)
         ),
+        node=pb.NodeSpec(address=world.hosts[attempt.host_id].record.facts.address) if unit.is_node else None,
         timeout_s=0 if unit.is_node and not unit.leads else spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),

@@ -28,7 +28,7 @@ from batchyard_agent.runtimes.docker_engine import ConflictError, Engine, Engine
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_images import Images
-from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, BRIDGE, HOME_LABEL, HOST_LABEL, container_name
+from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, BRIDGE, HOME_LABEL, HOST, HOST_LABEL, container_name
 from batchyard_agent.runtimes.docker_task import TaskAttempt
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
@@ -65,7 +65,8 @@ class DockerRuntime:
             the scope.
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
-        network: Which network all containers are on.
+        network: Which network containers are on.
+        node_network: Which one those of nodes are on.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
         now_ms: Wall clock.
@@ -83,6 +84,7 @@ class DockerRuntime:
         home: str = "",
         address: str = "",
         network: str = BRIDGE,
+        node_network: str = HOST,
         allowed: Allowed | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
@@ -90,6 +92,7 @@ class DockerRuntime:
         self._home = home or scope
         self._address = address
         self._network = network
+        self._node_network = node_network
         self._allowed = allowed or Allowed()
         self._now_ms = now_ms
         self.fault = ""
@@ -124,6 +127,7 @@ class DockerRuntime:
             scope=self._scope,
             home=self._home,
             network=self._network,
+            node_network=self._node_network,
             allowed=self._allowed,
             observe=observe,
         )

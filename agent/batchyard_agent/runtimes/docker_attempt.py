@@ -115,6 +115,7 @@ class Yard:
     scope: str
     home: str
     network: str
+    node_network: str
     allowed: Allowed
     observe: Observe
 
@@ -261,7 +262,12 @@ class ContainerAttempt:
         yard = self._yard
         cpu_count = yard.engine.info.cpu_count
         return container_body(
-            self._resolved, scope=yard.scope, home=yard.home, cpu_count=cpu_count, network=yard.network
+            self._resolved,
+            scope=yard.scope,
+            home=yard.home,
+            cpu_count=cpu_count,
+            network=yard.network,
+            node_network=yard.node_network,
         )
 
     async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:

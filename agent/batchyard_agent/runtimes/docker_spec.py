@@ -34,6 +34,7 @@ ENGINE_LOG_FILES = 2
 _CPU_SHARES_PER_CPU = 1024
 _MIB = 1 << 20
 _NANO_CPUS_PER_MILLI = 1_000_000
+_UNSAFE_IN_HOST_NAME = re.compile(r"[^A-Za-z0-9-]")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -53,7 +54,9 @@ def volume_name(attempt_id: str, volume: str) -> str:
     return f"{container_name(attempt_id)}-{volume}"
 
 
-def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str) -> dict[str, Any]:
+def container_body(
+    spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str, node_network: str = HOST
+) -> dict[str, Any]:
     """
     Translate *spec* for the engine.
 
@@ -63,8 +66,11 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
         home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
         network: One of ``NETWORKS``.
+        node_network: Likewise, of nodes.
     """
     container = spec.container
+    if spec.node_address is not None:
+        network = node_network
     body: dict[str, Any] = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
@@ -85,6 +91,10 @@ def container_body(spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, n
     }
     if container.command:
         body["Cmd"] = list(container.command)
+    if spec.node_address and network == HOST and not spec.holder:
+        # On the host's network its name would be the host's, which many systems know as one of the loopback.
+        body["Hostname"] = _UNSAFE_IN_HOST_NAME.sub("-", spec.job_id)
+        body["HostConfig"]["ExtraHosts"] = [f"{body['Hostname']}:{spec.node_address}"]
     return body
 
 

@@ -118,7 +118,16 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
 def check_host_facts(facts: HostFacts) -> Violations:
     """Return everything that is wrong with what an agent says of its host."""
     out: Violations = []
-    texts = ("boot_id", "agent_version", "host_type", "purchase_option", "zone", "operating_system", "cpu_model")
+    texts = (
+        "boot_id",
+        "agent_version",
+        "host_type",
+        "purchase_option",
+        "zone",
+        "operating_system",
+        "cpu_model",
+        "address",
+    )
     for name in ("name", *texts):
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
