@@ -682,6 +682,7 @@ class Attempt(google.protobuf.message.Message):
     COMPUTE_ENVIRONMENT_FIELD_NUMBER: builtins.int
     RETRY_VERDICT_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    HOST_ADDRESS_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -706,6 +707,8 @@ class Attempt(google.protobuf.message.Message):
     """Where it ran. Empty for attempts that ended before this was kept."""
     retry_verdict: builtins.str
     """What the retry strategy said when it failed, in words."""
+    host_address: builtins.str
+    """Where other hosts reach its host; of nodes of multi-node jobs alone."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -733,9 +736,10 @@ class Attempt(google.protobuf.message.Message):
         compute_environment: builtins.str = ...,
         retry_verdict: builtins.str = ...,
         containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
+        host_address: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

@@ -96,7 +96,7 @@ def check_node_overrides(out: Violations, field: str, nodes: Nodes, overrides: N
     strangers = [each.target_nodes for each in overrides.ranges if each.target_nodes not in known]
     if strangers:
         text = f"NodeOverride targets should match job definition. Non matching targets - {', '.join(strangers)}"
-        out.append(Violation(f"{field}.ranges", text, Reason.CONFLICT))
+        out.append(Violation(f"{field}.ranges", text, Reason.NODE_TARGETS_DIFFER))
     if len({each.target_nodes for each in overrides.ranges}) < len(overrides.ranges):
         out.append(Violation(f"{field}.ranges", "a range is overridden twice", Reason.DUPLICATE))
     count = overrides.num_nodes
@@ -107,7 +107,7 @@ def check_node_overrides(out: Violations, field: str, nodes: Nodes, overrides: N
             "NumNodes override can only be applied if the job definition has at least 1 target node "
             "without a range_end i.e (:) or (range_start:)."
         )
-        out.append(Violation(f"{field}.num_nodes", text, Reason.CONFLICT))
+        out.append(Violation(f"{field}.num_nodes", text, Reason.NODE_NUMBER_FIXED))
     for each in nodes.ranges:
         span = each.span(nodes.count)
         if span is not None and span[0] >= count:

@@ -97,6 +97,15 @@ def host_name(world: World, host_id: str) -> str:
     return record.facts.name if record is not None else host_id
 
 
+def host_address(world: World, unit: Unit, host_id: str) -> str:
+    """Return where other hosts reach the host of a node; nothing of other units."""
+    if unit.job.spec.nodes is None:
+        return ""
+    host = world.hosts.get(HostId(host_id))
+    record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
+    return record.facts.address if record is not None else ""
+
+
 def verdict(said: Verdict | None) -> str:
     """Say what a retry strategy decided of a failed try; nothing where nobody asked."""
     if said is None:
