@@ -5,7 +5,9 @@ As a single unit is promised a host, a gang is promised as many as it needs: tho
 have room first, so that what falls free stays free for it, until the last of them does.
 Laws: such a promise is a plan's, never a claim, so that nobody holds a part of what he
 needs; the hosts of one promise have one start; and as nobody else is promised hosts that
-the first could have had, no two gangs wait for each other's.
+the first could have had, no two gangs wait for each other's. Once the first start that was
+promised is put off, only those pass who leave room: so a gang starts within the time that
+what runs on its hosts then takes, whoever comes meanwhile.
 """
 
 from __future__ import annotations
@@ -158,7 +160,9 @@ class GangPromise:
         turns_away = any(hint.turns_away for hint in self.hints if hint.host_id == host_id)
         promised_ms = min([value.promised_ms, *(hint.promised_ms for hint in self.hints)])
         is_bounded = bool(environment.compute_resources.max_vcpus)
-        return Held(replace(value, promised_ms=promised_ms), seat.row, seat.asked, then, is_bounded, turns_away)
+        # Who passes because he ends in time does so while that is kept: of many hosts one is always later than was thought.
+        value = replace(value, promised_ms=promised_ms, patient_until_ms=self.now.boot_ms)
+        return Held(value, seat.row, seat.asked, then, is_bounded, turns_away)
 
 
 _NO_BOUND = BoundForecast(1 << 62, ())
