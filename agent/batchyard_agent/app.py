@@ -102,7 +102,9 @@ class Agent:
         self._journal = journal
         self._table = self._recall(journal)
         self._link = KeeperLink(keeper_dir(config.state_dir), keeper)
-        self._metadata = MetadataServer(config.state_dir / "metadata.json", self._documents, config.container_network)
+        self._metadata = MetadataServer(
+            config.state_dir / "metadata.json", self._documents, config.container_network, config.node_network
+        )
         self._driver = Driver(
             table=self._table,
             journal=journal,
@@ -267,6 +269,7 @@ class Agent:
                 home=self._home(),
                 network=config.container_network,
                 sandbox=config.sandbox,
+                node_network=config.node_network,
                 allowed=config.allowed,
             )
         if name == PROCESS:

@@ -7,6 +7,7 @@ It reads values and checks them, and knows nothing of what they do.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import socket
@@ -24,7 +25,7 @@ from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
-from batchyard_agent.runtimes.docker_spec import BRIDGE, NETWORKS
+from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
 
 T = TypeVar("T")
@@ -59,6 +60,8 @@ class Config:
         container_network: Which network containers are on; one of ``NETWORKS``.
         platforms: Which jobs the host takes (AWS: platform capabilities); empty: the controller's default, EC2.
         sandbox: The engine's runtime in which jobs of Fargate run; empty: its usual one.
+        node_network: Which one those of nodes of multi-node jobs are on, which have to reach each other.
+        node_address: Where other hosts reach this one; empty: see ``probe.address``.
         purchase_option: ``on-demand`` or ``spot``.
         reclaim_file: Exists when the machine is about to be taken away.
         reclaim_command: Succeeds when it is; run by a shell.
@@ -92,6 +95,8 @@ class Config:
     container_network: str = BRIDGE
     platforms: tuple[str, ...] = ()
     sandbox: str = ""
+    node_network: str = HOST
+    node_address: str = ""
     log_level: str = "info"
     account: Account = field(default_factory=Account)
     log_bytes_max: int = BYTES_MAX
@@ -112,6 +117,10 @@ class Config:
         if top in state_dir.parents:
             return top.with_name(f"{top.name}-scratch") / state_dir.relative_to(top)
         return state_dir.with_name(f"{state_dir.name}-scratch")
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text)) if text else ""
 
 
 def keeper_dir(state_dir: Path) -> Path:
@@ -340,6 +349,21 @@ OPTIONS = (
         default="",
         metavar="RUNTIME",
         help="Run jobs of Fargate in this runtime of the Docker Engine, such as runsc (gVisor). Default: the usual one.",
+    ),
+    click.Option(
+        ["--node-network"],
+        type=click.Choice(NETWORKS),
+        default=HOST,
+        show_default=True,
+        help="Which network containers of multi-node jobs are on; on any but the host's other hosts do not reach them.",
+    ),
+    click.Option(
+        ["--node-address"],
+        default="",
+        metavar="ADDRESS",
+        callback=_reads(_address),
+        help="Where other hosts reach this one, an IP address: nodes of a job are told that of their main node. "
+        "Default: this end of the connection to the controller.",
     ),
     click.Option(
         ["log_bytes_max", "--log-size"],

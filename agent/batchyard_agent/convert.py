@@ -128,7 +128,12 @@ def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClai
         parts=tuple(parts),
         pid_mode=task.pid_mode,
         ipc_mode=task.ipc_mode,
+        node_address=_node_address(message),
     )
+
+
+def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
+    return message.node.address if message.HasField("node") else None
 
 
 def _launch_one(
@@ -151,6 +156,7 @@ def _launch_one(
         part=part,
         pid_mode=task.pid_mode,
         ipc_mode=task.ipc_mode,
+        node_address=_node_address(message),
     )
 
 

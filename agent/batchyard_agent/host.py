@@ -24,6 +24,7 @@ from batchyard_agent import clock
 from batchyard_agent.config import Config
 from batchyard_agent.core.events import HostChanged
 from batchyard_agent.probe import cpu_memory, nvml
+from batchyard_agent.probe.address import read_address
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.docker_spec import Isolation
 from batchyard_agent.runtimes.process import ProcessRuntime
@@ -46,11 +47,13 @@ class Reading:
 
     Attributes:
         free_mib: Of the fullest disk that the agent and processes write to.
+        address: Where other hosts reach this one.
     """
 
     usage: cpu_memory.HostUsage
     free_mib: int
     gpus: Sequence[nvml.Gpu]
+    address: str
 
 
 class LocalHost:
@@ -132,7 +135,9 @@ class LocalHost:
         limit = self._config.gpus
         usage = cpu_memory.read_usage(self._disk())
         free_mib = min(usage.disk_free_mib, cpu_memory.read_disk_free_mib(self._config.state_dir))
-        return Reading(usage=usage, free_mib=free_mib, gpus=gpus if limit is None else gpus[:limit])
+        address = self._config.node_address or read_address(self._config.controller)
+        gpus = gpus if limit is None else gpus[:limit]
+        return Reading(usage=usage, free_mib=free_mib, gpus=gpus, address=address)
 
     def _disk(self) -> Path:
         """Return a folder on the disk that is offered: where processes work, if they may."""
@@ -189,6 +194,7 @@ class LocalHost:
             sandbox=isolation.sandbox,
             enforces_disk=isolation.bounds_disk,
             processes=_isolation(self._runtimes.get(PROCESS)),
+            address=self._last.address,
             features=FEATURES,
         )
 

@@ -72,12 +72,20 @@ class MetadataServer:
         file: Where the secret and the port are kept.
         describe: Tells about an attempt; None when there is nothing to tell.
         container_network: Which network containers are launched on.
+        node_network: Which one those of nodes are.
     """
 
-    def __init__(self, file: Path, describe: Describe, container_network: str = docker_spec.BRIDGE) -> None:
+    def __init__(
+        self,
+        file: Path,
+        describe: Describe,
+        container_network: str = docker_spec.BRIDGE,
+        node_network: str = docker_spec.HOST,
+    ) -> None:
         self._file = file
         self._describe = describe
         self._container_network = container_network
+        self._node_network = node_network
         self._remembered: Remembered | None = None
         self._listeners: dict[str, socket.socket] = {}
         self._serving: list[asyncio.Task[None]] = []
@@ -110,7 +118,8 @@ class MetadataServer:
 
     def environment(self, spec: AttemptSpec) -> Mapping[str, Mapping[str, str]]:
         """Return the variables for the containers of an attempt that is to be launched; none where it cannot reach us."""
-        address = self._address_for(spec.runtime)
+        is_node = spec.launch.node_address is not None
+        address = self._address_for(spec.runtime, self._node_network if is_node else self._container_network)
         if self._remembered is None or not address:
             return {}
         name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
@@ -134,10 +143,10 @@ class MetadataServer:
             return ""
         return self._bridge(self._remembered.port) if runtime == DOCKER else LOOPBACK
 
-    def _address_for(self, runtime: str) -> str:
-        if runtime == DOCKER and self._container_network == docker_spec.NONE:
+    def _address_for(self, runtime: str, network: str) -> str:
+        if runtime == DOCKER and network == docker_spec.NONE:
             return ""
-        if runtime == DOCKER and self._container_network == docker_spec.HOST:
+        if runtime == DOCKER and network == docker_spec.HOST:
             return LOOPBACK
         return self.listen_for(runtime)
 

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchyard.arguments import container, overrides
+    from batchyard.arguments import container, nodes, overrides
     from batchyard.client import AsyncClient
     from batchyard.errors import (
         AlreadyExistsError,
@@ -57,6 +57,7 @@ __all__ = [
     "WorldError",
     "container",
     "job_state",
+    "nodes",
     "overrides",
     "submit_error",
 ]
@@ -67,6 +68,7 @@ _HOMES = {
     "JobState": "states",
     "container": "arguments",
     "job_state": "wording",
+    "nodes": "arguments",
     "overrides": "arguments",
     "submit_error": "submit_calls",
 }

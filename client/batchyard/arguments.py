@@ -18,11 +18,16 @@ from google.protobuf.message_factory import GetMessageClass
 from batchyard import resources, wording
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1.job_definition_pb2 import (
+    NODE_SPREAD_HOSTS,
+    NODE_SPREAD_UNSPECIFIED,
     ContainerProperties,
     EvaluateOnExit,
     EvaluateOnExitAction,
+    NodeProperties,
+    NodeRange,
     RetryStrategy,
     Secret,
+    TaskProperties,
 )
 from batchyard.v1.job_pb2 import ContainerOverrides, Dependency, DependencyType
 from batchyard.v1.resources_pb2 import Resources
@@ -237,6 +242,44 @@ def container(
         gpu_memory_mib=size("container.gpu_memory", gpu_memory),
         user=user,
         working_directory=working_directory,
+    )
+
+
+def nodes(
+    count: int,
+    ranges: Mapping[str, ContainerProperties | TaskProperties] | ContainerProperties,
+    *,
+    main_node: int = 0,
+    fail_together: bool = False,
+    one_host_each: bool = False,
+) -> NodeProperties:
+    """
+    Describe the nodes of a multi-node job.
+
+    Args:
+        count: How many there are, 1 to 1000.
+        ranges: What all of them run, or by ranges such as ``"0:3"``, ``"4:"`` or ``"5"`` what some do.
+        main_node: Index of the one that starts first, and whose end is the job's.
+        fail_together: Any node that fails is the end of an attempt.
+        one_host_each: No two may be on one host, also where there are fewer hosts.
+
+    Raises:
+        InvalidArgumentError: an argument has the wrong type.
+    """
+    given = {":": ranges} if isinstance(ranges, ContainerProperties) else ranges
+    return request(
+        NodeProperties,
+        "nodes.",
+        num_nodes=count,
+        main_node=main_node,
+        ranges=[
+            NodeRange(target_nodes=text("nodes.ranges", target), task=runs)
+            if isinstance(runs, TaskProperties)
+            else NodeRange(target_nodes=text("nodes.ranges", target), container=runs)
+            for target, runs in given.items()
+        ],
+        fail_together=fail_together,
+        spread=NODE_SPREAD_HOSTS if flag("nodes.one_host_each", one_host_each) else NODE_SPREAD_UNSPECIFIED,
     )
 
 

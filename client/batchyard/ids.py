@@ -2,9 +2,11 @@
 Ids: how things are named, and nothing else.
 
 Job ids are time-ordered UUIDs (RFC 9562, version 7), so that ids sort by
-submission. An array child is ``<job id>:<index>``, an attempt is
-``<job id>[:<index>]#<number>``. A task id is an attempt's id in letters that
-CloudWatch log streams and ARNs may hold. Time and randomness are arguments, so
+submission. An array child is ``<job id>:<index>``, a node of a multi-node job is
+``<job id>#<index>``, as on AWS, and an attempt of any of them is its id and
+``#<number>``: whoever holds an id knows which of the two it is, and no function here
+takes either. A task id is an attempt's id in letters that CloudWatch log streams and
+ARNs may hold. Time and randomness are arguments, so
 that whoever decides stays deterministic.
 """
 
@@ -14,7 +16,7 @@ import re
 from typing import NewType
 
 JobId = NewType("JobId", str)
-"""A job, or an array child with its ``:<index>``."""
+"""A job, an array child with its ``:<index>``, or a node with its ``#<index>``."""
 
 AttemptId = NewType("AttemptId", str)
 HostId = NewType("HostId", str)
@@ -31,7 +33,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_TASK = re.compile(rf"(?P<job>{_UUID.pattern})(?:\.(?P<index>{_INDEX.pattern}))?_(?P<number>[1-9][0-9]{{0,8}})")
+_UNIT = re.compile(rf"(?P<job>[^:#]*)[:#](?P<index>{_INDEX.pattern})")
+_TASK = re.compile(
+    rf"(?P<job>{_UUID.pattern})(?:(?P<mark>[._])(?P<index>{_INDEX.pattern}))?_(?P<number>[1-9][0-9]{{0,8}})"
+)
 
 
 def uuid7(now_ms: int, entropy: bytes) -> str:
@@ -69,33 +74,38 @@ def child_id(parent: str, index: int) -> JobId:
     return JobId(f"{parent}:{index}")
 
 
-def unit_id(job_id: str, index: int | None) -> JobId:
-    """Return the id of child *index* of a job; for None, the job's own."""
-    return JobId(job_id) if index is None else child_id(job_id, index)
+def node_id(parent: str, index: int) -> JobId:
+    """Return the id of node *index* of multi-node job *parent*."""
+    return JobId(f"{parent}#{index}")
+
+
+def unit_id(job_id: str, index: int | None, *, is_node: bool = False) -> JobId:
+    """Return the id of child, or node, *index* of a job; for None, the job's own."""
+    if index is None:
+        return JobId(job_id)
+    return node_id(job_id, index) if is_node else child_id(job_id, index)
 
 
 def unit_order(job_id: str) -> tuple[JobId, int]:
-    """Return by what ids of jobs and children are sorted: a job stands before its children."""
+    """Return by what ids of jobs, children and nodes are sorted: a job stands before these."""
     parent, index = split_job_id(job_id)
     return parent, -1 if index is None else index
 
 
 def split_job_id(job_id: str) -> tuple[JobId, int | None]:
-    """Split a job id into the job's own id and the child's index, if any."""
-    parent, colon, index = job_id.partition(":")
-    if colon and _INDEX.fullmatch(index):
-        return JobId(parent), int(index)
-    return JobId(job_id), None
+    """Split a job id into the job's own id and the child's or node's index, if any."""
+    match = _UNIT.fullmatch(job_id)
+    return (JobId(job_id), None) if match is None else (JobId(match["job"]), int(match["index"]))
 
 
 def attempt_id(job_id: str, number: int) -> AttemptId:
-    """Return the id of try *number* (from 1) of a job or child."""
+    """Return the id of try *number* (from 1) of a job, child or node."""
     return AttemptId(f"{job_id}#{number}")
 
 
 def split_attempt_id(attempt_id: str) -> tuple[JobId, int]:
     """
-    Split an attempt's id into the id of its job or child and its number.
+    Split an attempt's id into the id of its job, child or node and its number.
 
     Raises:
         ValueError: it is no attempt's id.
@@ -114,8 +124,8 @@ def attempt_id_of_task(text: str) -> AttemptId | None:
     match = _TASK.fullmatch(text)
     if match is None:
         return None
-    job_id, index = match["job"], match["index"]
-    return attempt_id(job_id if index is None else child_id(job_id, int(index)), int(match["number"]))
+    index = None if match["index"] is None else int(match["index"])
+    return attempt_id(unit_id(match["job"], index, is_node=match["mark"] == "_"), int(match["number"]))
 
 
 def log_stream_prefix(definition: str, job_name: str, container: str = "default") -> str:

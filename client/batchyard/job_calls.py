@@ -16,7 +16,7 @@ from batchyard import arguments, wording
 from batchyard.calls import Caller
 from batchyard.errors import DeadlineExceededError, NotFoundError, Reason
 from batchyard.v1 import job_pb2 as pb
-from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit, TaskProperties
+from batchyard.v1.job_definition_pb2 import ContainerProperties, EvaluateOnExit, NodeProperties, TaskProperties
 
 DESCRIBE_MAX = 1000
 """Jobs described by one call (the contract's limit)."""
@@ -36,8 +36,10 @@ class JobCalls(Caller):
         job_definition: str = "",
         container: ContainerProperties | None = None,
         task: TaskProperties | None = None,
+        nodes: NodeProperties | None = None,
         overrides: pb.ContainerOverrides | None = None,
         container_overrides: Sequence[pb.ContainerOverrides] = (),
+        node_overrides: pb.NodeOverrides | None = None,
         parameters: Mapping[str, str] | None = None,
         array_size: int = 0,
         array_concurrency: int = 0,
@@ -69,8 +71,10 @@ class JobCalls(Caller):
             job_definition: ``name`` (latest active revision) or ``name:revision``.
             container: What to run, without a definition; see :func:`batchyard.container`.
             task: Several containers, in its place.
+            nodes: The nodes of a multi-node job, in its place; see :func:`batchyard.nodes`.
             overrides: What to replace of a definition's container.
             container_overrides: The same of several, each by its ``name``.
+            node_overrides: What to replace of a definition's nodes: their number, and ranges by their text.
             parameters: Values for the definition's ``Ref::name`` placeholders.
             array_size: Children of an array job, at least 2; 0 is a single job.
             array_concurrency: Most children at once; 0 is no bound.
@@ -109,8 +113,10 @@ class JobCalls(Caller):
             job_definition=job_definition,
             container=container,
             task=task,
+            nodes=nodes,
             overrides=overrides,
             container_overrides=container_overrides,
+            node_overrides=node_overrides,
             parameters=parameters,
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
@@ -131,7 +137,7 @@ class JobCalls(Caller):
         return await self.calls.submit_job(request, retry=True)
 
     async def describe_jobs(self, job_ids: Sequence[str]) -> list[pb.Job]:
-        """Describe jobs and array children (``<id>:<index>``), in no order; unknown ids are left out."""
+        """Describe jobs, array children (``<id>:<index>``) and nodes (``<id>#<index>``), in no order; unknown ids are left out."""
         return await self._describe(arguments.texts("job_ids", job_ids), retry=False)
 
     async def describe_job(self, job_id: str) -> pb.Job:
@@ -318,7 +324,7 @@ class JobCalls(Caller):
         It goes on where it was over a controller's restart.
 
         Args:
-            job_id: A job or an array child.
+            job_id: A job, an array child or a node; of a multi-node job it is the main node's.
             attempt: Its number, from 1; 0 is the latest.
             container: Which of several containers.
             offset: First byte.
@@ -353,7 +359,7 @@ class JobCalls(Caller):
         Read part of an attempt's log as it is now, once.
 
         Args:
-            job_id: A job or an array child.
+            job_id: A job, an array child or a node; of a multi-node job it is the main node's.
             attempt: Its number, from 1; 0 is the latest.
             container: Which of several containers.
             offset: First byte; beyond the end means the end.

@@ -74,7 +74,7 @@ class JobLists(Caller):
 
         Args:
             queue: Jobs of one queue, or of several; empty is all queues. Not with *array_job_id*.
-            array_job_id: One array's children, by index.
+            array_job_id: One array's children, or one job's nodes, by index.
             states: Only these, such as ``JobState.RUNNING`` or ``"RUNNING"``.
             name: Only jobs of this name; a trailing ``*`` matches any rest, letter case
                 does not matter. This and what follows is not for an array's children.

@@ -44,6 +44,9 @@ class Resources:
     def __sub__(self, other: Resources) -> Resources:
         return Resources(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
 
+    def __mul__(self, times: int) -> Resources:
+        return Resources(**{f.name: times * getattr(self, f.name) for f in fields(self)})
+
     def fits_in(self, free: Resources) -> bool:
         """Say whether every amount is at most the one in *free*."""
         return all(getattr(self, f.name) <= getattr(free, f.name) for f in fields(self))

@@ -265,6 +265,7 @@ class YardCalls(Caller):
         *,
         container: definition_pb.ContainerProperties | None = None,
         task: definition_pb.TaskProperties | None = None,
+        nodes: definition_pb.NodeProperties | None = None,
         parameters: Mapping[str, str] | None = None,
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
@@ -285,6 +286,7 @@ class YardCalls(Caller):
             name: Up to 128 letters, digits, ``-`` and ``_``.
             container: What to run; see :func:`batchyard.container`.
             task: Several containers, in its place.
+            nodes: The nodes of multi-node jobs, in its place; see :func:`batchyard.nodes`.
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.
             infrastructure_retries: Tries that their host failed, and that do not count, at most; None is 5.
@@ -303,9 +305,12 @@ class YardCalls(Caller):
         request = arguments.request(
             definition_pb.RegisterJobDefinitionRequest,
             name=name,
-            type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
+            type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER
+            if nodes is None
+            else definition_pb.JOB_DEFINITION_TYPE_MULTINODE,
             container=container,
             task=task,
+            nodes=nodes,
             parameters=parameters,
             retry_strategy=arguments.retry_strategy(
                 attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries

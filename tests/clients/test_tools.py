@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Yard
-from .tools import AIRFLOW, LUIGI, PROGRAMS, REDUN
+from .tools import AIRFLOW, LUIGI, PROGRAMS, REDUN, TORCHX
 
 pytestmark = [pytest.mark.pypi, pytest.mark.timeout(900)]
 
@@ -66,3 +66,32 @@ def test_airflow_waits_for_jobs_copies_their_logs_and_senses_them(yard: Yard, fo
     for sensor in ("job", "queue", "environment"):
         assert f"{sensor}: True" in said
     assert [yard.endings(name) for name in ("said", "each", "failed")] == [["SUCCEEDED"], ["SUCCEEDED"], ["FAILED"]]
+
+
+def test_torchx_submits_follows_and_cancels_a_job_of_two_replicas(yard: Yard, folder: Path) -> None:
+    """Every job of its scheduler is multi-node."""
+    TORCHX.install()
+    variables = {**yard.variables, "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1"}
+
+    def torchx(*line: str) -> str:
+        return TORCHX.run(["torchx", *line], folder, variables)
+
+    def run(script: str) -> str:
+        config = ["-s", "aws_batch", "-cfg", "queue=default", "--workspace="]
+        sized = ["--image", "process://", "--num_replicas", "2", "--cpu", "1", "--memMB", "64"]
+        said = torchx("run", *config, "utils.sh", *sized, "sh", "-c", script)
+        return next(line for line in said.splitlines() if line.startswith("aws_batch://"))
+
+    app = run("echo node $AWS_BATCH_JOB_NODE_INDEX of $AWS_BATCH_JOB_NUM_NODES; sleep 3")
+    name = app.rpartition(":")[2]
+    assert name in torchx("list", "-s", "aws_batch")
+    said = torchx("log", app)
+    assert "sh/0 node 0 of 2" in said
+    assert "sh/1 node 1 of 2" in said
+    assert "State: SUCCEEDED" in torchx("status", app)
+    assert yard.endings(name) == ["SUCCEEDED"]
+    app = run("echo waits; sleep 600")
+    assert "State: RUNNING" in torchx("status", app)
+    torchx("cancel", app)
+    assert yard.endings(app.rpartition(":")[2]) == ["FAILED"]
+    assert "State: FAILED" in torchx("status", app)

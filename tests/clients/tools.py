@@ -74,3 +74,4 @@ class Tool:
 AIRFLOW = Tool(requirements=("apache-airflow-providers-amazon==9.39.0",))
 LUIGI = Tool(requirements=("luigi==3.8.1", "boto3"))
 REDUN = Tool(requirements=("redun==0.44.1",))
+TORCHX = Tool(requirements=("torchx==0.7.0", "torchx[aws_batch]==0.7.0"))

@@ -132,7 +132,7 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"parameters": {f"p{i}": "x" * 1000 for i in range(31)}},
         "long: SubmitJob payload size must be at most 30720 bytes, not 31334",
     ),
-    "nodes": ({"nodeOverrides": {"numNodes": 2}}, "nodeOverrides: multi-node parallel jobs are not supported yet"),
+    "nodes": ({"nodeOverrides": {"numNodes": 2}}, "long: nodeOverrides: is only for a multi-node job"),
     "eks": (
         {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
         "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",
@@ -208,7 +208,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "multinode": (
         {"jobDefinitionName": "d", "type": "multinode"},
-        "Multi-node parallel jobs are not supported yet",
+        "Job definitions of type multinode need nodeProperties",
     ),
     "several containers without names": (
         several({"name": "a"}, {}),

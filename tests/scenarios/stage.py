@@ -19,7 +19,7 @@ from tests.core.yard import Yard, container, facts, task
 
 from batchyard.arguments import exit_rule
 from batchyard.errors import RequestError
-from batchyard.ids import AttemptId, HostId, LaunchId, child_id, split_job_id
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id, unit_id
 from batchyard.pairs import pairs
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd, Task
@@ -59,8 +59,9 @@ from batchyard_controller.core.model.consumables import (
 )
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
-from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, JobKind, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
+from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 from batchyard_controller.core.model.policies import (
     FairsharePolicy,
     QuotaSharePolicy,
@@ -78,6 +79,7 @@ from batchyard_controller.core.model.settings import (
 )
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant, utc
+from batchyard_controller.core.reactor.nodes import is_told
 from batchyard_controller.core.requests import consumables, policies, quota_shares, settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.hosts import reclaim_host, remove_host
@@ -368,7 +370,9 @@ class Stage:
 
     def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
         """Let a host join; an unproven one has not shown yet that it can start jobs."""
-        words = {key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option") if key in options}
+        words = {
+            key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
+        }
         models = [model for model in options.pop("models", "").split(",") if model]
         features = tuple(options.pop("features", "").split())
         numbers = {key: int(value) for key, value in options.items()}
@@ -425,7 +429,7 @@ class Stage:
         return self._sent(self.yard.apply(HostLeft(host_id=HostId(name), session=self._sessions[name])))
 
     def do_host_returns(self, name: str) -> list[str]:
-        """Let a host join again and say all that it keeps."""
+        """Let a host join again and say all that it keeps, as it was told of all that it may have been."""
         host = self.yard.world.hosts[HostId(name)]
         reports = [
             Report(
@@ -434,6 +438,7 @@ class Stage:
                 started_at_ms=a.started_at_ms,
             )
             for a in host.attempts.values()
+            if is_told(self.yard.world, a)
         ]
         assert self._facts[name] == host.record.facts
         return self._join(name, *reports)
@@ -488,7 +493,9 @@ class Stage:
             "scheduling_priority": int(options["priority"]) if "priority" in options else None,
             "consumables": _quantities(options),
         }
-        if "definition" in options:
+        if "nodes" in options:
+            fields |= {"task": None, "nodes": _nodes(options)}
+        elif "definition" in options:
             overridden = tuple(options["command"].split()) if "command" in options else ()
             parameters = {k.removeprefix("param."): v for k, v in options.items() if k.startswith("param.")}
             fields |= {
@@ -506,6 +513,7 @@ class Stage:
             if "parts" in options:
                 fields["task"] = Task(containers=tuple(map(_part, options["parts"].split(","))))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
+        fields["container"] = None
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
 
     def _dependencies(self, options: dict[str, str]) -> Iterator[Dependency]:
@@ -626,7 +634,7 @@ class Stage:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
         platform = self.yard.world.platform_of(attempt.compute_environment)
-        variables = attempt_variables(unit, attempt, attempt.id, platform)
+        variables = attempt_variables(unit, attempt, attempt.id, platform, self.yard.world.main_address(unit))
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------
@@ -651,12 +659,14 @@ class Stage:
         for move in moves:
             what = f"{move.before} -> {move.after}{self._reason(move)}"
             stop = move.stop or (move.index or 0) + 1
-            if runs and move.index is not None and runs[-1][:2] == (move.job_id, what) and runs[-1][3] == move.index:
+            follows = bool(runs) and runs[-1][:2] == (move.job_id, what) and runs[-1][3] == move.index
+            if follows and move.index is not None and runs[-1][2] is not None:
                 runs[-1] = (*runs[-1][:3], stop)
             else:
                 runs.append((move.job_id, what, move.index, stop))
         for job_id, what, index, stop in runs:
-            unit = job_id if index is None else child_id(job_id, index)
+            job = self.yard.world.jobs.get(JobId(job_id))
+            unit = unit_id(job_id, index, is_node=job is not None and job.kind is JobKind.NODES)
             yield f"{unit}{'' if index is None or stop == index + 1 else f'..{stop - 1}'}: {what}"
 
     def _reason(self, move: PublishMove) -> str:
@@ -697,6 +707,19 @@ def _end_of_part(text: str, now_ms: int) -> ContainerEnd:
     if not code:
         return ContainerEnd(name=name, reason="It was not started")
     return ContainerEnd(name=name, exit_code=int(code), started_at_ms=now_ms, stopped_at_ms=now_ms)
+
+
+def _nodes(options: dict[str, str]) -> Nodes:
+    """Read how many nodes there are, and RANGE=CPU pairs; by default all ask for one vCPU."""
+    asked = options.get("ranges", ":=1000").split(",")
+    spans = [text.rpartition("=") for text in asked]
+    return Nodes(
+        count=int(options["nodes"]),
+        main=int(options.get("main", 0)),
+        ranges=tuple(NodeRange(target_nodes=span, task=task(container(cpu=int(cpu)))) for span, _, cpu in spans),
+        fail_together=options.get("together") == "yes",
+        spread=Spread(options.get("spread", "IF_POSSIBLE")),
+    )
 
 
 def _weight(text: str) -> ShareWeight:

@@ -629,6 +629,12 @@ def _definitions() -> Iterator[Case]:
     for what, name in BAD_NAMES.items():
         yield f"definition name: {what}", rpc, definition(name)
     yield "definition of MULTINODE", rpc, definition("d", type=jd.JOB_DEFINITION_TYPE_MULTINODE)
+    for what, nodes in _bad_nodes():
+        yield f"nodes: {what}", rpc, multinode(nodes)
+        yield f"job of nodes: {what}", "SubmitJob", submission(container=None, nodes=nodes)
+    yield "nodes of a definition of CONTAINER", rpc, definition("d", nodes=_nodes(2, ":"))
+    yield "nodes beside a container", rpc, definition("d", nodes=_nodes(2, ":"), type=jd.JOB_DEFINITION_TYPE_MULTINODE)
+    yield "nodes on FARGATE", rpc, multinode(_nodes(2, ":"), platform_capabilities=["FARGATE"])
     yield "definition of an unknown type", rpc, definition("d", type=99)
     yield "definition of more than 24 KiB", rpc, definition("d", parameters={"p": "x" * 24 * 1024})
     yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
@@ -846,3 +852,42 @@ def _hosts() -> Iterator[Case]:
     for what, delay_s in {"the past": -1, "more than a day": 86_401}.items():
         yield f"reclaim in {what}", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=delay_s)
     yield "reclaim and not", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=1, undo=True)
+
+
+def multinode(nodes: jd.NodeProperties, **fields: Any) -> jd.RegisterJobDefinitionRequest:
+    return jd.RegisterJobDefinitionRequest(name="d", type=jd.JOB_DEFINITION_TYPE_MULTINODE, nodes=nodes, **fields)
+
+
+def _nodes(count: int, *targets: str, **fields: Any) -> jd.NodeProperties:
+    ranges = [jd.NodeRange(target_nodes=target, container=container()) for target in targets]
+    return jd.NodeProperties(num_nodes=count, ranges=ranges, **fields)
+
+
+def _bad_nodes() -> Iterator[tuple[str, jd.NodeProperties]]:
+    yield "none", _nodes(0, ":")
+    yield "1001", _nodes(1001, ":")
+    yield "no range", _nodes(2)
+    yield "six ranges", _nodes(6, *map(str, range(6)))
+    yield "main node beyond", _nodes(2, ":", main_node=2)
+    yield "main node -1", _nodes(2, ":", main_node=-1)
+    yield "a gap", _nodes(4, "0:1", "3")
+    yield "overlap", _nodes(9, "0:5", "3:8")
+    yield "twice the same", _nodes(2, "0:", ":")
+    yield "a range beyond", _nodes(2, "0:2")
+    yield "a range backwards", _nodes(4, "3:1", ":")
+    yield "a word", _nodes(2, "all")
+    yield "no text", _nodes(2, "")
+    yield "a spread of 9", _nodes(2, ":", spread=9)
+    two_types = _nodes(2, ":")
+    two_types.ranges[0].instance_types.extend(["a", "b"])
+    yield "two instance types", two_types
+    other_types = _nodes(2, "0", "1")
+    other_types.ranges[0].instance_types.append("a")
+    other_types.ranges[1].instance_types.append("b")
+    yield "ranges of other instance types", other_types
+    nothing = _nodes(2, ":")
+    nothing.ranges[0].consumables["licence"] = 0
+    yield "none of a consumable", nothing
+    image = _nodes(2, ":")
+    image.ranges[0].container.image = "a b"
+    yield "a bad image", image

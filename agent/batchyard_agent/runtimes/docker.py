@@ -42,6 +42,7 @@ from batchyard_agent.runtimes.docker_spec import (
     ATTEMPT_LABEL,
     BRIDGE,
     HOME_LABEL,
+    HOST,
     HOST_LABEL,
     Isolation,
     container_name,
@@ -82,7 +83,8 @@ class DockerRuntime:
             the scope.
         address: The engine, such as ``unix:///run/docker.sock``; empty: as the
             docker command finds it.
-        network: Which network all containers are on.
+        network: Which network containers are on.
+        node_network: Which one those of nodes are on.
         sandbox: The engine's runtime for jobs of Fargate; empty: its usual one.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
@@ -103,6 +105,7 @@ class DockerRuntime:
         address: str = "",
         network: str = BRIDGE,
         sandbox: str = "",
+        node_network: str = HOST,
         allowed: Allowed | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
@@ -111,6 +114,7 @@ class DockerRuntime:
         self._address = address
         self._network = network
         self.isolation = Isolation(sandbox=sandbox)
+        self._node_network = node_network
         self._allowed = allowed or Allowed()
         self._now_ms = now_ms
         self.fault = ""
@@ -157,6 +161,7 @@ class DockerRuntime:
             home=self._home,
             network=self._network,
             isolation=self.isolation,
+            node_network=self._node_network,
             allowed=self._allowed,
             observe=observe,
         )

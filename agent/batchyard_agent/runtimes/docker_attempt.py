@@ -118,6 +118,7 @@ class Yard:
     home: str
     network: str
     isolation: Isolation
+    node_network: str
     allowed: Allowed
     observe: Observe
 
@@ -275,6 +276,7 @@ class ContainerAttempt:
             cpu_count=cpu_count,
             network=yard.network,
             isolation=yard.isolation,
+            node_network=yard.node_network,
         )
 
     async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:

@@ -35,6 +35,7 @@ ENGINE_LOG_FILES = 2
 _CPU_SHARES_PER_CPU = 1024
 _MIB = 1 << 20
 _NANO_CPUS_PER_MILLI = 1_000_000
+_UNSAFE_IN_HOST_NAME = re.compile(r"[^A-Za-z0-9-]")
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -69,7 +70,14 @@ class Isolation:
 
 
 def container_body(
-    spec: LaunchSpec, *, scope: str, home: str, cpu_count: int, network: str, isolation: Isolation = Isolation()
+    spec: LaunchSpec,
+    *,
+    scope: str,
+    home: str,
+    cpu_count: int,
+    network: str,
+    node_network: str = HOST,
+    isolation: Isolation = Isolation(),
 ) -> dict[str, Any]:
     """
     Translate *spec* for the engine.
@@ -80,9 +88,12 @@ def container_body(
         home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
         network: One of ``NETWORKS``.
+        node_network: Likewise, of nodes.
         isolation: What the engine can do.
     """
     container = spec.container
+    if spec.node_address is not None:
+        network = node_network
     body: dict[str, Any] = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
@@ -103,6 +114,10 @@ def container_body(
     }
     if container.command:
         body["Cmd"] = list(container.command)
+    if spec.node_address and network == HOST and not spec.holder:
+        # On the host's network its name would be the host's, which many systems know as one of the loopback.
+        body["Hostname"] = _UNSAFE_IN_HOST_NAME.sub("-", spec.job_id)
+        body["HostConfig"]["ExtraHosts"] = [f"{body['Hostname']}:{spec.node_address}"]
     return body
 
 

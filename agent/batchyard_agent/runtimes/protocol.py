@@ -82,6 +82,8 @@ class LaunchSpec:
             what holds them together.
         pid_mode: Of several, see ``Task``; so ``ipc_mode``.
         holder: Of one of several: the container that it shares its network with.
+        node_address: Of a node of a multi-node job: where others reach this host, empty where that is not
+            known; None of all else.
     """
 
     attempt_id: str
@@ -101,6 +103,7 @@ class LaunchSpec:
     pid_mode: str = ""
     ipc_mode: str = ""
     holder: str = ""
+    node_address: str | None = None
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with variables for its containers, by their names; its own have none."""

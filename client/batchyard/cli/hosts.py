@@ -202,6 +202,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Sandbox", sandbox(facts)),
             ("Zone", facts.zone),
             ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
+            ("Address", facts.address),
             ("Labels", _labels(host) if facts.labels else ""),
             ("Runtimes", ", ".join(facts.runtimes)),
             ("Faults", "; ".join(facts.faults)),

@@ -12,7 +12,7 @@ from batchyard.cli import container, json_input, options, remarks, spans
 from batchyard.cli import names as offered
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import asked_of, container_lines, containers_of, resources_line, retries_line
+from batchyard.cli.jobs import asked_of, container_lines, containers_of, node_lines, resources_line, retries_line
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -167,7 +167,7 @@ def _status(row: JobDefinition) -> str:
 
 
 def _resources(row: JobDefinition) -> str:
-    return resources_line(*asked_of(row))
+    return "" if row.HasField("nodes") else resources_line(*asked_of(row))
 
 
 def _command(row: JobDefinition) -> str:
@@ -176,14 +176,16 @@ def _command(row: JobDefinition) -> str:
 
 
 def _images(row: JobDefinition) -> str:
-    return ", ".join(dict.fromkeys(part.image for part in containers_of(row))) or "-"
+    of = row.nodes.ranges if row.HasField("nodes") else [row]
+    return ", ".join(dict.fromkeys(part.image for each in of for part in containers_of(each))) or "-"
 
 
 def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
     return [
         ("Definition", _id(row)),
         ("Status", _status(row)),
-        *container_lines(row),
+        ("Nodes", str(row.nodes.num_nodes) if row.HasField("nodes") else ""),
+        *(node_lines(row) if row.HasField("nodes") else container_lines(row)),
         ("Asks for", _resources(row)),
         ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(row.consumables.items()))),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),

@@ -1,7 +1,7 @@
 """
 Job ids as people write them: whole, as the beginning of one, or ``last``.
 
-A child's ``:<index>`` may follow each. Ids begin with the time of submission, so that a
+A child's ``:<index>`` or a node's ``#<index>`` may follow each. Ids begin with the time of submission, so that a
 beginning says where to look. A job that was submitted here last is remembered in the
 user's state folder.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
@@ -46,12 +47,12 @@ def full(client: Client, given: str) -> str:
         InvalidArgumentError: several jobs' ids begin so.
         NotFoundError: none does, or nothing was submitted here.
     """
-    job, colon, index = given.partition(":")
+    job, rest = _split(given)
     if job == LAST:
-        return _last() + colon + index
+        return _last() + rest
     if is_uuid(job) or not job or not _is_beginning(job):
         return given
-    return _begun(client, job) + colon + index
+    return _begun(client, job) + rest
 
 
 def all_full(client: Client, given: Iterable[str]) -> list[str]:
@@ -68,13 +69,19 @@ def short(ids: Sequence[str], same_ms_length: int = SAME_MS_LENGTH) -> list[str]
         same_ms_length: How much to show of all, where some were made in one millisecond: then
             there are others that the table does not show, and only random digits tell them apart.
     """
-    jobs = sorted({each.partition(":")[0] for each in ids})
+    jobs = sorted({_split(each)[0] for each in ids})
     shared = [_shared(one, other) for one, other in pairwise(jobs)]
     is_crowded = any(length >= SHORT_LENGTH_MIN for length in shared)
     needed = dict.fromkeys(jobs, same_ms_length if is_crowded else SHORT_LENGTH_MIN)
     for (one, other), length in zip(pairwise(jobs), shared, strict=True):
         needed[one], needed[other] = max(needed[one], length + 1), max(needed[other], length + 1)
-    return [job[: needed[job]] + colon + index for job, colon, index in (each.partition(":") for each in ids)]
+    return [job[: needed[job]] + rest for job, rest in map(_split, ids)]
+
+
+def _split(given: str) -> tuple[str, str]:
+    """Split what names a job from what names one of its children or nodes."""
+    job = re.split("[:#]", given, maxsplit=1)[0]
+    return job, given[len(job) :]
 
 
 def _shared(one: str, other: str) -> int:

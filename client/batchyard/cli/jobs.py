@@ -16,7 +16,7 @@ from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, RetryStrategy
+    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, NodeRange, RetryStrategy
     from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
@@ -33,7 +33,7 @@ STATES = [state.value for state in JobState]
     default="",
     metavar="JOB",
     shell_complete=names.jobs,
-    help="The children of this array job.",
+    help="The children of this array job, or the nodes of this multi-node job.",
 )
 @click.option("--name", default="", help="Only jobs of this name; a * at its end matches any rest.")
 @click.option(
@@ -91,7 +91,7 @@ def jobs(
 @options.shared
 @options.session
 def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
-    """Show all about jobs or array children (ID:INDEX). JSON is always a list."""
+    """Show all about jobs, array children (ID:INDEX) or nodes (ID#INDEX). JSON is always a list."""
     from batchyard.errors import NotFoundError
 
     with session.client() as client:
@@ -288,10 +288,11 @@ def _show_job(job: Job, now: int) -> None:
             ("Queue", job.queue),
             ("Definition", job.job_definition),
             ("Array", _array(job)),
+            ("Nodes", _nodes(job)),
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
             ("Depends on", " ".join(map(_dependency, job.depends_on))),
-            *container_lines(job),
-            ("Asks for", resources_line(*asked_of(job))),
+            *(node_lines(job) if job.HasField("nodes") else container_lines(job)),
+            ("Asks for", "" if job.HasField("nodes") else resources_line(*asked_of(job))),
             ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(job.consumables.items()))),
             ("Share", job.share_identifier),
             ("Priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
@@ -313,6 +314,25 @@ def _show_job(job: Job, now: int) -> None:
             _show_containers(job.attempts, now)
 
 
+def _nodes(job: Job) -> str:
+    if not job.HasField("node"):
+        return ""
+    number = f"{job.node.num_nodes}, the main one {job.id.partition('#')[0]}#{job.node.main_node}"
+    if job.node.HasField("index"):
+        return f"this is {job.node.index} of {number}"
+    together = ", which fail together" if job.nodes.fail_together else ""
+    return f"{number}{together}"
+
+
+def node_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
+    """Say what nodes run, range by range."""
+    lines: list[tuple[str, str]] = []
+    for each in row.nodes.ranges:
+        lines += [("Range", each.target_nodes), *container_lines(each)]
+        lines.append(("Asks for", resources_line(*asked_of(each))))
+    return lines
+
+
 def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
     out.show_table(
         ["ATTEMPT", "CONTAINER", "EXIT", "RAN", "REASON"],
@@ -332,12 +352,12 @@ def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
     )
 
 
-def containers_of(row: Job | JobDefinition) -> Sequence[ContainerProperties]:
+def containers_of(row: Job | JobDefinition | NodeRange) -> Sequence[ContainerProperties]:
     """Return what a job runs: its one container, or its several."""
     return row.task.containers if row.HasField("task") else [row.container]
 
 
-def asked_of(row: Job | JobDefinition) -> tuple[int, int, int, int]:
+def asked_of(row: Job | JobDefinition | NodeRange) -> tuple[int, int, int, int]:
     """Return what all containers of a job ask for: CPU, memory, GPUs and disk."""
     asked = [part.resources for part in containers_of(row)]
     kinds = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
@@ -345,7 +365,7 @@ def asked_of(row: Job | JobDefinition) -> tuple[int, int, int, int]:
     return cpu, memory, gpus, disk
 
 
-def container_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
+def container_lines(row: Job | JobDefinition | NodeRange) -> list[tuple[str, str]]:
     """Say what a job runs; of several containers a block each."""
     if not row.HasField("task"):
         return _container_lines(row.container)

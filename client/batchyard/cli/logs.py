@@ -37,7 +37,7 @@ def logs(
     attempt: int | None,
 ) -> None:
     """
-    Write the log of a job or array child (ID:INDEX), output and errors together.
+    Write the log of a job, array child (ID:INDEX) or node (ID#INDEX), output and errors together.
 
     With --follow and no --attempt, later attempts are followed too. Of several
     containers each line begins with the name of its own.

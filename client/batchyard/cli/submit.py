@@ -24,6 +24,7 @@ Submit a job: what follows the options is its command, word by word, no shell.
   batchyard submit -- echo hello
   batchyard submit --wait --image busybox:latest -- sh -c 'exit 7'
   batchyard submit --array 20 --vcpus 0.5 --memory 1G -- ./part.sh
+  batchyard submit --nodes 4 --vcpus 8 -- ./train.sh
   batchyard submit --definition train:3 --param epochs=5
 
 Without --image the command is a plain process on the host. Writes the job's id.
@@ -52,6 +53,20 @@ job running.
     type=click.IntRange(min=1),
     metavar="N",
     help="Most children of the array at once. Default: no bound.",
+)
+@click.option(
+    "--nodes",
+    "node_count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Nodes of a multi-node job, which are placed together; of a definition, in place of its number.",
+)
+@click.option(
+    "--main-node", type=click.IntRange(min=0), metavar="I", help="With --nodes: whose end is the job's. Default 0."
+)
+@click.option("--fail-together", is_flag=True, help="With --nodes: any node that fails ends the attempt.")
+@click.option(
+    "--one-host-each", is_flag=True, help="With --nodes: no two on one host, also where there are fewer hosts."
 )
 @click.option(
     "--depends-on",
@@ -105,8 +120,23 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
     given = [flag for name, flag in container.FLAGS.items() if flags[name]]
     if flags["definition"] and given:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
+    _check_nodes(flags)
     if follow and flags["array_size"]:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
+
+
+def _check_nodes(flags: Mapping[str, Any]) -> None:
+    said = {"--main-node": flags["main_node"] is not None}
+    said |= {"--fail-together": flags["fail_together"], "--one-host-each": flags["one_host_each"]}
+    given = [flag for flag, is_given in said.items() if is_given]
+    if given and not flags["node_count"]:
+        raise click.UsageError(f"{given[0]} needs --nodes")
+    if given and flags["definition"]:
+        raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
+    if flags["node_count"] and flags["array_size"]:
+        raise click.UsageError("--nodes cannot be given with --array")
+    if flags["node_count"] and flags["definition"] and (overridden := container.given(flags)):
+        raise click.UsageError(f"{overridden} cannot be given with --nodes and --definition: ranges of nodes have it")
 
 
 def _request(client: Client, session: options.Session, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +150,14 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
         "request_id": flags["request_id"],
         **options.template_arguments(flags),
     }
+    if flags["definition"] and flags["node_count"]:
+        from batchyard.v1.job_pb2 import NodeOverrides
+
+        return {
+            **request,
+            "job_definition": flags["definition"],
+            "node_overrides": NodeOverrides(num_nodes=flags["node_count"]),
+        }
     if flags["definition"] and flags["part"]:
         overrides = _overrides(flags)
         overrides.name = flags["part"]
@@ -128,7 +166,13 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
         return {**request, "job_definition": flags["definition"], "overrides": _overrides(flags)}
     from batchyard.v1.job_definition_pb2 import ContainerProperties
 
-    return {**request, "container": container.fill(ContainerProperties(), flags)}
+    wanted = container.fill(ContainerProperties(), flags)
+    if not flags["node_count"]:
+        return {**request, "container": wanted}
+    from batchyard import nodes
+
+    how = {"main_node": flags["main_node"] or 0, "fail_together": flags["fail_together"]}
+    return {**request, "nodes": nodes(flags["node_count"], wanted, one_host_each=flags["one_host_each"], **how)}
 
 
 def _overrides(flags: Mapping[str, Any]) -> ContainerOverrides:

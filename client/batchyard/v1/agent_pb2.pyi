@@ -44,6 +44,24 @@ ATTEMPT_PHASE_ENDED: AttemptPhase.ValueType  # 3
 Global___AttemptPhase: typing_extensions.TypeAlias = AttemptPhase
 
 @typing.final
+class NodeSpec(google.protobuf.message.Message):
+    """What a node of a multi-node job has to know of its host."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Where other hosts reach this one; empty where its agent does not say so."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address"]) -> None: ...
+
+Global___NodeSpec: typing_extensions.TypeAlias = NodeSpec
+
+@typing.final
 class AttemptSpec(google.protobuf.message.Message):
     """One try of a job, as a host is told to run it."""
 
@@ -92,6 +110,7 @@ class AttemptSpec(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     IS_FARGATE_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    NODE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -124,6 +143,10 @@ class AttemptSpec(google.protobuf.message.Message):
         are sent one.
         """
 
+    @property
+    def node(self) -> Global___NodeSpec:
+        """Of a node: it is on its host's network, and its own name leads to this address."""
+
     def __init__(
         self,
         *,
@@ -138,9 +161,10 @@ class AttemptSpec(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         is_fargate: builtins.bool = ...,
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
+        node: Global___NodeSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

@@ -140,6 +140,7 @@ class HostFacts(google.protobuf.message.Message):
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     PRICE_PER_HOUR_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
     PLATFORMS_FIELD_NUMBER: builtins.int
     CPU_ARCHITECTURE_FIELD_NUMBER: builtins.int
     SANDBOX_FIELD_NUMBER: builtins.int
@@ -165,6 +166,8 @@ class HostFacts(google.protobuf.message.Message):
     """
     price_per_hour: builtins.float
     """What an hour of it costs, in whatever currency all hosts use; 0 says nothing."""
+    address: builtins.str
+    """Where other hosts reach it; nodes of a job are told their main node's."""
     cpu_architecture: builtins.str
     """In AWS's words: "X86_64", "ARM64"; empty: not told."""
     sandbox: builtins.str
@@ -234,6 +237,7 @@ class HostFacts(google.protobuf.message.Message):
         reclaimed_at_ms: builtins.int = ...,
         price_per_hour: builtins.float = ...,
         features: collections.abc.Iterable[builtins.str] | None = ...,
+        address: builtins.str = ...,
         platforms: collections.abc.Iterable[builtins.str] | None = ...,
         cpu_architecture: builtins.str = ...,
         sandbox: builtins.str = ...,
@@ -241,7 +245,7 @@ class HostFacts(google.protobuf.message.Message):
         processes: Global___ProcessIsolation | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["capacity", b"capacity", "processes", b"processes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_architecture", b"cpu_architecture", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "enforces_disk", b"enforces_disk", "faults", b"faults", "features", b"features", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "platforms", b"platforms", "price_per_hour", b"price_per_hour", "processes", b"processes", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "sandbox", b"sandbox", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_architecture", b"cpu_architecture", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "enforces_disk", b"enforces_disk", "faults", b"faults", "features", b"features", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "platforms", b"platforms", "price_per_hour", b"price_per_hour", "processes", b"processes", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "sandbox", b"sandbox", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
 

@@ -97,6 +97,30 @@ EVALUATE_ON_EXIT_ACTION_RETRY: EvaluateOnExitAction.ValueType  # 1
 EVALUATE_ON_EXIT_ACTION_EXIT: EvaluateOnExitAction.ValueType  # 2
 Global___EvaluateOnExitAction: typing_extensions.TypeAlias = EvaluateOnExitAction
 
+class _NodeSpread:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _NodeSpreadEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_NodeSpread.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    NODE_SPREAD_UNSPECIFIED: _NodeSpread.ValueType  # 0
+    """On one each, where there are hosts enough that could ever take them; else several
+    share one.
+    """
+    NODE_SPREAD_HOSTS: _NodeSpread.ValueType  # 1
+    """On one each."""
+
+class NodeSpread(_NodeSpread, metaclass=_NodeSpreadEnumTypeWrapper):
+    """On how many hosts the nodes of a job go."""
+
+NODE_SPREAD_UNSPECIFIED: NodeSpread.ValueType  # 0
+"""On one each, where there are hosts enough that could ever take them; else several
+share one.
+"""
+NODE_SPREAD_HOSTS: NodeSpread.ValueType  # 1
+"""On one each."""
+Global___NodeSpread: typing_extensions.TypeAlias = NodeSpread
+
 @typing.final
 class Ulimit(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -566,6 +590,102 @@ class RetryStrategy(google.protobuf.message.Message):
 Global___RetryStrategy: typing_extensions.TypeAlias = RetryStrategy
 
 @typing.final
+class NodeRange(google.protobuf.message.Message):
+    """What some nodes run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ConsumablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    TARGET_NODES_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    INSTANCE_TYPES_FIELD_NUMBER: builtins.int
+    CONSUMABLES_FIELD_NUMBER: builtins.int
+    target_nodes: builtins.str
+    """"first:last", both included; either may be left out: "0:3", "4:", ":"; or one node: "5".
+    Ranges may lie in one another: the inner one holds. None may overlap otherwise.
+    """
+    @property
+    def container(self) -> Global___ContainerProperties: ...
+    @property
+    def task(self) -> Global___TaskProperties:
+        """In place of `container`: several."""
+
+    @property
+    def instance_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """At most one, the same in all ranges. Kept and shown; hosts are not chosen by it."""
+
+    @property
+    def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """What the job holds of consumable resources for these nodes together, by name."""
+
+    def __init__(
+        self,
+        *,
+        target_nodes: builtins.str = ...,
+        container: Global___ContainerProperties | None = ...,
+        task: Global___TaskProperties | None = ...,
+        instance_types: collections.abc.Iterable[builtins.str] | None = ...,
+        consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container", b"container", "instance_types", b"instance_types", "target_nodes", b"target_nodes", "task", b"task"]) -> None: ...
+
+Global___NodeRange: typing_extensions.TypeAlias = NodeRange
+
+@typing.final
+class NodeProperties(google.protobuf.message.Message):
+    """The nodes of a multi-node job: placed together or not at all, the main node first to
+    start; its end is the job's.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUM_NODES_FIELD_NUMBER: builtins.int
+    MAIN_NODE_FIELD_NUMBER: builtins.int
+    RANGES_FIELD_NUMBER: builtins.int
+    FAIL_TOGETHER_FIELD_NUMBER: builtins.int
+    SPREAD_FIELD_NUMBER: builtins.int
+    num_nodes: builtins.int
+    """1 to 1000."""
+    main_node: builtins.int
+    """Index of the main node."""
+    fail_together: builtins.bool
+    """Any node that fails ends the attempt; by default only the main node's end does."""
+    spread: Global___NodeSpread.ValueType
+    @property
+    def ranges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NodeRange]:
+        """1 to 5; together they hold all nodes."""
+
+    def __init__(
+        self,
+        *,
+        num_nodes: builtins.int = ...,
+        main_node: builtins.int = ...,
+        ranges: collections.abc.Iterable[Global___NodeRange] | None = ...,
+        fail_together: builtins.bool = ...,
+        spread: Global___NodeSpread.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fail_together", b"fail_together", "main_node", b"main_node", "num_nodes", b"num_nodes", "ranges", b"ranges", "spread", b"spread"]) -> None: ...
+
+Global___NodeProperties: typing_extensions.TypeAlias = NodeProperties
+
+@typing.final
 class JobDefinition(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -649,6 +769,7 @@ class JobDefinition(google.protobuf.message.Message):
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
     type: Global___JobDefinitionType.ValueType
@@ -676,6 +797,10 @@ class JobDefinition(google.protobuf.message.Message):
     def task(self) -> Global___TaskProperties:
         """In place of `container`, where there are several."""
 
+    @property
+    def nodes(self) -> Global___NodeProperties:
+        """Of type MULTINODE, in place of a container."""
+
     def __init__(
         self,
         *,
@@ -695,9 +820,10 @@ class JobDefinition(google.protobuf.message.Message):
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         task: Global___TaskProperties | None = ...,
+        nodes: Global___NodeProperties | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -783,9 +909,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
-    """Default CONTAINER, the only type built so far."""
+    """Default CONTAINER."""
     timeout_s: builtins.int
     scheduling_priority: builtins.int
     propagate_tags: builtins.bool
@@ -813,6 +940,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     def task(self) -> Global___TaskProperties:
         """In place of `container`: several."""
 
+    @property
+    def nodes(self) -> Global___NodeProperties:
+        """Of type MULTINODE, in place of a container."""
+
     def __init__(
         self,
         *,
@@ -829,9 +960,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         task: Global___TaskProperties | None = ...,
+        nodes: Global___NodeProperties | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

@@ -201,6 +201,85 @@ class ContainerOverrides(google.protobuf.message.Message):
 Global___ContainerOverrides: typing_extensions.TypeAlias = ContainerOverrides
 
 @typing.final
+class NodeRangeOverrides(google.protobuf.message.Message):
+    """Replaces parts of one of the definition's ranges of nodes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ConsumablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    TARGET_NODES_FIELD_NUMBER: builtins.int
+    OVERRIDES_FIELD_NUMBER: builtins.int
+    CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
+    INSTANCE_TYPES_FIELD_NUMBER: builtins.int
+    CONSUMABLES_FIELD_NUMBER: builtins.int
+    target_nodes: builtins.str
+    """The text of a range of the definition, to the letter."""
+    @property
+    def overrides(self) -> Global___ContainerOverrides: ...
+    @property
+    def container_overrides(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerOverrides]:
+        """By name of the container, each once."""
+
+    @property
+    def instance_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Replaces the range's when not empty."""
+
+    @property
+    def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Replaces the range's when not empty."""
+
+    def __init__(
+        self,
+        *,
+        target_nodes: builtins.str = ...,
+        overrides: Global___ContainerOverrides | None = ...,
+        container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
+        instance_types: collections.abc.Iterable[builtins.str] | None = ...,
+        consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["overrides", b"overrides"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container_overrides", b"container_overrides", "instance_types", b"instance_types", "overrides", b"overrides", "target_nodes", b"target_nodes"]) -> None: ...
+
+Global___NodeRangeOverrides: typing_extensions.TypeAlias = NodeRangeOverrides
+
+@typing.final
+class NodeOverrides(google.protobuf.message.Message):
+    """Replaces parts of the definition's nodes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUM_NODES_FIELD_NUMBER: builtins.int
+    RANGES_FIELD_NUMBER: builtins.int
+    num_nodes: builtins.int
+    """0 means the definition's; needs a range there that goes to the last node."""
+    @property
+    def ranges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NodeRangeOverrides]: ...
+    def __init__(
+        self,
+        *,
+        num_nodes: builtins.int = ...,
+        ranges: collections.abc.Iterable[Global___NodeRangeOverrides] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["num_nodes", b"num_nodes", "ranges", b"ranges"]) -> None: ...
+
+Global___NodeOverrides: typing_extensions.TypeAlias = NodeOverrides
+
+@typing.final
 class SubmitJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -289,6 +368,8 @@ class SubmitJobRequest(google.protobuf.message.Message):
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
+    NODE_OVERRIDES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -345,6 +426,14 @@ class SubmitJobRequest(google.protobuf.message.Message):
     def container_overrides(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerOverrides]:
         """By name of the container, each once."""
 
+    @property
+    def nodes(self) -> batchyard.v1.job_definition_pb2.NodeProperties:
+        """A multi-node job without a definition; not together with job_definition or container."""
+
+    @property
+    def node_overrides(self) -> Global___NodeOverrides:
+        """Of a job whose definition is of type MULTINODE, in place of `overrides`."""
+
     def __init__(
         self,
         *,
@@ -369,9 +458,11 @@ class SubmitJobRequest(google.protobuf.message.Message):
         submitted_by: builtins.str = ...,
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
+        nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
+        node_overrides: Global___NodeOverrides | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -592,6 +683,7 @@ class Attempt(google.protobuf.message.Message):
     RETRY_VERDICT_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    HOST_ADDRESS_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -616,6 +708,8 @@ class Attempt(google.protobuf.message.Message):
     """Where it ran. Empty for attempts that ended before this was kept."""
     retry_verdict: builtins.str
     """What the retry strategy said when it failed, in words."""
+    host_address: builtins.str
+    """Where other hosts reach its host; of nodes of multi-node jobs alone."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -648,9 +742,10 @@ class Attempt(google.protobuf.message.Message):
         retry_verdict: builtins.str = ...,
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
+        host_address: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
@@ -705,6 +800,31 @@ class ArrayProperties(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_index", b"_index"]) -> typing.Literal["index"] | None: ...
 
 Global___ArrayProperties: typing_extensions.TypeAlias = ArrayProperties
+
+@typing.final
+class NodeDetails(google.protobuf.message.Message):
+    """Which node of a multi-node job it is, or, without an index, the job itself."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUM_NODES_FIELD_NUMBER: builtins.int
+    MAIN_NODE_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    num_nodes: builtins.int
+    main_node: builtins.int
+    index: builtins.int
+    def __init__(
+        self,
+        *,
+        num_nodes: builtins.int = ...,
+        main_node: builtins.int = ...,
+        index: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_index", b"_index", "index", b"index"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_index", b"_index", "index", b"index", "main_node", b"main_node", "num_nodes", b"num_nodes"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_index", b"_index"]) -> typing.Literal["index"] | None: ...
+
+Global___NodeDetails: typing_extensions.TypeAlias = NodeDetails
 
 @typing.final
 class Job(google.protobuf.message.Message):
@@ -804,6 +924,8 @@ class Job(google.protobuf.message.Message):
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
     PLATFORM_CAPABILITIES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
+    NODE_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -857,6 +979,16 @@ class Job(google.protobuf.message.Message):
     def task(self) -> batchyard.v1.job_definition_pb2.TaskProperties:
         """In place of `container`, where there are several."""
 
+    @property
+    def nodes(self) -> batchyard.v1.job_definition_pb2.NodeProperties:
+        """Of a multi-node job, as it is run; not of its nodes. The job's states, times and
+        attempts are its main node's.
+        """
+
+    @property
+    def node(self) -> Global___NodeDetails:
+        """Of a multi-node job and its nodes."""
+
     def __init__(
         self,
         *,
@@ -890,9 +1022,11 @@ class Job(google.protobuf.message.Message):
         submitted_by: builtins.str = ...,
         platform_capabilities: collections.abc.Iterable[builtins.str] | None = ...,
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
+        nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
+        node: Global___NodeDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "node", b"node", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -976,6 +1110,7 @@ class JobSummary(google.protobuf.message.Message):
     CONSUMABLES_FIELD_NUMBER: builtins.int
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    NODE_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -1011,6 +1146,10 @@ class JobSummary(google.protobuf.message.Message):
     def containers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of its several containers; empty where there is one."""
 
+    @property
+    def node(self) -> Global___NodeDetails:
+        """Of a multi-node job and its nodes."""
+
     def __init__(
         self,
         *,
@@ -1036,9 +1175,10 @@ class JobSummary(google.protobuf.message.Message):
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         submitted_by: builtins.str = ...,
         containers: collections.abc.Iterable[builtins.str] | None = ...,
+        node: Global___NodeDetails | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code", "node", b"node"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -1085,7 +1225,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     OLDEST_FIRST_FIELD_NUMBER: builtins.int
     array_job_id: builtins.str
-    """One array's children."""
+    """One array's children, or the nodes of one job."""
     name: builtins.str
     """Only jobs of this name, when set; a trailing "*" matches any rest. Letter
     case does not matter. Not for an array's children.
@@ -1447,7 +1587,7 @@ class ReadLogsRequest(google.protobuf.message.Message):
     FOLLOW_FIELD_NUMBER: builtins.int
     CONTAINER_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """A job or an array child."""
+    """A job, an array child or a node; of a multi-node job it is the main node's log."""
     attempt: builtins.int
     """From 1; 0 means the latest."""
     offset: builtins.int
@@ -1521,8 +1661,8 @@ class Refusal(google.protobuf.message.Message):
     LARGEST_CAPACITY_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """Of amounts: "cpu_millis", "memory_mib", "gpu_millis", "disk_mib", "hosts", "queue",
-    "queue_limit", "share_limit", "consumable", "scaling", "max_vcpus", "environments";
+    """Of amounts: "cpu_millis", "memory_mib", "gpu_millis", "disk_mib", "hosts", "gang" (of nodes,
+    in hosts), "queue", "queue_limit", "share_limit", "consumable", "scaling", "max_vcpus", "environments";
     of order: "reservation" (a host is kept for it), "kept" (a host has room, and is kept for
     another), "share_reservation", "order" (its queue starts nobody before the first), "room"
     (there is some: it has yet to be tried). docs/jobs.md explains them.

@@ -112,14 +112,15 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DescribeJobs(self, request, context):
-        """Describes jobs and array children ("<id>:<index>"); unknown ids are left out.
+        """Describes jobs, array children ("<id>:<index>") and nodes of multi-node jobs
+        ("<id>#<index>"); unknown ids are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        """Lists jobs of queues, or children of an array or nodes of a job, a page a call. A call looks at 50,000 of
         them at most, some hundredths of a second, so that a page may come short.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

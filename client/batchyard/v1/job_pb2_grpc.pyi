@@ -309,10 +309,12 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
     """
 
     DescribeJobs: _JobServiceDescribeJobsType
-    """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
+    """Describes jobs, array children ("<id>:<index>") and nodes of multi-node jobs
+    ("<id>#<index>"); unknown ids are left out.
+    """
 
     ListJobs: _JobServiceListJobsType
-    """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+    """Lists jobs of queues, or children of an array or nodes of a job, a page a call. A call looks at 50,000 of
     them at most, some hundredths of a second, so that a page may come short.
     """
 
@@ -413,7 +415,9 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.DescribeJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.DescribeJobsResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.DescribeJobsResponse]]:
-        """Describes jobs and array children ("<id>:<index>"); unknown ids are left out."""
+        """Describes jobs, array children ("<id>:<index>") and nodes of multi-node jobs
+        ("<id>#<index>"); unknown ids are left out.
+        """
 
     @abc.abstractmethod
     def ListJobs(
@@ -421,7 +425,7 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.job_pb2.ListJobsResponse, collections.abc.Awaitable[batchyard.v1.job_pb2.ListJobsResponse]]:
-        """Lists jobs of queues or children of an array, a page a call. A call looks at 50,000 of
+        """Lists jobs of queues, or children of an array or nodes of a job, a page a call. A call looks at 50,000 of
         them at most, some hundredths of a second, so that a page may come short.
         """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from batchyard.rows import Custom, Row, Rows, Words
+from batchyard.rows import Custom, ListOf, Row, Rows, Words
 from batchyard.task_messages import read_task, task_fields
 from batchyard.tasks import NO_TASK
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_controller.core.model.jobs import DefinitionStatus, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 
 _RETRY = Rows(RetryStrategy, pb.RetryStrategy, Row("rules", "evaluate_on_exit"))
 
@@ -20,9 +21,29 @@ def retry(message: pb.RetryStrategy) -> RetryStrategy:
 
 RETRY = Custom(retry, _RETRY.write)
 
-_SPELT = (Row("retry", "retry_strategy", RETRY),)
 _TASK = ("container", "task")
 """The fields of messages that hold a definition's task; see `task_messages`."""
+_NODE_RANGE = Rows(NodeRange, pb.NodeRange, record_only=("task",), message_only=_TASK)
+
+
+def _node_range(message: pb.NodeRange) -> NodeRange:
+    return _NODE_RANGE.read(message, task=read_task(message) or NO_TASK)
+
+
+def _node_range_message(value: NodeRange) -> pb.NodeRange:
+    return _NODE_RANGE.write(value, **task_fields(value.task))
+
+
+NODES = Rows(
+    Nodes,
+    pb.NodeProperties,
+    Row("count", "num_nodes"),
+    Row("main", "main_node"),
+    Row("ranges", kind=ListOf(Custom(_node_range, _node_range_message))),
+    Row("spread", unset=Spread.IF_POSSIBLE),
+    record_only=("groups",),
+)
+_SPELT = (Row("nodes", kind=NODES), Row("retry", "retry_strategy", RETRY))
 _REGISTRATION = Rows(
     JobDefinition,
     pb.RegisterJobDefinitionRequest,

@@ -14,7 +14,7 @@ from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.jobs import JobSpec
 
-from .definitions import RETRY
+from .definitions import NODES, RETRY
 
 _STATES = Words(JobState, pb.JobState.DESCRIPTOR, "is no job state")
 _DEPENDENCIES = ListOf(
@@ -29,6 +29,7 @@ _SUBMISSION = Rows(
     Submission,
     pb.SubmitJobRequest,
     *_SPELT,
+    Row("nodes", kind=NODES),
     Row("depends_on", kind=_DEPENDENCIES),
     record_only=("task",),
     message_only=("container", "task"),
@@ -37,8 +38,9 @@ _SPEC = Rows(
     JobSpec,
     pb.Job,
     *_SPELT,
-    record_only=("task", "definition_tags"),
+    record_only=("task", "nodes", "definition_tags"),
     message_only=(
+        *("nodes", "node"),
         *("id", "name", "created_at_ms", "container", "task", "depends_on", "array", "attempts"),
         *("state", "status_reason", "waiting_reason", "started_at_ms", "stopped_at_ms", "exit_code"),
         *("is_cancelled", "is_terminated", "ending_cause"),
@@ -62,9 +64,9 @@ def submission(message: pb.SubmitJobRequest) -> Submission:
     return _SUBMISSION.read(message, task=read_task(message))
 
 
-def spec_message(value: JobSpec, task: Task, **others: Any) -> pb.Job:
-    """Turn what jobs of one kind share into a message, which has *others* of the one job, and its task."""
-    return _SPEC.write(value, **task_fields(task), **others)
+def spec_message(value: JobSpec, task: Task | None, **others: Any) -> pb.Job:
+    """Turn what jobs of one kind share into a message, which has *others* of the one job, and its task, if it has one."""
+    return _SPEC.write(value, **(task_fields(task) if task is not None else {}), **others)
 
 
 def dependency_messages(values: Iterable[Dependency]) -> list[pb.Dependency]:

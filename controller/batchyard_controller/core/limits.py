@@ -25,6 +25,10 @@ SUBMIT_BYTES_MAX = 30 * KIB
 IMAGE_LENGTH_MAX = 255
 """AWS: ContainerProperties.image."""
 ARRAY_SIZE_MIN = 2
+NODES_MAX = 1_000
+"""AWS: nodes of a multi-node job, unless it raises that on request."""
+NODE_RANGES_MAX = 5
+"""AWS: ranges of nodes of a multi-node job."""
 ARRAY_SIZE_MAX = 1_000_000
 """AWS allows 10,000; the native limit is ours."""
 DEPENDENCIES_MAX = 1000

@@ -7,6 +7,7 @@ from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
 from batchyard.tasks import ContainerEnd
 from batchyard.v1 import job_pb2
+from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import USAGE, end_cause_number
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number, spec_message
 from batchyard_controller.core.jobs.ends import has_succeeded
@@ -21,7 +22,7 @@ from batchyard_controller.core.world.world import World
 
 
 def job_message(world: World, unit: Unit) -> job_pb2.Job:
-    """Describe a job, an array parent or one child."""
+    """Describe a job, a parent, one child or one node."""
     summary = summary_message(world, unit)
     live = history.live_attempt(world, unit)
     attempts = [_ended_message(world, unit, ended) for ended in unit.attempts]
@@ -30,7 +31,7 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
     job = unit.job
     return spec_message(
         job.spec,
-        unit.task,
+        None if unit.is_parent and job.spec.nodes is not None else unit.task,
         id=summary.id,
         name=job.name,
         state=summary.state,
@@ -39,6 +40,8 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         started_at_ms=summary.started_at_ms,
         stopped_at_ms=summary.stopped_at_ms,
         attempts=attempts,
+        nodes=NODES.write(job.spec.nodes) if unit.is_parent and job.spec.nodes is not None else None,
+        node=summary.node if summary.HasField("node") else None,
         array=summary.array if summary.HasField("array") else None,
         depends_on=dependency_messages(job.depends_on),
         is_cancelled=summary.is_cancelled,
@@ -67,6 +70,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         stopped_at_ms=stopped,
         exit_code=last.exit_code if last is not None and live is None else None,
         array=_array(unit),
+        node=_node(unit),
         job_definition=unit.job.spec.definition,
         host_name=words.host_name(world, host_id),
         attempts=len(ended) + (live is not None),
@@ -76,7 +80,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         share_identifier=unit.job.spec.share_identifier,
         scheduled_at_ms=live.claimed_at_ms if live is not None else last.claimed_at_ms if last is not None else 0,
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
-        consumables=dict(unit.job.spec.consumables),
+        consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
         containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
     )
@@ -96,8 +100,13 @@ def _array(unit: Unit) -> job_pb2.ArrayProperties | None:
     )
 
 
+def _node(unit: Unit) -> job_pb2.NodeDetails | None:
+    nodes = unit.job.spec.nodes
+    return None if nodes is None else job_pb2.NodeDetails(num_nodes=nodes.count, main_node=nodes.main, index=unit.index)
+
+
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
-    name = attempt_id(unit.id, ended.number)
+    name = attempt_id((unit.main if unit.is_parent else unit).id, ended.number)
     return job_pb2.Attempt(
         id=name,
         number=ended.number,
@@ -107,6 +116,7 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         retry_verdict=words.verdict(ended.verdict),
         host_id=ended.host_id,
         host_name=words.host_name(world, ended.host_id),
+        host_address=words.host_address(world, unit, ended.host_id),
         claimed_at_ms=ended.claimed_at_ms,
         started_at_ms=ended.started_at_ms,
         stopped_at_ms=ended.stopped_at_ms,
@@ -130,6 +140,7 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         compute_environment=attempt.compute_environment,
         host_id=attempt.host_id,
         host_name=words.host_name(world, attempt.host_id),
+        host_address=words.host_address(world, unit, attempt.host_id),
         claimed_at_ms=attempt.claimed_at_ms,
         started_at_ms=attempt.started_at_ms,
         log_stream_name=log_stream_name(unit.job, attempt.id) if is_running and unit.task.is_plain else "",

@@ -7,11 +7,12 @@ from contextlib import aclosing
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
-from batchyard.ids import HostId, JobId, attempt_id, split_job_id
+from batchyard.ids import HostId, JobId, attempt_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
+from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
@@ -150,7 +151,7 @@ _LogPlace = tuple[str, str, str, str]
 
 
 def _find_units(world: World, ids: Iterable[str]) -> list[Unit]:
-    found = (world.find_unit(*split_job_id(text)) for text in ids)
+    found = map(world.find, ids)
     return [unit for unit in found if unit is not None]
 
 
@@ -184,9 +185,10 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> _LogPlace | None
     if not units:
         raise _no_such_job(request.job_id)
     unit = units[0]
-    if unit.is_parent:
+    if unit.is_parent and unit.job.kind is JobKind.ARRAY:
         text = f"{unit.id} is an array; name a child, such as {unit.id}:0"
         raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})
+    whose = unit.main.id if unit.is_parent else unit.id
     hosts = {ended.number: ended.host_id for ended in unit.attempts}
     live = history.live_attempt(world, unit)
     if live is not None:
@@ -211,7 +213,7 @@ def _find_attempt(world: World, request: pb.ReadLogsRequest) -> _LogPlace | None
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])
-    return hosts[number], words.host_name(world, hosts[number]), attempt_id(request.job_id, number), container
+    return hosts[number], words.host_name(world, hosts[number]), attempt_id(whose, number), container
 
 
 def _container_of(unit: Unit, name: str) -> str:

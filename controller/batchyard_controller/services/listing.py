@@ -95,13 +95,13 @@ class Listing:
 
 def find_array(world: World, job_id: str) -> Job:
     """
-    Return an array job.
+    Return an array job, or a multi-node job.
 
     Raises:
         NotFoundError: there is none of this id.
     """
     job = world.jobs.get(JobId(job_id))
-    if job is None or job.kind is not JobKind.ARRAY:
+    if job is None or job.kind is JobKind.SINGLE:
         text = f"array job {quote(job_id)} not found"
         raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
     return job

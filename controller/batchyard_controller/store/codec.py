@@ -167,7 +167,7 @@ def _sparse(value: Any) -> Any:
 
 @cache
 def _fields(record: type) -> tuple[tuple[str, object], ...]:
-    return tuple((f.name, _default(f)) for f in fields(record))
+    return tuple((f.name, _default(f)) for f in fields(record) if f.init)  # what is worked out is not stored
 
 
 def _default(f: Field[Any]) -> object:

@@ -7,11 +7,13 @@ inherit it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Members
 
-from . import containers, rules, tasks
+from . import containers, nodes, rules, tasks
 from .consumables import PROPERTIES, check_needs
 from .mapping import (
     LISTED,
@@ -83,10 +85,8 @@ _KEPT_FOR_JOBS = ("platformCapabilities",)
 _PLATFORM_DEFAULT = "EC2"
 """AWS: of a definition that names no platform."""
 
-_NOT_OFFERED = {
-    "eksProperties": "jobs on Amazon EKS are not offered by Batchyard",
-    "nodeProperties": "multi-node parallel jobs are not supported yet",
-}
+_NOT_OFFERED = {"eksProperties": "jobs on Amazon EKS are not offered by Batchyard"}
+_MULTINODE = "multinode"
 
 
 def check(members: Members) -> None:
@@ -98,19 +98,22 @@ def check(members: Members) -> None:
     """
     rules.check_name("Job definition", members["jobDefinitionName"])
     rules.check_size("Job definition", members, rules.DEFINITION_BYTES_MAX)
-    if members["type"] == "multinode":
-        raise ClientException("Multi-node parallel jobs are not supported yet")
     rules.check_not_given(members, _NOT_OFFERED)
     check_needs(members, "consumableResourceProperties")
     if "MANAGED_INSTANCES" in members.get("platformCapabilities", ()):
         raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
-    if len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:
+    is_multinode = members["type"] == _MULTINODE
+    if nodes.NODES in members and not is_multinode:
+        raise ClientException("nodeProperties is only applicable for a job definition of type multinode")
+    if not is_multinode and len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:
         raise ClientException("Job definitions of type container need either containerProperties or ecsProperties")
     rules.check_between("schedulingPriority", members.get("schedulingPriority"), 0, rules.SCHEDULING_PRIORITY_MAX)
     rules.check_retry(members)
     rules.check_timeout(members)
     capabilities = members.get("platformCapabilities", ())
-    if tasks.ECS in members:
+    if is_multinode:
+        nodes.check(members)
+    elif tasks.ECS in members:
         tasks.check(members[tasks.ECS], capabilities)
     else:
         containers.check(members["containerProperties"], capabilities)
@@ -119,19 +122,25 @@ def check(members: Members) -> None:
 def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
     """Return the contract's request for a registration that was checked."""
     fargate = containers.FARGATE in members.get("platformCapabilities", ())
-    if tasks.ECS in members:
+    what: dict[str, Any]
+    if members["type"] == _MULTINODE:
+        what = {"nodes": nodes.request_field(members[nodes.NODES])}
+    elif tasks.ECS in members:
         what = tasks.request_fields(members[tasks.ECS], fargate=fargate)
     else:
         what = {"container": containers.container(members["containerProperties"], fargate=fargate)}
     request = pb.RegisterJobDefinitionRequest(
         name=members["jobDefinitionName"],
-        type=pb.JOB_DEFINITION_TYPE_CONTAINER,
+        type=pb.JOB_DEFINITION_TYPE_MULTINODE if "nodes" in what else pb.JOB_DEFINITION_TYPE_CONTAINER,
         **what,
         **fields(_ROWS, members),
     )
     kept = residue({row.member: members[row.member] for row in _ROWS if row.member in members}, _shown(request))
     kept |= {name: members[name] for name in _KEPT_FOR_JOBS if name in members}
-    if tasks.ECS in members:
+    if nodes.NODES in members:
+        if given := nodes.residue_of(members[nodes.NODES], request.nodes):
+            kept[nodes.NODES] = given
+    elif tasks.ECS in members:
         kept[tasks.ECS] = members[tasks.ECS]
     elif properties := containers.residue_of(members["containerProperties"], request.container):
         kept["containerProperties"] = properties
@@ -158,12 +167,14 @@ def members_of(definition: pb.JobDefinition, names: Names) -> Members:
         "jobDefinitionArn": names.arn(DEFINITION, f"{definition.name}:{definition.revision}"),
         "revision": definition.revision,
         **to_members((_STATUS,), definition),
-        "type": "container",
+        "type": _MULTINODE if definition.HasField("nodes") else "container",
         "containerOrchestrationType": "ECS",
         **shown,
         **kept,
     }
-    if tasks.ECS not in kept and definition.HasField("task"):
+    if definition.HasField("nodes"):
+        members[nodes.NODES] = kept.get(nodes.NODES) or nodes.shown(definition.nodes, {})
+    elif tasks.ECS not in kept and definition.HasField("task"):
         members[tasks.ECS] = tasks.shown(definition.task)
     elif tasks.ECS not in kept:
         members["containerProperties"] = containers.members_of(definition.container) | properties

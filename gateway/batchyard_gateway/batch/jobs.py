@@ -14,7 +14,7 @@ from batchyard.ids import task_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
 
-from . import containers, tasks
+from . import containers, nodes, tasks
 from .consumables import PROPERTIES
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import MAPPED, NestedList, Plain, Row, Word, kept_in, to_members
@@ -116,6 +116,31 @@ def members_of(job: pb.Job, names: Names) -> Members:
         members["platformCapabilities"] = kept["platformCapabilities"]
     if job.HasField("array"):
         members["arrayProperties"] = array_members(job.array)
+    if job.HasField("nodes"):
+        return {**members, **_of_nodes(job, kept.get(nodes.NODES, {}), names)}
+    if job.HasField("node"):
+        members["nodeDetails"] = nodes.details(job.node)
+        kept = _kept_of(nodes.range_of(kept.get(nodes.NODES, {}), job.node, job.node.index))
+    return {**members, **_ran_by(job, kept, names)}
+
+
+def _of_nodes(job: pb.Job, given: Members, names: Names) -> Members:
+    """Return what AWS tells of a multi-node job: its nodes, and the attempts of its main node; no container."""
+    kept = _kept_of(nodes.range_of(given, job.node, job.node.main_node))
+    found = _ran_by(nodes.as_main(job), kept, names)
+    return {nodes.NODES: nodes.shown(job.nodes, given), "attempts": found["attempts"]}
+
+
+def _kept_of(given: Members) -> Members:
+    """Return what is kept of a node's range as it is of a definition's only container."""
+    if tasks.ECS in given:
+        return {tasks.ECS: given[tasks.ECS]}
+    return {"containerProperties": nodes.container_residue(given)}
+
+
+def _ran_by(job: pb.Job, kept: Members, names: Names) -> Members:
+    """Return what AWS tells of what a job runs, and of its attempts."""
+    members: Members = {}
     ended = [attempt for attempt in job.attempts if attempt.stopped_at_ms]
     if tasks.ECS in kept or job.HasField("task"):
         given = kept.get(tasks.ECS, {})
@@ -153,6 +178,8 @@ def summary_of(job: pb.JobSummary, names: Names) -> Members:
         members["container"] = ending
     if job.HasField("array"):
         members["arrayProperties"] = array_members(job.array)
+    if job.HasField("node"):
+        members["nodeProperties"] = nodes.summary(job.node)
     return members
 
 
@@ -171,8 +198,13 @@ def _ran(attempt: pb.Attempt, names: Names) -> Members:
     return {
         **_where(attempt, names),
         **to_members((*_ENDING, Row("logStreamName", "log_stream_name")), attempt),
-        "networkInterfaces": [],
+        "networkInterfaces": _interfaces(attempt),
     }
+
+
+def _interfaces(attempt: pb.Attempt) -> list[Members]:
+    """Return where a node is reached; of other jobs AWS tells nothing."""
+    return [{"privateIpv4Address": attempt.host_address}] if attempt.host_address else []
 
 
 def _attempt(attempt: pb.Attempt, names: Names) -> Members:

@@ -3,7 +3,7 @@ Listing: ListJobs' odd rules.
 
 Pure. Exactly one of a queue, an array and a multi-node job is listed; without a status
 only what is RUNNING; a filter makes the status count no more, except that of shares; it
-does not hold for an array's children.
+does not hold for an array's children, nor for nodes.
 """
 
 from __future__ import annotations
@@ -43,14 +43,12 @@ def request(members: Members) -> pb.ListJobsRequest:
     listed = [name for name in _LISTED if members.get(name)]
     if len(listed) != 1:
         raise ClientException(f"Exactly one of {', '.join(_LISTED)} must be specified, not {len(listed)}")
-    if listed == ["multiNodeJobId"]:
-        raise ClientException("multiNodeJobId: multi-node parallel jobs are not supported yet")
     status = members.get("jobStatus", "RUNNING")
     filters = members.get("filters", ())
     chosen: dict[str, str | int] = {}
     if filters:
         name, chosen = _filter(filters)
-        if "arrayJobId" in listed:
+        if "jobQueue" not in listed:
             chosen = {}
         elif name != "SHARE_IDENTIFIER" or "jobStatus" not in members:
             status = ""
@@ -58,7 +56,7 @@ def request(members: Members) -> pb.ListJobsRequest:
     rules.check_between("maxResults", members.get("maxResults"), 1, PAGE_MAX)
     return pb.ListJobsRequest(
         queues=[name_of(QUEUE, members["jobQueue"])] if members.get("jobQueue") else [],
-        array_job_id=name_of(JOB, members.get("arrayJobId", "")),
+        array_job_id=name_of(JOB, members.get("arrayJobId") or members.get("multiNodeJobId", "")),
         states=[pb.JobState.ValueType(wording.number(pb.JobState, "jobStatus", status))] if status else [],
         page_size=min(members.get("maxResults", most), most),
         page_token=members.get("nextToken", ""),

@@ -318,6 +318,24 @@ ECS_PROPERTIES = Structure(
         )
     }
 )
+_NODE_PROPERTIES = Structure(
+    {
+        "numNodes*": WHOLE,
+        "mainNode*": WHOLE,
+        "nodeRangeProperties*": Items(
+            Structure(
+                {
+                    "targetNodes*": TEXT,
+                    "container": CONTAINER_PROPERTIES,
+                    "instanceTypes": TEXTS,
+                    "ecsProperties": ECS_PROPERTIES,
+                    "eksProperties": ANYTHING,
+                    "consumableResourceProperties": _NEEDS,
+                }
+            )
+        ),
+    }
+)
 RETRY_STRATEGY = Structure(
     {
         "attempts": WHOLE,
@@ -342,7 +360,7 @@ REGISTER_JOB_DEFINITION = Structure(
         "parameters": TABLE,
         "schedulingPriority": WHOLE,
         "containerProperties": CONTAINER_PROPERTIES,
-        "nodeProperties": ANYTHING,
+        "nodeProperties": _NODE_PROPERTIES,
         "retryStrategy": RETRY_STRATEGY,
         "propagateTags": FLAG,
         "timeout": _TIMEOUT,
@@ -360,6 +378,20 @@ DESCRIBE_JOB_DEFINITIONS = Structure(
 
 # Jobs -----------------------------------------------------------------------------
 
+_CONTAINER_OVERRIDES = Structure(
+    {
+        "vcpus": WHOLE,
+        "memory": WHOLE,
+        "command": TEXTS,
+        "instanceType": TEXT,
+        "environment": _ENVIRONMENT,
+        "resourceRequirements": _RESOURCE_REQUIREMENTS,
+    }
+)
+_TASK_CONTAINER_OVERRIDES = Structure(
+    {"command": TEXTS, "environment": _ENVIRONMENT, "name": TEXT, "resourceRequirements": _RESOURCE_REQUIREMENTS}
+)
+_ECS_OVERRIDE = Structure({"taskProperties": Items(Structure({"containers": Items(_TASK_CONTAINER_OVERRIDES)}))})
 SUBMIT_JOB = Structure(
     {
         "jobName*": TEXT,
@@ -370,42 +402,30 @@ SUBMIT_JOB = Structure(
         "dependsOn": Items(Structure({"jobId": TEXT, "type": Words(("N_TO_N", "SEQUENTIAL"))})),
         "jobDefinition*": TEXT,
         "parameters": TABLE,
-        "containerOverrides": Structure(
+        "containerOverrides": _CONTAINER_OVERRIDES,
+        "nodeOverrides": Structure(
             {
-                "vcpus": WHOLE,
-                "memory": WHOLE,
-                "command": TEXTS,
-                "instanceType": TEXT,
-                "environment": _ENVIRONMENT,
-                "resourceRequirements": _RESOURCE_REQUIREMENTS,
+                "numNodes": WHOLE,
+                "nodePropertyOverrides": Items(
+                    Structure(
+                        {
+                            "targetNodes*": TEXT,
+                            "containerOverrides": _CONTAINER_OVERRIDES,
+                            "ecsPropertiesOverride": _ECS_OVERRIDE,
+                            "instanceTypes": TEXTS,
+                            "eksPropertiesOverride": ANYTHING,
+                            "consumableResourcePropertiesOverride": _NEEDS,
+                        }
+                    )
+                ),
             }
         ),
-        "nodeOverrides": ANYTHING,
         "retryStrategy": RETRY_STRATEGY,
         "propagateTags": FLAG,
         "timeout": _TIMEOUT,
         "tags": TAGS,
         "eksPropertiesOverride": ANYTHING,
-        "ecsPropertiesOverride": Structure(
-            {
-                "taskProperties": Items(
-                    Structure(
-                        {
-                            "containers": Items(
-                                Structure(
-                                    {
-                                        "command": TEXTS,
-                                        "environment": _ENVIRONMENT,
-                                        "name": TEXT,
-                                        "resourceRequirements": _RESOURCE_REQUIREMENTS,
-                                    }
-                                )
-                            )
-                        }
-                    )
-                )
-            }
-        ),
+        "ecsPropertiesOverride": _ECS_OVERRIDE,
         "consumableResourcePropertiesOverride": _NEEDS,
     }
 )

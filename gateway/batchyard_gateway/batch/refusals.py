@@ -55,13 +55,20 @@ _ARN_KINDS: Mapping[str, str] = {
 }
 """What the name in an error's metadata is a name of."""
 
-_AWS_TEXTS = (Reason.OVERRIDES_TOO_LONG, Reason.PARAMETER_MISSING, Reason.PLATFORM)
+_AWS_TEXTS = (
+    Reason.OVERRIDES_TOO_LONG,
+    Reason.PARAMETER_MISSING,
+    Reason.NODE_TARGETS_DIFFER,
+    Reason.NODE_NUMBER_FIXED,
+    Reason.PLATFORM,
+)
 """Reasons of violations whose texts are AWS's, so that no field's name stands before them."""
 
 _MEMBERS = {
     "container": "containerProperties",
     "borrow_limit": "resourceSharingConfiguration.borrowLimit",
     "fairshare": "fairsharePolicy",
+    "nodes": "nodeProperties",
     "overrides": "containerOverrides",
     "page_token": "nextToken",
     "timeout_s": "timeout",

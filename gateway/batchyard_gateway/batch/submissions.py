@@ -19,7 +19,7 @@ from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Context, Members
 
-from . import amounts, containers, rules
+from . import amounts, containers, nodes, rules
 from .consumables import OVERRIDE, check_needs
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import LISTED, NAMED_VALUES, NestedList, Plain, Row, Word, fields, kept_in, to_message
@@ -62,7 +62,6 @@ _ROWS = (
 _OVERRIDES = (Row("name", "name"), Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
 
 _NOT_OFFERED = {
-    "nodeOverrides": "multi-node parallel jobs are not supported yet",
     "eksPropertiesOverride": "jobs on Amazon EKS are not offered by Batchyard",
 }
 _DEPRECATED_KEY = (
@@ -99,7 +98,7 @@ def check(members: Members) -> None:
 
 
 def _check_overrides(members: Members) -> None:
-    for overrides in _overrides(members):
+    for overrides in (*_overrides(members), *nodes.check_overrides(members.get("nodeOverrides", {}))):
         _check_one(overrides)
 
 
@@ -209,9 +208,20 @@ def submission(members: Members, context: Context, *, has_several: bool = False)
         job_definition=definition_name(members),
         overrides=overrides[0] if overrides and not has_several else None,
         container_overrides=overrides if has_several else (),
+        node_overrides=_node_overrides(members["nodeOverrides"]) if "nodeOverrides" in members else None,
         request_id=_request_id(members, context),
         submitted_by=context.principal.access_key_id,
         **fields(_ROWS, members),
+    )
+
+
+def _node_overrides(members: Members) -> pb.NodeOverrides:
+    return pb.NodeOverrides(
+        num_nodes=members.get("numNodes", 0),
+        ranges=[
+            nodes.range_overrides(each, [_override(one) for one in nodes.containers_of(each)])
+            for each in members.get("nodePropertyOverrides", ())
+        ],
     )
 
 

@@ -1,8 +1,8 @@
 """
 The life of a job, as one table, and the only door to a new state.
 
-Rules of this file: every move of a job, array parent or child is listed in
-`TRANSITIONS`; nothing outside this file sets a state; an unlisted move raises
+Rules of this file: every move of a job, parent, child or node is listed in one of
+the tables; nothing outside this file sets a state; an unlisted move raises
 with the job's story. The file knows nothing of hosts, stores or time.
 ``docs/lifecycle.md`` is drawn from the table.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from batchyard.states import JobState
 from batchyard_controller.core.model.children import Chunk, RestEnd
 from batchyard_controller.core.model.endings import Ending, Trigger
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit
 
 BECAUSE: dict[Trigger, str] = {
@@ -26,6 +26,7 @@ BECAUSE: dict[Trigger, str] = {
     Trigger.STARTED: "its container is up",
     Trigger.SUCCEEDED: "its container exited with 0",
     Trigger.RETRIED: "the attempt failed and another is allowed",
+    Trigger.RUN_AGAIN: "it is a node, whose main node failed: all nodes run again",
     Trigger.PREEMPTED: "it was stopped to make room for another, and runs again",
     Trigger.FAILED: "the attempt failed and no other is allowed",
     Trigger.CHILDREN_SUCCEEDED: "all its children succeeded",
@@ -33,6 +34,7 @@ BECAUSE: dict[Trigger, str] = {
     Trigger.CANCELLED: "it was cancelled before it started",
     Trigger.TIME_LIMIT_PASSED: "it blocked its queue for longer than the queue allows",
     Trigger.TERMINATED: "it was terminated",
+    Trigger.NODES_ENDED: "it is a node, and was stopped as the job was over",
     Trigger.QUEUE_DELETED: "its queue was deleted",
     Trigger.SHARE_DELETED: "its quota share was deleted",
     Trigger.TOO_MANY_TAGS: "it and its definition have too many tags to propagate",
@@ -99,6 +101,26 @@ ARRAY_TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
 """Moves of array parents, which run nothing themselves."""
 
 
+def _as_nodes_move(state: JobState, moves: dict[Trigger, JobState]) -> dict[Trigger, JobState]:
+    found: dict[Trigger, JobState] = {
+        trigger: after for trigger, after in moves.items() if trigger is not Trigger.PREEMPTED
+    }
+    if Trigger.RETRIED in found:
+        found[Trigger.RETRIED] = JobState.PENDING
+    if state.is_final:
+        return {Trigger.RUN_AGAIN: JobState.PENDING}
+    return {**found, Trigger.NODES_ENDED: JobState.FAILED}
+
+
+NODE_TRANSITIONS = {state: _as_nodes_move(state, moves) for state, moves in TRANSITIONS.items()}
+"""
+Moves of multi-node jobs, which follow their main node, and of nodes.
+
+Whoever is tried again waits until the last node has ended; those that ended before their main node did leave
+even a final state.
+"""
+
+
 class InvalidTransitionError(Exception):
     """A bug: somebody asked for a move that the table does not list."""
 
@@ -107,14 +129,14 @@ class InvalidTransitionError(Exception):
         super().__init__(f"{story} is {state} and cannot move because {BECAUSE[trigger]}")
 
 
-def allows(state: JobState, trigger: Trigger) -> bool:
-    """Say whether a unit in *state* may be moved by *trigger*."""
-    return trigger in TRANSITIONS[state]
+def allows(job: Job, state: JobState, trigger: Trigger) -> bool:
+    """Say whether a unit of a job in *state* may be moved by *trigger*."""
+    return trigger in _units_table(job)[state]
 
 
 def move(unit: Unit, trigger: Trigger) -> JobState:
     """
-    Move a unit, or an array's parent, to a state that is not final; return the one it left.
+    Move a unit, or a parent, to a state that is not final; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
@@ -123,12 +145,14 @@ def move(unit: Unit, trigger: Trigger) -> JobState:
     after = _after(unit, before, trigger)
     assert not after.is_final, f"{trigger} ends {unit.id}, and says not why"
     unit.set_state(after)
+    if before.is_final:
+        unit.clear_ending()
     return before
 
 
 def end(unit: Unit, ending: Ending, at_ms: int) -> JobState:
     """
-    Move a unit, or an array's parent, to its final state; return the one it left.
+    Move a unit, or a parent, to its final state; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
@@ -168,16 +192,24 @@ def end_rest(job: Job, rest_end: RestEnd) -> JobState:
 
 
 def _after(unit: Unit, before: JobState, trigger: Trigger) -> JobState:
-    table = ARRAY_TRANSITIONS if unit.is_parent else TRANSITIONS
-    after = table.get(before, {}).get(trigger)
-    if after is None:
+    after = _table_of(unit).get(before, {}).get(trigger)
+    if after is None or (before.is_final and not unit.is_node):
         raise InvalidTransitionError(unit.job, f"job {unit.id}", before, trigger)
     return after
 
 
+def _table_of(unit: Unit) -> dict[JobState, dict[Trigger, JobState]]:
+    is_array = unit.is_parent and unit.job.kind is JobKind.ARRAY
+    return ARRAY_TRANSITIONS if is_array else _units_table(unit.job)
+
+
+def _units_table(job: Job) -> dict[JobState, dict[Trigger, JobState]]:
+    return NODE_TRANSITIONS if job.kind is JobKind.NODES else TRANSITIONS
+
+
 def _rest_after(job: Job, trigger: Trigger) -> JobState:
     before = job.children.base
-    after = TRANSITIONS[before].get(trigger)
+    after = _units_table(job)[before].get(trigger)
     if after is None:
         raise InvalidTransitionError(job, f"children of {job.id}", before, trigger)
     return after
@@ -195,14 +227,13 @@ def restore(job: Job, ending: Ending | None, ended_at_ms: int, rest_end: RestEnd
 
 
 def restore_chunk(job: Job, number: int, chunk: Chunk) -> None:
-    """Give an array that was just read from the store what it kept of some children."""
+    """Give an array, or a multi-node job, that was just read from the store what it kept of some children."""
     job.children.adopt_chunk(number, chunk)
 
 
 def _end_of(unit: Unit, ending: Ending) -> JobState:
     """Return the final state to which an ending leads, from wherever it may come."""
-    table = ARRAY_TRANSITIONS if unit.is_parent else TRANSITIONS
-    ends = {moves[ending.trigger] for moves in table.values() if ending.trigger in moves}
+    ends = {moves[ending.trigger] for moves in _table_of(unit).values() if ending.trigger in moves}
     assert len(ends) == 1, f"{ending.trigger} ends no job"
     return ends.pop()
 
@@ -214,7 +245,11 @@ def as_markdown() -> str:
         "",
         "Drawn from `controller/batchyard_controller/core/jobs/lifecycle.py`; a test keeps it so.",
     ]
-    for title, table in (("Single jobs and array children", TRANSITIONS), ("Array parents", ARRAY_TRANSITIONS)):
+    for title, table in (
+        ("Single jobs and array children", TRANSITIONS),
+        ("Array parents", ARRAY_TRANSITIONS),
+        ("Multi-node jobs and their nodes", NODE_TRANSITIONS),
+    ):
         lines += ["", f"## {title}", "", "| from | to | because |", "| --- | --- | --- |"]
         for state, moves in table.items():
             lines += [f"| {state} | {after} | {BECAUSE[trigger]} |" for trigger, after in moves.items()]

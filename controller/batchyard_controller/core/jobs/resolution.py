@@ -18,6 +18,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.model.consumables import Quantities
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.nodes import NodeRange, Nodes
 
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
@@ -44,6 +45,25 @@ _NO_OVERRIDES = Overrides()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRangeOverrides:
+    """What a submission replaces in one of the definition's ranges of nodes, named by its text (AWS: NodePropertyOverride)."""
+
+    target_nodes: str
+    overrides: Overrides = Overrides()
+    container_overrides: tuple[Overrides, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    consumables: Quantities = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOverrides:
+    """What a submission replaces in the definition's nodes; 0 keeps their number."""
+
+    num_nodes: int = 0
+    ranges: tuple[NodeRangeOverrides, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A request to submit a job, as its sender wrote it."""
 
@@ -51,8 +71,10 @@ class Submission:
     queue: str
     definition: str = ""
     task: Task | None = None
+    nodes: Nodes | None = None
     overrides: Overrides = Overrides()
     container_overrides: tuple[Overrides, ...] = ()
+    node_overrides: NodeOverrides | None = None
     parameters: Pairs = ()
     array_size: int = 0
     array_concurrency: int = 0
@@ -74,20 +96,27 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     given = definition.task if definition is not None else submission.task or NO_TASK
     defaults = definition.parameters if definition is not None else ()
     parameters = merge(defaults, submission.parameters)
-    task, violations = _override(given, submission, dict(parameters))
+    given_nodes = definition.nodes if definition is not None else submission.nodes
+    if given_nodes is None:
+        task, violations = _override(given, submission, dict(parameters))
+        nodes = None
+    else:
+        task = NO_TASK
+        nodes, violations = _override_nodes(given_nodes, submission.node_overrides or NodeOverrides(), dict(parameters))
     template = definition or JobDefinition(name="", revision=0)
     priority = submission.scheduling_priority
     propagates = template.propagate_tags if submission.propagate_tags is None else submission.propagate_tags
     spec = JobSpec(
         queue=submission.queue,
         task=task,
+        nodes=nodes,
         definition=definition.key if definition is not None else "",
         parameters=parameters,
         retry=submission.retry or template.retry or RetryStrategy(),
         timeout_s=submission.timeout_s or template.timeout_s,
         share_identifier=submission.share_identifier,
         scheduling_priority=template.scheduling_priority if priority is None else priority,
-        consumables=submission.consumables or template.consumables,
+        consumables=_added(submission.consumables or template.consumables, nodes.consumables if nodes else ()),
         propagate_tags=propagates,
         tags=submission.tags,
         definition_tags=template.tags if propagates else (),
@@ -98,7 +127,9 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     return spec, violations
 
 
-def _override(task: Task, submission: Submission, parameters: dict[str, str]) -> tuple[Task, list[Violation]]:
+def _override(
+    task: Task, submission: Submission | NodeRangeOverrides, parameters: dict[str, str]
+) -> tuple[Task, list[Violation]]:
     """Put overrides and parameters into a task's containers; the same task where nothing changes, as for most."""
     by_name, violations = _overrides_by_name(task, submission)
     containers: list[Container] = []
@@ -111,7 +142,9 @@ def _override(task: Task, submission: Submission, parameters: dict[str, str]) ->
     return replace(task, containers=tuple(containers)), violations
 
 
-def _overrides_by_name(task: Task, submission: Submission) -> tuple[dict[str, Overrides], list[Violation]]:
+def _overrides_by_name(
+    task: Task, submission: Submission | NodeRangeOverrides
+) -> tuple[dict[str, Overrides], list[Violation]]:
     """Say which container each of a submission's overrides is for."""
     found: dict[str, Overrides] = {}
     violations: list[Violation] = []
@@ -148,6 +181,32 @@ def _overridden(
         resources=replace(container.resources, **amounts),
     )
     return overridden, violations
+
+
+def _override_nodes(
+    nodes: Nodes, overrides: NodeOverrides, parameters: dict[str, str]
+) -> tuple[Nodes, list[Violation]]:
+    """Put overrides, by the texts of their ranges, and parameters into what nodes run."""
+    by_target = {each.target_nodes: each for each in overrides.ranges}
+    ranges: list[NodeRange] = []
+    violations: list[Violation] = []
+    for each in nodes.ranges:
+        over = by_target.get(each.target_nodes, NodeRangeOverrides(target_nodes=each.target_nodes))
+        task, wrong = _override(each.task, over, parameters)
+        violations += [violation for violation in wrong if violation not in violations]
+        types, consumables = over.instance_types or each.instance_types, over.consumables or each.consumables
+        ranges.append(replace(each, task=task, instance_types=types, consumables=consumables))
+    return replace(nodes, count=overrides.num_nodes or nodes.count, ranges=tuple(ranges)), violations
+
+
+def _added(some: Quantities, others: Quantities) -> Quantities:
+    """Add quantities by name."""
+    if not others:
+        return some
+    total = dict(some)
+    for name, quantity in others:
+        total[name] = total.get(name, 0) + quantity
+    return tuple(sorted(total.items()))
 
 
 def propagated_tags(spec: JobSpec) -> Pairs:

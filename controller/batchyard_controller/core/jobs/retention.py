@@ -66,6 +66,8 @@ def forgettable(ended: deque[Job], retention: Retention, now_ms: int) -> Iterato
         is_old = ended[0].ended_at_ms + retention.age_ms <= now_ms
         if not is_old and len(ended) <= retention.count:
             return
+        if ended[0].size and not ended[0].children.all_final:
+            return  # nodes of it are being stopped
         job = ended.popleft()
         records += 1 + len(job.children.chunks)
         yield job

@@ -15,9 +15,14 @@ from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.units import Unit
 
 
-def attempt_variables(unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform) -> dict[str, str]:
+def attempt_variables(
+    unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform, main_address: str = ""
+) -> dict[str, str]:
     """
     Return the variables of one attempt, of that name, in an environment of a platform.
+
+    *main_address* is where nodes reach their main node. It is not said on the main node
+    itself, by which programs tell which one they are on (AWS).
 
     ``AWS_EXECUTION_ENV`` is what Amazon ECS says.
     ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
@@ -32,7 +37,14 @@ def attempt_variables(unit: Unit, attempt: Attempt, name: AttemptId, platform: P
         "BATCHYARD_ATTEMPT": name,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }
-    if unit.is_child:
+    nodes = unit.job.spec.nodes
+    if nodes is not None:
+        variables["AWS_BATCH_JOB_NODE_INDEX"] = str(unit.index)
+        variables["AWS_BATCH_JOB_NUM_NODES"] = str(nodes.count)
+        variables["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = str(nodes.main)
+        if not unit.leads:
+            variables["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = main_address
+    elif unit.is_child:
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(unit.index)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(unit.job.size)
     return variables

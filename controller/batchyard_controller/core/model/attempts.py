@@ -79,9 +79,10 @@ class Attempt:
     the job's resources on its host for exactly that long.
 
     Attributes:
-        terminate_reason: Set when someone asked to stop its unit.
+        terminate_reason: Set when someone asked to stop its unit, or the nodes that it runs with are over.
         preempted_for: Set when it is to make room: the id of the unit for whose sake.
         gives_back: It is to as it uses what its quota share has borrowed.
+        is_node: Whether *index* is that of a node.
     """
 
     job_id: JobId
@@ -96,6 +97,7 @@ class Attempt:
     terminate_reason: str = ""
     preempted_for: str = ""
     gives_back: bool = False
+    is_node: bool = False
 
     @property
     def is_stopping(self) -> bool:
@@ -104,8 +106,8 @@ class Attempt:
 
     @property
     def unit_id(self) -> JobId:
-        """The id of the job or child."""
-        return unit_id(self.job_id, self.index)
+        """The id of the job, child or node."""
+        return unit_id(self.job_id, self.index, is_node=self.is_node)
 
     @property
     def id(self) -> AttemptId:

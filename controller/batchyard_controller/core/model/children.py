@@ -1,5 +1,5 @@
 """
-Children of an array job, packed: a few bytes a child, and none at first.
+Children of an array job, packed: a few bytes a child, and none at first; nodes likewise.
 
 Children that are still in the state in which the array began take no space, nor
 do those of which nothing was noted when all the rest of the array was ended at
@@ -357,6 +357,12 @@ class Children:
         chunk.ended[i] = at_ms
         if ending.trigger not in BY_ATTEMPT:
             chunk.endings[i] = ending
+
+    def clear_ending(self, index: int) -> None:
+        """Forget why and when child *index* came to its final state, as it left that; for ``lifecycle`` alone."""
+        chunk, i = self.chunk(index), index % CHUNK
+        chunk.ended[i] = 0
+        chunk.endings.pop(i, None)
 
     def ended_at_ms(self, index: int) -> int:
         """Return when child *index* came to its final state, by the controller's clock; 0 if it has not."""

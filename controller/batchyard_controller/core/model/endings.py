@@ -14,7 +14,7 @@ from .dependencies import Dependency
 
 
 class Trigger(StrEnum):
-    """What moves a job, an array parent or a child; the moves are listed in ``lifecycle``."""
+    """What moves a job, a parent, a child or a node; the moves are listed in ``lifecycle``."""
 
     HELD = "HELD"
     RELEASED = "RELEASED"
@@ -24,6 +24,7 @@ class Trigger(StrEnum):
     STARTED = "STARTED"
     SUCCEEDED = "SUCCEEDED"
     RETRIED = "RETRIED"
+    RUN_AGAIN = "RUN_AGAIN"
     PREEMPTED = "PREEMPTED"
     FAILED = "FAILED"
     CHILDREN_SUCCEEDED = "CHILDREN_SUCCEEDED"
@@ -31,6 +32,7 @@ class Trigger(StrEnum):
     CANCELLED = "CANCELLED"
     TIME_LIMIT_PASSED = "TIME_LIMIT_PASSED"
     TERMINATED = "TERMINATED"
+    NODES_ENDED = "NODES_ENDED"
     QUEUE_DELETED = "QUEUE_DELETED"
     TOO_MANY_TAGS = "TOO_MANY_TAGS"
     SHARE_DELETED = "SHARE_DELETED"
@@ -49,7 +51,8 @@ class Ending:
 
     Attributes:
         trigger: What moved it there.
-        words: Of whoever cancelled or terminated it; for a time limit, the code of what blocked it.
+        words: Of whoever cancelled or terminated it; for a time limit, the code of what blocked it; of a
+            node that is over as others are, which.
         waited_for: What it waited for in vain.
     """
 

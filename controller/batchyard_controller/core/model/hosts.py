@@ -55,6 +55,7 @@ class HostFacts:
     Attributes:
         reclaimed_at_ms: When its provider takes it away, by its own wall clock; by then
             its agent kills what it runs. 0: not that it knows.
+        address: Where other hosts reach it; empty of agents that do not say so.
         price_per_hour: What an hour of it costs, in whatever currency all hosts use; 0: nothing is said.
         platforms: Which jobs it takes (AWS: platform capabilities); empty: `PLATFORMS_DEFAULT`.
         cpu_architecture: X86_64, ARM64; empty: not told.
@@ -87,6 +88,7 @@ class HostFacts:
     enforces_disk: bool = False
     processes: ProcessIsolation = UNKNOWN_ISOLATION
     features: tuple[str, ...] = ()
+    address: str = ""
 
 
 HEARD_SAVE_MS = 3600 * 1000

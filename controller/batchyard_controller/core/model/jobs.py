@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from batchyard.ids import JobId
 from batchyard.pairs import Pairs
+from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard.tasks import NO_TASK, Task
 
@@ -23,13 +24,14 @@ from .children import NO_CHILDREN, Children
 from .consumables import Quantities
 from .dependencies import Dependency
 from .endings import Ending
+from .nodes import Nodes
 
 INFRASTRUCTURE_RETRIES = 5
 """Unless a retry strategy says otherwise (reliability, P6)."""
 
 
 class DefinitionType(StrEnum):
-    """AWS: type of a job definition; only CONTAINER is built so far."""
+    """AWS: type of a job definition."""
 
     CONTAINER = "container"
     MULTINODE = "multinode"
@@ -83,13 +85,19 @@ class RetryStrategy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDefinition:
-    """One revision of a template; only its status ever changes."""
+    """
+    One revision of a template; only its status ever changes.
+
+    Attributes:
+        task: What a job of it runs; of type MULTINODE *nodes* say that.
+    """
 
     name: str
     revision: int
     type: DefinitionType = DefinitionType.CONTAINER
     status: DefinitionStatus = DefinitionStatus.ACTIVE
     task: Task = NO_TASK
+    nodes: Nodes | None = None
     parameters: Pairs = ()
     retry: RetryStrategy | None = None
     timeout_s: int = 0
@@ -113,14 +121,17 @@ class JobSpec:
     What all jobs of one kind share, resolved at submission; kept once in memory.
 
     Attributes:
-        consumables: What each unit holds of consumable resources while it is active.
+        task: What each unit runs; nothing of a multi-node job, of which *nodes* say that.
+        consumables: What each unit holds of consumable resources while it is active; of a multi-node job
+            its main node, for all.
         definition_tags: Those of the definition, if they go on to the containers.
         submitted_by: Who submitted it, in the caller's words.
         platform_capabilities: Environments of which platforms may have it (AWS: platformCapabilities); empty: of any.
     """
 
     queue: str
-    task: Task
+    task: Task = NO_TASK
+    nodes: Nodes | None = None
     definition: str = ""
     parameters: Pairs = ()
     retry: RetryStrategy = RetryStrategy()
@@ -135,12 +146,23 @@ class JobSpec:
     submitted_by: str = ""
     platform_capabilities: tuple[str, ...] = ()
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What its units run, each kind once."""
+        return (self.task,) if self.nodes is None else tuple(dict.fromkeys(group.task for group in self.nodes.groups))
+
+    @property
+    def resources(self) -> Resources:
+        """What is placed at once: one unit, or all nodes together."""
+        return self.task.resources if self.nodes is None else self.nodes.resources
+
 
 class JobKind(StrEnum):
-    """What a job's units are: itself, or the children of an array."""
+    """What a job's units are: itself, the children of an array, or the nodes of a multi-node job."""
 
     SINGLE = "SINGLE"
     ARRAY = "ARRAY"
+    NODES = "NODES"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,7 +172,7 @@ class Job:
 
     Attributes:
         seq: Place in the order of all submissions; a retry keeps it.
-        size: Children of an array; 0 of a single job.
+        size: Children of an array, or nodes; 0 of a single job.
         concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
         ending: Why it came to its final state; None until then.
         ended_at_ms: When, by the controller's clock; 0 until then.
@@ -159,7 +181,7 @@ class Job:
         terminate_reason: Intent, not fact: set when someone asked to stop it.
         attempts: Ended tries of a single job; children keep theirs themselves.
         unmet: Whole jobs it still waits for; derived, not stored.
-        children: Of an array, packed; empty of a single job.
+        children: Of an array, or nodes, packed; empty of a single job.
     """
 
     id: JobId
@@ -184,5 +206,8 @@ class Job:
 
     def __post_init__(self) -> None:
         assert (self.kind is JobKind.SINGLE) == (self.size == 0), f"{self.id} is {self.kind} of {self.size}"
+        assert (self.kind is JobKind.NODES) == (self.spec.nodes is not None), (
+            f"{self.id} is {self.kind}, and its spec is not"
+        )
         if self.size and self.children is NO_CHILDREN:
             self.children = Children(self.size, JobState.SUBMITTED)

@@ -1,9 +1,9 @@
 """
 Units: what is placed, run and ended; the one door to what a job and a child have in common.
 
-A unit is a single job or one child of an array. An array's parent, which runs
-nothing, goes by the same door where it is listed, watched or named by its id. Law:
-only this file, ``ids`` and those who write an index down ask whether there is one.
+A unit is a single job, one child of an array, or one node of a multi-node job. A
+parent of several, which runs nothing, goes by the same door where it is listed, watched
+or named by its id; that of nodes shows the tries of its main node. Law: only this file, ``ids`` and those who write an index down ask whether there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from batchyard.tasks import Task
 
 from .attempts import EndedAttempt
 from .children import CHUNK
+from .consumables import Quantities
 from .endings import Ending
 from .jobs import Job, JobKind
 
@@ -27,8 +28,8 @@ class Unit:
     A single job, a child, or a parent: a handle, made anew at every step, so not frozen, which would cost as much again.
 
     Attributes:
-        job: The job; of a child, its array.
-        index: Of a child; None of anything else.
+        job: The job; of a child, its array; of a node, its multi-node job.
+        index: Of a child or node; None of anything else.
     """
 
     job: Job
@@ -37,16 +38,44 @@ class Unit:
     @property
     def id(self) -> JobId:
         """What users call it."""
-        return unit_id(self.job.id, self.index)
+        return unit_id(self.job.id, self.index, is_node=self.job.kind is JobKind.NODES)
+
+    @property
+    def waits_as(self) -> JobId:
+        """As what users see it in line: nodes wait as one, which is their job."""
+        return self.job.id if self.is_node else self.id
 
     @property
     def is_child(self) -> bool:
-        """Whether it is one of several of its job."""
+        """Whether it is one of several of its job: a child or a node."""
         return self.index is not None
 
     @property
+    def is_node(self) -> bool:
+        """Whether it is one of those that are placed, and run, together."""
+        return self.index is not None and self.job.kind is JobKind.NODES
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the main node, whose life is the job's."""
+        nodes = self.job.spec.nodes
+        return nodes is not None and self.index == nodes.main
+
+    @property
+    def main(self) -> Unit:
+        """Whose tries it shows: of a multi-node job, and of its nodes, the main node; of anything else itself."""
+        nodes = self.job.spec.nodes
+        return self if nodes is None else Unit(self.job, nodes.main)
+
+    @property
+    def _tried(self) -> int | None:
+        """The index of whose tries it shows."""
+        nodes = self.job.spec.nodes
+        return nodes.main if self.index is None and nodes is not None else self.index
+
+    @property
     def child(self) -> int:
-        """The index of a child; nothing else has one."""
+        """The index of a child or node; nothing else has one."""
         assert self.index is not None, f"{self.job.id} is no child"
         return self.index
 
@@ -62,8 +91,17 @@ class Unit:
 
     @property
     def task(self) -> Task:
-        """What its attempts run."""
-        return self.job.spec.task
+        """What its attempts run; of a multi-node job itself, what its main node does."""
+        spec = self.job.spec
+        if spec.nodes is None:
+            return spec.task
+        return spec.nodes.task_of(spec.nodes.main if self.index is None else self.index)
+
+    @property
+    def consumables(self) -> Quantities:
+        """What it holds of consumable resources while it is active: of nodes the main one, for all."""
+        spec = self.job.spec
+        return spec.consumables if spec.nodes is None or self.leads else ()
 
     @property
     def group(self) -> str:
@@ -87,13 +125,15 @@ class Unit:
 
     @property
     def attempts(self) -> tuple[EndedAttempt, ...]:
-        """Its tries that are over, oldest first; a parent has none."""
-        return self.job.attempts if self.index is None else self.job.children.attempts(self.index)
+        """Its tries that are over, oldest first; an array has none, a multi-node job its main node's."""
+        tried = self._tried
+        return self.job.attempts if tried is None else self.job.children.attempts(tried)
 
     @property
     def next_number(self) -> int:
         """The number of the try that is live, or comes next."""
-        return 1 + (len(self.job.attempts) if self.index is None else self.job.children.tries(self.index))
+        tried = self._tried
+        return 1 + (len(self.job.attempts) if tried is None else self.job.children.tries(tried))
 
     def had_host(self, host_id: str) -> bool:
         """Say whether a try of it that is over was on a host."""
@@ -128,6 +168,10 @@ class Unit:
             self.job.ending, self.job.ended_at_ms = ending, at_ms
         else:
             self.job.children.set_ending(self.index, ending, at_ms)
+
+    def clear_ending(self) -> None:
+        """Forget why a node ended that runs again; for ``lifecycle`` alone."""
+        self.job.children.clear_ending(self.child)
 
 
 def unit_at(job: Job, place: int) -> Unit:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.consumables import ConsumableResource, Quantities
 from batchyard_controller.core.model.jobs import JobSpec
 from batchyard_controller.core.model.policies import SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import JobQueue
@@ -100,15 +100,15 @@ class Bounds:
 
     # What is held ---------------------------------------------------------------
 
-    def claim(self, spec: JobSpec, cpu_millis: int) -> None:
+    def claim(self, spec: JobSpec, cpu_millis: int, consumables: Quantities) -> None:
         """Count what a new attempt of such a job holds."""
-        self._count(spec, cpu_millis, 1)
+        self._count(spec, cpu_millis, consumables, 1)
 
-    def release(self, spec: JobSpec, cpu_millis: int) -> None:
+    def release(self, spec: JobSpec, cpu_millis: int, consumables: Quantities) -> None:
         """Count no longer what an attempt held."""
-        self._count(spec, cpu_millis, -1)
+        self._count(spec, cpu_millis, consumables, -1)
 
-    def _count(self, spec: JobSpec, cpu_millis: int, sign: int) -> None:
+    def _count(self, spec: JobSpec, cpu_millis: int, consumables: Quantities, sign: int) -> None:
         if spec.share_identifier:
             shares = self._shares.setdefault(spec.queue, {})
             units, cpu = shares.get(spec.share_identifier, (0, 0))
@@ -119,7 +119,7 @@ class Bounds:
             number, vcpus = _units_and_cpu(kind, name)
             self._add(number, sign)
             self._add(vcpus, sign * cpu_millis)
-        for name, quantity in spec.consumables:
+        for name, quantity in consumables:
             self._add(Bound(CONSUMABLE, name, QUANTITY), sign * quantity)
 
     def _add(self, bound: Bound, amount: int) -> None:
@@ -155,13 +155,13 @@ class Bounds:
     # What a unit takes ------------------------------------------------------------
 
     def draw_of(self, shape: Shape) -> Draw:
-        """Return what one unit of a shape takes of each bound; nothing where there is none, as mostly."""
+        """Return what one unit of a shape, or all nodes of a job, take of each bound; nothing where there is none, as mostly."""
         if not self._limits and not shape.consumables:
             return ()
         caps = [
             (Bound(kind, name, amount), asked)
             for kind, name in self._holders(shape.queue, shape.share)
-            for amount, asked in ((UNITS, 1), (CPU, shape.resources.cpu_millis))
+            for amount, asked in ((UNITS, shape.size), (CPU, shape.resources.cpu_millis))
         ]
         needs = [(Bound(CONSUMABLE, name, QUANTITY), quantity) for name, quantity in shape.consumables]
         return (*((bound, asked) for bound, asked in caps if bound in self._limits), *needs)

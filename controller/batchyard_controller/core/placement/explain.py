@@ -15,6 +15,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment, Resourc
 from .bounds import block_of, bound_refusals
 from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, suits, wished_gpus
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
+from .gang_explain import gang_block, gang_refusals
 from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
@@ -57,6 +58,8 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
         text = f"it can run on {has} alone, but the compute environments of the queue are of {runs} ({_names(enabled)})"
         return (Refusal(kind="environments", message=text, block=Block.NO_HOST_SELECTED),)
     enabled = suiting
+    if shape.parts:
+        return _explain_gang(shape, enabled, fleet)
     member = _members(fleet, enabled, shape.runtime, shape.access)
     bounds = bound_refusals(fleet.bounds, shape)
     if fleet.quotas.of(shape.queue) is not None:
@@ -72,6 +75,25 @@ def explain(shape: Shape, environments: tuple[ComputeEnvironment, ...], fleet: F
 
 def _names(environments: Iterable[ComputeEnvironment]) -> str:
     return ", ".join(environment.name for environment in environments)
+
+
+def _explain_gang(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet) -> tuple[Refusal, ...]:
+    """Say what the nodes of a job lack: hosts at all, bounds, or enough hosts with room."""
+    bounds = bound_refusals(fleet.bounds, shape)
+    if fleet.quotas.of(shape.queue) is not None:
+        bounds += quota_refusals(fleet.quotas, shape, ())
+    of_hosts: tuple[Refusal, ...] = ()
+    block = gang_block(shape, enabled, fleet) or Block.NO_CAPACITY
+    for each in shape.singles:
+        member = _members(fleet, enabled, each.runtime, each.access)
+        if not (member & fleet.usable).any():
+            of_hosts = (_no_host(each, enabled, fleet, member),)
+            if block is not Block.BEYOND_ENVIRONMENTS:
+                block = _block(each, enabled, fleet, member)
+            break
+    of_hosts = of_hosts or gang_refusals(shape, enabled, fleet)
+    block_of_all = block_of(bounds, block)
+    return tuple(replace(refusal, block=block_of_all) for refusal in ((*bounds, *of_hosts) or (_ROOM,)))
 
 
 def _members(fleet: Fleet, environments: list[ComputeEnvironment], runtime: str, access: Access = NO_ACCESS) -> Mask:

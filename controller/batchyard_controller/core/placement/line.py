@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import NamedTuple
 
 from batchyard.ids import HostId
@@ -44,12 +45,40 @@ class Timing(NamedTuple):
 AT_ONCE = Timing(0, 0)
 
 
+class Part(NamedTuple):
+    """
+    What some of the nodes that are placed together ask of a host each.
+
+    Attributes:
+        runs: [start, stop) of their indices.
+        image: As of a shape.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    resources: Resources
+    runtime: str
+    access: Access = NO_ACCESS
+    image: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return sum(stop - start for start, stop in self.runs)
+
+    @property
+    def indices(self) -> Iterator[int]:
+        """Their indices."""
+        return chain.from_iterable(range(*run) for run in self.runs)
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """
-    All that placement asks of a unit.
+    All that placement asks of a unit, or of the nodes of a job, which are placed together or not at all.
 
     Attributes:
+        resources: Of nodes of all of them; what they ask of a host each is in *parts*, and what else this says of
+            hosts is said of the main node's.
         image: Only if a host could not get it lately: such hosts are passed over.
         doubts: Hosts that failed it, which it avoids while they are doubted.
         share: Whose turn it takes, in a queue with a scheduling policy.
@@ -58,6 +87,8 @@ class Shape:
         timeout_s: For how long an attempt may run; 0 for no bound.
         consumables: What it holds of consumable resources.
         on_demand: It goes to on-demand environments alone, if its queue has any.
+        parts: Of nodes; nothing of a unit that goes by itself.
+        is_spread: No two nodes of a job may go to one host; of a single node, that it is one of such a job.
     """
 
     queue: str
@@ -72,9 +103,34 @@ class Shape:
     timeout_s: int = 0
     consumables: Quantities = ()
     on_demand: bool = False
+    parts: tuple[Part, ...] = ()
+    is_spread: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many units are placed at once."""
+        return sum(part.size for part in self.parts) if self.parts else 1
+
+    def of_part(self, part: Part) -> Shape:
+        """Return what one node of a part asks, as if it went by itself."""
+        _, resources, runtime, access, image = part
+        return replace(self, resources=resources, runtime=runtime, access=access, image=image, parts=())
+
+    @property
+    def singles(self) -> tuple[Shape, ...]:
+        """What is asked of a host: of nodes, what one of each part asks; of what goes by itself this."""
+        return tuple(map(self.of_part, self.parts)) or (self,)
+
+    def asking(self, resources: Resources) -> Shape:
+        """Return one that asks for other amounts."""
+        return replace(self, resources=resources)
+
+    def of_one(self, index: int | None) -> Shape:
+        """Return what one node asks, as if it went by itself; of what goes by itself this."""
+        return next((self.of_part(part) for part in self.parts if index in [*part.indices]), self)
 
 
-Alike = tuple[str, Resources, str, Access, str, frozenset[HostId], str, int, Quantities, bool]
+Alike = tuple[str, Resources, str, Access, str, frozenset[HostId], str, int, Quantities, bool, tuple[Part, ...], bool]
 """What lines have in common that differ in their order alone."""
 
 
@@ -138,7 +194,7 @@ class Line:
     def __post_init__(self) -> None:
         of = self.shape
         on_host = of.queue, of.resources, of.runtime, of.access, of.image, of.doubts
-        self.alike = *on_host, of.share, of.priority, of.consumables, of.on_demand
+        self.alike = *on_host, of.share, of.priority, of.consumables, of.on_demand, of.parts, of.is_spread
 
     def push(self, job: Job, start: int, stop: int) -> None:
         """Let children [start, stop) of *job*, or a single job (0, 1), take their place."""

@@ -77,7 +77,7 @@ class Mix:
                 del self._weights[demand]
         weights = {demand: self._weight(demand) for demand in self._weights}
         for line in lines:
-            if line.shape.resources.gpu_millis:
-                demand = Demand.of(line.shape)
+            for shape in [each for each in line.shape.singles if each.resources.gpu_millis]:
+                demand = Demand.of(shape)
                 weights[demand] = weights.get(demand, 0.0) + min(len(line), MEMORY)
         return weights

@@ -196,13 +196,13 @@ class _Service:
             if self.steps >= self._steps_max:
                 self.is_spent = True
                 return
-            placement = turn.place(self)
-            if placement is None:
+            placed = turn.place(self)
+            if not placed:
                 self._refuse(turn, source)
                 if self.is_spent:
                     return
                 break
-            self._placements.append(placement)
+            self._placements += placed
             if turn.was_refused:
                 self._resumed[turn.shape] = None
             is_more = self._lines.show_next(turn.line)
@@ -238,6 +238,8 @@ class _Service:
 
     def _may_clear(self, turn: Turn, source: Source[Turn]) -> bool:
         """Say whether there may be somebody to stop for the first of a line."""
+        if turn.shape.parts:
+            return False  # nobody is stopped for several hosts at once
         if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
             return True
         is_lacking = turn.lacks_room or turn.lacks_quota

@@ -23,6 +23,7 @@ from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
 from .clearings import Clearings
+from .gang_promises import GangPromise
 from .kinds import Mask
 from .line import NOBODY, Shape
 from .refusals import HeldBack
@@ -101,6 +102,8 @@ class Promises:
         head = next((unit for unit in units if not self.cleared.has(unit)), None)
         if head is None or not hint.is_for(head.job.id, head.index):
             return  # it waits no more, or others stand before it
+        if hint.shape.parts and self._is_held(head, is_in_force=hint.is_in_force):
+            return  # with the first of its hosts
         fleet = self._sketch.fleet
         wanted = wanted_hosts(fleet, hint.shape, self._situation.environments_of(hint.shape))
         self._make(hint.shape, head, fleet.usable, wanted)
@@ -108,11 +111,10 @@ class Promises:
 
     def _is_held(self, head: Unit, is_in_force: bool) -> bool:
         """Say whether a unit was promised a host, and note whether this round has come to it."""
-        for held in self._held:
-            if held.value.is_for(head.job.id, head.index):
-                held.value = replace(held.value, is_in_force=is_in_force)
-                return True
-        return False
+        mine = [held for held in self._held if held.value.is_for(head.job.id, head.index)]
+        for held in mine:  # several of a gang
+            held.value = replace(held.value, is_in_force=is_in_force)
+        return bool(mine)
 
     def drop(self, unit: Unit) -> None:
         """Promise nothing to one that starts, or may not start now, whatever room there is."""
@@ -144,7 +146,9 @@ class Promises:
         return self._free
 
     def _make(self, shape: Shape, head: Unit, free: Mask, wanted: Mask | None) -> int:
-        """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one."""
+        """Promise one of the *free* hosts, of those *wanted* if any are said, if there ever will be room on one; to a gang several."""
+        if shape.parts:
+            return self._make_gang(shape, head, free)
         hint = next((hint for hint in self._hints if hint.is_for(head.job.id, head.index)), None)
         environments = self._situation.environments_of(shape)
         candidates = [(e, self._candidates(shape, e, free, wanted, hint)) for e in environments]
@@ -157,6 +161,32 @@ class Promises:
             self._held.append(found)
             self._covering.append(shape)
         return sum(len(rows) for _, rows in candidates) // _HOSTS_A_STEP
+
+    def _make_gang(self, shape: Shape, head: Unit, free: Mask) -> int:
+        """Promise a gang as many of the *free* hosts as it needs, if there ever will be room on so many."""
+        hints = [hint for hint in self._hints if hint.is_for(head.job.id, head.index)]
+        self._hints = [hint for hint in self._hints if hint not in hints]
+        free = free.copy()
+        free[[held.row for held in self._held] + self.cleared.rows] = False
+        promise = GangPromise(
+            situation=self._situation,
+            sketch=self._sketch,
+            now=self._now,
+            shape=shape,
+            head=head,
+            free=free,
+            tenants_of=self._tenants_of,
+            bound_of=self._bound,
+            hints=hints,
+        )
+        found = promise.make()
+        self._held += found
+        return 1 + shape.size // _HOSTS_A_STEP
+
+    def _tenants_of(self, row: int) -> list[Tenant]:
+        """Return who holds a host, what was placed in this plan included."""
+        tenants = self._situation.tenants.of_host(self._sketch.fleet.ids[row], self._now.boot_ms)
+        return tenants + [tenant for placed, tenant in self._placed if placed == row]
 
     def _is_last(self, hint: Reservation | None, environment: ComputeEnvironment, row: int) -> bool:
         """Say whether it is there that the last plan promised a host."""
@@ -214,13 +244,11 @@ class Promises:
         self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, bound: BoundForecast
     ) -> Held | None:
         """Say when a host will have room; None for never, as far as is known."""
-        sketch, now_ms = self._sketch, self._now.boot_ms
+        sketch = self._sketch
         host_id = sketch.fleet.ids[row]
         gpus = sketch.fleet.wanted_gpus(row, shape.access, sketch.gpus_of(row))
         then = Forecast(sketch.state[:4, row].tolist(), gpus)
-        tenants = self._situation.tenants.of_host(host_id, now_ms)
-        tenants += [tenant for placed, tenant in self._placed if placed == row]
-        starts_ms = then.run(shape.resources, tenants, bound, now_ms)
+        starts_ms = then.run(shape.resources, self._tenants_of(row), bound, self._now.boot_ms)
         if starts_ms is None:
             return None
         value = self._situation.promise(shape, head, environment.name, host_id, starts_ms, self._now)

@@ -9,6 +9,7 @@ come first served. So idle capacity is borrowed after its owners were asked.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterable
 
 from batchyard.ids import AttemptId, HostId
 from batchyard_controller.core.model.quota_shares import GPU, MEMORY_MIB, VCPU
@@ -66,6 +67,14 @@ class QuotaSketch:
         if self.now.lacks(share, use):
             return False
         return is_promised or not self._is_apart or not self.later.lacks(share, use)
+
+    def allows_all(self, share: str, uses: Iterable[Use]) -> bool:
+        """Say whether a share may use so much more all at once."""
+        total: dict[str, int] = {}
+        for use in uses:
+            for unit, amount in use.items():
+                total[unit] = total.get(unit, 0) + amount
+        return self._allows(share, total, is_promised=False)
 
     def has_victims(self, shape: Shape) -> bool:
         """Say whether there may be somebody to stop for one of a shape, of its own queue."""

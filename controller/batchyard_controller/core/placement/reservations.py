@@ -147,6 +147,12 @@ class Forecast:
         self.vcpus_left = bound.left_at(at_ms)
         return at_ms if self.fits(asked) else None
 
+    def go_on(self, tenants: Iterable[Tenant], at_ms: int) -> None:
+        """Go on to a moment."""
+        for tenant in tenants:
+            if tenant.ends_ms <= at_ms:
+                self.add(tenant.resources, tenant.gpus)
+
 
 @dataclass(slots=True)
 class Held:

@@ -116,7 +116,7 @@ def takers(
     returning: Iterable[HostId] = (),
 ) -> Mask:
     """
-    Return which hosts could take a unit if they were empty.
+    Return which hosts could take a unit, or any node of a job, if they were empty.
 
     Args:
         fleet: All hosts; those count that get work now, or will after a short rest.
@@ -126,6 +126,12 @@ def takers(
         returning: Hosts that count although they are not connected.
     """
     mask: Mask = np.zeros(len(fleet.ids), dtype=np.bool_)
+    if shape.parts:
+        cpu, able = shape.resources.cpu_millis, [*environments]
+        able = [e for e in able if not 0 < e.compute_resources.max_vcpus * 1000 < cpu]
+        for each in shape.singles:
+            mask |= takers(fleet, each, able, avoided, returning)
+        return mask
     for environment in environments:
         bound = environment.compute_resources.max_vcpus
         if environment.state is ResourceState.ENABLED and (bound == 0 or shape.resources.cpu_millis <= bound * 1000):

@@ -7,15 +7,17 @@ what is kept for others. It must never know which line's turn it is.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core.model.attempts import GpuClaim
-from batchyard_controller.core.model.settings import ResourceState
+from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 
 from .bounds import Draw
+from .gangs import Trial
 from .kinds import Mask
 from .line import Line, Shape
 from .promises import Promises
@@ -92,11 +94,11 @@ class Turn:
         return self.held_back is not None or bool(self._closed)
 
     def pass_on(self) -> None:
-        """Come to the next one in line."""
-        self.head = next(self._units, None)
+        """Come to the next one in line; past all nodes of a job at once."""
+        self.head = next(self._units if not self.shape.parts else islice(self._units, self.shape.size - 1, None), None)
 
-    def place(self, service: Service) -> Placement | None:
-        """Place the head of the line and move on; None when there is no room."""
+    def place(self, service: Service) -> tuple[Placement, ...]:
+        """Place the head of the line, with all nodes of its job, and move on; nothing when there is no room."""
         assert self.head is not None, "nobody is left in this line"
         service.steps += 1
         if self._choices is None:
@@ -106,28 +108,32 @@ class Turn:
         kept = service.promises.cleared.number(self.shape) if self.draw or quota is not None else 0
         if not service.sketch.draws.allow(self.draw, kept):
             self.lacks_room = False
-            return None
+            return ()
         if quota is not None:
             may, self.open_types = quota.hosts_for(self.shape, service.sketch.fleet, is_promised=kept > 0)
             if not may:
                 self.lacks_room, self.lacks_quota = False, True
-                return None
+                return ()
         if not self._has_share(service):
             self.lacks_room, self.held_back = False, HeldBack()
-            return None
+            return ()
         sketch, cpu = service.sketch, self.shape.resources.cpu_millis
         while self._choices:
             ranking = self._choices[-1]
             left = vcpus_left(sketch.environment_cpu, ranking.environment)
             name = ranking.environment.name
             is_free = left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms)
-            row = self._best(service, ranking) if is_free else None
+            placed: tuple[Placement, ...] = ()
+            if is_free and self.shape.parts:
+                placed = self._place_gang(service, ranking.environment)
+            elif is_free and (row := self._best(service, ranking)) is not None:
+                placed = (self._take(service, row, ranking),)
             self.held_back, service.promises.held_back = self.held_back or service.promises.held_back, None
-            if row is not None:
-                return self._take(service, row, ranking)
+            if placed:
+                return placed
             self._choices.pop()  # for good: a plan gives nothing back
         self.lacks_quota = self.open_types is not None
-        return None
+        return ()
 
     def _begin(self, service: Service) -> None:
         environments = self._source.environments
@@ -135,7 +141,8 @@ class Turn:
         self._ends_ms = self._stay.end(service.now.boot_ms, service.now.boot_ms)  # as will be said of it as a tenant
         self._run_h = self._stay.expected_ms / _HOUR_MS
         self.draw = service.sketch.fleet.bounds.draw_of(self.shape)
-        self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
+        if not self.shape.parts:  # of which each part has its own
+            self.wanted = wanted_hosts(service.sketch.fleet, self.shape, environments)
         self._choices = [
             service.rankings.of(self.shape, environment)
             for environment in reversed(environments)
@@ -162,6 +169,37 @@ class Turn:
             if row is None or service.promises.let_pass(self.head, self.shape, row, self._ends_ms):
                 return row
             self._closed.append(row)
+
+    def _place_gang(self, service: Service, environment: ComputeEnvironment) -> tuple[Placement, ...]:
+        """Place all nodes of a job in an environment and move on; nothing where not all find room."""
+        assert self.head is not None, "place() looked"
+        head, sketch, quota = self.head, service.sketch, self._source.quota
+        service.steps += self.shape.size
+        trial = Trial(
+            sketch,
+            service.rankings,
+            self.shape,
+            environment,
+            lambda shape, row: service.promises.let_pass(head, shape, row, self._ends_ms),
+            self._run_h,
+        )
+        if not trial.run(self.open_types):
+            return ()
+        types = [sketch.fleet.facts[seat.row].host_type for seat in trial.seats]
+        uses = [use_of(seat.shape.resources, name) for seat, name in zip(trial.seats, types, strict=True)]
+        if quota is not None and not quota.allows_all(self.shape.share, uses):
+            trial.drop()
+            return ()
+        sketch.draws.take(self.draw)
+        for seat, use in zip(trial.seats, uses, strict=True):
+            if quota is not None:
+                quota.take(self.shape.share, use)
+            service.promises.note_placed(head, seat.shape, seat.row, environment.name, seat.gpus, self._ends_ms)
+        self.pass_on()
+        return tuple(
+            Placement(head.job.id, seat.node, sketch.fleet.ids[seat.row], environment.name, seat.gpus, self._stay)
+            for seat in trial.seats
+        )
 
     def _take(self, service: Service, row: int, ranking: Ranking) -> Placement:
         assert self.head is not None, "place() looked"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard.ids import AttemptId, HostId, unit_id
+from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
+from batchyard_controller.core.commands import SendAck, SendRevoke, SendStop
 from batchyard_controller.core.events import Phase, Planned, Report
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
@@ -21,6 +21,7 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
 
+from .nodes import is_left_over, on_node_ended, on_node_started, starts
 from .progress import Out, Progress
 from .reported import bounded
 from .starts import on_start_failed, on_start_succeeded
@@ -32,7 +33,7 @@ _CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIM
 def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     """Claim hosts as a plan says, and keep what it promised and who was refused; after a slice ask for the next."""
     world.reservations = event.plan.reservations
-    starts: dict[HostId, list[Attempt]] = {}
+    claimed: list[Attempt] = []
     progress = Progress(world, now, out)
     for placement in event.plan.placements:
         unit = Unit(world.jobs[placement.job_id], placement.index)
@@ -45,13 +46,14 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             epoch=event.epoch,
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
+            is_node=unit.is_node,
         )
         if unit.task.resources.gpu_millis:
             world.rankings.packing.mix.note_placed(Demand.of_unit(unit))
         records.claim(world, unit, attempt, placement.stay, now)
         progress.move(unit, Trigger.CLAIMED)
-        starts.setdefault(placement.host_id, []).append(attempt)
-    for host_id in starts:
+        claimed.append(attempt)
+    for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
     held_back = dict(event.plan.held_back)
     for shape in event.plan.refused:
@@ -68,7 +70,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.lines.lets_go = False
         world.fleet.grown += 1
         world.wants_plan = True
-    out.extend(SendStart(host_id, tuple(attempts)) for host_id, attempts in starts.items())
+    out.extend(starts(world, claimed))
 
 
 def _evict(world: World, eviction: Eviction, out: Out) -> None:
@@ -77,7 +79,7 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
         attempt = world.attempts[name]
         mine, other = world.jobs[eviction.job_id].spec, world.unit_of(attempt).job.spec
         gives_back = mine.queue == other.queue and mine.share_identifier != other.share_identifier
-        beneficiary = unit_id(eviction.job_id, eviction.index)
+        beneficiary = Unit(world.jobs[eviction.job_id], eviction.index).id
         records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
 
@@ -121,12 +123,22 @@ def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: in
     records.start_attempt(world, unit, attempt, started_at_ms, now)
     on_start_succeeded(world, unit, attempt, now)
     Progress(world, now, out).move(unit, Trigger.STARTED)
+    on_node_started(world, unit, out)
 
 
 def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
-    """Keep how an attempt ended and decide what becomes of its unit."""
-    unit, progress = world.unit_of(attempt), Progress(world, now, out)
-    cause = _cause(world, attempt, end.cause)
+    """Keep how an attempt ended and decide what becomes of its unit, and of the other nodes of its job."""
+    if world.attempts.get(attempt.id) is not attempt:
+        return  # it has ended with its main node meanwhile
+    unit = world.unit_of(attempt)
+    _end_attempt(world, unit, attempt, end, now, out)
+    if unit.is_node:
+        on_node_ended(world, unit, end_attempt, now, out)
+
+
+def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
+    progress = Progress(world, now, out)
+    cause = _cause(world, unit, attempt, end)
     if cause is not end.cause:
         end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
@@ -139,27 +151,50 @@ def end_attempt(world: World, attempt: Attempt, end: AttemptEnd, now: Instant, o
         world.refresh_starts(world.hosts[attempt.host_id])
         progress.end_unit(unit, _SUCCEEDED)
         return
-    verdict = Verdict(decision=RetryDecision.NEVER)
-    if not attempt.terminate_reason:
-        elsewhere = end.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt, now)
-        verdict = retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
+    verdict = _verdict(world, unit, attempt, ended, now)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
         on_start_failed(world, unit, attempt, end, now)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
-    if verdict.decision is RetryDecision.PREEMPTED:
+    decision = verdict.decision if verdict is not None else None
+    if decision is RetryDecision.PREEMPTED:
         progress.move(unit, Trigger.PREEMPTED)
-    elif verdict.decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE):
+    elif decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE) or _is_tried_again(unit):
         progress.move(unit, Trigger.RETRIED)
     elif attempt.terminate_reason:
-        progress.end_unit(unit, Ending(trigger=Trigger.TERMINATED, words=attempt.terminate_reason))
+        trigger = Trigger.NODES_ENDED if unit.is_node and not unit.terminate_reason else Trigger.TERMINATED
+        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason))
     else:
         progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
 
 
-def _cause(world: World, attempt: Attempt, told: EndCause) -> EndCause:
-    """Return why an attempt ended: nobody stops one that is not asked to end, but to make room, or for its host's reclaim."""
-    told = EndCause.STOPPED if told is EndCause.PREEMPTED else told  # of which an agent knows nothing
+def _verdict(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> Verdict | None:
+    """Say whether a failed try is followed by another; of nodes the main one is asked alone, who is tried again with all."""
+    if unit.is_node and not unit.leads:
+        return None
+    if unit.terminate_reason or (attempt.terminate_reason and not unit.is_node):
+        return Verdict(decision=RetryDecision.NEVER)
+    elsewhere = ended.cause is EndCause.IMAGE_UNAVAILABLE and has_other_taker(world, unit, attempt, now)
+    if attempt.terminate_reason:  # another node failed, with which it fails
+        ended = replace(ended, cause=EndCause.EXITED)
+    return retry.evaluate(unit.job.spec.retry, (*unit.attempts, ended), has_other_taker=elsewhere)
+
+
+def _is_tried_again(unit: Unit) -> bool:
+    """Say whether a node ended after its main node did that is tried again."""
+    return unit.is_node and not unit.leads and unit.main.state is JobState.PENDING
+
+
+def _cause(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd) -> EndCause:
+    """
+    Return why an attempt ended.
+
+    Nobody stops one that is not asked to end, but to make room, or for its host's reclaim. A
+    node that was stopped as its main node is over, and then says that all is well, has done its part.
+    """
+    told = EndCause.STOPPED if end.cause is EndCause.PREEMPTED else end.cause  # of which an agent knows nothing
+    if told is EndCause.STOPPED and end.exit_code == 0 and is_left_over(world, attempt) and not unit.terminate_reason:
+        return EndCause.EXITED
     if attempt.preempted_for and not attempt.terminate_reason and told in _CUT_SHORT:
         return EndCause.PREEMPTED
     is_lost = told in (EndCause.LOST, EndCause.FENCED) and world.hosts[attempt.host_id].record.reclaimed_at_ms

@@ -30,5 +30,5 @@ def look_at_fronts(world: World, now: Instant) -> None:
 
 
 def _look(world: World, queue: str, now: Instant) -> None:
-    unit_ids = (unit.id for _, unit in islice(next_of(world, queue), PLACES_MAX))
+    unit_ids = (unit.waits_as for _, unit in islice(next_of(world, queue), PLACES_MAX))
     world.fronts[queue] = world.fronts[queue].seen(unit_ids, firsts_of_shares(world, queue), now)

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, SendStart, SendStop
+from batchyard_controller.core.commands import EndSession, SendStop
 from batchyard_controller.core.events import (
     HostHeard,
     HostJoined,
@@ -24,6 +24,7 @@ from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported
+from .nodes import is_left_over, is_told, starts
 from .progress import Out
 from .reclaims import change_record
 from .scaling import note_joined
@@ -52,15 +53,16 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
     # What an agent was told just before a power cut its journal may not hold.
     is_rebooted = bool(event.facts.boot_id) and host.record.facts.boot_id not in ("", event.facts.boot_id)
-    resend = tuple(attempt for attempt in unsaid if attempt.started_at_ms == 0 and not is_rebooted)
-    if resend:
+    if not is_rebooted:
         # Claimed and stored, but the message was lost with a leader or a connection.
-        out.append(SendStart(event.host_id, resend))
+        out += starts(world, (attempt for attempt in unsaid if attempt.started_at_ms == 0))
     for attempt in unsaid:
         if is_rebooted or attempt.started_at_ms:
             # It ran here, or may have, and the same agent's journal knows nothing of it.
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
-    out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping)
+        elif is_left_over(world, attempt):
+            end_attempt(world, attempt, AttemptEnd(cause=EndCause.STOPPED), now, out)
+    out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping and is_told(world, a))
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:

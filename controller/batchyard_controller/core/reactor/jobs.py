@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batchyard.states import ACTIVE_STATES
+from batchyard.states import ACTIVE_STATES, EndCause
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import JobCancelled, JobPriorityChanged, JobSubmitted, JobTagged, JobTerminated
+from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.endings import Ending, Trigger
+from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records, waiting
 from batchyard_controller.core.world.world import World
 
+from .attempts import end_attempt
+from .nodes import is_told
 from .progress import Out, Progress
 
 
@@ -49,7 +53,7 @@ def on_job_asked(world: World, event: JobCancelled | JobTerminated, now: Instant
 
 def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) -> None:
     """End what has not started; what has started goes on (AWS: CancelJob)."""
-    unit = Unit(world.jobs[event.job_id], event.index)
+    unit = _asked(world.jobs[event.job_id], event.index)
     ending = Ending(trigger=Trigger.CANCELLED, words=event.reason)
     if unit.is_child:
         if unit.state.is_waiting:
@@ -60,9 +64,15 @@ def on_job_cancelled(world: World, event: JobCancelled, now: Instant, out: Out) 
     Progress(world, now, out).fail_waiting(unit.job, ending)
 
 
+def _asked(job: Job, index: int | None) -> Unit:
+    """Return whom a request is about: a node that waits does so with all others, so that it is about them as well."""
+    unit = Unit(job, index)
+    return Unit(job) if unit.is_node and unit.state.is_waiting else unit
+
+
 def on_job_terminated(world: World, event: JobTerminated, now: Instant, out: Out) -> None:
     """End what has not started and stop what has (AWS: TerminateJob)."""
-    unit = Unit(world.jobs[event.job_id], event.index)
+    unit = _asked(world.jobs[event.job_id], event.index)
     if not unit.is_parent:
         _terminate_unit(world, unit, event.reason, now, out)
     elif not unit.state.is_final:
@@ -82,4 +92,7 @@ def _terminate_unit(world: World, unit: Unit, reason: str, now: Instant, out: Ou
     attempt = world.live_attempt(unit)
     assert attempt is not None, f"{unit.id} is {unit.state} without an attempt"
     records.stop_attempt(world, unit, attempt, reason)
-    out.append(SendStop(attempt.host_id, attempt.id))
+    if is_told(world, attempt):
+        out.append(SendStop(attempt.host_id, attempt.id))
+    else:
+        end_attempt(world, attempt, AttemptEnd(cause=EndCause.STOPPED), now, out)

@@ -1,9 +1,9 @@
 """
-Progress: how jobs and children are held, released and ended, and what follows for others.
+Progress: how jobs, children and nodes are held, released and ended, and what follows for others.
 
 Every end may end or release others, these again others: what follows is taken
 one after the other and not by recursion, so a chain may be of any length.
-States are moved through ``lifecycle`` alone, and whoever becomes RUNNABLE takes a
+A multi-node job moves as its main node does. States are moved through ``lifecycle`` alone, and whoever becomes RUNNABLE takes a
 place in line until it is that no longer. Law: which unit waits and which may run is
 worked out from stored facts, so that after a restart the same comes out.
 """
@@ -29,7 +29,7 @@ from batchyard_controller.core.model.children import CHUNK, RestEnd
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job, JobKind
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records, waiting
 from batchyard_controller.core.world.world import World
@@ -42,7 +42,7 @@ class Progress:
     What one event moves: the world, the moment, and the commands that follow.
 
     Args:
-        admits: Whether children of bounded arrays may have their turn; not while a
+        admits: Whether children of bounded arrays, and nodes, may have their turn; not while a
             world is restored, where those with a live attempt come first.
     """
 
@@ -61,7 +61,7 @@ class Progress:
         world = self._world
         standing = whole_standing(job.depends_on, world.jobs)
         job.unmet = len(standing.unmet)
-        if standing.failure or job.unmet or _has_gate(job):
+        if standing.failure or job.unmet or self._is_gated(job):
             self._move_whole(job, Trigger.HELD)
         for other in standing.unmet:
             world.dependents.setdefault(other.job.id, []).append(job.id)
@@ -81,8 +81,19 @@ class Progress:
             self._end_array(job)
         self._follow_all()
 
+    def hold(self, job: Job) -> None:
+        """Let the nodes of a job that has ended, and was just read, wait for what their claims say."""
+        self._move_whole(job, Trigger.HELD)
+
+    def _is_gated(self, job: Job) -> bool:
+        """Say whether the units of a job are released one by one, or nodes while their claims are not back in force."""
+        return _has_gate(job) or (job.kind is JobKind.NODES and not self._admits)
+
     def admit(self, job: Job) -> None:
-        """Let ready children of a bounded array have their turn, in order of index, while there is room."""
+        """Let ready children of a bounded array have their turn, in order of index, while there is room; nodes all together."""
+        if job.kind is JobKind.NODES:
+            self._gather(job)
+            return
         if not job.concurrency or not self._admits or job.unmet or job.state.is_final:
             return
         busy = sum(job.children.count(state) for state in (JobState.RUNNABLE, *ACTIVE_STATES))
@@ -91,6 +102,21 @@ class Progress:
             if job.children.state(index) is JobState.PENDING:
                 self.release(Unit(job, index))
                 busy += 1
+
+    def _gather(self, job: Job) -> None:
+        """Let the nodes of a job wait for hosts once all of them have ended that ran, if it is to be tried again."""
+        children = job.children
+        is_active = any(children.count(state) for state in ACTIVE_STATES)
+        if not self._admits or job.unmet or is_active or Unit(job).main.state is not JobState.PENDING:
+            return
+        for index in children.noted(FINAL_STATES):
+            unit = Unit(job, index)
+            self._moved(unit, records.run_again(self._world, unit))
+        if children.base is JobState.PENDING:
+            self._move_whole(job, Trigger.RELEASED)
+        else:
+            for unit in units_of(job):
+                self.release(unit)
 
     def _ready(self, job: Job) -> Iterator[int]:
         """Take out, one by one, the children that only wait for their turn."""
@@ -102,12 +128,12 @@ class Progress:
             yield children.cursor - 1
 
     def release(self, unit: Unit) -> None:
-        """Let one child wait for a host."""
+        """Let one child or node wait for a host."""
         self.move(unit, Trigger.RELEASED)
 
     def _release(self, job: Job) -> None:
         """Let a job wait for a host whose dependencies on whole jobs are met."""
-        if _has_gate(job):
+        if self._is_gated(job):
             self._look_at_children(job)
             self.admit(job)
         else:
@@ -155,11 +181,19 @@ class Progress:
         before = lifecycle.move(unit, trigger)
         if self._moved(unit, before) is JobState.RUNNABLE:
             waiting.await_host(self._world, unit)
+        if unit.leads:
+            self._follow_main(unit.job, trigger)
+
+    def _follow_main(self, job: Job, trigger: Trigger) -> None:
+        """Let a multi-node job move as its main node did; of one that has ended the last nodes move alone."""
+        parent = Unit(job)
+        if not parent.state.is_final:
+            self._moved(parent, lifecycle.move(parent, trigger))
 
     def _moved(self, unit: Unit, before: JobState) -> JobState:
         """Tell everybody who counts or watches, and return where it is; who waits for a host no longer leaves its line."""
         after = unit.state
-        if before is JobState.RUNNABLE:
+        if before is JobState.RUNNABLE and not unit.is_parent:
             waiting.leave_line(self._world, unit)
         if unit.is_child:
             unit.job.children.updated_at_ms = self._now.wall_ms
@@ -169,7 +203,7 @@ class Progress:
         return after
 
     def _move_whole(self, job: Job, trigger: Trigger) -> None:
-        """Move a single job, or an array's parent and all its children at once."""
+        """Move a single job, or a parent and all its children, or nodes, at once."""
         if job.kind is JobKind.SINGLE:
             self.move(Unit(job), trigger)
             return
@@ -180,7 +214,9 @@ class Progress:
         self._world.count(job.spec.queue, before, children.base, number)
         if children.base is JobState.RUNNABLE:
             waiting.await_hosts(self._world, job)
-        if job.state is JobState.SUBMITTED:
+        if job.kind is JobKind.NODES:
+            self._follow_main(job, trigger)
+        elif job.state is JobState.SUBMITTED:
             parent = Unit(job)
             parent_trigger = Trigger.CHILD_RUNNABLE if trigger is Trigger.RELEASED else trigger
             self._moved(parent, lifecycle.move(parent, parent_trigger))
@@ -201,10 +237,17 @@ class Progress:
         before = records.end_unit(self._world, unit, ending, self._now.wall_ms)
         self._moved(unit, before)
         self._ended.append(unit)
+        if unit.leads and not unit.job.state.is_final:
+            self._end(Unit(unit.job), ending)
 
     def _end_array(self, job: Job) -> None:
-        """End an array whose children have all ended, if that was not done."""
-        if not job.state.is_final:
+        """End an array whose children have all ended, or a multi-node job, if that was not done."""
+        main = Unit(job).main
+        if job.state.is_final:
+            return
+        if main.ending is not None:
+            self._end(Unit(job), main.ending)
+        else:
             failed = job.children.count(JobState.FAILED)
             self._end(Unit(job), Ending(trigger=Trigger.CHILDREN_ENDED if failed else Trigger.CHILDREN_SUCCEEDED))
 
@@ -216,7 +259,7 @@ class Progress:
             return
         records.note_children(self._world, job, range((first + CHUNK - 1) // CHUNK))
         for index in job.children.noted(WAITING_STATES):
-            if index >= first and lifecycle.allows(job.children.state(index), ending.trigger):
+            if index >= first and lifecycle.allows(job, job.children.state(index), ending.trigger):
                 self._end(Unit(job, index), ending)
         self._fail_rest(job, ending)
 
@@ -224,7 +267,7 @@ class Progress:
         """End all children without a record, if they wait and *ending* may end them."""
         children = job.children
         runs = children.rest_runs()
-        if not runs or children.rest_end is not None or not lifecycle.allows(children.base, ending.trigger):
+        if not runs or children.rest_end is not None or not lifecycle.allows(job, children.base, ending.trigger):
             return
         number = sum(stop - start for start, stop in runs)
         before = records.end_rest(self._world, job, RestEnd(ending=ending, at_ms=self._now.wall_ms))

@@ -20,20 +20,22 @@ from batchyard_controller.core.model.children import Chunk, RestEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import Host, HostRecord
-from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
 from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.occupancy import bound_shares
-from batchyard_controller.core.world.records import sweep
+from batchyard_controller.core.world.records import mend
 from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
 
-from .attempts import restore_claim
+from .attempts import end_attempt, restore_claim
+from .nodes import end_cut_short, follow_main, has_nodes_left, whole_claims
 from .progress import Out, Progress
 
 
@@ -97,11 +99,18 @@ def restore(
     forgotten: Out = []  # nobody watches yet
     for job in unsettled:
         Progress(world, now, forgotten, admits=False).settle(job)
-    for attempt in records.attempts:
+    left = [job for job in world.jobs.values() if has_nodes_left(job)]
+    for job in left:
+        Progress(world, now, forgotten, admits=False).hold(job)
+    for attempt in whole_claims(world, records.attempts):
         restore_claim(world, attempt, now, forgotten)
     recall(world, now)
     for job in unsettled:
         Progress(world, now, forgotten).admit(job)
+    for job in [job for job in (*unsettled, *left) if job.kind is JobKind.NODES]:
+        if job.state.is_final:
+            end_cut_short(world, job, now, forgotten)
+        follow_main(world, job, end_attempt, now, forgotten)
     recall_cleared(world, now)
     return world
 
@@ -147,6 +156,11 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
     for job in world.all_jobs:
         for state, number in states_of(job).items():
             world.count(job.spec.queue, None, state, number)
+    for job in [job for job in world.jobs.values() if job.kind is JobKind.NODES and not job.state.is_final]:
+        if Unit(job).main.state.is_final:
+            main = Unit(job).main
+            lifecycle.restore(job, main.ending, job.children.ended_at_ms(main.child), None)
+            mend(world, "state", [job.id])
     world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
     _sweep(world, records)
     live = [job for job in world.all_jobs if not job.state.is_final]
@@ -163,5 +177,5 @@ def _restore_state(job: Job, stored: StoredState) -> None:
 
 def _sweep(world: World, records: Records) -> None:
     """Have records deleted that a job left behind which was only half forgotten."""
-    states = set(records.states) - set(world.jobs)
-    sweep(world, states, [(job_id, number) for job_id, number, _ in records.chunks if job_id not in world.jobs])
+    mend(world, "state", set(records.states) - set(world.jobs))
+    mend(world, "children", [f"{job_id}/{n}" for job_id, n, _ in records.chunks if job_id not in world.jobs])

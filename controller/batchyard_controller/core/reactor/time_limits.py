@@ -27,10 +27,13 @@ from .progress import Out, Progress
 def cancel_overdue(world: World, now: Instant, out: Out) -> None:
     """Look who blocks the head of each queue that bounds it, and cancel those who do for too long."""
     for unit, head in list(_overdue(world, now)):
-        if not unit.is_child:
+        if unit.is_node or not unit.is_child:
             records.set_cancelled(world, unit.job)
-        ending = Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=head.block)
-        Progress(world, now, out).end_unit(unit, ending)
+        ending, progress = Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=head.block), Progress(world, now, out)
+        if unit.is_node:
+            progress.fail_waiting(unit.job, ending)
+        else:
+            progress.end_unit(unit, ending)
 
 
 def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:

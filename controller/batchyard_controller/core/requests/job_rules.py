@@ -14,17 +14,19 @@ from batchyard.ids import BY_REQUEST, is_uuid
 from batchyard.pairs import Pairs
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.runtimes import DOCKER, PROCESS, runtime_of
-from batchyard.tasks import Container, Task
+from batchyard.tasks import NO_TASK, Container, Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
-from batchyard_controller.core.jobs.resolution import Overrides, Submission
+from batchyard_controller.core.jobs.resolution import NodeOverrides, Overrides, Submission
 from batchyard_controller.core.model.dependencies import DependencyType
-from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, RetryStrategy
+from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import Platform
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
+from .node_rules import check_nodes
 from .platform_rules import check_fargate
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
@@ -125,6 +127,22 @@ def check_task(out: Violations, task: Task, *, complete: bool, within: str = "")
         _check_needs_image(out, field, container)
 
 
+def check_complete(out: Violations, spec: JobSpec) -> None:
+    """Check what a job is to run when nothing will be overridden any more."""
+    if spec.nodes is None:
+        check_task(out, spec.task, complete=True)
+        return
+    check_nodes(out, "nodes", spec.nodes)
+    for i, each in enumerate(spec.nodes.ranges[: limits.NODE_RANGES_MAX]):
+        check_task(out, each.task, complete=True, within=f"nodes.ranges[{i}].")
+
+
+def _check_given_nodes(out: Violations, nodes: Nodes) -> None:
+    check_nodes(out, "nodes", nodes)
+    for i, each in enumerate(nodes.ranges[: limits.NODE_RANGES_MAX]):
+        check_task(out, each.task, complete=False, within=f"nodes.ranges[{i}].")
+
+
 def _check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
     image = container.image
     if len(image) > limits.IMAGE_LENGTH_MAX:
@@ -220,13 +238,14 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     """Return everything that is wrong with a registration that has *size_bytes*."""
     out: Violations = []
     check_name(out, "name", definition.name)
-    if definition.type is not DefinitionType.CONTAINER:
-        text = f"{definition.type.name} is not supported yet, only CONTAINER is"
-        out.append(Violation("type", text, Reason.NOT_SUPPORTED))
+    _check_kind(out, definition)
     if size_bytes > limits.DEFINITION_BYTES_MAX:
         text = f"the payload has {size_bytes} bytes; at most {limits.DEFINITION_BYTES_MAX} are allowed"
         out.append(Violation("job_definition", text, Reason.TOO_LONG))
-    check_task(out, definition.task, complete=False)
+    if definition.nodes is None:
+        check_task(out, definition.task, complete=False)
+    else:
+        _check_given_nodes(out, definition.nodes)
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
     check_timeout(out, "timeout_s", definition.timeout_s)
@@ -239,10 +258,25 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
             text = f"{quote(capability)} is not one of {', '.join(Platform)}"
             out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
             break
-    if definition.platform_capabilities == (Platform.FARGATE,):
+    if definition.platform_capabilities == (Platform.FARGATE,) and definition.nodes is None:
         check_fargate(out, "container", definition.task, complete=False)
     check_annotations(out, definition.annotations)
     return out
+
+
+def _check_kind(out: Violations, definition: JobDefinition) -> None:
+    """Check that a definition says what its type needs, and nothing else (AWS: RegisterJobDefinition)."""
+    if definition.type is DefinitionType.CONTAINER:
+        if definition.nodes is not None:
+            out.append(Violation("nodes", "is only for a definition of type MULTINODE", Reason.CONFLICT))
+        return
+    if definition.nodes is None:
+        out.append(Violation("nodes", "is required of a definition of type MULTINODE", Reason.REQUIRED))
+    if definition.task != NO_TASK:
+        out.append(Violation("container", "is not for a definition of type MULTINODE", Reason.CONFLICT))
+    if "FARGATE" in definition.platform_capabilities:
+        text = "multi-node jobs do not run on FARGATE"
+        out.append(Violation("platform_capabilities", text, Reason.CONFLICT))
 
 
 def check_submission(submission: Submission) -> Violations:
@@ -253,7 +287,12 @@ def check_submission(submission: Submission) -> Violations:
     if submission.definition and submission.task is not None:
         text = "give either a job definition or a container, not both"
         out.append(Violation("container", text, Reason.CONFLICT))
-    if not submission.definition and submission.task is None:
+    if submission.nodes is not None:
+        if submission.definition or submission.task is not None:
+            text = "give either a job definition, a container or nodes"
+            out.append(Violation("nodes", text, Reason.CONFLICT))
+        _check_given_nodes(out, submission.nodes)
+    elif not submission.definition and submission.task is None:
         out.append(Violation("job_definition", "a job definition or a container is required", Reason.REQUIRED))
     if submission.task is not None:
         check_task(out, submission.task, complete=False)
@@ -265,6 +304,8 @@ def check_submission(submission: Submission) -> Violations:
         out.append(Violation("container_overrides", text, Reason.TOO_MANY))
     for i, overrides in enumerate(submission.container_overrides[: limits.CONTAINERS_MAX]):
         _check_overrides(out, f"container_overrides[{i}]", overrides)
+    if submission.node_overrides is not None:
+        _check_node_overrides(out, submission.node_overrides)
     if submission.array_size != 0:
         check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
     if submission.array_concurrency != 0:
@@ -284,6 +325,20 @@ def check_submission(submission: Submission) -> Violations:
     check_text(out, "request_id", submission.request_id, limits.REQUEST_ID_LENGTH_MAX)
     check_text(out, "submitted_by", submission.submitted_by, limits.ACCESS_KEY_ID_LENGTH_MAX)
     return out
+
+
+def _check_node_overrides(out: Violations, overrides: NodeOverrides) -> None:
+    """Check what replaces parts of nodes, as far as that can be told without their definition."""
+    check_range(out, "node_overrides.num_nodes", overrides.num_nodes, 0, limits.NODES_MAX, "nodes")
+    for i, each in enumerate(overrides.ranges[: limits.NODE_RANGES_MAX]):
+        at = f"node_overrides.ranges[{i}]"
+        _check_overrides(out, f"{at}.overrides", each.overrides)
+        for j, overrides_of_one in enumerate(each.container_overrides[: limits.CONTAINERS_MAX]):
+            _check_overrides(out, f"{at}.container_overrides[{j}]", overrides_of_one)
+        check_quantities(out, f"{at}.consumables", each.consumables)
+    if len(overrides.ranges) > limits.NODE_RANGES_MAX:
+        text = f"{len(overrides.ranges)} ranges; at most {limits.NODE_RANGES_MAX} are allowed"
+        out.append(Violation("node_overrides.ranges", text, Reason.TOO_MANY))
 
 
 def _check_overrides(out: Violations, field: str, overrides: Overrides) -> None:

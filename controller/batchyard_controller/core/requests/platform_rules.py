@@ -15,6 +15,7 @@ from batchyard.errors import Reason, Violation
 from batchyard.runtimes import PROCESS
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.jobs import JobSpec
+from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import AllocationStrategy, ComputeEnvironment, ComputeResources, Platform
 
 from .checks import Violations, check_range
@@ -57,13 +58,21 @@ def on_platform(spec: JobSpec, platform: Platform) -> JobSpec:
     return replace(spec, task=replace(spec.task, containers=(disk, *spec.task.containers[1:])))
 
 
-def check_capability(platforms: tuple[str, ...], platform: Platform) -> Violations:
-    """Check that a queue's environments, of *platform*, can run a job of *platforms*."""
+def check_capability(spec: JobSpec, platform: Platform) -> Violations:
+    """Check that a queue's environments, of *platform*, can run a job."""
+    platforms = spec.platform_capabilities
     if not platforms or platform in platforms:
-        return []
+        return check_nodes_on(spec.nodes, platform)
     capability = " or ".join(platforms)
     text = f"Job Queue is attached to Compute Environment that can not run Jobs with capability {capability}."
     return [Violation("queue", text, Reason.PLATFORM)]
+
+
+def check_nodes_on(nodes: Nodes | None, platform: Platform) -> Violations:
+    """Check that a job of several nodes is for a platform that has them (AWS Batch User Guide, "Multi-node parallel jobs")."""
+    if nodes is None or platform is not Platform.FARGATE:
+        return []
+    return [Violation("nodes", "Multi-node parallel jobs are not supported on Fargate.", Reason.PLATFORM)]
 
 
 def check_fargate(out: Violations, field: str, task: Task, *, complete: bool) -> None:

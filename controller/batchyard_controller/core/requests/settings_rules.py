@@ -127,6 +127,7 @@ _FACTS_TEXTS = (
     "operating_system",
     "cpu_model",
     "cpu_architecture",
+    "address",
     "sandbox",
 )
 

@@ -27,9 +27,9 @@ from batchyard_controller.core.events import (
     JobSubmitted,
     JobTerminated,
 )
-from batchyard_controller.core.jobs.resolution import Submission, propagated_tags, resolve
+from batchyard_controller.core.jobs.resolution import Overrides, Submission, propagated_tags, resolve
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
-from batchyard_controller.core.model.jobs import DefinitionStatus, Job, JobDefinition, JobKind
+from batchyard_controller.core.model.jobs import DefinitionStatus, Job, JobDefinition, JobKind, JobSpec
 from batchyard_controller.core.model.settings import JobQueue, Platform, ResourceState
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
@@ -37,8 +37,9 @@ from batchyard_controller.core.world.world import World
 
 from .checks import Violations, quote, refuse
 from .consumables import require_consumables
-from .job_rules import check_task
+from .job_rules import check_complete
 from .names import check_annotations
+from .node_rules import check_node_overrides
 from .platform_rules import check_capability, check_fargate, on_platform
 from .quota_shares import require_quota_share
 from .secrecy import require_secrets
@@ -64,20 +65,23 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         text = f"JobQueue {queue.name} is DISABLED and takes no new jobs"
         raise FailedPreconditionError(text, reason=Reason.JOB_QUEUE_DISABLED, metadata={"name": queue.name})
     _check_share(world, queue, submission)
-    spec, violations = resolve(submission, _definition_of(world, submission))
+    definition = _definition_of(world, submission)
+    _check_nodes(submission, definition)
+    spec, violations = resolve(submission, definition)
     platform = world.environments_of(queue)[0].compute_resources.type.platform
-    refuse(check_capability(spec.platform_capabilities, platform))
+    refuse(check_capability(spec, platform))
     spec = on_platform(spec, platform)
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already
-        check_task(violations, spec.task, complete=True)
+        check_complete(violations, spec)
         check_annotations(violations, spec.annotations)
         if platform is Platform.FARGATE:
             check_fargate(violations, "container", spec.task, complete=True)
     refuse(violations)
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
-    require_secrets(world, spec.task)
+    for task in spec.tasks:
+        require_secrets(world, task)
     require_consumables(world, spec.consumables)
     _check_dependencies(world, submission)
     job = Job(
@@ -86,13 +90,38 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         spec=world.intern(spec),
         seq=0,
         created_at_ms=now.wall_ms,
-        kind=JobKind.ARRAY if submission.array_size else JobKind.SINGLE,
-        size=submission.array_size,
+        kind=_kind(submission, spec),
+        size=submission.array_size if spec.nodes is None else spec.nodes.count,
         concurrency=submission.array_concurrency,
         depends_on=submission.depends_on,
         request_id=submission.request_id,
     )
     return JobSubmitted(job=job, has_too_many_tags=has_too_many_tags), job
+
+
+def _kind(submission: Submission, spec: JobSpec) -> JobKind:
+    if spec.nodes is not None:
+        return JobKind.NODES
+    return JobKind.ARRAY if submission.array_size else JobKind.SINGLE
+
+
+def _check_nodes(submission: Submission, definition: JobDefinition | None) -> None:
+    """Refuse what is only for jobs with nodes, and what is not for them."""
+    nodes = submission.nodes if definition is None else definition.nodes
+    out: Violations = []
+    if nodes is None:
+        if submission.node_overrides is not None:
+            text = "is only for a multi-node job; the job definition is of type container"
+            out.append(Violation("node_overrides", text, Reason.CONFLICT))
+    else:
+        text = "is not for a multi-node job"
+        if submission.array_size:
+            out.append(Violation("array_size", text, Reason.CONFLICT))
+        if submission.overrides != Overrides():
+            out.append(Violation("overrides", f"{text}: use node_overrides", Reason.CONFLICT))
+        if submission.node_overrides is not None:
+            check_node_overrides(out, "node_overrides", nodes, submission.node_overrides)
+    refuse(out)
 
 
 def _with_ids(world: World, depends_on: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
@@ -121,8 +150,9 @@ def _check_dependencies(world: World, submission: Submission) -> None:
         if other is None:
             text = f"depends_on: job {dependency.job_id} not found"
             raise NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": dependency.job_id})
-        if dependency.type is DependencyType.N_TO_N and other.size != submission.array_size:
-            size = f"an array of {other.size}" if other.size else "no array"
+        size_there = other.size if other.kind is JobKind.ARRAY else 0
+        if dependency.type is DependencyType.N_TO_N and size_there != submission.array_size:
+            size = f"an array of {other.size}" if size_there else "no array"
             text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
             raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text, Reason.ARRAY_SIZES_DIFFER)])
 
@@ -183,7 +213,10 @@ def update_job(world: World, job_id: str, scheduling_priority: int) -> JobPriori
     unit = Unit(world.jobs[parent], index)
     job, queue = unit.job, world.queues.get(unit.job.spec.queue)
     if unit.is_child:
-        text = f"{quote(job_id)} is a child of an array; only the array {job.id} has a priority"
+        what = (
+            f"a node of job {job.id}, which alone" if unit.is_node else f"a child of an array; only the array {job.id}"
+        )
+        text = f"{quote(job_id)} is {what} has a priority"
         refuse([Violation("job_id", text, Reason.NOT_ALLOWED)])
     if job.state.is_final:
         text = f"job {job_id} has ended {job.state}; its priority has no meaning any more"
@@ -210,7 +243,7 @@ def terminate_job(world: World, job_id: str, reason: str) -> JobTerminated:
 
 def _unit(world: World, job_id: str) -> tuple[JobId, int | None]:
     parent, index = split_job_id(job_id)
-    if world.find_unit(parent, index) is None:
+    if world.find(job_id) is None:
         text = f"job {quote(job_id)} not found"
         raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
     return parent, index

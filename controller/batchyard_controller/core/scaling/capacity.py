@@ -210,13 +210,15 @@ class _Decider:
     def _serve(self, line: Line, environments: list[ComputeEnvironment]) -> None:
         """Put those in a line whom caps, consumables and quota shares let go upon what there is, environment by environment, and launch hosts for the others."""
         draw = self._it.fleet.bounds.draw_of(line.shape)
-        left = self._draws.most(draw, min(len(line), UNITS_MAX))
+        left = self._draws.most(draw, min(len(line) // line.shape.size, UNITS_MAX))
         quota, use = self._quota(line.shape.queue), use_of(line.shape.resources)
         if quota is not None:
             left = quota.most(line.shape.share, use, left)
         wanted = left
         for environment in environments:
-            if left:
+            if left and line.shape.parts:
+                left -= self._place_gangs(environment, line.shape, left)
+            elif left:
                 left -= self._place(environment, line.shape, left)
         self._draws.take(draw, wanted - left)
         if quota is not None:
@@ -237,6 +239,15 @@ class _Decider:
                 break
             placed += self._supply.take(environment, shape, here - placed)
         return placed
+
+    def _place_gangs(self, environment: ComputeEnvironment, shape: Shape, wanted: int) -> int:
+        """Return how many gangs an environment looks after, of which each is all there or on its way."""
+        gangs = min(wanted, self._supply.most(environment, shape))
+        for number in range(gangs):
+            parts = zip(shape.parts, shape.singles, strict=True)
+            if not all(self._place(environment, each, part.size) == part.size for part, each in parts):
+                return number
+        return gangs
 
     # Launching ------------------------------------------------------------------------
 

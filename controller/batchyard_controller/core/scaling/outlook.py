@@ -81,8 +81,8 @@ def _outlook(shape: Shape, environment: ComputeEnvironment, tally: Tally, memory
         each.name
         for each in catalogue.chosen(resources)
         if (facts := memory.facts_of(resources.provider, each.name)) is not None
-        and int(times(room_of(facts), needs_of(shape.resources)))
-        and could_run(facts, shape)
+        and all(int(times(room_of(facts), needs_of(one.resources))) for one in shape.singles)
+        and all(could_run(facts, one) for one in shape.singles)
         and each.is_affordable(resources)
         and (may_exceed(resources) or each.facts.capacity.cpu_millis <= resources.max_vcpus * 1000)
     ]

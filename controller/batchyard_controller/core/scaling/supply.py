@@ -92,6 +92,8 @@ class Supply:
         """Put units upon what an environment has, the first columns first; return how many found room."""
         needs = needs_of(shape.resources)
         rooms = np.where(self._allowed(environment, shape), times(self._free, needs), 0)
+        if shape.is_spread:  # a node, which shares its host with no other of its job
+            rooms = np.minimum(rooms, 1)
         before: npt.NDArray[np.int64] = np.cumsum(rooms) - rooms
         taken = np.clip(wanted - before, 0, rooms)
         total = int(taken.sum())

@@ -1,7 +1,8 @@
 """
 History: what a unit's tries and the requests to stop it add up to, for those who look.
 
-Nothing here changes anything. Of an array parent it is told what its children came to.
+Nothing here changes anything. Of an array parent it is told what its children came to, of
+a multi-node job what its main node did.
 
 Source: AWS Batch API reference, JobDetail.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.endings import CANCELLATIONS, Trigger
+from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.world.world import World
 
@@ -21,7 +23,7 @@ def live_attempt(world: World, unit: Unit) -> Attempt | None:
 
 def span(world: World, unit: Unit) -> tuple[int, int]:
     """Return when a unit last came to RUNNING and when it ended; one that never ran has neither."""
-    if unit.is_parent:
+    if unit.is_parent and unit.job.kind is JobKind.ARRAY:
         started = unit.job.started_at_ms
         return started, unit.job.ended_at_ms if started else 0
     live = live_attempt(world, unit)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from batchyard.ids import split_job_id
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
@@ -73,7 +72,7 @@ def search(world: World, text: str, limit: int) -> Found:
 
 def _units(world: World, wanted: str, limit: int) -> tuple[list[Unit], bool]:
     """Return up to *limit* jobs, and whether there may be older ones."""
-    exact = world.find_unit(*split_job_id(wanted))
+    exact = world.find(wanted)
     if exact is not None:
         return [exact], False
     made = (job for job in islice(_made_when(world, wanted), listing.LOOKS_MAX) if job.id.startswith(wanted))

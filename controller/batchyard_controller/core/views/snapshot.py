@@ -29,7 +29,7 @@ class Watched:
 
     def has_unit(self, job_id: JobId, index: int | None) -> bool:
         """Say whether a job or child is watched, as far as ids say."""
-        return not self.ids or job_id in self.ids or unit_id(job_id, index) in self.ids
+        return not self.ids or job_id in self.ids or any(each in self.ids for each in _spelt(job_id, index))
 
     def changed_ids(self, move: PublishMove) -> Iterator[JobId]:
         """Yield who of the watched is to be looked at again after a move: a job, and children that are watched by id."""
@@ -40,12 +40,17 @@ class Watched:
             yield from (
                 each for each in self.ids if split_job_id(each)[0] == move.job_id and split_job_id(each)[1] in run
             )
-        elif unit_id(move.job_id, move.index) in self.ids:
-            yield unit_id(move.job_id, move.index)
+        else:
+            yield from (each for each in _spelt(move.job_id, move.index) if each in self.ids)
 
     def has_queue(self, job: Job) -> bool:
         """Say whether a job's queue is watched."""
         return self.queue in ("", job.spec.queue)
+
+
+def _spelt(job_id: JobId, index: int | None) -> tuple[JobId, ...]:
+    """Return the ids of what a move is of: a job, or else a child or a node, as may be."""
+    return tuple(dict.fromkeys(unit_id(job_id, index, is_node=is_node) for is_node in (False, True)))
 
 
 def take_snapshot(world: World, watched: Watched, seen_ms: int | None) -> list[Unit]:
@@ -57,7 +62,7 @@ def take_snapshot(world: World, watched: Watched, seen_ms: int | None) -> list[U
     """
     since_ms = None if seen_ms is None else seen_ms - CLOCK_SLACK_MS
     if watched.ids:
-        found = [world.find_unit(*split_job_id(each)) for each in sorted(watched.ids, key=unit_order)]
+        found = [world.find(each) for each in sorted(watched.ids, key=unit_order)]
         units = [unit for unit in found if unit is not None]
     else:
         units = [Unit(job) for job in world.all_jobs if not job.state.is_final]

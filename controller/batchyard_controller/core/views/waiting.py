@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
+from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.settings import ResourceState
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, unit_at
 from batchyard_controller.core.placement.bounds import CONSUMABLE
 from batchyard_controller.core.placement.preemption import PREEMPTION
 from batchyard_controller.core.placement.quotas import QUOTA_SHARE
@@ -53,7 +54,8 @@ def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
     line = world.lines.find(shape_of(world, unit))
-    if queue is None or line is None or line.refused_at < 0 or not is_first(world, unit, line):
+    first = unit_at(unit.job, 0) if unit.job.kind is JobKind.NODES else unit  # nodes wait as one
+    if queue is None or line is None or line.refused_at < 0 or not is_first(world, first, line):
         return ""
     refusal = explain_waiting(world, line.shape, queue)[0]
     block = refusal.block
@@ -72,6 +74,10 @@ def waiting_reason(world: World, unit: Unit) -> str:
             return "waits for a host: " + "; ".join(r.message for r in refusals(world, unit))
         case JobState.PENDING if job.unmet:
             return f"waits for {job.unmet} of its {len(job.depends_on)} dependencies"
+        case JobState.PENDING if unit.job.kind is JobKind.NODES:
+            return (
+                f"waits for the last node of attempt {unit.main.next_number - 1} to end: all nodes run again after that"
+            )
         case JobState.PENDING if unit.is_parent:
             return _array_reason(world, unit)
         case JobState.PENDING if unit.is_child:
@@ -126,16 +132,18 @@ def place_of(world: World, unit: Unit) -> Place | None:
     if not waits_for_host(unit):
         return None
     line = world.lines.find(shape_of(world, unit))
-    own = unit if line is None or not unit.is_parent else line.next_of(unit.job)
+    own = line.next_of(unit.job) if line is not None and (unit.is_parent or unit.is_node) else unit
     if line is None or own is None:
         return None  # of an array none waits but children that were tried before
     ahead, first = ahead_of(world, own, line), first_of(world, line.shape.queue)
     reservation = reservation_of(world, unit)
-    is_own = first is None or (first[1].job is unit.job and (unit.is_parent or first[1].index == unit.index))
+    is_own = first is None or (
+        first[1].job is unit.job and (unit.is_parent or unit.is_node or first[1].index == unit.index)
+    )
     return Place(
         ahead=ahead.count,
         is_exact=ahead.is_all,
-        first_id="" if first is None or is_own else first[1].id,
+        first_id="" if first is None or is_own else first[1].waits_as,
         starts_at_ms=starts_at_ms(world, reservation) if reservation is not None else 0,
     )
 
@@ -165,9 +173,9 @@ def eligible_hosts(world: World, unit: Unit) -> int:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return 0
-    shape = shape_of(world, unit)
     rows: set[int] = set()
-    for environment in world.environments_of(queue):
-        mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable
-        rows.update(mask.nonzero()[0].tolist())
+    for shape in shape_of(world, unit).singles:
+        for environment in world.environments_of(queue):
+            mask = world.fleet.members(environment, shape.runtime, shape.access) & world.fleet.usable
+            rows.update(mask.nonzero()[0].tolist())
     return len(rows)

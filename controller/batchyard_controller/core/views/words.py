@@ -59,7 +59,7 @@ def ending_reason(unit: Unit) -> str:
     match ending.trigger:
         case Trigger.SUCCEEDED | Trigger.FAILED:
             return attempt_reason(unit, unit.attempts[-1])
-        case Trigger.CANCELLED | Trigger.TERMINATED:
+        case Trigger.CANCELLED | Trigger.TERMINATED | Trigger.NODES_ENDED:
             return ending.words
         case Trigger.TIME_LIMIT_PASSED:
             return f"Canceled by JobStateTimeLimit action due to reason: {ending.words}"
@@ -95,6 +95,15 @@ def host_name(world: World, host_id: str) -> str:
     host = world.hosts.get(HostId(host_id))
     record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
     return record.facts.name if record is not None else host_id
+
+
+def host_address(world: World, unit: Unit, host_id: str) -> str:
+    """Return where other hosts reach the host of a node; nothing of other units."""
+    if unit.job.spec.nodes is None:
+        return ""
+    host = world.hosts.get(HostId(host_id))
+    record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
+    return record.facts.address if record is not None else ""
 
 
 def verdict(said: Verdict | None) -> str:

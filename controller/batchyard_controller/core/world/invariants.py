@@ -72,9 +72,9 @@ def _check_no_host_is_overcommitted(world: World) -> None:
 def _check_what_is_held_is_counted(world: World) -> None:
     consumables: Counter[str] = Counter()
     queues: Counter[str] = Counter()
-    for spec in (world.unit_of(attempt).job.spec for attempt in world.attempts.values()):
-        consumables.update(dict(spec.consumables))
-        queues[spec.queue] += 1
+    for unit in map(world.unit_of, world.attempts.values()):
+        consumables.update(dict(unit.consumables))
+        queues[unit.job.spec.queue] += 1
     for name in world.consumables:
         held = world.fleet.bounds.consumable_held(name)
         assert held == consumables[name], f"{name} reckons {held}, {consumables[name]} are held"
@@ -122,9 +122,9 @@ def _check_exactly_the_runnable_stand_in_line(world: World) -> None:
 def _check_who_lacks_an_image_is_known_to_those_who_wait(world: World) -> None:
     for line in (line for queue in world.by_queue for line in world.lines.of_queue(queue)):
         for job in line.jobs():
-            image = job.spec.task.images
-            is_apart = line.shape.image == image
-            assert is_apart or image not in world.fleet.lacking, f"{job.id} waits among others with {image}"
+            for image in {task.images for task in job.spec.tasks}:
+                is_apart = image in (line.shape.image, *(part.image for part in line.shape.parts))
+                assert is_apart or image not in world.fleet.lacking, f"{job.id} waits among others with {image}"
 
 
 def _check_endings(world: World) -> None:

@@ -22,8 +22,10 @@ from .world import World
 
 
 def occupants(world: World, host_id: str) -> list[Occupant]:
-    """Return who is on a host."""
-    return [_occupant(world, attempt) for attempt in world.hosts[HostId(host_id)].attempts.values()]
+    """Return who is on a host, but for nodes, which are not stopped for others: that would end all of their job."""
+    return [
+        _occupant(world, attempt) for attempt in world.hosts[HostId(host_id)].attempts.values() if not attempt.is_node
+    ]
 
 
 def _occupant(world: World, attempt: Attempt) -> Occupant:

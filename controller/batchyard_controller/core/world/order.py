@@ -48,7 +48,7 @@ def firsts_of_shares(world: World, queue: str) -> dict[str, JobId]:
         return {}
     firsts = {share: world.lines.first_in(queue, share) for share in sorted(world.lines.shares_of(queue))}
     heads = {share: line.head() for share, line in firsts.items() if line is not None}
-    return {share: head.id for share, head in heads.items() if head is not None}
+    return {share: head.waits_as for share, head in heads.items() if head is not None}
 
 
 def is_first(world: World, unit: Unit, line: Line) -> bool:
@@ -66,13 +66,13 @@ def is_first(world: World, unit: Unit, line: Line) -> bool:
 
 
 def next_of(world: World, queue: str) -> Iterator[tuple[Line, Unit]]:
-    """Yield those who wait in a queue, who is served first first; nothing may change meanwhile."""
-    heads = world.lines.heads_of(queue)
+    """Yield those who wait in a queue, who is served first first, of nodes the first; nothing may change meanwhile."""
+    heads = {share: _without_others(each.in_order()) for share, each in world.lines.heads_of(queue).items()}
     standing = _standing(world, queue)
     if standing is None:
-        yield from (pair for each in heads.values() for pair in each.in_order())
+        yield from (pair for each in heads.values() for pair in each)
         return
-    turns = [_turn(standing, share, each.in_order()) for share, each in heads.items()]
+    turns = [_turn(standing, share, each) for share, each in heads.items()]
     heap = [turn for turn in turns if turn is not None]
     heapq.heapify(heap)
     while heap:
@@ -85,6 +85,11 @@ def next_of(world: World, queue: str) -> Iterator[tuple[Line, Unit]]:
         turn = _turn(standing, share, rest)
         if turn is not None:
             heapq.heappush(heap, turn)
+
+
+def _without_others(waiting: Iterator[tuple[Line, Unit]]) -> Iterator[tuple[Line, Unit]]:
+    """Leave out the nodes that are placed with the first of their job."""
+    return ((line, unit) for line, unit in waiting if not unit.is_node or unit.child == 0)
 
 
 _Turn = tuple[float, str, Line, Unit, Iterator[tuple[Line, Unit]]]
@@ -108,10 +113,10 @@ def ahead_of(world: World, unit: Unit, line: Line) -> Ahead:
     if _standing(world, queue) is None:
         return world.lines.heads_of(queue)[""].ahead_of(line.rank(unit, by_size=False))
     count = 0
-    for _, other in islice(next_of(world, queue), _TURNS_MAX):
+    for in_line, other in islice(next_of(world, queue), _TURNS_MAX):
         if other.place == unit.place:
             return Ahead(count, is_all=True)
-        count += 1
+        count += in_line.shape.size
     return Ahead(count, is_all=False)
 
 

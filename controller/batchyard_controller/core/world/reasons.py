@@ -26,6 +26,7 @@ from .world import World
 
 RESERVATION, KEPT, SHARE_RESERVATION, ORDER = "reservation", "kept", "share_reservation", "order"
 """Kinds of refusals."""
+_HOSTS_SHOWN = 10
 
 
 def explain_waiting(world: World, shape: Shape, queue: JobQueue) -> tuple[Refusal, ...]:
@@ -50,7 +51,7 @@ def explain_waiting(world: World, shape: Shape, queue: JobQueue) -> tuple[Refusa
 
 
 def explain_unit(world: World, unit: Unit, queue: JobQueue) -> tuple[Refusal, ...]:
-    """Say why a unit, or the next child of an array, waits: as `explain_waiting`, and what holds for it alone."""
+    """Say why a unit, the next child of an array, or all nodes of a job, wait: as `explain_waiting`, and what holds for it alone."""
     shape = shape_of(world, unit)
     refusals = explain_waiting(world, shape, queue)
     own = reservation_of(world, unit)
@@ -58,7 +59,7 @@ def explain_unit(world: World, unit: Unit, queue: JobQueue) -> tuple[Refusal, ..
         return (*refusals, Refusal(kind=RESERVATION, message=_own_text(world, own), block=refusals[0].block))
     first = first_of(world, queue.name) if queue.dispatch_order is DispatchOrder.STRICT else None
     if first is not None and not _is_of(first[1], unit):
-        text = f"queue {queue.name} starts nobody before {first[1].id}, which comes first and waits"
+        text = f"queue {queue.name} starts nobody before {first[1].waits_as}, which comes first and waits"
         return _with_first(refusals, Refusal(kind=ORDER, message=text))
     return refusals
 
@@ -66,7 +67,8 @@ def explain_unit(world: World, unit: Unit, queue: JobQueue) -> tuple[Refusal, ..
 def reservation_of(world: World, unit: Unit) -> Reservation | None:
     """Return what a unit, or any child of an array, was promised, if its host still takes work."""
     for reservation in world.reservations:
-        if reservation.job_id == unit.job.id and (unit.is_parent or reservation.index == unit.index):
+        is_of_all = unit.is_parent or unit.is_node
+        if reservation.job_id == unit.job.id and (is_of_all or reservation.index == unit.index):
             row = world.fleet.rows.get(reservation.host_id)
             return reservation if row is not None and world.fleet.usable[row] else None
     return None
@@ -79,7 +81,7 @@ def starts_at_ms(world: World, reservation: Reservation) -> int:
 
 
 def _is_of(first: Unit, unit: Unit) -> bool:
-    return first.job is unit.job and (unit.is_parent or first.index == unit.index)
+    return first.job is unit.job and (unit.is_parent or unit.is_node or first.index == unit.index)
 
 
 def _with_first(refusals: tuple[Refusal, ...], first: Refusal | None) -> tuple[Refusal, ...]:
@@ -107,7 +109,7 @@ def _held_back(world: World, line: Line) -> Refusal | None:
 
 
 def _kept_text(world: World, reservation: Reservation, held_back: HeldBack) -> str:
-    holder = unit_id(reservation.job_id, reservation.index)
+    holder = reservation.job_id if reservation.shape.parts else unit_id(reservation.job_id, reservation.index)
     if held_back.is_bound:
         what = f"compute environment {reservation.environment} has vCPUs left within its bound, but they are"
     else:
@@ -122,7 +124,14 @@ def _kept_text(world: World, reservation: Reservation, held_back: HeldBack) -> s
 
 
 def _own_text(world: World, reservation: Reservation) -> str:
-    return f"host {_host_name(world, reservation)} is kept for it from about {utc(starts_at_ms(world, reservation))}"
+    hosts = [_host_name(world, r) for r in world.reservations if r.is_for(reservation.job_id, reservation.index)]
+    until = utc(starts_at_ms(world, reservation))
+    if len(hosts) > 1:
+        shown = ", ".join(hosts[:_HOSTS_SHOWN]) + (
+            f" and {len(hosts) - _HOSTS_SHOWN} more" * (len(hosts) > _HOSTS_SHOWN)
+        )
+        return f"hosts {shown} are kept for it from about {until}"
+    return f"host {hosts[0]} is kept for it from about {until}"
 
 
 def _host_name(world: World, reservation: Reservation) -> str:

@@ -19,7 +19,7 @@ from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import CHUNK, RestEnd
 from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
-from batchyard_controller.core.model.endings import Ending
+from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
@@ -253,13 +253,10 @@ def forget_job(world: World, job: Job) -> None:
         _note_unit(world, Unit(job, number * CHUNK))
 
 
-def sweep(world: World, job_ids: set[JobId], chunks: list[tuple[JobId, int]]) -> None:
-    """Have records deleted that jobs left behind which were only half forgotten."""
-    for job_id in job_ids:
-        world.ledger.note(job_id, "state", job_id)
-    for job_id, number in chunks:
-        group = f"{job_id}/{number}"
-        world.ledger.note(group, "children", group)
+def mend(world: World, kind: str, names: Iterable[str]) -> None:
+    """Have records written as the world has them, or deleted, of which a commit that was cut short stored a part."""
+    for name in names:
+        world.ledger.note(name, kind, name)
 
 
 def set_cancelled(world: World, job: Job) -> None:
@@ -281,13 +278,19 @@ def note_children(world: World, job: Job, numbers: Iterable[int]) -> None:
 
 
 def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int) -> JobState:
-    """Move a unit, or an array's parent, to its final state; return the one it left."""
+    """Move a unit, or a parent, to its final state; return the one it left."""
     before = lifecycle.end(unit, ending, at_ms)
     if not unit.is_child:
         world.ended.append(unit.job)
         world.named.count(unit.job, -1)
     _note_unit(world, unit)
     return before
+
+
+def run_again(world: World, unit: Unit) -> JobState:
+    """Let a node that has ended wait again, as its main node failed; return the state it left."""
+    _note_unit(world, unit)
+    return lifecycle.move(unit, Trigger.RUN_AGAIN)
 
 
 def end_rest(world: World, job: Job, rest_end: RestEnd) -> JobState:
@@ -310,12 +313,9 @@ def _note_unit(world: World, unit: Unit) -> None:
 
 
 def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) -> None:
-    """
-    Hold a host's resources for a new attempt.
-
-    Of a child in a group behind that of its chunk: all of it may end and be claimed again
-    in one turn, and that is more than a store writes at once.
-    """
+    """Hold a host's resources for a new attempt."""
+    # Of a child in a group behind that of its chunk: all of it may end and be claimed again
+    # in one turn, and that is more than a store writes at once.
     name = restore_attempt(world, unit, attempt, now, stay)
     group = f"{unit.group}/claims" if unit.is_child else unit.group
     world.ledger.note(group, "attempt", name)
@@ -327,7 +327,7 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
-    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis)
+    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables)
     hold_quota(world, unit, attempt)
     tenancy.enter(world, name, unit, attempt, stay, now)
     tenancy.hold(world, unit, now)
@@ -341,7 +341,7 @@ def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int
     name = attempt.id
     tenancy.begin(world, name, attempt, now)
     world.ledger.note(unit.group, "attempt", name)
-    if unit.is_child and not unit.job.started_at_ms:
+    if unit.is_child and not unit.is_node and not unit.job.started_at_ms:
         unit.job.started_at_ms = started_at_ms
         _note_unit(world, Unit(unit.job))
 
@@ -369,7 +369,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
-    world.fleet.bounds.release(unit.job.spec, asked.cpu_millis)
+    world.fleet.bounds.release(unit.job.spec, asked.cpu_millis, unit.consumables)
     world.fleet.quotas.release(unit.job.spec.queue, name)
     world.tenants.leave(name, attempt.host_id)
     tenancy.hold(world, unit, now, -1)
@@ -391,7 +391,7 @@ def _consume(world: World, unit: Unit) -> None:
     cut short may have counted ends that it did not store, and so count them twice, but
     never loses one.
     """
-    for name, quantity in unit.job.spec.consumables:
+    for name, quantity in unit.consumables:
         resource = world.consumables[name]
         if resource.type is ConsumableType.NON_REPLENISHABLE:
             world.consumables[name] = resource = replace(resource, consumed=resource.consumed + quantity)

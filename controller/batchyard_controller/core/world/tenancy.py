@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from batchyard.ids import AttemptId, split_job_id
+from batchyard.ids import AttemptId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
@@ -65,7 +65,7 @@ def _boot_ms(wall_ms: int, now: Instant) -> int:
 def recall_cleared(world: World, now: Instant) -> None:
     """Promise hosts again on which attempts are stopped so that others can start there."""
     for attempt in world.attempts.values():
-        unit = world.find_unit(*split_job_id(attempt.preempted_for)) if attempt.preempted_for else None
+        unit = world.find(attempt.preempted_for) if attempt.preempted_for else None
         if unit is None or unit.state is not JobState.RUNNABLE:
             continue
         shape = shape_of(world, unit)
@@ -89,7 +89,7 @@ def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
     """Let a unit's share hold what it asks from now on, or hold it no more (-1)."""
     spec = unit.job.spec
     if _has_shares(world, spec.queue):
-        cpu_millis = sign * spec.task.resources.cpu_millis
+        cpu_millis = sign * unit.task.resources.cpu_millis
         is_new = world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, sign, now.boot_ms)
         if is_new:  # the more are active, the less is kept from them
             world.lines.lets_go = True
@@ -105,9 +105,9 @@ def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
 
 def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
     """Remember how long a unit ran, unless somebody or its host cut it short."""
-    if ended.started_at_ms and ended.cause in _OF_ITSELF:
+    if ended.started_at_ms and ended.cause in _OF_ITSELF and (unit.leads or not unit.is_node):
         spec, took_ms = unit.job.spec, max(0, ended.stopped_at_ms - ended.started_at_ms)
-        run = remembered(spec.queue, spec.share_identifier, spec.definition, spec.task.resources, spec.timeout_s)
+        run = remembered(spec.queue, spec.share_identifier, spec.definition, spec.resources, spec.timeout_s)
         world.lines.due_times.run_times.note(run, took_ms)
 
 
@@ -144,5 +144,5 @@ def _note_use(world: World, unit: Unit, began_ms: int, ended_ms: int, now: Insta
     spec = unit.job.spec
     if _has_shares(world, spec.queue):
         over_ms = _boot_ms(ended_ms, now)
-        cpu_millis, ran_ms = spec.task.resources.cpu_millis, max(0, ended_ms - began_ms)
+        cpu_millis, ran_ms = unit.task.resources.cpu_millis, max(0, ended_ms - began_ms)
         world.shares.note_past(spec.queue, spec.share_identifier, cpu_millis, ran_ms, over_ms, now.boot_ms)

@@ -7,18 +7,20 @@ all who wait with that image stand apart from others of their shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from batchyard.ids import HostId
+from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.jobs import Job, JobSpec
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.jobs import Job, JobKind, JobSpec
+from batchyard_controller.core.model.nodes import Nodes, Spread
+from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.placement.feasibility import access_of
-from batchyard_controller.core.placement.line import NOBODY, Shape
+from batchyard_controller.core.placement.feasibility import Access, access_of
+from batchyard_controller.core.placement.line import NOBODY, Part, Shape
 from batchyard_controller.core.placement.room import takers
 
 from .world import World
@@ -27,8 +29,8 @@ _SHAPES_KEPT = 4096
 
 
 def shape_of(world: World, unit: Unit) -> Shape:
-    """Return what placement asks of a unit, or of the children of an array of which nothing was tried."""
-    spec = unit.job.spec
+    """Return what placement asks of a unit, of all nodes together, or of the children of an array of which nothing was tried."""
+    spec, unit = unit.job.spec, unit.main
     if unit.next_number > 1 or unit.job.id in world.apart:
         return _shape_of(world, unit)
     queue, known = world.queues.get(spec.queue), world.shapes.get(id(spec))
@@ -44,12 +46,12 @@ def _shape_of(world: World, unit: Unit) -> Shape:
     image = task.images if unit.job.id in world.apart else ""
     doubts = NOBODY
     if unit.next_number > 1:
-        doubts = frozenset(HostId(e.host_id) for e in unit.attempts if e.cause is EndCause.HOST_ERROR)
+        doubts = frozenset(HostId(e.host_id) for e in _tries(unit) if e.cause is EndCause.HOST_ERROR)
     spec = unit.job.spec
     share, priority = rank_of(world, spec)
     return Shape(
         spec.queue,
-        task.resources,
+        spec.resources,
         task.runtime,
         access_of(task, spec.platform_capabilities),
         image,
@@ -60,7 +62,24 @@ def _shape_of(world: World, unit: Unit) -> Shape:
         spec.timeout_s,
         spec.consumables,
         _is_for_on_demand(unit),
+        () if spec.nodes is None else _parts(spec.nodes, spec.platform_capabilities, is_apart=unit.job.id in world.apart),
+        spec.nodes is not None and spec.nodes.spread is Spread.HOSTS,
     )
+
+
+def _parts(nodes: Nodes, platforms: tuple[str, ...], *, is_apart: bool) -> tuple[Part, ...]:
+    """Return what the nodes of a job ask of a host each, those together that ask the same."""
+    runs: dict[tuple[Resources, str, Access, str], list[tuple[int, int]]] = {}
+    for group in nodes.groups:
+        task = group.task
+        asked = task.resources, task.runtime, access_of(task, platforms), task.images if is_apart else ""
+        runs.setdefault(asked, []).append((group.start, group.stop))
+    return tuple(Part(tuple(of_part), *asked) for asked, of_part in runs.items())
+
+
+def _tries(unit: Unit) -> Iterator[EndedAttempt]:
+    """Yield the tries of a unit that are over, of nodes those of all."""
+    return (ended for each in (units_of(unit.job) if unit.is_node else (unit,)) for ended in each.attempts)
 
 
 def _is_for_on_demand(unit: Unit) -> bool:
@@ -98,18 +117,22 @@ def has_other_taker(world: World, unit: Unit, attempt: Attempt, now: Instant) ->
         and not host.record.reclaimed_at_ms
         and not host.is_silent(now, limits.CONTACT_LIMIT_MS)
     ]
-    shape, environments = shape_of(world, unit), world.environments_of(queue)
+    shape, environments = shape_of(world, unit).of_one(unit.index), world.environments_of(queue)
     return bool(takers(world.fleet, shape, environments, avoided, returning).any())
 
 
 def stand_apart(world: World, image: str) -> None:
     """Let all who wait with an image stand in lines of its own, as a host lacks it from now on."""
     lines = [line for queue in world.queues for line in world.lines.of_queue(queue) if not line.shape.image]
-    for job in [job for line in lines for job in line.jobs() if job.spec.task.images == image]:
+    for job in [job for line in lines for job in line.jobs() if _has_image(job, image)]:
         if job.id not in world.apart:
             _leave_all(world, job)
             world.apart.add(job.id)
             _await_all(world, job)
+
+
+def _has_image(job: Job, image: str) -> bool:
+    return any(task.images == image for task in job.spec.tasks)
 
 
 def change_place(world: World, job: Job, change: Callable[[], None]) -> None:
@@ -140,6 +163,8 @@ def _await_all(world: World, job: Job) -> None:
 
 def _tried(job: Job) -> list[int]:
     """Return the children in line of which a try has ended: what failed them may be avoided."""
+    if job.kind is JobKind.NODES:
+        return []  # they go as one
     return [index for index in job.children.tried() if job.children.state(index) is JobState.RUNNABLE]
 
 
@@ -152,7 +177,7 @@ def await_host(world: World, unit: Unit) -> None:
 
 
 def await_hosts(world: World, job: Job) -> None:
-    """Let all runnable children of an array take their place in line; some may have been tried before."""
+    """Let all runnable children of an array, or all nodes, take their place in line; some may have been tried before."""
     _note_apart(world, job)
     tried = _tried(job)
     for index in tried:
@@ -166,7 +191,7 @@ def await_hosts(world: World, job: Job) -> None:
 
 
 def _note_apart(world: World, job: Job) -> None:
-    if job.spec.task.images in world.fleet.lacking:
+    if world.fleet.lacking and any(task.images in world.fleet.lacking for task in job.spec.tasks):
         world.apart.add(job.id)
 
 

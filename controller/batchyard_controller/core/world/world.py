@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
-from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
 from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Calendar, Retention
@@ -111,7 +111,7 @@ class World:
     """How often spot hosts were reclaimed lately; never stored."""
     rankings: Rankings = field(init=False)
     counts: dict[str, Counter[JobState]] = field(default_factory=dict)
-    """Units in each state, by queue; an array counts as its children."""
+    """Units in each state, by queue; an array counts as its children, a multi-node job as its nodes."""
     named: Named = field(default_factory=Named)
     by_queue: dict[str, SubmittedJobs] = field(default_factory=dict)
     all_jobs: SubmittedJobs = field(default_factory=SubmittedJobs)
@@ -193,13 +193,24 @@ class World:
         job = self.jobs.get(job_id)
         return None if job is None else find_unit(job, index)
 
+    def find(self, text: str) -> Unit | None:
+        """Return the unit (or parent) that users call so, if it exists; a child is none of a node's id, nor the other way round."""
+        unit = self.find_unit(*split_job_id(text))
+        return unit if unit is not None and unit.id == text else None
+
     def unit_of(self, attempt: Attempt) -> Unit:
         """Return whose try an attempt is."""
         return Unit(self.jobs[attempt.job_id], attempt.index)
 
     def live_attempt(self, unit: Unit) -> Attempt | None:
-        """Return the live attempt of a unit, if it has one."""
-        return self.attempts.get(attempt_id(unit.id, unit.next_number))
+        """Return the live attempt of a unit, if it has one; of a multi-node job its main node's."""
+        whose = unit.main if unit.is_parent else unit
+        return self.attempts.get(attempt_id(whose.id, whose.next_number))
+
+    def main_address(self, unit: Unit) -> str:
+        """Return where the other nodes of a job reach its main node; nothing while that is on no host."""
+        main = self.live_attempt(unit.main) if unit.is_node else None
+        return self.hosts[main.host_id].record.facts.address if main is not None else ""
 
     def live_jobs(self, queue: str) -> list[Job]:
         """Return the jobs of a queue that have not ended, in order of submission."""

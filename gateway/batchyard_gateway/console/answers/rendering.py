@@ -49,7 +49,9 @@ class Renderer:
         self._environment.globals.update(
             constants, root=ROOT, asset=lambda name: f"{ROOT}/{assets[name].address}", live=_live
         )
-        self._environment.filters.update(moment=_moment, span=moments.span, pretty=_pretty, paths=paths, labels=labels)
+        self._environment.filters.update(
+            moment=_moment, span=moments.span, pretty=_pretty, paths=paths, labels=labels, unit=_unit
+        )
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
     def render(self, page: Page, visit: Visit | None, part: str = "") -> str:
@@ -82,6 +84,11 @@ def _live(visit: Visit, part: str, topic: str, *, is_late: bool = False) -> Mark
     return Markup(
         'id="part-{0}" data-live="{1}" hx-get="{2}" hx-trigger="{3}live-{1} from:body" hx-swap="innerMorph"'
     ).format(part, topic, visit.url(part=part), "load, " if is_late else "")
+
+
+def _unit(job_id: str) -> str:
+    """Write an id as part of an address, in which the mark of a node would end it."""
+    return job_id.replace("#", "%23")
 
 
 def _pretty(value: Any) -> str:

@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from batchyard import wording
 from batchyard.errors import BatchyardError, RequestError
+from batchyard.ids import node_id, split_job_id
 from batchyard.states import FINAL_STATES, JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.batch.handlers import names_of
@@ -30,6 +31,7 @@ LOG_S = 1.0
 LOG_BYTES_MAX = 64 << 10
 FAILED_CHILDREN = 5
 NEEDED_MAX = 20
+NODES_SHOWN = 100
 
 
 async def show(visit: Visit) -> Answer:
@@ -100,7 +102,8 @@ _FIELDS = {"tag": "key", "priority": "priority"}
 async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
     job = await visit.client.describe_job(visit.names["id"])
     state = wording.job_state(job)
-    array_id, _, index = job.id.partition(":")
+    array_id, _ = split_job_id(job.id)
+    mark = job.id.removeprefix(array_id)
     explained = None if state in FINAL_STATES else await visit.client.explain_job(job.id)
     others = [each.job_id for each in job.depends_on if each.job_id][:NEEDED_MAX]
     others += explained.dependent_ids if explained is not None else ()
@@ -110,7 +113,8 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "row": job_rows.row_of(job, visit.clock.now_ms),
         "state": state,
         "is_over": state in FINAL_STATES,
-        "array_id": array_id if index else "",
+        "array_id": array_id if mark else "",
+        "nodes": await _nodes(visit, job),
         "timeline": job_view.timeline(job),
         "tries": job_view.tries(job, visit.clock.now_ms),
         "needed": job_view.needed(job, found),
@@ -127,11 +131,21 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "waiting": why.waiting(explained) if explained is not None and state.is_waiting else None,
         **await _why_failed(visit, job, state),
     }
-    title = f"{job.name} {':' + index if index else ''}".rstrip()
+    title = f"{job.name} {mark}".rstrip()
     return Page(
         template="job.html", title=title, view=view, section="Jobs", commands=job_view.commands(job),
         live=("counts",), ids=(job.id,),
     )  # fmt: skip
+
+
+async def _nodes(visit: Visit, job: pb.Job) -> list[job_rows.JobRow]:
+    """Return the first nodes of a multi-node job."""
+    if not job.HasField("nodes"):
+        return []
+    shown = range(min(job.node.num_nodes, NODES_SHOWN))
+    found = {node.id: node for node in await visit.client.describe_jobs([node_id(job.id, index) for index in shown])}
+    rows = (found.get(node_id(job.id, index)) for index in shown)
+    return [job_rows.row_of(node, visit.clock.now_ms) for node in rows if node is not None]
 
 
 async def _why_failed(visit: Visit, job: pb.Job, state: JobState) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchyard import wording
+from batchyard.ids import split_job_id
 from batchyard.states import ACTIVE_STATES, FINAL_STATES, WAITING_STATES, JobState
 from batchyard.v1 import job_pb2 as pb
 
@@ -86,7 +87,7 @@ class JobRow:
     @property
     def label(self) -> str:
         """What it is called where several are named; of a child with its index."""
-        return self.name + (f" {self.short_id}" if ":" in self.id else "")
+        return self.name + (f" {self.short_id}" if self.short_id.startswith((":", "#")) else "")
 
 
 def row_of(job: pb.Job, now_ms: int) -> JobRow:
@@ -145,6 +146,6 @@ def ran_ms(started_at_ms: int, stopped_at_ms: int, now_ms: int) -> int | None:
 
 
 def short(job_id: str) -> str:
-    """Return the end of an id that people tell jobs apart by; of a child its index."""
-    array_id, colon, index = job_id.partition(":")
-    return f":{index}" if colon else array_id[-SHORT_ID:]
+    """Return the end of an id that people tell jobs apart by; of a child or node its index."""
+    parent, _ = split_job_id(job_id)
+    return job_id.removeprefix(parent) or parent[-SHORT_ID:]

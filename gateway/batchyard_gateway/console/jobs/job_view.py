@@ -210,6 +210,8 @@ _KINDS = {
 
 def facts(job: pb.Job) -> list[Pair]:
     """Return what a job is and asks for, in words; what is not given is left out."""
+    if job.HasField("nodes"):
+        return _node_facts(job)
     container, resources = job.container, job.container.resources
     is_process = container.image in ("", _PROCESS)
     of_container = [
@@ -249,6 +251,22 @@ def _part(container: definition_pb.ContainerProperties) -> str:
         f"after {' and '.join(waits)}" if waits else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _node_facts(job: pb.Job) -> list[Pair]:
+    """Return what the nodes of a job are, range by range."""
+    pairs = [
+        ("Nodes", f"{job.nodes.num_nodes:,}, the main one is {job.nodes.main_node}"),
+        ("When one fails", "the attempt is over" if job.nodes.fail_together else ""),
+        ("Timeout", f"{job.timeout_s:,} s an attempt" if job.timeout_s else ""),
+    ]
+    for each in job.nodes.ranges:
+        asked = [part.resources for part in (each.task.containers if each.HasField("task") else [each.container])]
+        amounts = [
+            (kind, sum(getattr(one, kind) for one in asked)) for kind in ("cpu_millis", "memory_mib", "gpu_millis")
+        ]
+        pairs.append((f"Nodes {each.target_nodes}", ", ".join(why.amount(kind, n) for kind, n in amounts if n)))
+    return [(name, value) for name, value in pairs if value]
 
 
 def scheduling(job: pb.Job) -> list[Pair]:
