@@ -37,9 +37,10 @@ RESCUE = "rescue"
 
 SCRIPT = """
 trap '' TERM
+began=$(cut -d' ' -f1 /proc/uptime)  # before it has the lock, by which the end of the try before is known
 exec 9>>{folder}/$AWS_BATCH_JOB_ID
 flock -n 9 || echo overlap >>{folder}/$AWS_BATCH_JOB_ID.told
-echo $AWS_BATCH_JOB_ATTEMPT $(cut -d' ' -f1 /proc/uptime) >>{folder}/$AWS_BATCH_JOB_ID.told
+echo $AWS_BATCH_JOB_ATTEMPT $began >>{folder}/$AWS_BATCH_JOB_ID.told
 [ $AWS_BATCH_JOB_ATTEMPT = 2 ] && exit 0
 (setsid sleep 600 &)
 while :; do sleep 600; done

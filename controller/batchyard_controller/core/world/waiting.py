@@ -62,7 +62,9 @@ def _shape_of(world: World, unit: Unit) -> Shape:
         spec.timeout_s,
         spec.consumables,
         _is_for_on_demand(unit),
-        () if spec.nodes is None else _parts(spec.nodes, spec.platform_capabilities, is_apart=unit.job.id in world.apart),
+        ()
+        if spec.nodes is None
+        else _parts(spec.nodes, spec.platform_capabilities, is_apart=unit.job.id in world.apart),
         spec.nodes is not None and spec.nodes.spread is Spread.HOSTS,
     )
 
