@@ -85,3 +85,57 @@ def test_devices_are_where_they_are_on_the_host_with_all_rights_unless_told_othe
 def test_what_cannot_be_read_is_refused(container: jd.ContainerProperties, refusal: str):
     """The agent does not rely on what the controller has checked."""
     assert read(container).refusal == refusal
+
+
+def part(name: str, gpus: int = 0, **fields: object) -> jd.ContainerProperties:
+    container = jd.ContainerProperties(name=name, image="busybox", **fields)  # type: ignore[arg-type]
+    container.resources.gpu_millis = 1000 * gpus
+    return container
+
+
+def read_task(task: jd.TaskProperties, *gpus: str) -> AttemptSpec:
+    claims = [agent_pb2.GpuClaim(uuid=uuid, millis=1000) for uuid in gpus]
+    return spec_from(agent_pb2.AttemptSpec(attempt_id="a#1", job_id="a", task=task, gpus=claims), Places())
+
+
+def test_each_gpu_goes_to_one_of_several_containers():
+    spec = read_task(jd.TaskProperties(containers=[part("a", 1), part("b"), part("c", 2)]), "g0", "g1", "g2")
+    assert [each.gpu_uuids for each in spec.launch.parts] == [("g0",), (), ("g1", "g2")]
+    seen = [each.environment["NVIDIA_VISIBLE_DEVICES"] for each in spec.launch.parts]
+    assert seen == ["g0", "none", "g1,g2"]
+
+
+def test_several_containers_share_their_volumes_and_modes():
+    mounts = [jd.MountPoint(source_volume="work", container_path="/work")]
+    task = jd.TaskProperties(
+        containers=[part("a", mount_points=mounts), part("b", mount_points=mounts)],
+        volumes=[jd.Volume(name="work")],
+        pid_mode="task",
+        ipc_mode="task",
+    )
+    launch = read_task(task).launch
+    assert [each.part for each in launch.parts] == ["a", "b"]
+    assert {each.mounts for each in launch.parts} == {(Mount(container_path="/work", volume="work"),)}
+    assert {(each.pid_mode, each.ipc_mode) for each in (launch, *launch.parts)} == {("task", "task")}
+
+
+def test_the_longest_stop_timeout_is_the_tasks():
+    assert read_task(jd.TaskProperties(containers=[part("a", stop_timeout_s=5), part("b")])).stop_timeout_s == 30
+    assert read_task(jd.TaskProperties(containers=[part("a", stop_timeout_s=90), part("b")])).stop_timeout_s == 90
+    assert read(jd.ContainerProperties(stop_timeout_s=5)).stop_timeout_s == 5
+    assert read(jd.ContainerProperties()).stop_timeout_s == 0
+
+
+def test_several_processes_are_refused():
+    task = jd.TaskProperties(containers=[part("a"), jd.ContainerProperties(name="b")])
+    assert (
+        read_task(task).refusal == "several containers, or one that shares its processes or memory, need an image each"
+    )
+
+
+def test_variables_and_secrets_go_to_each_container_by_name():
+    launch = read_task(jd.TaskProperties(containers=[part("a"), part("b")])).launch
+    launch = launch.with_secrets({"a": {"S": "1"}, "b": {"S": "2"}}).with_environment({"b": {"V": "3"}})
+    assert [each.secrets for each in launch.parts] == [{"S": "1"}, {"S": "2"}]
+    assert [each.environment.get("V") for each in launch.parts] == [None, "3"]
+    assert dict(launch.secrets) == {}

@@ -6,8 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, UnavailableError
+from batchyard.v1.job_definition_pb2 import CONTAINER_CONDITION_SUCCESS, ContainerProperties, TaskProperties
+from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Job
 from batchyard_gateway.console.ansi import PLAIN, Style
-from batchyard_gateway.console.log_view import LINES_MAX, PIECE_BYTES, Slice, absence, around, backward, forward
+from batchyard_gateway.console.job_view import facts
+from batchyard_gateway.console.log_view import (
+    LINES_MAX,
+    PIECE_BYTES,
+    Slice,
+    absence,
+    around,
+    backward,
+    container,
+    forward,
+    outcome_of_container,
+)
 from batchyard_gateway.log_slices import Piece
 
 
@@ -126,3 +139,36 @@ def test_why_there_is_no_log_is_said() -> None:
     assert absence(away, host_name="alpha", away_since="12:00").startswith("Host alpha has been away since 12:00. The")
     assert absence(gone, host_name="alpha").startswith("Removed: host alpha keeps no log")
     assert absence(NotFoundError("job x has no attempt 9")) == "There is no log: job x has no attempt 9."
+
+
+def test_of_several_containers_the_first_essential_one_is_shown_unless_another_is_asked_for() -> None:
+    parts = [
+        ContainerProperties(name="init", essential=False),
+        ContainerProperties(name="main"),
+        ContainerProperties(name="side", essential=True),
+    ]
+    job = Job(task=TaskProperties(containers=parts))
+    assert [container(job, asked) for asked in ("", "init", "side", "nobody")] == ["main", "init", "side", "main"]
+    assert container(Job(), "main") == ""
+    attempt = Attempt(
+        containers=[
+            ContainerStatus(name="init", exit_code=3),
+            ContainerStatus(name="main", reason="It was not started"),
+            ContainerStatus(name="side"),
+        ]
+    )
+    told = [outcome_of_container(attempt, name) for name in ("init", "main", "side")]
+    assert told == ["exit code 3", "did not run", ""]
+
+
+def test_what_several_containers_are_is_told_in_a_line_each() -> None:
+    init = ContainerProperties(name="init", image="i", command=["a", "b c"], essential=False)
+    main = ContainerProperties(name="main", image="m")
+    main.depends_on.add(container="init", condition=CONTAINER_CONDITION_SUCCESS)
+    for each in (init, main):
+        each.resources.cpu_millis, each.resources.memory_mib = 500, 64
+    told = dict(facts(Job(task=TaskProperties(containers=[init, main]), timeout_s=60)))
+    assert told["init"] == "i; a 'b c'; 0.5 vCPU, 64 MiB; not essential"
+    assert told["main"] == "m; 0.5 vCPU, 64 MiB; after success of init"
+    assert told["Timeout"] == "60 s an attempt"
+    assert "Image" not in told

@@ -81,7 +81,6 @@ READ_BY_HANDLERS = {
 """Operations without a translation; each member has a test of its own in test_batch or test_sharing."""
 
 READ_ELSEWHERE = {
-    "RegisterJobDefinition.ecsProperties.taskProperties.containers.name",  # overrides go by it
     "UpdateComputeEnvironment.computeEnvironment",  # what is changed is looked up by it
 }
 """Members that mean something, though not in the request that is made of them."""
@@ -193,6 +192,11 @@ def _task(**members: Any) -> dict[str, Any]:
     return {**TASK, "ecsProperties": {"taskProperties": [{"containers": [{"image": "i", **SMALL}], **members}]}}
 
 
+def _several(**members: Any) -> dict[str, Any]:
+    named = [{"image": "i", "name": name, **SMALL} for name in "ab"]
+    return {**TASK, "ecsProperties": {"taskProperties": [{"containers": named, **members}]}}
+
+
 RETRY = {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "RETRY", "onReason": "*"}]}}
 ON_FARGATE = {"platformCapabilities": ["FARGATE"]}
 SUBMISSION = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
@@ -234,6 +238,7 @@ BASES: dict[str, list[dict[str, Any]]] = {
         definition("d", SMALL | {"executionRoleArn": "r"}) | ON_FARGATE,
         definition("d", {"resourceRequirements": [], "vcpus": 1, "memory": 4}),
         _task(),
+        _several(),
         _task(executionRoleArn="r") | ON_FARGATE,
     ],
     "SubmitJob": [SUBMISSION | RETRY, SUBMISSION | {"arrayProperties": {"size": 2}}],

@@ -175,6 +175,21 @@ def task(container: Mapping[str, Any] | None = None, **members: Any) -> dict[str
     }
 
 
+def several(*containers: Mapping[str, Any], **members: Any) -> dict[str, Any]:
+    """Return a RegisterJobDefinition with a task of several containers."""
+    filled = [{"image": "busybox", "resourceRequirements": REQUIREMENTS, **each} for each in containers]
+    return {
+        "jobDefinitionName": "d",
+        "type": "container",
+        "ecsProperties": {"taskProperties": [{"containers": filled, **members}]},
+    }
+
+
+def after(name: str, condition: str) -> dict[str, Any]:
+    """Return what a container waits for."""
+    return {"dependsOn": [{"containerName": name, "condition": condition}]}
+
+
 DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     "name": (definition("a b"), "long: Job definition name should match valid pattern"),
     "vcpu": (definition("d", {"resourceRequirements": REQUIREMENTS[1:]}), "long: vCPU is not provided."),
@@ -195,13 +210,70 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"jobDefinitionName": "d", "type": "multinode"},
         "Job definitions of type multinode need nodeProperties",
     ),
-    "several containers": (
-        {
-            "jobDefinitionName": "d",
-            "type": "container",
-            "ecsProperties": {"taskProperties": [{"containers": [{"image": "a"}, {"image": "b"}]}]},
-        },
-        "Jobs of several containers are not supported yet; 2 are given, not 1",
+    "several containers without names": (
+        several({"name": "a"}, {}),
+        "long: task.containers[1].name: each of several containers needs a name",
+    ),
+    "several containers of one name": (
+        several({"name": "a"}, {"name": "a"}),
+        (
+            "long: task.containers[0].name: 'a' is the name of 2 containers; "
+            "task.containers[1].name: 'a' is the name of 2 containers"
+        ),
+    ),
+    "nobody essential": (
+        several({"name": "a", "essential": False}, {"name": "b", "essential": False}),
+        "long: task.containers: At least one container must be essential",
+    ),
+    "success of an essential container": (
+        several({"name": "a"}, {"name": "b", **after("a", "SUCCESS")}),
+        (
+            "long: task.containers[1].dependsOn[0].condition: A dependency container with SUCCESS or COMPLETE condition "
+            "cannot be an essential container: 'a'"
+        ),
+    ),
+    "completion of an essential container": (
+        several({"name": "a"}, {"name": "b", **after("a", "COMPLETE")}),
+        (
+            "long: task.containers[1].dependsOn[0].condition: A dependency container with SUCCESS or COMPLETE condition "
+            "cannot be an essential container: 'a'"
+        ),
+    ),
+    "a circle": (
+        several({"name": "a", **after("b", "START")}, {"name": "b", **after("a", "START")}),
+        "long: task.containers: containers wait for each other: 'a' -> 'b' -> 'a'",
+    ),
+    "nobody to wait for": (
+        several({"name": "a"}, {"name": "b", **after("c", "START")}),
+        "long: task.containers[1].dependsOn[0].container: 'c' is none of the job's containers",
+    ),
+    "waiting for itself": (
+        several({"name": "a"}, {"name": "b", **after("b", "START")}),
+        "long: task.containers[1].dependsOn[0].container: 'b' would wait for itself",
+    ),
+    "a condition of Amazon ECS alone": (
+        several({"name": "a"}, {"name": "b", **after("a", "HEALTHY")}),
+        "Condition HEALTHY is not one of START, COMPLETE, SUCCESS",
+    ),
+    "a start timeout": (
+        several({"name": "a", "startTimeout": 1}, {"name": "b"}),
+        "long: task.containers[0].startTimeoutS: 1 seconds is not between 2 and 604800",
+    ),
+    "a stop timeout of none": (
+        several({"name": "a", "stopTimeout": 0}, {"name": "b"}),
+        "long: stopTimeout must be at least 2, not 0",
+    ),
+    "eleven containers": (
+        several(*({"name": f"c{i}"} for i in range(11))),
+        "long: task.containers: 11 containers; at most 10 are allowed",
+    ),
+    "several containers without amounts": (
+        several({"name": "a"}, {"name": "b", "resourceRequirements": []}),
+        "long: vCPU is not provided.",
+    ),
+    "a fargate size of several": (
+        several({"name": "a"}, {"name": "b"}, executionRoleArn="r") | {"platformCapabilities": ["FARGATE"]},
+        "long: Fargate resource requirements (2.00 vCPU, 256 MiB) not valid.",
     ),
     "priority": (
         definition("d", schedulingPriority=-1),
@@ -262,11 +334,11 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     "task platform": (task(platformVersion="LATEST"), "long: platformVersion not applicable for EC2."),
     "fire lens": (
         task({"firelensConfiguration": {"type": "fluentd"}}),
-        "firelensConfiguration: a log router is a second container, and jobs of several are not supported yet",
+        "firelensConfiguration: logs are kept by the agent, whatever would route them",
     ),
     "container dependency": (
         task({"dependsOn": [{"containerName": "a", "condition": "START"}]}),
-        "dependsOn: Container dependency can not be used in a single-container job.",
+        "Container dependency can not be used in a single-container job.",
     ),
     "fargate windows": (
         fargate("1", "2048", runtimePlatform={"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}),

@@ -195,7 +195,8 @@ SPELT = {
     "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources", "essential"}),
     "agent/batchyard_agent/convert.py": (
         OF_CONTAINERS,  # what is resolved for the host
-        {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"} | {"name"},
+        {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"}
+        | {"name", "image", "resources", "stop_timeout_s"},
     ),
     f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "nodes", "retry", "revision", "status", "created_at_ms"}),
     f"{CONVERT}/jobs.py": (

@@ -22,6 +22,7 @@ from batchyard.errors import RequestError
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id, unit_id
 from batchyard.pairs import pairs
 from batchyard.states import EndCause, JobState
+from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd, Task
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard_controller.core.commands import (
     Command,
@@ -373,8 +374,9 @@ class Stage:
             key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
         }
         models = [model for model in options.pop("models", "").split(",") if model]
+        features = tuple(options.pop("features", "").split())
         numbers = {key: int(value) for key, value in options.items()}
-        self._facts[name] = facts(name, **numbers, **words)
+        self._facts[name] = facts(name, **numbers, **words, features=features)
         if models:
             gpus = tuple(GpuFacts(uuid=f"GPU-{name}-{i}", model=model) for i, model in enumerate(models))
             self._facts[name] = replace(self._facts[name], gpus=gpus)
@@ -508,6 +510,8 @@ class Stage:
             )
             models = tuple(model for model in options.get("models", "").split(",") if model)
             fields["task"] = task(replace(wanted, gpu_models=models))
+            if "parts" in options:
+                fields["task"] = Task(containers=tuple(map(_part, options["parts"].split(","))))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         fields["container"] = None
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
@@ -545,11 +549,14 @@ class Stage:
             line for label in labels for line in self._sent(self.yard.started(self._id(label), self.yard.now.wall_ms))
         ]
 
-    def do_ended(self, *labels: str, code: str = "0", cause: str = "EXITED", host: str = "h1") -> list[str]:
-        """Let attempts end now; one without an exit code never ran."""
-        return [line for label in labels for line in self._ended(AttemptId(self._id(label)), code, cause, host)]
+    def do_ended(
+        self, *labels: str, code: str = "0", cause: str = "EXITED", host: str = "h1", parts: str = ""
+    ) -> list[str]:
+        """Let attempts end now, with the codes of their containers; one without an exit code never ran."""
+        ids = [AttemptId(self._id(label)) for label in labels]
+        return [line for each in ids for line in self._ended(each, code, cause, host, parts)]
 
-    def _ended(self, attempt_id: AttemptId, code: str, cause: str, host: str) -> list[str]:
+    def _ended(self, attempt_id: AttemptId, code: str, cause: str, host: str, parts: str) -> list[str]:
         live = self.yard.world.attempts.get(attempt_id)
         started_at_ms = (live.started_at_ms if live else 0) or (self.yard.now.wall_ms if code else 0)
         end = AttemptEnd(
@@ -558,6 +565,7 @@ class Stage:
             stopped_at_ms=self.yard.now.wall_ms,
             exit_code=int(code) if code else None,
             reason=_REASONS.get(EndCause(cause), ""),
+            containers=tuple(_end_of_part(text, self.yard.now.wall_ms) for text in parts.split(",") if text),
         )
         report = Report(attempt_id=attempt_id, phase=Phase.ENDED, started_at_ms=started_at_ms, end=end)
         return self._sent(self.yard.report(report, "" if live else host))
@@ -593,6 +601,10 @@ class Stage:
             code = f" code={attempt.exit_code}" if attempt.HasField("exit_code") else ""
             spans = f"started={attempt.started_at_ms} stopped={attempt.stopped_at_ms}"
             yield f"  attempt {attempt.number}: {spans}{code} {attempt.status_reason}".rstrip()
+            for part in attempt.containers:
+                code = f" code={part.exit_code}" if part.HasField("exit_code") else ""
+                log = " with a log" if part.log_stream_name else ""
+                yield f"    {part.name}:{code}{log}"
 
     def do_causes(self, label: str) -> list[str]:
         """Tell the facts of a unit's tries that are over: why each ended, where it ran, what its retry strategy said."""
@@ -692,6 +704,22 @@ def _nodes(options: dict[str, str]) -> Nodes:
         fail_together=options.get("together") == "yes",
         spread=Spread(options.get("spread", "IF_POSSIBLE")),
     )
+
+
+def _part(text: str) -> Container:
+    """Read ``NAME:CPU`` of one of several containers, ``NAME:CPU:OTHER`` of one that waits for another's success."""
+    name, cpu, *others = text.split(":")
+    depends_on = tuple(ContainerDependency(container=other, condition=Condition.SUCCESS) for other in others)
+    is_init = name.startswith("init")
+    return replace(container(cpu=int(cpu), image="busybox"), name=name, essential=not is_init, depends_on=depends_on)
+
+
+def _end_of_part(text: str, now_ms: int) -> ContainerEnd:
+    """Read ``NAME:CODE``; one without a code never ran."""
+    name, _, code = text.partition(":")
+    if not code:
+        return ContainerEnd(name=name, reason="It was not started")
+    return ContainerEnd(name=name, exit_code=int(code), started_at_ms=now_ms, stopped_at_ms=now_ms)
 
 
 def _weight(text: str) -> ShareWeight:

@@ -26,7 +26,8 @@ class Host(HandAgent):
         more_facts: Of ``HostFacts``.
 
     Attributes:
-        logs: What each attempt has written, by its id; one that is not here has no log.
+        logs: What each attempt has written, by its id, of several containers by that, a comma and the name; one
+            that is not here has no log.
         stopped: Attempts that it was told to stop.
     """
 
@@ -98,7 +99,7 @@ class Host(HandAgent):
             return  # the controller was stopped
 
     async def _show_log(self, read: pb.LogRead) -> None:
-        log = self.logs.get(read.attempt_id)
+        log = self.logs.get(f"{read.attempt_id},{read.container}" if read.container else read.attempt_id)
         if log is None:
             await self.answer_log(read.read_id, error="no such log")
             return

@@ -14,7 +14,7 @@ from batchyard.v1 import host_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2 as pb
 
-from .controller import PATIENCE_S, MemoryController, Refusal, refusal_of
+from .controller import PATIENCE_S, MemoryController, Refusal, container, refusal_of
 from .hand_agent import HOST_ID, HandAgent, ended, running
 
 
@@ -209,3 +209,32 @@ async def test_log_of_a_host_that_was_removed_is_gone_with_it(yard: MemoryContro
     (job,) = (await yard.jobs.DescribeJobs(pb.DescribeJobsRequest(job_ids=[job_id]))).jobs
     lost = job.attempts[0]
     assert (lost.host_name, lost.status_reason) == ("alpha", f"Host EC2 (instance {instance_id(HOST_ID)}) terminated.")
+
+
+async def test_each_of_several_containers_has_a_log(yard: MemoryController) -> None:
+    agent = HandAgent(yard, features=["several-containers"])
+    await agent.join()
+    parts = [
+        definition_pb.ContainerProperties(name=name, image="busybox", resources=container().resources)
+        for name in ("a", "b")
+    ]
+    request = pb.SubmitJobRequest(name="two", queue="default", task=definition_pb.TaskProperties(containers=parts))
+    job_id = (await yard.jobs.SubmitJob(request)).job_id
+    (spec,) = await agent.hear_starts()
+    reading = asyncio.create_task(_all(_read(yard, job_id, container="b")))
+    read = await agent.hear("log_read")
+    assert (read.attempt_id, read.container) == (spec.attempt_id, "b")
+    await agent.answer_log(read.read_id, b"b", next_offset=1, end=True)
+    assert await reading == [(b"b", 1)]
+    assert "each with a log of its own: a, b" in (await _refused(yard, job_id)).text
+    assert "'c' is none of the job's containers: a, b" in (await _refused(yard, job_id, container="c")).text
+
+
+async def test_the_log_of_the_one_container_goes_by_its_name_too(yard: MemoryController) -> None:
+    agent, job_id, _ = await _start(yard)
+    reading = asyncio.create_task(_all(_read(yard, job_id, container="default")))
+    read = await agent.hear("log_read")
+    assert read.container == ""
+    await agent.answer_log(read.read_id, b"x", next_offset=1, end=True)
+    assert await reading == [(b"x", 1)]
+    assert "'side' is none of the job's containers: default" in (await _refused(yard, job_id, container="side")).text

@@ -11,6 +11,7 @@ from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as ak
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
+from batchyard.v1.job_pb2 import SubmitJobRequest
 from batchyard_controller.app import clock
 from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signatures
 from batchyard_controller.vault import Vault, make_keys
@@ -218,3 +219,30 @@ async def test_value_under_another_key_is_an_error_for_the_attempt_and_for_nobod
         assert "is not in the key file" in (await agent.ask_secrets(spec.attempt_id)).error
         await agent.report(ended(spec.attempt_id))
         await agent.hear("ack")
+
+
+async def test_each_of_several_containers_has_its_own_secrets(yard: MemoryController) -> None:
+    """Also under one name of a variable."""
+    await put(yard, "db")
+    await put(yard, "token", "t")
+    agent = HandAgent(yard, features=["several-containers"])
+    await agent.join()
+    task = definition_pb.TaskProperties(
+        containers=[
+            definition_pb.ContainerProperties(
+                name=name,
+                image="busybox",
+                resources=container().resources,
+                secrets=[definition_pb.Secret(name="SECRET", value_from=secret)],
+            )
+            for name, secret in (("a", "db"), ("b", "token"))
+        ]
+    )
+    await yard.jobs.SubmitJob(SubmitJobRequest(name="two", queue="default", task=task))
+    (spec,) = await agent.hear_starts()
+    answer = await agent.ask_secrets(spec.attempt_id)
+    assert not answer.values
+    assert {name: dict(each.values) for name, each in answer.containers.items()} == {
+        "a": {"SECRET": VALUE},
+        "b": {"SECRET": "t"},
+    }

@@ -22,6 +22,7 @@ from batchyard_agent.runtimes.protocol import Exited, Observation, Started, Star
 STOP_TIMEOUT_S = 30
 """AWS: stopTimeout."""
 KILL_REPEAT_MS = 10_000
+REASON_LENGTH_MAX = 255
 STOPPED_EARLY_REASON = "Stopped before it started"
 OUT_OF_MEMORY_REASON = "OutOfMemoryError: Container killed due to memory usage"
 """AWS's text."""
@@ -266,7 +267,7 @@ class Containers:
             if due_ms <= now_ms:
                 waited = ", ".join(d.container for d in part.container.depends_on if not self._is_met(d))
                 text = f"Container {part.name} was not started: {waited} did not get ready within {limit_s} s"
-                return StartFailed(attempt_id="", reason=text[:255])
+                return StartFailed(attempt_id="", reason=text[:REASON_LENGTH_MAX])
         return None
 
     def _limits(self) -> Iterator[tuple[_Part, int, int]]:
@@ -288,18 +289,20 @@ class Containers:
 
 
 def _unstartable(part: _Part, dependency: ContainerDependency, other: _Part) -> StartFailed:
+    """Say why one can never start for what became of another; what the host did to that one it did to the task."""
+    name, found = f"Container {part.name} was not started", dependency.container
     match other.end:
-        case Exited(exit_code=code):
-            why, failed = f"exited with {code}", None
         case StartFailed() as failed:
-            why = failed.reason
-        case _:
-            why, failed = other.end.reason if other.end is not None else "was not started", None
-    text = f"Container {part.name} was not started: {dependency.container}, which it waits for, {why}"
-    if failed is not None:
-        text = f"Container {part.name} was not started: {dependency.container} could not start: {why}"
-        return replace(failed, reason=text[:255], exit_code=None)
-    return StartFailed(attempt_id="", reason=text[:255])
+            text = f"{name}: {found} could not start: {failed.reason}"
+            return replace(failed, reason=text[:REASON_LENGTH_MAX], exit_code=None)
+        case Exited(exit_code=code, host_failed=host_failed):
+            why = f"exited with {code}"
+        case Vanished(reason=why):
+            host_failed = True
+        case None:
+            why, host_failed = "was not started", False
+    text = f"{name}: {found}, which it waits for, {why}"
+    return StartFailed(attempt_id="", reason=text[:REASON_LENGTH_MAX], host_failed=host_failed)
 
 
 def _told(part: _Part) -> ContainerEnd:

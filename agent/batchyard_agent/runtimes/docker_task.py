@@ -118,7 +118,8 @@ class TaskAttempt:
             for found in running:
                 part = self._part(found.part, holder, self._seen.put_nowait)
                 self._life.create_task(part.watch(found.container_id))
-            await self._carry_out(self._containers.begin(self._read_boot_ms()), holder)
+            if self._seen.empty():  # else it was stopped meanwhile, and starts nothing
+                await self._carry_out(self._containers.begin(self._read_boot_ms()), holder)
             while not self._containers.is_over:
                 await self._carry_out(await self._next(), holder)
                 self._tell_started()

@@ -125,7 +125,7 @@ def list_(session: options.Session, name: str, status: str | None) -> None:
         out.Column(title="STATUS", cell=_status),
         out.Column(title="IMAGE", cell=_images, is_elastic=True),
         out.Column(title="ASKS FOR", cell=_resources),
-        out.Column(title="COMMAND", cell=lambda row: shlex.join(row.container.command), is_elastic=True),
+        out.Column(title="COMMAND", cell=_command, is_elastic=True),
         out.Column(title="AGE", cell=lambda row: spans.age(row.created_at_ms, now)),
     ]
     out.show_rows(session.output, rows, columns, _id)
@@ -168,6 +168,11 @@ def _status(row: JobDefinition) -> str:
 
 def _resources(row: JobDefinition) -> str:
     return "" if row.HasField("nodes") else resources_line(*asked_of(row))
+
+
+def _command(row: JobDefinition) -> str:
+    several = [container.name for container in row.task.containers]
+    return f"of {len(several)} containers: {', '.join(several)}" if several else shlex.join(row.container.command)
 
 
 def _images(row: JobDefinition) -> str:

@@ -199,15 +199,14 @@ def submission(members: Members, context: Context, *, has_several: bool = False)
         context: Who calls.
         has_several: The definition has several containers, so that overrides go by their names.
     """
-    overrides = [_override(each) for each in _overrides(members)]
-    if not has_several:
-        for message in overrides:
-            message.ClearField("name")
+    overrides = [_override(each) for each in _overrides(members) or [{}]]
+    for message in overrides if not has_several else ():
+        message.ClearField("name")
     return pb.SubmitJobRequest(
         name=members["jobName"],
         queue=queue_name(members),
         job_definition=definition_name(members),
-        overrides=None if has_several or not overrides else overrides[0],
+        overrides=overrides[0] if overrides and not has_several else None,
         container_overrides=overrides if has_several else (),
         node_overrides=_node_overrides(members["nodeOverrides"]) if "nodeOverrides" in members else None,
         request_id=_request_id(members, context),

@@ -7,6 +7,7 @@ nothing but its name is shown.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -167,7 +168,7 @@ def facts(job: pb.Job) -> list[Pair]:
         return _node_facts(job)
     container, resources = job.container, job.container.resources
     is_process = container.image in ("", _PROCESS)
-    pairs = [
+    of_container = [
         ("Image", "a plain process on the host" if is_process else container.image),
         ("vCPU", why.amount("cpu_millis", resources.cpu_millis)),
         ("Memory", why.amount("memory_mib", resources.memory_mib)),
@@ -175,13 +176,16 @@ def facts(job: pb.Job) -> list[Pair]:
         ("GPU models", ", ".join(container.gpu_models)),
         ("Memory of each GPU", f"{container.gpu_memory_mib:,} MiB or more" if container.gpu_memory_mib else ""),
         ("Disk", why.amount("disk_mib", resources.disk_mib) if resources.disk_mib else ""),
-        ("Consumables", ", ".join(f"{count} of {name}" for name, count in sorted(job.consumables.items()))),
         ("User", container.user),
         ("Working directory", container.working_directory),
         ("Privileged", "yes" if container.privileged else ""),
+        ("Log kept", f"{container.log_size_mib} MiB" if container.log_size_mib else ""),
+    ]
+    pairs = [
+        *([(each.name, _part(each)) for each in job.task.containers] or of_container),
+        ("Consumables", ", ".join(f"{count} of {name}" for name, count in sorted(job.consumables.items()))),
         ("Timeout", f"{job.timeout_s:,} s an attempt" if job.timeout_s else ""),
         ("Children at once", f"at most {job.array.concurrency:,}" if job.array.concurrency else ""),
-        ("Log kept", f"{container.log_size_mib} MiB" if container.log_size_mib else ""),
     ]
     return [(name, value) for name, value in pairs if value]
 
@@ -200,6 +204,23 @@ def _node_facts(job: pb.Job) -> list[Pair]:
         ]
         pairs.append((f"Nodes {each.target_nodes}", ", ".join(why.amount(kind, n) for kind, n in amounts if n)))
     return [(name, value) for name, value in pairs if value]
+
+
+def _part(container: definition_pb.ContainerProperties) -> str:
+    """Say in a line what one of several containers is."""
+    waits = [
+        f"{wording.word(definition_pb.ContainerCondition, each.condition).lower()} of {each.container}"
+        for each in container.depends_on
+    ]
+    asked = container.resources
+    parts = [
+        container.image,
+        shlex.join(container.command),
+        f"{why.amount('cpu_millis', asked.cpu_millis)} vCPU, {why.amount('memory_mib', asked.memory_mib)}",
+        "" if container.essential or not container.HasField("essential") else "not essential",
+        f"after {' and '.join(waits)}" if waits else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def scheduling(job: pb.Job) -> list[Pair]:

@@ -148,6 +148,23 @@ def _slice(data: bytes, start: int, most: int, style: Style, number: int, has_ga
     return Slice(lines=lines, start=start, end=end, has_gap=has_gap, style=end_style, number=end_number)
 
 
+def container(job: job_pb2.Job, asked: str) -> str:
+    """Return whose log of several containers is shown: who is asked for, else the first essential one; nothing of one."""
+    several = job.task.containers
+    essential = (each.name for each in several if each.essential or not each.HasField("essential"))
+    return asked if any(each.name == asked for each in several) else next(essential, "")
+
+
+def outcome_of_container(attempt: job_pb2.Attempt, name: str) -> str:
+    """Say in a word how one of several containers ended."""
+    for each in attempt.containers:
+        if each.name == name and each.HasField("exit_code"):
+            return f"exit code {each.exit_code}"
+        if each.name == name and each.reason:
+            return "did not run"
+    return ""
+
+
 def outcome(attempt: job_pb2.Attempt) -> str:
     """Return how an attempt went, in a word or two."""
     if not attempt.stopped_at_ms:

@@ -44,14 +44,17 @@ def newest(found: Iterable[pb.JobDefinition], *, after: str = "") -> list[Line]:
 
 
 def _line(definition: pb.JobDefinition) -> Line:
-    container = definition.container
-    asked = container.resources
-    amounts = [f"{asked.cpu_millis / 1000:g} vCPU", f"{asked.memory_mib} MiB"]
-    amounts += [f"{asked.gpu_millis / 1000:g} GPU"] if asked.gpu_millis else []
+    containers = definition.task.containers or [definition.container]
+    cpu, memory, gpus = (
+        sum(getattr(each.resources, kind) for each in containers) for kind in ("cpu_millis", "memory_mib", "gpu_millis")
+    )
+    amounts = [f"{cpu / 1000:g} vCPU", f"{memory} MiB"]
+    amounts += [f"{gpus / 1000:g} GPU"] if gpus else []
+    several = ", ".join(each.name for each in definition.task.containers)
     return Line(
         key=f"{definition.name}:{definition.revision}",
-        image=container.image or PROCESS,
-        command=shlex.join(container.command),
+        image=", ".join(dict.fromkeys(each.image or PROCESS for each in containers)),
+        command=f"containers {several}" if several else shlex.join(definition.container.command),
         asks=", ".join(amounts),
         created_at_ms=definition.created_at_ms,
     )

@@ -105,7 +105,7 @@ def hints(job: pb.Job) -> list[str]:
     last = job.attempts[-1]
     found = []
     cause = wording.word(attempt_pb2.EndCause, last.cause)
-    container = job.container
+    container = next((each for each in job.task.containers if each.image), job.container)
     if cause in _CAUSES:
         text = _CAUSES[EndCause(cause)]
         found.append(

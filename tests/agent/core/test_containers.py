@@ -143,6 +143,17 @@ def test_what_cannot_start_for_its_init_says_why_and_stops_what_runs() -> None:
     assert end.reason == "Container main was not started: init could not start: no such image"
 
 
+@pytest.mark.parametrize("end", [exited("init", 137, host_failed=True), gone("init")])
+def test_what_the_host_did_to_an_init_it_did_to_the_task(end: End) -> None:
+    """As when its engine was restarted: no try of the job's."""
+    stage = Stage(INIT, MAIN)
+    stage.begin()
+    stage.see(started("init"), end)
+    outcome = stage.outcome
+    assert isinstance(outcome, StartFailed)
+    assert outcome.host_failed
+
+
 def test_a_chain_of_those_that_never_start() -> None:
     stage = Stage(INIT, container("mid", essential=False, after="init:SUCCESS"), container("main", after="mid:START"))
     stage.begin()

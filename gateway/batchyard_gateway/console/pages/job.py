@@ -16,7 +16,7 @@ from batchyard.states import FINAL_STATES, JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.batch.handlers import names_of
 from batchyard_gateway.batch.names import JOB
-from batchyard_gateway.console import job_rows, job_view, why
+from batchyard_gateway.console import job_rows, job_view, log_view, why
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit
 from batchyard_gateway.errors import ApiError
 
@@ -164,7 +164,12 @@ def _index(row: job_rows.JobRow) -> int:
 
 async def _log_end(visit: Visit, job: pb.Job) -> dict[str, str]:
     """Return the last lines of the last attempt's log, or why there are none."""
-    request = pb.ReadLogsRequest(job_id=job.id, attempt=job.attempts[-1].number, tail_lines=why.LOG_LINES)
+    request = pb.ReadLogsRequest(
+        job_id=job.id,
+        attempt=job.attempts[-1].number,
+        container=log_view.container(job, ""),
+        tail_lines=why.LOG_LINES,
+    )
     data = b""
     try:
         async with asyncio.timeout(LOG_S):

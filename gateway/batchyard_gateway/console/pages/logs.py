@@ -6,6 +6,7 @@ import shlex
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import urlencode
 
 from batchyard import wording
 from batchyard.arns import LOG_GROUP
@@ -31,11 +32,12 @@ async def show(visit: Visit) -> Answer:
     """Show a slice of an attempt's log: the newest, or the one that the query names."""
     job = await visit.client.describe_job(visit.names["id"])
     chosen = _chosen(job, _number(visit, "attempt", 0))
+    container = log_view.container(job, visit.query.get("container", ""))
     is_final = wording.job_state(job).is_final
     is_over = bool(chosen.stopped_at_ms) or is_final
     found, why, is_last = None, "", is_over
     try:
-        found, is_last = await _slice(visit, chosen.number, is_over=is_over)
+        found, is_last = await _slice(visit, chosen.number, container, is_over=is_over)
     except (RequestError, UnavailableError) as err:
         if isinstance(err, UnavailableError) and err.reason not in HOST_AWAY:
             raise
@@ -61,6 +63,15 @@ async def show(visit: Visit) -> Answer:
             for attempt in attempts
         ],
         "chosen": chosen,
+        "containers": [
+            (
+                each.name,
+                log_view.outcome_of_container(chosen, each.name),
+                each.name == container,
+                _url(visit, container=each.name),
+            )
+            for each in job.task.containers
+        ],
         "host_path": path_of(chosen.host_name, chosen.host_id),
         "slice": found,
         "why": why,
@@ -74,11 +85,11 @@ async def show(visit: Visit) -> Answer:
         "newer_attempt": newer,
         "is_latest": "attempt" not in visit.query,
         "at": _url(visit, attempt=str(chosen.number)) + "&at=",
-        "whole": f"{visit.path}.txt" + (f"?attempt={chosen.number}" if chosen.number else ""),
+        "whole": _whole(visit, chosen.number, container),
     }
     return Page(
         template="log.html", title=f"Log of {job.name}", view=view, section="Jobs", ids=[job.id],
-        commands=_commands(job, chosen),
+        commands=_commands(job, chosen, container),
     )  # fmt: skip
 
 
@@ -86,7 +97,8 @@ async def download(visit: Visit) -> Answer:
     """Hand out the whole log as a file, a piece at a time."""
     job = await visit.client.describe_job(visit.names["id"])
     chosen = _chosen(job, _number(visit, "attempt", 0))
-    pieces = visit.client.read_logs(job.id, attempt=chosen.number)
+    container = log_view.container(job, visit.query.get("container", ""))
+    pieces = visit.client.read_logs(job.id, attempt=chosen.number, container=container)
     # What is refused is told by a page: after the first piece it is too late.
     first = await anext(pieces, b"")
 
@@ -96,16 +108,24 @@ async def download(visit: Visit) -> Answer:
             async for piece in pieces:
                 yield piece
 
-    name = f"{job.name}-{job.id.replace(':', '-')}-{max(chosen.number, 1)}.log"
+    part = f"-{container}" if container else ""
+    name = f"{job.name}-{job.id.replace(':', '-')}-{max(chosen.number, 1)}{part}.log"
     return Stream(
         parts=parts(), content_type="text/plain; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )  # fmt: skip
 
 
-async def _slice(visit: Visit, attempt: int, *, is_over: bool) -> tuple[log_view.Slice, bool]:
+def _whole(visit: Visit, attempt: int, container: str) -> str:
+    """Return where the log is handed out as a file."""
+    said = {"attempt": str(attempt) if attempt else "", "container": container}
+    query = urlencode({name: text for name, text in said.items() if text})
+    return f"{visit.path}.txt{'?' if query else ''}{query}"
+
+
+async def _slice(visit: Visit, attempt: int, container: str, *, is_over: bool) -> tuple[log_view.Slice, bool]:
     """Return the slice that is asked for, and whether the log ends with it."""
-    slices = Slices(client=visit.client, job_id=visit.names["id"], attempt=attempt)
+    slices = Slices(client=visit.client, job_id=visit.names["id"], attempt=attempt, container=container)
     end = await slices.end()
     length = log_view.SLICE_BYTES
     if "from" in visit.query:
@@ -179,10 +199,12 @@ def _next(visit: Visit, attempt: str | None, found: log_view.Slice | None) -> st
     return _url(visit, attempt=attempt, **{"from": str(found.end)}, style=found.style.text or None, line=line)
 
 
-def _commands(job: job_pb2.Job, chosen: job_pb2.Attempt) -> list[Command]:
+def _commands(job: job_pb2.Job, chosen: job_pb2.Attempt, container: str) -> list[Command]:
     attempt = ["--attempt", str(chosen.number)] if chosen.number else []
+    attempt += ["--container", container] if container else []
     commands = [batchyard("logs", job.id, *attempt)]
-    if chosen.log_stream_name:
-        words = ("logs", "get-log-events", "--log-group-name", LOG_GROUP, "--log-stream-name", chosen.log_stream_name)
+    streams = {each.name: each.log_stream_name for each in chosen.containers}
+    if stream := streams.get(container, chosen.log_stream_name):
+        words = ("logs", "get-log-events", "--log-group-name", LOG_GROUP, "--log-stream-name", stream)
         commands.append(Command(tool="aws", line=shlex.join(["aws", *words])))
     return commands

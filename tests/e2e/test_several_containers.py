@@ -1,0 +1,197 @@
+"""Jobs of several containers, on a real Docker Engine: by the SDK, the `aws` CLI, and over kills of the agent."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from tests.agent.runtimes.engine import ensure_image
+from tests.e2e.programs import until
+from tests.e2e.test_aws import Aws, aws
+from tests.e2e.test_restarts import starts_of_containers
+from tests.e2e.yard import Yard
+
+from batchyard import Client
+from batchyard.v1 import job_definition_pb2 as pb
+from batchyard.v1.job_pb2 import JOB_STATE_STARTING, JOB_STATE_SUCCEEDED
+
+__all__ = ["aws"]
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+SIZE = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
+INIT, SIDECAR, MAIN = "init", "sidecar", "main"
+
+
+def part(name: str, script: str, *after: tuple[str, str], essential: bool = True) -> pb.ContainerProperties:
+    """Build a container of a task that waits for others."""
+    container = pb.ContainerProperties(
+        name=name, image=ensure_image(), command=["sh", "-c", script], essential=essential, stop_timeout_s=2
+    )
+    container.resources.cpu_millis, container.resources.memory_mib = 500, 32
+    for other, condition in after:
+        number = pb.ContainerCondition.Value(f"CONTAINER_CONDITION_{condition}")
+        container.depends_on.add(container=other, condition=number)
+    return container
+
+
+def three(init: str, main: str) -> pb.TaskProperties:
+    """An init that must succeed, a sidecar that never ends, and what it is all about, with a folder in common."""
+    task = pb.TaskProperties(
+        containers=[
+            part(INIT, init, essential=False),
+            part(SIDECAR, "echo serving; while :; do sleep 1; done", (INIT, "SUCCESS"), essential=False),
+            part(MAIN, main, (INIT, "SUCCESS"), (SIDECAR, "START")),
+        ],
+        volumes=[pb.Volume(name="work")],
+    )
+    for container in task.containers:
+        container.mount_points.add(source_volume="work", container_path="/work")
+    return task
+
+
+def log_of(client: Client, job_id: str, container: str) -> str:
+    return b"".join(client.read_logs(job_id, container=container)).decode()
+
+
+def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
+    """Each container's log and exit code, of a job that is registered, overridden and read through the gateway."""
+    yard.start("alpha", cpus=4, runtimes="docker")
+    aws.sign_in(yard)
+    image = ensure_image()
+    mount = {"mountPoints": [{"sourceVolume": "work", "containerPath": "/work"}]}
+    given = [
+        {
+            "name": INIT,
+            "image": image,
+            "command": ["sh", "-c", "echo made by $AWS_BATCH_JOB_ID >/work/file; echo ready"],
+            "essential": False,
+            "resourceRequirements": SIZE,
+            **mount,
+        },
+        {
+            "name": SIDECAR,
+            "image": image,
+            "command": ["sh", "-c", "echo serving; while :; do sleep 1; done"],
+            "essential": False,
+            "dependsOn": [{"containerName": INIT, "condition": "SUCCESS"}],
+            "stopTimeout": 2,
+            "resourceRequirements": SIZE,
+        },
+        {
+            "name": MAIN,
+            "image": image,
+            "command": ["sh", "-c", "cat /work/file; echo $GREETING; exit Ref::code"],
+            "dependsOn": [
+                {"containerName": INIT, "condition": "SUCCESS"},
+                {"containerName": SIDECAR, "condition": "START"},
+            ],
+            "resourceRequirements": SIZE,
+            **mount,
+        },
+    ]
+    task = {"containers": given, "volumes": [{"name": "work"}], "pidMode": "task"}
+    definition = aws(
+        "register-job-definition",
+        jobDefinitionName="three",
+        type="container",
+        ecsProperties={"taskProperties": [task]},
+        parameters={"code": "0"},
+    )
+    (described,) = aws("describe-job-definitions", jobDefinitions=["three"])["jobDefinitions"]
+    assert described["ecsProperties"] == {"taskProperties": [task]}
+    override = {"name": MAIN, "environment": [{"name": "GREETING", "value": "hello"}]}
+    job_id = aws(
+        "submit-job",
+        jobName="three",
+        jobQueue="default",
+        jobDefinition=definition["jobDefinitionArn"],
+        parameters={"code": "7"},
+        ecsPropertiesOverride={"taskProperties": [{"containers": [override]}]},
+    )["jobId"]
+    job = aws.wait(job_id)
+    assert (job["status"], job["statusReason"]) == ("FAILED", "Essential container in task exited")
+    assert "container" not in job
+    (attempt,) = job["attempts"]
+    (ran,) = attempt["taskProperties"]
+    codes = {each["name"]: each.get("exitCode") for each in ran["containers"]}
+    assert (codes[INIT], codes[MAIN]) == (0, 7)
+    assert codes[SIDECAR] in (137, 143)
+    (detail,) = job["ecsProperties"]["taskProperties"]
+    assert detail["taskArn"] == ran["taskArn"]
+    assert {each["name"]: each["exitCode"] for each in detail["containers"]} == codes
+    assert detail["containers"][2]["environment"] == override["environment"]
+    streams = {each["name"]: each["logStreamName"] for each in ran["containers"]}
+    task_id = ran["taskArn"].rpartition("/")[2]
+    assert streams == {name: f"three/{name}/{task_id}" for name in (INIT, SIDECAR, MAIN)}
+    assert aws.log(streams[INIT]) == ["ready"]
+    assert aws.log(streams[SIDECAR]) == ["serving"]
+    assert aws.log(streams[MAIN]) == [f"made by {job_id}", "hello"]
+    listed = aws("list-jobs", jobQueue="default", jobStatus="FAILED")["jobSummaryList"]
+    assert [(each["jobId"], each["container"]["exitCode"]) for each in listed] == [(job_id, 7)]
+
+
+def test_an_init_that_fails_is_a_failed_start_and_tried_again(yard: Yard) -> None:
+    yard.start("alpha", cpus=4, runtimes="docker")
+    with yard.client() as client:
+        task = three('echo try; [ "$AWS_BATCH_JOB_ATTEMPT" = 2 ] || exit 3', "echo done")
+        job_id = client.submit_job(name="retried", task=task, attempts=2).job_id
+        job = client.wait(job_id, timeout_s=60)
+        assert job.state == JOB_STATE_SUCCEEDED
+        first, second = job.attempts
+        assert first.status_reason == "Task failed to start"
+        assert first.reason == "Container sidecar was not started: init, which it waits for, exited with 3"
+        assert [(each.name, each.HasField("exit_code")) for each in first.containers] == [
+            (INIT, True),
+            (SIDECAR, False),
+            (MAIN, False),
+        ]
+        assert second.containers[2].exit_code == 0
+        assert log_of(client, job_id, MAIN) == "done\n"
+        assert b"".join(client.read_logs(job_id, container=INIT, attempt=1)) == b"try\n"
+        until(lambda: not yard.kept_containers("alpha"), "no container is kept")
+
+
+def test_an_agent_finds_its_tasks_again(yard: Yard) -> None:
+    """Killed with -9 while an init runs, and while all run: each container is started once, and goes on."""
+    yard.start("a", cpus=4, runtimes="docker")
+    with yard.client() as client, starts_of_containers(yard, "a") as starts:
+        task = three("echo begin; sleep 4; echo end", "echo main; sleep 6; exit 9")
+        job_id = client.submit_job(name="held", task=task).job_id
+        until(lambda: len(yard.containers("a")) == 2, "holder and init live")
+        assert client.describe_job(job_id).state == JOB_STATE_STARTING
+        restart(yard, client)
+        until(lambda: len(yard.containers("a")) == 3, "holder, sidecar and main live", limit_s=40)
+        lives = yard.containers("a")
+        restart(yard, client)
+        assert yard.containers("a") == lives
+        job = client.wait(job_id, timeout_s=60)
+        assert (job.exit_code, len(job.attempts)) == (9, 1)
+        assert [each.exit_code for each in job.attempts[0].containers][::2] == [0, 9]
+        assert log_of(client, job_id, INIT) == "begin\nend\n"
+        assert log_of(client, job_id, MAIN) == "main\n"
+        assert starts() == {f"{job_id}#1": 4}
+        until(lambda: not yard.kept_containers("a"), "no container is kept")
+
+
+def restart(yard: Yard, client: Client) -> None:
+    time.sleep(0.5)
+    yard.agents["a"].kill()
+    yard.agents["a"].start()
+    log = yard.agents["a"]
+    until(lambda: "connected to the controller" in log.text().rpartition("--- started")[2], "the agent is connected")
+    until(lambda: yard.is_ready(client, "a", attempts=1), "it has its attempt")
+
+
+def test_terminating_stops_all(yard: Yard) -> None:
+    yard.start("a", cpus=4, runtimes="docker")
+    with yard.client() as client:
+        job_id = client.submit_job(name="long", task=three("true", "sleep 600")).job_id
+        until(lambda: len(yard.containers("a")) == 3, "all live")
+        began = time.monotonic()
+        client.terminate_job(job_id, "enough")
+        job = client.wait(job_id, timeout_s=60)
+        assert time.monotonic() - began < 20, "the containers' own stop timeouts count"
+        assert job.status_reason == "enough"
+        assert [each.HasField("exit_code") for each in job.attempts[0].containers] == [True, True, True]
+        until(lambda: not yard.kept_containers("a"), "no container is kept")
