@@ -37,9 +37,10 @@ RESCUE = "rescue"
 
 SCRIPT = """
 trap '' TERM
+began=$(cut -d' ' -f1 /proc/uptime)  # before it has the lock, by which the end of the try before is known
 exec 9>>{folder}/$AWS_BATCH_JOB_ID
 flock -n 9 || echo overlap >>{folder}/$AWS_BATCH_JOB_ID.told
-echo $AWS_BATCH_JOB_ATTEMPT $(cut -d' ' -f1 /proc/uptime) >>{folder}/$AWS_BATCH_JOB_ID.told
+echo $AWS_BATCH_JOB_ATTEMPT $began >>{folder}/$AWS_BATCH_JOB_ID.told
 [ $AWS_BATCH_JOB_ATTEMPT = 2 ] && exit 0
 (setsid sleep 600 &)
 while :; do sleep 600; done
@@ -228,9 +229,10 @@ def _job(runtime: str, witness: Path) -> job_definition_pb2.ContainerProperties:
         from tests.agent.runtimes.engine import ensure_image  # noqa: PLC0415  # it needs an engine
 
         job.image = ensure_image()
-        for number, path in enumerate(("/usr", "/lib", "/lib64", str(witness))):
-            job.volumes.add(name=f"v{number}", host_source_path=path)
-            job.mount_points.add(source_volume=f"v{number}", container_path=path, read_only=number < 3)
+        places = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64", str(witness): str(witness)}
+        for number, (there, here) in enumerate(places.items()):
+            job.volumes.add(name=f"v{number}", host_source_path=here)
+            job.mount_points.add(source_volume=f"v{number}", container_path=there, read_only=number < 3)
     return job
 
 

@@ -120,7 +120,8 @@ class Host:
                 await self._heard.wait()
 
     def keeper_pid(self) -> int:
-        return int((self.runtime._link.folder / "lock").read_text())
+        connection = self.runtime._link._connection
+        return connection.pid if connection else 0
 
     async def close(self) -> None:
         """Let go of runtime and keeper; attempts go on."""

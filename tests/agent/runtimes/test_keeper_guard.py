@@ -141,7 +141,7 @@ async def test_what_both_left_ends_before_the_next_agent_is_up(tmp_path: Path, e
     make_private_folder(keeper_dir(state))
     (tmp_path / "keeper").symlink_to(keeper_dir(state))
     with fenced_agent(tmp_path, enforcement, 1500) as agent:
-        await until(lambda: kept(tmp_path / "keeper"))
+        await until((tmp_path / "keeper" / "deadline").exists)  # it is told after the start
         (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
         os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
         agent.kill()
