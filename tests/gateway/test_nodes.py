@@ -14,9 +14,12 @@ from .endpoint import ARN, REQUIREMENTS, Yard, error_of, plain
 CONTAINER = {"image": "busybox", "command": ["train"], "resourceRequirements": REQUIREMENTS}
 
 
-def multinode(name: str = "mnp", count: int = 2, main: int = 0, **ranges: Any) -> dict[str, Any]:
+Members = dict[str, Any]
+
+
+def multinode(name: str = "mnp", count: int = 2, main: int = 0, ranges: Members | None = None) -> dict[str, Any]:
     """Return a right registration; of ranges by their text, by default one of all nodes."""
-    found = [{"targetNodes": target, "container": container} for target, container in ranges.items()]
+    found = [{"targetNodes": target, "container": container} for target, container in (ranges or {}).items()]
     return {
         "jobDefinitionName": name,
         "type": "multinode",
@@ -135,7 +138,7 @@ def test_lists_show_the_parent_and_by_its_id_the_nodes(yard: Yard) -> None:
 
 
 def test_overrides_go_by_the_texts_of_ranges(yard: Yard) -> None:
-    yard.batch.register_job_definition(**multinode(**{"0": CONTAINER, "1:": {**CONTAINER, "command": ["work"]}}))
+    yard.batch.register_job_definition(**multinode(ranges={"0": CONTAINER, "1:": {**CONTAINER, "command": ["work"]}}))
     agent = yard.endpoint.agent()
     overrides = {
         "numNodes": 3,
@@ -222,24 +225,24 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     "none": (multinode(count=0), "nodeProperties.numNodes: 0"),
     "too many": (multinode(count=1001), "nodeProperties.numNodes: 1001"),
     "six ranges": (
-        multinode(count=6, **{str(i): CONTAINER for i in range(6)}),
+        multinode(count=6, ranges={str(i): CONTAINER for i in range(6)}),
         "nodeProperties.ranges: 6 ranges; at most 5 are allowed",
     ),
-    "a gap": (multinode(count=4, **{"0:1": CONTAINER, "3": CONTAINER}), "node 2 is in no range"),
+    "a gap": (multinode(count=4, ranges={"0:1": CONTAINER, "3": CONTAINER}), "node 2 is in no range"),
     "overlap": (
-        multinode(count=9, **{"0:5": CONTAINER, "3:8": CONTAINER}),
+        multinode(count=9, ranges={"0:5": CONTAINER, "3:8": CONTAINER}),
         "'3:8' and '0:5' overlap, and neither lies in the other",
     ),
-    "no range": (multinode(count=2, x=CONTAINER), "'x' is no range of nodes"),
-    "beyond": (multinode(count=2, **{"0:2": CONTAINER}), "'0:2' is not within nodes 0 to 1"),
+    "no range": (multinode(count=2, ranges={"x": CONTAINER}), "'x' is no range of nodes"),
+    "beyond": (multinode(count=2, ranges={"0:2": CONTAINER}), "'0:2' is not within nodes 0 to 1"),
     "no container": (
-        multinode(**{"0:": None})  # type: ignore[arg-type]
+        multinode(ranges={"0:": None})
         | {
             "nodeProperties": {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:"}]},
         },
         "A node range needs either container or ecsProperties, not 0 of them",
     ),
-    "no image": (multinode(**{"0:": {"command": ["a"]}}), "Image is required."),
+    "no image": (multinode(ranges={"0:": {"command": ["a"]}}), "Image is required."),
 }
 
 
@@ -274,8 +277,8 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", SUBMISSIONS)
 def test_submissions_that_are_refused(yard: Yard, case: str) -> None:
     yard.batch.register_job_definition(**multinode())
-    yard.batch.register_job_definition(**multinode("closed", **{"0:1": CONTAINER}))
-    yard.batch.register_job_definition(**multinode("second", **{"0": CONTAINER, "1:": CONTAINER}))
+    yard.batch.register_job_definition(**multinode("closed", ranges={"0:1": CONTAINER}))
+    yard.batch.register_job_definition(**multinode("second", ranges={"0": CONTAINER, "1:": CONTAINER}))
     members, text = SUBMISSIONS[case]
     code, told, *_ = error_of(lambda: yard.submit(**{"jobDefinition": "mnp", **members}))
     assert code == "ClientException"
