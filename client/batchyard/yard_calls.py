@@ -304,7 +304,9 @@ class YardCalls(Caller):
             definition_pb.RegisterJobDefinitionRequest,
             name=name,
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER,
-            container=container,
+            container=container
+            if task is not None
+            else arguments.message("container", container, definition_pb.ContainerProperties),
             task=task,
             parameters=parameters,
             retry_strategy=arguments.retry_strategy(
