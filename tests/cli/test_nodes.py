@@ -52,3 +52,19 @@ def test_describe_and_logs_take_a_node(run: Run, yard: Yard) -> None:
     assert run("describe", f"{job_id}#2").code == 0
     gone = run("describe", f"{job_id}#3")
     assert (gone.code, "#3" in gone.err) == (3, True)
+
+
+def test_a_job_is_described_range_by_range(run: Run, yard: Yard) -> None:
+    ranges = {"0": container(["lead"], vcpus=2), "1:": container(["work"], vcpus=1, memory=64)}
+    yard.client.register_job_definition("mnp", nodes=nodes(3, ranges))
+    for line in (("describe", run("submit", "-d", "mnp").out.strip()), ("job-definition", "describe", "mnp")):
+        lines = [" ".join(line.split()) for line in run(*line).out.splitlines()]
+        shown = [line for line in lines if line.startswith(("Range", "Command", "Asks for"))]
+        assert shown == [
+            "Range 0",
+            "Command lead",
+            "Asks for 2 vCPU, 256M memory",
+            "Range 1:",
+            "Command work",
+            "Asks for 1 vCPU, 64M memory",
+        ]

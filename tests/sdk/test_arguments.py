@@ -77,8 +77,8 @@ def submit(**fields: Any) -> Callable[[Client], object]:
         (lambda c: c.create_job_queue("q", state="ON"), "state: must be one of ENABLED, DISABLED, not 'ON'"),
         (lambda c: c.create_compute_environment("ce", kind="X"), "type: must be one of MANAGED, UNMANAGED, not 'X'"),
         (
-            lambda c: c.register_job_definition("d", container={}),
-            "container: must be a ContainerProperties, not dict",
+            lambda c: c.register_job_definition("d", container=None),
+            "container: must be a ContainerProperties, not NoneType",
         ),
     ],
 )
