@@ -308,7 +308,9 @@ class YardCalls(Caller):
             type=definition_pb.JOB_DEFINITION_TYPE_CONTAINER
             if nodes is None
             else definition_pb.JOB_DEFINITION_TYPE_MULTINODE,
-            container=container,
+            container=container
+            if task is not None or nodes is not None
+            else arguments.message("container", container, definition_pb.ContainerProperties),
             task=task,
             nodes=nodes,
             parameters=parameters,

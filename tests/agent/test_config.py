@@ -116,3 +116,14 @@ def test_where_it_may_be_said_that_the_machine_is_taken_away():
     config = read("--reclaim-file", "/run/reclaim", "--reclaim-command", "test -e /run/going")
     assert isinstance(config, Config), config
     assert (config.reclaim_file, config.reclaim_command) == (Path("/run/reclaim"), "test -e /run/going")
+
+
+def test_operator_says_where_nodes_are_reached():
+    found = []
+    for arguments in ((), ("--node-address", "2001:DB8::1", "--node-network", "bridge")):
+        config = read(*arguments)
+        assert isinstance(config, Config), config
+        found.append((config.node_address, config.node_network))
+    assert found == [("", "host"), ("2001:db8::1", "bridge")]
+    for wrong in ("main", "10.0.0.1:80", "10.0.0"):
+        assert "--node-address" in str(read("--node-address", wrong))

@@ -439,7 +439,7 @@ def test_fargate_offers_the_sizes_that_it_takes() -> None:
         ({f"{OVERRIDES}resourceRequirements.VCPU": ["0"]}, f"{OVERRIDES}resourceRequirements"),
         ({f"{OVERRIDES}resourceRequirements.MEMORY": ["1"]}, f"{OVERRIDES}resourceRequirements"),
         ({"dependsOn.type": ["NEVER"], "dependsOn.jobId": ["x"]}, "dependsOn"),
-        ({REST: ['{"nodeOverrides": {"numNodes": 2}}']}, ""),
+        ({REST: ['{"nodeOverrides": {"numNodes": 0}}']}, ""),
         (TAGS, "tags"),
     ],
     ids=lambda value: str(value)[:90],

@@ -46,7 +46,7 @@ else:
 """
 MEET_IN_BUSYBOX = f"""
 if [ -z "$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS" ]; then
-    grep " $(hostname)$" /etc/hosts
+    grep -w "$(hostname)" /etc/hosts
     for i in 1 2 3; do nc -l -p {PORT} -w 60 < /dev/null; done
 else
     until echo "hello of $AWS_BATCH_JOB_NODE_INDEX" | nc -w 5 $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS {PORT}; do

@@ -102,9 +102,8 @@ def test_nested_empties_are_empty_too() -> None:
     for _ in range(500):
         deep = [{"a": deep, "b": None}]
     cases: tuple[dict[str, Any], ...] = (
-        {"nodeOverrides": {"nodePropertyOverrides": []}},
         {"eksPropertiesOverride": {"podProperties": {"containers": [{}], "metadata": {"labels": None}}}},
-        {"nodeOverrides": deep},
+        {"eksPropertiesOverride": deep},
         {"arrayProperties": {"size": None}},
         {"retryStrategy": {}},
     )

@@ -14,9 +14,10 @@ from .endpoint import ARN, REQUIREMENTS, Yard, error_of, plain
 CONTAINER = {"image": "busybox", "command": ["train"], "resourceRequirements": REQUIREMENTS}
 
 
-def multinode(
-    ranges: dict[str, Any] | None = None, *, name: str = "mnp", count: int = 2, main: int = 0
-) -> dict[str, Any]:
+Members = dict[str, Any]
+
+
+def multinode(name: str = "mnp", count: int = 2, main: int = 0, ranges: Members | None = None) -> dict[str, Any]:
     """Return a right registration; of ranges by their text, by default one of all nodes."""
     found = [{"targetNodes": target, "container": container} for target, container in (ranges or {}).items()]
     return {
@@ -276,8 +277,8 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", SUBMISSIONS)
 def test_submissions_that_are_refused(yard: Yard, case: str) -> None:
     yard.batch.register_job_definition(**multinode())
-    yard.batch.register_job_definition(**multinode(name="closed", ranges={"0:1": CONTAINER}))
-    yard.batch.register_job_definition(**multinode(name="second", ranges={"0": CONTAINER, "1:": CONTAINER}))
+    yard.batch.register_job_definition(**multinode("closed", ranges={"0:1": CONTAINER}))
+    yard.batch.register_job_definition(**multinode("second", ranges={"0": CONTAINER, "1:": CONTAINER}))
     members, text = SUBMISSIONS[case]
     code, told, *_ = error_of(lambda: yard.submit(**{"jobDefinition": "mnp", **members}))
     assert code == "ClientException"

@@ -132,7 +132,10 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"parameters": {f"p{i}": "x" * 1000 for i in range(31)}},
         "long: SubmitJob payload size must be at most 30720 bytes, not 31334",
     ),
-    "nodes": ({"nodeOverrides": {"numNodes": 2}}, "long: nodeOverrides: is only for a multi-node job"),
+    "nodes": (
+        {"nodeOverrides": {"numNodes": 2}},
+        "long: nodeOverrides: is only for a multi-node job; the job definition is of type container",
+    ),
     "eks": (
         {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
         "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",

@@ -87,7 +87,7 @@ def _several(text: str) -> TaskProperties | None:
 
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # told better by who reads it as one container
     if not isinstance(found, dict) or "containers" not in found:
         return None
@@ -186,7 +186,6 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Status", _status(row)),
         ("Nodes", str(row.nodes.num_nodes) if row.HasField("nodes") else ""),
         *(node_lines(row) if row.HasField("nodes") else container_lines(row)),
-        ("Asks for", _resources(row)),
         ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(row.consumables.items()))),
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),

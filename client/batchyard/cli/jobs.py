@@ -292,7 +292,6 @@ def _show_job(job: Job, now: int) -> None:
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
             ("Depends on", " ".join(map(_dependency, job.depends_on))),
             *(node_lines(job) if job.HasField("nodes") else container_lines(job)),
-            ("Asks for", "" if job.HasField("nodes") else resources_line(*asked_of(job))),
             ("Consumables", " ".join(f"{k}={v}" for k, v in sorted(job.consumables.items()))),
             ("Share", job.share_identifier),
             ("Priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
@@ -329,7 +328,6 @@ def node_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     for each in row.nodes.ranges:
         lines += [("Range", each.target_nodes), *container_lines(each)]
-        lines.append(("Asks for", resources_line(*asked_of(each))))
     return lines
 
 
@@ -367,13 +365,15 @@ def asked_of(row: Job | JobDefinition | NodeRange) -> tuple[int, int, int, int]:
 
 def container_lines(row: Job | JobDefinition | NodeRange) -> list[tuple[str, str]]:
     """Say what a job runs; of several containers a block each."""
+    asked = ("Asks for", resources_line(*asked_of(row)))
     if not row.HasField("task"):
-        return _container_lines(row.container)
+        image, command, *others = _container_lines(row.container)
+        return [image, command, asked, *others]
     shared = {"processes": row.task.pid_mode, "memory segments": row.task.ipc_mode}
     lines = [("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")]))]
     for part in row.task.containers:
         lines += [("Container", part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
-    return lines
+    return [*lines, asked]
 
 
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:

@@ -135,7 +135,8 @@ def _check_nodes(flags: Mapping[str, Any]) -> None:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
     if flags["node_count"] and flags["array_size"]:
         raise click.UsageError("--nodes cannot be given with --array")
-    if flags["node_count"] and flags["definition"] and (overridden := container.given(flags)):
+    overridden = "--container" if flags["part"] else container.given(flags)
+    if flags["node_count"] and flags["definition"] and overridden:
         raise click.UsageError(f"{overridden} cannot be given with --nodes and --definition: ranges of nodes have it")
 
 

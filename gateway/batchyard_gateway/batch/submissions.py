@@ -208,14 +208,16 @@ def submission(members: Members, context: Context, *, has_several: bool = False)
         job_definition=definition_name(members),
         overrides=overrides[0] if overrides and not has_several else None,
         container_overrides=overrides if has_several else (),
-        node_overrides=_node_overrides(members["nodeOverrides"]) if "nodeOverrides" in members else None,
+        node_overrides=_node_overrides(members.get("nodeOverrides", {})),
         request_id=_request_id(members, context),
         submitted_by=context.principal.access_key_id,
         **fields(_ROWS, members),
     )
 
 
-def _node_overrides(members: Members) -> pb.NodeOverrides:
+def _node_overrides(members: Members) -> pb.NodeOverrides | None:
+    if "numNodes" not in members and not members.get("nodePropertyOverrides"):
+        return None
     return pb.NodeOverrides(
         num_nodes=members.get("numNodes", 0),
         ranges=[

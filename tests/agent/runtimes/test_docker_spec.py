@@ -318,3 +318,24 @@ def test_which_engines_bound_the_disk(driver: str, kind: str, options: str, is_b
     mounts = f"/dev/a / xfs rw,pquota 0 0\n/dev/b /var/lib {kind} {options} 0 0\n/dev/c /var/lib/other xfs pquota 0 0\n"
     info = {"Driver": driver, "DockerRootDir": "/var/lib/docker"}
     assert facts.bounds_disk(info, mounts) is is_bounded
+
+
+@pytest.mark.parametrize("holder", ["", "h1"])
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_a_nodes_own_name_leads_to_the_address_that_others_reach(network: str, holder: str) -> None:
+    fields = {"job_id": "j#2", "node_address": "10.0.0.7", "holder": holder}
+    made = container_body(
+        spec(**fields), scope="host-1", home="alpha:/state", cpu_count=8, network="none", node_network=network
+    )
+    config = made["HostConfig"]
+    assert config["NetworkMode"] == (f"container:{holder}" if holder else network)
+    # In others' network a name would be refused, and on a bridge the address is not its own.
+    is_named = network == "host" and not holder
+    assert made.get("Hostname") == ("j-2" if is_named else None)
+    assert config.get("ExtraHosts") == (["j-2:10.0.0.7"] if is_named else None)
+
+
+def test_a_node_whose_host_has_no_address_has_its_hosts_name() -> None:
+    made = container_body(spec(node_address=""), scope="h", home="a:/s", cpu_count=8, network="none")
+    assert made["HostConfig"]["NetworkMode"] == "host"
+    assert "Hostname" not in made
