@@ -147,7 +147,7 @@ class NodesMachine(RuleBasedStateMachine):
         """Let a host be silent for longer than the fence; its agent has killed all by then."""
         host = self.yard.world.hosts[HostId(name)]
         self.yard.apply(HostLeft(host_id=HostId(name), session=host.session))
-        ms = limits.FENCE_MS + limits.FENCE_MARGIN_MS + 1
+        ms = limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS) + 1
         self.yard.now = Instant(wall_ms=self.yard.now.wall_ms + ms, boot_ms=self.yard.now.boot_ms + ms)
         for other in HOSTS:
             if other != name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class HandAgent:
         self.nonce = nonce
         self.facts = facts(name, **more_facts)
         self._beats = 0
+        self._acks: deque[pb.ConnectResponse] = deque()
+        self._others: deque[pb.ConnectResponse] = deque()
 
     async def open(self, first: pb.ConnectRequest | None) -> None:
         """Open a stream with any first message, or with none."""
@@ -81,9 +84,14 @@ class HandAgent:
         return message if isinstance(message, pb.ConnectResponse) else None
 
     async def hear(self, kind: str) -> Any:
-        """Return the next message, which must be of this kind."""
-        message = await self.read()
-        assert message is not None, f"the stream ended; expected {kind}"
+        """Return the next message, which must be of this kind; acknowledgements wait for each other, and so stand aside."""
+        mine, others = (self._acks, self._others) if kind == "ack" else (self._others, self._acks)
+        while not mine:
+            message = await self.read()
+            assert message is not None, f"the stream ended; expected {kind}"
+            is_ack = message.WhichOneof("message") == "ack"
+            (mine if is_ack == (kind == "ack") else others).append(message)
+        message = mine.popleft()
         assert message.WhichOneof("message") == kind, message
         return getattr(message, kind)
 

@@ -159,9 +159,10 @@ class GangPromise:
         value = self.situation.promise(self.shape, self.head, environment.name, host_id, starts_ms, self.now)
         turns_away = any(hint.turns_away for hint in self.hints if hint.host_id == host_id)
         promised_ms = min([value.promised_ms, *(hint.promised_ms for hint in self.hints)])
+        is_overdue = any(hint.is_overdue for hint in self.hints)
         is_bounded = bool(environment.compute_resources.max_vcpus)
         # Who passes because he ends in time does so while that is kept: of many hosts one is always later than was thought.
-        value = replace(value, promised_ms=promised_ms, patient_until_ms=self.now.boot_ms)
+        value = replace(value, promised_ms=promised_ms, patient_until_ms=self.now.boot_ms, is_overdue=is_overdue)
         return Held(value, seat.row, seat.asked, then, is_bounded, turns_away)
 
 

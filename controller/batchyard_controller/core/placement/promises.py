@@ -180,7 +180,11 @@ class Promises:
             hints=hints,
         )
         found = promise.make()
+        hosts = {held.value.host_id for held in found}
+        self.gives_up |= any(hint.turns_away for hint in hints if hint.host_id not in hosts)
         self._held += found
+        if found:
+            self._covering.append(shape)
         return 1 + shape.size // _HOSTS_A_STEP
 
     def _tenants_of(self, row: int) -> list[Tenant]:
