@@ -65,6 +65,8 @@ class NodesMachine(RuleBasedStateMachine):
         self.shelf = CutShelf()
         self.told: dict[str, set[str]] = {name: set() for name in HOSTS}
         """Attempts of which hosts were told, and that they have not reported the end of."""
+        self.startable: set[str] = set()
+        """Attempts of which a host was told that they start; what is only told to stop never runs."""
         self.ran: set[str] = set()
         self.numbers: set[str] = set()
         self._commit([])
@@ -110,7 +112,9 @@ class NodesMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def start(self, data: st.DataObject) -> None:
         waiting = sorted(
-            name for name in self._reachable() if not self.yard.world.attempts[AttemptId(name)].started_at_ms
+            name
+            for name in self._reachable() & self.startable
+            if not self.yard.world.attempts[AttemptId(name)].started_at_ms
         )
         if waiting:
             name = data.draw(st.sampled_from(waiting))
@@ -210,7 +214,9 @@ class NodesMachine(RuleBasedStateMachine):
         self.numbers |= self.yard.live().keys()
         for command in sent:
             if isinstance(command, SendStart):
-                self.told[command.host_id] |= {attempt.id for attempt in command.attempts}
+                names = {attempt.id for attempt in command.attempts}
+                self.told[command.host_id] |= names
+                self.startable |= names
             elif isinstance(command, SendStop):
                 self.told[command.host_id].add(command.attempt_id)  # an agent stops what it never heard of, too
 

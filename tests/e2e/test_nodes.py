@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.agent.runtimes.engine import ensure_image
 from tests.e2e.machines import ip
 from tests.e2e.programs import Program, until
 from tests.e2e.yard import Yard
@@ -20,6 +21,7 @@ from tests.e2e.yard import Yard
 from batchyard import Client, container, job_state, nodes
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2
+from batchyard.v1.job_definition_pb2 import TaskProperties
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -128,8 +130,8 @@ def spaced(tmp_path: Path) -> Iterator[SpacedYard]:
         yard.sweep()
 
 
-def log_of(client: Client, job_id: str) -> str:
-    return b"".join(client.read_logs(job_id)).decode()
+def log_of(client: Client, job_id: str, part: str = "") -> str:
+    return b"".join(client.read_logs(job_id, container=part)).decode()
 
 
 def meeting(count: int, *, is_spread: bool) -> job_pb2.SubmitJobRequest:
@@ -184,14 +186,20 @@ def test_all_run_again_once_a_silent_host_is_back(spaced: SpacedYard) -> None:
 
 
 @pytest.mark.docker
-def test_containers_of_nodes_are_on_their_hosts_network(yard: Yard) -> None:
-    """They reach their main node by its address, to which its own name leads as well."""
-    yard.start("a", "b", cpus=2, runtimes="docker")
+@pytest.mark.parametrize("is_several", [False, True])
+def test_containers_of_nodes_are_on_their_hosts_network(yard: Yard, is_several: bool) -> None:
+    """They reach their main node by its address, to which its own name leads as well; also where each has several."""
+    image = ensure_image()
+    yard.start("a", "b", cpus=3, runtimes="docker")
     with yard.client() as client:
-        wanted = container(["sh", "-c", MEET_IN_BUSYBOX], image="busybox:latest", vcpus=1, memory=32)
-        job_id = client.submit_job(name="meet", nodes=nodes(4, wanted)).job_id
+        wanted = container(["sh", "-c", MEET_IN_BUSYBOX], image=image, vcpus=1, memory=32)
+        wanted.name = "main" if is_several else ""
+        side = container(["sleep", "600"], image=image, vcpus=0.5, memory=32)
+        side.name, side.essential = "side", False
+        runs = TaskProperties(containers=[wanted, side]) if is_several else wanted
+        job_id = client.submit_job(name="meet", nodes=nodes(4, {":": runs})).job_id
         assert job_state(client.wait(job_id, timeout_s=200)) is JobState.SUCCEEDED
-        named, *greetings = log_of(client, job_id).splitlines()
+        named, *greetings = log_of(client, job_id, wanted.name).splitlines()
         address = client.describe_job(job_id).attempts[0].host_address
         assert named.split() == [address, f"{job_id}-0"]
         assert sorted(greetings) == ["hello of 1", "hello of 2", "hello of 3"]
