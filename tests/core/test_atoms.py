@@ -6,7 +6,7 @@ from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId
 from batchyard_controller.core.events import AttemptsReported
-from batchyard_controller.core.model.children import CHUNK
+from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.store.codec import encode_touched
 from batchyard_controller.store.packing import check

@@ -100,6 +100,9 @@ class Host(HandAgent):
 
     async def _show_log(self, read: pb.LogRead) -> None:
         log = self.logs.get(f"{read.attempt_id},{read.container}" if read.container else read.attempt_id)
+        if log is None and read.attempt_id in {spec.attempt_id for spec in self._starts}:
+            await self.answer_log(read.read_id, next_offset=read.offset)  # it has yet to write something
+            return
         if log is None:
             await self.answer_log(read.read_id, error="no such log")
             return

@@ -20,7 +20,7 @@ import msgspec
 
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.model.attempts import Attempt
-from batchyard_controller.core.model.children import CHUNK, STATES, Chunk
+from batchyard_controller.core.model.chunks import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec

@@ -12,7 +12,8 @@ Source of the states and moves: AWS Batch User Guide, "Job states".
 from __future__ import annotations
 
 from batchyard.states import JobState
-from batchyard_controller.core.model.children import Chunk, RestEnd
+from batchyard_controller.core.model.children import RestEnd
+from batchyard_controller.core.model.chunks import Chunk
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit

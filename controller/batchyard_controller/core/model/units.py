@@ -16,7 +16,7 @@ from batchyard.states import JobState
 from batchyard.tasks import Task
 
 from .attempts import EndedAttempt
-from .children import CHUNK
+from .chunks import CHUNK
 from .consumables import Quantities
 from .endings import Ending
 from .jobs import Job, JobKind

@@ -25,7 +25,8 @@ from batchyard_controller.core.jobs.dependencies import (
     waits_by_child,
     whole_standing,
 )
-from batchyard_controller.core.model.children import CHUNK, RestEnd
+from batchyard_controller.core.model.children import RestEnd
+from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job, JobKind

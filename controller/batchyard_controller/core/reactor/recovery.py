@@ -16,7 +16,8 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.children import Chunk, RestEnd
+from batchyard_controller.core.model.children import RestEnd
+from batchyard_controller.core.model.chunks import Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
 from batchyard_controller.core.model.hosts import Host, HostRecord

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchyard.ids import HostId
-from batchyard_controller.core.model.children import CHUNK
+from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit, unit_at
 from batchyard_controller.core.world.world import World

@@ -17,7 +17,8 @@ from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
-from batchyard_controller.core.model.children import CHUNK, RestEnd
+from batchyard_controller.core.model.children import RestEnd
+from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
