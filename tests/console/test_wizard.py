@@ -72,7 +72,7 @@ def test_what_stands_in_the_steps_of_an_empty_yard_is_right(orchestration: str, 
     answers = session(orchestration={"orchestration": [orchestration]})
     assert [wizard.faults(step, answers, yard) for step in STEPS] == [{}] * len(STEPS)
     image = wizard.drafted(DEFINITION, answers, yard).members["containerProperties"]["image"]
-    assert image == ("busybox:latest" if runs_containers else "process://")
+    assert image == ("busybox:latest" if runs_containers or orchestration == "FARGATE" else "process://")
     kind = wizard.drafted(ENVIRONMENT, answers, yard).members["computeResources"]["type"]
     assert kind == orchestration
     capabilities = wizard.drafted(DEFINITION, answers, yard).members.get("platformCapabilities")
@@ -183,7 +183,11 @@ def test_the_four_are_made_in_order_and_the_job_is_shown(visitor: Visitor) -> No
     ],
 )  # fmt: skip
 def test_each_kind_of_hosts_can_be_had(visitor: Visitor, orchestration: str, purchase: str, kind: str) -> None:
-    sized = {f"{REQUIREMENTS}.size": "0.25:512", "containerProperties.executionRoleArn": "arn:aws:iam::1:role/x"}
+    sized = {
+        f"{REQUIREMENTS}.size": "0.25:512",
+        "containerProperties.executionRoleArn": "arn:aws:iam::1:role/x",
+        "containerProperties.image": "busybox",
+    }
     changed = {
         ENVIRONMENT: {"computeResources.type": purchase},
         DEFINITION: sized if orchestration == "FARGATE" else {},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from batchyard.fargate import is_size, not_a_size
 from batchyard.v1.resources_pb2 import Resources
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
@@ -38,6 +39,17 @@ def amounts(members: Members, *, fargate: bool) -> Resources:
     if "GPU" in asked and not found.gpu_millis:
         raise _wrong("GPU", asked["GPU"])
     return found
+
+
+def check_fargate(found: Resources) -> None:
+    """
+    Check that AWS Fargate has this size.
+
+    Raises:
+        ClientException: it has not.
+    """
+    if not is_size(found.cpu_millis, found.memory_mib):
+        raise ExecutionException(not_a_size(found.cpu_millis, found.memory_mib))
 
 
 def requirements(found: Resources) -> list[dict[str, str]]:

@@ -175,13 +175,14 @@ def name_in(kept: Members) -> str:
     return str(kept["ecsProperties"]["taskProperties"][0]["containers"][0].get("name") or DEFAULT_NAME)
 
 
-def check(members: Members, capabilities: Sequence[str]) -> None:
+def check(members: Members, capabilities: Sequence[str], *, is_alone: bool = True) -> None:
     """
     Check a definition's container.
 
     Args:
         members: AWS's, of container properties.
         capabilities: Of the definition's platform.
+        is_alone: On Fargate it has to have one of its sizes by itself; of several the controller knows the sum.
 
     Raises:
         ClientException: it breaks a rule.
@@ -208,6 +209,8 @@ def check(members: Members, capabilities: Sequence[str]) -> None:
         raise ExecutionException("vCPU is not provided.")
     if not found.memory_mib:
         raise ExecutionException("Memory is not provided.")
+    if fargate and is_alone:
+        amounts.check_fargate(found)
     if not fargate:
         for name in _NOT_FOR_EC2:
             if rules.is_said(members.get(name)):

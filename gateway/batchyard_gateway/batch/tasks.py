@@ -84,7 +84,7 @@ def check(ecs_properties: Members, capabilities: Sequence[str]) -> None:
             condition = dependency.get("condition", "")
             if condition not in Condition.__members__:
                 raise ClientException(f"Condition {condition[:50]} is not one of {', '.join(Condition)}")
-        containers.check(part, capabilities)
+        containers.check(part, capabilities, is_alone=len(found) == 1)
 
 
 def request_fields(ecs_properties: Members, *, fargate: bool) -> dict[str, Any]:

@@ -170,9 +170,10 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
         case "queue":
             found = dict(queue_form.PRESETS)
         case "definition":
-            image = "busybox:latest" if yard.runs_containers else definition_form.PROCESS
+            fargate = is_fargate(session, yard)
+            image = "busybox:latest" if yard.runs_containers or fargate else definition_form.PROCESS
             found = {**definition_form.PRESETS, f"{definition_form.CONTAINER}image": image}
-            if is_fargate(session, yard):
+            if fargate:
                 role = f"arn:aws:iam::{yard.account_id}:role/ecsTaskExecutionRole"
                 found[f"{definition_form.CONTAINER}executionRoleArn"] = role
         case "job":
