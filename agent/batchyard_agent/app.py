@@ -56,6 +56,8 @@ Held = tuple[tuple[str, AttemptId], ...]
 
 REOPEN_S = 30.0
 SWEEP_S = 60.0
+SYNC_S = 1.0
+"""So much of what ended on a host a power cut takes at most."""
 
 log = structlog.get_logger()
 
@@ -147,6 +149,7 @@ class Agent:
                         sessions.run(),
                         notices.run(),
                         self._run_sweeps(),
+                        self._run_syncs(),
                         self._run_reopening(),
                         _broken(),
                     )
@@ -311,6 +314,11 @@ class Agent:
                 if name in self._driver.runtimes:
                     log.info("runtime available", runtime=name)
                     self._driver.observe(RuntimeOpened(held=held))
+
+    async def _run_syncs(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_S)
+            await self._journal.sync()
 
     async def _run_sweeps(self) -> None:
         while True:

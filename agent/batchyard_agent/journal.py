@@ -3,8 +3,8 @@ The agent's memory across its own death: one SQLite file and a lock.
 
 It stores what the core hands it and decides nothing. Law: when ``commit``
 returns, what it was given survives this process, however that dies; and a power cut too if
-it held ``Meta``, with all before it (WAL; synchronous=FULL for these). A power cut ends
-all attempts as well: the controller counts as lost what it claimed in an earlier boot of a
+it held ``Meta``, with all before it (WAL; synchronous=FULL for these), or as soon as ``sync``
+has returned. A power cut ends all attempts as well: the controller counts as lost what it claimed in an earlier boot of a
 host and the host does not know, so that no start has to wait for the disk. All
 writing happens in one thread, so that the event loop never waits for the disk.
 A full disk ends nothing: the journal's files hold room that is written over, then a
@@ -96,6 +96,8 @@ class Journal:
         self._reserve = reserve
         self._lock = lock
         self._is_full = False
+        self._is_unsynced = False
+        """Something was committed for which nobody has waited until it was on the disk."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
     @classmethod
@@ -168,6 +170,16 @@ class Journal:
         self._is_full = False
         return True
 
+    async def sync(self) -> None:
+        """
+        Wait until a power cut can take nothing of what was committed.
+
+        Raises:
+            OSError: the disk is broken.
+        """
+        if self._is_unsynced:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._sync)
+
     def fill_reserve(self) -> None:
         """Set room aside again after a full disk. Blocks."""
         self._reserve.fill()
@@ -187,6 +199,15 @@ class Journal:
             return False
         return True
 
+    def _sync(self) -> None:
+        self._is_unsynced = False
+        (_, _, path), *_ = self._connection.execute("PRAGMA database_list")
+        log_file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(log_file)
+        finally:
+            os.close(log_file)
+
     def _write(self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId], meta: Meta | None) -> None:
         connection = self._connection
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if meta is None else 'FULL'}")
@@ -197,6 +218,7 @@ class Journal:
                 connection.executemany("DELETE FROM attempts WHERE attempt_id = ?", [(a,) for a in forgotten])
             if meta is not None:
                 _write_meta(connection, meta)
+        self._is_unsynced = meta is None
 
 
 def _is_full(error: sqlite3.Error) -> bool:

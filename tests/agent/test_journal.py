@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.disks import fill, mounted
@@ -195,6 +196,27 @@ async def test_a_power_cut_takes_nothing_of_what_the_fence_and_the_epoch_go_by(t
         assert not waited()
         assert await journal.commit([ENDED], meta=Meta(host_id=HOST, epoch=2))
         assert waited()
+    finally:
+        journal.close()
+
+
+async def test_what_was_committed_is_on_the_disk_when_it_was_synced(tmp_path, monkeypatch):
+    """Once for many commits, and not at all where nothing was committed since, or all of that has waited itself."""
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
+    journal = Journal.open(tmp_path, HOST)
+    try:
+        await journal.sync()
+        assert not synced
+        for _ in range(3):
+            assert await journal.commit([ENDED])
+        await journal.sync()
+        await journal.sync()
+        assert synced == [str(tmp_path / "journal.db-wal")]
+        assert await journal.commit([ENDED])
+        assert await journal.commit([ENDED], meta=Meta(host_id=HOST, epoch=2))
+        await journal.sync()
+        assert len(synced) == 1
     finally:
         journal.close()
 
