@@ -163,8 +163,8 @@ def lives(pid: int) -> bool:
     return stat[stat.rindex(")") + 2] not in "ZX"
 
 
-def zombie_children() -> list[str]:
-    found = []
+def zombie_children() -> list[int]:
+    found: list[int] = []
     for pid in (path.name for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
@@ -172,5 +172,5 @@ def zombie_children() -> list[str]:
             continue
         state, parent = stat[stat.rindex(")") + 2 :].split()[:2]
         if state == "Z" and int(parent) == os.getpid():
-            found.append(stat)
+            found.append(int(pid))
     return found

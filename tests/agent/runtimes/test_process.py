@@ -428,6 +428,8 @@ def test_plain_name_can_be_read_back() -> None:
 
 @pytest.fixture(autouse=True)
 def no_zombies() -> Iterator[None]:
+    for keeper in zombie_children():  # of an agent that other tests have played in this process
+        os.waitpid(keeper, 0)
     yield
     assert zombie_children() == []
 
