@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.e2e.programs import until
 
 from .conftest import Yard
 from .tools import AIRFLOW, LUIGI, PROGRAMS, REDUN, TORCHX
@@ -88,8 +89,8 @@ def test_torchx_submits_follows_and_cancels_a_job_of_two_replicas(yard: Yard, fo
     said = torchx("log", app)
     assert "sh/0 node 0 of 2" in said
     assert "sh/1 node 1 of 2" in said
+    until(lambda: yard.endings(name) == ["SUCCEEDED"], "it has ended")
     assert "State: SUCCEEDED" in torchx("status", app)
-    assert yard.endings(name) == ["SUCCEEDED"]
     app = run("echo waits; sleep 600")
     assert "State: RUNNING" in torchx("status", app)
     torchx("cancel", app)

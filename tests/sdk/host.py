@@ -77,7 +77,7 @@ class Host(HandAgent):
 
     async def secrets(self, attempt_id: str) -> dict[str, str]:
         """Ask for an attempt's secrets and return them by variable."""
-        await self._call.write(pb.ConnectRequest(secrets_request=pb.SecretsRequest(attempt_id=attempt_id)))
+        await self._say(pb.ConnectRequest(secrets_request=pb.SecretsRequest(attempt_id=attempt_id)))
         async with asyncio.timeout(PATIENCE_S):
             while attempt_id not in self._secrets:
                 await self._news.wait()

@@ -51,6 +51,7 @@ class HandAgent:
         self.nonce = nonce
         self.facts = facts(name, **more_facts)
         self._beats = 0
+        self._writing = asyncio.Lock()
         self._acks: deque[pb.ConnectResponse] = deque()
         self._others: deque[pb.ConnectResponse] = deque()
 
@@ -108,12 +109,17 @@ class HandAgent:
         await self.beat()
         assert (await self.hear("heartbeat_ack")).sequence == self._beats
 
+    async def _say(self, message: pb.ConnectRequest) -> None:
+        """Send a message; a stream takes one at a time."""
+        async with self._writing:
+            await self._call.write(message)
+
     async def beat(self, **fields: Any) -> None:
         self._beats += 1
-        await self._call.write(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=self._beats, **fields)))
+        await self._say(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=self._beats, **fields)))
 
     async def report(self, *reports: pb.AttemptReport) -> None:
-        await self._call.write(pb.ConnectRequest(reports=pb.AttemptReports(reports=reports)))
+        await self._say(pb.ConnectRequest(reports=pb.AttemptReports(reports=reports)))
 
     async def finish(self, attempt_id: str, exit_code: int = 0) -> None:
         """Run an attempt to its end and wait for the acknowledgement."""
@@ -121,11 +127,11 @@ class HandAgent:
         assert list((await self.hear("ack")).attempt_ids) == [attempt_id]
 
     async def answer_log(self, read_id: int, data: bytes = b"", **fields: Any) -> None:
-        await self._call.write(pb.ConnectRequest(log_slice=pb.LogSlice(read_id=read_id, data=data, **fields)))
+        await self._say(pb.ConnectRequest(log_slice=pb.LogSlice(read_id=read_id, data=data, **fields)))
 
     async def ask_secrets(self, attempt_id: str) -> pb.SecretValues:
         """Ask for an attempt's secrets and return the answer."""
-        await self._call.write(pb.ConnectRequest(secrets_request=pb.SecretsRequest(attempt_id=attempt_id)))
+        await self._say(pb.ConnectRequest(secrets_request=pb.SecretsRequest(attempt_id=attempt_id)))
         answer: pb.SecretValues = await self.hear("secret_values")
         return answer
 
