@@ -53,7 +53,7 @@ def test_what_is_overridden_and_how_each_ended(run: Run, yard: Yard, file: Path)
     lines = [" ".join(line.split()) for line in run("describe", job_id).out.splitlines()]
     for told in ("Container main", "Environment A=1", "Starts after prepare:SUCCESS proxy:START", "Shared network"):
         assert told in lines
-    assert "Command sh -c 'read a b </work/numbers; echo $((a * b)); exit 3'" in lines
+    assert "Command sh -c 'read a b </common/numbers; echo $((a * b)); exit 3'" in lines
     assert "Asks for 2 vCPU, 192M memory" in lines
     assert [line.split()[:3] for line in lines[-3:]] == [["1", name, str(code)] for name, code in ENDS.items()]
 

@@ -46,7 +46,7 @@ def three(init: str, main: str) -> pb.TaskProperties:
         volumes=[pb.Volume(name="work")],
     )
     for container in task.containers:
-        container.mount_points.add(source_volume="work", container_path="/work")
+        container.mount_points.add(source_volume="work", container_path="/common")
     return task
 
 
@@ -59,12 +59,12 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
     yard.start("alpha", cpus=4, runtimes="docker")
     aws.sign_in(yard)
     image = ensure_image()
-    mount = {"mountPoints": [{"sourceVolume": "work", "containerPath": "/work"}]}
+    mount = {"mountPoints": [{"sourceVolume": "work", "containerPath": "/common"}]}
     given = [
         {
             "name": INIT,
             "image": image,
-            "command": ["sh", "-c", "echo made by $AWS_BATCH_JOB_ID >/work/file; echo ready"],
+            "command": ["sh", "-c", "echo made by $AWS_BATCH_JOB_ID >/common/file; echo ready"],
             "essential": False,
             "resourceRequirements": SIZE,
             **mount,
@@ -81,7 +81,7 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
         {
             "name": MAIN,
             "image": image,
-            "command": ["sh", "-c", "cat /work/file; echo $GREETING; exit Ref::code"],
+            "command": ["sh", "-c", "cat /common/file; echo $GREETING; exit Ref::code"],
             "dependsOn": [
                 {"containerName": INIT, "condition": "SUCCESS"},
                 {"containerName": SIDECAR, "condition": "START"},
