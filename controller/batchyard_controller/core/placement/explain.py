@@ -20,7 +20,7 @@ from .gpus import kinds_of
 from .kinds import Mask
 from .line import NOBODY, Line, Shape
 from .quotas import quota_refusals
-from .refusals import Block, Refusal
+from .refusals import UNITS, Block, Refusal
 from .room import amounts_for, could_take, has_room, have_gpus, needs_of, on_demand_of, vcpus_left, wanted_hosts
 from .strategies import WAITING, Amounts
 
@@ -30,12 +30,6 @@ NEVER = "; no host known now could ever fit it"
 ROOM = "room"
 """Kind of what is no refusal: that it is yet to be asked."""
 _ROOM = Refusal(kind=ROOM, message="a host has room for it: it is tried when its turn comes")
-_UNITS = {
-    "cpu_millis": (1000, "vCPU"),
-    "memory_mib": (1, "MiB memory"),
-    "gpu_millis": (1000, "GPU"),
-    "disk_mib": (1, "MiB disk"),
-}
 
 
 def explain_line(line: Line, environments: tuple[ComputeEnvironment, ...], fleet: Fleet) -> tuple[Refusal, ...]:
@@ -289,7 +283,7 @@ def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str
 
 
 def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
-    per_unit, unit = _UNITS[kind]
+    per_unit, unit = UNITS[kind]
     largest, most_free = int(capacity.max()), max(0, int(free.max()))
     text = (
         f"{asked / per_unit:.10g} {unit} asked, at most {most_free / per_unit:.10g} free on one host "

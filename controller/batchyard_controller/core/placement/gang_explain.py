@@ -13,18 +13,12 @@ from .fleet import Fleet
 from .gangs import able_hosts, can_spread, free_hosts, match
 from .kinds import Mask
 from .line import Part, Shape
-from .refusals import Block, Refusal
+from .refusals import UNITS, Block, Refusal
 from .room import vcpus_left
 from .strategies import Amounts
 
 GANG = "gang"
 """Kind of refusals in which hosts are counted."""
-_UNITS = {
-    "cpu_millis": (1000, "vCPU"),
-    "memory_mib": (1, "MiB memory"),
-    "gpu_millis": (1000, "GPU"),
-    "disk_mib": (1, "MiB disk"),
-}
 
 
 def gang_refusals(shape: Shape, environments: Sequence[ComputeEnvironment], fleet: Fleet) -> tuple[Refusal, ...]:
@@ -138,7 +132,7 @@ def _too_few(part: Part, now: int, could: int, where: str) -> Refusal:
 
 def _amounts(resources: Resources) -> str:
     parts = []
-    for kind, (per_unit, unit) in _UNITS.items():
+    for kind, (per_unit, unit) in UNITS.items():
         if amount := getattr(resources, kind):
             parts.append(f"{amount / per_unit:.10g} {unit}")
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -23,6 +23,15 @@ LIMITED_BLOCKS = (Block.NO_CAPACITY, Block.BEYOND_ENVIRONMENTS, Block.BEYOND_HOS
 """Those that a queue may bound in time (AWS: jobStateTimeLimitActions)."""
 
 
+UNITS = {
+    "cpu_millis": (1000, "vCPU"),
+    "memory_mib": (1, "MiB memory"),
+    "gpu_millis": (1000, "GPU"),
+    "disk_mib": (1, "MiB disk"),
+}
+"""How amounts are told: how many of a kind are one of its unit, and its name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """
