@@ -175,7 +175,6 @@ def test_an_agent_finds_its_tasks_again(yard: Yard) -> None:
 
 
 def restart(yard: Yard, client: Client) -> None:
-    time.sleep(0.5)
     yard.agents["a"].kill()
     yard.agents["a"].start()
     log = yard.agents["a"]

@@ -17,6 +17,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from tests.e2e.programs import until
 
 from batchyard.tasks import Condition, Container, ContainerDependency
 from batchyard_agent.runtimes import docker_holder
@@ -61,26 +62,31 @@ def test_the_holder_sleeps_and_ends_when_told(hold: Path, ending: signal.Signals
 
 def test_the_holder_uses_no_time(hold: Path) -> None:
     with subprocess.Popen([hold]) as process:
-        time.sleep(0.5)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)  # so long it could use some
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         process.kill()
     assert fields[0] == "S"
     assert int(fields[11]) + int(fields[12]) == 0
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def comm_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="namespaces are made by root")
 def test_the_holder_reaps_and_ends_as_first_process_of_a_namespace(hold: Path) -> None:
     with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", hold]) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        deadline = time.monotonic() + 10
-        while not (found := children.read_text().split()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        first = int(found[0])
-        time.sleep(0.1)
-        subprocess.run(["nsenter", "-t", found[0], "-p", "sh", "-c", "sleep 0.2 & exit 0"], check=True)
-        time.sleep(0.6)
-        assert Path(f"/proc/{first}/task/{first}/children").read_text().split() == []
+        until(lambda: children_of(process.pid), "the holder is there")
+        (first,) = children_of(process.pid)
+        until(lambda: comm_of(first) == hold.name, "and is itself")
+        subprocess.run(["nsenter", "-t", str(first), "-p", "sh", "-c", "sleep 1 & exit 0"], check=True)
+        assert children_of(first)
+        until(lambda: not children_of(first), "an orphan that has ended is no zombie")
         os.kill(first, signal.SIGTERM)
         assert process.wait(5) == 0
 
