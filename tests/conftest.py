@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("batchyard")
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns"] if os.geteuid() == 0 else []))
+REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -117,12 +117,18 @@ def why_no_netns() -> str:
     )
 
 
+def why_no_sandbox() -> str:
+    """Return why no container can be sandboxed here; empty when one can."""
+    return "" if shutil.which("runsc") else "no runsc on PATH (on Debian: apt-get install runsc)"
+
+
 CHECKS = {
     "etcd": why_no_etcd,
     "docker": why_no_docker,
     "pypi": why_no_pypi,
     "browser": why_no_browser,
     "netns": why_no_netns,
+    "sandbox": why_no_sandbox,
     "gpu": why_no_gpu,
 }
 

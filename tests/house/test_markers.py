@@ -23,7 +23,7 @@ IN_TURN_AND_IN_A_WORKER = pytest.mark.parametrize("arguments", [(), ("-n", "1")]
 def run_tests(folder: Path, source: str, *arguments: str, caller: Sequence[str] = (), **environment: str) -> str:
     """Run tests without etcd on PATH, an engine or an index of packages, and return pytest's words."""
     shutil.copy(CONFTEST, folder / "conftest.py")
-    markers = "".join(f"\n    {service}: a service" for service in (*ALL, "netns"))
+    markers = "".join(f"\n    {service}: a service" for service in (*ALL, "netns", "sandbox"))
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -ra\nmarkers ={markers}\n")
     (folder / "test_it.py").write_text(f"import pytest, signal\n\n{source}")
     answer = subprocess.run(
@@ -74,8 +74,9 @@ def test_missing_services_fail_in_ci(tmp_path: Path, arguments: tuple[str, ...])
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be asked for machines made of namespaces")
 def test_missing_namespaces_fail_in_ci_as_root(tmp_path: Path) -> None:
-    words = run_tests(tmp_path, marked("netns"), CI="true")
+    words = run_tests(tmp_path, marked("netns", "sandbox"), CI="true")
     assert "test_netns must run in CI" in words
+    assert "test_sandbox must run in CI" in words
     assert "no ip, nsenter, unshare, setpriv, openssl on PATH" in words
 
 

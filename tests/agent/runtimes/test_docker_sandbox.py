@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.netns,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(RUNSC is None, reason="no runsc (on Debian: apt-get install runsc)"),
+    pytest.mark.sandbox,
 ]
 
 
