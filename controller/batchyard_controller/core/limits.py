@@ -12,6 +12,9 @@ KIB = 1024
 OVERRIDES_BYTES_MAX = 8192
 """AWS: container overrides; texts of the command and of the environment. Parameters make a command one, too."""
 DEFINITION_BYTES_MAX = 24 * KIB
+"""AWS; bytes of the message RegisterJobDefinitionRequest without its annotations."""
+SUBMIT_BYTES_MAX = 30 * KIB
+"""AWS; bytes of the message SubmitJobRequest without its annotations and dependencies, which have limits of their own."""
 CONTAINERS_MAX = 10
 """AWS: containers of a task."""
 CONTAINER_NAME_LENGTH_MAX = 255
@@ -19,18 +22,15 @@ CONTAINER_TIMEOUT_S_MIN = 2
 """AWS: startTimeout, stopTimeout."""
 CONTAINER_TIMEOUT_S_MAX = 7 * 24 * 3600
 """Ours: a bound on what is waited for."""
-"""AWS; bytes of the message RegisterJobDefinitionRequest without its annotations."""
-SUBMIT_BYTES_MAX = 30 * KIB
-"""AWS; bytes of the message SubmitJobRequest without its annotations and dependencies, which have limits of their own."""
 IMAGE_LENGTH_MAX = 255
 """AWS: ContainerProperties.image."""
 ARRAY_SIZE_MIN = 2
+ARRAY_SIZE_MAX = 1_000_000
+"""AWS allows 10,000; the native limit is ours."""
 NODES_MAX = 1_000
 """AWS: nodes of a multi-node job, unless it raises that on request."""
 NODE_RANGES_MAX = 5
 """AWS: ranges of nodes of a multi-node job."""
-ARRAY_SIZE_MAX = 1_000_000
-"""AWS allows 10,000; the native limit is ours."""
 DEPENDENCIES_MAX = 1000
 """AWS allows 20; the native limit is ours."""
 ATTEMPTS_MAX = 10

@@ -42,8 +42,6 @@ def check(members: Members) -> None:
     for name in _BESIDE:
         if name in members:
             raise ClientException(f"{name} is not applicable for a job definition of type multinode")
-    if containers.FARGATE in members.get("platformCapabilities", ()):
-        raise ClientException("Multi-node parallel jobs are not supported on Fargate.")
     for each in members[NODES][_RANGES]:
         rules.check_not_given(each, {"eksProperties": _EKS})
         given = [name for name in _PARTS if name in each]

@@ -27,7 +27,7 @@ from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .node_rules import check_nodes
-from .platform_rules import check_fargate
+from .platform_rules import check_fargate, check_nodes_on
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
 from .task_rules import check_part, check_together
@@ -274,9 +274,8 @@ def _check_kind(out: Violations, definition: JobDefinition) -> None:
         out.append(Violation("nodes", "is required of a definition of type MULTINODE", Reason.REQUIRED))
     if definition.task != NO_TASK:
         out.append(Violation("container", "is not for a definition of type MULTINODE", Reason.CONFLICT))
-    if "FARGATE" in definition.platform_capabilities:
-        text = "multi-node jobs do not run on FARGATE"
-        out.append(Violation("platform_capabilities", text, Reason.CONFLICT))
+    if Platform.FARGATE in definition.platform_capabilities:
+        out += check_nodes_on(definition.nodes, Platform.FARGATE)
 
 
 def check_submission(submission: Submission) -> Violations:
