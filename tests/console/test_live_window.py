@@ -23,6 +23,7 @@ from batchyard_gateway.console.answers import rendering
 from batchyard_gateway.console.routes import ROWS, Row
 from batchyard_gateway.console.visit import Answer, Page, Visit
 
+from .conftest import forgive
 from .visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -111,11 +112,6 @@ def streams(tab: Tab) -> list[str]:
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url) if "/console/live?" in request.url else None)
     return asked
-
-
-def forgive(faults: list[str], *words: str) -> None:
-    """Drop complaints of answers that the test means to bring about."""
-    faults[:] = [fault for fault in faults if not any(word in fault for word in words)]
 
 
 def test_a_row_changes_where_it_is(visitor: Visitor, window: Tab, yard: Yard) -> None:

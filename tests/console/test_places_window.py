@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.gateway.endpoint import Yard, environment, queue
 from tests.services.hand_agent import running
 
+from .conftest import forgive
 from .visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -21,7 +22,7 @@ SOON_MS = 20_000
 def refusals(faults: list[str]) -> Iterator[None]:
     """Forgive that the browser complains of pages that tell a refusal: these are meant."""
     yield
-    faults[:] = [fault for fault in faults if "status of 422" not in fault]
+    forgive(faults, "status of 422")
 
 
 def test_a_host_is_drained_while_one_watches(visitor: Visitor, yard: Yard, window: Page) -> None:
