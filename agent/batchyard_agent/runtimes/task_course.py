@@ -12,8 +12,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from batchyard_agent import clock
-from batchyard_agent.core.containers import Containers, Order
-from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, Observation, Observe, Started, StopSignal
+from batchyard_agent.core.containers import Containers, Order, Start
+from batchyard_agent.runtimes.protocol import (
+    Exited,
+    LaunchSpec,
+    Observation,
+    Observe,
+    Started,
+    StartFailed,
+    StopSignal,
+)
+
+NO_SECRETS_REASON = "ResourceInitializationError: unable to pull secrets: the agent was restarted, and had them no more"
 
 CarryOut = Callable[[list[Order]], Awaitable[None]]
 
@@ -31,6 +41,8 @@ class Course:
         self._attempt_id = spec.attempt_id
         self._observe = observe
         self._containers = Containers([part.container for part in spec.parts], _boot_ms())
+        self._lacking = {part.part for part in spec.parts if part.container.secrets and not part.secrets}
+        """Of an adopted attempt, whose secrets could not be had again: who needs some."""
         self._seen: asyncio.Queue[Observation | StopSignal] = asyncio.Queue()
         self._told_started = False
 
@@ -52,10 +64,17 @@ class Course:
     async def run(self, carry_out: CarryOut) -> None:
         """Go on until nothing runs any more, nor ever will."""
         if self._seen.empty():  # else it was stopped meanwhile, and starts nothing
-            await carry_out(self._containers.begin(_boot_ms()))
+            await carry_out(self._possible(self._containers.begin(_boot_ms())))
         while not self._containers.is_over:
-            await carry_out(await self._next())
+            await carry_out(self._possible(await self._next()))
             self._tell_started()
+
+    def _possible(self, orders: list[Order]) -> list[Order]:
+        """Leave out who is to start and lacks its secrets, which is a failed start."""
+        failed = [order.name for order in orders if isinstance(order, Start) and order.name in self._lacking]
+        for name in failed:
+            self.see(StartFailed(attempt_id=name, reason=NO_SECRETS_REASON, host_failed=True))
+        return [order for order in orders if order.name not in failed]
 
     async def _next(self) -> list[Order]:
         """Wait for what happens next, or for what time demands; return what follows from it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.processes import running
 
+from batchyard.tasks import Secret
 from batchyard_agent.keeper import record
 from batchyard_agent.runtimes import disk_watch, process, scratch
 from batchyard_agent.runtimes.plain_names import attempt_id_of, part_name, plain_name, whole_name
@@ -30,6 +31,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.task_course import NO_SECRETS_REASON
 
 from .cgroups import needs_cgroup
 from .process_attempts import Host, lives, log_of, part, runtime, several, until
@@ -410,6 +412,25 @@ async def test_a_part_that_could_not_start_is_not_tried_by_another_agent(agents:
     end = await host.end(spec)
     assert codes(end) == {"main": 137, "other": None}
     assert len(kept(agents.folder / "keeper")) == 2
+    await host.clear()
+
+
+async def test_what_needs_secrets_that_the_next_agent_has_not_fails_the_start(agents: Agents) -> None:
+    """It is never begun without; the init, which has begun, is let end."""
+    words = agents.words()
+    spec = agents.spec(words)
+    with agents.former(words):
+        await until(lambda: log_of(spec.parts[0]))
+    secret = Secret(name="DB", value_from="db")
+    main = replace(spec.parts[2], container=replace(spec.parts[2].container, secrets=(secret,)))
+    host = await agents.successor()
+    assert await host.runtime.adopt(several(*spec.parts[:2], main)) is Adoption.KNOWN
+    agents.let("init")
+    end = await host.end(spec)
+    assert isinstance(end, StartFailed)
+    assert (end.host_failed, end.reason) == (True, NO_SECRETS_REASON)
+    assert codes(end) == {"init": 0, "side": 143, "main": None}
+    assert agents.witness() == ["init1", "side1"]
     await host.clear()
 
 
