@@ -15,7 +15,7 @@ from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
 from batchyard.resources import GPU_WHOLE, NO_USAGE, Usage
 from batchyard.rows import ListOf, Rows
-from batchyard.runtimes import DOCKER, runtime_of
+from batchyard.runtimes import DOCKER, PROCESS, runtime_of
 from batchyard.states import EndCause
 from batchyard.tasks import NO_TASK, Container, Task
 from batchyard.v1 import agent_pb2, attempt_pb2
@@ -185,8 +185,11 @@ def _device(device: tasks.Device) -> Device:
 
 def _refusal(task: Task) -> str:
     names = {volume.name for volume in task.volumes}
-    if not task.is_plain and any(runtime_of(container.image) != DOCKER for container in task.containers):
-        return "several containers, or one that shares its processes or memory, need an image each"
+    runtimes = {runtime_of(container.image) for container in task.containers}
+    if not task.is_plain and runtimes not in ({DOCKER}, {PROCESS}):
+        return "containers and plain processes cannot be one job"
+    if runtimes == {PROCESS} and task.ipc_mode == "none":
+        return "plain processes share memory segments with all of their host"
     for container in task.containers:
         if unknown := [m.source_volume for m in container.mount_points if m.source_volume not in names]:
             return f"no volume is named {unknown[0]!r}"

@@ -101,7 +101,7 @@ def _container(
     end = next((end for end in attempt.containers if end.name == part), None)
     return _present(
         # A name that the engine answers to, as to an id.
-        DockerId=name if is_docker else task_id(attempt.attempt_id),
+        DockerId=name if is_docker else "-".join(filter(None, (task_id(attempt.attempt_id), part))),
         DockerName=name if is_docker else "",
         Name=container.shown_name,
         Image=container.image if is_docker else "",

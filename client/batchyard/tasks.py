@@ -181,8 +181,9 @@ class Task:
     Attributes:
         containers: What runs.
         volumes: Folders of the host, or empty ones, that any of the containers may mount.
-        pid_mode: ``task``: they see each other's processes; empty: each its own.
-        ipc_mode: ``task``: they share memory segments, ``none``: no one has any; empty: as the engine has it.
+        pid_mode: ``task``: they see each other's processes; empty: each its own, of plain processes as their host has it.
+        ipc_mode: ``task``: they share memory segments, ``none``: no one has any; empty: as the engine has it. Plain
+            processes share those of their host: ``task`` or ``host``.
     """
 
     containers: tuple[Container, ...] = (Container(),)

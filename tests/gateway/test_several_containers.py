@@ -115,6 +115,32 @@ def test_what_a_host_is_told_and_what_it_tells(yard: Yard) -> None:
     assert second["dependsOn"] == MAIN["dependsOn"]
 
 
+def test_several_plain_processes_are_no_other_job(yard: Yard) -> None:
+    """They have the host's memory segments, which AWS's mode for that says."""
+    init, main = ({**each, "image": "process://"} for each in (INIT, MAIN))
+    del main["mountPoints"]
+    task = {"containers": [init, main], "ipcMode": "host"}
+    register(yard, task)
+    (found,) = yard.batch.describe_job_definitions(jobDefinitions=["two"])["jobDefinitions"]
+    assert found["ecsProperties"] == {"taskProperties": [task]}
+    agent = yard.endpoint.agent(features=FEATURE, runtimes=["process"])
+    job_id = yard.submit(jobDefinition="two")
+    yard.endpoint.run(agent.hear_nothing())
+    answer = yard.endpoint.run(yard.endpoint.client.explain_job(job_id))
+    assert "no host's agent is new enough for several processes" in answer.summary
+    newer = yard.endpoint.agent(
+        host_id="00000000-0000-4000-8000-000000000002",
+        name="newer",
+        features=["several-processes"],
+        runtimes=["process"],
+    )
+    (spec,) = yard.endpoint.run(newer.hear_starts())
+    assert (spec.task.ipc_mode, [each.image for each in spec.task.containers]) == ("host", ["process://"] * 2)
+    yard.endpoint.run(newer.report(report(spec.attempt_id)))
+    (ran,) = yard.job(job_id)["attempts"][0]["taskProperties"]
+    assert [(each["name"], each["exitCode"]) for each in ran["containers"]] == [("init", 0), ("main", 4)]
+
+
 def report(attempt_id: str) -> agent_pb2.AttemptReport:
     parts = [
         agent_pb2.ContainerReport(name="init", exit_code=0, started_at_ms=900, stopped_at_ms=950),

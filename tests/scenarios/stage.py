@@ -374,7 +374,7 @@ class Stage:
             key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
         }
         models = [model for model in options.pop("models", "").split(",") if model]
-        features = tuple(options.pop("features", "").split())
+        features = tuple(filter(None, options.pop("features", "").split(",")))
         numbers = {key: int(value) for key, value in options.items()}
         self._facts[name] = facts(name, **numbers, **words, features=features)
         if models:
@@ -511,7 +511,7 @@ class Stage:
             models = tuple(model for model in options.get("models", "").split(",") if model)
             fields["task"] = task(replace(wanted, gpu_models=models))
             if "parts" in options:
-                fields["task"] = Task(containers=tuple(map(_part, options["parts"].split(","))))
+                fields["task"] = _several(options)
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         fields["container"] = None
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
@@ -693,12 +693,18 @@ class Stage:
         return lines
 
 
-def _part(text: str) -> Container:
-    """Read ``NAME:CPU`` of one of several containers, ``NAME:CPU:OTHER`` of one that waits for another's success."""
+def _several(options: dict[str, str]) -> Task:
+    """Read ``NAME:CPU`` of several containers, ``NAME:CPU:OTHER`` of one that waits for another's success."""
+    image = options.get("image", "busybox")
+    parts = tuple(_part(text, image) for text in options["parts"].split(","))
+    return Task(containers=parts, pid_mode=options.get("pid", ""))
+
+
+def _part(text: str, image: str) -> Container:
     name, cpu, *others = text.split(":")
     depends_on = tuple(ContainerDependency(container=other, condition=Condition.SUCCESS) for other in others)
     is_init = name.startswith("init")
-    return replace(container(cpu=int(cpu), image="busybox"), name=name, essential=not is_init, depends_on=depends_on)
+    return replace(container(cpu=int(cpu), image=image), name=name, essential=not is_init, depends_on=depends_on)
 
 
 def _end_of_part(text: str, now_ms: int) -> ContainerEnd:

@@ -91,10 +91,13 @@ def on_adopted(table: Table, event: Adopted, now: Now) -> list[Command]:
     table.adopting.discard(attempt.attempt_id)
     if event.adoption is Adoption.KNOWN:
         if attempt.phase is Phase.ACCEPTED:
-            table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
-        if attempt.phase is Phase.RUNNING and attempt.stop is not None:
+            attempt = table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
+        if attempt.stop is None:
+            return []
+        if attempt.phase is Phase.RUNNING:
             return endings.deliver_stop(table, attempt, now)
-        return []
+        # Others are soon told to have started; several may wait long for each other before.
+        return [endings.early_signal(attempt)] if attempt.spec is not None and attempt.spec.launch.parts else []
     match attempt.phase:
         case Phase.ACCEPTED if attempt.stop is not None:
             return endings.end_unstarted(table, attempt, now)

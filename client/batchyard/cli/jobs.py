@@ -17,7 +17,13 @@ from batchyard.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, NodeRange, RetryStrategy
+    from batchyard.v1.job_definition_pb2 import (
+        ContainerProperties,
+        JobDefinition,
+        NodeRange,
+        RetryStrategy,
+        TaskProperties,
+    )
     from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
@@ -265,11 +271,20 @@ def container_lines(row: Job | JobDefinition | NodeRange) -> list[tuple[str, str
     if not row.HasField("task"):
         image, command, *others = _container_lines(row.container)
         return [image, command, asked, *others]
-    shared = {"processes": row.task.pid_mode, "memory segments": row.task.ipc_mode}
-    lines = [("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")]))]
+    lines = [("Shared", ", ".join(_shared_by(row.task)))]
     for part in row.task.containers:
         lines += [("Container", part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
     return [*lines, asked]
+
+
+def _shared_by(task: TaskProperties) -> list[str]:
+    """Say what several containers have in common; plain processes have their host's, and a working folder."""
+    from batchyard.runtimes import PROCESS, runtime_of
+
+    shared = {"processes": task.pid_mode, "memory segments": task.ipc_mode}
+    common = ["network", *(name for name, mode in shared.items() if mode == "task")]
+    is_process = runtime_of(task.containers[0].image) == PROCESS
+    return [*dict.fromkeys([*common, "memory segments", "working folder"])] if is_process else common
 
 
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:

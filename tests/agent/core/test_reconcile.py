@@ -591,6 +591,16 @@ def test_a_stop_during_adoption_waits_for_its_answer():
     assert (report.phase, report.cause) == (Phase.ENDED, EndCause.STOPPED)
 
 
+def test_a_stop_reaches_several_that_were_adopted_and_have_not_all_started():
+    """They may wait long for each other; of one alone it is soon told that it has started."""
+    for parts, actions in (((), []), ((spec().launch,), [Signal(A, "process", TERM)])):
+        the_spec = replace(spec(), launch=replace(spec().launch, parts=parts))
+        t = recovered_table(replace(launching(), spec=the_spec))
+        turn(t, 0, Recovered(boot_id="boot-1"))
+        turn(t, 1, stop())
+        assert turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.KNOWN)).actions == actions
+
+
 def test_a_stop_between_started_and_the_answer_of_the_adoption_is_delivered():
     t = recovered_table(launching())
     turn(t, 0, Recovered(boot_id="boot-1"), started())

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-from batchyard.features import SEVERAL_CONTAINERS
+from batchyard.features import SEVERAL_CONTAINERS, SEVERAL_PROCESSES, SHARED_PROCESSES
+from batchyard.runtimes import PROCESS
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.hosts import PLATFORMS_DEFAULT, GpuFacts, HostFacts
 from batchyard_controller.core.model.launches import environment_of
@@ -90,14 +91,17 @@ class Access:
 
 
 NO_ACCESS = Access()
-_SEVERAL = Access(features=(SEVERAL_CONTAINERS,))
+_LACKING = {
+    SHARED_PROCESSES: "no host lets processes of one job see each other: agents of root keep them apart",
+}
+"""What is said of features that are not the agent's version alone."""
 
 
 def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
     """Return what a job that may go to environments of *platforms* asks of its host; the same object for nothing."""
     asking = [c for c in task.containers if _asks(c)]
     if not (asking or platforms):
-        return NO_ACCESS if task.is_plain else _SEVERAL
+        return NO_ACCESS if task.is_plain else Access(features=_features_of(task))
     choosing = next((c for c in asking if c.gpu_models or c.gpu_memory_mib), task.main)
     mounted = {point.source_volume for container in asking for point in container.mount_points}
     devices = {device.host_path for container in asking for device in container.linux_parameters.devices}
@@ -108,10 +112,18 @@ def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
         device_paths=tuple(sorted(map(_plain, devices))),
         gpu_models=tuple(sorted({name.lower() for name in choosing.gpu_models})),
         gpu_memory_mib=choosing.gpu_memory_mib,
-        features=() if task.is_plain else (SEVERAL_CONTAINERS,),
+        features=_features_of(task),
         architectures=tuple(sorted({c.cpu_architecture for c in asking} - {""})),
         platforms=platforms,
     )
+
+
+def _features_of(task: Task) -> tuple[str, ...]:
+    if task.is_plain:
+        return ()
+    if task.runtime != PROCESS:
+        return (SEVERAL_CONTAINERS,)
+    return (SEVERAL_PROCESSES, SHARED_PROCESSES) if task.pid_mode else (SEVERAL_PROCESSES,)
 
 
 def _asks(container: Container) -> bool:
@@ -150,7 +162,7 @@ def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
         models = (gpu_text(gpu) for facts in hosts for gpu in facts.gpus)
         texts.append(f"no host has a GPU {wished_gpus(access)} (hosts have: {_shown(models)})")
     texts += [
-        f"no host's agent is new enough for {feature.replace('-', ' ')}"
+        _LACKING.get(feature, f"no host's agent is new enough for {feature.replace('-', ' ')}")
         for feature in access.features
         if not any(feature in facts.features for facts in hosts)
     ]
