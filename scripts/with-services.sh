@@ -46,6 +46,8 @@ missing_packages() {
     has openssl || echo openssl
     has ip || echo iproute2
     has runsc || echo runsc
+    # The other architecture's programs; on ARM this package has qemu-x86_64.
+    has qemu-aarch64 || echo qemu-user
     has systemd-analyze || echo systemd
     if ! engine_answers; then
         has dockerd || echo docker.io

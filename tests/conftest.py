@@ -1,11 +1,11 @@
 """
 What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser``, ``netns`` or ``gpu`` is
-skipped with a plain sentence where that service is missing. Law: in CI (``CI=true``) one that
-needs any of them but a GPU and is skipped, for whatever reason, has failed; ``netns`` as root
-alone. Servers are started
-elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
+A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser``, ``netns``, ``sandbox``,
+``emulator`` or ``gpu`` is skipped with a plain sentence where that service is missing. Law: in
+CI (``CI=true``) one that needs any of them but a GPU and is skipped, for whatever reason, has
+failed; ``netns`` and ``sandbox`` as root alone. Servers are started elsewhere: etcd by the
+tests themselves, a Docker Engine by ``make test``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import http
 import http.client
 import os
+import platform
 import re
 import shutil
 import signal
@@ -36,7 +37,7 @@ hypothesis.settings.load_profile("batchyard")
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
+REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", "emulator", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -122,6 +123,18 @@ def why_no_sandbox() -> str:
     return "" if shutil.which("runsc") else "no runsc on PATH (on Debian: apt-get install runsc)"
 
 
+def emulator_of(architecture: str) -> str:
+    """Return the program that runs those of another architecture; empty where there is none."""
+    found = (shutil.which(f"qemu-{architecture}{build}") for build in ("", "-static"))
+    return next((path for path in found if path), "")
+
+
+def why_no_emulator() -> str:
+    """Return why no program of the other architecture can be run here; empty when one can."""
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    return "" if emulator_of(other) else f"no qemu-{other} on PATH (on Debian: apt-get install qemu-user)"
+
+
 CHECKS = {
     "etcd": why_no_etcd,
     "docker": why_no_docker,
@@ -129,6 +142,7 @@ CHECKS = {
     "browser": why_no_browser,
     "netns": why_no_netns,
     "sandbox": why_no_sandbox,
+    "emulator": why_no_emulator,
     "gpu": why_no_gpu,
 }
 
