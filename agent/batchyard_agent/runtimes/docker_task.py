@@ -19,17 +19,17 @@ import structlog
 from batchyard.resources import Resources
 from batchyard.tasks import Container as ContainerRecord
 from batchyard.tasks import LinuxParameters
-from batchyard_agent.core.containers import Containers, Kill, Order, Start
+from batchyard_agent.core.containers import Containers, Kill, Order, Seen, Start
 from batchyard_agent.runtimes import docker_holder
 from batchyard_agent.runtimes.docker_attempt import VANISHED_REASON, ContainerAttempt, NeverRanError, Yard
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError
 from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer, reason
 from batchyard_agent.runtimes.docker_spec import MEMORY_MIB_MIN, container_name
 from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
     Exited,
     LaunchSpec,
     Observation,
-    Started,
     StartFailed,
     StopSignal,
     Vanished,
@@ -46,10 +46,9 @@ class TaskAttempt:
     def __init__(self, spec: LaunchSpec, yard: Yard, read_boot_ms: Callable[[], int]) -> None:
         self._spec, self._yard, self._read_boot_ms = spec, yard, read_boot_ms
         self._parts: dict[str, ContainerAttempt] = {}
-        self._seen: asyncio.Queue[Observation | StopSignal] = asyncio.Queue()
+        self._seen: asyncio.Queue[Seen | StopSignal] = asyncio.Queue()
         self._holder: ContainerAttempt | None = None
         self._containers = Containers([part.container for part in spec.parts], read_boot_ms())
-        self._told_started = False
         self._life: asyncio.TaskGroup
 
     # What happens to it.
@@ -104,11 +103,11 @@ class TaskAttempt:
         holder = found[""].container_id if "" in found else container_name(self._spec.attempt_id)
         await self._live(holder, [found[name] for name in running])
 
-    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Observation]:
+    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Seen]:
         """Learn when a part that does not run any more began, and how it ended."""
         if found is None:
             return [Vanished(attempt_id=name, reason=VANISHED_REASON)]
-        seen: list[Observation] = []
+        seen: list[Seen] = []
         part = self._part(name, "", seen.append)
         await part.watch(found.container_id)
         return seen
@@ -121,10 +120,11 @@ class TaskAttempt:
             if self._seen.empty():  # else it was stopped meanwhile, and starts nothing
                 await self._carry_out(self._containers.begin(self._read_boot_ms()), holder)
             while not self._containers.is_over:
+                self._tell()
                 await self._carry_out(await self._next(), holder)
-                self._tell_started()
         await self._let_go(holder)
-        self._tell_end()
+        for each in self._containers.last_news(self._spec.attempt_id):
+            self._yard.observe(each)
 
     async def _next(self) -> list[Order]:
         """Wait for what happens next, or for what time demands; return what follows from it."""
@@ -150,10 +150,11 @@ class TaskAttempt:
                         # SIGKILL follows SIGTERM, and is itself repeated.
                         _log.warning("a signal was not delivered", attempt=self._spec.attempt_id, error=str(error))
 
-    def _part(self, name: str, holder: str, observe: Callable[[Observation], None]) -> ContainerAttempt:
+    def _part(self, name: str, holder: str, observe: Callable[[Seen], None]) -> ContainerAttempt:
         spec = replace(next(part for part in self._spec.parts if part.part == name), holder=holder)
 
         def tell(seen: Observation) -> None:
+            assert not isinstance(seen, ContainersChanged), seen  # that is told of all together
             observe(replace(seen, attempt_id=name))
 
         part = self._parts[name] = ContainerAttempt(spec, replace(self._yard, observe=tell))
@@ -198,19 +199,9 @@ class TaskAttempt:
         except (EngineError, EngineSilentError) as error:
             _log.debug("the holder was not signalled", attempt=self._spec.attempt_id, error=str(error))
 
-    # Tell.
-
-    def _tell_started(self) -> None:
-        if not self._told_started and (started_at_ms := self._containers.running_since_ms):
-            self._told_started = True
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
-
-    def _tell_end(self) -> None:
-        end = self._containers.outcome(self._spec.attempt_id)
-        if isinstance(end, Exited) and not self._told_started:
-            started_at_ms = max(each.started_at_ms for each in self._containers.ends)
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
-        self._yard.observe(end)
+    def _tell(self) -> None:
+        for each in self._containers.news(self._spec.attempt_id):
+            self._yard.observe(each)
 
 
 class _HolderImage:
@@ -230,5 +221,5 @@ class _HolderImage:
         return ""
 
 
-def _ended_at_ms(end: Observation) -> int:
+def _ended_at_ms(end: Seen) -> int:
     return end.stopped_at_ms if isinstance(end, Exited | StartFailed) else 0

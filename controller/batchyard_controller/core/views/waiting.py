@@ -21,6 +21,7 @@ from batchyard_controller.core.world.world import World
 from . import words
 from .causes import ending_cause
 from .history import live_attempt
+from .parts import parts_waiting
 
 
 def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
@@ -82,6 +83,8 @@ def waiting_reason(world: World, unit: Unit) -> str:
             return _array_reason(world, unit)
         case JobState.PENDING if unit.is_child:
             return _child_reason(world, unit)
+        case JobState.STARTING if live := live_attempt(world, unit):
+            return parts_waiting(world, unit.task, live)
         case _:
             return ""
 
@@ -160,7 +163,8 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
-        return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        text = f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        return "; ".join(filter(None, [text, parts_waiting(world, unit.task, live)]))
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
