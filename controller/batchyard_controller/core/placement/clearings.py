@@ -26,7 +26,7 @@ from .fleet import STARTS
 from .gpus import choose_gpus, gpu_levels, gpu_needs
 from .kinds import Mask
 from .line import NOBODY, Shape
-from .preemption import Eviction, Occupant, choose_victims, may_preempt, outranks, worth
+from .preemption import Eviction, Occupant, choose_victims, cost, may_preempt, outranks, worth
 from .quota_sketch import QuotaSketch
 from .quotas import use_of
 from .recalls import Recall
@@ -170,15 +170,15 @@ class Clearings:
                 victims = self._victims(kept) if quota is None else self._victims_of_share(kept, quota)
                 if victims is not None:
                     most = max((worth(self._situation.queues, victim) for victim in victims), default=())
-                    found.append(((len(victims), *most, order, row), kept, victims))
+                    found.append(((cost(victims), *most, order, row), kept, victims))
                 if len(found) >= _HOSTS_RECKONED or (victims and quota is not None and self._fits(kept)(())):
                     break  # where there is room as it is, who is stopped is the same on all hosts
         if not found:
             return False
         _, kept, victims = min(found, key=lambda each: each[0])
         if victims:
-            ids = tuple(victim.attempt_id for victim in victims)
             self._evict(kept.row, victims)
+            ids = tuple(name for victim in victims for name in victim.attempt_ids)
             self.evictions.append(Eviction(ids, unit.job.id, unit.index))
         self._keep(kept)
         binding = self._binding(self._kept, shape)
@@ -189,12 +189,14 @@ class Clearings:
         return True
 
     def _evict(self, row: int, victims: Sequence[Occupant]) -> None:
-        self._evicted.update(victim.attempt_id for victim in victims)
+        if any(len(victim.attempt_ids) > 1 for victim in victims):
+            self._stopping.clear()  # nodes are on other hosts too
         self._stopping.pop(row, None)
         for victim in victims:
+            self._evicted.update(victim.attempt_ids)
             quota = self._sketch.quota_of(victim.queue)
-            if quota is not None:
-                self._stopping.pop(self._sketch.fleet.rows[quota.evict(victim.attempt_id)], None)
+            for host_id in quota.evict(victim.attempt_ids) if quota is not None else ():
+                self._stopping.pop(self._sketch.fleet.rows[host_id], None)
 
     def _occupied(
         self, shape: Shape, environment: ComputeEnvironment, wanted: Mask | None, barred: Sequence[int]
@@ -228,7 +230,7 @@ class Clearings:
         candidates = [
             each
             for each in self._occupants_of(wanted.row)
-            if each.attempt_id not in self._evicted and may_preempt(queues, shape, each)
+            if each.name not in self._evicted and may_preempt(queues, shape, each)
         ]
         return choose_victims(sorted(candidates, key=lambda each: worth(queues, each)), self._fits(wanted))
 
@@ -335,7 +337,7 @@ class Clearings:
     def _stopping_on(self, row: int) -> list[Occupant]:
         if row not in self._stopping:
             occupants = self._occupants_of(row)
-            self._stopping[row] = [o for o in occupants if o.is_stopping or o.attempt_id in self._evicted]
+            self._stopping[row] = [o for o in occupants if o.is_stopping or o.name in self._evicted]
         return self._stopping[row]
 
     def _have_room(

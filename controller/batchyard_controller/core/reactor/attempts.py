@@ -79,7 +79,7 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
         attempt = world.attempts[name]
         mine, other = world.jobs[eviction.job_id].spec, world.unit_of(attempt).job.spec
         gives_back = mine.queue == other.queue and mine.share_identifier != other.share_identifier
-        beneficiary = Unit(world.jobs[eviction.job_id], eviction.index).id
+        beneficiary = Unit(world.jobs[eviction.job_id], eviction.index).waits_as
         records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
 
@@ -199,7 +199,8 @@ def _cause(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd) -> EndCa
     node that was stopped as its main node is over, and then says that all is well, has done its part.
     """
     told = EndCause.STOPPED if end.cause is EndCause.PREEMPTED else end.cause  # of which an agent knows nothing
-    if told is EndCause.STOPPED and end.exit_code == 0 and is_left_over(world, attempt) and not unit.terminate_reason:
+    is_over = is_left_over(world, attempt) and unit.main.attempts[-1].cause is not EndCause.PREEMPTED
+    if told is EndCause.STOPPED and end.exit_code == 0 and is_over and not unit.terminate_reason:
         return EndCause.EXITED
     if attempt.preempted_for and not attempt.terminate_reason and told in _CUT_SHORT:
         return EndCause.PREEMPTED

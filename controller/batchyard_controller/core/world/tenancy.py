@@ -22,7 +22,7 @@ from batchyard_controller.core.placement.run_times import RUNS_KEPT, remembered
 from batchyard_controller.core.placement.situation import Situation
 from batchyard_controller.core.placement.tenants import OUTRUN_MS, Stay
 
-from .occupancy import occupants
+from .occupancy import Occupancy
 from .waiting import shape_of
 from .world import World
 
@@ -39,7 +39,7 @@ def situation(world: World) -> Situation:
         shares=world.shares,
         rankings=world.rankings,
         tenants=world.tenants,
-        occupants=lambda name: occupants(world, name),
+        occupants=Occupancy(world).on,
         hosts_of=lambda queue: world.occupied.get(queue, ()),
         reservations=world.reservations,
     )
