@@ -27,7 +27,7 @@ from .line import Shape
 PREEMPTION = "preemption"
 """Kind of what is said of a unit for which others are stopped."""
 CLEARED_A_LINE = 16
-"""For so many units of a line hosts are cleared at once."""
+"""For so many units of a line hosts are cleared at once, nodes counted, and for one gang at least."""
 _KINDS = ("resources.cpu_millis", "resources.memory_mib")
 """Of what largest ones are sought beside GPUs."""
 

@@ -68,9 +68,9 @@ class QuotaSketch:
             return False
         return is_promised or not self._is_apart or not self.later.lacks(share, use)
 
-    def allows_all(self, share: str, uses: Iterable[Use]) -> bool:
-        """Say whether a share may use so much more all at once."""
-        return self._allows(share, sum_uses(uses), is_promised=False)
+    def allows_all(self, share: str, uses: Iterable[Use], *, is_promised: bool) -> bool:
+        """Say whether a share may use so much more all at once; *is_promised* as in `hosts_for`."""
+        return self._allows(share, sum_uses(uses), is_promised)
 
     def has_victims(self, shape: Shape) -> bool:
         """Say whether there may be somebody to stop for one of a shape, of its own queue."""
@@ -120,6 +120,11 @@ class QuotaSketch:
         for holding in held:
             self.later.add(holding.share, holding.use, -1)
         return {holding.host_id for holding in held}
+
+    def stay(self, names: Iterable[AttemptId]) -> None:
+        """Let attempts stay after all that were to leave."""
+        for holding in (self.quota.holdings[name] for name in names):
+            self.later.add(holding.share, holding.use)
 
 
 def _times(use: Use, units: int) -> Use:

@@ -34,14 +34,15 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
 
 
 def _cleared_for(world: World, unit: Unit) -> Refusal | None:
-    """Say which host is being cleared for a unit, if one is."""
-    found = next((r for r in world.reservations if r.is_cleared and r.is_for(unit.job.id, unit.index)), None)
-    if found is None:
+    """Say which hosts are being cleared for a unit, or for the job of a node, if any are."""
+    is_gang = unit.job.kind is JobKind.NODES
+    cleared = (r for r in world.reservations if r.is_cleared and r.job_id == unit.job.id)
+    if not any(is_gang or r.index == unit.index for r in cleared):
         return None
-    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.id]
-    host = (
-        f" on host {words.host_name(world, found.host_id)}" if all(a.host_id == found.host_id for a in stopped) else ""
-    )
+    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.waits_as]
+    hosts = {attempt.host_id for attempt in stopped}
+    host = f" on host {words.host_name(world, next(iter(hosts)))}" if len(hosts) == 1 else ""
+    host = f" on {len(hosts)} hosts" if len(hosts) > 1 else host
     text = f"attempts{host} that are being stopped for it: {len(stopped)}"
     return Refusal(kind=PREEMPTION, message=text)
 
