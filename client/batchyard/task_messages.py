@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.rows import Custom, ListOf, Row, Rows
-from batchyard.tasks import Container, ContainerEnd, Task, Volume
+from batchyard.tasks import Container, ContainerDependency, ContainerEnd, Task, Volume
 from batchyard.v1.agent_pb2 import ContainerReport
+from batchyard.v1.job_definition_pb2 import ContainerDependency as ContainerDependencyMessage
 from batchyard.v1.job_definition_pb2 import ContainerProperties, TaskProperties
 from batchyard.v1.job_definition_pb2 import Volume as VolumeMessage
 
@@ -44,6 +45,7 @@ _CONTAINER = Rows(
 )
 _VOLUME = Rows(Volume, VolumeMessage)
 _SEVERAL = Rows(Task, TaskProperties, Row("containers", kind=ListOf(_CONTAINER), unset=()))
+CONDITIONS = ListOf(Rows(ContainerDependency, ContainerDependencyMessage))
 _ENDS = ListOf(Rows(ContainerEnd, ContainerReport))
 
 

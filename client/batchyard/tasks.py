@@ -108,6 +108,16 @@ class ContainerDependency:
     container: str
     condition: Condition
 
+    def is_met_by(self, other: ContainerEnd) -> bool:
+        """Say whether the other container has come so far; one that never ran meets nothing."""
+        match self.condition:
+            case Condition.START:
+                return bool(other.started_at_ms)
+            case Condition.COMPLETE:
+                return bool(other.started_at_ms) and other.exit_code is not None
+            case Condition.SUCCESS:
+                return bool(other.started_at_ms) and other.exit_code == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
@@ -157,7 +167,7 @@ class Container:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEnd:
     """
-    How one container of a task ended, or that it runs.
+    How one container of a task ended, or that it runs; without times, code and reason: that it has not run yet.
 
     Attributes:
         exit_code: None while it runs, and where there is none to tell.

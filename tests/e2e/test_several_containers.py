@@ -21,7 +21,8 @@ from tests.e2e.yard import Life, Yard
 
 from batchyard import Client
 from batchyard.v1 import job_definition_pb2 as pb
-from batchyard.v1.job_pb2 import JOB_STATE_STARTING, JOB_STATE_SUCCEEDED
+from batchyard.v1 import job_pb2 as pb2
+from batchyard.v1.job_pb2 import JOB_STATE_RUNNING, JOB_STATE_STARTING, JOB_STATE_SUCCEEDED
 from batchyard_agent.config import keeper_dir
 
 __all__ = ["aws"]
@@ -160,6 +161,36 @@ def test_three_by_the_aws_cli(yard: Yard, aws: Aws, runtime: str) -> None:
     assert aws.log(streams[MAIN]) == [f"made by {job_id}", "hello"]
     listed = aws("list-jobs", jobQueue="default", jobStatus="FAILED")["jobSummaryList"]
     assert [(each["jobId"], each["container"]["exitCode"]) for each in listed] == [(job_id, 7)]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_containers_are_shown_while_they_run(yard: Yard, aws: Aws, runtime: str) -> None:
+    """What waits for what, what ended with which code, and logs; also after a kill -9 of the controller."""
+    yard.start("a", cpus=4, runtimes=runtime)
+    aws.sign_in(yard)
+    with yard.client() as client:
+        task = three(runtime, "echo ready; sleep 6", "sleep 600")
+        job_id = client.submit_job(name="shown", task=task).job_id
+
+        def states() -> list[int]:
+            attempts = client.describe_job(job_id).attempts
+            return [each.state for attempt in attempts for each in attempt.containers]
+
+        running, waiting, ended = pb2.CONTAINER_STATE_RUNNING, pb2.CONTAINER_STATE_WAITING, pb2.CONTAINER_STATE_ENDED
+        until(lambda: states() == [running, waiting, waiting], "init runs")
+        assert "container sidecar waits for init to end with exit code 0" in client.explain_job(job_id).summary
+        assert log_of(client, job_id, INIT) == "ready\n"
+        until(lambda: states() == [ended, running, running], "all others run", limit_s=40)
+        assert client.describe_job(job_id).state == JOB_STATE_RUNNING
+        job = aws.job(job_id)
+        (detail,) = job["ecsProperties"]["taskProperties"]
+        assert [each.get("exitCode") for each in detail["containers"]] == [0, None, None]
+        assert aws.log(detail["containers"][1]["logStreamName"]) == ["serving"]
+        yard.controller.kill()
+        yard.controller.start()
+        until(lambda: states() == [ended, running, running], "its host tells it again", limit_s=40)
+        client.terminate_job(job_id, "seen")
+        assert client.wait(job_id, timeout_s=60).status_reason == "seen"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -141,6 +141,39 @@ def test_several_plain_processes_are_no_other_job(yard: Yard) -> None:
     assert [(each["name"], each["exitCode"]) for each in ran["containers"]] == [("init", 0), ("main", 4)]
 
 
+def test_containers_are_shown_while_they_run(yard: Yard) -> None:
+    """Each with its log stream from the start on, and those that have ended with their exit code."""
+    register(yard)
+    agent = yard.endpoint.agent(features=FEATURE)
+    job_id = yard.submit(jobDefinition="two")
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+
+    def shown() -> list[Any]:
+        job = yard.job(job_id)
+        assert job["attempts"] == []  # AWS lists those that are over
+        (ran,) = job["ecsProperties"]["taskProperties"]
+        task_id = ran["taskArn"].rpartition("/")[2]
+        assert [each["logStreamName"] for each in ran["containers"]] == [f"two/{n}/{task_id}" for n in ("init", "main")]
+        return [job["status"], job.get("statusReason"), *(each.get("exitCode") for each in ran["containers"])]
+
+    assert shown() == ["STARTING", None, None, None]
+    init = agent_pb2.ContainerReport(name="init", started_at_ms=900)
+    report = agent_pb2.AttemptReport(
+        attempt_id=spec.attempt_id,
+        phase=agent_pb2.ATTEMPT_PHASE_STARTING,
+        containers=[init, agent_pb2.ContainerReport(name="main")],
+    )
+    yard.endpoint.run(agent.report(report))
+    yard.endpoint.run(agent.hear_nothing())
+    assert shown() == ["STARTING", "container main waits for init to end with exit code 0", None, None]
+    report.containers[0].MergeFrom(agent_pb2.ContainerReport(stopped_at_ms=950, exit_code=0))
+    report.containers[1].started_at_ms = 960
+    report.phase, report.started_at_ms = agent_pb2.ATTEMPT_PHASE_RUNNING, 960
+    yard.endpoint.run(agent.report(report))
+    yard.endpoint.run(agent.hear_nothing())
+    assert shown() == ["RUNNING", None, 0, None]
+
+
 def report(attempt_id: str) -> agent_pb2.AttemptReport:
     parts = [
         agent_pb2.ContainerReport(name="init", exit_code=0, started_at_ms=900, stopped_at_ms=950),

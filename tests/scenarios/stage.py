@@ -24,6 +24,8 @@ from batchyard.pairs import pairs
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd, Task
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
+from batchyard.v1.job_pb2 import ContainerState
+from batchyard.wording import word
 from batchyard_controller.core.commands import (
     Command,
     EndSession,
@@ -549,6 +551,15 @@ class Stage:
             line for label in labels for line in self._sent(self.yard.started(self._id(label), self.yard.now.wall_ms))
         ]
 
+    def do_parts(self, label: str, parts: str) -> list[str]:
+        """Let a host tell how the containers of an attempt are that has not ended."""
+        attempt_id = AttemptId(self._id(label))
+        started_at_ms = self.yard.world.attempts[attempt_id].started_at_ms
+        phase = Phase.RUNNING if started_at_ms else Phase.STARTING
+        containers = tuple(_end_of_part(text, self.yard.now.wall_ms) for text in parts.split(","))
+        report = Report(attempt_id=attempt_id, phase=phase, started_at_ms=started_at_ms, containers=containers)
+        return self._sent(self.yard.report(report))
+
     def do_ended(
         self, *labels: str, code: str = "0", cause: str = "EXITED", host: str = "h1", parts: str = ""
     ) -> list[str]:
@@ -604,7 +615,9 @@ class Stage:
             for part in attempt.containers:
                 code = f" code={part.exit_code}" if part.HasField("exit_code") else ""
                 log = " with a log" if part.log_stream_name else ""
-                yield f"    {part.name}:{code}{log}"
+                state = word(ContainerState, part.state).lower()
+                is_told = state not in ("", "ended") or not attempt.stopped_at_ms
+                yield f"    {part.name}:{f' {state}' if state and is_told else ''}{code}{log}"
 
     def do_causes(self, label: str) -> list[str]:
         """Tell the facts of a unit's tries that are over: why each ended, where it ran, what its retry strategy said."""
@@ -708,10 +721,12 @@ def _part(text: str, image: str) -> Container:
 
 
 def _end_of_part(text: str, now_ms: int) -> ContainerEnd:
-    """Read ``NAME:CODE``; one without a code never ran."""
-    name, _, code = text.partition(":")
+    """Read ``NAME:CODE``; one without a code never ran, one with ``runs`` runs, and one that is only named waits."""
+    name, colon, code = text.partition(":")
     if not code:
-        return ContainerEnd(name=name, reason="It was not started")
+        return ContainerEnd(name=name, reason="It was not started" if colon else "")
+    if code == "runs":
+        return ContainerEnd(name=name, started_at_ms=now_ms)
     return ContainerEnd(name=name, exit_code=int(code), started_at_ms=now_ms, stopped_at_ms=now_ms)
 
 

@@ -14,7 +14,16 @@ from batchyard.ids import AttemptId
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import Phase, Table
 from batchyard_agent.core.commands import Adopt, Command, Discard, Launch, Note, Remove, Report, Save, Signal
-from batchyard_agent.core.events import Adopted, CommandFailed, Exited, Now, Started, StartFailed, Vanished
+from batchyard_agent.core.events import (
+    Adopted,
+    CommandFailed,
+    ContainersChanged,
+    Exited,
+    Now,
+    Started,
+    StartFailed,
+    Vanished,
+)
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
 RETRY_MS = 5_000
@@ -52,6 +61,21 @@ def on_started(table: Table, event: Started, now: Now) -> list[Command]:
     if attempt.stop is not None:
         commands += endings.deliver_stop(table, attempt, now)
     return commands
+
+
+def on_containers_changed(table: Table, event: ContainersChanged) -> list[Command]:
+    """
+    Tell how the containers of an attempt are by now.
+
+    It is not written down: after this agent's death the runtime tells it anew.
+    """
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.is_over or attempt.containers == event.containers:
+        return []
+    table.note(replace(attempt, containers=event.containers))
+    return [Report(attempt.attempt_id)]
 
 
 def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:

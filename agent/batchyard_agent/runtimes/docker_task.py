@@ -19,13 +19,20 @@ import structlog
 from batchyard.resources import Resources
 from batchyard.tasks import Container as ContainerRecord
 from batchyard.tasks import LinuxParameters
-from batchyard_agent.core.containers import Kill, Order, Start
+from batchyard_agent.core.containers import Kill, Order, Seen, Start
 from batchyard_agent.runtimes import docker_holder
 from batchyard_agent.runtimes.docker_attempt import VANISHED_REASON, ContainerAttempt, NeverRanError, Yard
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError
 from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer, reason
 from batchyard_agent.runtimes.docker_spec import MEMORY_MIB_MIN, container_name
-from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, StartFailed, StopSignal, Vanished
+from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
+    LaunchSpec,
+    Observation,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
 from batchyard_agent.runtimes.task_course import Course
 
 HOLDER_REASON = "the container that holds the others together"
@@ -94,11 +101,11 @@ class TaskAttempt:
         holder = found[""].container_id if "" in found else container_name(self._spec.attempt_id)
         await self._live(holder, [found[name] for name in running])
 
-    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Observation]:
+    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Seen]:
         """Learn when a part that does not run any more began, and how it ended."""
         if found is None:
             return [Vanished(attempt_id=name, reason=VANISHED_REASON)]
-        seen: list[Observation] = []
+        seen: list[Seen] = []
         part = self._part(name, "", seen.append)
         await part.watch(found.container_id)
         return seen
@@ -124,10 +131,11 @@ class TaskAttempt:
                         # SIGKILL follows SIGTERM, and is itself repeated.
                         _log.warning("a signal was not delivered", attempt=self._spec.attempt_id, error=str(error))
 
-    def _part(self, name: str, holder: str, observe: Callable[[Observation], None]) -> ContainerAttempt:
+    def _part(self, name: str, holder: str, observe: Callable[[Seen], None]) -> ContainerAttempt:
         spec = replace(next(part for part in self._spec.parts if part.part == name), holder=holder)
 
         def tell(seen: Observation) -> None:
+            assert not isinstance(seen, ContainersChanged), seen  # that is told of all together
             observe(replace(seen, attempt_id=name))
 
         part = self._parts[name] = ContainerAttempt(spec, replace(self._yard, observe=tell))

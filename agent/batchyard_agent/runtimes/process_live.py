@@ -17,9 +17,10 @@ from pathlib import Path
 import structlog
 
 from batchyard.resources import Usage
+from batchyard_agent.core.containers import Seen
 from batchyard_agent.keeper_link import Kept
 from batchyard_agent.runtimes import process_launch, process_table
-from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, Observe, StartFailed, Vanished
+from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, StartFailed, Vanished
 
 UNKNOWN_REASON = "the attempt's keeper was killed, the exit code is lost"
 
@@ -49,7 +50,7 @@ class Live:
     log_bytes_max: int
     memory_mib: int
     disk_mib: int
-    tell: Observe
+    tell: Callable[[Seen], None]
     pid: int = 0
     order: tuple[bytes, ...] = ()
     killed_for_memory: bool = False
@@ -57,7 +58,7 @@ class Live:
     has_ended: bool = False
 
     @classmethod
-    def from_spec(cls, spec: LaunchSpec, name: str, tell: Observe) -> Live:
+    def from_spec(cls, spec: LaunchSpec, name: str, tell: Callable[[Seen], None]) -> Live:
         """Take of a spec what is needed yet; no secret is."""
         return cls(
             attempt_id=spec.attempt_id,

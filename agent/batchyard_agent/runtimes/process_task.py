@@ -10,14 +10,14 @@ attempt is removed, also where it could not be started.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
-from batchyard_agent.core.containers import Kill, Order, Start
+from batchyard_agent.core.containers import Kill, Order, Seen, Start
 from batchyard_agent.runtimes.plain_names import part_name
 from batchyard_agent.runtimes.process_live import Live
-from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, Observe, StopSignal, Vanished
+from batchyard_agent.runtimes.protocol import LaunchSpec, Observe, StopSignal, Vanished
 from batchyard_agent.runtimes.task_course import Course
 
 
@@ -120,11 +120,11 @@ class _TaskAttempt:
     def resume(self, kept: Iterable[str], gone: Iterable[str], why: str) -> None:
         """Take up what a former agent left."""
         parts = {live.name: part for part, live in self._lives.items()}
-        ended: list[list[Observation]] = [[Vanished(attempt_id=parts[each], reason=why)] for each in gone]
+        ended: list[list[Seen]] = [[Vanished(attempt_id=parts[each], reason=why)] for each in gone]
         running = []
         for each in kept:
             live = self._lives[parts[each]]
-            seen: list[Observation] = []
+            seen: list[Seen] = []
             live.tell = seen.append
             self._carrier.take_up(live)
             live.tell = self._course.see
@@ -150,7 +150,7 @@ class _TaskAttempt:
                     self._carrier.signal_one(self._lives[part], signal)
 
 
-def _live(spec: LaunchSpec, name: str, number: int, tell: Observe) -> Live:
+def _live(spec: LaunchSpec, name: str, number: int, tell: Callable[[Seen], None]) -> Live:
     live = Live.from_spec(spec, part_name(name, number), tell)
     live.attempt_id = spec.part  # as the course knows it
     return live

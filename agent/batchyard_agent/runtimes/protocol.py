@@ -125,6 +125,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainersChanged:
+    """How the several containers of an attempt are by now, in their order; told when one has started or ended."""
+
+    attempt_id: str
+    containers: tuple[ContainerEnd, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
     """
     The attempt's command has ended, and all its output is in the log.
@@ -192,7 +200,7 @@ class Vanished:
     is_reboot: bool = False
 
 
-Observation = Started | Exited | StartFailed | Vanished
+Observation = Started | ContainersChanged | Exited | StartFailed | Vanished
 Observe = Callable[[Observation], None]
 """Takes observations on the event loop's thread, in the order they happened."""
 

@@ -12,13 +12,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from batchyard_agent import clock
-from batchyard_agent.core.containers import Containers, Order, Start
+from batchyard_agent.core.containers import Containers, Order, Seen, Start
 from batchyard_agent.runtimes.protocol import (
-    Exited,
     LaunchSpec,
-    Observation,
     Observe,
-    Started,
     StartFailed,
     StopSignal,
 )
@@ -43,14 +40,13 @@ class Course:
         self._containers = Containers([part.container for part in spec.parts], _boot_ms())
         self._lacking = {part.part for part in spec.parts if part.container.secrets and not part.secrets}
         """Of an adopted attempt, whose secrets could not be had again: who needs some."""
-        self._seen: asyncio.Queue[Observation | StopSignal] = asyncio.Queue()
-        self._told_started = False
+        self._seen: asyncio.Queue[Seen | StopSignal] = asyncio.Queue()
 
-    def see(self, seen: Observation | StopSignal) -> None:
+    def see(self, seen: Seen | StopSignal) -> None:
         """Take what became of a container, whose name stands for the attempt's id, or that all are to be signalled."""
         self._seen.put_nowait(seen)
 
-    def restore(self, running: Iterable[str], ended: Iterable[list[Observation]]) -> None:
+    def restore(self, running: Iterable[str], ended: Iterable[list[Seen]]) -> None:
         """
         Take what a former agent left.
 
@@ -66,8 +62,9 @@ class Course:
         if self._seen.empty():  # else it was stopped meanwhile, and starts nothing
             await carry_out(self._possible(self._containers.begin(_boot_ms())))
         while not self._containers.is_over:
+            for each in self._containers.news(self._attempt_id):
+                self._observe(each)
             await carry_out(self._possible(await self._next()))
-            self._tell_started()
 
     def _possible(self, orders: list[Order]) -> list[Order]:
         """Leave out who is to start and lacks its secrets, which is a failed start."""
@@ -88,23 +85,15 @@ class Course:
             return self._containers.stop(seen, _boot_ms())
         return self._containers.observe(seen, _boot_ms())
 
-    def _tell_started(self) -> None:
-        if not self._told_started and (started_at_ms := self._containers.running_since_ms):
-            self._told_started = True
-            self._observe(Started(attempt_id=self._attempt_id, started_at_ms=started_at_ms))
-
     def tell_end(self) -> None:
         """Tell how the attempt ended."""
-        end = self._containers.outcome(self._attempt_id)
-        if isinstance(end, Exited) and not self._told_started:
-            started_at_ms = max(each.started_at_ms for each in self._containers.ends)
-            self._observe(Started(attempt_id=self._attempt_id, started_at_ms=started_at_ms))
-        self._observe(end)
+        for each in self._containers.last_news(self._attempt_id):
+            self._observe(each)
 
 
 def _boot_ms() -> int:
     return clock.read_now().boot_ms
 
 
-def _ended_at_ms(end: Observation) -> int:
+def _ended_at_ms(end: Seen) -> int:
     return getattr(end, "stopped_at_ms", 0)

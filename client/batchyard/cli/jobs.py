@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchyard.v1.job_definition_pb2 import (
+        ContainerDependency,
         ContainerProperties,
         JobDefinition,
         NodeRange,
@@ -234,15 +235,20 @@ def node_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
 
 
 def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
+    from batchyard.v1.job_pb2 import ContainerState
+    from batchyard.wording import word
+
     out.show_table(
-        ["ATTEMPT", "CONTAINER", "EXIT", "RAN", "REASON"],
+        ["ATTEMPT", "CONTAINER", "STATE", "EXIT", "RAN", "REASON"],
         [
             [
                 str(attempt.number),
                 part.name,
+                word(ContainerState, part.state) or "-",
                 _exit_code(part),
-                spans.duration(part.started_at_ms, part.stopped_at_ms, now) if part.started_at_ms else "-",
-                part.reason,
+                # Of one that was lost with its host it is not known when it ended.
+                spans.duration(part.started_at_ms, part.stopped_at_ms or attempt.stopped_at_ms, now),
+                part.reason or waits_line(part.waits_for),
             ]
             for attempt in attempts
             for part in attempt.containers
@@ -290,19 +296,28 @@ def _shared_by(task: TaskProperties) -> list[str]:
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
     import shlex
 
-    from batchyard.v1.job_definition_pb2 import ContainerCondition
-    from batchyard.wording import word
-
-    waits = [f"{each.container}:{word(ContainerCondition, each.condition)}" for each in container.depends_on]
     return [
         ("Image", container.image or "none (a process on the host)"),
         ("Command", shlex.join(container.command)),
         ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
-        ("Starts after", " ".join(waits)),
+        ("Starts after", conditions_line(container.depends_on)),
         ("GPUs", gpus_line(container)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(container.environment.items()))),
         ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in container.secrets)),
     ]
+
+
+def waits_line(conditions: Sequence[ContainerDependency]) -> str:
+    """Say what a container still waits for; nothing if it does not."""
+    return f"waits for {conditions_line(conditions)}" if conditions else ""
+
+
+def conditions_line(conditions: Sequence[ContainerDependency]) -> str:
+    """Write which other containers have to be how far."""
+    from batchyard.v1.job_definition_pb2 import ContainerCondition
+    from batchyard.wording import word
+
+    return " ".join(f"{each.container}:{word(ContainerCondition, each.condition)}" for each in conditions)
 
 
 def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:

@@ -188,7 +188,9 @@ Global___GpuClaim: typing_extensions.TypeAlias = GpuClaim
 
 @typing.final
 class ContainerReport(google.protobuf.message.Message):
-    """How one of several containers ended, or that it runs."""
+    """How one of several containers ended, or that it runs; without times, code and reason: that it has
+    not run yet.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -246,7 +248,9 @@ class AttemptReport(google.protobuf.message.Message):
 
     @property
     def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerReport]:
-        """Of an attempt of several containers that has ended, in their order."""
+        """Of an attempt of several containers, in their order. Agents tell of those of one that has not
+        ended when one of them has started or ended; older ones do not.
+        """
 
     def __init__(
         self,

@@ -79,6 +79,33 @@ DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
 """Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
+class _ContainerState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ContainerStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ContainerState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CONTAINER_STATE_UNSPECIFIED: _ContainerState.ValueType  # 0
+    """Not known: the agent is of a version that tells it at the end, or has not told it to this controller yet."""
+    CONTAINER_STATE_WAITING: _ContainerState.ValueType  # 1
+    """What it waits for in others is not so yet."""
+    CONTAINER_STATE_STARTING: _ContainerState.ValueType  # 2
+    CONTAINER_STATE_RUNNING: _ContainerState.ValueType  # 3
+    CONTAINER_STATE_ENDED: _ContainerState.ValueType  # 4
+    """Of one that never ran: it will not."""
+
+class ContainerState(_ContainerState, metaclass=_ContainerStateEnumTypeWrapper): ...
+
+CONTAINER_STATE_UNSPECIFIED: ContainerState.ValueType  # 0
+"""Not known: the agent is of a version that tells it at the end, or has not told it to this controller yet."""
+CONTAINER_STATE_WAITING: ContainerState.ValueType  # 1
+"""What it waits for in others is not so yet."""
+CONTAINER_STATE_STARTING: ContainerState.ValueType  # 2
+CONTAINER_STATE_RUNNING: ContainerState.ValueType  # 3
+CONTAINER_STATE_ENDED: ContainerState.ValueType  # 4
+"""Of one that never ran: it will not."""
+Global___ContainerState: typing_extensions.TypeAlias = ContainerState
+
 class _WatchContent:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -624,7 +651,7 @@ Global___SubmitJobsResponse: typing_extensions.TypeAlias = SubmitJobsResponse
 
 @typing.final
 class ContainerStatus(google.protobuf.message.Message):
-    """How one of several containers of an attempt ended, or that it runs."""
+    """How one of several containers of an attempt is, or ended."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -634,6 +661,8 @@ class ContainerStatus(google.protobuf.message.Message):
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
     STOPPED_AT_MS_FIELD_NUMBER: builtins.int
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     """Absent while it runs, and where there is none to tell."""
@@ -644,6 +673,11 @@ class ContainerStatus(google.protobuf.message.Message):
     stopped_at_ms: builtins.int
     """0 while it runs."""
     log_stream_name: builtins.str
+    state: Global___ContainerState.ValueType
+    @property
+    def waits_for(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[batchyard.v1.job_definition_pb2.ContainerDependency]:
+        """What is not so yet; of one that is WAITING."""
+
     def __init__(
         self,
         *,
@@ -653,9 +687,11 @@ class ContainerStatus(google.protobuf.message.Message):
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
         log_stream_name: builtins.str = ...,
+        state: Global___ContainerState.ValueType = ...,
+        waits_for: collections.abc.Iterable[batchyard.v1.job_definition_pb2.ContainerDependency] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "stopped_at_ms", b"stopped_at_ms", "waits_for", b"waits_for"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerStatus: typing_extensions.TypeAlias = ContainerStatus

@@ -106,6 +106,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         phase=_PHASES[message.phase],
         started_at_ms=message.started_at_ms,
         end=end,
+        containers=read_ends(message.containers) if end is None else (),
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
+from batchyard.tasks import ContainerEnd
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostFacts
@@ -81,12 +82,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole truth about one attempt, as its agent sees it; ``end`` if and only if ENDED."""
+    """
+    The whole truth about one attempt, as its agent sees it.
+
+    Attributes:
+        end: Of one that is ENDED, and no other.
+        containers: How each of several is by now, of one that is not; empty where its agent does not tell.
+    """
 
     attempt_id: AttemptId
     phase: Phase
     started_at_ms: int = 0
     end: AttemptEnd | None = None
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

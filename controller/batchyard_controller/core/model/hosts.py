@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
+from batchyard.tasks import ContainerEnd
 from batchyard_controller.core import limits
 
 from .attempts import Attempt
@@ -188,6 +189,8 @@ class Host:
         clock_misses: Heartbeats in a row that told of a clock that is off.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
+        containers: How each of several containers of these is, as it last told; after a new leader's start,
+            or its own, it tells it again.
         trust: What its latest starts say of it.
     """
 
@@ -199,6 +202,7 @@ class Host:
     clock_misses: int = 0
     is_stopped: bool = False
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    containers: dict[AttemptId, tuple[ContainerEnd, ...]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 
     @property

@@ -21,6 +21,7 @@ from batchyard_controller.core.world.world import World
 from . import words
 from .causes import ending_cause
 from .history import live_attempt
+from .parts import parts_waiting
 
 
 def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
@@ -33,14 +34,15 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
 
 
 def _cleared_for(world: World, unit: Unit) -> Refusal | None:
-    """Say which host is being cleared for a unit, if one is."""
-    found = next((r for r in world.reservations if r.is_cleared and r.is_for(unit.job.id, unit.index)), None)
-    if found is None:
+    """Say which hosts are being cleared for a unit, or for the job of a node, if any are."""
+    is_gang = unit.job.kind is JobKind.NODES
+    cleared = (r for r in world.reservations if r.is_cleared and r.job_id == unit.job.id)
+    if not any(is_gang or r.index == unit.index for r in cleared):
         return None
-    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.id]
-    host = (
-        f" on host {words.host_name(world, found.host_id)}" if all(a.host_id == found.host_id for a in stopped) else ""
-    )
+    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.waits_as]
+    hosts = {attempt.host_id for attempt in stopped}
+    host = f" on host {words.host_name(world, next(iter(hosts)))}" if len(hosts) == 1 else ""
+    host = f" on {len(hosts)} hosts" if len(hosts) > 1 else host
     text = f"attempts{host} that are being stopped for it: {len(stopped)}"
     return Refusal(kind=PREEMPTION, message=text)
 
@@ -82,6 +84,8 @@ def waiting_reason(world: World, unit: Unit) -> str:
             return _array_reason(world, unit)
         case JobState.PENDING if unit.is_child:
             return _child_reason(world, unit)
+        case JobState.STARTING if live := live_attempt(world, unit):
+            return parts_waiting(world, unit.task, live)
         case _:
             return ""
 
@@ -160,7 +164,8 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
-        return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        text = f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        return "; ".join(filter(None, [text, parts_waiting(world, unit.task, live)]))
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
