@@ -15,10 +15,11 @@ from batchyard.pod_limits import not_as_pod
 from batchyard.pods import CLUSTER_FIRST, CLUSTER_FIRST_WITH_HOST_NET, Pod, pod_name, pull_policy
 from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import Container, Device, LinuxParameters, MountPoint, Secret, Task, Tmpfs, Ulimit, Volume
-from batchyard_controller.core.events import HostHeard
+from batchyard_controller.core.events import DefinitionChanged, HostHeard
 from batchyard_controller.core.jobs.resolution import Overrides, PodOverrides, Submission, resolve
 from batchyard_controller.core.jobs.variables import attempt_variables
 from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
+from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.nodes import NodeRange, Nodes
 from batchyard_controller.core.model.settings import (
     CapacityType,
@@ -134,6 +135,19 @@ def test_a_queue_without_a_cluster_takes_no_pods(yard: Yard) -> None:
     yard.queue("bare", "own")
     with pytest.raises(InvalidArgumentError, match="can not run Jobs with capability EKS"):
         yard.submit("bare", container=pod())
+
+
+def test_a_queue_of_clusters_alone_takes_what_names_no_capability(yard: Yard) -> None:
+    """As on AWS a definition for EC2 is refused there; where own hosts come first it may overflow."""
+    definition = JobDefinition(name="d", revision=1, task=task(IMAGED), platform_capabilities=("EC2",))
+    yard.apply(DefinitionChanged(definition=definition))
+    with pytest.raises(InvalidArgumentError, match="can not run Jobs with capability EC2"):
+        yard.submit("pods", container=None, definition="d")
+    job = yard.submit("pods", container=IMAGED)
+    both = [yard.submit("q", container=None, definition="d") for _ in range(2)]
+    yard.plan()
+    hosts = {f"{job.id}#1": "node", f"{both[0].id}#1": "mine", f"{both[1].id}#1": "node"}
+    assert yard.live() == hosts
 
 
 def test_a_pod_needs_its_namespace_and_what_its_host_allows(yard: Yard) -> None:
