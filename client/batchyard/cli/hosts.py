@@ -176,7 +176,7 @@ def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
-    from batchyard.wording import isolation, sandbox
+    from batchyard.wording import isolation, node_of, sandbox
 
     host = answer.host
     facts, capacity = host.facts, host.facts.capacity
@@ -196,7 +196,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ),
             ("Disk free", disk_free),
             ("Others hold", _reserved(host)),
-            ("Node of", node_line(facts)),
+            ("Node of", node_of(facts)),
             ("Clock", _clock(host)),
             ("Type", facts.host_type),
             ("Option", facts.purchase_option),
@@ -259,13 +259,6 @@ def _reserved(host: Host) -> str:
         "disk": spans.mib(held.disk_mib) if held.disk_mib else "",
     }
     return ", ".join(f"{text} {name}" for name, text in amounts.items() if text)
-
-
-def node_line(facts: HostFacts) -> str:
-    """Say of which cluster a host is a node; nothing of others."""
-    node = facts.kubernetes
-    others = f", also {', '.join(node.other_namespaces)}" if node.other_namespaces else ""
-    return f"cluster {node.cluster}, namespace {node.namespace}{others}" if facts.HasField("kubernetes") else ""
 
 
 def _state(host: Host) -> str:
