@@ -83,7 +83,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
-        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
+        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.all_containers],
     )
 
 
@@ -107,7 +107,10 @@ def _node(unit: Unit) -> job_pb2.NodeDetails | None:
 
 
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
-    name = attempt_id((unit.main if unit.is_parent else unit).id, ended.number)
+    ran = unit.main if unit.is_parent else unit
+    name = attempt_id(ran.id, ended.number)
+    count = len(unit.task.containers)
+    told = [_container_message(unit, name, part) for part in parts.ended_parts(unit.task, ended.containers)]
     return job_pb2.Attempt(
         id=name,
         number=ended.number,
@@ -125,7 +128,9 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         reason=ended.reason,
         status_reason=words.attempt_reason(unit, ended),
         log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms and unit.task.is_plain else "",
-        containers=[_container_message(unit, name, part) for part in parts.ended_parts(unit.task, ended.containers)],
+        containers=told[:count],
+        init_containers=told[count:],
+        **words.pod_of(world, ran, ended.host_id),
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,
         usage=USAGE.write(ended.usage) if ended.usage != NO_USAGE else None,
@@ -134,6 +139,8 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
 
 def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt:
     is_running = attempt.started_at_ms != 0
+    count = len(unit.task.containers)
+    told = [_container_message(unit, attempt.id, part) for part in parts.live_parts(world, unit.task, attempt)]
     return job_pb2.Attempt(
         id=attempt.id,
         number=attempt.number,
@@ -145,7 +152,9 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         claimed_at_ms=attempt.claimed_at_ms,
         started_at_ms=attempt.started_at_ms,
         log_stream_name=log_stream_name(unit.job, attempt.id) if is_running and unit.task.is_plain else "",
-        containers=[_container_message(unit, attempt.id, part) for part in parts.live_parts(world, unit.task, attempt)],
+        containers=told[:count],
+        init_containers=told[count:],
+        **words.pod_of(world, world.unit_of(attempt), attempt.host_id),
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
         epoch=attempt.epoch,
     )
@@ -160,6 +169,7 @@ def _container_message(unit: Unit, attempt: str, part: Part) -> job_pb2.Containe
         reason=end.reason,
         started_at_ms=end.started_at_ms,
         stopped_at_ms=end.stopped_at_ms,
+        container_id=end.container_id,
         log_stream_name=log_stream_name(unit.job, attempt, end.name) if has_log else "",
         state=job_pb2.ContainerState.Value(f"CONTAINER_STATE_{part.state}"),
         waits_for=CONDITIONS.write(part.waits_for),

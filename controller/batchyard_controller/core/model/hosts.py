@@ -49,6 +49,23 @@ UNKNOWN_ISOLATION = ProcessIsolation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesFacts:
+    """
+    Where a host that is a node of a cluster belongs.
+
+    Attributes:
+        namespace: Where its agent puts pods that name none.
+        node_uid: The node's, in its cluster.
+        other_namespaces: Where it may put those that name one of these.
+    """
+
+    cluster: str
+    namespace: str
+    node_uid: str = ""
+    other_namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """
     What a host is, in its agent's words.
@@ -63,6 +80,7 @@ class HostFacts:
         sandbox: The engine's runtime in which Fargate's jobs run; empty: its usual one.
         enforces_disk: A container can write no more to its disk than it asked for.
         features: What its agent can do that older ones cannot.
+        kubernetes: Of a node of a cluster, whose jobs are pods; None of others.
     """
 
     name: str
@@ -90,6 +108,7 @@ class HostFacts:
     processes: ProcessIsolation = UNKNOWN_ISOLATION
     features: tuple[str, ...] = ()
     address: str = ""
+    kubernetes: KubernetesFacts | None = None
 
 
 HEARD_SAVE_MS = 3600 * 1000
@@ -191,6 +210,7 @@ class Host:
         attempts: Live claims on it.
         containers: How each of several containers of these is, as it last told; after a new leader's start,
             or its own, it tells it again.
+        reserved: What others than this yard hold of its capacity, as its agent said last.
         trust: What its latest starts say of it.
     """
 
@@ -201,6 +221,7 @@ class Host:
     clock_off_ms: int = 0
     clock_misses: int = 0
     is_stopped: bool = False
+    reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     containers: dict[AttemptId, tuple[ContainerEnd, ...]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)

@@ -45,7 +45,7 @@ def bounded(report: Report, now: Instant) -> Report:
 
 
 def _bounded_parts(parts: tuple[ContainerEnd, ...], last_ms: int) -> tuple[ContainerEnd, ...]:
-    return tuple(_bounded_part(part, last_ms) for part in parts[: limits.CONTAINERS_MAX])
+    return tuple(_bounded_part(part, last_ms) for part in parts[: 2 * limits.CONTAINERS_MAX])
 
 
 def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
@@ -56,6 +56,7 @@ def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
         reason=printable(part.reason, limits.CONTAINER_REASON_LENGTH_MAX) if part.reason else "",
         started_at_ms=_within(part.started_at_ms, last_ms),
         stopped_at_ms=_within(part.stopped_at_ms, last_ms),
+        container_id=printable(part.container_id, limits.HOST_TEXT_LENGTH_MAX) if part.container_id else "",
     )
 
 

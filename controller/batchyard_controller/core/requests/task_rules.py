@@ -56,7 +56,7 @@ def check_together(out: Violations, field: str, task: Task, *, complete: bool) -
         _check_names(out, field, containers)
     _check_dependencies(out, field, containers)
     if not task.is_plain:
-        if not _are_processes(task):
+        if task.pod is None and not _are_processes(task):
             _check_images(out, field, containers)
         _check_gpus(out, field, containers, complete=complete)
 

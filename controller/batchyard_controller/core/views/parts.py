@@ -48,20 +48,20 @@ class Part:
 
 
 def live_parts(world: World, task: Task, attempt: Attempt) -> list[Part]:
-    """Return the containers of an attempt that has not ended, in their order; none of a plain task."""
+    """Return all containers of an attempt that has not ended, in their order; none of a plain task."""
     told = world.hosts[attempt.host_id].containers.get(attempt.id, ())
     found = _ordered(task, told)
     if not told:
         return [Part(end=end, state=PartState.UNKNOWN) for end in found.values()]
     waits = {
         container.shown_name: tuple(d for d in container.depends_on if not d.is_met_by(found[d.container]))
-        for container in task.containers
+        for container in task.all_containers
     }
     return [_living(end, waits[name]) for name, end in found.items()]
 
 
 def ended_parts(task: Task, ends: tuple[ContainerEnd, ...]) -> list[Part]:
-    """Return the containers of an attempt that is over; of all or of none it is known how they ended."""
+    """Return all containers of an attempt that is over; of all or of none it is known how they ended."""
     state = PartState.ENDED if ends else PartState.UNKNOWN
     return [Part(end=end, state=state) for end in _ordered(task, ends).values()]
 
@@ -93,5 +93,5 @@ def _ordered(task: Task, told: tuple[ContainerEnd, ...]) -> dict[str, ContainerE
     if task.is_plain:
         return {}
     known = {end.name: end for end in told}
-    names = [container.shown_name for container in task.containers]
+    names = [container.shown_name for container in task.all_containers]
     return {name: known.get(name, ContainerEnd(name=name)) for name in names}
