@@ -167,13 +167,14 @@ def test_snakemake_hands_files_on_through_s3_and_tells_the_rule_that_failed(work
     variables = {**workshop.yard.variables, **keys}
     batch = ("--aws-batch-region", REGION, "--aws-batch-job-queue", "default", "--aws-batch-job-role", JOB_ROLE)
     storage = ("--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/snakemake")
-    line = ["snakemake", "--executor", "aws-batch", *batch, "--container-image", workshop.image, "--jobs", "2"]
-    line += [*storage, "--storage-s3-endpoint-url", workshop.s3_url]
-    assert "4 of 4 steps (100%) done" in SNAKEMAKE.run(line, folder, variables)
+    access = ("--storage-s3-endpoint-url", workshop.s3_url)
+    options = ("--executor", "aws-batch", *batch, "--container-image", workshop.image, "--jobs", "2")
+    said = SNAKEMAKE.run(["snakemake", "counted.txt", *options, *storage, *access], folder, variables)
+    assert "3 of 3 steps (100%) done" in said
     counted = workshop.s3.get_object(Bucket=BUCKET, Key="snakemake/counted.txt")["Body"].read()
     assert counted == b"3\none\n"
     assert workshop.yard.endings("snakejob-*") == ["SUCCEEDED"] * 3
-    said = SNAKEMAKE.run([*line, "never.txt"], folder, variables, code=1)
+    said = SNAKEMAKE.run(["snakemake", "never.txt", *options, *storage, *access], folder, variables, code=1)
     assert "Error in rule broken" in said
     assert "AWS Batch job failed. Code: 1, Msg: Essential container in task exited" in said
     assert workshop.yard.endings("snakejob-*") == [*["SUCCEEDED"] * 3, "FAILED"]

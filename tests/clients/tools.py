@@ -7,6 +7,7 @@ both). It must never hold anything of ours: tools know a yard by AWS's variables
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -51,16 +52,20 @@ class Tool:
         return self.home / "wheels"
 
     def install(self) -> None:
-        """Make its environment unless there is one; a half-made one is made again."""
-        ready = self.home / ".ready"
-        if ready.exists():
-            return
+        """Make its environment unless there is one; a half-made one is made again. Other workers wait."""
+        CACHE.mkdir(exist_ok=True)
+        with (CACHE / f"{self.home.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.home / ".ready").exists():
+                self._make()
+
+    def _make(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
         venv.create(self.home, with_pip=True)
         self._pip("install", *self.requirements)
         if self.kept:
             self._pip("download", "--no-deps", f"--dest={self.wheels}", *self.kept)
-        ready.touch()
+        (self.home / ".ready").touch()
 
     def _pip(self, command: str, *arguments: str) -> None:
         pip = [str(self.bin / "python"), "-m", "pip", command, "--quiet", "--retries", "10", "--prefer-binary"]
