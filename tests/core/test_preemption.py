@@ -448,6 +448,8 @@ class Story:
             self.yard.queue(name, *(("bounded", "free") if name != "low" else ("free",)), **fields)
         for name, (cpu, gpus) in HOSTS.items():
             self.yard.host(name, cpu=cpu, gpus=gpus)
+        self.submit_gang("low", 1000, 3, 0, is_spread=True)
+        self.plan(None)
         for queue, gpu in (("low", 0), ("low", 500), ("shared", 500)):  # so that hosts are full to begin with
             self.submit(queue, 500, gpu, 6, 1)
             self.plan(None)
@@ -456,7 +458,7 @@ class Story:
         more = {"share_identifier": "x", "scheduling_priority": priority} if queue == "shared" else {}
         self.yard.submit(queue, array_size=size, container=container(cpu=cpu, gpu=gpu), **more)
 
-    def submit_gang(self, queue: str, cpu: int, size: int, main_cpu: int, is_spread: bool) -> None:
+    def submit_gang(self, queue: str, cpu: int, size: int, main_cpu: int, *, is_spread: bool) -> None:
         spans = [NodeRange(target_nodes=":", task=task(container(cpu=cpu)))]
         if main_cpu and size > 1:
             spans.append(NodeRange(target_nodes="0", task=task(container(cpu=main_cpu))))
@@ -628,12 +630,12 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
     ]
     * 2,
     st.builds(
-        lambda *given: lambda story: story.submit_gang(*given),
+        lambda *given, is_spread: lambda story: story.submit_gang(*given, is_spread=is_spread),
         st.sampled_from(["low", "middle", "urgent", "urgent", "firm"]),
         st.sampled_from([500, 1000, 2000]),
         st.sampled_from([2, 3, 3, 4]),
         st.sampled_from([0, 0, 2000]),
-        st.booleans(),
+        is_spread=st.booleans(),
     ),
     st.builds(lambda *given: lambda story: story.end(*given), st.integers(0, 99), st.just(True)),
     st.builds(lambda *given: lambda story: story.end(*given), st.integers(0, 99), st.booleans()),
@@ -648,7 +650,8 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@pytest.mark.timeout(300)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(STEPS, st.sampled_from([0, None, 1, 3])), min_size=10, max_size=40))
 def test_whatever_happens_those_are_stopped_that_must_and_may_be_and_all_run_in_the_end(
     steps: list[tuple[Callable[[Story], None], int | None]],

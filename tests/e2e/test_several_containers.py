@@ -172,7 +172,7 @@ def test_containers_are_shown_while_they_run(yard: Yard, aws: Aws, runtime: str)
     yard.start("a", cpus=4, runtimes=runtime)
     aws.sign_in(yard)
     with yard.client() as client:
-        task = three(runtime, "echo ready; sleep 6", "sleep 600")
+        task = three(runtime, "echo ready; sleep 10", "sleep 600")
         job_id = client.submit_job(name="shown", task=task).job_id
 
         def states() -> list[int]:
@@ -182,13 +182,13 @@ def test_containers_are_shown_while_they_run(yard: Yard, aws: Aws, runtime: str)
         running, waiting, ended = pb2.CONTAINER_STATE_RUNNING, pb2.CONTAINER_STATE_WAITING, pb2.CONTAINER_STATE_ENDED
         until(lambda: states() == [running, waiting, waiting], "init runs")
         assert "container sidecar waits for init to end with exit code 0" in client.explain_job(job_id).summary
-        assert log_of(client, job_id, INIT) == "ready\n"
+        until(lambda: log_of(client, job_id, INIT) == "ready\n", "its log can be read")
         until(lambda: states() == [ended, running, running], "all others run", limit_s=40)
         assert client.describe_job(job_id).state == JOB_STATE_RUNNING
         job = aws.job(job_id)
         (detail,) = job["ecsProperties"]["taskProperties"]
         assert [each.get("exitCode") for each in detail["containers"]] == [0, None, None]
-        assert aws.log(detail["containers"][1]["logStreamName"]) == ["serving"]
+        until(lambda: aws.log(detail["containers"][1]["logStreamName"]) == ["serving"], "the sidecar has written")
         yard.controller.kill()
         yard.controller.start()
         until(lambda: states() == [ended, running, running], "its host tells it again", limit_s=40)

@@ -72,6 +72,10 @@ class Clearings:
         for hint in situation.reservations:
             if hint.is_cleared:
                 together.setdefault((hint.job_id, hint.index), []).append(hint)
+        rows = sketch.fleet.rows
+        self.vacancies.note_emptied(
+            rows[hint.host_id] for each in together.values() for hint in each if hint.host_id in rows
+        )
         for hints in together.values():
             self._keep_on(hints)
 
@@ -208,9 +212,9 @@ class Clearings:
         self._recalled.pop(unit.job.id, None)
         binding = {*self._binding(self._kept, shape)}
         lower = [other for other in reversed(self._kept) if other not in binding]
-        for row in rows:
+        for row in rows if lower else ():
             for other in sorted(lower, key=lambda other: other.row != row):
-                if other in self._kept and not self.vacancies.have_room(row, [*self._kept]):
+                if other in self._kept and not self._is_kept_for_all(row):
                     self._drop(other)
         return True
 
@@ -292,7 +296,7 @@ class Clearings:
     def fits(self, wanted: Clearing) -> Callable[[Sequence[Occupant]], bool]:
         """Return what says whether a host has room for one, beside those it is cleared for, without some who are there."""
         shape, row = wanted.value.shape, wanted.row
-        is_bounded = bool(self._situation.environments[wanted.value.environment].compute_resources.max_vcpus)
+        is_bounded = self._is_bounded(wanted.value.environment)
         together = [*self._binding(self._kept if is_bounded else self._on.get(row, ()), shape), wanted]
         lacking = self.vacancies.lacking(row, together)
         has_gpus = any(kept.asked.resources.gpu_millis for kept in together if kept.row == row)
@@ -322,9 +326,9 @@ class Clearings:
 
     def let_spend(self, unit: Unit, shape: Shape, environment: str) -> bool:
         """Say whether a unit may count towards the bound of an environment, and if not, note that."""
-        inside = [kept for kept in self._kept if kept.value.environment == environment]
-        if not inside:
+        if not self._is_bounded(environment):
             return True
+        inside = [kept for kept in self._kept if kept.value.environment == environment]
         own = {*self._own(unit, shape, inside)}
         binding = self._binding([kept for kept in inside if kept not in own], shape)
         if self.vacancies.have_vcpus(environment, binding, beside_cpu=shape.resources.cpu_millis):
@@ -345,13 +349,24 @@ class Clearings:
         self._recalled.pop(unit.job.id, None)
         for own in self._of(unit)[:1]:
             self._drop(own)
-        while True:
-            touched = [kept for kept in self._kept if kept.row == row or kept.value.environment == environment]
-            if all(self.vacancies.have_room(each, [*self._kept]) for each in {kept.row for kept in touched}):
-                return
+        while not self._is_kept_for_all(row, environment):
+            touched = self._on.get(row, [])
+            if self._is_bounded(environment):
+                touched = [kept for kept in self._kept if kept.row == row or kept.value.environment == environment]
             self._drop(min(reversed(touched), key=lambda kept: _standing(kept, line, row)))
 
     # Who has room ---------------------------------------------------------------------
+
+    def _is_bounded(self, environment: str) -> bool:
+        return bool(self._situation.environments[environment].compute_resources.max_vcpus)
+
+    def _is_kept_for_all(self, row: int, environment: str = "") -> bool:
+        """Say whether a host, and the bounds of its clearings' environments and of another, have room for all they are kept for."""
+        here = self._on.get(row, [])
+        names = {kept.value.environment for kept in here} | ({environment} if environment else set())
+        return (not here or self.vacancies.have_room(row, here)) and all(
+            self.vacancies.have_vcpus(name, self._kept) for name in names
+        )
 
     def _binding(self, cleared: Iterable[Clearing], shape: Shape) -> list[Clearing]:
         """Return which of them bind a unit: those of no lower rank."""

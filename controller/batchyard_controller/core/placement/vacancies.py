@@ -64,12 +64,19 @@ class Vacancies:
         """Who is being stopped on the hosts that were looked at, by row."""
         self.evicted: set[AttemptId] = set()
         """Whom this plan stops."""
+        self._emptied: set[int] = set()
+        """Rows of hosts on which somebody is being stopped, as far as is known."""
+
+    def note_emptied(self, rows: Iterable[int]) -> None:
+        """Take in on which hosts others were stopped by former plans."""
+        self._emptied.update(rows)
 
     def evict(self, row: int, victims: Sequence[Occupant]) -> None:
         """Let some leave, who are on a host but where they hold what a quota share gives back."""
         if any(len(victim.attempt_ids) > 1 for victim in victims):
             self._stopping.clear()  # nodes are on other hosts too
         self._stopping.pop(row, None)
+        self._emptied.add(row)
         for victim in victims:
             self.evicted.update(victim.attempt_ids)
             quota = self._sketch.quota_of(victim.queue)
@@ -151,7 +158,8 @@ class Vacancies:
         if not environment.compute_resources.max_vcpus:
             return True
         inside = [kept for kept in cleared if kept.value.environment == name]
-        leaving = [*victims, *(each for row in {kept.row for kept in inside} for each in self.stopping_on(row))]
+        rows = self._emptied.union(kept.row for kept in inside)
+        leaving = [*victims, *(each for row in rows for each in self.stopping_on(row))]
         left = vcpus_left(self._sketch.environment_cpu, environment) - beside_cpu
         left += sum(each.resources.cpu_millis for each in leaving if each.environment == name)
         return left >= sum(kept.asked.resources.cpu_millis for kept in inside)
