@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from typing import Any
+
 import pytest
 
 from batchyard_agent.core import pods
@@ -14,7 +16,7 @@ ID = "job#1"
 START, STOP = 1_000, 2_000
 
 
-def over(exit_code=0, reason="", *, name="default", stopped_at_ms=STOP, **more) -> PodContainer:
+def over(exit_code=0, reason="", *, name="default", stopped_at_ms=STOP, **more: Any):
     word = reason or ("Error" if exit_code else "Completed")
     return PodContainer(
         name=name,
@@ -27,27 +29,27 @@ def over(exit_code=0, reason="", *, name="default", stopped_at_ms=STOP, **more) 
     )
 
 
-def waits(reason, message="", *, name="default") -> PodContainer:
+def waits(reason, message="", *, name="default"):
     return PodContainer(name=name, state="waiting", reason=reason, message=message)
 
 
-def runs(*, name="default", started_at_ms=START) -> PodContainer:
+def runs(*, name="default", started_at_ms=START):
     return PodContainer(name=name, state="running", started_at_ms=started_at_ms)
 
 
-def pod(*containers, phase="Running", is_bound=True, init=(), **more) -> PodFacts:
+def pod(*containers: PodContainer, phase="Running", is_bound=True, init=(), **more: Any):
     return PodFacts(phase=phase, is_bound=is_bound, containers=containers, init_containers=tuple(init), **more)
 
 
-def exited(code, **more) -> Exited:
+def exited(code, **more: Any):
     return Exited(attempt_id=ID, exit_code=code, stopped_at_ms=STOP, **more)
 
 
-def lost(reason) -> Vanished:
+def lost(reason):
     return Vanished(attempt_id=ID, reason=reason, is_reboot=True)
 
 
-def never(reason, exit_code=None, **more) -> StartFailed:
+def never(reason, exit_code=None, **more: Any):
     return StartFailed(attempt_id=ID, reason=reason, exit_code=exit_code, **more)
 
 
