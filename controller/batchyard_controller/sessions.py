@@ -50,7 +50,7 @@ from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
-from .convert.hosts import host_facts, host_usage, reports
+from .convert.hosts import host_facts, host_usage, reports, reserved
 from .driver import Driver
 from .leadership import Leadership
 from .move_log import MoveLog
@@ -242,6 +242,7 @@ class Sessions(rpc.AgentServiceServicer):
                 session=session.number,
                 machine_id=hello.machine_id,
                 reports=reports(hello.attempts),
+                reserved=reserved(hello.usage),
             )
         )
         return session
@@ -264,7 +265,11 @@ class Sessions(rpc.AgentServiceServicer):
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
                 heard = HostHeard(
-                    host_id=session.host_id, session=session.number, facts=facts, wall_ms=beat.usage.wall_ms
+                    host_id=session.host_id,
+                    session=session.number,
+                    facts=facts,
+                    wall_ms=beat.usage.wall_ms,
+                    reserved=reserved(beat.usage),
                 )
                 driver.post(heard)
                 self._usage[session.host_id] = host_usage(beat.usage)
@@ -400,17 +405,19 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     unit = world.unit_of(attempt)
     spec, name = unit.job.spec, attempt.id
+    facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
         number=attempt.number,
-        environment=attempt_variables(unit, attempt, name, platform, world.main_address(unit)),
-        node=pb.NodeSpec(address=world.hosts[attempt.host_id].record.facts.address) if unit.is_node else None,
+        environment=attempt_variables(unit, attempt, name, platform, facts, world.main_address(unit)),
+        node=pb.NodeSpec(address=facts.address) if unit.is_node else None,
         timeout_s=0 if unit.is_node and not unit.leads else spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),
         is_fargate=platform is Platform.FARGATE,
+        compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
         **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -37,7 +37,7 @@ _CHANGED_ENVIRONMENT = Rows(
     ComputeEnvironment,
     environment_pb.UpdateComputeEnvironmentRequest,
     _COMPUTE_RESOURCES,
-    record_only=("type", "tags", "created_at_ms"),
+    record_only=("type", "tags", "created_at_ms", "kubernetes"),
 )
 _ENVIRONMENT = Rows(
     ComputeEnvironment,

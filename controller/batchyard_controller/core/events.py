@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
+from batchyard.resources import NOTHING, Resources
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostFacts
@@ -98,6 +99,7 @@ class HostJoined:
     session: int
     machine_id: str = ""
     reports: tuple[Report, ...] = ()
+    reserved: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +119,14 @@ class HostHeard:
         session: Whose; 0: unknown.
         facts: When the host has changed.
         wall_ms: What its clock showed; 0 when it did not say.
+        reserved: What others than this yard hold of it.
     """
 
     host_id: HostId
     session: int = 0
     facts: HostFacts | None = None
     wall_ms: int = 0
+    reserved: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

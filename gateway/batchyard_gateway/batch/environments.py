@@ -8,8 +8,8 @@ given and shown again.
 from __future__ import annotations
 
 import re
-import uuid
 
+from batchyard.arns import environment_uuid
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
@@ -207,7 +207,7 @@ def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:
         "ecsClusterArn": names.account.cluster(environment.name),
         "computeResources": _resources_of(environment),
         "containerOrchestrationType": "ECS",
-        "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{arn}@{environment.created_at_ms}")),
+        "uuid": environment_uuid(environment.name, environment.created_at_ms),
         **to_members(_SHOWN, environment),
         **kept,
     }

@@ -48,6 +48,23 @@ UNKNOWN_ISOLATION = ProcessIsolation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesFacts:
+    """
+    Where a host that is a node of a cluster belongs.
+
+    Attributes:
+        namespace: Where its agent puts pods that name none.
+        node_uid: The node's, in its cluster.
+        other_namespaces: Where it may put those that name one of these.
+    """
+
+    cluster: str
+    namespace: str
+    node_uid: str = ""
+    other_namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """
     What a host is, in its agent's words.
@@ -62,6 +79,7 @@ class HostFacts:
         sandbox: The engine's runtime in which Fargate's jobs run; empty: its usual one.
         enforces_disk: A container can write no more to its disk than it asked for.
         features: What its agent can do that older ones cannot.
+        kubernetes: Of a node of a cluster, whose jobs are pods; None of others.
     """
 
     name: str
@@ -89,6 +107,7 @@ class HostFacts:
     processes: ProcessIsolation = UNKNOWN_ISOLATION
     features: tuple[str, ...] = ()
     address: str = ""
+    kubernetes: KubernetesFacts | None = None
 
 
 HEARD_SAVE_MS = 3600 * 1000
@@ -188,6 +207,7 @@ class Host:
         clock_misses: Heartbeats in a row that told of a clock that is off.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
+        reserved: What others than this yard hold of its capacity, as its agent said last.
         trust: What its latest starts say of it.
     """
 
@@ -198,6 +218,7 @@ class Host:
     clock_off_ms: int = 0
     clock_misses: int = 0
     is_stopped: bool = False
+    reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 

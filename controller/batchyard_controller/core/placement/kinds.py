@@ -8,6 +8,7 @@ what its kind is made of.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -64,6 +65,7 @@ class Kinds:
             platforms=facts.platforms,
             cpu_architecture=facts.cpu_architecture,
             features=facts.features,
+            kubernetes=facts.kubernetes and replace(facts.kubernetes, node_uid=""),  # else each were its own kind
         )
         self.gpu_kinds_max = max(self.gpu_kinds_max, len(kind.gpus))
         return self._numbers.setdefault(kind, len(self._numbers))

@@ -43,6 +43,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     _settle(world, host, event, now, out)
     _set_facts(world, host, event)
     note_joined(world, host, now)
+    host.reserved = event.reserved
     world.refresh_host(host)
 
 
@@ -117,6 +118,9 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
             # It has heard its welcome; until then it may go by the fence that it was told before.
             records.change_host(world, host, replace(host.record, fence_ms=world.fence_ms))
         _set_facts(world, host, event)
+        if event.reserved != host.reserved:
+            host.reserved = event.reserved
+            world.refresh_host(host)
         _judge_clock(world, host, event.wall_ms - now.wall_ms if event.wall_ms else 0)
 
 

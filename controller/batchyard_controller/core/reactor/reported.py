@@ -22,7 +22,7 @@ def bounded(report: Report, now: Instant) -> Report:
     last_ms, end = now.wall_ms + limits.CLOCK_AHEAD_MS_MAX, report.end
     if end is not None:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
-        containers = tuple(_bounded_part(part, last_ms) for part in end.containers[: limits.CONTAINERS_MAX])
+        containers = tuple(_bounded_part(part, last_ms) for part in end.containers[: 2 * limits.CONTAINERS_MAX])
         times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
         said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
         is_bounded = all(0 <= amount <= limits.USAGE_MAX for amount in said)
@@ -51,6 +51,7 @@ def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
         reason=printable(part.reason, limits.CONTAINER_REASON_LENGTH_MAX) if part.reason else "",
         started_at_ms=_within(part.started_at_ms, last_ms),
         stopped_at_ms=_within(part.stopped_at_ms, last_ms),
+        container_id=printable(part.container_id, limits.HOST_TEXT_LENGTH_MAX) if part.container_id else "",
     )
 
 

@@ -21,7 +21,7 @@ from batchyard_controller.core.jobs.resolution import NodeOverrides, Overrides, 
 from batchyard_controller.core.model.dependencies import DependencyType
 from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec, RetryStrategy
 from batchyard_controller.core.model.nodes import Nodes
-from batchyard_controller.core.model.settings import Platform
+from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
@@ -254,8 +254,8 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     check_quantities(out, "consumables", definition.consumables)
     check_tags(out, definition.tags)
     for i, capability in enumerate(definition.platform_capabilities):
-        if capability not in list(Platform):
-            text = f"{quote(capability)} is not one of {', '.join(Platform)}"
+        if capability not in CAPABILITIES:
+            text = f"{quote(capability)} is not one of {', '.join(CAPABILITIES)}"
             out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
             break
     if definition.platform_capabilities == (Platform.FARGATE,) and definition.nodes is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from batchyard.errors import Reason, Violation
+from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.hosts import HostFacts
-from batchyard_controller.core.model.settings import ComputeResources, JobQueue, Platform, StateTimeLimit
+from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
+from batchyard_controller.core.model.settings import CAPABILITIES, ComputeResources, JobQueue, StateTimeLimit
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
 from .checks import Violations, check_range, check_text, quote
@@ -132,6 +133,14 @@ _FACTS_TEXTS = (
 )
 
 
+def check_reserved(amounts: Resources) -> Violations:
+    """Return what is wrong with what an agent says that others hold of its host."""
+    out: Violations = []
+    for kind, (_, high, unit) in AMOUNT_LIMITS.items():
+        check_range(out, f"usage.reserved.{kind}", getattr(amounts, kind), 0, high, unit)
+    return out
+
+
 def check_host_facts(facts: HostFacts) -> Violations:
     """Return everything that is wrong with what an agent says of its host."""
     out: Violations = []
@@ -139,6 +148,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
     for name in ("enforcement", "user"):
         check_text(out, f"facts.processes.{name}", getattr(facts.processes, name), limits.HOST_TEXT_LENGTH_MAX)
+    if facts.kubernetes is not None:
+        _check_kubernetes(out, facts.kubernetes)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
     for field, values, most in (
@@ -147,7 +158,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
         ("facts.faults", facts.faults, limits.HOST_RUNTIMES_MAX),
-        ("facts.platforms", facts.platforms, len(Platform)),
+        ("facts.platforms", facts.platforms, len(CAPABILITIES)),
         ("facts.features", facts.features, limits.HOST_FEATURES_MAX),
     ):
         if len(values) > most:
@@ -159,9 +170,9 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
         check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
         check_range(out, f"facts.gpus[{i}].memory_mib", gpu.memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
-    for platform in facts.platforms[: len(Platform)]:
-        if platform not in list(Platform):
-            text = f"{quote(platform)} is not one of {', '.join(Platform)}"
+    for platform in facts.platforms[: len(CAPABILITIES)]:
+        if platform not in CAPABILITIES:
+            text = f"{quote(platform)} is not one of {', '.join(CAPABILITIES)}"
             out.append(Violation("facts.platforms", text, Reason.UNKNOWN_VALUE))
     check_range(out, "facts.reclaimed_at_ms", facts.reclaimed_at_ms, 0, limits.WALL_MS_MAX)
     if not 0 <= facts.price_per_hour < math.inf:
@@ -169,3 +180,17 @@ def check_host_facts(facts: HostFacts) -> Violations:
         out.append(Violation("facts.price_per_hour", text, Reason.OUT_OF_RANGE))
     check_tags(out, facts.labels, "facts.labels")
     return out
+
+
+def _check_kubernetes(out: Violations, kubernetes: KubernetesFacts) -> None:
+    """Check where a node says that it belongs."""
+    for name in ("cluster", "namespace", "node_uid"):
+        check_text(out, f"facts.kubernetes.{name}", getattr(kubernetes, name), limits.HOST_TEXT_LENGTH_MAX)
+    for name in ("cluster", "namespace"):
+        if not getattr(kubernetes, name):
+            out.append(Violation(f"facts.kubernetes.{name}", "is required", Reason.REQUIRED))
+    others, most = kubernetes.other_namespaces, limits.HOST_RUNTIMES_MAX
+    if len(others) > most:
+        text = f"{len(others)} given; at most {most} are allowed"
+        out.append(Violation("facts.kubernetes.other_namespaces", text, Reason.TOO_MANY))
+    out += check_lengths("facts.kubernetes.other_namespaces", others[:most], limits.HOST_TEXT_LENGTH_MAX)
