@@ -1,11 +1,10 @@
 """
 What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser``, ``netns`` or ``gpu`` is
-skipped with a plain sentence where that service is missing. Law: in CI (``CI=true``) one that
-needs any of them but a GPU and is skipped, for whatever reason, has failed; ``netns`` as root
-alone. Servers are started
-elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
+A test with the marker of a service, such as ``etcd`` or ``gpu``, is skipped with a plain
+sentence where that service is missing. Law: in CI (``CI=true``) one that needs any of
+``REQUIRED_IN_CI`` and is skipped, for whatever reason, has failed. Servers are started
+elsewhere: etcd and Kubernetes by the tests themselves, a Docker Engine by ``make test``.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -36,7 +36,10 @@ hypothesis.settings.load_profile("batchyard")
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
+REQUIRED_IN_CI = (
+    *("etcd", "docker", "pypi", "browser", "kubernetes"),
+    *(["netns", "sandbox", "kubelet"] if os.geteuid() == 0 else []),
+)
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -122,6 +125,32 @@ def why_no_sandbox() -> str:
     return "" if shutil.which("runsc") else "no runsc on PATH (on Debian: apt-get install runsc)"
 
 
+def why_no_kubernetes() -> str:
+    """Return why no API server of Kubernetes can be used here; empty when one can."""
+    if given := os.environ.get("BATCHYARD_TEST_KUBERNETES"):
+        return "" if Path(given).is_file() else f"BATCHYARD_TEST_KUBERNETES={given} is no kubeconfig"
+    return why_no_etcd() or why_kubernetes_is_not_built()
+
+
+def why_kubernetes_is_not_built() -> str:
+    """Return why ``scripts/kubernetes.sh`` has no program for us; empty when it has."""
+    script = Path(__file__).parents[1] / "scripts" / "kubernetes.sh"
+    answer = subprocess.run(["/bin/bash", script, "find"], capture_output=True, text=True, check=False, timeout=60)
+    return "" if answer.returncode == 0 else answer.stderr.strip()
+
+
+def why_no_kubelet() -> str:
+    """Return why no kubelet can run pods here; empty when one can."""
+    if os.geteuid() != 0:
+        return "only root runs a kubelet"
+    programs = ("containerd", "ctr", "runc", "busybox", "ip", "nsenter", "unshare", "setpriv")
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        packages = "containerd runc busybox-static iproute2 util-linux"
+        return f"no {', '.join(missing)} on PATH (on Debian: apt-get install {packages})"
+    return why_no_etcd() or why_kubernetes_is_not_built()
+
+
 CHECKS = {
     "etcd": why_no_etcd,
     "docker": why_no_docker,
@@ -129,6 +158,8 @@ CHECKS = {
     "browser": why_no_browser,
     "netns": why_no_netns,
     "sandbox": why_no_sandbox,
+    "kubernetes": why_no_kubernetes,
+    "kubelet": why_no_kubelet,
     "gpu": why_no_gpu,
 }
 
