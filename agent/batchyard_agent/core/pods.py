@@ -126,6 +126,7 @@ class PodFacts:
                 reason=container.reason,
                 started_at_ms=container.started_at_ms,
                 stopped_at_ms=container.stopped_at_ms,
+                container_id=container.container_id,
             )
             for container in (*self.containers, *self.init_containers)
         )

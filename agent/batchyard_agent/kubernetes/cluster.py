@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lightkube.resources.core_v1 import Node, Pod
 from lightkube.types import PatchType
 
 from batchyard_agent.kubernetes.pod_body import FINALIZER
+from batchyard_agent.kubernetes.rights import Right
 
 CALL_TIMEOUT_S = 15.0
 WATCH_S = 240
@@ -125,6 +126,12 @@ class Cluster:
         """Let go of the connections."""
         await self._client.close()
         await self._http.aclose()
+
+    async def lacks(self, right: Right) -> bool:
+        """Say whether a right is not had; errors as ``read``."""
+        with _errors():
+            answer = await self._client.create(right.review)
+        return answer.status is None or not answer.status.allowed
 
     # Pods.
 
@@ -237,7 +244,7 @@ class Cluster:
             found = self._client.list(Node, chunk_size=LIST_CHUNK)
             return [node async for node in found], found.resourceVersion
 
-    async def watch_pods(self, version: str) -> AsyncIterator[tuple[str, Pod]]:
+    async def watch_pods(self, version: str) -> AsyncGenerator[tuple[str, Pod], None]:
         """
         Follow all pods: what happened (``ADDED``, ``MODIFIED``, ``DELETED``), and to which.
 
@@ -251,7 +258,7 @@ class Cluster:
             async for each in watch:
                 yield each
 
-    async def watch_nodes(self, version: str) -> AsyncIterator[tuple[str, Node]]:
+    async def watch_nodes(self, version: str) -> AsyncGenerator[tuple[str, Node], None]:
         """Follow all nodes as ``watch_pods`` does pods."""
         with _errors():
             async for each in self._client.watch(Node, resource_version=version, server_timeout=WATCH_S):

@@ -19,7 +19,7 @@ from lightkube.models import core_v1 as core
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Pod
 
-from batchyard.ids import task_id
+from batchyard.ids import HostId, task_id
 from batchyard.pods import NO_SECURITY, SecurityContext, pod_name, pull_policy
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.tasks import Container, Task, Volume
@@ -54,7 +54,7 @@ class Place:
     """
 
     namespace: str
-    host_id: str
+    host_id: HostId
     node: str
     node_uid: str
 
