@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from uuid import NAMESPACE_URL, uuid5
+
+from batchyard.ids import named_uuid
 
 REGION_DEFAULT = "us-east-1"
 ACCOUNT_ID_DEFAULT = "000000000000"
@@ -54,7 +55,7 @@ def instance_id(host_id: str) -> str:
 
 def environment_uuid(name: str, created_at_ms: int) -> str:
     """Return the UUID of a compute environment (AWS: uuid); another one of the same name has another."""
-    return str(uuid5(NAMESPACE_URL, f"batchyard:compute-environment/{name}@{created_at_ms}"))
+    return named_uuid(f"compute-environment/{name}@{created_at_ms}")
 
 
 def last_part(name: str) -> str:

@@ -8,11 +8,9 @@ Source of the fields: AWS Batch API reference, EksPodProperties and EksContainer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID, uuid5
 
+from batchyard.ids import named_uuid
 from batchyard.pairs import Pairs
-
-_PODS = UUID("3d6f0f0e-5f1c-5d0a-9c55-0b7a3c1f6f11")
 
 CLUSTER_LABEL = "batchyard.io/cluster"
 """Of a host that is a node of a cluster: the cluster's name."""
@@ -102,7 +100,7 @@ def pod_name(unit_id: str) -> str:
     So a cluster itself refuses a second one while there is a first. AWS's have the same
     form, and differ with each attempt.
     """
-    return f"aws-batch.{uuid5(_PODS, unit_id)}"
+    return f"aws-batch.{named_uuid(f'pod/{unit_id}')}"
 
 
 def pull_policy(image: str, said: str) -> str:

@@ -96,7 +96,7 @@ def cases() -> Iterator[tuple[str, str, Message]]:
         "of nobody": {"container_overrides": [over(name="c")]},
         "of a long name": {"container_overrides": [over(name="n" * 9000)]},
         "of one twice": {"container_overrides": [over(name="a"), over(name="a")]},
-        "of eleven": {"container_overrides": [over(name="a")] * 11},
+        "of twenty-one": {"container_overrides": [over(name="a")] * 21},
         "with an empty argument": {"container_overrides": [over(name="a", command=["x", ""])]},
         "of 8193 bytes": {"container_overrides": [over(name="a", command=["x" * 8193])]},
         "to no memory": {"container_overrides": [over(name="b", memory_mib=0)]},

@@ -569,6 +569,7 @@ class ListEnvironmentHostsRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     COMPUTE_RESOURCES_FIELD_NUMBER: builtins.int
+    KUBERNETES_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -580,16 +581,21 @@ class ListEnvironmentHostsRequest(google.protobuf.message.Message):
     def compute_resources(self) -> Global___ComputeResources:
         """Says how it would be if the environment had these; unset: as it is."""
 
+    @property
+    def kubernetes(self) -> Global___KubernetesCluster:
+        """With compute_resources: its cluster."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         compute_resources: Global___ComputeResources | None = ...,
+        kubernetes: Global___KubernetesCluster | None = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListEnvironmentHostsRequest: typing_extensions.TypeAlias = ListEnvironmentHostsRequest
 

@@ -19,7 +19,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.launches import LAUNCH_LABEL
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
-from .feasibility import Access, allows, belongs, suits
+from .feasibility import Access, allows, belongs, offers, suits
 from .gpus import kinds_of
 
 Mask = npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ class Kinds:
             new = [
                 suits(environment, access)
                 and belongs(kind, environment)
-                and (not runtime or runtime in kind.runtimes)
+                and (not runtime or offers(kind, runtime))
                 and allows(kind, access)
                 for kind in islice(self._numbers, len(mask), None)
             ]

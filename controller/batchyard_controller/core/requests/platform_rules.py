@@ -68,6 +68,14 @@ def check_capability(spec: JobSpec, platform: Platform) -> Violations:
     return [Violation("queue", text, Reason.PLATFORM)]
 
 
+def check_pods(spec: JobSpec, environments: Iterable[ComputeEnvironment]) -> Violations:
+    """Check that a queue has nodes of a cluster for a job of pods; the text is as AWS's of the other capabilities."""
+    if all(task.pod is None for task in spec.tasks) or any(e.platform is Platform.EKS for e in environments):
+        return []
+    text = "Job Queue is attached to Compute Environment that can not run Jobs with capability EKS."
+    return [Violation("queue", text, Reason.PLATFORM)]
+
+
 def check_nodes_on(nodes: Nodes | None, platform: Platform) -> Violations:
     """Check that a job of several nodes is for a platform that has them (AWS Batch User Guide, "Multi-node parallel jobs")."""
     if nodes is None or platform is not Platform.FARGATE:

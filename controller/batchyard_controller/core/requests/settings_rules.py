@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 
 from batchyard.errors import Reason, Violation
 from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
-from batchyard_controller.core.model.settings import CAPABILITIES, ComputeResources, JobQueue, StateTimeLimit
+from batchyard_controller.core.model.settings import (
+    CAPABILITIES,
+    ComputeEnvironment,
+    ComputeResources,
+    EnvironmentType,
+    JobQueue,
+    Platform,
+    StateTimeLimit,
+)
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
 from .checks import Violations, check_range, check_text, quote
 from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
 from .platform_rules import check_platform
+from .pod_rules import check_namespace
 from .sharing_rules import check_caps
 
 
@@ -116,6 +126,29 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
         check_range(
             out, f"{at}.max_time_s", limit.max_time_s, limits.STATE_TIME_S_MIN, limits.STATE_TIME_S_MAX, "seconds"
         )
+
+
+_CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]*", re.ASCII)
+
+
+def check_kubernetes(out: Violations, environment: ComputeEnvironment) -> None:
+    """Check the cluster of an environment, and that it leaves its nodes to the cluster (AWS: EksConfiguration)."""
+    cluster, resources = environment.kubernetes, environment.compute_resources
+    if cluster is None:
+        return
+    if len(cluster.name) > limits.CLUSTER_NAME_LENGTH_MAX or not _CLUSTER.fullmatch(cluster.name):
+        most = limits.CLUSTER_NAME_LENGTH_MAX
+        text = f"{quote(cluster.name)} is not 1 to {most} letters, digits, '-' and '_', the first a letter or digit"
+        out.append(Violation("kubernetes.name", text, Reason.MALFORMED))
+    check_namespace(out, "kubernetes.namespace", cluster.namespace, forbidden="kube-")
+    if resources.type.platform is Platform.FARGATE:
+        text = f"{resources.type} is not for nodes of a cluster: EC2 or SPOT"
+        out.append(Violation("compute_resources.type", text, Reason.PLATFORM))
+    if environment.type is EnvironmentType.UNMANAGED:
+        out.append(Violation("type", "UNMANAGED is not for nodes of a cluster", Reason.PLATFORM))
+    if resources.provider:
+        text = "nodes of a cluster have no provider: the cluster has them launched"
+        out.append(Violation("compute_resources.provider", text, Reason.CONFLICT))
 
 
 _FACTS_TEXTS = (

@@ -57,7 +57,8 @@ def check_together(out: Violations, field: str, task: Task, *, complete: bool) -
         _check_names(out, field, containers)
     _check_dependencies(out, field, containers)
     if not task.is_plain:
-        _check_images(out, field, containers)
+        if task.pod is None:
+            _check_images(out, field, containers)
         _check_gpus(out, field, containers, complete=complete)
 
 

@@ -160,12 +160,21 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
-        return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        where = words.host_name(world, live.host_id) + _overflow(world, unit, live.compute_environment)
+        return f"{state.lower()} on host {where}, attempt {live.number}"
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
     reasons = [waiting_reason(world, unit) or f"is {state}", str(place) if place is not None else ""]
     return "; ".join(filter(None, reasons))
+
+
+def _overflow(world: World, unit: Unit, environment: str) -> str:
+    """Say that others of its queue come before the environment that a unit runs in, if any do."""
+    queue = world.queues.get(unit.job.spec.queue)
+    order = queue.compute_environments if queue is not None else ()
+    before = order[: order.index(environment)] if environment in order else ()
+    return f" of compute environment {environment}, after {', '.join(before)} in its queue" if before else ""
 
 
 def eligible_hosts(world: World, unit: Unit) -> int:
