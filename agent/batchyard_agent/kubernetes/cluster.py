@@ -232,7 +232,7 @@ class Cluster:
             found = self._client.list(Pod, namespace="*", chunk_size=LIST_CHUNK)
             return [pod async for pod in found], found.resourceVersion
 
-    async def list_own_pods(self, namespace: str, label: str) -> list[Pod]:
+    async def list_pods_with(self, namespace: str, label: str) -> list[Pod]:
         """Return the pods of a namespace that bear a label; errors as ``read``."""
         with _errors(), self._counted("list pods"):
             found = self._client.list(Pod, namespace=namespace, chunk_size=LIST_CHUNK, labels={label: None})

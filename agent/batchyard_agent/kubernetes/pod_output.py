@@ -46,6 +46,7 @@ class PodOutput:
         self._cluster = cluster
         self._source = source
         self._is_whole = False
+        self._is_connected = False
         self._task = asyncio.get_running_loop().create_task(self._follow()) if follow else None
 
     async def stop(self) -> None:
@@ -57,7 +58,8 @@ class PodOutput:
     async def finish(self) -> None:
         """Bring all output of a container that has ended into its file; say in it what could not be."""
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=FINISH_S)
+            if self._is_connected:
+                await asyncio.wait([self._task], timeout=FINISH_S)
             await self.stop()
         error = ""
         for attempt in range(READS):
@@ -90,9 +92,11 @@ class PodOutput:
         try:
             output = self._cluster.output(source.namespace, source.pod, source.container, follow=follow)
             async with output as chunks:
+                self._is_connected = True
                 async for chunk in chunks:
                     await asyncio.to_thread(file.take, chunk)
         finally:
+            self._is_connected = False
             await asyncio.to_thread(file.close)
         self._is_whole = True
 

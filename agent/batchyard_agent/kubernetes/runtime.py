@@ -179,9 +179,9 @@ class PodRuntime:
         if (attempt := self._attempts.get(pod.attempt_id)) is not None:
             attempt.on_pod_gone(pod)
 
-    def set_node_gone(self) -> None:
-        """Take that nothing of the node runs any more."""
-        self._open_yard.is_node_gone = True
+    def set_node_gone(self, gone: bool) -> None:
+        """Take whether nothing of the node runs any more."""
+        self._open_yard.is_node_gone = gone
         for attempt in self._attempts.values():
             attempt.look_again()
 
