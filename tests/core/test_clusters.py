@@ -14,13 +14,12 @@ from batchyard.ids import HostId
 from batchyard.pod_limits import not_as_pod
 from batchyard.pods import CLUSTER_FIRST, CLUSTER_FIRST_WITH_HOST_NET, Pod, pod_name, pull_policy
 from batchyard.resources import NOTHING, Resources
-from batchyard.states import JobState
 from batchyard.tasks import Container, Device, LinuxParameters, MountPoint, Secret, Task, Tmpfs, Ulimit, Volume
-from batchyard_controller.core.events import HostHeard, HostLeft, Ticked
+from batchyard_controller.core.events import DefinitionChanged, HostHeard
 from batchyard_controller.core.jobs.resolution import Overrides, PodOverrides, Submission, resolve
 from batchyard_controller.core.jobs.variables import attempt_variables
-from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts, told_fence
-from batchyard_controller.core.model.jobs import RetryStrategy
+from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
+from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.nodes import NodeRange, Nodes
 from batchyard_controller.core.model.settings import (
     CapacityType,
@@ -29,7 +28,6 @@ from batchyard_controller.core.model.settings import (
     KubernetesCluster,
     Platform,
 )
-from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import exclusion
 from batchyard_controller.core.requests.settings_rules import check_host_facts, check_reserved
 from batchyard_controller.core.views.membership import NO_NAMESPACE, cluster_fault
@@ -137,6 +135,19 @@ def test_a_queue_without_a_cluster_takes_no_pods(yard: Yard) -> None:
     yard.queue("bare", "own")
     with pytest.raises(InvalidArgumentError, match="can not run Jobs with capability EKS"):
         yard.submit("bare", container=pod())
+
+
+def test_a_queue_of_clusters_alone_takes_what_names_no_capability(yard: Yard) -> None:
+    """As on AWS a definition for EC2 is refused there; where own hosts come first it may overflow."""
+    definition = JobDefinition(name="d", revision=1, task=task(IMAGED), platform_capabilities=("EC2",))
+    yard.apply(DefinitionChanged(definition=definition))
+    with pytest.raises(InvalidArgumentError, match="can not run Jobs with capability EC2"):
+        yard.submit("pods", container=None, definition="d")
+    job = yard.submit("pods", container=IMAGED)
+    both = [yard.submit("q", container=None, definition="d") for _ in range(2)]
+    yard.plan()
+    hosts = {f"{job.id}#1": "node", f"{both[0].id}#1": "mine", f"{both[1].id}#1": "node"}
+    assert yard.live() == hosts
 
 
 def test_a_pod_needs_its_namespace_and_what_its_host_allows(yard: Yard) -> None:
@@ -366,22 +377,3 @@ def test_facts_of_a_node_are_within_bounds() -> None:
         "facts.kubernetes.other_namespaces"
     ]
     assert [v.field for v in check_reserved(Resources(cpu_millis=-1))] == ["usage.reserved.cpu_millis"]
-
-
-def test_a_silent_node_is_never_given_up_for_its_silence(yard: Yard) -> None:
-    """Nobody on the node keeps a fence, so time proves nothing: its agent says what is lost, or an operator does."""
-    job = yard.submit(queue="pods", container=IMAGED, retry=RetryStrategy(attempts=2))
-    yard.plan()
-    yard.apply(HostLeft(host_id=HostId("node"), session=1))
-    yard.now = Instant(wall_ms=0, boot_ms=yard.now.boot_ms + 30 * 24 * 3600 * 1000)
-    yard.apply(Ticked())
-    assert job.state is JobState.STARTING
-    assert yard.world.fence_of(yard.world.hosts[HostId("node")]) == 0
-    assert yard.world.fence_of(yard.world.hosts[HostId("mine")]) > 0
-
-
-def test_a_host_that_becomes_a_node_is_told_no_fence(yard: Yard) -> None:
-    assert told_fence(facts("h"), 60_000) == 60_000
-    assert told_fence(facts("h", kubernetes=node()), 60_000) == 0
-    yard.apply(HostHeard(host_id=HostId("node"), session=1))
-    assert yard.world.hosts[HostId("node")].record.fence_ms == 0

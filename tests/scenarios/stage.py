@@ -634,7 +634,8 @@ class Stage:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
         platform = self.yard.world.platform_of(attempt.compute_environment)
-        variables = attempt_variables(unit, attempt, attempt.id, platform, self.yard.world.main_address(unit))
+        host = self.yard.world.hosts[attempt.host_id].record.facts
+        variables = attempt_variables(unit, attempt, attempt.id, platform, host, self.yard.world.main_address(unit))
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------

@@ -767,6 +767,7 @@ class Attempt(google.protobuf.message.Message):
     HOST_ADDRESS_FIELD_NUMBER: builtins.int
     POD_NAME_FIELD_NUMBER: builtins.int
     POD_NAMESPACE_FIELD_NUMBER: builtins.int
+    CLUSTER_FIELD_NUMBER: builtins.int
     INIT_CONTAINERS_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
@@ -797,6 +798,8 @@ class Attempt(google.protobuf.message.Message):
     pod_name: builtins.str
     """Which pod it is; of hosts of Kubernetes alone."""
     pod_namespace: builtins.str
+    cluster: builtins.str
+    """Name of the cluster that its host is a node of."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -836,10 +839,11 @@ class Attempt(google.protobuf.message.Message):
         host_address: builtins.str = ...,
         pod_name: builtins.str = ...,
         pod_namespace: builtins.str = ...,
+        cluster: builtins.str = ...,
         init_containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "init_containers", b"init_containers", "log_stream_name", b"log_stream_name", "number", b"number", "pod_name", b"pod_name", "pod_namespace", b"pod_namespace", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "cluster", b"cluster", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "init_containers", b"init_containers", "log_stream_name", b"log_stream_name", "number", b"number", "pod_name", b"pod_name", "pod_namespace", b"pod_namespace", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
-from batchyard.tasks import ContainerEnd
+from batchyard.tasks import Container, ContainerEnd
 from batchyard.v1 import job_pb2
 from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import USAGE, end_cause_number
@@ -82,7 +82,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
-        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
+        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.all_containers],
     )
 
 
@@ -106,7 +106,8 @@ def _node(unit: Unit) -> job_pb2.NodeDetails | None:
 
 
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
-    name = attempt_id((unit.main if unit.is_parent else unit).id, ended.number)
+    ran = unit.main if unit.is_parent else unit
+    name = attempt_id(ran.id, ended.number)
     return job_pb2.Attempt(
         id=name,
         number=ended.number,
@@ -124,7 +125,9 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         reason=ended.reason,
         status_reason=words.attempt_reason(unit, ended),
         log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms and unit.task.is_plain else "",
-        containers=_container_messages(unit, name, ended.containers),
+        containers=_container_messages(unit, name, unit.task.containers, ended.containers),
+        init_containers=_container_messages(unit, name, unit.task.init_containers, ended.containers),
+        **words.pod_of(world, ran, ended.host_id),
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,
         usage=USAGE.write(ended.usage) if ended.usage != NO_USAGE else None,
@@ -144,18 +147,22 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         claimed_at_ms=attempt.claimed_at_ms,
         started_at_ms=attempt.started_at_ms,
         log_stream_name=log_stream_name(unit.job, attempt.id) if is_running and unit.task.is_plain else "",
-        containers=_container_messages(unit, attempt.id, ()),
+        containers=_container_messages(unit, attempt.id, unit.task.containers, ()),
+        init_containers=_container_messages(unit, attempt.id, unit.task.init_containers, ()),
+        **words.pod_of(world, world.unit_of(attempt), attempt.host_id),
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
         epoch=attempt.epoch,
     )
 
 
-def _container_messages(unit: Unit, attempt: str, ends: tuple[ContainerEnd, ...]) -> list[job_pb2.ContainerStatus]:
+def _container_messages(
+    unit: Unit, attempt: str, containers: tuple[Container, ...], ends: tuple[ContainerEnd, ...]
+) -> list[job_pb2.ContainerStatus]:
     """Tell of each of several containers of an attempt, in their order, as far as that is known."""
     if unit.task.is_plain:
         return []
     by_name = {end.name: end for end in ends}
-    names = [container.shown_name for container in unit.task.containers]
+    names = [container.shown_name for container in containers]
     found = [by_name.get(name, ContainerEnd(name=name)) for name in names]
     return [
         job_pb2.ContainerStatus(
@@ -164,6 +171,7 @@ def _container_messages(unit: Unit, attempt: str, ends: tuple[ContainerEnd, ...]
             reason=end.reason,
             started_at_ms=end.started_at_ms,
             stopped_at_ms=end.stopped_at_ms,
+            container_id=end.container_id,
             log_stream_name=log_stream_name(unit.job, attempt, end.name) if end.started_at_ms or not ends else "",
         )
         for end in found

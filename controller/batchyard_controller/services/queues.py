@@ -28,7 +28,8 @@ LISTED = "queues"
 
 def view(world: World, record: JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts."""
-    return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}))
+    platforms = (environment.platform for environment in world.environments_of(record))
+    return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}), platforms)
 
 
 def _snapshot(world: World, name: str) -> pb.GetJobQueueSnapshotResponse:

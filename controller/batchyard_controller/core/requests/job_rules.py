@@ -19,7 +19,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import NodeOverrides, Overrides, Submission
 from batchyard_controller.core.model.dependencies import DependencyType
-from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec
 from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
@@ -29,6 +29,7 @@ from .names import check_annotations, check_definition_key, check_job_name, chec
 from .node_rules import check_nodes
 from .platform_rules import check_fargate, check_nodes_on
 from .pod_rules import check_pod, check_pod_metadata, check_pods_of_nodes
+from .retry_rules import check_retry
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
 from .task_rules import check_part, check_together
@@ -37,12 +38,6 @@ _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
 _SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
-_EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
-_TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
-_PATTERN_CHARACTERS = {
-    _EXIT_CODE_PATTERN: "digits",
-    _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
-}
 AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
@@ -205,40 +200,6 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
     }
     text = "needs a container: give the job an image"
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
-
-
-def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
-    """Check a retry strategy (AWS: RetryStrategy, EvaluateOnExit)."""
-    if retry.rules and not retry.attempts:
-        text = "RetryAttempts must be provided with retry strategy"
-        out.append(Violation(f"{field}.attempts", text, Reason.REQUIRED))
-    else:
-        check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
-    check_range(
-        out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
-    )
-    check_range(out, f"{field}.spot_attempts", retry.spot_attempts, 0, limits.SPOT_ATTEMPTS_MAX)
-    name, again = "preemption_retries_before_termination", retry.preemption_retries_before_termination
-    check_range(out, f"{field}.{name}", -1 if again is None else again, -1, limits.PREEMPTIONS_MAX)
-    if len(retry.rules) > limits.EXIT_RULES_MAX:
-        text = f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
-        out.append(Violation(f"{field}.evaluate_on_exit", text, Reason.TOO_MANY))
-    for i, rule in enumerate(retry.rules):
-        at = f"{field}.evaluate_on_exit[{i}]"
-        patterns = {
-            "on_status_reason": (rule.on_status_reason, _TEXT_PATTERN),
-            "on_reason": (rule.on_reason, _TEXT_PATTERN),
-            "on_exit_code": (rule.on_exit_code, _EXIT_CODE_PATTERN),
-        }
-        if not any(pattern for pattern, _ in patterns.values()):
-            text = "at least one of on_status_reason, on_reason, on_exit_code is required"
-            out.append(Violation(at, text, Reason.REQUIRED))
-        for name, (pattern, grammar) in patterns.items():
-            check_text(out, f"{at}.{name}", pattern, limits.PATTERN_LENGTH_MAX)
-            if not grammar.fullmatch(pattern):
-                allowed = _PATTERN_CHARACTERS[grammar]
-                text = f"{quote(pattern)} is no pattern: only {allowed} are allowed, and a '*' at the end"
-                out.append(Violation(f"{at}.{name}", text, Reason.MALFORMED))
 
 
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
