@@ -1,4 +1,9 @@
-"""Clusters for tests: an API server shared by those that leave it as it is, and one of a test's own."""
+"""
+Clusters for tests, of two kinds.
+
+``cluster``, ``own_cluster``: an API server alone. Tests say what happens on nodes and to pods.
+``kubelet_cluster``: one with a scheduler and ``node``, where pods run for real.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.node import Node, scheduling
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kubernetes.sh"
 
@@ -63,3 +69,29 @@ def own_cluster(own_api_server: ApiServer, tmp_path: Path) -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> str:
     """A namespace of the test's own."""
     return cluster.make_namespace()
+
+
+@pytest.fixture(scope="session")
+def kubelet_server(kubernetes_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server of ours whose pods are scheduled."""
+    server = ApiServer(tmp_path_factory.mktemp("kubernetes"), kubernetes_binary)
+    server.start()
+    with scheduling(server):
+        yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def kubelet_cluster(kubelet_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster in which nodes are real."""
+    folder = tmp_path_factory.mktemp("cluster")
+    cluster = Cluster(kubelet_server.admin, folder, ca=kubelet_server.authority.certificate)
+    yield cluster
+    cluster.client.close()
+
+
+@pytest.fixture(scope="session")
+def node(kubelet_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that runs pods, for all tests that leave it running."""
+    with Node(kubelet_server, tmp_path_factory.mktemp("node"), "node") as node:
+        yield node
