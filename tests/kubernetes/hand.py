@@ -2,8 +2,9 @@
 What a scheduler and kubelets say of pods, said by a test's hand through the API.
 
 No program is run: a pod is bound to the node that it asks for, said to run, and said to have
-ended as its arguments tell, ``["exit", "3", "after", "0.5"]``; without ``after`` never. One that
-is deleted is said to be killed, as a kubelet does. Whatever was said to run is written down, so
+ended as its arguments tell, ``["exit", "3", "after", "0.5"]``; without ``after`` never; with ``index`` a child's, modulo 3. One that
+is deleted is said to be killed, as a kubelet does. Of one with the arguments ``["by", "hand"]`` the
+test itself says how it is, once it is bound. Whatever was said to run is written down, so
 that a test can see whether two pods of a unit ever ran at once.
 """
 
@@ -25,6 +26,7 @@ from lightkube.resources.core_v1 import Pod
 from tests.kubernetes.cluster import Cluster
 
 KILLED = 137
+BY_HAND = ["by", "hand"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,8 +116,11 @@ class Hand:
                 self._said[uid] = "bound"
                 self.cluster.bind(self.namespace, name, node_of(pod))
             return
+        if spec.containers[0].args == BY_HAND:
+            return
         if meta.deletionTimestamp is not None:
             self._end(pod, KILLED, "Error")
+            self.cluster.end_pod(self.namespace, name)
             return
         if said != "running" and status.phase == "Pending":
             self._said[uid] = "running"
@@ -157,8 +162,11 @@ def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
 def plan_of(pod: Pod) -> tuple[int, float | None]:
     """Return with what a pod is to exit, and after how many seconds; None: not by itself."""
     words = [*(pod.spec.containers[0].args or [])]
-    code = int(words[words.index("exit") + 1]) if "exit" in words else 0
-    return code, float(words[words.index("after") + 1]) if "after" in words else None
+    code = words[words.index("exit") + 1] if "exit" in words else "0"
+    if code == "index":
+        code = next(v.value for v in pod.spec.containers[0].env if v.name == "AWS_BATCH_JOB_ARRAY_INDEX")
+        code = str(int(code) % 3)
+    return int(code), float(words[words.index("after") + 1]) if "after" in words else None
 
 
 def node_of(pod: Pod) -> str:

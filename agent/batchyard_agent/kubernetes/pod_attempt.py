@@ -259,7 +259,7 @@ class PodAttempt:
             try:
                 if pod.facts.is_over:
                     await cluster.release(pod.namespace, pod.name, pod.uid)
-                await cluster.delete(pod.namespace, pod.name, pod.uid, KILL_GRACE_S)
+                await cluster.delete(pod.namespace, pod.name, pod.uid, 0 if pod.facts.is_over else KILL_GRACE_S)
             except RefusedError as error:
                 raise NeverMadeError(str(error), host_failed=True) from error
             except UnansweredError as error:

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import structlog
 
-from batchyard_agent.kubernetes.cluster import Cluster, ClusterError
+from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, RefusedError
 from batchyard_agent.runtimes.log_file import LogFile
 
 FOLLOW_AFTER_S = 0.5
 """A container that ends sooner is not worth a connection: its output is read at its end."""
 MEND_EVERY_S = 15.0
 FINISH_S = 5.0
+GONE = b"unable to retrieve container logs for "
+"""What the kubelet answers in place of the output of a container that it has removed, as those of pods that are deleted."""
 READS = 3
 READ_AGAIN_S = 0.5
 
@@ -94,6 +96,8 @@ class PodOutput:
             async with output as chunks:
                 self._is_connected = True
                 async for chunk in chunks:
+                    if chunk.startswith(GONE):
+                        raise RefusedError(chunk.decode(errors="replace").strip())
                     await asyncio.to_thread(file.take, chunk)
         finally:
             self._is_connected = False

@@ -214,8 +214,7 @@ class PodRuntime:
     async def _let_go(self, pod: SeenPod) -> None:
         """Take the finalizer off, and have the API forget the pod, which runs nothing any more."""
         await self._cluster.release(pod.namespace, pod.name, pod.uid)
-        if not pod.facts.is_deleted:
-            await self._cluster.delete(pod.namespace, pod.name, pod.uid, 0)
+        await self._cluster.delete(pod.namespace, pod.name, pod.uid, 0)
 
     def _place_of(self, spec: LaunchSpec) -> Place:
         assert spec.task is not None, spec.attempt_id
