@@ -21,7 +21,7 @@ from tests.kubernetes.hand import Span, hand
 from tests.kubernetes.test_pods import ended, pod_of, pods, submit
 from tests.kubernetes.yard import KubernetesYard
 
-from batchyard import JobState, container, job_state
+from batchyard import Client, JobState, container, job_state
 from batchyard.ids import child_id
 from batchyard.pods import pod_name
 from batchyard.v1.attempt_pb2 import EndCause
@@ -47,6 +47,12 @@ def yard(cluster: Cluster, tmp_path: Path) -> Iterator[KubernetesYard]:
     yard = KubernetesYard(tmp_path / "yard", cluster, cluster.make_namespace())
     yield yard
     yard.sweep()
+
+
+def cause_of(client: Client, job_id: str) -> int:
+    """Return why a job's first try ended; 0 until it has."""
+    attempts = client.describe_job(job_id).attempts
+    return attempts[0].cause if attempts else 0
 
 
 def overlaps(spans: list[Span]) -> list[tuple[Span, Span]]:
@@ -121,12 +127,12 @@ def test_what_finds_no_room_on_its_node_and_what_ran_on_one_that_is_gone(yard: K
         nodes.binds = False
         unbound = submit(client, "exit", "0", "after", "0.1", attempts=1)
         pod_of(yard, unbound, bound=False)
-        until(lambda: client.describe_job(unbound).attempts, "the scheduler found no room", limit_s=100)
+        until(lambda: cause_of(client, unbound), "the scheduler found no room", limit_s=100)
         attempt = client.describe_job(unbound).attempts[0]
         assert attempt.cause == EndCause.END_CAUSE_HOST_ERROR
         assert attempt.reason == "CannotStartContainerError: the scheduler has not bound the pod to its node"
         nodes.binds = True
-        until(lambda: client.describe_job(lost).attempts[0].cause == EndCause.END_CAUSE_LOST, "lost", limit_s=100)
+        until(lambda: cause_of(client, lost) == EndCause.END_CAUSE_LOST, "lost", limit_s=100)
         attempt = client.describe_job(lost).attempts[0]
         assert attempt.status_reason.startswith("Host EC2 (instance i-")
         # Neither counts as a try of the job's own.
