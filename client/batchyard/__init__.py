@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Violation,
         WorldError,
     )
+    from batchyard.pod_arguments import pod
     from batchyard.states import JobState
     from batchyard.submit_calls import submit_error
     from batchyard.sync import Client
@@ -59,6 +60,7 @@ __all__ = [
     "job_state",
     "nodes",
     "overrides",
+    "pod",
     "submit_error",
 ]
 
@@ -70,6 +72,7 @@ _HOMES = {
     "job_state": "wording",
     "nodes": "arguments",
     "overrides": "arguments",
+    "pod": "pod_arguments",
     "submit_error": "submit_calls",
 }
 

@@ -228,6 +228,8 @@ class Sessions(rpc.AgentServiceServicer):
         if former is not None:
             former.end()
         self._sessions[host_id] = session
+        if hello.HasField("usage"):
+            self._usage[host_id] = host_usage(hello.usage)
         session.send(
             welcome=pb.Welcome(
                 epoch=self._epoch,

@@ -21,6 +21,9 @@ from batchyard.arguments import exit_rule
 from batchyard.errors import RequestError
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id, unit_id
 from batchyard.pairs import pairs
+from batchyard.pods import Pod
+from batchyard.resources import Resources
+from batchyard.runtimes import KUBERNETES
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd, Task
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
@@ -58,7 +61,7 @@ from batchyard_controller.core.model.consumables import (
     Quantities,
 )
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
-from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
+from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts, KubernetesFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, JobKind, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
@@ -74,6 +77,7 @@ from batchyard_controller.core.model.settings import (
     CapacityType,
     ComputeResources,
     DispatchOrder,
+    KubernetesCluster,
     Preemption,
     ResourceState,
 )
@@ -107,8 +111,15 @@ _REASONS = {
     EndCause.HOST_ERROR: "CannotStartContainerError: no space left on device",
     EndCause.IMAGE_UNAVAILABLE: "CannotPullContainerError: not found",
 }
+_AMOUNTS = {"cpu": "cpu_millis", "memory": "memory_mib", "gpu": "gpu_millis"}
 _OPTION = re.compile(r"[\w.]+=")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _place(text: str, name: str) -> dict[str, str]:
+    """Read ``cluster/namespace``."""
+    cluster, _, namespace = text.partition("/")
+    return {name: cluster, "namespace": namespace}
 
 
 class Stage:
@@ -157,8 +168,11 @@ class Stage:
             "provider": options.pop("provider", ""),
             "instance_types": tuple(filter(None, options.pop("types", "").split(","))),
         }
+        cluster = options.pop("cluster", "")
+        kubernetes = KubernetesCluster(**_place(cluster, "name")) if cluster else None
         numbers = {key: int(value) for key, value in options.items()}
-        self.yard.environment(name, state=state, compute_resources=ComputeResources(**words, **numbers))
+        resources = ComputeResources(**words, **numbers)
+        self.yard.environment(name, state=state, compute_resources=resources, kubernetes=kubernetes)
 
     def do_delete_environment(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(EnvironmentDeleted(name=name)))
@@ -370,11 +384,14 @@ class Stage:
 
     def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
         """Let a host join; an unproven one has not shown yet that it can start jobs."""
-        words = {
+        words: dict[str, Any] = {
             key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
         }
         models = [model for model in options.pop("models", "").split(",") if model]
         features = tuple(options.pop("features", "").split())
+        if cluster := options.pop("cluster", ""):
+            node = KubernetesFacts(node_uid=f"uid-{name}", **_place(cluster, "cluster"))
+            words |= {"kubernetes": node, "runtimes": (KUBERNETES,)}
         numbers = {key: int(value) for key, value in options.items()}
         self._facts[name] = facts(name, **numbers, **words, features=features)
         if models:
@@ -386,6 +403,11 @@ class Stage:
         self._sessions[name] = self._sessions.get(name, 0) + 1
         session, told = self._sessions[name], self._facts[name]
         return self._sent(self.yard.join(told, *reports, session=session, is_proven=is_proven))
+
+    def do_others_hold(self, name: str, **amounts: str) -> None:
+        """Let a host say what others than this yard hold of it."""
+        reserved = Resources(**{_AMOUNTS[key]: int(value) for key, value in amounts.items()})
+        self.yard.apply(HostHeard(host_id=HostId(name), session=self._sessions[name], reserved=reserved))
 
     def do_trust(self, *names: str) -> list[str]:
         """Tell what is held against hosts."""
@@ -510,6 +532,8 @@ class Stage:
             )
             models = tuple(model for model in options.get("models", "").split(",") if model)
             fields["task"] = task(replace(wanted, gpu_models=models))
+            if "pod" in options:
+                fields["task"] = replace(fields["task"], pod=Pod(namespace=options.get("namespace", "")))
             if "parts" in options:
                 fields["task"] = Task(containers=tuple(map(_part, options["parts"].split(","))))
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))

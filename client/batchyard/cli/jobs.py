@@ -16,7 +16,13 @@ from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, NodeRange, RetryStrategy
+    from batchyard.v1.job_definition_pb2 import (
+        ContainerProperties,
+        JobDefinition,
+        NodeRange,
+        RetryStrategy,
+        TaskProperties,
+    )
     from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
@@ -303,6 +309,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),
             ("Stopped", spans.moment(job.stopped_at_ms, now)),
+            ("Runs as", _pod_of(job)),
         ]
     )
     if job.attempts:
@@ -311,6 +318,14 @@ def _show_job(job: Job, now: int) -> None:
         if any(attempt.containers for attempt in job.attempts):
             click.echo()
             _show_containers(job.attempts, now)
+
+
+def _pod_of(job: Job) -> str:
+    """Say which pod of which cluster a job is; nothing of those that are none."""
+    latest = job.attempts[-1] if job.attempts else None
+    if latest is None or not latest.pod_name:
+        return ""
+    return f"pod {latest.pod_name} in namespace {latest.pod_namespace} of cluster {latest.cluster}"
 
 
 def _nodes(job: Job) -> str:
@@ -343,7 +358,7 @@ def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
                 part.reason,
             ]
             for attempt in attempts
-            for part in attempt.containers
+            for part in (*attempt.init_containers, *attempt.containers)
         ],
         numbers=["ATTEMPT", "EXIT"],
         elastic=["REASON"],
@@ -358,8 +373,11 @@ def containers_of(row: Job | JobDefinition | NodeRange) -> Sequence[ContainerPro
 def asked_of(row: Job | JobDefinition | NodeRange) -> tuple[int, int, int, int]:
     """Return what all containers of a job ask for: CPU, memory, GPUs and disk."""
     asked = [part.resources for part in containers_of(row)]
+    before = [part.resources for part in row.task.init_containers]  # which are over by then
     kinds = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
-    cpu, memory, gpus, disk = (sum(getattr(each, kind) for each in asked) for kind in kinds)
+    cpu, memory, gpus, disk = (
+        max([sum(getattr(each, kind) for each in asked), *(getattr(each, kind) for each in before)]) for kind in kinds
+    )
     return cpu, memory, gpus, disk
 
 
@@ -367,13 +385,32 @@ def container_lines(row: Job | JobDefinition | NodeRange) -> list[tuple[str, str
     """Say what a job runs; of several containers a block each."""
     asked = ("Asks for", resources_line(*asked_of(row)))
     if not row.HasField("task"):
-        image, command, *others = _container_lines(row.container)
+        image, _, command, *others = _container_lines(row.container)
         return [image, command, asked, *others]
-    shared = {"processes": row.task.pid_mode, "memory segments": row.task.ipc_mode}
-    lines = [("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")]))]
-    for part in row.task.containers:
-        lines += [("Container", part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
+    is_pod = row.task.HasField("pod")
+    shared = {"processes": row.task.pid_mode, "memory segments": "task" if is_pod else row.task.ipc_mode}
+    lines = [
+        *_pod_lines(row.task),
+        ("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")])),
+    ]
+    for title, parts in (("Before", row.task.init_containers), ("Container", row.task.containers)):
+        for part in parts:
+            lines += [(title, part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
     return [*lines, asked]
+
+
+def _pod_lines(task: TaskProperties) -> list[tuple[str, str]]:
+    """Say what a pod is beside its containers; nothing of other tasks."""
+    if not task.HasField("pod"):
+        return []
+    pod = task.pod
+    is_on_host = not pod.HasField("host_network") or pod.host_network
+    return [
+        ("Pod", f"on {'its host' if is_on_host else 'the cluster'}'s network"),
+        ("Namespace", pod.namespace),
+        ("Account", pod.service_account),
+        ("Labels", " ".join(f"{k}={v}" for k, v in sorted(pod.labels.items()))),
+    ]
 
 
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
@@ -385,6 +422,7 @@ def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
     waits = [f"{each.container}:{word(ContainerCondition, each.condition)}" for each in container.depends_on]
     return [
         ("Image", container.image or "none (a process on the host)"),
+        ("Entrypoint", shlex.join(container.entrypoint)),
         ("Command", shlex.join(container.command)),
         ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
         ("Starts after", " ".join(waits)),

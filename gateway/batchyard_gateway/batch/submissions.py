@@ -149,8 +149,6 @@ def check_against_definition(members: Members, definition: definition_pb.JobDefi
             raise ExecutionException(f"{pods.OVERRIDE} is only applicable for a job definition with {pods.EKS}.")
         pods.check_against(members[pods.OVERRIDE], definition.task)
         return
-    if definition.task.HasField("pod") and any(name in members for name in _WAYS):
-        raise ExecutionException(f"Container overrides are not applicable for EKS. Use {pods.OVERRIDE} instead.")
     overrides, kept = _overrides(members), kept_in(definition.annotations)
     names = [container.name for container in definition.task.containers] or [containers.name_in(kept)]
     deprecated = kept.get("containerProperties", {})
@@ -211,6 +209,8 @@ def submission(
     overrides = [_override(each) for each in _overrides(members) or [{}]]
     if task is not None and pods.OVERRIDE in members:
         overrides = pods.overrides(members[pods.OVERRIDE], task)
+    elif task is not None and task.HasField("pod"):
+        overrides[0].name = task.containers[0].name
     for message in overrides if not has_several else ():
         message.ClearField("name")
     return pb.SubmitJobRequest(

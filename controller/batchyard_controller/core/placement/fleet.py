@@ -147,6 +147,8 @@ class Fleet:
         """Say what others than this yard hold of a host."""
         row = self.rows[host_id]
         more = row_of(reserved) - self.reserved[:, row]
+        if not more.any():
+            return
         self.reserved[:, row] += more
         self.state[:4, row] -= more
         self._set_gpus(row)

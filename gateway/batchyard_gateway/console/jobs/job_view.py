@@ -228,12 +228,28 @@ def facts(job: pb.Job) -> list[Pair]:
         ("Log kept", f"{container.log_size_mib} MiB" if container.log_size_mib else ""),
     ]
     pairs = [
+        *_of_pod(job),
         *([(each.name, _part(each)) for each in job.task.containers] or of_container),
+        *[(f"{each.name}, before", _part(each)) for each in job.task.init_containers],
         ("Consumables", ", ".join(f"{count} of {name}" for name, count in sorted(job.consumables.items()))),
         ("Timeout", f"{job.timeout_s:,} s an attempt" if job.timeout_s else ""),
         ("Children at once", f"at most {job.array.concurrency:,}" if job.array.concurrency else ""),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _of_pod(job: pb.Job) -> list[Pair]:
+    """Return which pod a job is, and where."""
+    latest = job.attempts[-1] if job.attempts else pb.Attempt()
+    pod = job.task.pod
+    where = f"{latest.pod_name} in namespace {latest.pod_namespace} of cluster {latest.cluster}"
+    is_on_host = not pod.HasField("host_network") or pod.host_network
+    network = "its host's" if is_on_host else "the cluster's"
+    return [
+        ("Pod", where if latest.pod_name else ""),
+        ("Network", network if job.task.HasField("pod") else ""),
+        ("Service account", pod.service_account),
+    ]
 
 
 def _part(container: definition_pb.ContainerProperties) -> str:
@@ -245,7 +261,7 @@ def _part(container: definition_pb.ContainerProperties) -> str:
     asked = container.resources
     parts = [
         container.image,
-        shlex.join(container.command),
+        shlex.join([*container.entrypoint, *container.command]),
         f"{why.amount('cpu_millis', asked.cpu_millis)} vCPU, {why.amount('memory_mib', asked.memory_mib)}",
         "" if container.essential or not container.HasField("essential") else "not essential",
         f"after {' and '.join(waits)}" if waits else "",
