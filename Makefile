@@ -36,7 +36,8 @@ $(USABLE): pyproject.toml scripts/setup.sh
 demo: $(USABLE) ## Run 21 jobs on two agents on this machine
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## All tests, with real etcd and Docker where they may be installed
+test: $(READY) ## All tests, with real etcd, Docker and Kubernetes where they may be installed
+	@bash scripts/kubernetes.sh build >/dev/null || true
 	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --maxschedchunk=1 $(ARGS)
 
 test-core: $(READY) ## The pure tests only; seconds

@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../tests/kubernetes/server"
 
 folder=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/batchyard/kubernetes
-binary=$folder/kubernetes-$(cat go.mod go.sum main.go ../../../scripts/kubernetes.sh | sha256sum | cut -c 1-16)
+binary=$folder/kubernetes-$(cat go.mod go.sum main.go | sha256sum | cut -c 1-16)
 kept_days=30
 
 say() { printf 'kubernetes: %s\n' "$*" >&2; }
@@ -24,12 +24,15 @@ build() {
     local version
     command -v go >/dev/null || fail "no go on PATH: Go 1.24 or newer builds Kubernetes (https://go.dev/dl)"
     version=$(sed -n 's/^\tk8s.io\/kubernetes //p' go.mod)
-    say "building $version with $(go env GOVERSION) (minutes, once)"
+    say "building $version with $(go env GOVERSION); this takes minutes, once a machine"
     # No C, no debugger's tables: less to compile and to link. More garbage: less to collect.
-    GOGC=${GOGC:-400} CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false \
+    if ! GOGC=${GOGC:-400} CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false \
         -gcflags=all=-dwarf=false \
         -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$version" \
-        -o "$binary.part" . >&2 || fail "Kubernetes could not be built"
+        -o "$binary.part" . >"$binary.log" 2>&1; then
+        tail -n 15 "$binary.log" >&2
+        fail "Kubernetes could not be built"
+    fi
     mv "$binary.part" "$binary"
     find "$folder" -name 'kubernetes-*' -mtime "+$kept_days" -delete
 }

@@ -7,6 +7,7 @@ Everything goes through the API, whichever server answers. One without controlle
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from lightkube.types import PatchType
 from tests.kubernetes.api_server import write_kubeconfig
 
 TOKEN_LIFE_S = 3600
+ACCOUNT_LIMIT_S = 20
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -49,9 +51,9 @@ class Cluster:
     A cluster and an administrator of it; a context manager that removes what was made for the whole cluster.
 
     Args:
-        kubeconfig: Of who may do everything; its files must not be given by relative paths.
+        kubeconfig: Of who may do everything.
         folder: Where further kubeconfigs go.
-        ca: Of a cluster without controllers: its authority, which pods must be told.
+        ca: Of a cluster without controllers: the certificate of its authority, which pods must be told.
     """
 
     def __init__(self, kubeconfig: Path, folder: Path, ca: Path | None = None) -> None:
@@ -75,13 +77,28 @@ class Cluster:
         name = name or f"test-{uuid.uuid4().hex[:10]}"
         self.client.create(Namespace(metadata=ObjectMeta(name=name, labels=dict(labels or {}))))
         self._made.append((Namespace, name))
-        if self._ca is not None:
+        if self._ca is None:
+            self._wait_for_account(name)
+        else:
             self.client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)))
             authority = ConfigMap(
                 metadata=ObjectMeta(name="kube-root-ca.crt", namespace=name), data={"ca.crt": self._ca.read_text()}
             )
             self.client.create(authority)
         return name
+
+    def _wait_for_account(self, namespace: str) -> None:
+        """Wait until the cluster's controllers have made what each pod of the namespace needs."""
+        deadline = time.monotonic() + ACCOUNT_LIMIT_S
+        while True:
+            try:
+                self.client.get(ServiceAccount, "default", namespace=namespace)
+            except lightkube.ApiError as error:
+                if error.status.code != 404 or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def make_account(
         self, namespace: str, name: str, rules: Sequence[PolicyRule], cluster_rules: Sequence[PolicyRule] = ()
@@ -121,7 +138,7 @@ class Cluster:
         assert chosen.cluster.server is not None
         cluster = {"server": chosen.cluster.server}
         if chosen.cluster.certificate_auth:
-            cluster["certificate-authority"] = str(chosen.cluster.certificate_auth)
+            cluster["certificate-authority"] = str(chosen.abs_file(chosen.cluster.certificate_auth))
         if chosen.cluster.certificate_auth_data:
             cluster["certificate-authority-data"] = chosen.cluster.certificate_auth_data
         path = self._folder / f"{namespace}-{account}.kubeconfig"

@@ -27,7 +27,7 @@ from tests.kubernetes.node import Node, leftovers
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(240)]
 
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 class Run:
@@ -137,6 +137,23 @@ def test_deleted_pod_is_asked_first_and_killed_then(run: Run) -> None:
         run.client.delete(Pod, name, namespace=run.namespace)
         assert run.end(name) == end
         assert [line.strip() for line in [*seen, *lines]] == log
+
+
+def test_pods_of_two_nodes_reach_each_other(
+    kubelet_server: ApiServer, kubelet_cluster: Cluster, run: Run, tmp_path: Path
+) -> None:
+    """Each at its node's address, where ports are its own."""
+    with Node(kubelet_server, tmp_path, "other") as other:
+        there = Run(kubelet_cluster, other)
+        for each in (run, there):
+            address = each.node.address
+            each.start("serves", f"echo {each.node.name} > /tmp/x; exec busybox httpd -f -p {address}:8080 -h /tmp")
+            each.wait("serves", lambda status: status.state and status.state.running)
+        for here, far in ((run, there), (there, run)):
+            ask = f"busybox wget -qO- http://{far.node.address}:8080/x"
+            here.start("asks", f"until {ask}; do sleep 0.2; done")
+            assert here.end("asks") == (0, "Completed")
+            assert [line for line in here.log("asks") if "wget" not in line] == [far.node.name]
 
 
 def test_pods_outlive_the_kubelet(run: Run) -> None:
