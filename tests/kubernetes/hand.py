@@ -11,6 +11,7 @@ that a test can see whether two pods of a unit ever ran at once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import queue
 import threading
@@ -65,7 +66,7 @@ class Hand:
     binds: bool = True
     trouble: list[BaseException] = field(default_factory=list)
     _said: dict[str, str] = field(default_factory=dict)
-    _events: queue.Queue[Pod | None] = field(default_factory=queue.Queue)
+    _events: queue.Queue[Any] = field(default_factory=queue.Queue)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _count: int = 0
@@ -83,7 +84,7 @@ class Hand:
             pause = min(0.2, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.2
             with contextlib.suppress(queue.Empty):
                 if (pod := self._events.get(timeout=pause)) is not None:
-                    self._guarded(lambda pod=pod: self._look(pod))
+                    self._guarded(functools.partial(self._look, pod))
             while self._due and self._due[0][0] <= time.monotonic():
                 self._guarded(heapq.heappop(self._due)[2])
 
@@ -105,7 +106,7 @@ class Hand:
         self._count += 1
         heapq.heappush(self._due, (time.monotonic() + pause_s, self._count, act))
 
-    def _look(self, pod: Pod) -> None:
+    def _look(self, pod: Any) -> None:
         meta, spec, status = pod.metadata, pod.spec, pod.status
         name, uid = meta.name, meta.uid
         said = self._said.get(uid, "")
@@ -131,7 +132,7 @@ class Hand:
             if after is not None:
                 self._later(after, lambda: self._end(pod, code, ""))
 
-    def _end(self, pod: Pod, code: int, reason: str) -> None:
+    def _end(self, pod: Any, code: int, reason: str) -> None:
         uid = pod.metadata.uid
         if self._said.get(uid) == "over":
             return
@@ -159,7 +160,7 @@ def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     assert not playing.trouble, playing.trouble
 
 
-def plan_of(pod: Pod) -> tuple[int, float | None]:
+def plan_of(pod: Any) -> tuple[int, float | None]:
     """Return with what a pod is to exit, and after how many seconds; None: not by itself."""
     words = [*(pod.spec.containers[0].args or [])]
     code = words[words.index("exit") + 1] if "exit" in words else "0"
@@ -169,10 +170,10 @@ def plan_of(pod: Pod) -> tuple[int, float | None]:
     return int(code), float(words[words.index("after") + 1]) if "after" in words else None
 
 
-def node_of(pod: Pod) -> str:
+def node_of(pod: Any) -> str:
     """Return which node a pod asks for."""
     affinity = pod.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution
-    return affinity.nodeSelectorTerms[0].matchFields[0].values[0]
+    return str(affinity.nodeSelectorTerms[0].matchFields[0].values[0])
 
 
 def now() -> str:
@@ -180,7 +181,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def status_of(pod: Pod, phase: str, state: dict[str, Any], **more: Any) -> dict[str, Any]:
+def status_of(pod: Any, phase: str, state: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return a status in which all containers are in a state, those that run before ended with 0."""
     common = {"image": "busybox:1", "imageID": "", "ready": False, "restartCount": 0}
     done = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now(), "finishedAt": now()}}
@@ -195,18 +196,18 @@ def status_of(pod: Pod, phase: str, state: dict[str, Any], **more: Any) -> dict[
     }
 
 
-def running(pod: Pod) -> dict[str, Any]:
+def running(pod: Any) -> dict[str, Any]:
     """Return what a kubelet says of a pod that runs."""
     return status_of(pod, "Running", {"running": {"startedAt": now()}}, startTime=now())
 
 
-def ended(pod: Pod, code: int, reason: str = "", **more: Any) -> dict[str, Any]:
+def ended(pod: Any, code: int, reason: str = "", **more: Any) -> dict[str, Any]:
     """Return what a kubelet says of a pod whose containers have all ended."""
     word = reason or ("Error" if code else "Completed")
     end = {"exitCode": code, "reason": word, "startedAt": now(), "finishedAt": now()}
     return status_of(pod, "Failed" if code else "Succeeded", {"terminated": end}, **more)
 
 
-def waiting(pod: Pod, reason: str, message: str = "") -> dict[str, Any]:
+def waiting(pod: Any, reason: str, message: str = "") -> dict[str, Any]:
     """Return what a kubelet says of a pod that cannot start."""
     return status_of(pod, "Pending", {"waiting": {"reason": reason, "message": message}})

@@ -71,6 +71,9 @@ class PodOutput:
                 await asyncio.sleep(READ_AGAIN_S)
             try:
                 await self._pour(follow=False)
+            except RefusedError as err:
+                error = str(err)
+                break
             except (ClusterError, OSError) as err:
                 error = str(err)
         if not self._is_whole:
