@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from lightkube.models.rbac_v1 import PolicyRule
 from lightkube.resources.core_v1 import Node, Pod
-from tests.e2e.programs import until
+from tests.e2e.programs import Program, until
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.hand import Span, hand
@@ -25,7 +25,7 @@ from batchyard import Client, JobState, container, job_state
 from batchyard.ids import child_id
 from batchyard.pods import pod_name
 from batchyard.v1.attempt_pb2 import EndCause
-from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, NAMESPACE_VERBS, Verbs
+from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, GROUPS, NAMESPACE_VERBS, Verbs
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400), pytest.mark.xdist_group("agent on kubernetes")]
 
@@ -136,15 +136,18 @@ def test_what_finds_no_room_on_its_node_and_what_ran_on_one_that_is_gone(yard: K
         attempt = client.describe_job(lost).attempts[0]
         assert attempt.status_reason.startswith("Host EC2 (instance i-")
         # Neither counts as a try of the job's own.
-        assert job_state(ended(yard, client, unbound)) is JobState.SUCCEEDED
-        assert job_state(client.describe_job(lost)) is not JobState.FAILED
+        assert [job_state(client.describe_job(each)) for each in (unbound, lost)] == [JobState.RUNNABLE] * 2
         until(lambda: not any(gone in host.facts.name for host in client.list_hosts() if host.state == 1), "it left")
 
 
 def rules(verbs: Verbs) -> list[PolicyRule]:
     """Return what an agent has to be allowed, as rules of a role."""
     return [
-        PolicyRule(apiGroups=[""], resources=[f"{resource}/{sub}" if sub else resource], verbs=list(allowed))
+        PolicyRule(
+            apiGroups=[GROUPS.get(resource, "")],
+            resources=[f"{resource}/{sub}" if sub else resource],
+            verbs=list(allowed),
+        )
         for resource, sub, allowed in verbs
         if allowed
     ]
@@ -181,6 +184,31 @@ def test_rights_are_enough_and_each_is_missed_by_its_name(yard: KubernetesYard) 
     with yard.client() as client, hand(cluster, namespace):
         assert job_state(ended(yard, client, submit(client, "exit", "0", "after", "0.2"))) is JobState.SUCCEEDED
     assert " 403" not in yard.agent.text()
+
+
+def test_a_namespace_belongs_to_one_agent(yard: KubernetesYard) -> None:
+    """A second one neither kills what the first runs, nor takes its place while it lives; of one that died it does."""
+    yard.begin(yard.add_node())
+    with yard.client() as client, hand(yard.cluster, yard.namespace) as nodes:
+        job_id = submit(client, "exit", "0")
+        until(lambda: job_state(client.describe_job(job_id)) is JobState.RUNNING, "it runs")
+        first = yard.agent
+        arguments = list(first.arguments)
+        arguments[arguments.index("--state-dir") + 1] += "-2"
+        second = Program("second agent", arguments, yard.folder / "second.log")
+        yard.others.append(second)
+        second.start()
+        until(lambda: "the namespace is another agent's" in second.text(), "it waits")
+        time.sleep(12)
+        assert all(span.stopped is None for span in nodes.spans.values())
+        assert "agent started" not in second.text()
+        first.kill()
+        until(lambda: "agent started" in second.text(), "it takes over", limit_s=90)
+        # It knows nothing of what runs, and nobody else answers for that any more.
+        until(lambda: all(span.stopped is not None for span in nodes.spans.values()), "the stray is killed")
+        first.start()
+        assert first.wait(limit_s=150) == 1
+        assert "belongs to another agent" in first.text()
 
 
 def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:

@@ -23,6 +23,7 @@ def run(**values: Any) -> None:
     from batchyard_agent.journal import StateDirectoryError  # noqa: PLC0415
     from batchyard_agent.kubernetes import app  # noqa: PLC0415
     from batchyard_agent.kubernetes.cluster import NoClusterError  # noqa: PLC0415
+    from batchyard_agent.kubernetes.tenancy import TakenAwayError  # noqa: PLC0415
     from batchyard_agent.session import TwinError  # noqa: PLC0415
 
     try:
@@ -33,7 +34,7 @@ def run(**values: Any) -> None:
     except (StateDirectoryError, NoClusterError, TwinError) as error:
         raise click.ClickException(str(error)) from error
     except ExceptionGroup as group:
-        known, _ = group.split((StateDirectoryError, TwinError))
+        known, _ = group.split((StateDirectoryError, NoClusterError, TakenAwayError, TwinError))
         if known is None:
             raise
         raise click.ClickException(str(_first(known))) from None

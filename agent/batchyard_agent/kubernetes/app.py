@@ -19,6 +19,7 @@ import structlog
 from batchyard_agent import clock
 from batchyard_agent.app import broken
 from batchyard_agent.core.events import Now
+from batchyard_agent.journal import StateDirectoryError
 from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, NoClusterError, UnansweredError, read_config
 from batchyard_agent.kubernetes.config import KubernetesConfig
 from batchyard_agent.kubernetes.facts import NodeFacts
@@ -27,6 +28,7 @@ from batchyard_agent.kubernetes.node_agent import NodeAgent, Shared, folder_of, 
 from batchyard_agent.kubernetes.pod_attempt import CREATES_MAX
 from batchyard_agent.kubernetes.pod_body import FINALIZER, HOST_LABEL
 from batchyard_agent.kubernetes.rights import needed
+from batchyard_agent.kubernetes.tenancy import Tenancy, read_id
 
 START_AGAIN_S = 5.0
 
@@ -40,6 +42,7 @@ async def run(config: KubernetesConfig) -> None:
     Raises:
         NoClusterError: there is no cluster, or it does not allow what the agent has to do.
         StateDirectoryError: the state folder cannot be used.
+        TakenAwayError: another agent has taken a namespace.
         ExceptionGroup: a part of the agent broke.
     """
     stop = asyncio.Event()
@@ -50,7 +53,9 @@ async def run(config: KubernetesConfig) -> None:
     try:
         await _check_rights(cluster, config.limits.namespaces, stop)
         if not stop.is_set():
-            await KubernetesAgent(config, cluster).run(stop)
+            await KubernetesAgent(config, cluster, read_id(config.state_dir)).run(stop)
+    except OSError as error:
+        raise StateDirectoryError(f"cannot use the state folder {config.state_dir}: {error}") from error
     finally:
         await cluster.close()
 
@@ -102,7 +107,7 @@ async def _check_rights(cluster: Cluster, namespaces: tuple[str, ...], stop: asy
 class KubernetesAgent:
     """One agent's parts."""
 
-    def __init__(self, config: KubernetesConfig, cluster: Cluster) -> None:
+    def __init__(self, config: KubernetesConfig, cluster: Cluster, agent_id: str) -> None:
         self._config = config
         self._cluster = cluster
         self._mirror = Mirror(cluster, self._on_node)
@@ -117,6 +122,7 @@ class KubernetesAgent:
             dice=random.random,
             nonce=os.urandom(16).hex(),
         )
+        self._tenancy = Tenancy(cluster, config.limits.namespaces, agent_id, self._shared.read_now)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -128,6 +134,7 @@ class KubernetesAgent:
             task.cancel()
 
     async def _run(self) -> None:
+        await self._tenancy.take()
         await self._fill()
         self._take_former()
         log.info(
@@ -142,6 +149,7 @@ class KubernetesAgent:
                 group.create_task(self._run_node(agent))
             self._group = group
             group.create_task(self._mirror.run())
+            group.create_task(self._tenancy.keep())
             group.create_task(broken())
 
     async def _fill(self) -> None:

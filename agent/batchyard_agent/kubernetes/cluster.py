@@ -30,6 +30,7 @@ from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError
+from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Node, Pod
 from lightkube.types import PatchType
 
@@ -132,6 +133,29 @@ class Cluster:
         with _errors():
             answer = await self._client.create(right.review)
         return answer.status is None or not answer.status.allowed
+
+    async def read_lease(self, namespace: str, name: str) -> Lease | None:
+        """Return a lease; None where there is none; errors as ``read``."""
+        try:
+            with _errors():
+                return await self._client.get(Lease, name, namespace=namespace)
+        except MissingError:
+            return None
+
+    async def write_lease(self, lease: Lease) -> None:
+        """
+        Write a lease as it was read and changed, or a first one.
+
+        Raises:
+            TakenError: somebody else has made one.
+            RefusedError: it may not be written.
+            UnansweredError: somebody else has changed it, or nobody knows.
+        """
+        with _errors():
+            if lease.metadata is not None and lease.metadata.resourceVersion:
+                await self._client.replace(lease)
+            else:
+                await self._client.create(lease)
 
     # Pods.
 

@@ -40,7 +40,7 @@ class Right:
             resource=self.resource,
             subresource=self.subresource or None,
             namespace=self.namespace or None,
-            group="",
+            group=GROUPS.get(self.resource, ""),
         )
         return SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=asked))
 
@@ -48,8 +48,15 @@ class Right:
 Verbs = tuple[tuple[str, str, tuple[str, ...]], ...]
 """Resource, subresource, and what is done with it."""
 
+GROUPS = {"leases": "coordination.k8s.io"}
+"""API groups of resources that are not of the core's."""
+
 CLUSTER_VERBS: Verbs = (("nodes", "", ("list", "watch")), ("pods", "", ("list", "watch")))
-NAMESPACE_VERBS: Verbs = (("pods", "", ("create", "get", "patch", "delete")), ("pods", "log", ("get",)))
+NAMESPACE_VERBS: Verbs = (
+    ("pods", "", ("create", "get", "patch", "delete")),
+    ("pods", "log", ("get",)),
+    ("leases", "", ("get", "create", "update")),
+)
 
 
 def needed(namespaces: Iterable[str]) -> Iterator[Right]:
