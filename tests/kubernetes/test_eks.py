@@ -87,7 +87,7 @@ class Batch:
 
     def log(self, job_id: str, container: str = "default") -> str:
         with self.yard.client() as client:
-            return b"".join(client.logs(job_id, container=container)).decode()
+            return b"".join(client.read_logs(job_id, container=container)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,41 @@ def batch(kubelet_cluster: Cluster, node: Node, tmp_path_factory: pytest.TempPat
         yield made
     finally:
         yard.sweep()
+
+
+def test_nodes_of_a_job_meet_at_their_hosts_addresses(
+    batch: Batch, kubelet_server: ApiServer, node: Node, tmp_path: Path
+) -> None:
+    port = 23571
+    amounts = {"limits": {"memory": "16Mi", "cpu": "0.25"}, "requests": {"memory": "16Mi", "cpu": "0.25"}}
+
+    def pod(script: str) -> dict[str, Any]:
+        container = {"image": BUSYBOX, "command": ["sh", "-c", script], "resources": amounts}
+        return {"eksProperties": {"podProperties": {"hostNetwork": True, "containers": [container]}}}
+
+    ranges = [
+        {"targetNodes": "0", **pod(f"busybox nc -l -p {port}")},
+        {
+            "targetNodes": "1:1",
+            **pod(
+                "for n in 1 2 3 4 5 6 7 8 9; do "
+                f"echo hello from $AWS_BATCH_JOB_NODE_INDEX | busybox nc $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS {port}"
+                " && exit 0; sleep 1; done; exit 1"
+            ),
+        },
+    ]
+    with Node(kubelet_server, tmp_path / "second", "second") as second:
+        with batch.yard.client() as client:
+            until(lambda: batch.yard.is_ready(client, node.name, second.name), "both nodes are hosts", 60)
+        batch.client.register_job_definition(
+            jobDefinitionName="gang",
+            type="multinode",
+            nodeProperties={"numNodes": 2, "mainNode": 0, "nodeRangeProperties": ranges},
+        )
+        job_id = batch.client.submit_job(jobName="gang", jobQueue="eks", jobDefinition="gang")["jobId"]
+        job = batch.wait(job_id)
+        assert job["status"] == "SUCCEEDED", job
+        assert batch.log(f"{job_id}#0") == "hello from 1\n"
 
 
 def test_jobs_end_as_their_pods_do(batch: Batch) -> None:
@@ -181,38 +216,3 @@ def test_a_pod_that_is_stopped_gets_its_time_and_one_that_does_not_heed_it_is_ki
     assert (job["statusReason"], job["eksAttempts"][0]["containers"][0]["exitCode"]) == ("enough", 9)
     assert batch.log(heeds).startswith("up\n")
     assert batch.wait(deaf)["eksAttempts"][0]["containers"][0]["exitCode"] == 137
-
-
-def test_nodes_of_a_job_meet_at_their_hosts_addresses(
-    batch: Batch, kubelet_server: ApiServer, node: Node, tmp_path: Path
-) -> None:
-    port = 23571
-    amounts = {"limits": {"memory": "16Mi", "cpu": "0.25"}, "requests": {"memory": "16Mi", "cpu": "0.25"}}
-
-    def pod(script: str) -> dict[str, Any]:
-        container = {"image": BUSYBOX, "command": ["sh", "-c", script], "resources": amounts}
-        return {"eksProperties": {"podProperties": {"hostNetwork": True, "containers": [container]}}}
-
-    ranges = [
-        {"targetNodes": "0", **pod(f"busybox nc -l -p {port}")},
-        {
-            "targetNodes": "1:1",
-            **pod(
-                "for n in 1 2 3 4 5 6 7 8 9; do "
-                f"echo hello from $AWS_BATCH_JOB_NODE_INDEX | busybox nc $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS {port}"
-                " && exit 0; sleep 1; done; exit 1"
-            ),
-        },
-    ]
-    with Node(kubelet_server, tmp_path / "second", "second") as second:
-        with batch.yard.client() as client:
-            until(lambda: batch.yard.is_ready(client, node.name, second.name), "both nodes are hosts", 60)
-        batch.client.register_job_definition(
-            jobDefinitionName="gang",
-            type="multinode",
-            nodeProperties={"numNodes": 2, "mainNode": 0, "nodeRangeProperties": ranges},
-        )
-        job_id = batch.client.submit_job(jobName="gang", jobQueue="eks", jobDefinition="gang")["jobId"]
-        job = batch.wait(job_id)
-        assert job["status"] == "SUCCEEDED", job
-        assert batch.log(f"{job_id}#0") == "hello from 1\n"
