@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.cli.conftest import Run
@@ -13,6 +14,7 @@ from batchyard.pods import pod_name
 from batchyard.v1.agent_pb2 import ContainerReport
 from batchyard.v1.host_pb2 import KubernetesFacts
 
+PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
 NODE = {
     "runtimes": ["kubernetes"],
     "kubernetes": KubernetesFacts(cluster="c", namespace="jobs", node_uid="u", other_namespaces=["more"]),
@@ -85,6 +87,24 @@ def test_a_pod_of_a_file(run: Run, yard: Yard, tmp_path: Path) -> None:
     assert "Asks for 1 vCPU, 128M memory" in told
     refused = run("job-definition", "register", "two", "--file", str(path), "--pod")
     assert (refused.code, "--pod cannot be given with several containers" in refused.err) == (2, True)
+
+
+def test_the_pod_of_the_page_is_right(run: Run, yard: Yard, tmp_path: Path) -> None:
+    """The example of docs/jobs.md, and the lines around it."""
+    cluster(run, yard)
+    section = PAGE.partition("## Pods")[2]
+    shown = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert shown is not None
+    (tmp_path / "pod.json").write_text(shown[1])
+    assert run("job-definition", "register", "answer", "--file", str(tmp_path / "pod.json")).code == 0
+    told = lines(run("job-definition", "describe", "answer").out)
+    assert {"Pod on the cluster's network", "Account runner", "Entrypoint cat", "Before prepare"} <= set(told)
+    made = run("queue", "create", "both", "--compute-environment", "default", "--compute-environment", "pods")
+    assert made.err == "batchyard: created queue both (ENABLED, VALID, priority 1)\n"
+    assert made.err.strip() in section
+    job_id = run("submit", "-q", "both", "--image", "busybox", "--", "true").out.strip()
+    told_why = run("explain", job_id).out
+    assert "starting on host alpha of compute environment pods, after default in its queue, attempt 1" in told_why
 
 
 def test_what_is_wrong_with_flags_of_pods_is_told(run: Run, yard: Yard) -> None:

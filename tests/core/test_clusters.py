@@ -10,14 +10,27 @@ from tests.core.law import Shelf
 from tests.core.yard import Yard, container, facts, task
 
 from batchyard.errors import InvalidArgumentError
-from batchyard.ids import HostId
+from batchyard.ids import AttemptId, HostId
 from batchyard.pod_limits import not_as_pod
 from batchyard.pods import CLUSTER_FIRST, CLUSTER_FIRST_WITH_HOST_NET, Pod, pod_name, pull_policy
 from batchyard.resources import NOTHING, Resources
-from batchyard.tasks import Container, Device, LinuxParameters, MountPoint, Secret, Task, Tmpfs, Ulimit, Volume
-from batchyard_controller.core.events import DefinitionChanged, HostHeard
+from batchyard.states import EndCause
+from batchyard.tasks import (
+    Container,
+    ContainerEnd,
+    Device,
+    LinuxParameters,
+    MountPoint,
+    Secret,
+    Task,
+    Tmpfs,
+    Ulimit,
+    Volume,
+)
+from batchyard_controller.core.events import DefinitionChanged, HostHeard, Phase, Report
 from batchyard_controller.core.jobs.resolution import Overrides, PodOverrides, Submission, resolve
 from batchyard_controller.core.jobs.variables import attempt_variables
+from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.nodes import NodeRange, Nodes
@@ -367,6 +380,19 @@ def test_a_pod_is_named_by_its_unit() -> None:
     assert name != pod_name("018f3c1e-0000-7000-8000-000000000000#3")
     assert name.startswith("aws-batch.")
     assert len(name) == len("aws-batch.") + 36
+
+
+def test_what_a_node_says_of_containers_is_within_bounds(yard: Yard) -> None:
+    """Ten that run, ten before them, and no id without end."""
+    job = yard.submit("pods", container=pod())
+    yard.plan()
+    ends = tuple(ContainerEnd(name=f"c{i}", exit_code=0, container_id="x" * 300) for i in range(25))
+    end = AttemptEnd(cause=EndCause.EXITED, started_at_ms=1, stopped_at_ms=2, exit_code=0, containers=ends)
+    yard.report(Report(attempt_id=AttemptId(f"{job.id}#1"), phase=Phase.ENDED, started_at_ms=1, end=end))
+    (ended,) = yard.unit(job.id).attempts
+    assert len(ended.containers) == 20
+    assert {len(each.container_id) for each in ended.containers} == {255}
+    Shelf().check(yard.world, yard.now)
 
 
 def test_facts_of_a_node_are_within_bounds() -> None:

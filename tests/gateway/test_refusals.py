@@ -207,7 +207,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no container": (
         {"jobDefinitionName": "d", "type": "container"},
-        "Job definitions of type container need either containerProperties or ecsProperties",
+        "Job definitions of type container need exactly one of containerProperties, ecsProperties, eksProperties",
     ),
     "multinode": (
         {"jobDefinitionName": "d", "type": "multinode"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from batchyard.arns import environment_uuid
+from batchyard.arns import environment_uuid, last_part
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
@@ -60,7 +60,7 @@ _NOT_FOR_FARGATE = (
     "scalingPolicy",
 )
 _EKS = "eksConfiguration"
-_CLUSTER_ARN = re.compile(r"arn:[a-z-]+:eks:[a-z0-9-]+:[0-9]{12}:cluster/([0-9A-Za-z][A-Za-z0-9_-]{0,99})", re.ASCII)
+_CLUSTER_ARN = re.compile(r"arn:[a-z-]+:eks:[a-z0-9-]+:[0-9]{12}:cluster/[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _NAMESPACE_LENGTH_MAX = 63
 _RESOURCES_NOT_OFFERED = {
@@ -162,9 +162,9 @@ def creation(members: Members) -> pb.CreateComputeEnvironmentRequest:
         request.compute_resources.CopyFrom(_resources({"desiredvCpus": given.get("minvCpus", 0), **given}))
         _set_scaling(request.compute_resources, given, pb.ComputeResources())
     if _EKS in members:
-        arn = _CLUSTER_ARN.fullmatch(members[_EKS]["eksClusterArn"])
-        assert arn is not None, "it was checked"
-        request.kubernetes.CopyFrom(pb.KubernetesCluster(name=arn[1], namespace=members[_EKS]["kubernetesNamespace"]))
+        cluster = members[_EKS]
+        request.kubernetes.name = last_part(cluster["eksClusterArn"])
+        request.kubernetes.namespace = cluster["kubernetesNamespace"]
     request.annotations.update(annotated(_residue(members, request.compute_resources)))
     return request
 
