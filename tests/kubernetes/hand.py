@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
+import itertools
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -158,6 +160,15 @@ def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
             thread.join(10)
         playing.client.close()
     assert not playing.trouble, playing.trouble
+
+
+def overlaps(spans: list[Span]) -> list[tuple[Span, Span]]:
+    """Return which pods of one name ran at once."""
+    by_name = defaultdict(list)
+    for span in sorted(spans, key=lambda span: span.started):
+        by_name[span.name].append(span)
+    pairs = itertools.chain.from_iterable(itertools.pairwise(each) for each in by_name.values())
+    return [(one, other) for one, other in pairs if one.stopped is None or one.stopped > other.started]
 
 
 def plan_of(pod: Any) -> tuple[int, float | None]:

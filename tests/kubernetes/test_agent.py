@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
+import base64
+import contextlib
+import http.server
+import json
 import random
+import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightkube.models.admissionregistration_v1 import RuleWithOperations, ValidatingWebhook, WebhookClientConfig
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.models.rbac_v1 import PolicyRule
+from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.core_v1 import Node, Pod
 from tests.e2e.programs import Program, until
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.hand import Span, hand
+from tests.kubernetes.hand import hand, overlaps
 from tests.kubernetes.test_pods import ended, pod_of, pods, submit
 from tests.kubernetes.yard import KubernetesYard
 
@@ -55,15 +63,6 @@ def cause_of(client: Client, job_id: str) -> int:
     return attempts[0].cause if attempts else 0
 
 
-def overlaps(spans: list[Span]) -> list[tuple[Span, Span]]:
-    """Return which pods of one name ran at once."""
-    by_name = defaultdict(list)
-    for span in sorted(spans, key=lambda span: span.started):
-        by_name[span.name].append(span)
-    pairs = itertools.chain.from_iterable(itertools.pairwise(each) for each in by_name.values())
-    return [(one, other) for one, other in pairs if one.stopped is None or one.stopped > other.started]
-
-
 def test_watches_that_are_broken_and_too_old_lose_nothing(own_yard: KubernetesYard, own_api_server: ApiServer) -> None:
     yard = own_yard
     yard.begin(yard.add_node())
@@ -81,6 +80,66 @@ def test_watches_that_are_broken_and_too_old_lose_nothing(own_yard: KubernetesYa
         assert len(nodes.spans) == 2
     assert "agent started" in yard.agent.text()
     assert yard.agent.is_running
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A webhook that refuses every pod."""
+
+    def do_POST(self) -> None:  # the library's name
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status = {"message": "pods need a blessing", "code": 403}
+        response = {"uid": asked["request"]["uid"], "allowed": False, "status": status}
+        body = json.dumps(
+            {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def refusing(server: ApiServer) -> Iterator[str]:
+    """Serve the webhook; yield where."""
+    identity = server.authority.issue("webhook", hosts=("127.0.0.1",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as web:
+        web.socket = context.wrap_socket(web.socket, server_side=True)
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{web.server_port}/"
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+def test_what_a_webhook_refuses_fails_with_its_words(own_yard: KubernetesYard, own_api_server: ApiServer) -> None:
+    yard, ca = own_yard, base64.b64encode(own_api_server.authority.certificate.read_bytes()).decode()
+    yard.begin(yard.add_node())
+    rule = RuleWithOperations(apiGroups=[""], apiVersions=["v1"], operations=["CREATE"], resources=["pods"])
+    with yard.client() as client, refusing(own_api_server) as url:
+        webhook = ValidatingWebhook(
+            name="pods.example.org",
+            admissionReviewVersions=["v1"],
+            clientConfig=WebhookClientConfig(url=url, caBundle=ca),
+            sideEffects="None",
+            rules=[rule],
+        )
+        hooks = ValidatingWebhookConfiguration(metadata=ObjectMeta(name="blessing"), webhooks=[webhook])
+        yard.cluster.client.create(hooks)
+        time.sleep(2)  # the server looks at webhooks by a watch of its own
+        job = client.wait(submit(client, "exit", "0"), timeout_s=60)
+        assert job_state(job) is JobState.FAILED
+        text = (
+            'CannotStartContainerError: admission webhook "pods.example.org" denied the request: pods need a blessing'
+        )
+        assert job.attempts[0].reason == text
 
 
 def test_an_agent_that_is_killed_again_and_again_runs_nothing_twice_and_loses_nothing(

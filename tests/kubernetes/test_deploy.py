@@ -45,8 +45,12 @@ def objects(text: str) -> list[Any]:
     return [each for each in codecs.load_all_yaml(text) if each is not None]
 
 
+def of_all(kind: type, found: Iterable[Any]) -> list[Any]:
+    return [each for each in found if isinstance(each, kind)]
+
+
 def of(kind: type, found: Iterable[Any]) -> Any:
-    [one] = [each for each in found if isinstance(each, kind)]
+    [one] = of_all(kind, found)
     return one
 
 
@@ -69,18 +73,17 @@ def made(request: pytest.FixtureRequest) -> list[Any]:
 @pytest.fixture
 def installed(own_cluster: Cluster, made: list[Any]) -> Cluster:
     """A cluster of its own in which it was installed."""
-    names = [each.metadata.name for each in made if isinstance(each, Namespace)]
-    if "batchyard" not in names:  # helm's --create-namespace
+    if "batchyard" not in [each.metadata.name for each in of_all(Namespace, made)]:  # helm's --create-namespace
         own_cluster.make_namespace("batchyard", {"pod-security.kubernetes.io/enforce": "restricted"})
     for each in made:
         own_cluster.client.create(each)
-    authority = own_cluster.client.get(ConfigMap, "kube-root-ca.crt", namespace=own_cluster.make_namespace())
+    authority: Any = own_cluster.client.get(ConfigMap, "kube-root-ca.crt", namespace=own_cluster.make_namespace())
     for name in ("batchyard", "batchyard-jobs"):
         # What the cluster's controllers do.
         for kind, what in ((ServiceAccount, "default"), (ConfigMap, "kube-root-ca.crt")):
-            data = {"data": authority.data} if kind is ConfigMap else {}
+            more: dict[str, Any] = {"data": authority.data} if kind is ConfigMap else {}
             try:
-                own_cluster.client.create(kind(metadata=ObjectMeta(name=what, namespace=name), **data))
+                own_cluster.client.create(kind(metadata=ObjectMeta(name=what, namespace=name), **more))
             except lightkube.ApiError as error:
                 if error.status.code != 409:
                     raise

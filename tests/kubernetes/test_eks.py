@@ -207,8 +207,7 @@ def test_a_pod_that_is_stopped_gets_its_time_and_one_that_does_not_heed_it_is_ki
     script = "trap 'echo asked; exit 9' TERM; echo up; while true; do sleep 0.1; done"
     heeds = batch.submit("heeds", "sh", "-c", script)
     deaf = batch.submit("deaf", "sh", "-c", "trap '' TERM; echo up; while true; do sleep 0.1; done")
-    for job_id in (heeds, deaf):
-        until(lambda job_id=job_id: batch.job(job_id)["status"] == "RUNNING", "it runs", 60)
+    until(lambda: [batch.job(job_id)["status"] for job_id in (heeds, deaf)] == ["RUNNING"] * 2, "both run", 60)
     time.sleep(1.5)
     for job_id in (heeds, deaf):
         batch.client.terminate_job(jobId=job_id, reason="enough")
