@@ -25,7 +25,6 @@ from batchyard_agent.kubernetes.config import KubernetesConfig
 from batchyard_agent.kubernetes.facts import NodeFacts
 from batchyard_agent.kubernetes.mirror import Mirror
 from batchyard_agent.kubernetes.node_agent import NodeAgent, Shared, folder_of, read_node
-from batchyard_agent.kubernetes.pod_attempt import CREATES_MAX
 from batchyard_agent.kubernetes.pod_body import FINALIZER, HOST_LABEL
 from batchyard_agent.kubernetes.rights import needed
 from batchyard_agent.kubernetes.tenancy import Tenancy, read_id
@@ -117,7 +116,6 @@ class KubernetesAgent:
             config=config,
             cluster=cluster,
             mirror=self._mirror,
-            creating=asyncio.Semaphore(CREATES_MAX),
             read_now=run_clock(),
             dice=random.random,
             nonce=os.urandom(16).hex(),

@@ -17,6 +17,7 @@ server said no" from "nobody knows".
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -38,6 +39,8 @@ from batchyard_agent.kubernetes.pod_body import FINALIZER
 from batchyard_agent.kubernetes.rights import Right
 
 CALL_TIMEOUT_S = 15.0
+CALLS_MAX = 32
+"""Calls at the same time, but for watches and output: the server has others to serve."""
 WATCH_S = 240
 """After so long the server ends a watch; a connection that has died unheard is so noticed."""
 WATCH_SILENCE_S = WATCH_S + 30
@@ -120,8 +123,7 @@ class Cluster:
             self._http = httpx.AsyncClient(**params, limits=limits)
         except _ERRORS as error:
             raise NoClusterError(f"no cluster: {error}") from error
-        self.calls: dict[str, int] = {}
-        """How often each was made."""
+        self._slots = asyncio.Semaphore(CALLS_MAX)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -168,7 +170,7 @@ class Cluster:
             RefusedError: it may not be made, such as for a quota, or a webhook's word.
             UnansweredError: whether it was made nobody knows.
         """
-        with _errors(), self._counted("create"):
+        async with self._call():
             return await self._client.create(pod)
 
     async def read(self, namespace: str, name: str) -> Pod | None:
@@ -180,7 +182,7 @@ class Cluster:
             UnansweredError: it cannot be known now.
         """
         try:
-            with _errors(), self._counted("get"):
+            async with self._call():
                 return await self._client.get(Pod, name, namespace=namespace)
         except MissingError:
             return None
@@ -204,7 +206,7 @@ class Cluster:
             options["gracePeriodSeconds"] = grace_s
         request = self._http.build_request("DELETE", _path(namespace, name), json=options)
         try:
-            with _errors(conflict=MissingError), self._counted("delete"):
+            async with self._call(conflict=MissingError):
                 _raise_for(await self._http.send(request))
         except MissingError:
             return
@@ -219,7 +221,7 @@ class Cluster:
         """
         change = {"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
         try:
-            with _errors(conflict=MissingError), self._counted("patch"):
+            async with self._call(conflict=MissingError):
                 await self._client.patch(Pod, name, change, namespace=namespace, patch_type=PatchType.STRATEGIC)
         except MissingError:
             return
@@ -237,7 +239,7 @@ class Cluster:
         """
         params = {"container": container, **({"follow": "true"} if follow else {})}
         timeout = httpx.Timeout(CALL_TIMEOUT_S, read=None if follow else CALL_TIMEOUT_S)
-        with _errors(), self._counted("log"):
+        with _errors():
             request = self._http.build_request("GET", f"{_path(namespace, name)}/log", params=params, timeout=timeout)
             response = await self._http.send(request, stream=True)
             try:
@@ -252,19 +254,19 @@ class Cluster:
 
     async def list_pods(self) -> tuple[list[Pod], str]:
         """Return all pods of the cluster, and the version from which to follow them; errors as ``read``."""
-        with _errors(), self._counted("list pods"):
+        async with self._call():
             found = self._client.list(Pod, namespace="*", chunk_size=LIST_CHUNK)
             return [pod async for pod in found], found.resourceVersion
 
     async def list_pods_with(self, namespace: str, label: str) -> list[Pod]:
         """Return the pods of a namespace that bear a label; errors as ``read``."""
-        with _errors(), self._counted("list pods"):
+        async with self._call():
             found = self._client.list(Pod, namespace=namespace, chunk_size=LIST_CHUNK, labels={label: None})
             return [pod async for pod in found]
 
     async def list_nodes(self) -> tuple[list[Node], str]:
         """Return all nodes, and the version from which to follow them; errors as ``read``."""
-        with _errors(), self._counted("list nodes"):
+        async with self._call():
             found = self._client.list(Node, chunk_size=LIST_CHUNK)
             return [node async for node in found], found.resourceVersion
 
@@ -288,9 +290,12 @@ class Cluster:
             async for each in self._client.watch(Node, resource_version=version, server_timeout=WATCH_S):
                 yield each
 
-    def _counted(self, call: str) -> contextlib.nullcontext[None]:
-        self.calls[call] = self.calls.get(call, 0) + 1
-        return contextlib.nullcontext()
+    @asynccontextmanager
+    async def _call(self, conflict: type[RefusedError] = TakenError) -> AsyncIterator[None]:
+        """Bound how much is asked at a time, and turn what is raised into this module's errors."""
+        async with self._slots:
+            with _errors(conflict):
+                yield
 
 
 def _path(namespace: str, name: str) -> str:

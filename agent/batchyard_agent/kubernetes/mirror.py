@@ -108,15 +108,17 @@ class Mirror:
     async def _keep(self, what: str, follow: Callable[[], Awaitable[None]]) -> NoReturn:
         backoff_s = BACKOFF_MIN_S
         while True:
+            began_s = asyncio.get_running_loop().time()
             try:
                 await follow()
             except ExpiredError as error:
                 log.info("a watch is too old; listing again", what=what, reason=str(error))
-                backoff_s = BACKOFF_MIN_S
             except (ClusterError, TimeoutError) as error:
                 if what not in self._faults:
                     log.warning("the cluster cannot be followed; pods go on", what=what, reason=str(error))
                 self._faults[what] = f"the cluster's {what} cannot be followed: {error or 'it says nothing'}"
+                if asyncio.get_running_loop().time() - began_s > BACKOFF_MAX_S:
+                    backoff_s = BACKOFF_MIN_S
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
 

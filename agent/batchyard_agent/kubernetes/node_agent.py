@@ -53,7 +53,6 @@ class Shared:
     What the nodes of one agent share.
 
     Attributes:
-        creating: Bounds how many pods are made at a time.
         dice: From 0 to 1.
         nonce: Of this run.
     """
@@ -61,7 +60,6 @@ class Shared:
     config: KubernetesConfig
     cluster: Cluster
     mirror: Mirror
-    creating: asyncio.Semaphore
     read_now: Callable[[], Now]
     dice: Callable[[], float]
     nonce: str
@@ -117,7 +115,6 @@ class NodeAgent:
             mirror=shared.mirror,
             place=Place(namespace=config.limits.namespace, host_id=host_id, node=node.name, node_uid=node.uid),
             limits=config.limits,
-            creating=shared.creating,
             now_ms=self._now_ms,
             on_stray=self._take_stray,
         )

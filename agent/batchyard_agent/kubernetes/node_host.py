@@ -12,7 +12,6 @@ from collections.abc import Callable
 from uuid import UUID, uuid5
 
 import batchyard_agent
-from batchyard.features import FEATURES
 from batchyard.ids import HostId
 from batchyard.pods import CLUSTER_LABEL, NAMESPACE_LABEL
 from batchyard.resources import GPU_WHOLE, NOTHING, Resources
@@ -26,6 +25,8 @@ from batchyard_agent.kubernetes.mirror import Mirror
 _HOSTS = UUID("5a3c1b6e-2f0d-5c3a-8d5e-6b1f0a9c7e42")
 GONE = "the node is no part of the cluster any more"
 HOST_TYPE_DEFAULT = "node"
+LABEL_LENGTH_MAX = 255
+"""The controller takes no longer one; Kubernetes' keys may be."""
 
 
 def host_id_of(node_uid: str, namespace: str) -> HostId:
@@ -111,7 +112,7 @@ class NodeHost:
             purchase_option="spot" if any(labels.get(k) == v for k, v in SPOT_LABELS.items()) else "on-demand",
             zone=labels.get("topology.kubernetes.io/zone", ""),
             labels={
-                **labels,
+                **{key: value for key, value in labels.items() if len(key) <= LABEL_LENGTH_MAX},
                 **config.labels,
                 CLUSTER_LABEL: config.cluster,
                 NAMESPACE_LABEL: limits.namespace,
@@ -121,7 +122,6 @@ class NodeHost:
             volume_paths=limits.volume_paths,
             cpu_architecture=node.architecture,
             address=node.address,
-            features=FEATURES,
             kubernetes=host_pb2.KubernetesFacts(
                 cluster=config.cluster,
                 namespace=limits.namespace,

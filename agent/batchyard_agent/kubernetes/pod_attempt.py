@@ -26,8 +26,6 @@ from batchyard_agent.kubernetes.pod_output import PodOutput, Source
 from batchyard_agent.runtimes.engine_words import reason
 from batchyard_agent.runtimes.protocol import LaunchSpec, Observe, Started, StartFailed, StopSignal
 
-CREATES_MAX = 16
-"""Pods that are being made at the same time, by one agent of however many nodes."""
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 15.0
 CREATE_LIMIT_S = 300.0
@@ -53,13 +51,11 @@ class Yard:
     What the attempts of one node share.
 
     Attributes:
-        creating: Bounds how many pods are made at a time; all nodes' share it.
         now_ms: Boottime, for how long things last.
         is_node_gone: The cluster says that nothing of the node runs any more.
     """
 
     cluster: Cluster
-    creating: asyncio.Semaphore
     now_ms: Callable[[], int]
     observe: Observe
     is_node_gone: bool = False
@@ -194,8 +190,7 @@ class PodAttempt:
             if self._early_signal is not None:
                 raise NeverMadeError(STOPPED_EARLY_REASON)
             try:
-                async with self._yard.creating:
-                    return seen_pod(await self._yard.cluster.create(body))
+                return seen_pod(await self._yard.cluster.create(body))
             except TakenError:
                 if found := await self._find_taken():
                     return found

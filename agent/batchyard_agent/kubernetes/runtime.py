@@ -50,7 +50,6 @@ class PodRuntime:
         mirror: What it holds.
         place: The node; its namespace is that of pods that name none.
         limits: Where pods may be.
-        creating: Bounds how many pods are made at a time.
         now_ms: Boottime.
         on_stray: Told of a pod of this host that nobody here answers for.
     """
@@ -64,7 +63,6 @@ class PodRuntime:
         mirror: Mirror,
         place: Place,
         limits: PodLimits,
-        creating: asyncio.Semaphore,
         now_ms: Callable[[], int],
         on_stray: Callable[[str], None],
     ) -> None:
@@ -72,7 +70,6 @@ class PodRuntime:
         self._mirror = mirror
         self._place = place
         self._limits = limits
-        self._creating = creating
         self._now_ms = now_ms
         self._on_stray = on_stray
         self._attempts: dict[str, PodAttempt] = {}
@@ -87,7 +84,7 @@ class PodRuntime:
 
     async def open(self, observe: Observe) -> None:
         """See ``Runtime``."""
-        self._yard = Yard(cluster=self._cluster, creating=self._creating, now_ms=self._now_ms, observe=observe)
+        self._yard = Yard(cluster=self._cluster, now_ms=self._now_ms, observe=observe)
         self._mirror.follow(self._place.host_id, self)
 
     async def launch(self, spec: LaunchSpec) -> None:
