@@ -105,8 +105,7 @@ class PodFacts:
         """Whether nothing of it runs, nor will."""
         return (
             self.phase in ("Succeeded", "Failed")
-            or self.is_node_gone
-            or (self.is_deleted and not self.is_bound)
+            or (self.is_node_gone if self.is_bound else self.is_deleted)
             or all(container.is_over for container in self.containers)
         )
 

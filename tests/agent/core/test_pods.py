@@ -119,6 +119,8 @@ NOT_OVER = [
     pod(NOTHING, phase="Pending", is_bound=False),
     pod(runs(), is_deleted=True),
     pod(runs(), phase="Unknown"),
+    # Another node may come that bears the name, so it has to be deleted.
+    pod(NOTHING, phase="Pending", is_bound=False, is_node_gone=True),
     pod(runs(), disruption="DeletionByTaintManager", is_deleted=True),
 ]
 
