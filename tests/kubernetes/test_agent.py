@@ -22,6 +22,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.models.rbac_v1 import PolicyRule
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.core_v1 import Node, Pod
+from tests.agent.runtimes.engine import ensure_image
 from tests.e2e.programs import Program, until
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import Cluster
@@ -32,6 +33,7 @@ from tests.kubernetes.yard import KubernetesYard
 from batchyard import Client, JobState, container, job_state
 from batchyard.ids import child_id
 from batchyard.pods import pod_name
+from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.attempt_pb2 import EndCause
 from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, GROUPS, NAMESPACE_VERBS, Verbs
 
@@ -197,6 +199,29 @@ def test_what_finds_no_room_on_its_node_and_what_ran_on_one_that_is_gone(yard: K
         # Neither counts as a try of the job's own.
         assert [job_state(client.describe_job(each)) for each in (unbound, lost)] == [JobState.RUNNABLE] * 2
         until(lambda: not any(gone in host.facts.name for host in client.list_hosts() if host.state == 1), "it left")
+
+
+@pytest.mark.docker
+def test_own_hosts_come_first_and_a_cluster_takes_what_is_too_much(yard: KubernetesYard) -> None:
+    image, node = ensure_image(), yard.add_node()
+    yard.controller.start()
+    yard.agent.start()
+    yard.add_agent("own", cpus=1, runtimes="docker").start()
+    with yard.client() as client, hand(yard.cluster, yard.namespace) as nodes:
+        until(lambda: yard.is_ready(client, node, "own"), "both are hosts")
+        resources = environment_pb.ComputeResources(
+            type=environment_pb.CAPACITY_TYPE_EC2,
+            allocation_strategy=environment_pb.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
+        )
+        client.create_compute_environment("own", compute_resources=resources)
+        yard.make_queue(client, "own")
+        # For a container a script, for who plays the node what it is to say.
+        what = container(["sh", "-c", "sleep 5", "exit", "0", "after", "1"], image=image, vcpus=1, memory=64)
+        jobs = [client.submit_job(name=f"job-{n}", container=what).job_id for n in range(3)]
+        ends = [client.wait(job_id, timeout_s=60) for job_id in jobs]
+    assert [job_state(job) for job in ends] == [JobState.SUCCEEDED] * 3
+    assert [job.attempts[0].compute_environment for job in ends] == ["own", "default", "default"]
+    assert {span.name for span in nodes.spans.values()} == {pod_name(job_id) for job_id in jobs[1:]}
 
 
 def rules(verbs: Verbs) -> list[PolicyRule]:

@@ -70,8 +70,8 @@ class KubernetesYard(Yard):
             until(lambda: self.is_ready(client, *nodes), "all nodes are ready")
             self.make_queue(client)
 
-    def make_queue(self, client: Client) -> None:
-        """Make the environment and the queue ``default`` of the cluster."""
+    def make_queue(self, client: Client, *before: str) -> None:
+        """Make the environment and the queue ``default`` of the cluster, after other environments."""
         request = environment_pb.CreateComputeEnvironmentRequest(
             name="default",
             type=environment_pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED,
@@ -84,7 +84,7 @@ class KubernetesYard(Yard):
         )
         asyncio.run(_create(self.socket, request))
         until(lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the environment is VALID")
-        client.create_job_queue("default", compute_environments=["default"])
+        client.create_job_queue("default", compute_environments=[*before, "default"])
         until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
 
 
