@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -190,6 +191,28 @@ def test_a_revision_of_a_pod_is_made_from_another(visitor: Visitor) -> None:
     assert (container["image"], container["command"]) == ("new", ["sh", "-c"])
     assert found["eksProperties"]["podProperties"]["dnsPolicy"] == "Default"
     assert "register" in visitor.get("definitions/new?as=EKS").text
+
+
+def test_a_pod_is_submitted_again_with_what_was_overridden(visitor: Visitor) -> None:
+    batch, endpoint = visitor.endpoint.batch(), visitor.endpoint
+    given = json.loads(json.dumps(FULL))
+    given["eksProperties"]["podProperties"]["containers"][0]["args"] = ["echo", "Ref::what"]
+    batch.register_job_definition(type="container", parameters={"what": "x"}, **given)
+    endpoint.agent(**NODE)
+    resources = {"type": "EC2", "allocationStrategy": "BEST_FIT", "minvCpus": 0, "maxvCpus": 1, "instanceRole": "r"}
+    cluster = {"eksClusterArn": ARN, "kubernetesNamespace": "jobs"}
+    network: Any = {"subnets": ["s"], "securityGroupIds": ["g"], "instanceTypes": ["optimal"]}
+    batch.create_compute_environment(
+        computeEnvironmentName="pods", type="MANAGED", computeResources=resources | network, eksConfiguration=cluster
+    )
+    order = [{"order": 1, "computeEnvironment": "pods"}]
+    batch.create_job_queue(jobQueueName="q", priority=1, computeEnvironmentOrder=order)
+    override: Any = {"podProperties": {"containers": [{"image": "new"}], "metadata": {"labels": {"a": "b"}}}}
+    job = batch.submit_job(jobName="j", jobQueue="q", jobDefinition="d", eksPropertiesOverride=override)
+    form = visitor.filled(visitor.get(f"jobs/new?clone={job['jobId']}").text, "/console/jobs/new")
+    assert json.loads(form["rest"][0]) == {"eksPropertiesOverride": override}
+    again = visitor.post("jobs/new", {**form, "go": "submit"})
+    assert again.status == 303, again.text
 
 
 def test_a_node_says_its_cluster_and_what_others_hold(visitor: Visitor) -> None:
