@@ -25,8 +25,8 @@ build() {
     command -v go >/dev/null || fail "no go on PATH: Go 1.24 or newer builds Kubernetes (https://go.dev/dl)"
     version=$(sed -n 's/^\tk8s.io\/kubernetes //p' go.mod)
     say "building $version with $(go env GOVERSION); this takes minutes, once a machine"
-    # No C, no debugger's tables: less to compile and to link. More garbage: less to collect.
-    if ! GOGC=${GOGC:-400} CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false \
+    # No C and no debugger's tables: less to compile and to link.
+    if ! CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false \
         -gcflags=all=-dwarf=false \
         -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$version" \
         -o "$binary.part" . >"$binary.log" 2>&1; then
