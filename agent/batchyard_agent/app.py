@@ -21,17 +21,16 @@ import structlog
 
 from batchyard.ids import AttemptId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
-from batchyard.v1 import agent_pb2
 from batchyard_agent import clock
+from batchyard_agent.books import SWEEP_S, Books
 from batchyard_agent.config import AUTOMATIC, Config, keeper_dir
 from batchyard_agent.convert import spec_from
-from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
+from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
 from batchyard_agent.keeper_link import KeeperLink, take_orphans
-from batchyard_agent.logs import Logs
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
@@ -55,9 +54,6 @@ Held = tuple[tuple[str, AttemptId], ...]
 """Runtime and attempt, as in ``Recovered``."""
 
 REOPEN_S = 30.0
-SWEEP_S = 60.0
-SYNC_S = 1.0
-"""So much of what ended on a host a power cut takes at most."""
 
 log = structlog.get_logger()
 
@@ -94,15 +90,17 @@ class Agent:
 
     def __init__(self, config: Config, journal: Journal, keeper: int = 0) -> None:
         self._config = config
-        self._logs = Logs(
+        self._books = Books(
+            journal,
             config.state_dir / "logs",
-            phase_of=self._phase_of,
-            bytes_max=config.log_bytes_max,
-            age_max_s=config.logs_age_max_s,
-            total_bytes_max=config.logs_total_bytes_max,
+            decode=spec_from,
+            launch_limits=LAUNCH_LIMITS,
+            read_now=clock.read_now,
+            log_bytes_max=config.log_bytes_max,
+            logs_age_max_s=config.logs_age_max_s,
+            logs_total_bytes_max=config.logs_total_bytes_max,
         )
-        self._journal = journal
-        self._table = self._recall(journal)
+        self._table = self._books.table
         self._link = KeeperLink(keeper_dir(config.state_dir), keeper)
         self._metadata = MetadataServer(
             config.state_dir / "metadata.json", self._documents, config.container_network, config.node_network
@@ -128,7 +126,7 @@ class Agent:
             sessions = Sessions(
                 target=self._config.controller,
                 driver=self._driver,
-                logs=self._logs,
+                logs=self._books.logs,
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
@@ -148,10 +146,11 @@ class Agent:
                         self._driver.run(),
                         sessions.run(),
                         notices.run(),
-                        self._run_sweeps(),
-                        self._run_syncs(),
+                        self._books.run_sweeps(),
+                        self._books.run_syncs(),
+                        self._run_refills(),
                         self._run_reopening(),
-                        _broken(),
+                        broken(),
                     )
                     tasks = [group.create_task(part) for part in parts]
                     await stop.wait()
@@ -160,20 +159,6 @@ class Agent:
                         task.cancel()
             finally:
                 host.close()
-
-    def _recall(self, journal: Journal) -> Table:
-        meta = journal.load_meta()
-        table = Table(meta=meta, launch_limits=LAUNCH_LIMITS, contact_saved_ms=meta.contact_ms)
-        for attempt in journal.load_attempts(self._decode_spec):
-            table.restore(attempt)
-        return table
-
-    def _decode_spec(self, wire: bytes) -> AttemptSpec:
-        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self._logs)
-
-    def _phase_of(self, attempt_id: AttemptId) -> Phase | None:
-        attempt = self._table.get(attempt_id)
-        return attempt.phase if attempt is not None else None
 
     def _documents(self, attempt_id: AttemptId) -> Documents | None:
         attempt = self._table.get(attempt_id)
@@ -315,27 +300,15 @@ class Agent:
                     log.info("runtime available", runtime=name)
                     self._driver.observe(RuntimeOpened(held=held))
 
-    async def _run_syncs(self) -> None:
+    async def _run_refills(self) -> None:
+        """Set room aside again, and remove what former versions left."""
         while True:
-            await asyncio.sleep(SYNC_S)
-            await self._journal.sync()
-
-    async def _run_sweeps(self) -> None:
-        while True:
-            now = clock.read_now()
-            deleted: list[AttemptId] = []
-            try:
-                deleted = await asyncio.to_thread(self._logs.sweep, now.wall_ms / 1000, now.boot_ms / 1000)
-            except OSError as error:
-                log.warning("old logs cannot be looked for", error=str(error))
-            if deleted:
-                log.info("deleted old logs", attempts=len(deleted))
-            await asyncio.to_thread(self._journal.fill_reserve)
+            await asyncio.to_thread(self._books.journal.fill_reserve)
             await asyncio.to_thread(remove_former_scratch, self._config.state_dir / PROCESS)
             await asyncio.sleep(SWEEP_S)
 
 
-async def _broken() -> None:
+async def broken() -> None:
     """
     Fail with the first error that a callback of the event loop raises.
 

@@ -7,7 +7,7 @@ silently ran without its volume would be worse than one that did not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -54,13 +54,17 @@ class LogPlaces(Protocol):
         """Return the file of an attempt's log, or of one of its containers'."""
 
 
-def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterable[FromController]:
+Decode = Callable[[agent_pb2.AttemptSpec, LogPlaces], AttemptSpec]
+"""Reads an attempt's spec as it comes over the wire or out of the journal."""
+
+
+def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces, decode: Decode) -> Iterable[FromController]:
     """Yield the wishes that a message from the controller holds; none for other messages."""
     epoch = response.epoch
     match response.WhichOneof("message"):
         case "start":
             for message in response.start.attempts:
-                yield StartRequested(epoch=epoch, session=response.start.session, spec=spec_from(message, logs))
+                yield StartRequested(epoch=epoch, session=response.start.session, spec=decode(message, logs))
         case "ack":
             for attempt_id in response.ack.attempt_ids:
                 yield EndAcknowledged(epoch=epoch, attempt_id=AttemptId(attempt_id))

@@ -43,6 +43,7 @@ from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJo
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.hosts import told_fence
 from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import printable
@@ -233,7 +234,7 @@ class Sessions(rpc.AgentServiceServicer):
             welcome=pb.Welcome(
                 epoch=self._epoch,
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
-                fence_ms=self._fence_ms,
+                fence_ms=told_fence(facts, self._fence_ms),
                 session=session.number,
             )
         )

@@ -151,11 +151,12 @@ class ApiServer:
 
     def _is_ready(self) -> bool:
         try:
-            return bool(self._get("/readyz") == "ok")
+            return bool(self.get("/readyz") == "ok")
         except (OSError, http.client.HTTPException):
             return False
 
-    def _get(self, path: str) -> str:
+    def get(self, path: str) -> str:
+        """Return what the server answers an administrator at a path."""
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
         context.load_cert_chain(self._admin.certificate, self._admin.key)
         place = urlsplit(self.url)

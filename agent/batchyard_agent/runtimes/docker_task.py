@@ -23,8 +23,9 @@ from batchyard_agent.core.containers import Kill, Order, Seen, Start
 from batchyard_agent.runtimes import docker_holder
 from batchyard_agent.runtimes.docker_attempt import VANISHED_REASON, ContainerAttempt, NeverRanError, Yard
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError
-from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer, reason
+from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_spec import MEMORY_MIB_MIN, container_name
+from batchyard_agent.runtimes.engine_words import reason
 from batchyard_agent.runtimes.protocol import (
     ContainersChanged,
     LaunchSpec,

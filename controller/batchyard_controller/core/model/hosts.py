@@ -147,6 +147,11 @@ class HostRecord:
         return min(announced, asked) if announced and asked else announced or asked
 
 
+def told_fence(facts: HostFacts, fence_ms: int) -> int:
+    """Return which fence an agent is told: none where its host is a node of a cluster, on which nobody keeps one."""
+    return 0 if facts.kubernetes is not None else fence_ms
+
+
 def longer_fence(one_ms: int, other_ms: int) -> int:
     """Return the longer of two fences; 0, which is never, is the longest."""
     return max(one_ms, other_ms) if one_ms and other_ms else 0

@@ -17,7 +17,7 @@ from batchyard_controller.core.events import (
     HostRemoved,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import Host, longer_fence
+from batchyard_controller.core.model.hosts import Host, longer_fence, told_fence
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
@@ -72,7 +72,7 @@ def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
         return
     record = replace(host.record, facts=event.facts)
     if isinstance(event, HostJoined):
-        fence_ms = longer_fence(record.fence_ms, world.fence_ms)
+        fence_ms = longer_fence(record.fence_ms, told_fence(event.facts, world.fence_ms))
         record = replace(record, machine_id=event.machine_id or record.machine_id, fence_ms=fence_ms)
         if host.record.facts.boot_id != event.facts.boot_id:
             record = replace(record, reclaim_at_ms=0)
@@ -116,7 +116,8 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
         records.hear(world, host, now)
         if event.session == host.session:
             # It has heard its welcome; until then it may go by the fence that it was told before.
-            records.change_host(world, host, replace(host.record, fence_ms=world.fence_ms))
+            fence_ms = told_fence(event.facts or host.record.facts, world.fence_ms)
+            records.change_host(world, host, replace(host.record, fence_ms=fence_ms))
         _set_facts(world, host, event)
         if event.reserved != host.reserved:
             host.reserved = event.reserved

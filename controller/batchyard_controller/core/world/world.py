@@ -19,7 +19,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
-from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
+from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -131,7 +131,7 @@ class World:
 
     def fence_of(self, host: Host) -> int:
         """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
-        fence_ms = longer_fence(host.record.fence_ms, self.fence_ms)
+        fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
         return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
 
     def has_passed_fence(self, host: Host, now: Instant) -> bool:
