@@ -311,7 +311,7 @@ def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:
         until(lambda: not pods(yard), "the pod is gone")
         # An agent that comes all the same says what it knows: that there was a pod, and is none.
         yard.agent.start()
-        until(lambda: client.describe_job(job_id).attempts[0].stopped_at_ms, "the loss is told")
+        until(lambda: client.describe_job(job_id).attempts[0].stopped_at_ms, "the loss is told", limit_s=90)
         assert client.describe_job(job_id).attempts[0].reason == "The pod was removed by somebody else"
 
 
