@@ -315,6 +315,16 @@ def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:
         assert client.describe_job(job_id).attempts[0].reason == "The pod was removed by somebody else"
 
 
+def test_it_needs_nothing_of_the_agent_of_one_machine() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('docker', 'pynvml', 'psutil', 'requests'): sys.modules[name] = None\n"
+        "import batchyard_agent.kubernetes.app"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_help_needs_no_library(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['lightkube'] = None\n"
