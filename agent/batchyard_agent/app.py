@@ -15,7 +15,6 @@ import random
 import signal
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -31,6 +30,7 @@ from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
 from batchyard_agent.keeper_link import KeeperLink, take_orphans
+from batchyard_agent.loop_errors import broken
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
@@ -306,26 +306,3 @@ class Agent:
             await asyncio.to_thread(self._books.journal.fill_reserve)
             await asyncio.to_thread(remove_former_scratch, self._config.state_dir / PROCESS)
             await asyncio.sleep(SWEEP_S)
-
-
-async def broken() -> None:
-    """
-    Fail with the first error that a callback of the event loop raises.
-
-    Runtimes work in callbacks; one that breaks may have lost an attempt from
-    sight. The next agent finds it again.
-    """
-    loop = asyncio.get_running_loop()
-    broken: asyncio.Future[None] = loop.create_future()
-
-    def on_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        loop.default_exception_handler(context)
-        error = context.get("exception")
-        # Errors that nobody fetched from a task were somebody's business. The poller of
-        # grpc.aio raises BlockingIOError when it was woken for nothing.
-        is_stray = "future" in context or "task" in context or isinstance(error, BlockingIOError)
-        if isinstance(error, Exception) and not is_stray and not broken.done():
-            broken.set_exception(error)
-
-    loop.set_exception_handler(on_error)
-    await broken

@@ -83,7 +83,7 @@ def defaults(
     A table of plain values becomes a list of ``key=value``.
 
     Args:
-        section: ``client``, ``controller``, ``agent`` or ``gateway``.
+        section: One of `SECTIONS`.
         environment: Instead of the process's own.
         known: The keys allowed; None allows any.
 
@@ -126,7 +126,7 @@ def check_environment(environment: Mapping[str, str], known: Collection[str], pr
     Args:
         environment: The process's own.
         known: The keys of settings.
-        program: Whose settings are looked at: ``controller``, ``agent`` or ``gateway``;
+        program: Whose settings are looked at, a section but ``client``;
             empty: the client's, which leaves alone what is the programs' or an attempt's.
 
     Raises:

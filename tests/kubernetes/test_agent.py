@@ -311,8 +311,18 @@ def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:
         until(lambda: not pods(yard), "the pod is gone")
         # An agent that comes all the same says what it knows: that there was a pod, and is none.
         yard.agent.start()
-        until(lambda: client.describe_job(job_id).attempts[0].stopped_at_ms, "the loss is told")
+        until(lambda: client.describe_job(job_id).attempts[0].stopped_at_ms, "the loss is told", limit_s=90)
         assert client.describe_job(job_id).attempts[0].reason == "The pod was removed by somebody else"
+
+
+def test_it_needs_nothing_of_the_agent_of_one_machine() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('docker', 'pynvml', 'psutil', 'requests'): sys.modules[name] = None\n"
+        "import batchyard_agent.kubernetes.app"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_help_needs_no_library(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from lightkube import codecs
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
-from lightkube.resources.core_v1 import ConfigMap, Namespace, Pod, ServiceAccount
+from lightkube.resources.core_v1 import ConfigMap, Pod, ServiceAccount
 from lightkube.resources.rbac_authorization_v1 import ClusterRole, Role
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.hand import hand
@@ -26,31 +24,15 @@ from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, NAMESPACE_VERBS, Ve
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-MANIFEST = DEPLOY / "kubernetes" / "agent.yaml"
-CHART = DEPLOY / "helm" / "batchyard-agent"
-
-
-def rendered() -> str:
-    """Return what the chart makes, with the values of the manifest."""
-    helm = shutil.which("helm")
-    if helm is None:
-        pytest.skip("no helm on PATH (https://helm.sh/docs/intro/install)")
-    command = [helm, "template", "batchyard-agent", str(CHART), "--namespace", "batchyard"]
-    command += ["--set", "controller=controller.example.org:8470"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent.yaml"
 
 
 def objects(text: str) -> list[Any]:
     return [each for each in codecs.load_all_yaml(text) if each is not None]
 
 
-def of_all(kind: type, found: Iterable[Any]) -> list[Any]:
-    return [each for each in found if isinstance(each, kind)]
-
-
 def of(kind: type, found: Iterable[Any]) -> Any:
-    [one] = of_all(kind, found)
+    [one] = [each for each in found if isinstance(each, kind)]
     return one
 
 
@@ -64,17 +46,15 @@ def asked(verbs: Verbs) -> set[tuple[str, str]]:
     }
 
 
-@pytest.fixture(params=["manifest", "chart"])
-def made(request: pytest.FixtureRequest) -> list[Any]:
-    """The objects of the manifest, and of the chart."""
-    return objects(MANIFEST.read_text() if request.param == "manifest" else rendered())
+@pytest.fixture
+def made() -> list[Any]:
+    """The objects of the manifest; the chart's are the same (tests/house/test_chart.py)."""
+    return objects(MANIFEST.read_text())
 
 
 @pytest.fixture
 def installed(own_cluster: Cluster, made: list[Any]) -> Cluster:
     """A cluster of its own in which it was installed."""
-    if "batchyard" not in [each.metadata.name for each in of_all(Namespace, made)]:  # helm's --create-namespace
-        own_cluster.make_namespace("batchyard", {"pod-security.kubernetes.io/enforce": "restricted"})
     for each in made:
         own_cluster.client.create(each)
     authority: Any = own_cluster.client.get(ConfigMap, "kube-root-ca.crt", namespace=own_cluster.make_namespace())

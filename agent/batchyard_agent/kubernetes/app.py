@@ -17,7 +17,6 @@ from collections.abc import Callable
 import structlog
 
 from batchyard_agent import clock
-from batchyard_agent.app import broken
 from batchyard_agent.core.events import Now
 from batchyard_agent.journal import StateDirectoryError
 from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, NoClusterError, UnansweredError, read_config
@@ -28,6 +27,7 @@ from batchyard_agent.kubernetes.node_agent import NodeAgent, Shared, folder_of, 
 from batchyard_agent.kubernetes.pod_body import FINALIZER, HOST_LABEL
 from batchyard_agent.kubernetes.rights import needed
 from batchyard_agent.kubernetes.tenancy import Tenancy, read_id
+from batchyard_agent.loop_errors import broken
 
 START_AGAIN_S = 5.0
 
