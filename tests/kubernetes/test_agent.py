@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.server
@@ -18,10 +19,12 @@ from typing import Any
 
 import pytest
 from lightkube.models.admissionregistration_v1 import RuleWithOperations, ValidatingWebhook, WebhookClientConfig
+from lightkube.models.core_v1 import Container, PodSpec
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.models.rbac_v1 import PolicyRule
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.core_v1 import Node, Pod
+from lightkube.types import PatchType
 from tests.agent.runtimes.engine import ensure_image
 from tests.e2e.programs import Program, until
 from tests.kubernetes.api_server import ApiServer
@@ -35,6 +38,9 @@ from batchyard.ids import child_id
 from batchyard.pods import pod_name
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.attempt_pb2 import EndCause
+from batchyard_agent.kubernetes.cluster import Cluster as AgentCluster
+from batchyard_agent.kubernetes.cluster import read_config
+from batchyard_agent.kubernetes.pod_body import FINALIZER
 from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, GROUPS, NAMESPACE_VERBS, Verbs
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400), pytest.mark.xdist_group("agent on kubernetes")]
@@ -313,6 +319,29 @@ def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:
         yard.agent.start()
         until(lambda: client.describe_job(job_id).attempts[0].stopped_at_ms, "the loss is told", limit_s=90)
         assert client.describe_job(job_id).attempts[0].reason == "The pod was removed by somebody else"
+
+
+def test_a_pod_is_let_go_and_never_another_of_its_name(cluster: Cluster, namespace: str) -> None:
+    """As the next try's, which may be there before the last one's was let go for the second time."""
+    spec = PodSpec(containers=[Container(name="c", image="busybox:1")])
+    meta = ObjectMeta(name="p", namespace=namespace, finalizers=[FINALIZER, "example.org/other"])
+    uid = cluster.client.create(Pod(metadata=meta, spec=spec)).metadata.uid  # type: ignore[union-attr]
+
+    async def let_go(uid: str) -> None:
+        api = AgentCluster(read_config(cluster.kubeconfig, ""))
+        await api.release(namespace, "p", uid)
+        await api.delete(namespace, "p", uid, 0)
+        await api.close()
+
+    def found() -> Any:
+        return cluster.client.get(Pod, "p", namespace=namespace).metadata
+
+    asyncio.run(let_go("00000000-0000-0000-0000-000000000000"))
+    assert (found().finalizers, found().deletionTimestamp) == ([FINALIZER, "example.org/other"], None)
+    asyncio.run(let_go(str(uid)))
+    assert found().finalizers == ["example.org/other"]
+    assert found().deletionTimestamp is not None
+    cluster.client.patch(Pod, "p", {"metadata": {"finalizers": None}}, namespace=namespace, patch_type=PatchType.MERGE)
 
 
 def test_it_needs_nothing_of_the_agent_of_one_machine() -> None:

@@ -213,7 +213,7 @@ class Cluster:
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
         """
-        Take the finalizer off a pod, so that it can go; nothing if it is gone.
+        Take the finalizer off a pod, so that it can go; nothing if it is gone, or another bears its name.
 
         Raises:
             RefusedError: it may not be.
@@ -225,6 +225,9 @@ class Cluster:
                 await self._client.patch(Pod, name, change, namespace=namespace, patch_type=PatchType.STRATEGIC)
         except MissingError:
             return
+        except RefusedError as error:
+            if "metadata.uid" not in str(error):  # another bears the name: its uid cannot be changed
+                raise
 
     @asynccontextmanager
     async def output(
