@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from lightkube.resources.core_v1 import Node as NodeObject
 from lightkube.resources.core_v1 import Pod
 from tests.e2e.programs import until
 from tests.kubernetes.api_server import ApiServer
@@ -109,7 +110,7 @@ def batch(kubelet_cluster: Cluster, node: Node, tmp_path_factory: pytest.TempPat
 
 
 def test_nodes_of_a_job_meet_at_their_hosts_addresses(
-    batch: Batch, kubelet_server: ApiServer, node: Node, tmp_path: Path
+    batch: Batch, kubelet_cluster: Cluster, kubelet_server: ApiServer, node: Node, tmp_path: Path
 ) -> None:
     port = 23571
     amounts = {"limits": {"memory": "16Mi", "cpu": "0.25"}, "requests": {"memory": "16Mi", "cpu": "0.25"}}
@@ -141,6 +142,8 @@ def test_nodes_of_a_job_meet_at_their_hosts_addresses(
         job = batch.wait(job_id)
         assert job["status"] == "SUCCEEDED", job
         assert batch.log(f"{job_id}#0") == "hello from 1\n"
+        # Nobody here says of a node that it is not ready any more.
+        kubelet_cluster.client.delete(NodeObject, second.name)
 
 
 def test_jobs_end_as_their_pods_do(batch: Batch) -> None:
