@@ -3,6 +3,8 @@ Clusters for tests, of two kinds.
 
 ``cluster``, ``own_cluster``: an API server alone. Tests say what happens on nodes and to pods.
 ``kubelet_cluster``: one with a scheduler and ``node``, where pods run for real.
+
+They last for a module: a server that waits for nothing costs the other tests a tenth of a core.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def kubernetes_binary() -> Path:
     return Path(subprocess.run(["bash", SCRIPT, "find"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster in which each test makes a namespace of its own: one of ours, or that of BATCHYARD_TEST_KUBERNETES."""
     folder = tmp_path_factory.mktemp("cluster")
@@ -39,7 +41,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     cluster.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api_server(kubernetes_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server of ours that tests leave as it is."""
     server = ApiServer(tmp_path_factory.mktemp("kubernetes"), kubernetes_binary)
@@ -71,7 +73,7 @@ def namespace(cluster: Cluster) -> str:
     return cluster.make_namespace()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kubelet_server(kubernetes_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server of ours whose pods are scheduled."""
     server = ApiServer(tmp_path_factory.mktemp("kubernetes"), kubernetes_binary)
@@ -81,7 +83,7 @@ def kubelet_server(kubernetes_binary: Path, tmp_path_factory: pytest.TempPathFac
     server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kubelet_cluster(kubelet_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster in which nodes are real."""
     folder = tmp_path_factory.mktemp("cluster")
@@ -90,7 +92,7 @@ def kubelet_cluster(kubelet_server: ApiServer, tmp_path_factory: pytest.TempPath
     cluster.client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node(kubelet_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that runs pods, for all tests that leave it running."""
     with Node(kubelet_server, tmp_path_factory.mktemp("node"), "node") as node:

