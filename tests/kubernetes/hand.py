@@ -74,12 +74,14 @@ class Hand:
     _count: int = 0
 
     def run_watch(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(lightkube.ApiError, httpx2.HTTPError):
-                for _, pod in self.client.watch(Pod, namespace=self.namespace, server_timeout=5):
-                    self._events.put(pod)
-                    if self._stop.is_set():
-                        return
+        # Who reads a connection closes it: closed by another its number is soon another's, whose words are read here.
+        with self.client:
+            while not self._stop.is_set():
+                with contextlib.suppress(lightkube.ApiError, httpx2.HTTPError):
+                    for _, pod in self.client.watch(Pod, namespace=self.namespace, server_timeout=5):
+                        self._events.put(pod)
+                        if self._stop.is_set():
+                            return
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -158,7 +160,6 @@ def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
         playing.stop()
         for thread in threads:
             thread.join(10)
-        playing.client.close()
     assert not playing.trouble, playing.trouble
 
 
