@@ -179,16 +179,16 @@ def test_jobs_end_as_their_pods_do(batch: Batch) -> None:
 
 def test_init_containers_run_before_and_their_ends_are_told(batch: Batch) -> None:
     amounts = {"limits": {"memory": "16Mi", "cpu": "0.25"}, "requests": {"memory": "16Mi", "cpu": "0.25"}}
-    mounts = [{"name": "work", "mountPath": "/work"}]
+    mounts = [{"name": "work", "mountPath": "/common"}]
     said = {"image": BUSYBOX, "resources": amounts, "volumeMounts": mounts}
     properties = {
         "hostNetwork": True,
-        "initContainers": [said | {"name": "first", "command": ["sh", "-c", "echo prepared > /work/it"]}],
+        "initContainers": [said | {"name": "first", "command": ["sh", "-c", "echo prepared > /common/it"]}],
         "containers": [
             said
             | {
                 "name": "main",
-                "command": ["sh", "-c", "cat /work/it; echo $WHO"],
+                "command": ["sh", "-c", "cat /common/it; echo $WHO"],
                 "env": [{"name": "WHO", "value": "x"}],
             },
             said | {"name": "side", "command": ["sh", "-c", "sleep 1; exit 0"]},
