@@ -9,6 +9,7 @@ elsewhere: etcd and Kubernetes by the tests themselves, a Docker Engine by ``mak
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import http
 import http.client
@@ -20,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 from collections.abc import Generator
 from pathlib import Path
@@ -184,10 +186,29 @@ def why_missing(service: str) -> str:
     return CHECKS[service]()
 
 
-def pytest_configure() -> None:
-    """Take SIGINT as at a prompt: what a script starts with ``&`` ignores it, and so would all that tests start."""
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Take SIGINT as at a prompt, and in a worker write what kills it where the report of that finds it."""
+    # What a script starts with ``&`` ignores it, and so would all that tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        file = last_words(config.workerinput).open("w")
+        config.add_cleanup(lambda: (file.close(), Path(file.name).unlink()))
+        faulthandler.enable(file)
+
+
+def last_words(worker: dict[str, str]) -> Path:
+    """Return where a worker writes where its threads are when it is killed by a fault of its own."""
+    return Path(tempfile.gettempdir(), f"batchyard-tests-{worker['testrunuid']}-{worker['workerid']}")
+
+
+def pytest_handlecrashitem(report: pytest.TestReport) -> None:
+    """Tell in a crash's report where the worker was."""
+    words = last_words(report.node.workerinput)  # type: ignore[attr-defined]
+    found = words.read_text()
+    words.unlink()
+    report.longrepr = f"{report.longrepr}\n{found or 'It was killed by another: for want of memory?'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

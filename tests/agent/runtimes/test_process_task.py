@@ -39,6 +39,8 @@ from .process_records import end_attempts, keeper, kept
 
 FOREVER = "while :; do sleep 0.05; done"
 GATE = "while [ ! -e {} ]; do sleep 0.02; done"
+# More than it may have, and less than is refused at once: it runs until it is seen and killed.
+HOG = f"exec {sys.executable} -c 'import time; held = bytes([1]) * (160 << 20); time.sleep(600)'"
 
 
 @pytest.fixture(params=["rlimit", pytest.param("auto", marks=needs_cgroup)])
@@ -205,7 +207,7 @@ async def test_what_one_leaves_is_ended_with_it_and_with_nobody_else(host: Host,
 
 async def test_memory_is_bounded_for_each_by_itself(host: Host, tmp_path: Path) -> None:
     spec = several(
-        part(tmp_path, "small", "exec tail /dev/zero", essential=False, memory_mib=32),
+        part(tmp_path, "small", HOG, essential=False, memory_mib=32),
         part(tmp_path, "main", GATE.format(tmp_path / "go")),
     )
     await host.runtime.launch(spec)
