@@ -17,6 +17,7 @@ import grpc.aio
 from batchyard.connection import Connection
 from batchyard.v1 import job_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
@@ -141,6 +142,16 @@ class Calls:
         self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
         self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
         self.note_signature = Call(connection, access_keys.NoteSignature)
+
+        access = AccessServiceStub(channel)
+        self.who_am_i = Call(connection, access.WhoAmI)
+        self.bind_role = Call(connection, access.BindRole)
+        self.unbind_role = Call(connection, access.UnbindRole)
+        self.list_bindings = Call(connection, access.ListBindings)
+        self.create_token = Call(connection, access.CreateToken)
+        self.list_tokens = Call(connection, access.ListTokens)
+        self.revoke_token = Call(connection, access.RevokeToken)
+        self.get_audit_head = Call(connection, access.GetAuditHead)
 
     def submit_jobs(
         self, requests: AsyncGenerator[job_pb2.SubmitJobsRequest, None]

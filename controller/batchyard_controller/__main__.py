@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from batchyard import program_log, program_settings, settings
+from batchyard.audit_log import BrokenChainError
 from batchyard.errors import InvalidArgumentError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from . import garbage
 from .app import serve
-from .config import Config, default_store, parse_fence, read_offers
+from .config import Config, default_audit, default_store, parse_fence, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -37,6 +38,12 @@ def _fence(text: str) -> int:
 @click.option("--socket-group", default="", metavar="GROUP", help="A group that may connect to the socket too.")
 @click.option("--listen", default="", help="host:port of a further gRPC listener, for other machines; none by default.")
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
+@click.option(
+    "--audit",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the audit log, for this user alone. Default: beside the file of a sqlite store, "
+    "else in this user's state folder.",
+)
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
 @click.option(
     "--secrets-key",
@@ -85,6 +92,7 @@ def main(
     socket_group: str,
     listen: str,
     store: str,
+    audit: Path | None,
     metrics: str,
     secrets_key: str,
     keep_jobs_days: float,
@@ -107,6 +115,7 @@ def main(
             socket_group=socket_group,
             listen=listen,
             store=store,
+            audit=audit or default_audit(store),
             metrics=metrics,
             secrets_key=secrets_key,
             log_level=log_level,
@@ -116,7 +125,7 @@ def main(
         )
         garbage.spare_survivors()
         asyncio.run(serve(config))
-    except* (OSError, ValueError, StoreError, CorruptRecordError, InvalidArgumentError) as errors:
+    except* (OSError, ValueError, StoreError, CorruptRecordError, BrokenChainError, InvalidArgumentError) as errors:
         for error in errors.exceptions:
             click.echo(f"batchyard controller: {error}", err=True)
         failed = True

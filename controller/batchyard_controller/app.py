@@ -21,6 +21,8 @@ from batchyard.settings import is_loopback
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
+    access_pb2,
+    access_pb2_grpc,
     agent_pb2,
     agent_pb2_grpc,
     compute_environment_pb2,
@@ -48,12 +50,16 @@ from batchyard.v1 import (
 )
 from batchyard_controller.core.model.values import Instant
 
+from .audit import Audit
 from .config import Config, without_login
+from .doors import Door, PeerKind
 from .leadership import Leadership, lead
 from .metrics import Metrics
 from .private_socket import listen_privately
 from .providers.launcher import Launcher
+from .services.access import Access
 from .services.access_keys import AccessKeys, AccessKeysElsewhere
+from .services.authorizer import Authorizer, methods_of
 from .services.consumables import ConsumableResources
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
@@ -68,6 +74,7 @@ from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
 from .store.open import open_store
+from .throttles import Throttles
 from .vault import Vault, open_vault
 
 SERVICES = tuple(
@@ -83,6 +90,7 @@ SERVICES = tuple(
         (host_pb2, "HostService"),
         (secret_pb2, "SecretService"),
         (access_key_pb2, "AccessKeyService"),
+        (access_pb2, "AccessService"),
         (tag_pb2, "TagService"),
         (search_pb2, "SearchService"),
         (agent_pb2, "AgentService"),
@@ -98,6 +106,10 @@ def clock() -> Instant:
     return Instant(wall_ms=time.time_ns() // 1_000_000, boot_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
 
 
+def _wall_ms() -> int:
+    return clock().wall_ms
+
+
 def new_job_id() -> JobId:
     """Make a job id."""
     return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
@@ -110,6 +122,9 @@ def build_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     *,
     is_private: bool,
+    door: Door | None = None,
+    audit: Audit | None = None,
+    throttles: Throttles | None = None,
 ) -> grpc.aio.Server:
     """
     Put all services on one server.
@@ -121,9 +136,19 @@ def build_server(
         interceptors: They see a call before, and its answer after, all of ours. Default: none.
         is_private: Nobody but the controller's own user, or a group of its choice, can
             connect: access keys are told to these alone.
+        door: What the listener knows of who comes by. Default: that the kernel, or the operator, vouches for them.
+        audit: Where it is written who did what. Default: nowhere.
+        throttles: How often may be called, over all listeners. Default: of this one alone.
+
+    Raises:
+        TypeError: of a call nobody has said who may make it.
     """
+    audit = audit or Audit(None, _wall_ms)
+    door = door or Door(PeerKind.LOCAL if is_private else PeerKind.PLAIN)
+    answers = methods_of(SERVICES)
+    authorizer = Authorizer(answers, leadership, door, audit, throttles or Throttles(), _wall_ms)
     server = grpc.aio.server(
-        interceptors=(*interceptors, ErrorInterceptor()),
+        interceptors=(*interceptors, ErrorInterceptor(), authorizer),
         options=(
             ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
             ("grpc.keepalive_time_ms", 20_000),
@@ -154,6 +179,7 @@ def build_server(
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
         AccessKeys(leadership, vault, clock) if is_private else AccessKeysElsewhere(), server
     )
+    access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
@@ -176,11 +202,12 @@ async def serve(config: Config) -> None:
     sessions = Sessions(leadership, vault, config.fence_ms)
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
-    own = build_server(leadership, sessions, vault, is_private=True)
+    audit, throttles = Audit(config.audit, _wall_ms), Throttles()
+    own = build_server(leadership, sessions, vault, is_private=True, audit=audit, throttles=throttles)
     listen_privately(own, config.socket, config.socket_group)
     servers = [own]
     if config.listen:
-        servers.append(build_server(leadership, sessions, vault, is_private=False))
+        servers.append(build_server(leadership, sessions, vault, is_private=False, audit=audit, throttles=throttles))
         _listen(servers[-1], config.listen)
     for server in servers:
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -213,6 +240,7 @@ async def serve(config: Config) -> None:
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()
+    audit.close()
     log.info("stopped")
 
 

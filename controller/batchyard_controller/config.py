@@ -26,6 +26,7 @@ class Config:
         socket_group: Group that may connect to it; empty: its owner alone.
         listen: ``host:port`` of a further gRPC listener, for hosts and users of other machines; empty for none.
         store: Store URL, see ``store.open``.
+        audit: Folder of the audit log; None for none.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -38,6 +39,7 @@ class Config:
     socket_group: str = ""
     listen: str = ""
     store: str
+    audit: Path | None = None
     metrics: str = ""
     secrets_key: str = ""
     log_level: str = "info"
@@ -53,6 +55,14 @@ def default_store() -> str:
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "batchyard"
     return f"sqlite://{folder / 'controller.db'}"
+
+
+def default_audit(store: str) -> Path | None:
+    """Return the folder of the audit log of a store: beside the file of an embedded one; none for one in memory."""
+    scheme, _, rest = store.partition("://")
+    if scheme == "memory":
+        return None
+    return Path(f"{rest}.audit") if scheme == "sqlite" else settings.state_dir() / "audit"
 
 
 def parse_fence(text: str) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from batchyard.v1 import access_key_pb2 as access_key
+from batchyard.v1 import access_pb2 as access
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import host_pb2 as host
@@ -17,6 +19,7 @@ from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import quota_share_pb2 as qs
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
+from batchyard.v1 import secret_pb2 as secret
 from batchyard.v1 import tag_pb2 as tag
 
 from . import bad_tasks
@@ -64,6 +67,36 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _quota_shares()
     yield from _consumables()
     yield from _shares(waiting, array)
+    yield from _access()
+
+
+def _access() -> Iterator[Case]:
+    users = {
+        "empty": "",
+        "65 characters": "u" * 65,
+        "a slash": "a/b",
+        "a dash first": "-a",
+        "administrator": "administrator",
+    }
+    for what, user in users.items():
+        yield f"role of a user: {what}", "BindRole", access.BindRoleRequest(user=user, role="viewer")
+        yield f"token of a user: {what}", "CreateToken", access.CreateTokenRequest(user=user)
+        if user:
+            yield f"access key of a user: {what}", "CreateAccessKey", access_key.CreateAccessKeyRequest(owner=user)
+    for role in ("", "root", "agent", "VIEWER"):
+        yield f"role {role!r}", "BindRole", access.BindRoleRequest(user="ann", role=role)
+    yield "role in a queue that is not there", "BindRole", access.BindRoleRequest(user="ann", role="viewer", queue="x")
+    yield "role in a queue of no name", "BindRole", access.BindRoleRequest(user="ann", role="viewer", queue="a b")
+    yield "role of the yard in a queue", "BindRole", access.BindRoleRequest(user="a", role="gateway", queue="default")
+    yield "role that nobody has", "UnbindRole", access.UnbindRoleRequest(user="ann", role="viewer")
+    for ttl_s in (-1, 90 * 24 * 3600 + 1):
+        yield f"token for {ttl_s} s", "CreateToken", access.CreateTokenRequest(user="ann", ttl_s=ttl_s)
+    yield "token with much to say", "CreateToken", access.CreateTokenRequest(user="ann", description="d" * 257)
+    yield "token that is not there", "RevokeToken", access.RevokeTokenRequest(id="0" * 16)
+    yield "roles of a user of 65 letters", "ListBindings", access.ListBindingsRequest(user="u" * 65)
+    yield "secret of 51 queues", "PutSecret", secret.PutSecretRequest(name="s", queues=[f"q{i}" for i in range(51)])
+    yield "jobs of a user of 65 letters", "ListJobs", job.ListJobsRequest(owner="u" * 65)
+    yield "children of a user", "ListJobs", job.ListJobsRequest(array_job_id=NOBODY, owner="ann")
 
 
 ANNOTATIONS = {

@@ -22,6 +22,7 @@ from batchyard.v1 import host_pb2, job_pb2, resources_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
@@ -35,15 +36,18 @@ from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import build_server, clock
+from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.doors import Door
 from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.providers.launcher import Launcher, Offer
 from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.protocol import Store
+from batchyard_controller.throttles import Throttles
 from batchyard_controller.vault import Vault, make_keys
 
 from .hand_provider import HandProvider
@@ -63,6 +67,9 @@ class Controller:
         clock: Of the driver.
         interceptors: Put before the server's own.
         is_private: Serve as on the socket, access keys included.
+        door: Another listener beside the first, at ``door_address``; default: none.
+        audit: Default: none is kept.
+        throttles: Default: those of a controller.
         offers: Providers. Default: one that is played by hand, as ``provider``.
     """
 
@@ -75,6 +82,9 @@ class Controller:
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         is_private: bool = True,
+        door: Door | None = None,
+        audit: Audit | None = None,
+        throttles: Throttles | None = None,
         offers: Sequence[Offer] | None = None,
         fence_ms: int = limits.FENCE_MS,
     ) -> None:
@@ -87,8 +97,15 @@ class Controller:
         self.leadership = Leadership()
         vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault, fence_ms)
-        self._server = build_server(self.leadership, self.sessions, vault, interceptors, is_private=is_private)
+        shared: dict[str, Any] = {"audit": audit, "throttles": throttles or Throttles()}
+        self._server = build_server(
+            self.leadership, self.sessions, vault, interceptors, is_private=is_private, **shared
+        )
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
+        self._other: grpc.aio.Server | None = None
+        if door is not None:
+            self._other = build_server(self.leadership, self.sessions, vault, is_private=True, door=door, **shared)
+            self.door_address = f"127.0.0.1:{self._other.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
@@ -105,6 +122,8 @@ class Controller:
             )
         )
         await self._server.start()
+        if self._other is not None:
+            await self._other.start()
         self.channel = grpc.aio.insecure_channel(self.address)
         self.jobs: Any = JobServiceStub(self.channel)
         self.queues: Any = JobQueueServiceStub(self.channel)
@@ -118,12 +137,15 @@ class Controller:
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)
+        self.access: Any = AccessServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
         await self._server.stop(None)
+        if self._other is not None:
+            await self._other.stop(None)
         has_died = self._terms.done()
         self._terms.cancel()
         await asyncio.wait({self._terms})

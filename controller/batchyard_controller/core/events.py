@@ -15,6 +15,7 @@ from batchyard.pairs import Pairs
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
@@ -263,6 +264,34 @@ class AccessKeyRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoleBound:
+    """A user was given a role."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleUnbound:
+    """A role was taken from a user."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCreated:
+    """A token was made."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked:
+    """A token was revoked for ever."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """A plan was made of the world as it is."""
 
@@ -333,6 +362,10 @@ Event = (
     | SecretDeleted
     | AccessKeyCreated
     | AccessKeyRevoked
+    | RoleBound
+    | RoleUnbound
+    | TokenCreated
+    | TokenRevoked
     | Planned
     | ProviderAnswered
     | ProviderListed

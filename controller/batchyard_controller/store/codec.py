@@ -23,6 +23,7 @@ from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.chunks import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.hosts import HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -140,6 +141,8 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "definition": _encode_definition,
     "secret": _encode_setting("secrets"),
     "access_key": _encode_setting("access_keys"),
+    "binding": _encode_setting("bindings"),
+    "token": _encode_setting("tokens"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -240,33 +243,15 @@ class _Decoder:
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
         records = self._records
+        if kind in _ALONE:
+            type_, kept = _ALONE[kind]
+            getattr(records, kept).append(self._decode(type_, value))
+            return
         match kind:
-            case "environment":
-                records.environments.append(self._decode(ComputeEnvironment, value))
-            case "queue":
-                records.queues.append(self._decode(JobQueue, value))
-            case "scheduling_policy":
-                records.policies.append(self._decode(SchedulingPolicy, value))
-            case "quota_share":
-                records.quota_shares.append(self._decode(QuotaShare, value))
-            case "consumable":
-                records.consumables.append(self._decode(ConsumableResource, value))
-            case "definition":
-                records.definitions.append(self._decode(JobDefinition, value))
-            case "secret":
-                records.secrets.append(self._decode(StoredSecret, value))
-            case "access_key":
-                records.access_keys.append(self._decode(AccessKey, value))
-            case "host":
-                records.hosts.append(self._decode(HostRecord, value))
-            case "launch":
-                records.launches.append(self._decode(Launch, value))
             case "job":
                 records.jobs.append(self._job(JobId(name), value))
             case "state":
                 records.states[JobId(name)] = self._decode(StoredState, value)
-            case "attempt":
-                records.attempts.append(self._decode(Attempt, value))
             case "children":
                 job_id, _, number = name.partition("/")
                 records.chunks.append((JobId(job_id), int(number), _decode_chunk(value)))
@@ -317,3 +302,20 @@ _StoredJob: Any = msgspec.defstruct(
     ],
     kw_only=True,
 )
+
+_ALONE: dict[str, tuple[type, str]] = {
+    "environment": (ComputeEnvironment, "environments"),
+    "queue": (JobQueue, "queues"),
+    "scheduling_policy": (SchedulingPolicy, "policies"),
+    "quota_share": (QuotaShare, "quota_shares"),
+    "consumable": (ConsumableResource, "consumables"),
+    "definition": (JobDefinition, "definitions"),
+    "secret": (StoredSecret, "secrets"),
+    "access_key": (AccessKey, "access_keys"),
+    "binding": (Binding, "bindings"),
+    "token": (Token, "tokens"),
+    "host": (HostRecord, "hosts"),
+    "launch": (Launch, "launches"),
+    "attempt": (Attempt, "attempts"),
+}
+"""Records that are read by themselves: what each is, and which of `Records` holds it."""

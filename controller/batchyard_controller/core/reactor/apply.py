@@ -42,9 +42,13 @@ from batchyard_controller.core.events import (
     QueueDeleted,
     QuotaShareChanged,
     QuotaShareDeleted,
+    RoleBound,
+    RoleUnbound,
     SecretDeleted,
     SecretPut,
     Ticked,
+    TokenCreated,
+    TokenRevoked,
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -67,7 +71,13 @@ from .jobs import on_job_asked, on_job_changed, on_job_submitted
 from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
-from .settings import on_queue_deleted, on_quota_share_deleted, on_sealed_changed, on_setting_changed
+from .settings import (
+    on_access_changed,
+    on_queue_deleted,
+    on_quota_share_deleted,
+    on_sealed_changed,
+    on_setting_changed,
+)
 from .starts import end_rests
 from .time_limits import cancel_overdue
 
@@ -107,6 +117,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_setting_changed(world, event, now)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)
+        case RoleBound() | RoleUnbound() | TokenCreated() | TokenRevoked():
+            on_access_changed(world, event, now)
         case QueueDeleted():
             on_queue_deleted(world, event.name, now, out)
         case QuotaShareDeleted():

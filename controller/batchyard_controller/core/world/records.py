@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
@@ -22,6 +23,7 @@ from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -38,17 +40,37 @@ from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
 
-
-def keep_environment(world: World, environment: ComputeEnvironment) -> None:
-    """Keep a new or changed compute environment."""
-    world.environments[environment.name] = environment
-    _note_alone(world, "environment", environment.name)
+Alone: TypeAlias = ComputeEnvironment | StoredSecret | AccessKey | Binding | Token
 
 
-def drop_environment(world: World, name: str) -> None:
-    """Forget a compute environment."""
-    del world.environments[name]
-    _note_alone(world, "environment", name)
+def keep(world: World, record: Alone) -> None:
+    """Keep a new or changed record of which nothing else is held, but for who is who."""
+    kind, name, kept = _place_of(world, record)
+    kept[name] = record
+    world.know_users()
+    _note_alone(world, kind, name)
+
+
+def drop(world: World, record: Alone) -> None:
+    """Forget a record that stands alone."""
+    kind, name, kept = _place_of(world, record)
+    del kept[name]
+    world.know_users()
+    _note_alone(world, kind, name)
+
+
+def _place_of(world: World, record: Alone) -> tuple[str, str, dict[str, Any]]:
+    match record:
+        case ComputeEnvironment():
+            return "environment", record.name, world.environments
+        case StoredSecret():
+            return "secret", record.name, world.secrets
+        case AccessKey():
+            return "access_key", record.id, world.access_keys
+        case Binding():
+            return "binding", record.name, world.bindings
+        case _:
+            return "token", record.id, world.tokens
 
 
 def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
@@ -63,7 +85,9 @@ def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
 
 
 def drop_queue(world: World, name: str) -> None:
-    """Forget a job queue, and its quota shares."""
+    """Forget a job queue, its quota shares, and who was what in it: a later one of its name is another."""
+    for binding in [each for each in world.bindings.values() if each.queue == name]:
+        drop(world, binding)
     for share in world.shares_of(name):
         del world.quota_shares[share.id]
         _note_alone(world, "quota_share", share.id)
@@ -123,30 +147,6 @@ def keep_definition(world: World, definition: JobDefinition) -> None:
     revisions = world.definitions.setdefault(definition.name, [])
     revisions[definition.revision - 1 :] = [definition, *revisions[definition.revision :]]
     _note_alone(world, "definition", definition.key)
-
-
-def keep_secret(world: World, secret: StoredSecret) -> None:
-    """Keep a new or changed secret."""
-    world.secrets[secret.name] = secret
-    _note_alone(world, "secret", secret.name)
-
-
-def drop_secret(world: World, name: str) -> None:
-    """Forget a secret."""
-    del world.secrets[name]
-    _note_alone(world, "secret", name)
-
-
-def keep_access_key(world: World, access_key: AccessKey) -> None:
-    """Keep a new access key."""
-    world.access_keys[access_key.id] = access_key
-    _note_alone(world, "access_key", access_key.id)
-
-
-def drop_access_key(world: World, key_id: str) -> None:
-    """Forget an access key."""
-    del world.access_keys[key_id]
-    _note_alone(world, "access_key", key_id)
 
 
 def add_host(world: World, host_id: HostId, facts: HostFacts) -> Host:
