@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from batchyard import arguments, settings
+from batchyard.access_calls import AccessCalls
 from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
@@ -24,7 +25,9 @@ from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
 
 
-class AsyncClient(JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, SharingCalls, TagCalls, SecretCalls):
+class AsyncClient(
+    JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, SharingCalls, TagCalls, SecretCalls, AccessCalls
+):
     """
     A client of one controller, for asyncio.
 

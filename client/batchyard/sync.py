@@ -173,6 +173,15 @@ class Client:
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)
 
+    who_am_i = _sync(AsyncClient.who_am_i)
+    bind_role = _sync(AsyncClient.bind_role)
+    unbind_role = _sync(AsyncClient.unbind_role)
+    list_bindings = _sync_iterator(AsyncClient.list_bindings)
+    create_token = _sync(AsyncClient.create_token)
+    list_tokens = _sync_iterator(AsyncClient.list_tokens)
+    revoke_token = _sync(AsyncClient.revoke_token)
+    get_audit_head = _sync(AsyncClient.get_audit_head)
+
     put_secret = _sync(AsyncClient.put_secret)
     list_secrets = _sync_iterator(AsyncClient.list_secrets)
     delete_secret = _sync(AsyncClient.delete_secret)

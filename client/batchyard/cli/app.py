@@ -49,7 +49,11 @@ COMMANDS = {
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
-    "access-key": ("access_key", "Access keys: who may call the AWS Batch gateway."),
+    "whoami": ("role", "Say who you are to the controller."),
+    "role": ("role", "Roles: what users may do."),
+    "token": ("token", "Tokens: by which users are known to the controller."),
+    "access-key": ("access_key", "Access keys: by which users call the AWS Batch gateway."),
+    "audit": ("audit", "The audit log: who changed what."),
     "completion": ("completion", "Write a shell's completion script."),
 }
 """Every command: the module of ``batchyard.cli`` that holds it, and what it does."""

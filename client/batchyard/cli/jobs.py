@@ -46,6 +46,7 @@ STATES = [state.value for state in JobState]
 )
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only jobs with this tag; several: with all.")
 @click.option("--host", default="", shell_complete=names.hosts, help="Only what has, or had, an attempt on it.")
+@click.option("--user", "owner", default="", help="Only jobs of this user.")
 @click.option("--oldest-first", is_flag=True, help="In order of submission.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @options.shared
@@ -59,6 +60,7 @@ def jobs(
     definition: str,
     tags: tuple[str, ...],
     host: str,
+    owner: str,
     oldest_first: bool,
     limit: int,
 ) -> None:
@@ -75,6 +77,7 @@ def jobs(
             job_definition=definition,
             tags={key: value if mark else None for key, mark, value in (tag.partition("=") for tag in tags)},
             host=host,
+            owner=owner,
             oldest_first=oldest_first,
             page_size=min(limit + 1, 1000),
         )
@@ -299,6 +302,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
+            ("User", job.owner),
             ("Submitted by", job.submitted_by),
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),
