@@ -7,7 +7,9 @@ refused before any call; rules of the service are the controller's to check.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +25,13 @@ from batchyard.sharing_calls import SharingCalls
 from batchyard.submit_calls import SubmitCalls
 from batchyard.tag_calls import TagCalls
 from batchyard.yard_calls import YardCalls
+
+ACCESS_KEY = "batchyard-access-key"
+ROLE = "batchyard-role"
+"""Metadata of calls: for whom, and as what."""
+
+ACTING_MAX = 1_000
+"""Most that one client acts for at once; those that were not asked for longest are made anew."""
 
 
 class AsyncClient(
@@ -40,6 +49,7 @@ class AsyncClient(
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
         on_retry: Called with the error each time a call is about to be repeated.
+        role: The one role that it keeps of all that whoever it is may be, as ``gateway``; empty: all.
 
     Raises:
         InvalidArgumentError: an argument or a setting is broken.
@@ -52,6 +62,7 @@ class AsyncClient(
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        role: str = "",
     ) -> None:
         found = settings.client_settings()
         self._connection = Connection(
@@ -59,7 +70,26 @@ class AsyncClient(
             timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
             on_retry=on_retry,
+            metadata=[(ROLE, arguments.text("role", role))] if role else [],
         )
+        self._acting: OrderedDict[str, AsyncClient] = OrderedDict()
+
+    def acting_for(self, access_key_id: str) -> AsyncClient:
+        """
+        Return a client over the same connection that may what the owner of an access key may, and no more.
+
+        For gateways, who have seen that a request was signed with it. It ends with this one.
+        """
+        client = self._acting.get(access_key_id)
+        if client is None:
+            client = self._acting[access_key_id] = copy(self)
+            vars(client).pop("calls", None)
+            vars(client)["_connection"] = self._connection.carrying((ACCESS_KEY, access_key_id))
+            while len(self._acting) > ACTING_MAX:
+                self._acting.popitem(last=False)
+        else:
+            self._acting.move_to_end(access_key_id)
+        return client
 
     @property
     def address(self) -> str:

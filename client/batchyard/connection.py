@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import TypeVar, cast
@@ -60,28 +60,56 @@ class Connection:
         retry_s: How long a call that is safe to repeat is repeated while the
             controller is away.
         on_retry: Called with the error before each new try.
+        metadata: What every call carries besides its request.
     """
 
     def __init__(
-        self, *, address: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+        self,
+        *,
+        address: str,
+        timeout_s: float,
+        retry_s: float,
+        on_retry: Callable[[errors.WorldError], None],
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.address = address
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
+        self.metadata = tuple(metadata) or None
+        self._owner: Connection | None = None
         self._is_closed = False
+
+    def carrying(self, *metadata: tuple[str, str]) -> Connection:
+        """Return a connection over the same channel whose calls carry more; closing this one closes it."""
+        shared = Connection(
+            address=self.address,
+            timeout_s=self.timeout_s,
+            retry_s=self.retry_s,
+            on_retry=self.on_retry,
+            metadata=(*(self.metadata or ()), *metadata),
+        )
+        shared._owner = self
+        return shared
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
         """The channel, which belongs to the running loop from its first use on."""
-        if self._is_closed:
+        if self._owner is not None:
+            return self._owner.channel
+        if self.is_closed:
             raise RuntimeError("this client is closed")
         return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it, or the one whose channel it shares, was closed."""
+        return self._is_closed or (self._owner is not None and self._owner.is_closed)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "channel" in self.__dict__:
+        if "channel" in self.__dict__ and self._owner is None:
             await self.channel.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
@@ -103,7 +131,7 @@ class Connection:
         pauses = _pauses()
         while True:
             try:
-                return await method(request, timeout=self.timeout_s)
+                return await method(request, timeout=self.timeout_s, metadata=self.metadata)
             except grpc.aio.AioRpcError as err:
                 error = error_from_rpc(err, self.address)
                 pause_s = next(pauses)
@@ -131,7 +159,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
         while True:
-            call = method(request, timeout=STREAM_DEADLINE_S)
+            call = method(request, timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async for message in call:
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
@@ -171,7 +199,7 @@ class Connection:
         unanswered: deque[Q] = deque()
         pauses, give_up_at = _pauses(), 0.0
         while True:
-            call = method(timeout=STREAM_DEADLINE_S)
+            call = method(timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
@@ -201,7 +229,7 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s)
+        call = method(request, timeout=self.timeout_s, metadata=self.metadata)
         try:
             async for message in call:
                 yield message
@@ -211,7 +239,7 @@ class Connection:
             call.cancel()
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("this client is closed")
 
 

@@ -18,7 +18,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from tests.agent.runtimes.process_records import end_attempts
-from tests.gateway.endpoint import Anybody
+from tests.gateway.endpoint import ANYBODY, Anybody
 from tests.services.controller import MemoryController
 
 from batchyard import AsyncClient, container
@@ -118,6 +118,7 @@ async def around(
     """Start a yard; all of it ends with the block."""
     async with MemoryController() as controller:
         await controller.until_leads()
+        await controller.know_access_key(ANYBODY)
         await controller.furnish()
         async with (
             AsyncClient(controller.address) as client,

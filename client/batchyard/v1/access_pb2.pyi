@@ -68,11 +68,14 @@ class WhoAmIResponse(google.protobuf.message.Message):
     IS_ADMINISTRATOR_FIELD_NUMBER: builtins.int
     BINDINGS_FIELD_NUMBER: builtins.int
     VIA_FIELD_NUMBER: builtins.int
+    SEES_YARD_FIELD_NUMBER: builtins.int
     user: builtins.str
     """Empty of the administrator."""
     is_administrator: builtins.bool
     via: builtins.str
     """What they are known by, such as "socket" or "token 0123456789abcdef"."""
+    sees_yard: builtins.bool
+    """They may read all jobs and hosts, and so figures of all of them together."""
     @property
     def bindings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RoleBinding]: ...
     def __init__(
@@ -82,8 +85,9 @@ class WhoAmIResponse(google.protobuf.message.Message):
         is_administrator: builtins.bool = ...,
         bindings: collections.abc.Iterable[Global___RoleBinding] | None = ...,
         via: builtins.str = ...,
+        sees_yard: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bindings", b"bindings", "is_administrator", b"is_administrator", "user", b"user", "via", b"via"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bindings", b"bindings", "is_administrator", b"is_administrator", "sees_yard", b"sees_yard", "user", b"user", "via", b"via"]) -> None: ...
 
 Global___WhoAmIResponse: typing_extensions.TypeAlias = WhoAmIResponse
 

@@ -11,7 +11,7 @@ from batchyard.v1 import access_pb2_grpc as rpc
 from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.directory import TOKEN_PREFIX
-from batchyard_controller.core.access.roles import Principal, Verb, may
+from batchyard_controller.core.access.roles import Kind, Principal, Thing, Verb, may
 from batchyard_controller.core.model.identities import Binding, Role, Token
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import identities
@@ -44,6 +44,7 @@ class Access(rpc.AccessServiceServicer):
             is_administrator=known.is_administrator,
             bindings=[pb.RoleBinding(user=known.user, role=each.role, queue=each.queue) for each in known.grants],
             via=known.via,
+            sees_yard=all(may(known, Verb.READ, Thing(kind)) for kind in (Kind.JOB, Kind.HOST)),
         )
 
     async def BindRole(self, request: pb.BindRoleRequest, context: Any) -> pb.BindRoleResponse:

@@ -10,7 +10,7 @@ from batchyard_controller.convert.quota_shares import use_messages
 from batchyard_controller.convert.settings import queue, queue_changes, queue_message
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core.access.roles import Principal, Verb, may
-from batchyard_controller.core.access.things import queue_thing, queued_thing
+from batchyard_controller.core.access.things import counts_thing, queue_thing
 from batchyard_controller.core.events import FrontAsked
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
@@ -30,8 +30,8 @@ LISTED = "queues"
 
 
 def view(world: World, reader: Principal, record: JobQueue) -> pb.JobQueue:
-    """Describe a queue with its job counts, if *reader* may read all jobs that are counted."""
-    is_counted = may(reader, Verb.READ, queued_thing(record.name))
+    """Describe a queue with its job counts, if *reader* may read them."""
+    is_counted = may(reader, Verb.READ, counts_thing(record.name))
     return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}) if is_counted else {})
 
 

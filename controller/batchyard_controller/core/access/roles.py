@@ -33,6 +33,7 @@ class Kind(StrEnum):
 
     JOB = "job"
     QUEUE = "job queue"
+    COUNTS = "counts of jobs"
     QUOTA_SHARE = "quota share"
     DEFINITION = "job definition"
     SECRET = "secret"  # noqa: S105  # a word
@@ -55,7 +56,7 @@ class Thing:
     What is asked about.
 
     Attributes:
-        queue: Of a job, a queue or a quota share.
+        queue: Of a job, of counts, a queue or a quota share.
         owner: Whose it is; empty: the administrator's, or that of nobody one may be.
     """
 
@@ -136,7 +137,7 @@ _SUBMITS = (
 
 RIGHTS: Mapping[Role, _Rights] = {
     Role.VIEWER: _rights(
-        (Reach.ANY, "READ", (Kind.JOB, *_IN_QUEUES, Kind.DEFINITION, Kind.HOST, *_SETTINGS)),
+        (Reach.ANY, "READ", (Kind.JOB, Kind.COUNTS, *_IN_QUEUES, Kind.DEFINITION, Kind.HOST, *_SETTINGS)),
         (Reach.OWN, "READ_LOG", (Kind.JOB,)),
         _OWN_CREDENTIALS,
     ),
@@ -144,12 +145,13 @@ RIGHTS: Mapping[Role, _Rights] = {
     Role.QUEUE_ADMIN: _rights(
         *_SUBMITS,
         (Reach.ANY, "READ READ_LOG CREATE CHANGE", (Kind.JOB,)),
-        (Reach.ANY, "READ", _IN_QUEUES),
+        (Reach.ANY, "READ", (Kind.COUNTS, *_IN_QUEUES)),
         (Reach.ANY, "CREATE CHANGE", (Kind.QUOTA_SHARE,)),
         (Reach.ANY, "READ", (Kind.BINDING,)),
     ),
     Role.OPERATOR: _rights(
         (Reach.ANY, "READ CHANGE", (Kind.JOB,)),
+        (Reach.ANY, "READ", (Kind.COUNTS,)),
         (Reach.ANY, "READ CREATE CHANGE", (*_IN_QUEUES, *_SETTINGS)),
         (Reach.ANY, "READ CHANGE", (Kind.HOST,)),
         (Reach.ANY, "READ CREATE CHANGE", (Kind.JOIN_TOKEN,)),
@@ -161,7 +163,10 @@ RIGHTS: Mapping[Role, _Rights] = {
         (Reach.ANY, "READ", (Kind.AUDIT,)),
     ),
     Role.AGENT: _rights((Reach.ANY, "USE", (Kind.SESSION,))),
-    Role.GATEWAY: _rights((Reach.ANY, "USE", (Kind.SIGNING_KEY,))),
+    Role.GATEWAY: _rights(
+        (Reach.ANY, "USE", (Kind.SIGNING_KEY,)),
+        (Reach.ANY, "READ", (Kind.QUEUE, Kind.COUNTS, Kind.HOST)),  # of which its console keeps figures
+    ),
     Role.METRICS: {},
 }
 """Of each role what it may do; all that stands nowhere here is denied."""

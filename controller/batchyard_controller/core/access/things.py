@@ -18,9 +18,9 @@ def queue_thing(name: str) -> Thing:
     return Thing(Kind.QUEUE, name)
 
 
-def queued_thing(queue: str) -> Thing:
-    """Return what another's job in a queue is: who may read it may read all of the queue."""
-    return Thing(Kind.JOB, queue)
+def counts_thing(queue: str) -> Thing:
+    """Return what the numbers of a queue's jobs are, whosever these are."""
+    return Thing(Kind.COUNTS, queue)
 
 
 def definition_thing(definition: JobDefinition) -> Thing:
