@@ -8,6 +8,8 @@ Every error Batchyard raises on purpose.
     |   +-- AlreadyExistsError        the name is taken
     |   +-- FailedPreconditionError   not in this state (disabled, in use, ...)
     |   +-- ResourceExhaustedError    a limit of the controller is reached
+    |   +-- UnauthenticatedError      nobody knows who asks
+    |   +-- PermissionDeniedError     who asks may not
     +-- WorldError                the world failed
         +-- UnavailableError          the controller cannot be reached or has no leader
         +-- DeadlineExceededError     no answer in time
@@ -37,6 +39,8 @@ class Reason(StrEnum):
     ALREADY_EXISTS = "ALREADY_EXISTS"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     REFUSED = "REFUSED"
     UNAVAILABLE = "UNAVAILABLE"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -236,6 +240,18 @@ class ResourceExhaustedError(RequestError):
     """A limit of the controller is reached; try again later."""
 
     default_reason = Reason.RESOURCE_EXHAUSTED
+
+
+class UnauthenticatedError(RequestError):
+    """Who asks has not proved who they are, or is nobody any more."""
+
+    default_reason = Reason.UNAUTHENTICATED
+
+
+class PermissionDeniedError(RequestError):
+    """It is known who asks, and they may not do this."""
+
+    default_reason = Reason.PERMISSION_DENIED
 
 
 class WorldError(BatchyardError):

@@ -26,8 +26,8 @@ _CLASSES: dict[grpc.StatusCode, type[errors.BatchyardError]] = {
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhaustedError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.RequestError,
-    grpc.StatusCode.UNAUTHENTICATED: errors.RequestError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
     grpc.StatusCode.UNIMPLEMENTED: errors.RequestError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     # The server's doing: our own cancelling raises asyncio.CancelledError.
@@ -40,6 +40,8 @@ _REFUSALS: dict[str, type[errors.RequestError]] = {
     "AlreadyExists": errors.AlreadyExistsError,
     "FailedPrecondition": errors.FailedPreconditionError,
     "ResourceExhausted": errors.ResourceExhaustedError,
+    "Unauthenticated": errors.UnauthenticatedError,
+    "PermissionDenied": errors.PermissionDeniedError,
 }
 
 _BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "GOAWAY")
