@@ -64,6 +64,7 @@ class Reason(StrEnum):
     HOST_REMOVED = "HOST_REMOVED"
     SECRET_NOT_FOUND = "SECRET_NOT_FOUND"  # noqa: S105  # a word
     ACCESS_KEY_NOT_FOUND = "ACCESS_KEY_NOT_FOUND"
+    JOIN_TOKEN_NOT_FOUND = "JOIN_TOKEN_NOT_FOUND"  # noqa: S105  # a word
 
     # Of AlreadyExistsError.
     JOB_QUEUE_EXISTS = "JOB_QUEUE_EXISTS"
@@ -108,6 +109,15 @@ class Reason(StrEnum):
     TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
     TOO_MANY_HOSTS = "TOO_MANY_HOSTS"
     TOO_MANY_ACCESS_KEYS = "TOO_MANY_ACCESS_KEYS"
+    TOO_MANY_JOIN_TOKENS = "TOO_MANY_JOIN_TOKENS"
+
+    # Of UnauthenticatedError.
+    BAD_JOIN_TOKEN = "BAD_JOIN_TOKEN"  # noqa: S105  # a word
+    HOST_NOT_JOINED = "HOST_NOT_JOINED"
+
+    # Of PermissionDeniedError.
+    JOIN_TOKEN_NOT_FOR = "JOIN_TOKEN_NOT_FOR"  # noqa: S105  # a word
+    HOST_NOT_ITSELF = "HOST_NOT_ITSELF"
 
     # Of UnavailableError.
     CONTROLLER_UNREACHABLE = "CONTROLLER_UNREACHABLE"

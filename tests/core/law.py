@@ -91,6 +91,8 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("consumable", world.consumables),
         ("secret", world.secrets),
         ("access_key", world.access_keys),
+        ("join_token", world.join_tokens),
+        ("member", world.members),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
@@ -116,6 +118,7 @@ def described(world: World) -> dict[str, Any]:
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
+        "enrolment": (world.join_tokens, world.members),
         "sharing": (
             world.policies,
             world.quota_shares,

@@ -76,13 +76,13 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
     """Keep or forget a secret or an access key; no job waits for one."""
     match event:
         case SecretPut(secret=secret):
-            records.keep_secret(world, secret)
+            records.keep_plain(world, "secret", secret.name, secret)
         case SecretDeleted(name=name):
-            records.drop_secret(world, name)
+            records.drop_plain(world, "secret", name)
         case AccessKeyCreated(access_key=access_key):
-            records.keep_access_key(world, access_key)
+            records.keep_plain(world, "access_key", access_key.id, access_key)
         case AccessKeyRevoked(id=key_id):
-            records.drop_access_key(world, key_id)
+            records.drop_plain(world, "access_key", key_id)
         case _:
             assert_never(event)
 

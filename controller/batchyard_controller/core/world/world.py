@@ -18,6 +18,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
@@ -74,6 +75,9 @@ class World:
     """By name; revision n stands at place n - 1."""
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
     access_keys: dict[str, AccessKey] = field(default_factory=dict)
+    join_tokens: dict[str, JoinToken] = field(default_factory=dict)
+    members: dict[HostId, Member] = field(default_factory=dict)
+    """Hosts that have joined, seen or not yet; hosts of this machine need not."""
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
