@@ -13,13 +13,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from batchyard import errors
+from batchyard.credentials import read_credentials
+from batchyard.errors import Reason
 from batchyard.rpc_errors import error_from_rpc
+from batchyard.settings import is_loopback
+from batchyard.yard_names import controller_name
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -56,6 +61,8 @@ class Connection:
 
     Attributes:
         address: ``host:port`` or ``unix:/path``.
+        credentials: File with what is needed for a port.
+        is_insecure: Speak plain text with a port of loopback, for tests.
         timeout_s: Deadline of each call.
         retry_s: How long a call that is safe to repeat is repeated while the
             controller is away.
@@ -63,9 +70,20 @@ class Connection:
     """
 
     def __init__(
-        self, *, address: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+        self,
+        *,
+        address: str,
+        credentials: Path | None,
+        is_insecure: bool,
+        timeout_s: float,
+        retry_s: float,
+        on_retry: Callable[[errors.WorldError], None],
     ) -> None:
         self.address = address
+        self.credentials = credentials
+        self.is_insecure = is_insecure
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        """Says who asks, with each call."""
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
@@ -73,10 +91,26 @@ class Connection:
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
-        """The channel, which belongs to the running loop from its first use on."""
+        """
+        The channel, which belongs to the running loop from its first use on.
+
+        Raises:
+            UnauthenticatedError: there are no credentials for this address.
+            InvalidArgumentError: what should be credentials is none.
+        """
         if self._is_closed:
             raise RuntimeError("this client is closed")
-        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        if self.address.startswith("unix:") or (self.is_insecure and is_loopback(self.address)):
+            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        if self.credentials is None:
+            text = f"no credentials for {self.address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
+            raise errors.UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
+        known = read_credentials(self.credentials)
+        self._metadata = (("authorization", f"Bearer {known.token}"),)
+        # Who answers is the controller of that yard, wherever it was dialled.
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", controller_name(known.yard))]
+        trusted = grpc.ssl_channel_credentials(known.ca.encode())
+        return grpc.aio.secure_channel(self.address, trusted, options=options)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -103,7 +137,7 @@ class Connection:
         pauses = _pauses()
         while True:
             try:
-                return await method(request, timeout=self.timeout_s)
+                return await method(request, timeout=self.timeout_s, metadata=self._metadata)
             except grpc.aio.AioRpcError as err:
                 error = error_from_rpc(err, self.address)
                 pause_s = next(pauses)
@@ -131,7 +165,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
         while True:
-            call = method(request, timeout=STREAM_DEADLINE_S)
+            call = method(request, timeout=STREAM_DEADLINE_S, metadata=self._metadata)
             try:
                 async for message in call:
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
@@ -171,7 +205,7 @@ class Connection:
         unanswered: deque[Q] = deque()
         pauses, give_up_at = _pauses(), 0.0
         while True:
-            call = method(timeout=STREAM_DEADLINE_S)
+            call = method(timeout=STREAM_DEADLINE_S, metadata=self._metadata)
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
@@ -201,7 +235,7 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s)
+        call = method(request, timeout=self.timeout_s, metadata=self._metadata)
         try:
             async for message in call:
                 yield message

@@ -41,6 +41,8 @@ EARLIER = timedelta(minutes=10)
 CSR_BYTES_MAX = 16 << 10
 
 Certificates = list[x509.Certificate]
+Age = tuple[tuple[int, int], datetime]
+"""Which file a certificate was issued from, and when."""
 
 
 class NoAuthorityError(OSError):
@@ -96,10 +98,14 @@ class Authority:
         """What join tokens say of the CA that issues."""
         return fingerprint(self._now().trusted[0])
 
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Another one once the file was replaced."""
-        return self._now().stamp
+    def age(self) -> Age:
+        """Return what tells later whether a controller's certificate of now `is_stale`."""
+        return self._now().stamp, self._date()
+
+    def is_stale(self, age: Age) -> bool:
+        """Say whether a controller's certificate of then has half its time behind it, or was of another CA."""
+        stamp, date = age
+        return self._now().stamp != stamp or self._date() - date >= CONTROLLER_LIFE / 2
 
     def issue_controller(self) -> Leaf:
         """Issue a certificate for a controller, with a new key."""
@@ -113,14 +119,14 @@ class Authority:
         """Issue a certificate, with a new key, for who serves browsers and AWS's tools at DNS names and addresses."""
         return self._leaf(names[0], [_general_name(name) for name in names], life)
 
-    def issue_host(self, host_id: HostId, key: ec.EllipticCurvePublicKey) -> bytes:
+    def issue_host(self, host_id: HostId, key: ec.EllipticCurvePublicKey) -> str:
         """Issue a host's certificate for its own key; as PEM, with those above it."""
         kept = self._now()
         names = [x509.UniformResourceIdentifier(host_uri(self.yard, host_id))]
         issued = _issue(
             kept, self._date(), f"host {host_id}", key, names, ExtendedKeyUsageOID.CLIENT_AUTH, self._host_life
         )
-        return _pem([issued, *kept.cross])
+        return _pem([issued, *kept.cross]).decode()
 
     def _leaf(self, subject: str, names: Sequence[x509.GeneralName], life: timedelta) -> Leaf:
         kept, key = self._now(), new_key()

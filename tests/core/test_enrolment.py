@@ -194,9 +194,11 @@ def test_a_host_of_before_keeps_its_id_with_a_token_for_its_very_name(yard: Yard
 # Sessions -----------------------------------------------------------------------------
 
 
-def refused_session(yard: Yard, host_id: str = "new", name: str = "a", run: int = 1, nonce: str = "n") -> str:
+def refused_session(
+    yard: Yard, host_id: str = "new", name: str = "a", run: int = 1, nonce: str = "n", *, is_proven: bool = True
+) -> str:
     try:
-        check_session(yard.world, HostId(host_id), name, run, nonce)
+        check_session(yard.world, HostId(host_id), name, run, nonce, is_proven=is_proven)
     except (UnauthenticatedError, PermissionDeniedError) as error:
         return error.reason
     return ""
@@ -213,6 +215,8 @@ def test_only_members_by_their_names_have_sessions(yard: Yard) -> None:
     join(yard)
     assert refused_session(yard) == ""
     assert refused_session(yard, name="b") == Reason.HOST_NOT_ITSELF
+    assert refused_session(yard, is_proven=False) == Reason.HOST_NOT_ITSELF
+    assert refused_session(yard, host_id="local", is_proven=False) == ""
 
 
 def test_an_older_copy_of_a_state_folder_is_refused_for_ever(yard: Yard) -> None:

@@ -29,15 +29,17 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.join_token_pb2_grpc import JoinTokenServiceStub
 from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
-from batchyard_controller.app import build_server, clock
+from batchyard_controller.app import NOBODY, Trust, build_server, clock
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.providers.launcher import Launcher, Offer
@@ -62,7 +64,8 @@ class Controller:
         address: Where it listens. Default: a free port of loopback.
         clock: Of the driver.
         interceptors: Put before the server's own.
-        is_private: Serve as on the socket, access keys included.
+        door: What it serves, and for whom. Default: all, as on the socket.
+        trust: By what strangers are known. Default: by nothing.
         offers: Providers. Default: one that is played by hand, as ``provider``.
     """
 
@@ -74,7 +77,8 @@ class Controller:
         address: str = "127.0.0.1:0",
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-        is_private: bool = True,
+        door: Door | None = None,
+        trust: Trust = NOBODY,
         offers: Sequence[Offer] | None = None,
         fence_ms: int = limits.FENCE_MS,
     ) -> None:
@@ -85,9 +89,11 @@ class Controller:
         self._clock = clock
         self.metrics = Metrics()
         self.leadership = Leadership()
-        vault = vault or Vault(make_keys())
+        self.vault = vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault, fence_ms)
-        self._server = build_server(self.leadership, self.sessions, vault, interceptors, is_private=is_private)
+        self._server = build_server(
+            self.leadership, self.sessions, vault, door or Door(PeerKind.LOCAL), trust, interceptors
+        )
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
 
     async def __aenter__(self) -> Self:
@@ -118,6 +124,7 @@ class Controller:
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)
+        self.join_tokens: Any = JoinTokenServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from batchyard.errors import InvalidArgumentError, Reason
 from batchyard.ids import HostId
@@ -87,14 +87,14 @@ def test_a_hosts_certificate_says_its_yard_and_id_for_a_day(path: Path) -> None:
     assert issued.not_valid_after_utc == NOW + timedelta(hours=24)
     assert issued.not_valid_before_utc == NOW - timedelta(minutes=10)
     purposes = issued.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(purposes) == [x509.ExtendedKeyUsageOID.CLIENT_AUTH], "it cannot be a controller"
+    assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH], "it cannot be a controller"
     assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
 def test_a_controllers_certificate_is_no_hosts(path: Path) -> None:
     issued, *_ = certificates(authority(path).issue_controller().chain)
     assert list(issued.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
-        x509.ExtendedKeyUsageOID.SERVER_AUTH
+        ExtendedKeyUsageOID.SERVER_AUTH
     ]
 
 

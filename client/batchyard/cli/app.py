@@ -49,6 +49,7 @@ COMMANDS = {
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
+    "join-token": ("join_token", "Join tokens: with what hosts join the yard."),
     "access-key": ("access_key", "Access keys: who may call the AWS Batch gateway."),
     "completion": ("completion", "Write a shell's completion script."),
 }
@@ -72,8 +73,8 @@ JSON has the fields of protos/batchyard/v1 by their names there, 64-bit numbers
 as numbers, enums as tables show them. Commands that list or describe by name give a list, others an object.
 
 \b
-Settings: flags, then BATCHYARD_* (ADDRESS, OUTPUT, QUEUE, TIMEOUT_S, RETRY_S,
-CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
+Settings: flags, then BATCHYARD_* (ADDRESS, CREDENTIALS, OUTPUT, QUEUE, TIMEOUT_S,
+RETRY_S, CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
 """
 
 

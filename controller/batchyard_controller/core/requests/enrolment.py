@@ -141,21 +141,27 @@ def find_member(world: World, host_id: HostId, key_hash: str) -> Member:
     return member
 
 
-def check_session(world: World, host_id: HostId, name: str, run: int, nonce: str) -> None:
+def check_session(world: World, host_id: HostId, name: str, run: int, nonce: str, *, is_proven: bool) -> None:
     """
-    Check that a host which has proved that it has a key still belongs here, and is no copy of an earlier state.
+    Check that a host which has proved that it has its key still belongs here, and is no copy of an earlier state.
+
+    One that has proved nothing, as on the controller's own machine, must be none that has joined.
 
     The key signs the connection, so a run's number is as good as signed. An agent's is one higher each
     time it starts: who comes with less, or with another's, has an older copy of its state folder.
 
     Raises:
         UnauthenticatedError: it was removed.
-        PermissionDeniedError: it calls itself otherwise than when it joined, or is such a copy.
+        PermissionDeniedError: it calls itself otherwise than when it joined, is such a copy, or shows no certificate.
     """
-    member = world.members.get(host_id)
+    member, metadata = world.members.get(host_id), {"host_id": host_id}
+    if not is_proven:
+        if member is None:
+            return
+        text = f"host {host_id} has joined, and must come with its certificate"
+        raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
     if member is None:
         raise not_joined(host_id)
-    metadata = {"host_id": host_id}
     if member.name != name:
         text = f"this host joined as {quote(member.name)} and cannot be {quote(name)}; remove it and let it join anew"
         raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
