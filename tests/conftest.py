@@ -36,6 +36,10 @@ hypothesis.settings.load_profile("batchyard")
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
 
+# Most yards of tests are on a port of loopback, without the cost of keys; what TLS does is tested by itself.
+os.environ.setdefault("BATCHYARD_INSECURE_LOOPBACK_ONLY", "1")
+os.environ.setdefault("BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY", "1")
+
 REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 

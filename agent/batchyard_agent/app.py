@@ -13,13 +13,13 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from batchyard.ids import AttemptId, uuid7
+from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard.v1 import agent_pb2
 from batchyard_agent import clock
@@ -43,6 +43,7 @@ from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_agent.standing import Standing, find_membership, next_run
 from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
@@ -61,6 +62,8 @@ SYNC_S = 1.0
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 
 async def run(config: Config, keeper: int = 0) -> None:
     """
@@ -68,6 +71,8 @@ async def run(config: Config, keeper: int = 0) -> None:
 
     Raises:
         StateDirectoryError: the state folder cannot be used.
+        JoinError: the host has not joined the controller's yard, and cannot.
+        BrokenMembershipError: by what it is known there cannot be read.
         TwinError: another agent with this one's identity, as of a copied state folder, is connected.
         RuntimeUnavailableError: a runtime that was asked for by name cannot be used.
         ExceptionGroup: a part of the agent broke.
@@ -79,7 +84,9 @@ async def run(config: Config, keeper: int = 0) -> None:
     take_orphans()
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
-        await Agent(config, journal, keeper).run(stop)
+        standing = await _unless(stop, enter(config, journal))
+        if standing is not None:
+            await Agent(config, journal, standing, keeper).run(stop)
     except ExceptionGroup as group:
         twins, _ = group.split(TwinError)
         if twins is None:
@@ -89,11 +96,37 @@ async def run(config: Config, keeper: int = 0) -> None:
         journal.close()
 
 
+async def enter(config: Config, journal: Journal) -> Standing:
+    """
+    Join, if this host has to and has not, and begin a run as who it is.
+
+    Raises:
+        JoinError: it has not joined, and cannot.
+        BrokenMembershipError: by what it is known cannot be read.
+    """
+    meta = journal.load_meta()
+    member = await find_membership(config, HostId(meta.host_id))
+    await journal.commit((), meta=next_run(meta, member))
+    return Standing(config, member, clock.read_wall_ms, random.random)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what work returns, or None once *stop* is set."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 class Agent:
     """One agent's parts."""
 
-    def __init__(self, config: Config, journal: Journal, keeper: int = 0) -> None:
+    def __init__(self, config: Config, journal: Journal, standing: Standing, keeper: int = 0) -> None:
         self._config = config
+        self._standing = standing
         self._logs = Logs(
             config.state_dir / "logs",
             phase_of=self._phase_of,
@@ -127,12 +160,15 @@ class Agent:
             await notices.look()
             sessions = Sessions(
                 target=self._config.controller,
+                connect=self._standing.connect,
                 driver=self._driver,
                 logs=self._logs,
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
-                identity=Identity(nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id()),
+                identity=Identity(
+                    nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id(), run=self._table.meta.run
+                ),
             )
             log.info(
                 "agent started",
@@ -147,6 +183,7 @@ class Agent:
                     parts = (
                         self._driver.run(),
                         sessions.run(),
+                        self._standing.run(sessions.reopen),
                         notices.run(),
                         self._run_sweeps(),
                         self._run_syncs(),

@@ -24,6 +24,7 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.join_token_pb2_grpc import JoinTokenServiceStub
 from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
@@ -57,7 +58,7 @@ class Call(Generic[Q, R]):
 
 
 class Calls:
-    """All RPCs of the contract but the agents' own, by their names in lower case."""
+    """All RPCs of the contract but the agents' own and those of hosts that join, by their names in lower case."""
 
     def __init__(self, connection: Connection) -> None:  # noqa: PLR0915  # a row an RPC
         channel = connection.channel
@@ -114,6 +115,11 @@ class Calls:
         self.describe_job_definitions = Call(connection, definitions.DescribeJobDefinitions)
         self.list_job_definitions = Call(connection, definitions.ListJobDefinitions)
         self.deregister_job_definition = Call(connection, definitions.DeregisterJobDefinition)
+
+        join_tokens = JoinTokenServiceStub(channel)
+        self.create_join_token = Call(connection, join_tokens.CreateJoinToken)
+        self.list_join_tokens = Call(connection, join_tokens.ListJoinTokens)
+        self.revoke_join_token = Call(connection, join_tokens.RevokeJoinToken)
 
         hosts = HostServiceStub(channel)
         self.list_hosts = Call(connection, hosts.ListHosts)

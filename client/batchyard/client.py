@@ -19,6 +19,7 @@ from batchyard.connection import Connection
 from batchyard.errors import WorldError
 from batchyard.job_calls import JobCalls
 from batchyard.job_lists import JobLists
+from batchyard.join_token_calls import JoinTokenCalls
 from batchyard.overview_calls import OverviewCalls
 from batchyard.secret_calls import SecretCalls
 from batchyard.sharing_calls import SharingCalls
@@ -35,7 +36,16 @@ ACTING_MAX = 1_000
 
 
 class AsyncClient(
-    JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, SharingCalls, TagCalls, SecretCalls, AccessCalls
+    JobCalls,
+    JobLists,
+    SubmitCalls,
+    YardCalls,
+    OverviewCalls,
+    SharingCalls,
+    TagCalls,
+    SecretCalls,
+    AccessCalls,
+    JoinTokenCalls,
 ):
     """
     A client of one controller, for asyncio.
@@ -44,7 +54,8 @@ class AsyncClient(
 
     Args:
         address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
-            the settings file, else the socket of this user's controller.
+            the settings file, else the socket of this user's controller, else where the
+            credentials say. For a port credentials are needed: ``BATCHYARD_CREDENTIALS`` names their file.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
@@ -67,6 +78,8 @@ class AsyncClient(
         found = settings.client_settings()
         self._connection = Connection(
             address=found.address if address is None else settings.parse_address(arguments.text("address", address)),
+            credentials=found.credentials,
+            is_insecure=found.is_insecure,
             timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
             on_retry=on_retry,

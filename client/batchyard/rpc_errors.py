@@ -44,6 +44,8 @@ _REFUSALS: dict[str, type[errors.RequestError]] = {
     "PermissionDenied": errors.PermissionDeniedError,
 }
 
+_HANDSHAKE = ("handshake", "verification check", "certificate_verify_failed")
+
 _BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "GOAWAY")
 
 D = TypeVar("D", error_details_pb2.BadRequest, error_details_pb2.ErrorInfo)
@@ -95,6 +97,8 @@ def _lost_connection(kind: type[errors.BatchyardError], text: str, address: str)
         return None
     if "failed to connect" in text.lower() or "connections to all backends" in text.lower():
         cause = text.rpartition(": ")[2]
+        if any(sign in text.lower() for sign in _HANDSHAKE):
+            cause = "who answers there is no controller of this yard, or speaks no TLS"
     elif "resolution failed" in text.lower() or "errors resolving" in text:
         cause = "the name does not resolve"
     else:

@@ -16,6 +16,7 @@ from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from . import garbage
 from .app import serve
+from .authority_commands import CA_OPTION, COMMANDS
 from .config import Config, default_audit, default_store, parse_fence, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
@@ -28,7 +29,7 @@ def _fence(text: str) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-@click.command(context_settings={"show_default": True})
+@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -36,7 +37,21 @@ def _fence(text: str) -> int:
     help="The gRPC socket, for this user alone.",
 )
 @click.option("--socket-group", default="", metavar="GROUP", help="A group that may connect to the socket too.")
-@click.option("--listen", default="", help="host:port of a further gRPC listener, for other machines; none by default.")
+@click.option(
+    "--listen", default="", help="host:port of a listener for users of other machines, with TLS; none by default."
+)
+@click.option(
+    "--listen-agents",
+    default="",
+    help="host:port of a listener for hosts that have joined, with TLS on both sides; none by default.",
+)
+@CA_OPTION
+@click.option(
+    "is_insecure",
+    "--insecure-loopback-only",
+    is_flag=True,
+    help="For tests: let everybody in at --listen, an address of loopback, as plain text. Default: no.",
+)
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
 @click.option(
     "--audit",
@@ -87,10 +102,16 @@ def _fence(text: str) -> int:
     help="Where processes of local hosts work, below folders that all may enter. Default: beside --local-hosts.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.pass_context
 def main(
+    ctx: click.Context,
+    /,
     socket: Path,
     socket_group: str,
     listen: str,
+    listen_agents: str,
+    ca: Path,
+    is_insecure: bool,
     store: str,
     audit: Path | None,
     metrics: str,
@@ -103,7 +124,9 @@ def main(
     local_scratch: Path | None,
     log_level: str,
 ) -> None:
-    """Run the Batchyard controller."""
+    """Run the Batchyard controller, or see to its CA."""
+    if ctx.invoked_subcommand is not None:
+        return
     program_log.set_up(log_level)
     failed = False
     try:
@@ -114,6 +137,9 @@ def main(
             socket=socket,
             socket_group=socket_group,
             listen=listen,
+            listen_agents=listen_agents,
+            ca=ca,
+            is_insecure=is_insecure,
             store=store,
             audit=audit or default_audit(store),
             metrics=metrics,

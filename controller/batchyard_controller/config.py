@@ -24,7 +24,10 @@ class Config:
     Attributes:
         socket: Path of the gRPC socket, the one listener that serves access keys.
         socket_group: Group that may connect to it; empty: its owner alone.
-        listen: ``host:port`` of a further gRPC listener, for hosts and users of other machines; empty for none.
+        listen: ``host:port`` of a listener for users of other machines, with TLS; empty for none.
+        listen_agents: ``host:port`` of one for hosts that have joined, with TLS on both sides; empty for none.
+        ca: File of the yard's CA, which both need.
+        is_insecure: *listen*, an address of loopback, takes everybody, as plain text: for tests.
         store: Store URL, see ``store.open``.
         audit: Folder of the audit log; None for none.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
@@ -38,6 +41,9 @@ class Config:
     socket: Path
     socket_group: str = ""
     listen: str = ""
+    listen_agents: str = ""
+    ca: Path = Path("/nonexistent")
+    is_insecure: bool = False
     store: str
     audit: Path | None = None
     metrics: str = ""

@@ -27,12 +27,15 @@ class Throttles:
 
     Args:
         calls_per_second: Most calls of one user; 0: no limit.
+        failures_per_minute: Of one source that are told why.
     """
 
-    def __init__(self, calls_per_second: int = CALLS_PER_SECOND) -> None:
+    def __init__(
+        self, calls_per_second: int = CALLS_PER_SECOND, failures_per_minute: int = FAILURES_PER_MINUTE
+    ) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._calls = RateLimitItemPerSecond(calls_per_second) if calls_per_second else None
-        self._failures = RateLimitItemPerMinute(FAILURES_PER_MINUTE)
+        self._failures = RateLimitItemPerMinute(failures_per_minute)
 
     def take(self, principal: Principal) -> None:
         """

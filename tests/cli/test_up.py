@@ -47,6 +47,7 @@ class Up:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        self._credentials = state_dir / "administrator.toml"
 
     def text(self) -> str:
         return self.log.read_bytes()[self.seen :].decode()
@@ -68,7 +69,11 @@ class Up:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchyard", "--address", self.address, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        # As a user of another machine: over TLS, by what `up` has written.
+        secured = {"BATCHYARD_CREDENTIALS": str(self._credentials), "BATCHYARD_INSECURE_LOOPBACK_ONLY": "0"}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **secured}
+        )
 
 
 @pytest.fixture

@@ -93,6 +93,8 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("access_key", world.access_keys),
         ("binding", world.bindings),
         ("token", world.tokens),
+        ("join_token", world.join_tokens),
+        ("member", world.members),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
@@ -119,6 +121,7 @@ def described(world: World) -> dict[str, Any]:
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "access": (world.bindings, world.tokens, world.directory),
+        "enrolment": (world.join_tokens, world.members),
         "sharing": (
             world.policies,
             world.quota_shares,

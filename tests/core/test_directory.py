@@ -88,10 +88,11 @@ def test_without_credentials_the_kernel_must_vouch() -> None:
 
 
 def test_the_yards_own_token_is_the_administrator() -> None:
-    own = replace(directory(), administrator=token(""))
-    assert identify(own, bearer(), NOW).is_administrator
+    assert identify(directory(), bearer(), NOW, token("")).is_administrator
     with pytest.raises(UnauthenticatedError):
-        identify(own, bearer(), NOW + 1)
+        identify(directory(), bearer(), NOW + 1, token(""))
+    with pytest.raises(UnauthenticatedError):
+        identify(directory(), bearer(), NOW)
 
 
 def test_a_gateway_acts_for_the_owner_of_a_key_and_may_no_more() -> None:

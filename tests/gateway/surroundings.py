@@ -23,7 +23,7 @@ from tests.services.controller import MemoryController
 
 from batchyard import AsyncClient, container
 from batchyard.v1 import host_pb2, job_pb2
-from batchyard_agent.app import Agent
+from batchyard_agent.app import Agent, enter
 from batchyard_agent.config import Config as AgentConfig
 from batchyard_agent.journal import Journal
 from batchyard_gateway.app import SERVICES, Gateway, build, listen, server
@@ -141,6 +141,7 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
         state_dir=folder,
         name="alpha",
         runtimes=("process",),
+        is_insecure=True,
         cpu_millis=4000,
         memory_mib=1024,
         allow_root_jobs=True,  # they look into the tests' own folders
@@ -151,7 +152,8 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
     )
     journal = Journal.open(folder, HOST_ID)
     stop = asyncio.Event()
-    running = asyncio.create_task(Agent(config, journal).run(stop))
+    standing = await enter(config, journal)
+    running = asyncio.create_task(Agent(config, journal, standing).run(stop))
     try:
         yield
     finally:

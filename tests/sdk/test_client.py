@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from tests.sdk.yard import AsyncYard
 from tests.services.hand_agent import HOST_ID, ended
+from tests.services.secured import TOKEN, YARD, make_trust
 
 import batchyard
 from batchyard import (
@@ -34,6 +36,7 @@ from batchyard import (
     container,
     job_state,
 )
+from batchyard.credentials import Credentials, write_credentials
 from batchyard.errors import BatchyardError, Reason, WorldError
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_pb2 as pb
@@ -183,7 +186,12 @@ async def test_every_call_has_a_deadline() -> None:
                 await client.describe_jobs(["a"])
 
 
-async def test_a_host_that_does_not_resolve_is_unavailable() -> None:
+async def test_a_host_that_does_not_resolve_is_unavailable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust = make_trust(tmp_path)
+    assert trust.authority is not None
+    known = Credentials(address="x:1", yard=YARD, ca=trust.authority.bundle, token=TOKEN)
+    write_credentials(tmp_path / "credentials.toml", known)
+    monkeypatch.setenv("BATCHYARD_CREDENTIALS", str(tmp_path / "credentials.toml"))
     async with AsyncClient("no.such.host.invalid:1", timeout_s=20) as client:
         with pytest.raises(UnavailableError, match=r"cannot reach the controller at no\.such\.host\.invalid:1"):
             await client.describe_jobs(["a"])

@@ -30,19 +30,20 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.join_token_pb2_grpc import JoinTokenServiceStub
 from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
-from batchyard_controller.app import build_server, clock
+from batchyard_controller.app import NOBODY, Trust, build_server, clock
 from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import AccessKeyCreated
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.secrets import AccessKey, Sealed
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.doors import Door
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.leadership import Leadership, lead
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.providers.launcher import Launcher, Offer
@@ -68,8 +69,9 @@ class Controller:
         address: Where it listens. Default: a free port of loopback.
         clock: Of the driver.
         interceptors: Put before the server's own.
-        is_private: Serve as on the socket, access keys included.
-        door: Another listener beside the first, at ``door_address``; default: none.
+        door: What it serves, and for whom. Default: all, as on the socket.
+        trust: By what strangers are known. Default: by nothing.
+        other: Another listener beside the first, at ``other_address``; default: none.
         audit: Default: none is kept.
         throttles: Default: those of a controller.
         offers: Providers. Default: one that is played by hand, as ``provider``.
@@ -83,8 +85,9 @@ class Controller:
         address: str = "127.0.0.1:0",
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-        is_private: bool = True,
         door: Door | None = None,
+        trust: Trust = NOBODY,
+        other: Door | None = None,
         audit: Audit | None = None,
         throttles: Throttles | None = None,
         offers: Sequence[Offer] | None = None,
@@ -97,17 +100,16 @@ class Controller:
         self._clock = clock
         self.metrics = Metrics()
         self.leadership = Leadership()
-        vault = vault or Vault(make_keys())
+        self.vault = vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault, fence_ms)
         shared: dict[str, Any] = {"audit": audit, "throttles": throttles or Throttles()}
-        self._server = build_server(
-            self.leadership, self.sessions, vault, interceptors, is_private=is_private, **shared
-        )
+        first = door or Door(PeerKind.LOCAL)
+        self._server = build_server(self.leadership, self.sessions, vault, first, trust, interceptors, **shared)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
         self._other: grpc.aio.Server | None = None
-        if door is not None:
-            self._other = build_server(self.leadership, self.sessions, vault, is_private=True, door=door, **shared)
-            self.door_address = f"127.0.0.1:{self._other.add_insecure_port('127.0.0.1:0')}"
+        if other is not None:
+            self._other = build_server(self.leadership, self.sessions, vault, other, trust, **shared)
+            self.other_address = f"127.0.0.1:{self._other.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
@@ -140,6 +142,7 @@ class Controller:
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)
         self.access: Any = AccessServiceStub(self.channel)
+        self.join_tokens: Any = JoinTokenServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 

@@ -34,7 +34,7 @@ def audit(tmp_path: Path) -> Audit:
 
 @pytest.fixture
 async def audited(audit: Audit) -> AsyncIterator[MemoryController]:
-    async with MemoryController(audit=audit, door=Door(PeerKind.TLS), throttles=Throttles()) as controller:
+    async with MemoryController(audit=audit, other=Door(PeerKind.TLS), throttles=Throttles()) as controller:
         await controller.until_leads()
         await controller.furnish()
         yield controller
@@ -49,7 +49,7 @@ async def test_changes_and_refusals_are_written_and_no_secret(audited: MemoryCon
     token = (await audited.access.CreateToken(access_pb.CreateTokenRequest(user="ann"))).token
     await audited.secrets.PutSecret(secret_pb2.PutSecretRequest(name="db", value=CANARY))
     await audited.jobs.ListJobs(job_pb2.ListJobsRequest())
-    async with grpc.aio.insecure_channel(audited.door_address) as channel:
+    async with grpc.aio.insecure_channel(audited.other_address) as channel:
         submit = channel.unary_unary(
             "/batchyard.v1.JobService/SubmitJob",
             request_serializer=job_pb2.SubmitJobRequest.SerializeToString,

@@ -13,6 +13,7 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
 from batchyard.v1.job_pb2 import SubmitJobRequest
 from batchyard_controller.app import clock
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signatures
 from batchyard_controller.vault import Vault, make_keys
 
@@ -134,7 +135,7 @@ def test_signatures_are_forgotten_when_they_are_too_old_to_come_again() -> None:
 
 async def test_access_keys_are_not_served_where_users_come_in() -> None:
     """Who reaches the port of hosts and users can neither list keys nor have one that signs for another."""
-    async with MemoryController(is_private=False) as public:
+    async with MemoryController(door=Door(PeerKind.PLAIN)) as public:
         await public.until_leads()
         for call in (
             public.access_keys.ListAccessKeys(ak.ListAccessKeysRequest()),

@@ -48,10 +48,10 @@ def test_failures_are_told_why_a_few_times() -> None:
 @pytest.mark.timeout(120)
 async def test_a_flood_without_credentials_holds_up_nobody_who_has_some(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "audit", lambda: 0)
-    async with MemoryController(audit=audit, door=Door(PeerKind.TLS), throttles=Throttles()) as controller:
+    async with MemoryController(audit=audit, other=Door(PeerKind.TLS), throttles=Throttles()) as controller:
         await controller.until_leads()
         token = (await controller.access.CreateToken(access_pb.CreateTokenRequest(user="ann"))).token
-        async with grpc.aio.insecure_channel(controller.door_address) as channel:
+        async with grpc.aio.insecure_channel(controller.other_address) as channel:
             ask = channel.unary_unary(
                 "/batchyard.v1.AccessService/WhoAmI",
                 request_serializer=access_pb.WhoAmIRequest.SerializeToString,

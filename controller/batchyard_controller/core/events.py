@@ -14,6 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
@@ -92,12 +93,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostJoined:
-    """An agent opened a session and said all that it keeps."""
+    """An agent opened a session and said all that it keeps. *run* and *nonce* tell which run of it this is."""
 
     host_id: HostId
     facts: HostFacts
     session: int
     machine_id: str = ""
+    run: int = 0
+    nonce: str = ""
     reports: tuple[Report, ...] = ()
 
 
@@ -292,6 +295,28 @@ class TokenRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenCreated:
+    """A token was made with which hosts may join."""
+
+    join_token: JoinToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenRevoked:
+    """Nobody joins with a token any more."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEnrolled:
+    """A host has joined, with a token that is now as *join_token*; without uses left it is gone."""
+
+    member: Member
+    join_token: JoinToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """A plan was made of the world as it is."""
 
@@ -366,6 +391,9 @@ Event = (
     | RoleUnbound
     | TokenCreated
     | TokenRevoked
+    | JoinTokenCreated
+    | JoinTokenRevoked
+    | HostEnrolled
     | Planned
     | ProviderAnswered
     | ProviderListed

@@ -110,6 +110,15 @@ TOKEN_TTL_S_MAX = 90 * 24 * 3600
 TOKEN_TTL_S_DEFAULT = 30 * 24 * 3600
 SIGNING_SCOPE_LENGTH_MAX = 64
 """Ours."""
+JOIN_TOKENS_MAX = 1000
+JOIN_TOKEN_TTL_S = 3600
+JOIN_TOKEN_TTL_S_MIN = 60
+JOIN_TOKEN_TTL_S_MAX = 30 * 24 * 3600
+JOIN_TOKEN_USES_MAX = 10_000
+JOIN_TOKEN_NETWORKS_MAX = 20
+"""Ours: who finds a token that was forgotten somewhere should find it useless."""
+HOST_NAME_LENGTH_MAX = 253
+"""RFC 1035: of a name in text."""
 VOLUME_NAME_LENGTH_MAX = 255
 """AWS: Volume.name."""
 PATH_LENGTH_MAX = 4096

@@ -29,8 +29,9 @@ from batchyard.errors import (
 )
 from batchyard_controller.audit import Audit
 from batchyard_controller.core.access.directory import Credentials, identify
-from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Principal
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Principal, Verb
 from batchyard_controller.core.access.table import ROWS, Place, Row, require_rows
+from batchyard_controller.core.model.identities import Token
 from batchyard_controller.core.requests.permission import denied
 from batchyard_controller.doors import Door, Peer, PeerKind
 from batchyard_controller.leadership import Leadership
@@ -41,6 +42,10 @@ from .callers import CALLER
 ACCESS_KEY_METADATA = "batchyard-access-key"
 ROLE_METADATA = "batchyard-role"
 _BEARER = "bearer "
+_HEALTH = "/grpc.health.v1.Health/"
+_REFLECTION = "/grpc.reflection"
+_VOUCHED = (PeerKind.LOCAL, PeerKind.PLAIN)
+"""Doors by which the administrator alone comes, as the kernel, or who started the controller for a test, says."""
 
 
 def methods_of(services: Iterable[str]) -> dict[str, type[Message]]:
@@ -68,7 +73,7 @@ class _Call:
         given = dict(metadata)
         bearer = str(given.get("authorization", ""))
         self.credentials = Credentials(
-            is_local=peer.kind in (PeerKind.LOCAL, PeerKind.PLAIN),
+            is_local=peer.kind in _VOUCHED,
             host_id=peer.host_id,
             bearer=bearer[len(_BEARER) :] if bearer[: len(_BEARER)].lower() == _BEARER else bearer,
             access_key_id=str(given.get(ACCESS_KEY_METADATA, "")),
@@ -77,6 +82,7 @@ class _Call:
 
 
 _LOCAL = Credentials(is_local=True)
+_KNOWN = Row(verb=Verb.READ, kind=None, place=Place.KNOWN)
 
 
 class Authorizer(grpc.aio.ServerInterceptor):
@@ -90,6 +96,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         audit: Where changes and refusals are written.
         throttles: How often may be called, and failed.
         now_ms: The wall clock.
+        administrator: The token that the yard was set up with; None: none.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         audit: Audit,
         throttles: Throttles,
         now_ms: Callable[[], int],
+        administrator: Token | None = None,
     ) -> None:
         self._answers = answers
         self._leadership = leadership
@@ -107,6 +115,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         self._audit = audit
         self._throttles = throttles
         self._now_ms = now_ms
+        self._administrator = administrator
 
     async def intercept_service(
         self,
@@ -116,9 +125,11 @@ class Authorizer(grpc.aio.ServerInterceptor):
         """Wrap the handler that *continuation* finds."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method not in self._answers:
-            return handler
         metadata = handler_call_details.invocation_metadata
+        if handler is None or method.startswith(_HEALTH):
+            return handler
+        if method not in self._answers:
+            return handler if self._door.kind in _VOUCHED else self._foreign(handler, metadata)
 
         def begin(context: Any) -> _Call:
             return _Call(method, ROWS[method], metadata, self._door.peer(context))
@@ -130,15 +141,31 @@ class Authorizer(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, begin), *codecs)
         return grpc.stream_stream_rpc_method_handler(self._streams(handler.stream_stream, begin), *codecs)
 
+    def _foreign(self, handler: Any, metadata: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """Let whoever is somebody make a call that is not of the contract, such as reflection."""
+        assert handler.stream_stream is not None, "there are no others"
+
+        async def guarded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            try:
+                self._identify(_Call(_REFLECTION, _KNOWN, metadata, self._door.peer(context)))
+            except RequestError as error:
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            async for answer in handler.stream_stream(requests, context):
+                yield answer
+
+        return grpc.stream_stream_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+
     def _unary(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(request: Any, context: Any) -> Any:
             call = begin(context)
-            principal = self._enter(call, request)
+            principal = Principal() if call.row.place is Place.OPEN else self._enter(call, request)
             if principal is None:
                 return self._answers[call.method]()
             try:
                 answer = await handle(request, context)
             except BatchyardError as error:
+                if call.row.place is Place.OPEN and isinstance(error, UnauthenticatedError):
+                    self._count_failure(call, error)
                 self._note(call, principal, request, error)
                 raise
             self._note(call, principal, request)
@@ -204,13 +231,22 @@ class Authorizer(grpc.aio.ServerInterceptor):
         if credentials == _LOCAL:
             return THE_ADMINISTRATOR
         try:
-            return identify(self._leadership.driver.directory, credentials, self._now_ms())
+            return identify(self._leadership.driver.directory, credentials, self._now_ms(), self._administrator)
         except RequestError as error:
-            if not self._throttles.fail(call.peer.address):
-                text = "too many calls of this source have failed of late; wait a minute"
-                raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_CALLS) from error
+            self._count_failure(call, error)
             self._note(call, Principal(), None, error)
             raise
+
+    def _count_failure(self, call: _Call, error: RequestError) -> None:
+        """
+        Count who failed to show who they are.
+
+        Raises:
+            ResourceExhaustedError: they have too often, to be told why, or to be written down.
+        """
+        if not self._throttles.fail(call.peer.address):
+            text = "too many calls of this source have failed of late; wait a minute"
+            raise ResourceExhaustedError(text, reason=Reason.TOO_MANY_CALLS) from error
 
     def _require_same(self, call: _Call, principal: Principal | None) -> None:
         if call.credentials != _LOCAL and self._identify(call) != principal:

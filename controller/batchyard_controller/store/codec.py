@@ -22,6 +22,7 @@ from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.chunks import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
@@ -143,6 +144,8 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "access_key": _encode_setting("access_keys"),
     "binding": _encode_setting("bindings"),
     "token": _encode_setting("tokens"),
+    "join_token": _encode_setting("join_tokens"),
+    "member": _encode_setting("members"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -243,9 +246,9 @@ class _Decoder:
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
         records = self._records
-        if kind in _ALONE:
-            type_, kept = _ALONE[kind]
-            getattr(records, kept).append(self._decode(type_, value))
+        if kind in _PLAIN:
+            listed, type_ = _PLAIN[kind]
+            getattr(records, listed).append(self._decode(type_, value))
             return
         match kind:
             case "job":
@@ -270,6 +273,26 @@ class _Decoder:
         if spec is None:
             spec = self._specs[raw] = self._decode(JobSpec, upgrade("spec", raw))
         return Job(id=job_id, spec=spec, **{name: getattr(stored, name) for name in _SUBMISSION})
+
+
+_PLAIN: dict[str, tuple[str, type]] = {
+    "environment": ("environments", ComputeEnvironment),
+    "queue": ("queues", JobQueue),
+    "scheduling_policy": ("policies", SchedulingPolicy),
+    "quota_share": ("quota_shares", QuotaShare),
+    "consumable": ("consumables", ConsumableResource),
+    "definition": ("definitions", JobDefinition),
+    "secret": ("secrets", StoredSecret),
+    "access_key": ("access_keys", AccessKey),
+    "binding": ("bindings", Binding),
+    "token": ("tokens", Token),
+    "join_token": ("join_tokens", JoinToken),
+    "member": ("members", Member),
+    "host": ("hosts", HostRecord),
+    "launch": ("launches", Launch),
+    "attempt": ("attempts", Attempt),
+}
+"""Kinds of which each record is one of ours: the list of them, and its type."""
 
 
 def _decode_chunk(value: bytes) -> Chunk:
@@ -302,20 +325,3 @@ _StoredJob: Any = msgspec.defstruct(
     ],
     kw_only=True,
 )
-
-_ALONE: dict[str, tuple[type, str]] = {
-    "environment": (ComputeEnvironment, "environments"),
-    "queue": (JobQueue, "queues"),
-    "scheduling_policy": (SchedulingPolicy, "policies"),
-    "quota_share": (QuotaShare, "quota_shares"),
-    "consumable": (ConsumableResource, "consumables"),
-    "definition": (JobDefinition, "definitions"),
-    "secret": (StoredSecret, "secrets"),
-    "access_key": (AccessKey, "access_keys"),
-    "binding": (Binding, "bindings"),
-    "token": (Token, "tokens"),
-    "host": (HostRecord, "hosts"),
-    "launch": (Launch, "launches"),
-    "attempt": (Attempt, "attempts"),
-}
-"""Records that are read by themselves: what each is, and which of `Records` holds it."""

@@ -53,13 +53,11 @@ class Directory:
         grants: Of each user.
         tokens: By id.
         owners: Of access keys, by id.
-        administrator: The token that the yard was set up with, which is of no user; None: none.
     """
 
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
-    administrator: Token | None = None
 
 
 def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_keys: Iterable[AccessKey]) -> Directory:
@@ -74,15 +72,23 @@ def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_
     )
 
 
-def identify(directory: Directory, credentials: Credentials, now_ms: int) -> Principal:
+def identify(
+    directory: Directory, credentials: Credentials, now_ms: int, administrator: Token | None = None
+) -> Principal:
     """
     Return who calls.
+
+    Args:
+        directory: Who is who.
+        credentials: What the call came with.
+        now_ms: The wall clock.
+        administrator: The token that the yard was set up with, which is of no user; None: none.
 
     Raises:
         UnauthenticatedError: nobody is known by these credentials, or there are none.
         PermissionDeniedError: it asks to act for another, and may not.
     """
-    caller = _caller(directory, credentials, now_ms)
+    caller = _caller(directory, credentials, now_ms, administrator)
     if credentials.role:
         caller = _dropped(caller, credentials.role)
     if credentials.access_key_id:
@@ -90,22 +96,21 @@ def identify(directory: Directory, credentials: Credentials, now_ms: int) -> Pri
     return caller
 
 
-def _caller(directory: Directory, credentials: Credentials, now_ms: int) -> Principal:
+def _caller(directory: Directory, credentials: Credentials, now_ms: int, administrator: Token | None) -> Principal:
     if credentials.host_id:
         grants = (Grant(role=Role.AGENT),)
         return Principal(grants=grants, via=f"host {credentials.host_id}", host_id=credentials.host_id)
     if credentials.bearer:
-        return _bearer(directory, credentials.bearer, now_ms)
+        return _bearer(directory, credentials.bearer, now_ms, administrator)
     if credentials.is_local:
         return THE_ADMINISTRATOR
-    text = "this listener wants credentials: a token (see batchyard token create)"
+    text = "no token came with the call; give the client credentials of this yard (BATCHYARD_CREDENTIALS=FILE)"
     raise UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
 
 
-def _bearer(directory: Directory, bearer: str, now_ms: int) -> Principal:
+def _bearer(directory: Directory, bearer: str, now_ms: int, own: Token | None) -> Principal:
     match = _TOKEN.fullmatch(bearer)
     token_id, secret = (match[1], match[2]) if match is not None else ("", bearer)
-    own = directory.administrator
     is_own = own is not None and own.id == token_id
     token = own if is_own else directory.tokens.get(token_id)
     # Hashed and compared even where there is no such token, so that the time it takes tells little.

@@ -28,6 +28,8 @@ class Place(Enum):
     """Of each thing by itself, where things are shown; what may not be read is left out."""
     KNOWN = "known"
     """Nowhere: whoever is somebody may."""
+    OPEN = "open"
+    """Nowhere: it is asked by who is nobody yet, and proves by itself what it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,19 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "RevokeToken": _row(Verb.CHANGE, Kind.TOKEN, Place.WORLD, "id"),
         "GetAuditHead": _row(Verb.READ, Kind.AUDIT, Place.DOOR),
     },
-    "AgentService": {"Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR)},
+    "JoinTokenService": {
+        "CreateJoinToken": _row(Verb.CREATE, Kind.JOIN_TOKEN, Place.DOOR, "host_name"),
+        "ListJoinTokens": _row(Verb.READ, Kind.JOIN_TOKEN, Place.LIST),
+        "RevokeJoinToken": _row(Verb.CHANGE, Kind.JOIN_TOKEN, Place.DOOR, "id"),
+    },
+    "JoinService": {
+        "GetTrust": _row(Verb.READ, None, Place.OPEN),
+        "Join": _row(Verb.CREATE, None, Place.OPEN, "name"),
+    },
+    "AgentService": {
+        "Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR),
+        "RenewCertificate": _row(Verb.USE, Kind.SESSION, Place.DOOR),
+    },
 }
 
 ROWS: Mapping[str, Row] = {

@@ -22,6 +22,7 @@ from batchyard_controller.core.events import (
     EnvironmentDeleted,
     Event,
     FrontAsked,
+    HostEnrolled,
     HostHeard,
     HostJoined,
     HostLeft,
@@ -33,6 +34,8 @@ from batchyard_controller.core.events import (
     JobSubmitted,
     JobTagged,
     JobTerminated,
+    JoinTokenCreated,
+    JoinTokenRevoked,
     Planned,
     PolicyChanged,
     PolicyDeleted,
@@ -57,6 +60,7 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
+from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
     forget_old_hosts,
@@ -119,6 +123,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_sealed_changed(world, event)
         case RoleBound() | RoleUnbound() | TokenCreated() | TokenRevoked():
             on_access_changed(world, event, now)
+        case JoinTokenCreated() | JoinTokenRevoked() | HostEnrolled():
+            on_enrolment_changed(world, event)
         case QueueDeleted():
             on_queue_deleted(world, event.name, now, out)
         case QuotaShareDeleted():
@@ -160,5 +166,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
     forget_old_hosts(world, date_ms)
+    forget_old_enrolments(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

@@ -20,6 +20,7 @@ from batchyard_controller.core.model.children import RestEnd
 from batchyard_controller.core.model.chunks import Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
@@ -81,6 +82,8 @@ class Records:
     access_keys: list[AccessKey] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
+    join_tokens: list[JoinToken] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     hosts: list[HostRecord] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
@@ -135,6 +138,8 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.bindings = {binding.name: binding for binding in records.bindings}
     world.tokens = {token.id: token for token in records.tokens}
     world.know_users()
+    world.join_tokens = {token.id: token for token in records.join_tokens}
+    world.members = {member.host_id: member for member in records.members}
     for definition in sorted(records.definitions, key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
     world.launches = {launch.id: launch for launch in records.launches}

@@ -56,9 +56,9 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
     """Keep a changed compute environment, queue, policy, share, consumable resource or definition; who waits is asked again."""
     match event:
         case EnvironmentChanged(environment=environment):
-            records.keep(world, environment)
+            records.keep_plain(world, "environment", environment.name, environment)
         case EnvironmentDeleted(name=name):
-            records.drop(world, world.environments[name])
+            records.drop_plain(world, "environment", name)
         case QueueChanged(queue=queue):
             records.keep_queue(world, queue, now)
         case PolicyChanged(policy=policy):
@@ -83,13 +83,13 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
     """Keep or forget a secret or an access key; no job waits for one."""
     match event:
         case SecretPut(secret=secret):
-            records.keep(world, secret)
+            records.keep_plain(world, "secret", secret.name, secret)
         case SecretDeleted(name=name):
-            records.drop(world, world.secrets[name])
+            records.drop_plain(world, "secret", name)
         case AccessKeyCreated(access_key=access_key):
-            records.keep(world, access_key)
+            records.keep_plain(world, "access_key", access_key.id, access_key)
         case AccessKeyRevoked(id=key_id):
-            records.drop(world, world.access_keys[key_id])
+            records.drop_plain(world, "access_key", key_id)
         case _:
             assert_never(event)
 
@@ -98,15 +98,15 @@ def on_access_changed(world: World, event: RoleBound | RoleUnbound | TokenCreate
     """Keep or forget a role or a token; with a new token those go that were too old long ago."""
     match event:
         case RoleBound(binding=binding):
-            records.keep(world, binding)
+            records.keep_plain(world, "binding", binding.name, binding)
         case RoleUnbound(binding=binding):
-            records.drop(world, binding)
+            records.drop_plain(world, "binding", binding.name)
         case TokenCreated(token=token):
             for other in [each for each in world.tokens.values() if now.wall_ms - each.expires_at_ms > TOKEN_KEPT_MS]:
-                records.drop(world, other)
-            records.keep(world, token)
+                records.drop_plain(world, "token", other.id)
+            records.keep_plain(world, "token", token.id, token)
         case TokenRevoked(id=token_id):
-            records.drop(world, world.tokens[token_id])
+            records.drop_plain(world, "token", token_id)
         case _:
             assert_never(event)
 

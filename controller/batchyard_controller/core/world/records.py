@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, TypeAlias
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
@@ -23,13 +22,11 @@ from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
-from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
-from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
-from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.tenants import Stay
@@ -39,38 +36,6 @@ from .occupancy import bound_shares, hold_quota, occupy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
-
-Alone: TypeAlias = ComputeEnvironment | StoredSecret | AccessKey | Binding | Token
-
-
-def keep(world: World, record: Alone) -> None:
-    """Keep a new or changed record of which nothing else is held, but for who is who."""
-    kind, name, kept = _place_of(world, record)
-    kept[name] = record
-    world.know_users()
-    _note_alone(world, kind, name)
-
-
-def drop(world: World, record: Alone) -> None:
-    """Forget a record that stands alone."""
-    kind, name, kept = _place_of(world, record)
-    del kept[name]
-    world.know_users()
-    _note_alone(world, kind, name)
-
-
-def _place_of(world: World, record: Alone) -> tuple[str, str, dict[str, Any]]:
-    match record:
-        case ComputeEnvironment():
-            return "environment", record.name, world.environments
-        case StoredSecret():
-            return "secret", record.name, world.secrets
-        case AccessKey():
-            return "access_key", record.id, world.access_keys
-        case Binding():
-            return "binding", record.name, world.bindings
-        case _:
-            return "token", record.id, world.tokens
 
 
 def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
@@ -87,7 +52,7 @@ def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
 def drop_queue(world: World, name: str) -> None:
     """Forget a job queue, its quota shares, and who was what in it: a later one of its name is another."""
     for binding in [each for each in world.bindings.values() if each.queue == name]:
-        drop(world, binding)
+        drop_plain(world, "binding", binding.name)
     for share in world.shares_of(name):
         del world.quota_shares[share.id]
         _note_alone(world, "quota_share", share.id)
@@ -149,6 +114,32 @@ def keep_definition(world: World, definition: JobDefinition) -> None:
     _note_alone(world, "definition", definition.key)
 
 
+PLAIN = {
+    "environment": "environments",
+    "secret": "secrets",
+    "access_key": "access_keys",
+    "binding": "bindings",
+    "token": "tokens",
+    "join_token": "join_tokens",
+    "member": "members",
+}
+"""Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
+
+
+def keep_plain(world: World, kind: str, name: str, record: object) -> None:
+    """Keep a new or changed record of a plain kind."""
+    getattr(world, PLAIN[kind])[name] = record
+    world.know_users()
+    _note_alone(world, kind, name)
+
+
+def drop_plain(world: World, kind: str, name: str) -> None:
+    """Forget a record of a plain kind, if there is one."""
+    if getattr(world, PLAIN[kind]).pop(name, None) is not None:
+        world.know_users()
+        _note_alone(world, kind, name)
+
+
 def add_host(world: World, host_id: HostId, facts: HostFacts) -> Host:
     """Keep a host that was not known; one that was gone takes its record back."""
     record = world.gone_hosts.pop(host_id, HostRecord(id=host_id, facts=facts))
@@ -179,10 +170,11 @@ def note_heard(world: World, host: Host, at_ms: int) -> None:
 
 
 def drop_host(world: World, host: Host, at_ms: int) -> None:
-    """Forget a host on which nothing runs, but for its name; marks of operators do not outlive it."""
+    """Forget a host on which nothing runs, but for its name; neither marks of operators outlive it nor its key."""
     assert not host.attempts, f"attempts run on {host.record.id}"
     del world.hosts[host.record.id]
     world.forget_host(host)
+    drop_plain(world, "member", host.record.id)
     gone = replace(host.record, cordoned=False, draining=False, reclaim_at_ms=0, gone_at_ms=at_ms)
     world.gone_hosts[gone.id] = gone
     _note_alone(world, "host", gone.id)

@@ -19,6 +19,7 @@ from batchyard_controller.core.access.directory import Directory, make_directory
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
@@ -89,6 +90,9 @@ class World:
     tokens: dict[str, Token] = field(default_factory=dict)
     directory: Directory = field(default_factory=Directory)
     """What follows of the last three: who is who."""
+    join_tokens: dict[str, JoinToken] = field(default_factory=dict)
+    members: dict[HostId, Member] = field(default_factory=dict)
+    """Hosts that have joined, seen or not yet; hosts of this machine need not."""
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
