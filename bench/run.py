@@ -51,6 +51,7 @@ PROGRAMS = {
     "pages": "pages",
     "hyperqueue": "hyperqueue_jobs",
     "console": "console",
+    "secured": "secured",
 }
 ON_REQUEST = {"hyperqueue", "process-memory"}
 """What needs PyPI, and what takes long."""

@@ -27,8 +27,9 @@ from batchyard_agent.session import CHANNEL_OPTIONS
 
 JOIN_PAUSE_S = 2.0
 RENEW_PAUSE_S = 60.0
+SHORTEST_SLEEP_S = 1.0
 LONGEST_SLEEP_S = 600.0
-"""So often the clock is looked at, which may be set meanwhile."""
+"""So often the clock is looked at, which may be set meanwhile; and so seldom a certificate of any length renewed."""
 
 log = structlog.get_logger()
 
@@ -81,7 +82,7 @@ class Standing:
                 log.warning("the certificate cannot be renewed; it is tried again", reason=str(error))
             else:
                 log.info("certificate renewed")
-                pause_s = 0.0
+                pause_s = SHORTEST_SLEEP_S
                 reopen("the certificate was renewed")
 
     async def _renewed(self, member: Membership) -> Membership:

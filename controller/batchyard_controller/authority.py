@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import os
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -358,7 +359,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _write(path: Path, key: ec.EllipticCurvePrivateKey, certificates: Certificates) -> None:
+    owner = path.stat().st_uid if path.exists() else os.geteuid()
     write_private(path, (key_pem(key) + _pem(certificates)).decode())
+    if owner != os.geteuid():
+        os.chown(path, owner, -1)  # root replaces what a controller of another user reads
 
 
 def _read(path: Path) -> _Kept:

@@ -37,8 +37,9 @@ CA_OPTION = click.option(
 @click.option(
     "--address",
     metavar="HOST:PORT",
+    envvar=settings.variable("listen", "controller"),
     help="Where users of other machines reach the controller: it stands in the administrator's credentials. "
-    "Default: this machine's name.",
+    "Default: where the controller is to listen, if that is set, by this machine's name.",
 )
 @click.option("--if-missing", is_flag=True, help="Do nothing where there is a CA.")
 def init(ca: Path, address: str | None, if_missing: bool) -> None:
@@ -51,7 +52,7 @@ def init(ca: Path, address: str | None, if_missing: bool) -> None:
     if if_missing and ca.exists():
         return
     try:
-        reached = settings.parse_address(address or socket.gethostname())
+        reached = _reached_at(settings.parse_address(address or socket.gethostname()))
         make_authority(ca, uuid7(int(read_wall_s() * 1000), secrets.token_bytes(10)), read_date())
         authority = Authority(ca, read_wall_s)
         credentials = ca.with_name(administrator.CREDENTIALS_NAME)
@@ -61,6 +62,12 @@ def init(ca: Path, address: str | None, if_missing: bool) -> None:
     click.echo(f"yard {authority.yard}")
     click.echo(f"CA: {ca}")
     click.echo(f"administrator's credentials: {credentials} (for a user of another machine: ~/.config/batchyard/)")
+
+
+def _reached_at(address: str) -> str:
+    """Return where others reach who listens at an address: for all of a machine's, its name stands."""
+    host, port = settings.split_address(address)
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "::") else address
 
 
 def _make_administrator(authority: Authority, folder: Path, address: str) -> None:

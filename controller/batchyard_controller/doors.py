@@ -7,18 +7,21 @@ of it is taken from a message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
+from cryptography import x509
 
 from batchyard.errors import Reason, UnauthenticatedError
 from batchyard.ids import HostId
 from batchyard.yard_names import host_of
 
 from .authority import Authority
+from .clock import read_wall_s
 
 
 class PeerKind(Enum):
@@ -46,6 +49,7 @@ class Peer:
         uid: LOCAL: the one user who can connect there; None where a group can.
         group: LOCAL: that group.
         host_id: HOST: of its certificate.
+        left_s: HOST: how long its certificate is still good.
         address: From where, without a port; empty: from this machine.
     """
 
@@ -53,6 +57,7 @@ class Peer:
     uid: int | None = None
     group: str = ""
     host_id: HostId = _NONE
+    left_s: float = 0.0
     address: str = ""
 
 
@@ -64,10 +69,20 @@ class Door:
         kind: Of all that come in there.
         uid, group: See `Peer`.
         yard: HOST: of whose hosts.
+        read_wall_s: HOST: the clock.
     """
 
-    def __init__(self, kind: PeerKind, *, uid: int | None = None, group: str = "", yard: str = "") -> None:
+    def __init__(
+        self,
+        kind: PeerKind,
+        *,
+        uid: int | None = None,
+        group: str = "",
+        yard: str = "",
+        read_wall_s: Callable[[], float] = read_wall_s,
+    ) -> None:
         self.kind = kind
+        self._read_wall_s = read_wall_s
         self._peer = Peer(kind=kind, uid=uid, group=group)
         self._yard = yard
 
@@ -81,7 +96,8 @@ class Door:
         match self.kind:
             case PeerKind.HOST:
                 host_id = _host_of(context, self._yard)
-                return Peer(kind=self.kind, host_id=host_id, address=address_of(context.peer()))
+                left_s = _end_of(context) - self._read_wall_s()
+                return Peer(kind=self.kind, host_id=host_id, left_s=left_s, address=address_of(context.peer()))
             case PeerKind.TLS:
                 return Peer(kind=self.kind, address=address_of(context.peer()))
             case _:
@@ -94,6 +110,11 @@ def _host_of(context: grpc.aio.ServicerContext[Any, Any], yard: str) -> HostId:
     if len(hosts) != 1:
         raise UnauthenticatedError("the certificate names no host of this yard", reason=Reason.BAD_CREDENTIALS)
     return hosts[0]
+
+
+def _end_of(context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    (pem,) = context.auth_context()["x509_pem_cert"]
+    return x509.load_pem_x509_certificate(bytes(pem)).not_valid_after_utc.timestamp()
 
 
 def address_of(peer: str) -> str:

@@ -196,6 +196,9 @@ class Sessions:
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
         reader = asyncio.create_task(self._read_requests(driver, session, requests))
+        expiry = None
+        if peer.kind is PeerKind.HOST:
+            expiry = asyncio.get_running_loop().call_later(peer.left_s, session.end, _expired())
         try:
             async for message in session.messages():
                 yield message
@@ -204,6 +207,8 @@ class Sessions:
             if reader.done():
                 reader.result()  # raises what was wrong with the agent's message
         finally:
+            if expiry is not None:
+                expiry.cancel()
             reader.cancel()
             session.abandon()
             if self._sessions.get(session.host_id) is session:
@@ -357,6 +362,11 @@ class Sessions:
             text = f"log of {attempt_id}: {printable(piece.error, limits.HOST_TEXT_LENGTH_MAX)}"
             raise NotFoundError(text, reason=Reason.LOG_NOT_FOUND, metadata={"attempt_id": attempt_id})
         return piece
+
+
+def _expired() -> UnauthenticatedError:
+    text = "the certificate of this session has expired"
+    return UnauthenticatedError(text, reason=Reason.BAD_CREDENTIALS)
 
 
 def _why_hung_up(command: EndSession) -> UnavailableError | UnauthenticatedError:

@@ -181,13 +181,12 @@ async def serve(config: Config) -> None:
     Serve until SIGTERM or SIGINT.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the address cannot be listened on, or is beyond loopback and there is no certificate.
     """
     if not (is_loopback(config.listen) or config.tls_cert):
-        log.warning(
-            "LISTENING BEYOND LOOPBACK WITHOUT TLS: whoever can listen on the way reads jobs and their "
-            "environments; give --tls-cert and --tls-key, or keep the port in a private network",
-            address=config.listen,
+        raise OSError(
+            f"beyond loopback, at {config.listen}, a certificate is needed: --tls-cert and --tls-key, as "
+            "`batchyard controller certificate` makes them"
         )
     async with AsyncClient(config.controller, role="gateway") as client:
         guard = Authenticator(

@@ -210,9 +210,10 @@ def connect(yard: Yard, run: int, nonce: str, session: int = 1) -> None:
 
 
 def test_only_members_by_their_names_have_sessions(yard: Yard) -> None:
-    give(yard)
+    give(yard, host_name="a*")
     assert refused_session(yard) == Reason.HOST_NOT_JOINED
     join(yard)
+    assert refused_session(yard, name="a2") == ""
     assert refused_session(yard) == ""
     assert refused_session(yard, name="b") == Reason.HOST_NOT_ITSELF
     assert refused_session(yard, is_proven=False) == Reason.HOST_NOT_ITSELF

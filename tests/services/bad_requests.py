@@ -10,12 +10,15 @@ from google.protobuf.message import Message
 
 from batchyard.v1 import access_key_pb2 as access_key
 from batchyard.v1 import access_pb2 as access
+from batchyard.v1 import agent_pb2 as agent
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import join_pb2 as join
+from batchyard.v1 import join_token_pb2 as join_token
 from batchyard.v1 import quota_share_pb2 as qs
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
@@ -62,6 +65,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _lists()
     yield from _hosts()
     yield from _searches()
+    yield from _join_tokens()
     yield from _tags(array)
     yield from _policies()
     yield from _quota_shares()
@@ -874,6 +878,30 @@ def _searches() -> Iterator[Case]:
         yield f"search for {what}", "Search", search.SearchRequest(text=text)
     for limit in (-1, 51):
         yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
+
+
+JOIN_TOKENS: dict[str, dict[str, Any]] = {
+    "59 seconds": {"ttl_s": 59},
+    "31 days": {"ttl_s": 31 * 24 * 3600},
+    "less than no uses": {"uses": -1},
+    "10,001 uses": {"uses": 10_001},
+    "a name of two lines": {"host_name": "a\nb"},
+    "a name of 254 characters": {"host_name": "a" * 254},
+    "an address for a network": {"networks": ["10.0.0.1/24"]},
+    "a name for a network": {"networks": ["here"]},
+    "21 networks": {"networks": ["10.0.0.0/24"] * 21},
+    "nothing wrong, without a CA": {},
+}
+
+
+def _join_tokens() -> Iterator[Case]:
+    for what, fields in JOIN_TOKENS.items():
+        yield f"join token of {what}", "CreateJoinToken", join_token.CreateJoinTokenRequest(**fields)
+    yield "join tokens from nowhere", "ListJoinTokens", join_token.ListJoinTokensRequest(page_token="x")
+    yield "end of no join token", "RevokeJoinToken", join_token.RevokeJoinTokenRequest(id="nobody")
+    yield "joining without a CA", "Join", join.JoinRequest()
+    yield "trust without a CA", "GetTrust", join.GetTrustRequest()
+    yield "renewal without a CA", "RenewCertificate", agent.RenewCertificateRequest()
 
 
 def _hosts() -> Iterator[Case]:

@@ -7,13 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from batchyard.credentials import read_credentials
 from batchyard.errors import InvalidArgumentError, Reason
 from batchyard.ids import HostId
+from batchyard_controller.__main__ import main
+from batchyard_controller.administrator import read_administrator, split_token
 from batchyard_controller.authority import (
     Authority,
     NoAuthorityError,
@@ -166,3 +170,43 @@ def test_a_ca_that_goes_while_it_is_used_is_gone_on_with(path: Path) -> None:
     running = authority(path)
     path.unlink()
     assert running.issue_controller().chain
+
+
+# The commands --------------------------------------------------------------------------------
+
+
+def ran(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_init_makes_a_yard_and_says_where_its_administrators_credentials_are(tmp_path: Path) -> None:
+    ca = tmp_path / "state" / "ca.pem"
+    made = ran("init", "--ca", str(ca), "--address", "10.0.0.1")
+    assert made.exit_code == 0, made.output
+    found = read_credentials(ca.with_name("administrator.toml"))
+    assert (found.address, found.yard) == ("10.0.0.1:8470", authority(ca).yard)
+    assert found.ca == authority(ca).bundle
+    known = read_administrator(ca.with_name("administrator.json"))
+    assert known is not None
+    assert split_token(found.token) == (known.token_id, known.token_sha256)
+    assert found.token not in ca.with_name("administrator.json").read_text()
+    for name in ("ca.pem", "administrator.toml", "administrator.json"):
+        assert stat.S_IMODE(ca.with_name(name).stat().st_mode) == 0o600
+    before = ca.read_bytes()
+    again = ran("init", "--ca", str(ca))
+    assert (again.exit_code, "there is a CA already" in again.output) == (1, True)
+    assert ran("init", "--ca", str(ca), "--if-missing").exit_code == 0
+    assert ca.read_bytes() == before
+
+
+def test_a_certificate_for_a_gateway_is_for_its_names_and_a_browsers_longest_time(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    made = ran("certificate", "--ca", str(path), "--name", "yard.example.org", "--name", "10.0.0.1", str(folder))
+    assert made.exit_code == 0, made.output
+    (issued,) = certificates((folder / "tls.crt").read_bytes())
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["yard.example.org", "10.0.0.1"]
+    assert issued_by((folder / "tls.crt").read_bytes(), (folder / "ca.crt").read_text())
+    assert stat.S_IMODE((folder / "tls.key").stat().st_mode) == 0o600
+    assert ran("certificate", "--ca", str(path), "--name", "x", "--days", "398", str(folder)).exit_code == 2
+    assert ran("certificate", "--ca", str(tmp_path / "none"), "--name", "x", str(folder)).exit_code == 1

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,19 +17,30 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.ports import hold_address
 
-from batchyard.errors import InvalidArgumentError, PermissionDeniedError, Reason, UnauthenticatedError
+from batchyard.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    Reason,
+    UnauthenticatedError,
+)
 from batchyard.ids import HostId
 from batchyard.v1 import agent_pb2, host_pb2, join_pb2, join_pb2_grpc, join_token_pb2
+from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
+from batchyard_agent import clock
+from batchyard_agent.config import Config
+from batchyard_agent.core.attempts import Meta
 from batchyard_agent.joining import JoinError, join, join_again, member_channel, renew
-from batchyard_agent.membership import Membership, new_membership, read_membership
+from batchyard_agent.membership import BrokenMembershipError, Membership, new_membership, read_membership
+from batchyard_agent.standing import Standing, find_membership, next_run
 from batchyard_controller.app import AGENT_SERVICE
-from batchyard_controller.doors import listen_with_tls
+from batchyard_controller.doors import PeerKind, listen_with_tls
 
-from .controller import code_of, refusal_of
+from .controller import PATIENCE_S, code_of, refusal_of
 from .hand_agent import HandAgent, ended
 from .rpcs import RPCS, Rpc
-from .secured import OTHER_YARD, TOKEN, Secured, make_trust, secured
+from .secured import OTHER_YARD, TOKEN, Secured, make_trust, open_door, secured
 
 NOBODY = HostId("")
 
@@ -257,7 +269,7 @@ async def test_a_host_reports_no_attempt_of_another_and_reads_no_secret_of_it(do
             await thief._say(
                 agent_pb2.ConnectRequest(secrets_request=agent_pb2.SecretsRequest(attempt_id=spec.attempt_id))
             )
-            assert "not one that this host is to run" in (await thief.hear("secret_values")).error
+            assert "not one that this host is to start" in (await thief.hear("secret_values")).error
         assert await doors.yard.state(job_id) == "STARTING"
 
 
@@ -285,6 +297,18 @@ async def test_a_removed_host_is_hung_up_on_and_gets_neither_in_nor_a_certificat
             await ask(doors.users, tmp_path / "a", member)
 
 
+async def test_without_a_port_for_agents_nobody_joins(doors: Secured, tmp_path: Path) -> None:
+    address, token = hold_address(), await doors.token()
+    server = open_door(doors.yard, PeerKind.TLS, replace(doors.trust, agents_port=0))
+    listen_with_tls(server, address, doors.authority, hosts_alone=False)
+    await server.start()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(FailedPreconditionError, match="--listen-agents"):
+        await join(address, tmp_path / "a", token, "alpha", NOBODY)
+    await server.stop(None)
+    await join(doors.users, tmp_path / "a", token, "alpha", NOBODY)
+
+
 async def test_a_certificate_is_renewed_for_the_key_that_joined_alone(doors: Secured, tmp_path: Path) -> None:
     member = await new_member(doors, tmp_path / "a")
     renewed = await renew(doors.users, tmp_path / "a", member)
@@ -308,6 +332,69 @@ async def test_an_expired_certificate_opens_nothing_and_its_key_gets_another(tmp
         again = await join_again(doors.users, tmp_path / "a", member)
         async with doors.as_host(again) as port:
             await HandAgent(port, again.host_id).join()
+
+
+@pytest.mark.parametrize("age_s", [1.1, 4.5], ids=["in time", "after it has expired"])
+async def test_an_agent_renews_its_certificate_by_itself(tmp_path: Path, age_s: float) -> None:
+    async with secured(tmp_path / "controller", host_life=timedelta(seconds=4)) as doors:
+        folder = tmp_path / "a"
+        member = await new_member(doors, folder)
+        await asyncio.sleep(age_s)
+        config = Config(controller=doors.users, state_dir=folder, name="alpha")
+        standing, reopened = Standing(config, member, clock.read_wall_ms, lambda: 0.0), asyncio.Event()
+        renewing = asyncio.create_task(standing.run(lambda _: reopened.set()))
+        async with asyncio.timeout(PATIENCE_S):
+            await reopened.wait()
+        renewing.cancel()
+        kept = read_membership(folder)
+        assert kept is not None
+        assert kept.expires_at_s > member.expires_at_s
+        async with standing.connect() as channel:
+            port = SimpleNamespace(agents=AgentServiceStub(channel), leadership=doors.yard.leadership)
+            await HandAgent(port, member.host_id).join()  # type: ignore[arg-type]
+
+
+async def test_an_agent_joins_by_itself_and_again_after_it_was_refused(doors: Secured, tmp_path: Path) -> None:
+    folder, file = tmp_path / "a", tmp_path / "token"
+    folder.mkdir()
+    config = Config(controller=doors.users, state_dir=folder, name="alpha", join_token_file=file)
+    with pytest.raises(JoinError, match="cannot be read"):
+        await find_membership(config, NOBODY)
+    file.write_text("BY1.x.y.z\n")
+    with pytest.raises(JoinError, match="the token was not sent"):
+        await find_membership(config, NOBODY)
+    with pytest.raises(JoinError, match="--join-token-file"):
+        await find_membership(replace(config, join_token_file=None), NOBODY)
+    file.write_text(await doors.token() + "\n")
+    member = await find_membership(config, NOBODY)
+    assert member is not None
+    file.unlink()
+    assert await find_membership(config, NOBODY) == member
+    (folder / "identity.json").chmod(0o644)
+    with pytest.raises(BrokenMembershipError, match="0600"):
+        await find_membership(config, NOBODY)
+
+
+def test_an_epoch_counts_within_its_yard_alone() -> None:
+    """Whoever took the port and told a giant one has told it of another yard."""
+    meta = Meta(host_id="h", epoch=2**62, run=4)
+    member = replace(new_membership(), host_id=HostId("new"), yard=OTHER_YARD)
+    joined = next_run(meta, member)
+    assert (joined.host_id, joined.yard, joined.epoch, joined.run) == ("new", OTHER_YARD, 0, 5)
+    later = next_run(replace(joined, epoch=7), member)
+    assert (later.epoch, later.run) == (7, 6)
+    assert next_run(meta, None) == replace(meta, run=5)
+
+
+async def test_a_session_lasts_no_longer_than_its_certificate(tmp_path: Path) -> None:
+    async with secured(tmp_path / "controller", host_life=timedelta(seconds=3)) as doors:
+        member = await new_member(doors, tmp_path / "a")
+        async with doors.as_host(member) as port:
+            agent = HandAgent(port, member.host_id)
+            await agent.join()
+            with pytest.raises(grpc.aio.AioRpcError) as ended_:
+                await agent.read()
+            assert refusal_of(ended_.value).reason == Reason.BAD_CREDENTIALS
 
 
 async def test_an_older_run_of_the_same_identity_is_refused(doors: Secured, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from batchyard.errors import Reason, Violation
+from batchyard.errors import FailedPreconditionError, Reason, Violation
 from batchyard.ids import HostId
 from batchyard.v1 import join_pb2 as pb
 from batchyard.v1 import join_pb2_grpc as rpc
@@ -43,6 +43,9 @@ class Joining(rpc.JoinServiceServicer):
 
     async def Join(self, request: pb.JoinRequest, context: Any) -> pb.JoinResponse:
         authority = require_authority(self._authority)
+        if not self._agents_port:
+            text = "this controller has no port for agents (--listen-agents), so no host can join"
+            raise FailedPreconditionError(text, reason=Reason.NO_AGENTS_PORT)
         key = read_csr("csr", request.csr)
         if request.token:
             member = await self._enrol(request, key_hash(key), self._door.peer(context).address)

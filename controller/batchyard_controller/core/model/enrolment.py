@@ -11,6 +11,13 @@ ANY_REST = "*"
 """At the end of a token's host name: whatever follows."""
 
 
+def admits_name(pattern: str, name: str) -> bool:
+    """Say whether a token for hosts that are called so is for one of this name."""
+    if pattern.endswith(ANY_REST):
+        return name.startswith(pattern.removesuffix(ANY_REST))
+    return not pattern or name == pattern
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinToken:
     """
@@ -32,12 +39,6 @@ class JoinToken:
     networks: tuple[str, ...] = ()
     created_at_ms: int = 0
 
-    def admits_name(self, name: str) -> bool:
-        """Say whether a host of this name may join."""
-        if self.host_name.endswith(ANY_REST):
-            return name.startswith(self.host_name.removesuffix(ANY_REST))
-        return not self.host_name or name == self.host_name
-
     def admits_address(self, address: str) -> bool:
         """Say whether a host may join from this address."""
         if not self.networks:
@@ -56,7 +57,8 @@ class Member:
     A host that has joined: only who has its key speaks for it.
 
     Attributes:
-        name: What it must call itself.
+        name: What it called itself when it joined.
+        host_name: What it must be called, as `JoinToken.host_name` of its token.
         key_hash: SHA-256 of its public key, in hexadecimal digits.
         token_id: With which it joined.
         run: The highest number of a run of its agent that was heard of.
@@ -66,6 +68,7 @@ class Member:
     host_id: HostId
     name: str
     key_hash: str
+    host_name: str = ""
     token_id: str = ""
     joined_at_ms: int = 0
     run: int = 0

@@ -15,7 +15,7 @@ from batchyard.errors import NotFoundError, PermissionDeniedError, Reason, Unaut
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostEnrolled, JoinTokenCreated, JoinTokenRevoked
-from batchyard_controller.core.model.enrolment import JoinToken, Member
+from batchyard_controller.core.model.enrolment import JoinToken, Member, admits_name
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -98,7 +98,7 @@ def enrol(world: World, candidate: Candidate, now: Instant) -> tuple[HostEnrolle
         raise _no_token()
     if token.expires_at_ms <= now.wall_ms:
         raise _no_token()
-    if not token.admits_name(candidate.name):
+    if not admits_name(token.host_name, candidate.name):
         raise _not_for(f"this token is for hosts named {token.host_name}, not for {quote(candidate.name)}")
     if not token.admits_address(candidate.address):
         raise _not_for(f"this token is for hosts of {', '.join(token.networks)}, not for {candidate.address}")
@@ -107,6 +107,7 @@ def enrol(world: World, candidate: Candidate, now: Instant) -> tuple[HostEnrolle
         host_id=candidate.former_id if _may_keep(world, token, candidate) else candidate.new_id,
         name=candidate.name,
         key_hash=candidate.key_hash,
+        host_name=token.host_name,
         token_id=token.id,
         joined_at_ms=now.wall_ms,
     )
@@ -152,7 +153,7 @@ def check_session(world: World, host_id: HostId, name: str, run: int, nonce: str
 
     Raises:
         UnauthenticatedError: it was removed.
-        PermissionDeniedError: it calls itself otherwise than when it joined, is such a copy, or shows no certificate.
+        PermissionDeniedError: it calls itself otherwise than its token allowed, is such a copy, or shows no certificate.
     """
     member, metadata = world.members.get(host_id), {"host_id": host_id}
     if not is_proven:
@@ -162,8 +163,8 @@ def check_session(world: World, host_id: HostId, name: str, run: int, nonce: str
         raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
     if member is None:
         raise not_joined(host_id)
-    if member.name != name:
-        text = f"this host joined as {quote(member.name)} and cannot be {quote(name)}; remove it and let it join anew"
+    if not admits_name(member.host_name, name):
+        text = f"this host joined with a token for hosts named {member.host_name}, and cannot be {quote(name)}"
         raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
     if run < member.run or (run == member.run and member.nonce not in ("", nonce)):
         text = (

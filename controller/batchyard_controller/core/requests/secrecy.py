@@ -96,16 +96,16 @@ def require_secrets(world: World, task: Task, owner: str, queue: str) -> None:
 
 def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str, dict[str, StoredSecret]]:
     """
-    Return the secrets of a live attempt of this host, still sealed: by container, empty of a plain task, and variable.
+    Return the secrets of an attempt that this host is to start, still sealed: by container, empty of a plain task, and variable.
 
     Raises:
-        FailedPreconditionError: it is no such attempt.
+        FailedPreconditionError: it is no such attempt, or has started, with what it needed.
         NotFoundError: a secret is gone.
     """
     attempt = world.attempts.get(attempt_id)
-    if attempt is None or attempt.host_id != host_id:
+    if attempt is None or attempt.host_id != host_id or attempt.started_at_ms:
         raise FailedPreconditionError(
-            "the attempt is not one that this host is to run",
+            "the attempt is not one that this host is to start",
             reason=Reason.ATTEMPT_NOT_CLAIMED,
             metadata={"host_id": host_id, "attempt_id": attempt_id},
         )
