@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 START = "0" * 64
 """What stands for the hash of the line before the first."""
 
@@ -34,7 +35,7 @@ class BrokenChainError(Exception):
 def add(after: Link, entry: dict[str, Any]) -> tuple[str, Link]:
     """Return the line for an entry, without its end, and where the chain then is."""
     seq = after.seq + 1
-    line = json.dumps({"seq": seq, "prev": after.sha256, **entry}, separators=(",", ":"), ensure_ascii=True)
+    line = _encode({"seq": seq, "prev": after.sha256, **entry})
     return line, Link(seq, _hash(line))
 
 

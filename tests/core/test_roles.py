@@ -27,6 +27,7 @@ from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.identities import Role
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.requests.permission import find_unit, permit_submission
+from batchyard_controller.core.views import listing
 from batchyard_controller.core.views.listing import JobFilter, find_page, readable
 from batchyard_controller.core.views.search import search
 from batchyard_controller.core.views.snapshot import Watched, take_snapshot
@@ -168,7 +169,7 @@ def test_nobody_gives_more_than_they_hold() -> None:
 def test_jobs_are_submitted_where_one_may(yard: Yard) -> None:
     ann = Principal(user="ann", grants=(Grant(role=Role.SUBMITTER, queue="q"),))
     permit_submission(yard.world, ann, Submission(name="j", queue="q", owner="ann"))
-    with pytest.raises(PermissionDeniedError, match="ann may not create this job in job queue qq"):
+    with pytest.raises(PermissionDeniedError, match="ann may not create a job in job queue qq"):
         permit_submission(yard.world, ann, Submission(name="j", queue="qq", owner="ann"))
     with pytest.raises(PermissionDeniedError):
         permit_submission(yard.world, ann, Submission(name="j", queue="nowhere", owner="ann"))
@@ -197,3 +198,21 @@ def test_every_row_says_where_it_is_asked() -> None:
     assert {row.place for row in ROWS.values()} == set(Place)
     with pytest.raises(TypeError, match=r"calls without a row.*New.*rows without a call.*SubmitJob'"):
         require_rows([*(path for path in ROWS if not path.endswith("/SubmitJob")), "/batchyard.v1.JobService/New"])
+
+
+def test_ones_own_jobs_are_found_among_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of who may not see all begin where theirs are, however many others were submitted since."""
+    monkeypatch.setattr(listing, "LOOKS_MAX", 10)
+    yard = Yard()
+    yard.environment()
+    for queue in QUEUES:
+        yard.queue(queue)
+    own = [yard.submit("q", owner="ann").id for _ in range(2)]
+    for i in range(60):
+        yard.submit(QUEUES[i % 3], owner="bob" if i % 2 else "")
+    ann = Principal(user="ann", grants=(Grant(role=Role.SUBMITTER),))
+    wanted = JobFilter(reader=ann), JobFilter(reader=ann, queues=frozenset({"q"})), JobFilter(owner="ann")
+    for each in wanted:
+        page = find_page(yard.world, each, None, 50)
+        assert ([unit.id for unit in page.units], page.next_beyond) == (own[::-1], None)
+    assert [unit.id for unit in search(yard.world, "job", 5, ann).units] == own[::-1]

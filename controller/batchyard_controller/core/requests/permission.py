@@ -35,7 +35,7 @@ def permit(caller: Principal, verb: Verb, thing: Thing) -> None:
     """
     if not may(caller, verb, thing):
         where = f" in job queue {thing.queue}" if thing.queue and thing.kind is not Kind.QUEUE else ""
-        raise denied(caller, f"{verb} this {thing.kind}{where}")
+        raise denied(caller, f"{verb} {'a' if verb is Verb.CREATE else 'this'} {thing.kind}{where}")
 
 
 def denied(caller: Principal, what: str) -> PermissionDeniedError:
