@@ -267,17 +267,11 @@ class AccessKeyRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleBound:
-    """A user was given a role."""
+class RoleChanged:
+    """A user was given a role, or it was taken from them."""
 
     binding: Binding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleUnbound:
-    """A role was taken from a user."""
-
-    binding: Binding
+    is_bound: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,8 +381,7 @@ Event = (
     | SecretDeleted
     | AccessKeyCreated
     | AccessKeyRevoked
-    | RoleBound
-    | RoleUnbound
+    | RoleChanged
     | TokenCreated
     | TokenRevoked
     | JoinTokenCreated

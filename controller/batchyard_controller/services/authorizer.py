@@ -168,7 +168,8 @@ class Authorizer(grpc.aio.ServerInterceptor):
                     self._count_failure(call, error)
                 self._note(call, principal, request, error)
                 raise
-            self._note(call, principal, request)
+            if call.row.is_change:
+                await self._audit.write_together(call.method, call.row, call.peer, principal, request)
             return answer
 
         return guarded

@@ -45,8 +45,7 @@ from batchyard_controller.core.events import (
     QueueDeleted,
     QuotaShareChanged,
     QuotaShareDeleted,
-    RoleBound,
-    RoleUnbound,
+    RoleChanged,
     SecretDeleted,
     SecretPut,
     Ticked,
@@ -121,7 +120,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_setting_changed(world, event, now)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)
-        case RoleBound() | RoleUnbound() | TokenCreated() | TokenRevoked():
+        case RoleChanged() | TokenCreated() | TokenRevoked():
             on_access_changed(world, event, now)
         case JoinTokenCreated() | JoinTokenRevoked() | HostEnrolled():
             on_enrolment_changed(world, event)

@@ -18,8 +18,7 @@ from batchyard_controller.core.events import (
     PolicyDeleted,
     QueueChanged,
     QuotaShareChanged,
-    RoleBound,
-    RoleUnbound,
+    RoleChanged,
     SecretDeleted,
     SecretPut,
     TokenCreated,
@@ -94,12 +93,12 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
             assert_never(event)
 
 
-def on_access_changed(world: World, event: RoleBound | RoleUnbound | TokenCreated | TokenRevoked, now: Instant) -> None:
+def on_access_changed(world: World, event: RoleChanged | TokenCreated | TokenRevoked, now: Instant) -> None:
     """Keep or forget a role or a token; with a new token those go that were too old long ago."""
     match event:
-        case RoleBound(binding=binding):
+        case RoleChanged(binding=binding, is_bound=True):
             records.keep_plain(world, "binding", binding.name, binding)
-        case RoleUnbound(binding=binding):
+        case RoleChanged(binding=binding):
             records.drop_plain(world, "binding", binding.name)
         case TokenCreated(token=token):
             for other in [each for each in world.tokens.values() if now.wall_ms - each.expires_at_ms > TOKEN_KEPT_MS]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.roles import Kind, Principal, Thing, Verb, may, may_bind
-from batchyard_controller.core.events import RoleBound, RoleUnbound, TokenCreated, TokenRevoked
+from batchyard_controller.core.events import RoleChanged, TokenCreated, TokenRevoked
 from batchyard_controller.core.model.identities import ADMINISTRATOR, Binding, Role, Token
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
@@ -56,7 +56,7 @@ def check_token(out: Violations, user: str, description: str, ttl_s: int) -> Non
     check_range(out, "ttl_s", ttl_s, 0, limits.TOKEN_TTL_S_MAX, "s")
 
 
-def bind_role(world: World, caller: Principal, binding: Binding, now: Instant) -> tuple[RoleBound | None, Binding]:
+def bind_role(world: World, caller: Principal, binding: Binding, now: Instant) -> tuple[RoleChanged | None, Binding]:
     """
     Admit a role of a user; no event when they have it already.
 
@@ -72,10 +72,10 @@ def bind_role(world: World, caller: Principal, binding: Binding, now: Instant) -
         return None, present
     require_room(len(world.bindings), limits.BINDINGS_MAX, "role bindings", Reason.TOO_MANY_BINDINGS)
     made = replace(binding, created_at_ms=now.wall_ms, created_by=caller.user)
-    return RoleBound(binding=made), made
+    return RoleChanged(binding=made, is_bound=True), made
 
 
-def unbind_role(world: World, caller: Principal, binding: Binding) -> RoleUnbound:
+def unbind_role(world: World, caller: Principal, binding: Binding) -> RoleChanged:
     """
     Admit that a role is taken from a user.
 
@@ -90,7 +90,7 @@ def unbind_role(world: World, caller: Principal, binding: Binding) -> RoleUnboun
         text = f"{quote(binding.user)} is not bound to {binding.role}{where}"
         metadata = {"user": binding.user, "role": binding.role}
         raise NotFoundError(text, reason=Reason.BINDING_NOT_FOUND, metadata=metadata)
-    return RoleUnbound(binding=present)
+    return RoleChanged(binding=present, is_bound=False)
 
 
 def _permit_binding(caller: Principal, binding: Binding, verb: str) -> None:
