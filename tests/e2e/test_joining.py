@@ -166,7 +166,7 @@ def test_the_squatter_with_a_giant_epoch_starts_nothing(yard: Yard, tmp_path: Pa
                 squatter.controller.start(*("--listen", yard.address, "--listen-agents", yard.agents_address))
                 until(lambda: "no controller; attempts go on" in yard.agents["alpha"].tail(), "the agent is alone")
                 until(lambda: list(thief.list_hosts()) == [], "the squatter serves")
-                squatter.furnish(thief)
+                squatter.make_queue(thief)
                 thief.submit_job(name="stolen", container=container(["true"], vcpus=1, memory="16M"))
                 time.sleep(8)
                 assert list(thief.list_hosts()) == []
@@ -191,7 +191,7 @@ def test_a_yard_of_before_moves_with_what_it_runs(yard: Yard, witness: Witness) 
     agent.start()
     with yard.client() as client:
         until(lambda: yard.is_ready(client, "alpha"), "the host is there")
-        yard.furnish(client)
+        yard.make_queue(client)
         job = client.submit_job(name="long", container=container(witness.held("long"), vcpus=1, memory="32M"))
         until(lambda: client.describe_job(job.job_id).attempts[-1].started_at_ms, "it runs")
         (before,) = client.list_hosts()

@@ -104,9 +104,9 @@ class Yard:
             for name in names:
                 self.add_agent(name, cpus=cpus, runtimes=runtimes).start()
             until(lambda: self.is_ready(client, *names), "all hosts are ready")
-            self.furnish(client)
+            self.make_queue(client)
 
-    def furnish(self, client: Client) -> None:
+    def make_queue(self, client: Client) -> None:
         """Make the compute environment and the queue ``default``."""
         client.create_compute_environment(
             "default",
