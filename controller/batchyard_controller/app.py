@@ -323,7 +323,7 @@ def _open_doors(config: Config, leadership: Leadership, sessions: Sessions, vaul
 
 def _read_trust(config: Config) -> Trust:
     needs_authority = not config.is_insecure and bool(config.listen or config.listen_agents)
-    if not needs_authority and not config.ca.exists():
+    if not needs_authority and not config.ca.is_file():
         return NOBODY
     return Trust(
         authority=Authority(config.ca, time.time),
