@@ -29,9 +29,10 @@ AIM = "within 15 %"
 
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Alternate between two yards, so that both see the same machine."""
-    rounds, seconds = scale.pick(7, 2), scale.pick(3, 1)
+    rounds, seconds = scale.pick(20, 2), 1
     job = small_job("fake://")
     rates: dict[str, dict[str, list[float]]] = {"submits": {}, "describes": {}}
+    cpu_ms: dict[str, dict[str, list[float]]] = {"submits": {}, "describes": {}}
     starts: dict[str, list[float]] = {"plain": [], "secured": []}
     for _ in range(scale.pick(5, 1)):
         for kind, opened in (("plain", open_yard), ("secured", open_secured)):
@@ -51,8 +52,12 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
                 async def describe(yard: Yard = yard, ids: list[str] = known[kind]) -> None:  # read alone
                     await yard.client.calls.describe_jobs(job_pb2.DescribeJobsRequest(job_ids=ids[:10]))
 
-                rates["submits"].setdefault(kind, []).append(await calls_per_s(submit, seconds))
-                rates["describes"].setdefault(kind, []).append(await calls_per_s(describe, seconds))
+                for what, call in (("submits", submit), ("describes", describe)):
+                    used_s, began = yard.controller.cpu_s(), time.perf_counter()
+                    rate = await calls_per_s(call, seconds)
+                    made = rate * (time.perf_counter() - began)
+                    rates[what].setdefault(kind, []).append(rate)
+                    cpu_ms[what].setdefault(kind, []).append(1000 * (yard.controller.cpu_s() - used_s) / made)
     for what, found in rates.items():
         yield Figure(
             name=f"{what} over TLS, {CALLERS} callers, sqlite",
@@ -62,6 +67,15 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
             baseline_name="plain text",
             aim=AIM,
             note=spread(found["secured"]),
+        )
+        yield Figure(
+            name=f"controller's CPU for one of them, {what}",
+            value=median(cpu_ms[what]["secured"]),
+            unit="ms",
+            baseline=median(cpu_ms[what]["plain"]),
+            baseline_name="plain text",
+            aim=AIM,
+            note=spread(cpu_ms[what]["secured"]),
         )
     yield Figure(
         name="start-up of controller and a host that joins",

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 CALL_LIMIT_S = 15.0
 TOKEN_PARTS = 4
+STRANGER = "who answers there is not of the yard that the join token is of; the token was not sent"
 
 OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
@@ -149,8 +150,12 @@ async def _fetch_trust(controller: str) -> str:
     is all that is known of them.
     """
     shown = await asyncio.to_thread(_shown_certificate, controller)
-    leaf = x509.load_pem_x509_certificate(shown.encode())
-    name = next(iter(_names(leaf, x509.DNSName)), "")
+    try:
+        name = next(iter(_names(x509.load_pem_x509_certificate(shown.encode()), x509.DNSName)), "")
+    except ValueError:
+        name = ""
+    if not name:
+        raise JoinError(STRANGER)
     credentials = grpc.ssl_channel_credentials(shown.encode())
     options = [*OPTIONS, ("grpc.ssl_target_name_override", name)]
     async with grpc.aio.secure_channel(controller, credentials, options=options) as channel:
@@ -183,7 +188,7 @@ def _find_root(certificates: str, fingerprint: str) -> tuple[str, str]:
         yard = next((yard for uri in _names(each, x509.UniformResourceIdentifier) if (yard := yard_of(uri))), "")
         if digest == fingerprint and yard:
             return pem, yard
-    raise JoinError("who answers there is not of the yard that the join token is of; the token was not sent")
+    raise JoinError(STRANGER)
 
 
 def _names(certificate: x509.Certificate, kind: type[x509.DNSName | x509.UniformResourceIdentifier]) -> list[str]:

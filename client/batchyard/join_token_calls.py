@@ -17,7 +17,7 @@ class JoinTokenCalls(Caller):
     """The part of the client that is about join tokens."""
 
     async def create_join_token(
-        self, *, ttl_s: int = 0, uses: int = 0, host_name: str = "", networks: Sequence[str] = ()
+        self, *, ttl_s: int = 0, uses: int = 0, host_name: str = "", networks: Sequence[str] = (), speaks_for: str = ""
     ) -> pb.CreateJoinTokenResponse:
         """
         Make a token with which hosts join. Keep its ``token``: it is told here and never again.
@@ -28,6 +28,8 @@ class JoinTokenCalls(Caller):
             host_name: What they must be called; with ``*`` at its end what that begins with. Default: anything.
             networks: From where they must come, such as ``10.0.0.0/24``. Default: from anywhere.
 
+            speaks_for: For hosts of which names who joins speaks as well, as the agent of a cluster's nodes. Default: none.
+
         Raises:
             FailedPreconditionError: the controller has no CA.
         """
@@ -36,6 +38,7 @@ class JoinTokenCalls(Caller):
             uses=arguments.integer("uses", uses, bits=32),
             host_name=arguments.text("host_name", host_name),
             networks=arguments.texts("networks", networks),
+            speaks_for=arguments.text("speaks_for", speaks_for),
         )
         return await self.calls.create_join_token(request)
 

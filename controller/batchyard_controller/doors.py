@@ -60,6 +60,11 @@ class Peer:
     left_s: float = 0.0
     address: str = ""
 
+    @property
+    def proven(self) -> HostId | None:
+        """HOST: whose key it has; None of others."""
+        return self.host_id if self.kind is PeerKind.HOST else None
+
 
 class Door:
     """

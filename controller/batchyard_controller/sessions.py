@@ -19,7 +19,6 @@ from batchyard.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
     Reason,
     RequestError,
     UnauthenticatedError,
@@ -192,7 +191,7 @@ class Sessions:
         self._refuse_twin(hello)
         if self._leadership.driver is not driver:
             raise UnavailableError("another term began meanwhile; try again", reason=Reason.NOT_LEADING)
-        session = self._begin(driver, hello)
+        session = self._begin(driver, hello, peer.proven)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
         reader = asyncio.create_task(self._read_requests(driver, session, requests))
@@ -232,7 +231,7 @@ class Sessions:
             )
             raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": hello.host_id})
 
-    def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
+    def _begin(self, driver: Driver, hello: pb.Hello, by: HostId | None) -> _Session:
         host_id, facts = HostId(hello.host_id), host_facts(hello.facts)
         session = _Session(host_id, facts.name, next(self._numbers), self._epoch, hello)
         former = self._sessions.get(host_id)
@@ -253,6 +252,7 @@ class Sessions:
                 facts=facts,
                 session=session.number,
                 machine_id=hello.machine_id,
+                by=by,
                 run=hello.run,
                 nonce=hello.nonce,
                 reports=reports(hello.attempts),
@@ -397,13 +397,9 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None, peer: Pe
     check_text(out, "hello.nonce", hello.nonce, limits.HOST_TEXT_LENGTH_MAX)
     check_range(out, "hello.run", hello.run, 0, limits.INT32_MAX)
     refuse(out)
-    is_proven = peer.kind is PeerKind.HOST
-    if is_proven and peer.host_id != hello.host_id:
-        text = f"the certificate is of host {peer.host_id}, which cannot speak for {hello.host_id}"
-        raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata={"host_id": peer.host_id})
 
     def decide(world: World, now: Instant) -> tuple[None, None]:
-        check_session(world, HostId(hello.host_id), name, hello.run, hello.nonce, is_proven=is_proven)
+        check_session(world, HostId(hello.host_id), peer.proven, name, hello.run, hello.nonce)
         check_newcomer(world, HostId(hello.host_id), name, hello.machine_id, now)
         return None, None
 

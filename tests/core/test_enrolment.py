@@ -195,18 +195,18 @@ def test_a_host_of_before_keeps_its_id_with_a_token_for_its_very_name(yard: Yard
 
 
 def refused_session(
-    yard: Yard, host_id: str = "new", name: str = "a", run: int = 1, nonce: str = "n", *, is_proven: bool = True
+    yard: Yard, host_id: str = "new", name: str = "a", run: int = 1, nonce: str = "n", by: str | None = "new"
 ) -> str:
     try:
-        check_session(yard.world, HostId(host_id), name, run, nonce, is_proven=is_proven)
+        check_session(yard.world, HostId(host_id), HostId(by) if by else None, name, run, nonce)
     except (UnauthenticatedError, PermissionDeniedError) as error:
         return error.reason
     return ""
 
 
 def connect(yard: Yard, run: int, nonce: str, session: int = 1) -> None:
-    event = HostJoined(host_id=HostId("new"), facts=facts("a"), session=session, run=run, nonce=nonce)
-    yard.apply(event)
+    host_id = HostId("new")
+    yard.apply(HostJoined(host_id=host_id, facts=facts("a"), session=session, by=host_id, run=run, nonce=nonce))
 
 
 def test_only_members_by_their_names_have_sessions(yard: Yard) -> None:
@@ -216,8 +216,9 @@ def test_only_members_by_their_names_have_sessions(yard: Yard) -> None:
     assert refused_session(yard, name="a2") == ""
     assert refused_session(yard) == ""
     assert refused_session(yard, name="b") == Reason.HOST_NOT_ITSELF
-    assert refused_session(yard, is_proven=False) == Reason.HOST_NOT_ITSELF
-    assert refused_session(yard, host_id="local", is_proven=False) == ""
+    assert refused_session(yard, by=None) == Reason.HOST_NOT_ITSELF
+    assert refused_session(yard, host_id="local", by=None) == ""
+    assert refused_session(yard, host_id="local") == Reason.HOST_NOT_ITSELF, "it speaks for itself alone"
 
 
 def test_an_older_copy_of_a_state_folder_is_refused_for_ever(yard: Yard) -> None:
@@ -238,6 +239,39 @@ def test_keys_of_members_are_known(yard: Yard) -> None:
     for host_id, key in (("new", "k2"), ("old", "k1")):
         with pytest.raises(UnauthenticatedError):
             find_member(yard.world, HostId(host_id), key)
+
+
+def test_an_agent_of_many_hosts_speaks_for_those_of_its_names(yard: Yard) -> None:
+    give(yard, speaks_for="kube-*")
+    join(yard, name="agent")
+    give(yard, id="t2")
+    join(yard, token_id="t2", key_hash="k2", name="kube-own", new_id=HostId("own"))
+    yard.host("alpha")
+    assert refused_session(yard, host_id="node", name="kube-1") == ""
+    assert refused_session(yard, host_id="node", name="alpha") == Reason.HOST_NOT_ITSELF
+    assert refused_session(yard, host_id="alpha", name="kube-1") == Reason.HOST_NOT_ITSELF, "a host of another name"
+    assert refused_session(yard, host_id="own", name="kube-own") == Reason.HOST_NOT_ITSELF, "it has joined itself"
+    told = facts("kube-1")
+    yard.apply(HostJoined(host_id=HostId("node"), facts=told, session=8, by=HostId("new"), run=3, nonce="x"))
+    assert yard.world.members[HostId("new")].run == 0
+    assert refused_session(yard, host_id="node", name="kube-1", run=0) == ""
+    pass_time(yard, yard.world.retention.host_age_ms)
+    yard.apply(Ticked())
+    assert HostId("new") in yard.world.members, "it never comes itself"
+
+
+def test_an_agent_of_many_hosts_that_is_removed_is_hung_up_on_for_all_of_them(yard: Yard) -> None:
+    give(yard, speaks_for="kube-*")
+    join(yard, name="agent")
+    for number in (1, 2):
+        told = facts(f"kube-{number}")
+        yard.apply(HostJoined(host_id=HostId(f"n{number}"), facts=told, session=number, by=HostId("new")))
+    yard.host("alpha", session=3)
+    ends = yard.apply(remove_host(yard.world, "agent", force=False))
+    assert ends == [EndSession(HostId(f"n{number}"), number, is_removed=True) for number in (1, 2)]
+    assert refused_session(yard, host_id="n1", name="kube-1") == Reason.HOST_NOT_JOINED
+    assert len(yard.world.hosts) == 3, "what ran on them may run on"
+    Shelf().check(yard.world, yard.now)
 
 
 # Out ---------------------------------------------------------------------------------

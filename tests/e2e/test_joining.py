@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.programs import until
-from tests.e2e.yard import Yard
+from tests.e2e.witness import Witness
+from tests.e2e.yard import SECURED, Yard
 
 from batchyard import Client, container
 
@@ -150,29 +152,63 @@ def test_the_squatter_with_a_giant_epoch_starts_nothing(yard: Yard, tmp_path: Pa
     """Whoever takes the ports while the controller is away is obeyed by nobody, and shuts nobody out."""
     yard.start("alpha")
     with yard.client() as client:
+        job = client.submit_job(name="first", container=container(["true"], vcpus=1, memory="16M"))
+        assert client.wait(job.job_id, timeout_s=60).exit_code == 0
         yard.controller.stop()
         squatter = Yard(tmp_path / "squatter")
-        squatter.controller.arguments = [
-            *squatter.controller.arguments,
-            *("--listen", yard.address, "--listen-agents", yard.agents_address),
-        ]
         try:
             squatter.controller.start()
             with Client(squatter.socket, retry_s=30) as thief:
+                until(lambda: list(thief.list_hosts()) == [], "the squatter's store is made")
+                squatter.controller.stop()
+                with sqlite3.connect(squatter.store.removeprefix("sqlite:///")) as store:
+                    store.execute("UPDATE meta SET epoch = ?", (2**40,))
+                squatter.controller.start(*("--listen", yard.address, "--listen-agents", yard.agents_address))
+                until(lambda: "no controller; attempts go on" in yard.agents["alpha"].tail(), "the agent is alone")
                 until(lambda: list(thief.list_hosts()) == [], "the squatter serves")
-                until(
-                    lambda: (
-                        "connected to the controller" in yard.agents["alpha"].text()
-                        and "no controller; attempts go on" in yard.agents["alpha"].text()
-                    ),
-                    "the agent has lost its controller",
-                )
-                time.sleep(6)
+                squatter.make_queue(thief)
+                thief.submit_job(name="stolen", container=container(["true"], vcpus=1, memory="16M"))
+                time.sleep(8)
                 assert list(thief.list_hosts()) == []
+                assert [each.name for each in thief.list_jobs()] == ["stolen"]
         finally:
             squatter.sweep()
         yard.controller.start()
         until(lambda: yard.is_ready(client, "alpha"), "the agent is the true controller's again")
+        job = client.submit_job(name="last", container=container(["true"], vcpus=1, memory="16M"))
+        assert client.wait(job.job_id, timeout_s=60).exit_code == 0
+    assert len(yard.spans("alpha")) == 2, "nothing else was ever started"
+
+
+def test_a_yard_of_before_moves_with_what_it_runs(yard: Yard, witness: Witness) -> None:
+    """It was open to everybody; its hosts join, each with a token for its name, and keep ids and attempts."""
+    secured = yard.controller.arguments
+    plain = [each for each in secured if each not in ("--listen-agents", yard.agents_address)]
+    yard.controller.arguments = [*plain, "--insecure-loopback-only"]
+    yard.controller.start()
+    agent = yard.add_agent("alpha")
+    agent.environment = {"BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY": "1"}
+    agent.start()
+    with yard.client() as client:
+        until(lambda: yard.is_ready(client, "alpha"), "the host is there")
+        yard.make_queue(client)
+        job = client.submit_job(name="long", container=container(witness.held("long"), vcpus=1, memory="32M"))
+        until(lambda: client.describe_job(job.job_id).attempts[-1].started_at_ms, "it runs")
+        (before,) = client.list_hosts()
+        yard.controller.stop()
+        agent.stop()
+        yard.controller.arguments = secured
+        yard.controller.start()
+        until(lambda: list(client.list_join_tokens()) == [], "the controller answers")
+        yard.token_file.write_text(client.create_join_token(host_name="alpha").token)
+        agent.environment = SECURED
+        agent.start()
+        until(lambda: yard.is_ready(client, "alpha", attempts=1), "it is back")
+        (after,) = client.list_hosts()
+        assert after.id == before.id
+        witness.release()
+        assert client.wait(job.job_id, timeout_s=60).exit_code == 0
+    witness.check_once(["long"])
 
 
 def test_plain_text_beyond_loopback_is_refused(tmp_path: Path) -> None:

@@ -104,19 +104,23 @@ class Yard:
             for name in names:
                 self.add_agent(name, cpus=cpus, runtimes=runtimes).start()
             until(lambda: self.is_ready(client, *names), "all hosts are ready")
-            client.create_compute_environment(
-                "default",
-                compute_resources=environment_pb.ComputeResources(
-                    type=environment_pb.CAPACITY_TYPE_EC2,
-                    allocation_strategy=environment_pb.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
-                ),
-            )
-            until(
-                lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID,
-                "the environment is VALID",
-            )
-            client.create_job_queue("default", compute_environments=["default"])
-            until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
+            self.make_queue(client)
+
+    def make_queue(self, client: Client) -> None:
+        """Make the compute environment and the queue ``default``."""
+        client.create_compute_environment(
+            "default",
+            compute_resources=environment_pb.ComputeResources(
+                type=environment_pb.CAPACITY_TYPE_EC2,
+                allocation_strategy=environment_pb.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
+            ),
+        )
+        until(
+            lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID,
+            "the environment is VALID",
+        )
+        client.create_job_queue("default", compute_environments=["default"])
+        until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
 
     def add_agent(self, name: str, *, cpus: int = 2, runtimes: str = "process") -> Program:
         """Prepare an agent whose host bears *name*; the caller starts it."""

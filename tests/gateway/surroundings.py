@@ -23,9 +23,11 @@ from tests.services.controller import MemoryController
 
 from batchyard import AsyncClient, container
 from batchyard.v1 import host_pb2, job_pb2
-from batchyard_agent.app import Agent, enter
+from batchyard_agent import clock
+from batchyard_agent.app import Agent
 from batchyard_agent.config import Config as AgentConfig
 from batchyard_agent.journal import Journal
+from batchyard_agent.standing import Standing
 from batchyard_gateway.app import SERVICES, Gateway, build, listen, server
 from batchyard_gateway.config import Config
 from batchyard_gateway.services import Guard
@@ -141,7 +143,6 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
         state_dir=folder,
         name="alpha",
         runtimes=("process",),
-        is_insecure=True,
         cpu_millis=4000,
         memory_mib=1024,
         allow_root_jobs=True,  # they look into the tests' own folders
@@ -152,7 +153,7 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
     )
     journal = Journal.open(folder, HOST_ID)
     stop = asyncio.Event()
-    standing = await enter(config, journal)
+    standing = Standing(config, None, clock.read_wall_ms, lambda: 0.0)
     running = asyncio.create_task(Agent(config, journal, standing).run(stop))
     try:
         yield

@@ -887,6 +887,7 @@ JOIN_TOKENS: dict[str, dict[str, Any]] = {
     "10,001 uses": {"uses": 10_001},
     "a name of two lines": {"host_name": "a\nb"},
     "a name of 254 characters": {"host_name": "a" * 254},
+    "names of two lines to speak for": {"speaks_for": "a\nb"},
     "an address for a network": {"networks": ["10.0.0.1/24"]},
     "a name for a network": {"networks": ["here"]},
     "21 networks": {"networks": ["10.0.0.0/24"] * 21},

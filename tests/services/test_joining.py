@@ -43,6 +43,7 @@ from .rpcs import RPCS, Rpc
 from .secured import OTHER_YARD, TOKEN, Secured, make_trust, open_door, secured
 
 NOBODY = HostId("")
+NODE = "019a0000-0000-7000-8000-00000000000{}"
 
 
 @pytest.fixture
@@ -250,6 +251,28 @@ async def test_a_host_as_another_is_denied_and_the_other_lives(doors: Secured, t
             await by_socket.read()
         assert code_of(denied.value) == "PERMISSION_DENIED"
         await true.hear_nothing()
+
+
+async def test_one_agent_speaks_for_the_nodes_of_its_cluster_and_for_no_other_host(
+    doors: Secured, tmp_path: Path
+) -> None:
+    member = await new_member(doors, tmp_path / "a", "cluster", speaks_for="kube-*")
+    async with doors.as_host(member) as port:
+        nodes = [HandAgent(port, NODE.format(number), f"kube-{number}") for number in (1, 2)]
+        for node in nodes:
+            await node.join()
+        for host_id, name in ((NODE.format(3), "alpha"), (NODE.format(1), "alpha")):
+            thief = HandAgent(port, host_id, name)
+            await thief.open(thief.hello())
+            with pytest.raises(grpc.aio.AioRpcError) as denied:
+                await thief.read()
+            assert refusal_of(denied.value).reason == Reason.HOST_NOT_ITSELF
+        await nodes[0].hear_nothing()
+        await doors.yard.hosts.RemoveHost(host_pb2.RemoveHostRequest(host="cluster"))
+        for node in nodes:
+            with pytest.raises(grpc.aio.AioRpcError) as hung_up:
+                await node.read()
+            assert refusal_of(hung_up.value).reason == Reason.HOST_NOT_JOINED
 
 
 async def test_a_host_reports_no_attempt_of_another_and_reads_no_secret_of_it(doors: Secured, tmp_path: Path) -> None:

@@ -28,16 +28,26 @@ def join_token() -> None:
 @click.option(
     "networks", "--network", multiple=True, metavar="CIDR", help="From where, as 10.0.0.0/24; repeatable. Default: any."
 )
+@click.option(
+    "--speaks-for",
+    default="",
+    metavar="NAME",
+    help="For an agent of many hosts, as of a cluster's nodes: those that are called so, kube-* for all that begin so.",
+)
 @options.shared
 @options.session
-def create(session: options.Session, ttl: int, uses: int, host_name: str, networks: tuple[str, ...]) -> None:
+def create(
+    session: options.Session, ttl: int, uses: int, host_name: str, networks: tuple[str, ...], speaks_for: str
+) -> None:
     """
     Make a join token and write it; it is never shown again.
 
     Put it into a file of root's on the host, and name that to its agent by --join-token-file.
     """
     with session.client() as client:
-        made = client.create_join_token(ttl_s=ttl, uses=uses, host_name=host_name, networks=networks)
+        made = client.create_join_token(
+            ttl_s=ttl, uses=uses, host_name=host_name, networks=networks, speaks_for=speaks_for
+        )
     match session.output:
         case "json":
             out.write_json(out.to_plain(made))
@@ -61,6 +71,7 @@ def list_(session: options.Session) -> None:
         out.Column(title="LEFT", cell=lambda row: spans.age(now, row.expires_at_ms)),
         out.Column(title="USES", cell=lambda row: str(row.uses)),
         out.Column(title="HOST NAME", cell=lambda row: row.host_name),
+        out.Column(title="SPEAKS FOR", cell=lambda row: row.speaks_for),
         out.Column(title="NETWORKS", cell=lambda row: ", ".join(row.networks), is_elastic=True),
     ]
     out.show_rows(session.output, rows, columns, lambda row: row.id)

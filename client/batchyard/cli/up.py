@@ -368,6 +368,8 @@ def _tell_ready(client: Client, plan: YardPlan) -> None:
     out.note(
         f"ready at {plan.listen or plan.address}" + (f"; AWS Batch API at http://{plan.http}" if plan.http else "")
     )
+    if plan.listen:
+        out.note(f"credentials for users of other machines: {plan.ca.with_name('administrator.toml')}")
     for host in hosts:
         capacity = host.facts.capacity
         amounts = resources_line(capacity.cpu_millis, capacity.memory_mib, capacity.gpu_millis, 0)

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61tchyard/v1/join_token.proto\x12\x0c\x62\x61tchyard.v1\"x\n\tJoinToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x02 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\x12\x0c\n\x04uses\x18\x04 \x01(\x05\x12\x11\n\thost_name\x18\x05 \x01(\t\x12\x10\n\x08networks\x18\x06 \x03(\t\"Z\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\x03\x12\x0c\n\x04uses\x18\x02 \x01(\x05\x12\x11\n\thost_name\x18\x03 \x01(\t\x12\x10\n\x08networks\x18\x04 \x03(\t\"U\n\x17\x43reateJoinTokenResponse\x12+\n\njoin_token\x18\x01 \x01(\x0b\x32\x17.batchyard.v1.JoinToken\x12\r\n\x05token\x18\x02 \x01(\t\">\n\x15ListJoinTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x16ListJoinTokensResponse\x12,\n\x0bjoin_tokens\x18\x01 \x03(\x0b\x32\x17.batchyard.v1.JoinToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RevokeJoinTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17RevokeJoinTokenResponse2\xaf\x02\n\x10JoinTokenService\x12^\n\x0f\x43reateJoinToken\x12$.batchyard.v1.CreateJoinTokenRequest\x1a%.batchyard.v1.CreateJoinTokenResponse\x12[\n\x0eListJoinTokens\x12#.batchyard.v1.ListJoinTokensRequest\x1a$.batchyard.v1.ListJoinTokensResponse\x12^\n\x0fRevokeJoinToken\x12$.batchyard.v1.RevokeJoinTokenRequest\x1a%.batchyard.v1.RevokeJoinTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61tchyard/v1/join_token.proto\x12\x0c\x62\x61tchyard.v1\"\x8c\x01\n\tJoinToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x02 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\x12\x0c\n\x04uses\x18\x04 \x01(\x05\x12\x11\n\thost_name\x18\x05 \x01(\t\x12\x10\n\x08networks\x18\x06 \x03(\t\x12\x12\n\nspeaks_for\x18\x07 \x01(\t\"n\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\x03\x12\x0c\n\x04uses\x18\x02 \x01(\x05\x12\x11\n\thost_name\x18\x03 \x01(\t\x12\x10\n\x08networks\x18\x04 \x03(\t\x12\x12\n\nspeaks_for\x18\x05 \x01(\t\"U\n\x17\x43reateJoinTokenResponse\x12+\n\njoin_token\x18\x01 \x01(\x0b\x32\x17.batchyard.v1.JoinToken\x12\r\n\x05token\x18\x02 \x01(\t\">\n\x15ListJoinTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x16ListJoinTokensResponse\x12,\n\x0bjoin_tokens\x18\x01 \x03(\x0b\x32\x17.batchyard.v1.JoinToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RevokeJoinTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17RevokeJoinTokenResponse2\xaf\x02\n\x10JoinTokenService\x12^\n\x0f\x43reateJoinToken\x12$.batchyard.v1.CreateJoinTokenRequest\x1a%.batchyard.v1.CreateJoinTokenResponse\x12[\n\x0eListJoinTokens\x12#.batchyard.v1.ListJoinTokensRequest\x1a$.batchyard.v1.ListJoinTokensResponse\x12^\n\x0fRevokeJoinToken\x12$.batchyard.v1.RevokeJoinTokenRequest\x1a%.batchyard.v1.RevokeJoinTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.join_token_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOINTOKEN']._serialized_start=47
-  _globals['_JOINTOKEN']._serialized_end=167
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=169
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=259
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=261
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=346
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=348
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=410
-  _globals['_LISTJOINTOKENSRESPONSE']._serialized_start=412
-  _globals['_LISTJOINTOKENSRESPONSE']._serialized_end=507
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=509
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=545
-  _globals['_REVOKEJOINTOKENRESPONSE']._serialized_start=547
-  _globals['_REVOKEJOINTOKENRESPONSE']._serialized_end=572
-  _globals['_JOINTOKENSERVICE']._serialized_start=575
-  _globals['_JOINTOKENSERVICE']._serialized_end=878
+  _globals['_JOINTOKEN']._serialized_start=48
+  _globals['_JOINTOKEN']._serialized_end=188
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=190
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=300
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=302
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=387
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=389
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=451
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_start=453
+  _globals['_LISTJOINTOKENSRESPONSE']._serialized_end=548
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=550
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=586
+  _globals['_REVOKEJOINTOKENRESPONSE']._serialized_start=588
+  _globals['_REVOKEJOINTOKENRESPONSE']._serialized_end=613
+  _globals['_JOINTOKENSERVICE']._serialized_start=616
+  _globals['_JOINTOKENSERVICE']._serialized_end=919
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class JoinToken(google.protobuf.message.Message):
     USES_FIELD_NUMBER: builtins.int
     HOST_NAME_FIELD_NUMBER: builtins.int
     NETWORKS_FIELD_NUMBER: builtins.int
+    SPEAKS_FOR_FIELD_NUMBER: builtins.int
     id: builtins.str
     created_at_ms: builtins.int
     expires_at_ms: builtins.int
@@ -37,6 +38,10 @@ class JoinToken(google.protobuf.message.Message):
     """How many hosts may still join with it."""
     host_name: builtins.str
     """What they must be called; with "*" at its end, what that begins with. Empty: anything."""
+    speaks_for: builtins.str
+    """For an agent of many hosts: those that are called so, in the form of host_name, it
+    speaks for. Empty: for itself alone.
+    """
     @property
     def networks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """From where they must come, such as 10.0.0.0/24. Empty: from anywhere."""
@@ -50,8 +55,9 @@ class JoinToken(google.protobuf.message.Message):
         uses: builtins.int = ...,
         host_name: builtins.str = ...,
         networks: collections.abc.Iterable[builtins.str] | None = ...,
+        speaks_for: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["created_at_ms", b"created_at_ms", "expires_at_ms", b"expires_at_ms", "host_name", b"host_name", "id", b"id", "networks", b"networks", "uses", b"uses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at_ms", b"created_at_ms", "expires_at_ms", b"expires_at_ms", "host_name", b"host_name", "id", b"id", "networks", b"networks", "speaks_for", b"speaks_for", "uses", b"uses"]) -> None: ...
 
 Global___JoinToken: typing_extensions.TypeAlias = JoinToken
 
@@ -63,11 +69,14 @@ class CreateJoinTokenRequest(google.protobuf.message.Message):
     USES_FIELD_NUMBER: builtins.int
     HOST_NAME_FIELD_NUMBER: builtins.int
     NETWORKS_FIELD_NUMBER: builtins.int
+    SPEAKS_FOR_FIELD_NUMBER: builtins.int
     ttl_s: builtins.int
     """From 60 seconds to 30 days; 0 means one hour."""
     uses: builtins.int
     """1 to 10,000; 0 means 1."""
     host_name: builtins.str
+    """At most 253 characters."""
+    speaks_for: builtins.str
     """At most 253 characters."""
     @property
     def networks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -80,8 +89,9 @@ class CreateJoinTokenRequest(google.protobuf.message.Message):
         uses: builtins.int = ...,
         host_name: builtins.str = ...,
         networks: collections.abc.Iterable[builtins.str] | None = ...,
+        speaks_for: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host_name", b"host_name", "networks", b"networks", "ttl_s", b"ttl_s", "uses", b"uses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host_name", b"host_name", "networks", b"networks", "speaks_for", b"speaks_for", "ttl_s", b"ttl_s", "uses", b"uses"]) -> None: ...
 
 Global___CreateJoinTokenRequest: typing_extensions.TypeAlias = CreateJoinTokenRequest
 

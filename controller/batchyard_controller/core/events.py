@@ -93,12 +93,20 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostJoined:
-    """An agent opened a session and said all that it keeps. *run* and *nonce* tell which run of it this is."""
+    """
+    An agent opened a session and said all that it keeps.
+
+    Attributes:
+        by: Who has proved that they may; None on the controller's own machine.
+        run: Number of the agent's run.
+        nonce: Of that run.
+    """
 
     host_id: HostId
     facts: HostFacts
     session: int
     machine_id: str = ""
+    by: HostId | None = None
     run: int = 0
     nonce: str = ""
     reports: tuple[Report, ...] = ()

@@ -60,7 +60,14 @@ class JoinTokens(rpc.JoinTokenServiceServicer):
         out: Violations = []
         ttl_s, uses = request.ttl_s or limits.JOIN_TOKEN_TTL_S, request.uses or 1
         networks = tuple(request.networks)
-        enrolment.check_join_token(out, ttl_s=ttl_s, uses=uses, host_name=request.host_name, networks=networks)
+        enrolment.check_join_token(
+            out,
+            ttl_s=ttl_s,
+            uses=uses,
+            host_name=request.host_name,
+            networks=networks,
+            speaks_for=request.speaks_for,
+        )
         refuse(out)
         authority = require_authority(self._authority)
         secret = secrets.token_urlsafe(32)
@@ -71,6 +78,7 @@ class JoinTokens(rpc.JoinTokenServiceServicer):
             uses=uses,
             host_name=request.host_name,
             networks=networks,
+            speaks_for=request.speaks_for,
         )
 
         def decide(world: World, now: Instant) -> tuple[Any, JoinToken]:
@@ -108,4 +116,5 @@ def _message(token: JoinToken) -> pb.JoinToken:
         uses=token.uses,
         host_name=token.host_name,
         networks=token.networks,
+        speaks_for=token.speaks_for,
     )

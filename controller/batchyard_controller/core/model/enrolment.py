@@ -29,6 +29,7 @@ class JoinToken:
         uses: How many hosts may still join with it.
         host_name: What they must be called; with `ANY_REST` at its end what that begins with; empty: anything.
         networks: From where, in CIDR notation; empty: anywhere.
+        speaks_for: For hosts that are called so, in the form of *host_name*, who joins speaks as well; empty: for none.
     """
 
     id: str
@@ -37,6 +38,7 @@ class JoinToken:
     uses: int = 1
     host_name: str = ""
     networks: tuple[str, ...] = ()
+    speaks_for: str = ""
     created_at_ms: int = 0
 
     def admits_address(self, address: str) -> bool:
@@ -60,6 +62,7 @@ class Member:
         name: What it called itself when it joined.
         host_name: What it must be called, as `JoinToken.host_name` of its token.
         key_hash: SHA-256 of its public key, in hexadecimal digits.
+        speaks_for: As `JoinToken.speaks_for` of its token: it is the agent of many hosts, as of a cluster's nodes.
         token_id: With which it joined.
         run: The highest number of a run of its agent that was heard of.
         nonce: Of that run; another one of the same number is a copy.
@@ -69,6 +72,7 @@ class Member:
     name: str
     key_hash: str
     host_name: str = ""
+    speaks_for: str = ""
     token_id: str = ""
     joined_at_ms: int = 0
     run: int = 0

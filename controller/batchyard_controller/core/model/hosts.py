@@ -186,6 +186,7 @@ class Host:
         clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
             than 0 if behind; 0: it is right, as far as we know.
         clock_misses: Heartbeats in a row that told of a clock that is off.
+        spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
         trust: What its latest starts say of it.
@@ -197,6 +198,7 @@ class Host:
     heard_wall_ms: int = 0
     clock_off_ms: int = 0
     clock_misses: int = 0
+    spoken_for_by: HostId | None = None
     is_stopped: bool = False
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)

@@ -30,7 +30,7 @@ def on_enrolment_changed(world: World, event: JoinTokenCreated | JoinTokenRevoke
 def note_run(world: World, event: HostJoined) -> None:
     """Keep which run of a host's agent was the last."""
     member = world.members.get(event.host_id)
-    if member is not None and event.run > member.run:
+    if member is not None and event.by == event.host_id and event.run > member.run:
         later = replace(member, run=event.run, nonce=event.nonce)
         records.keep_plain(world, "member", member.host_id, later)
 
@@ -41,5 +41,5 @@ def forget_old_enrolments(world: World, date_ms: int) -> None:
         records.drop_plain(world, "join_token", token.id)
     oldest_ms = date_ms - world.retention.host_age_ms
     for member in [each for each in world.members.values() if each.joined_at_ms <= oldest_ms]:
-        if member.host_id not in world.hosts:
+        if member.host_id not in world.hosts and not member.speaks_for:
             records.drop_plain(world, "member", member.host_id)

@@ -40,7 +40,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         host = records.add_host(world, event.host_id, replace(event.facts, reclaimed_at_ms=0))
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
-    host.session, host.is_stopped = event.session, False
+    host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by
     records.hear(world, host, now)
     _settle(world, host, event, now, out)
     _set_facts(world, host, event)
@@ -167,13 +167,14 @@ def _mark(world: World, host: Host, event: HostMarked) -> None:
 
 def _remove(world: World, host_id: HostId, now: Instant, out: Out) -> None:
     """Forget a host, and hang up on it; what ran there is lost."""
+    for other in world.hosts.values():
+        if other.is_reachable and host_id in (other.record.id, other.spoken_for_by):
+            out.append(EndSession(other.record.id, other.session, is_removed=True))
+            _lose_session(world, other)
     host = world.hosts.get(host_id)
-    if host is None:  # it has joined, and never came
+    if host is None:  # it has joined, and never came, or speaks for others alone
         records.drop_plain(world, "member", host_id)
         return
-    if host.is_reachable:
-        out.append(EndSession(host_id, host.session, is_removed=True))
-        _lose_session(world, host)
     for attempt in list(host.attempts.values()):
         end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     records.drop_host(world, host, now.wall_ms)

@@ -50,12 +50,15 @@ def check_host_name(out: Violations, field: str, name: str) -> None:
         out.append(Violation(field, f"{quote(name)} is no host name", Reason.MALFORMED))
 
 
-def check_join_token(out: Violations, *, ttl_s: int, uses: int, host_name: str, networks: tuple[str, ...]) -> None:
+def check_join_token(
+    out: Violations, *, ttl_s: int, uses: int, host_name: str, networks: tuple[str, ...], speaks_for: str = ""
+) -> None:
     """Check what a token is to allow."""
     check_range(out, "ttl_s", ttl_s, limits.JOIN_TOKEN_TTL_S_MIN, limits.JOIN_TOKEN_TTL_S_MAX, "seconds")
     check_range(out, "uses", uses, 1, limits.JOIN_TOKEN_USES_MAX)
-    if host_name:
-        check_host_name(out, "host_name", host_name)
+    for field, pattern in (("host_name", host_name), ("speaks_for", speaks_for)):
+        if pattern:
+            check_host_name(out, field, pattern)
     if len(networks) > limits.JOIN_TOKEN_NETWORKS_MAX:
         text = f"{len(networks)} given; at most {limits.JOIN_TOKEN_NETWORKS_MAX} are allowed"
         out.append(Violation("networks", text, Reason.TOO_MANY))
@@ -108,6 +111,7 @@ def enrol(world: World, candidate: Candidate, now: Instant) -> tuple[HostEnrolle
         name=candidate.name,
         key_hash=candidate.key_hash,
         host_name=token.host_name,
+        speaks_for=token.speaks_for,
         token_id=token.id,
         joined_at_ms=now.wall_ms,
     )
@@ -142,36 +146,61 @@ def find_member(world: World, host_id: HostId, key_hash: str) -> Member:
     return member
 
 
-def check_session(world: World, host_id: HostId, name: str, run: int, nonce: str, *, is_proven: bool) -> None:
+def check_session(world: World, host_id: HostId, by: HostId | None, name: str, run: int, nonce: str) -> None:
     """
-    Check that a host which has proved that it has its key still belongs here, and is no copy of an earlier state.
-
-    One that has proved nothing, as on the controller's own machine, must be none that has joined.
+    Check that who opens a session for a host may: itself, an agent that speaks for hosts of such names, or this machine.
 
     The key signs the connection, so a run's number is as good as signed. An agent's is one higher each
     time it starts: who comes with less, or with another's, has an older copy of its state folder.
 
+    Args:
+        world: Who belongs here.
+        host_id: For which host.
+        by: Who has proved that they have its key; None on the controller's own machine, where nothing is proved.
+        name: What the host is called.
+        run: Number of the agent's run.
+        nonce: Of that run.
+
     Raises:
-        UnauthenticatedError: it was removed.
-        PermissionDeniedError: it calls itself otherwise than its token allowed, is such a copy, or shows no certificate.
+        UnauthenticatedError: who has the key was removed.
+        PermissionDeniedError: they may not speak for the host, or are such a copy.
     """
-    member, metadata = world.members.get(host_id), {"host_id": host_id}
-    if not is_proven:
-        if member is None:
-            return
-        text = f"host {host_id} has joined, and must come with its certificate"
-        raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
+    if by is None:
+        if host_id in world.members:
+            raise _not_itself(host_id, f"host {host_id} has joined, and must come with its certificate")
+        return
+    member = world.members.get(by)
     if member is None:
-        raise not_joined(host_id)
+        raise not_joined(by)
+    if host_id != by:
+        _check_spoken_for(world, member, host_id, name)
+        return
     if not admits_name(member.host_name, name):
         text = f"this host joined with a token for hosts named {member.host_name}, and cannot be {quote(name)}"
-        raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
+        raise _not_itself(by, text)
     if run < member.run or (run == member.run and member.nonce not in ("", nonce)):
         text = (
             f"a later run of this host's agent was here, number {member.run}, and this is number {run}: its state "
             "folder is an older copy; remove the host and let it join anew"
         )
-        raise PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata=metadata)
+        raise _not_itself(by, text)
+
+
+def _check_spoken_for(world: World, member: Member, host_id: HostId, name: str) -> None:
+    """Let an agent of many hosts speak for those that are, and were, called as its token says, and are nobody's own."""
+    if not member.speaks_for:
+        raise _not_itself(
+            member.host_id, f"the certificate is of host {member.host_id}, which cannot speak for {host_id}"
+        )
+    known = world.hosts.get(host_id)
+    names = {name} if known is None else {name, known.record.facts.name}
+    if host_id in world.members or not all(admits_name(member.speaks_for, each) for each in names):
+        text = f"this agent speaks for hosts named {member.speaks_for}, and cannot for {quote(name)}, {host_id}"
+        raise _not_itself(member.host_id, text)
+
+
+def _not_itself(host_id: HostId, text: str) -> PermissionDeniedError:
+    return PermissionDeniedError(text, reason=Reason.HOST_NOT_ITSELF, metadata={"host_id": host_id})
 
 
 def not_joined(host_id: HostId) -> UnauthenticatedError:
