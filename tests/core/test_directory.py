@@ -10,7 +10,7 @@ import pytest
 from batchyard.errors import NotFoundError, PermissionDeniedError, Reason, UnauthenticatedError
 from batchyard_controller.core.access.directory import Credentials, Directory, identify, make_directory
 from batchyard_controller.core.access.roles import Grant, Kind, Principal, Thing, Verb, may
-from batchyard_controller.core.events import QueueDeleted, TokenCreated
+from batchyard_controller.core.events import QueueDeleted, TokenChanged
 from batchyard_controller.core.model.identities import Binding, Role, Token
 from batchyard_controller.core.model.secrets import AccessKey, Sealed
 from batchyard_controller.core.requests import identities
@@ -203,8 +203,8 @@ def test_tokens_are_made_by_who_may_and_end() -> None:
     at.apply(event)
     with pytest.raises(NotFoundError):
         revoke_token(at.world, Principal(user="bob", grants=ann.grants), ID)
-    assert revoke_token(at.world, ann, ID).id == ID, "one's own may be ended"
+    assert revoke_token(at.world, ann, ID).token.id == ID, "one's own may be ended"
     later = replace(at.now, wall_ms=at.now.wall_ms + 60_000 + 31 * 24 * 3600 * 1000)
     at.now = later
-    at.apply(TokenCreated(token=token("bob", "f" * 16, later.wall_ms)))
+    at.apply(TokenChanged(token=token("bob", "f" * 16, later.wall_ms), is_made=True))
     assert list(at.world.tokens) == ["f" * 16], "those that ended long ago are forgotten"

@@ -18,7 +18,7 @@ from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signat
 from batchyard_controller.vault import Vault, make_keys
 
 from .controller import MemoryController, container, refusal, submission
-from .hand_agent import OTHER_ID, HandAgent, ended
+from .hand_agent import OTHER_ID, HandAgent, ended, running
 
 VALUE = "hunter2-canary"
 NOW = datetime.fromtimestamp(clock().wall_ms / 1000, UTC)
@@ -188,10 +188,14 @@ async def test_host_gets_the_secrets_of_its_own_live_attempt_alone(yard: MemoryC
     assert dict((await agent.ask_secrets(spec.attempt_id)).values) == {"DB": VALUE, "TOKEN": "t"}
     await other.join()
     stolen = await other.ask_secrets(spec.attempt_id)
-    assert (dict(stolen.values), stolen.error) == ({}, "the attempt is not one that this host is to run")
+    assert (dict(stolen.values), stolen.error) == ({}, "the attempt is not one that this host is to start")
+    await agent.report(running(spec.attempt_id))
+    await agent.hear_nothing()
+    started = await agent.ask_secrets(spec.attempt_id)
+    assert (dict(started.values), started.error) == ({}, stolen.error), "it has what it needs"
     await agent.finish(spec.attempt_id)
     late = await agent.ask_secrets(spec.attempt_id)
-    assert (dict(late.values), late.error) == ({}, "the attempt is not one that this host is to run")
+    assert (dict(late.values), late.error) == ({}, "the attempt is not one that this host is to start")
 
 
 async def test_unknown_secret_is_refused_at_submission_and_told_when_it_went_later(yard: MemoryController) -> None:

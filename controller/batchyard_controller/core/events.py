@@ -283,17 +283,11 @@ class RoleChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCreated:
-    """A token was made."""
+class TokenChanged:
+    """A token was made, or revoked for ever."""
 
     token: Token
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRevoked:
-    """A token was revoked for ever."""
-
-    id: str
+    is_made: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,8 +384,7 @@ Event = (
     | AccessKeyCreated
     | AccessKeyRevoked
     | RoleChanged
-    | TokenCreated
-    | TokenRevoked
+    | TokenChanged
     | JoinTokenCreated
     | JoinTokenRevoked
     | HostEnrolled

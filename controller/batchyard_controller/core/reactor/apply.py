@@ -49,8 +49,7 @@ from batchyard_controller.core.events import (
     SecretDeleted,
     SecretPut,
     Ticked,
-    TokenCreated,
-    TokenRevoked,
+    TokenChanged,
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -120,7 +119,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_setting_changed(world, event, now)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)
-        case RoleChanged() | TokenCreated() | TokenRevoked():
+        case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
         case JoinTokenCreated() | JoinTokenRevoked() | HostEnrolled():
             on_enrolment_changed(world, event)

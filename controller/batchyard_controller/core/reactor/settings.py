@@ -21,8 +21,7 @@ from batchyard_controller.core.events import (
     RoleChanged,
     SecretDeleted,
     SecretPut,
-    TokenCreated,
-    TokenRevoked,
+    TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
@@ -93,19 +92,19 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
             assert_never(event)
 
 
-def on_access_changed(world: World, event: RoleChanged | TokenCreated | TokenRevoked, now: Instant) -> None:
+def on_access_changed(world: World, event: RoleChanged | TokenChanged, now: Instant) -> None:
     """Keep or forget a role or a token; with a new token those go that were too old long ago."""
     match event:
         case RoleChanged(binding=binding, is_bound=True):
             records.keep_plain(world, "binding", binding.name, binding)
         case RoleChanged(binding=binding):
             records.drop_plain(world, "binding", binding.name)
-        case TokenCreated(token=token):
+        case TokenChanged(token=token, is_made=True):
             for other in [each for each in world.tokens.values() if now.wall_ms - each.expires_at_ms > TOKEN_KEPT_MS]:
                 records.drop_plain(world, "token", other.id)
             records.keep_plain(world, "token", token.id, token)
-        case TokenRevoked(id=token_id):
-            records.drop_plain(world, "token", token_id)
+        case TokenChanged(token=token):
+            records.drop_plain(world, "token", token.id)
         case _:
             assert_never(event)
 

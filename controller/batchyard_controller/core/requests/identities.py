@@ -8,7 +8,7 @@ from dataclasses import replace
 from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.roles import Kind, Principal, Thing, Verb, may, may_bind
-from batchyard_controller.core.events import RoleChanged, TokenCreated, TokenRevoked
+from batchyard_controller.core.events import RoleChanged, TokenChanged
 from batchyard_controller.core.model.identities import ADMINISTRATOR, Binding, Role, Token
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
@@ -104,7 +104,7 @@ def may_see(caller: Principal, binding: Binding) -> bool:
     return binding.user == caller.user != "" or may(caller, Verb.READ, Thing(Kind.BINDING, binding.queue))
 
 
-def create_token(world: World, caller: Principal, token: Token, ttl_s: int, now: Instant) -> TokenCreated:
+def create_token(world: World, caller: Principal, token: Token, ttl_s: int, now: Instant) -> TokenChanged:
     """
     Admit a new token of a user.
 
@@ -116,10 +116,11 @@ def create_token(world: World, caller: Principal, token: Token, ttl_s: int, now:
     assert token.id not in world.tokens, "16 digits by dice never repeat"
     require_room(len(world.tokens), limits.TOKENS_MAX, "tokens", Reason.TOO_MANY_TOKENS)
     expires_at_ms = now.wall_ms + (ttl_s or limits.TOKEN_TTL_S_DEFAULT) * 1000
-    return TokenCreated(token=replace(token, created_at_ms=now.wall_ms, expires_at_ms=expires_at_ms))
+    made = replace(token, created_at_ms=now.wall_ms, expires_at_ms=expires_at_ms)
+    return TokenChanged(token=made, is_made=True)
 
 
-def revoke_token(world: World, caller: Principal, token_id: str) -> TokenRevoked:
+def revoke_token(world: World, caller: Principal, token_id: str) -> TokenChanged:
     """
     Admit the end of a token.
 
@@ -131,7 +132,7 @@ def revoke_token(world: World, caller: Principal, token_id: str) -> TokenRevoked
         text = f"token {quote(token_id)} not found"
         raise NotFoundError(text, reason=Reason.TOKEN_NOT_FOUND, metadata={"token_id": token_id})
     permit(caller, Verb.CHANGE, token_thing(token))
-    return TokenRevoked(id=token_id)
+    return TokenChanged(token=token, is_made=False)
 
 
 def token_thing(token: Token) -> Thing:
