@@ -179,7 +179,7 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["up", "--state-dir", str(tmp_path / "file" / "state")]) == 1
+    assert main(["up", "--http", "", "--state-dir", str(tmp_path / "file" / "state")]) == 1
     assert "cannot write to the state directory" in capsys.readouterr().err
 
 
