@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from tests.gateway.conftest import logged
 from tests.gateway.endpoint import Endpoint, Yard
 
@@ -108,12 +108,15 @@ def forgive(faults: list[str], *words: str) -> None:
     faults[:] = [fault for fault in faults if not any(word in fault for word in words)]
 
 
+def is_fault(message: ConsoleMessage) -> bool:
+    """Say whether what a browser tells is our fault: other tests' containers come and go, and so do networks."""
+    return message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text
+
+
 def watched(context: BrowserContext, origin: str, faults: list[str]) -> Page:
     """Open a tab; what it or the browser complains of, and what it asks of strangers, becomes a fault."""
     context.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
     page = context.new_page()
-    # Another test's containers come and go, and so do the machine's networks.
-    is_ours = lambda message: message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text  # noqa: E731
-    page.on("console", lambda message: faults.append(message.text) if is_ours(message) else None)
+    page.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     return page
