@@ -18,6 +18,8 @@ from tests.e2e.yard import SECURED, Yard
 
 from batchyard import Client, container
 
+pytestmark = pytest.mark.timeout(240)
+
 
 def batchyard(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user of another machine, with nothing but what is told."""
@@ -50,7 +52,7 @@ def test_without_credentials_nothing_is_told(yard: Yard, tmp_path: Path) -> None
     forged = tmp_path / "forged.toml"
     forged.write_text(good.read_text().replace("by_pat_", "by_pat_0"))
     forged.chmod(0o600)
-    assert "this token is none" in batchyard("jobs", BATCHYARD_CREDENTIALS=str(forged)).stderr
+    assert "the credentials are not known here" in batchyard("jobs", BATCHYARD_CREDENTIALS=str(forged)).stderr
     forged.chmod(0o644)
     assert "only 0600 is safe" in batchyard("jobs", BATCHYARD_CREDENTIALS=str(forged)).stderr
     plain = batchyard("jobs", BATCHYARD_ADDRESS=yard.address, BATCHYARD_INSECURE_LOOPBACK_ONLY="1")
