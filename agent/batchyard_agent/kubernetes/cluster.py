@@ -27,6 +27,7 @@ from typing import Any
 
 import httpx2 as httpx
 import msgspec
+import yaml  # type: ignore[import-untyped]  # of lightkube, which reads the file with it
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SingleConfig
@@ -104,8 +105,10 @@ def read_config(kubeconfig: Path | None, context: str) -> SingleConfig:
     try:
         found = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
         config = found.get(context or None)
-    except (ConfigError, OSError, ValueError, TypeError, KeyError) as error:
-        raise NoClusterError(f"no cluster: {error}") from error
+    except KeyError as error:
+        raise NoClusterError(f"no cluster: the kubeconfig has no {error}") from error
+    except (ConfigError, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise NoClusterError(f"no cluster: {' '.join(str(error).split())}") from error
     if config is None:
         raise NoClusterError(f"no cluster: there is no context {context!r}")
     return config
