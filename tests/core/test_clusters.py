@@ -21,7 +21,6 @@ from batchyard.tasks import (
     Device,
     LinuxParameters,
     MountPoint,
-    Secret,
     Task,
     Tmpfs,
     Ulimit,
@@ -200,10 +199,6 @@ def test_a_pod_needs_its_namespace_and_what_its_host_allows(yard: Yard) -> None:
             "mount_options of tmpfs",
         ),
         (container(image="i", gpu=500), "a part of a GPU"),
-        (
-            replace(IMAGED, secrets=(Secret(name="S", value_from="s"),)),
-            "secrets of the yard, which whoever may read pods would see",
-        ),
         (container(), "a process without an image"),
     ],
 )

@@ -20,6 +20,8 @@ from tests.kubernetes.node import Node
 from tests.kubernetes.yard import CLUSTER, KubernetesYard
 from tests.ports import hold_address
 
+from batchyard import JobState, container, job_state, pod
+
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(400), pytest.mark.xdist_group("eks")]
 
 ARN = f"arn:aws:eks:us-east-1:123456789012:cluster/{CLUSTER}"
@@ -205,6 +207,18 @@ def test_init_containers_run_before_and_their_ends_are_told(batch: Batch) -> Non
     assert [(c["name"], c["exitCode"]) for c in attempt["containers"]] == [("main", 0), ("side", 0)]
     assert [(c["name"], c["exitCode"]) for c in attempt["initContainers"]] == [("first", 0)]
     assert batch.log(job_id, "main") == "prepared\nx\n"
+
+
+def test_a_pod_reads_the_yards_secrets(batch: Batch) -> None:
+    script = 'echo "$DB" | busybox rev'
+    with batch.yard.client() as client:
+        client.put_secret("db", "hunter2")
+        what = pod(container(["-c", script], image=BUSYBOX, memory=32, vcpus=0.25, secrets={"DB": "db"}))
+        what.containers[0].entrypoint.append("sh")
+        client.register_job_definition("secretive", task=what)
+        job_id = client.submit_job(name="secretive", queue="eks", job_definition="secretive").job_id
+        assert job_state(client.wait(job_id, timeout_s=60)) is JobState.SUCCEEDED
+    assert batch.log(job_id) == "2retnuh\n"
 
 
 def test_a_pod_that_is_stopped_gets_its_time_and_one_that_does_not_heed_it_is_killed(batch: Batch) -> None:

@@ -23,7 +23,9 @@ from batchyard_agent.runtimes.protocol import Exited, Observation, Started, Star
 PULL_PATIENCE_MS = 120_000
 """How long an image may fail to be pulled: about the kubelet's first three back-offs, of 10, 20 and 40 s."""
 CREATE_PATIENCE_MS = 10_000
-"""How long a container may fail to be made: the kubelet tries again, as where it has not got a secret yet."""
+"""How long a container may fail to be made."""
+CONFIG_PATIENCE_MS = 30_000
+"""How long what it refers to may not be there: the kubelet looks again after 10 to 15 s."""
 SCHEDULE_PATIENCE_MS = 60_000
 """How long Kubernetes' scheduler may find no room on the node that was claimed."""
 DELETE_REPEAT_MS = 30_000
@@ -37,7 +39,9 @@ NODE_GONE_REASON = "The node was removed from the cluster"
 _PULLS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _NO_IMAGES = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 """Asking again helps neither."""
-_CREATIONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_LACKING = "CreateContainerConfigError"
+"""Such as a secret that is not there."""
+_CREATIONS = frozenset({_LACKING, "CreateContainerError", "RunContainerError"})
 _NEVER_RAN = frozenset({"ContainerCannotRun", "StartError"})
 """Of a container that is over: its command could not be called."""
 _LOST = frozenset({"Evicted", "NodeLost", "Shutdown", "NodeShutdown", "Preempting", "Terminated"})
@@ -233,7 +237,7 @@ def trouble(pod: PodFacts, attempt_id: str) -> Trouble | None:
         if container.reason in _CREATIONS:
             return Trouble(
                 failure=StartFailed(attempt_id=attempt_id, reason=reason("CannotStartContainerError", text)),
-                patience_ms=CREATE_PATIENCE_MS,
+                patience_ms=CONFIG_PATIENCE_MS if container.reason == _LACKING else CREATE_PATIENCE_MS,
             )
     return None
 
@@ -283,6 +287,10 @@ class PodLife:
             return []
         self._signal = signal
         return [self._delete(now_ms)]
+
+    def give_up(self, failure: StartFailed, now_ms: int) -> None:
+        """Have the pod ended, as it lacks what it cannot start without; *failure* is what is told of it."""
+        self._doom, self._delete_at_ms = failure, now_ms
 
     def on_pod(self, pod: PodFacts | None, now_ms: int) -> list[Step]:
         """Take what is said of the pod now; None: there is none any more."""

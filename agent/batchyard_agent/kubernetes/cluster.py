@@ -33,7 +33,7 @@ from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError
 from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import Node, Pod
+from lightkube.resources.core_v1 import Node, Pod, Secret
 from lightkube.types import PatchType
 
 from batchyard_agent.kubernetes.pod_body import FINALIZER
@@ -175,6 +175,18 @@ class Cluster:
         """
         async with self._call():
             return await self._client.create(pod)
+
+    async def create_secret(self, secret: Secret) -> None:
+        """
+        Make a Secret, whose values no error tells.
+
+        Raises:
+            TakenError: there is one of that name.
+            RefusedError: it may not be made.
+            UnansweredError: whether it was made nobody knows.
+        """
+        async with self._call():
+            await self._client.create(secret)
 
     async def read(self, namespace: str, name: str) -> Pod | None:
         """

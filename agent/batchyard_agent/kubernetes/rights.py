@@ -55,6 +55,7 @@ CLUSTER_VERBS: Verbs = (("nodes", "", ("list", "watch")), ("pods", "", ("list", 
 NAMESPACE_VERBS: Verbs = (
     ("pods", "", ("create", "get", "patch", "delete")),
     ("pods", "log", ("get",)),
+    ("secrets", "", ("create",)),
     ("leases", "", ("get", "create", "update")),
 )
 

@@ -136,7 +136,7 @@ TROUBLES = [
     ("RegistryUnavailable", "CannotPullContainerError: why", pods.PULL_PATIENCE_MS, {"image_missing": True}),
     ("ErrImageNeverPull", "CannotPullContainerError: why", 0, {"image_missing": True}),
     ("InvalidImageName", "CannotPullContainerError: why", 0, {}),
-    ("CreateContainerConfigError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
+    ("CreateContainerConfigError", "CannotStartContainerError: why", pods.CONFIG_PATIENCE_MS, {}),
     ("CreateContainerError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
     ("RunContainerError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
 ]
@@ -155,6 +155,14 @@ def test_what_keeps_a_pod_from_starting_is_suffered_for_a_while(word, text, pati
     assert not life.is_over
     assert life.on_pod(replace(stuck, phase="Failed", is_deleted=True), patience_ms + 1) == [never(text, **more)]
     assert life.is_over
+
+
+def test_a_pod_that_lacks_what_it_needs_is_given_up() -> None:
+    life, failure = PodLife(ID), StartFailed(attempt_id=ID, reason="no secrets")
+    life.give_up(failure, 5)
+    assert life.next_due_ms == 5
+    assert life.on_pod(pod(waits("ContainerCreating"), phase="Pending"), 5) == [Delete(pods.KILL_GRACE_S)]
+    assert life.on_pod(None, 6) == [failure]
 
 
 def test_an_init_container_in_trouble_is_trouble_of_the_pod() -> None:

@@ -74,7 +74,7 @@ def find_secret(world: World, value_from: str) -> StoredSecret:
 
 def require_secrets(world: World, task: Task) -> None:
     """Refuse a job that asks for a secret which is not there."""
-    for container in task.containers:
+    for container in task.all_containers:
         for secret in container.secrets:
             find_secret(world, secret.value_from)
 
@@ -99,7 +99,7 @@ def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str
         "" if task.is_plain else container.shown_name: {
             secret.name: find_secret(world, secret.value_from) for secret in container.secrets
         }
-        for container in task.containers
+        for container in task.all_containers
     }
 
 
