@@ -180,6 +180,7 @@ def test_names_of_tries_are_one_and_of_units_differ():
         (Task(containers=(Container(image="b", privileged=True),)), "no privileged containers"),
         (Task(containers=(SMALL,), volumes=(Volume(name="v", host_source_path="/srv/data2"),)), "/srv/data2"),
         (Task(containers=(SMALL,), volumes=(Volume(name="v", host_source_path="/srv/data/../x"),)), "/srv/data/../x"),
+        (Task(containers=(SMALL,), volumes=(Volume(name="v", secret_name=f"{pod_name(JOB)}.1"),)), "another pod's own"),
         (Task(containers=(SMALL,), pod=Pod(namespace="other")), "no pods in namespace 'other'"),
     ],
 )
