@@ -22,6 +22,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError
 from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import Node, Pod, Secret
+from lightkube.resources.core_v1 import Event, Node, Pod, Secret
 from lightkube.types import PatchType
 
 from batchyard_agent.kubernetes.pod_body import FINALIZER
@@ -282,6 +283,17 @@ class Cluster:
             found = self._client.list(Pod, namespace=namespace, chunk_size=LIST_CHUNK, labels={label: None})
             return [pod async for pod in found]
 
+    async def read_failure(self, namespace: str, uid: str) -> str:
+        """Return what of a pod failed last, in its node's words; empty: nothing is told; errors as ``read``."""
+        async with self._call():
+            of_pod = self._client.list(
+                Event, namespace=namespace, fields={"involvedObject.uid": uid, "type": "Warning"}
+            )
+            found = [event async for event in of_pod]
+        failures = [event for event in found if (event.reason or "").startswith("Failed")]
+        last = max(failures, key=_when, default=None)
+        return f"{last.reason}: {last.message}" if last is not None else ""
+
     async def list_nodes(self) -> tuple[list[Node], str]:
         """Return all nodes, and the version from which to follow them; errors as ``read``."""
         async with self._call():
@@ -314,6 +326,11 @@ class Cluster:
         async with self._slots:
             with _errors(conflict):
                 yield
+
+
+def _when(event: Event) -> datetime:
+    """Return when an event happened last, in whichever form it says so."""
+    return event.lastTimestamp or event.eventTime or datetime.min.replace(tzinfo=UTC)
 
 
 def _path(namespace: str, name: str) -> str:

@@ -20,7 +20,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 
 from batchyard.ids import task_id
 from batchyard_agent.core.containers import STOPPED_EARLY_REASON
-from batchyard_agent.core.pods import KILL_GRACE_S, Delete, PodFacts, PodLife, Step
+from batchyard_agent.core.pods import KILL_GRACE_S, Ask, Delete, PodFacts, PodLife, Step
 from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, RefusedError, TakenError, UnansweredError
 from batchyard_agent.kubernetes.facts import SeenPod, seen_pod
 from batchyard_agent.kubernetes.pod_body import ATTEMPT_LABEL, HOST_LABEL, Place, pod_of
@@ -151,7 +151,9 @@ class PodAttempt:
             try:
                 await self._carry_out(steps)
             except ClusterError as error:
-                log.warning("a pod could not be deleted; it is tried again", pod=self._name, reason=str(error))
+                log.warning(
+                    "the cluster did not do what was asked; it is tried again", pod=self._name, reason=str(error)
+                )
             await self._wait()
 
     async def _wait(self) -> None:
@@ -175,6 +177,10 @@ class PodAttempt:
             if isinstance(step, Delete):
                 assert self.pod is not None
                 await self._yard.cluster.delete(self.pod.namespace, self.pod.name, self.pod.uid, step.grace_s)
+            elif isinstance(step, Ask):
+                assert self.pod is not None
+                self._life.on_words(await self._yard.cluster.read_failure(self.pod.namespace, self.pod.uid))
+                self._changed.set()
             else:
                 self._yard.observe(step)
 

@@ -56,6 +56,7 @@ NAMESPACE_VERBS: Verbs = (
     ("pods", "", ("create", "get", "patch", "delete")),
     ("pods", "log", ("get",)),
     ("secrets", "", ("create",)),
+    ("events", "", ("list",)),
     ("leases", "", ("get", "create", "update")),
 )
 
