@@ -71,6 +71,7 @@ def test_from_an_empty_yard_to_the_log_of_a_pod(yard: KubernetesYard, window: Pa
     window.get_by_role("radio", name="EKS").check()
     press(window, "Next")
     at(window, "compute environment")
+    expect(window.get_by_label("Name", exact=True)).to_have_value("cluster")
     expect(window.get_by_label("Cluster")).to_have_value(re.compile(f"^arn:aws:eks:.*:cluster/{CLUSTER}$"))
     expect(window.get_by_label("Namespace")).to_have_value(yard.namespace)
     expect(window.get_by_role("complementary")).to_contain_text("Selects 1 of 1 hosts")
