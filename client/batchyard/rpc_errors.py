@@ -97,7 +97,7 @@ def _lost_connection(kind: type[errors.BatchyardError], text: str, address: str)
         return None
     if "failed to connect" in text.lower() or "connections to all backends" in text.lower():
         cause = text.rpartition(": ")[2]
-        if any(sign in text.lower() for sign in _HANDSHAKE):
+        if any(sign in text.lower() for sign in _HANDSHAKE) and "timed out" not in text:
             cause = "who answers there is no controller of this yard, or speaks no TLS"
     elif "resolution failed" in text.lower() or "errors resolving" in text:
         cause = "the name does not resolve"

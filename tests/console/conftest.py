@@ -112,6 +112,8 @@ def watched(context: BrowserContext, origin: str, faults: list[str]) -> Page:
     """Open a tab; what it or the browser complains of, and what it asks of strangers, becomes a fault."""
     context.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
     page = context.new_page()
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    # Another test's containers come and go, and so do the machine's networks.
+    is_ours = lambda message: message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text  # noqa: E731
+    page.on("console", lambda message: faults.append(message.text) if is_ours(message) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     return page

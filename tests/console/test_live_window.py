@@ -10,7 +10,7 @@ import jinja2
 import pytest
 from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
-from tests.gateway.endpoint import ARN, PATIENCE_S, Endpoint, Yard
+from tests.gateway.endpoint import ANYBODY, ARN, PATIENCE_S, Endpoint, Yard
 from tests.ports import hold_address
 from tests.services.controller import MemoryController
 
@@ -76,6 +76,7 @@ class Controllers:
         self._now = MemoryController(self._data, self._vault, address=self.address)
         await self._now.__aenter__()
         await self._now.until_leads()
+        await self._now.know_access_key(ANYBODY)
 
     async def _until_reached(self, client: AsyncClient) -> None:
         """Wait while the gateway, which looked for a controller before there was one, holds back its next try."""

@@ -97,14 +97,20 @@ class Yard:
 
     def start(self, *names: str, cpus: int = 2, runtimes: str = "process") -> None:
         """Start the controller and agents, and make the compute environment and the queue ``default``."""
-        self.controller.start()
+        self.start_controller()
         with self.client() as client:
-            until(lambda: list(client.list_join_tokens()) == [], "the controller answers")
-            self.token_file.write_text(client.create_join_token(ttl_s=24 * 3600, uses=1000).token)
             for name in names:
                 self.add_agent(name, cpus=cpus, runtimes=runtimes).start()
             until(lambda: self.is_ready(client, *names), "all hosts are ready")
             self.make_queue(client)
+
+    def start_controller(self, speaks_for: str = "") -> None:
+        """Start the controller, and make a token with which hosts join, and speak for others as told."""
+        self.controller.start()
+        with self.client() as client:
+            until(lambda: list(client.list_join_tokens()) == [], "the controller answers")
+            token = client.create_join_token(ttl_s=24 * 3600, uses=1000, speaks_for=speaks_for)
+            self.token_file.write_text(token.token)
 
     def make_queue(self, client: Client) -> None:
         """Make the compute environment and the queue ``default``."""

@@ -63,17 +63,9 @@ class KubernetesYard(Yard):
         self.cluster.patch_node_status(name, {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]})
         return name
 
-    def start_controller(self) -> None:
-        """Start the controller, and make a token with which agents join, and speak for nodes of any name."""
-        self.controller.start()
-        with self.client() as client:
-            until(lambda: list(client.list_join_tokens()) == [], "the controller answers")
-            token = client.create_join_token(ttl_s=24 * 3600, uses=100, speaks_for="*")
-            self.token_file.write_text(token.token)
-
     def begin(self, *nodes: str) -> None:
         """Start controller and agent, and make the environment and the queue ``default`` of the cluster."""
-        self.start_controller()
+        self.start_controller(speaks_for="*")
         self.agent.start()
         with self.client() as client:
             until(lambda: self.is_ready(client, *nodes), "all nodes are ready")
