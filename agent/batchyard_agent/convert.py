@@ -107,7 +107,7 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         stopped_at_ms=attempt.stopped_at_ms,
         exit_code=attempt.exit_code,
         cause=CAUSES[attempt.cause] if attempt.cause is not None else attempt_pb2.END_CAUSE_UNSPECIFIED,
-        reason=attempt.reason,
+        reason=attempt.hindrance if attempt.phase is Phase.LAUNCHING else attempt.reason,
         containers=task_messages.end_messages(attempt.containers),
     )
 

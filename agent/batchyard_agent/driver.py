@@ -259,12 +259,13 @@ class Driver:
 
     async def _recalled(self, spec: AttemptSpec) -> LaunchSpec:
         """
-        Return what an attempt is adopted by: of several with all that those need that may be started yet.
+        Return what an attempt is adopted by: of several, and of pods, with all that those need that may be started yet.
 
         A former agent's secrets went with it. If they cannot be had in time, those that need them fail to start.
         """
         attempt, launch = self.table.attempts.get(spec.attempt_id), spec.launch
-        if not launch.parts or attempt is None or attempt.phase is Phase.RUNNING:
+        is_whole = not launch.parts and launch.task is None
+        if is_whole or attempt is None or attempt.phase is Phase.RUNNING:
             return launch
         if spec.needs_secrets:
             with contextlib.suppress(NoSecretsError, TimeoutError):

@@ -31,8 +31,6 @@ def _of_container(container: Container) -> str:
         return "a process without an image"
     if container.user and not _IDS.fullmatch(container.user):
         return f"user {container.user!r}, who is no number"
-    if container.secrets:
-        return "secrets of the yard, which whoever may read pods would see"
     if container.resources.gpu_millis % GPU_WHOLE:
         return "a part of a GPU"
     asked = {

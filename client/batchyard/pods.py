@@ -93,6 +93,10 @@ class Pod:
         return self.dns_policy or (CLUSTER_FIRST_WITH_HOST_NET if self.is_on_host_network else CLUSTER_FIRST)
 
 
+POD_PREFIX = "aws-batch."
+"""How names of pods begin, and of what they own."""
+
+
 def pod_name(unit_id: str) -> str:
     """
     Return the name of the pod of a job, child or node: the same for all its attempts.
@@ -100,7 +104,7 @@ def pod_name(unit_id: str) -> str:
     So a cluster itself refuses a second one while there is a first. AWS's have the same
     form, and differ with each attempt.
     """
-    return f"aws-batch.{named_uuid(f'pod/{unit_id}')}"
+    return f"{POD_PREFIX}{named_uuid(f'pod/{unit_id}')}"
 
 
 def pull_policy(image: str, said: str) -> str:

@@ -21,7 +21,6 @@ from batchyard.tasks import (
     Device,
     LinuxParameters,
     MountPoint,
-    Secret,
     Task,
     Tmpfs,
     Ulimit,
@@ -43,7 +42,7 @@ from batchyard_controller.core.model.settings import (
 )
 from batchyard_controller.core.placement.feasibility import exclusion
 from batchyard_controller.core.requests.settings_rules import check_host_facts, check_reserved
-from batchyard_controller.core.views.membership import NO_NAMESPACE, cluster_fault
+from batchyard_controller.core.views.membership import NO_NAMESPACE, NO_NODES, cluster_fault
 from batchyard_controller.core.views.waiting import summary
 
 IMAGED = container(image="busybox")
@@ -200,10 +199,6 @@ def test_a_pod_needs_its_namespace_and_what_its_host_allows(yard: Yard) -> None:
             "mount_options of tmpfs",
         ),
         (container(image="i", gpu=500), "a part of a GPU"),
-        (
-            replace(IMAGED, secrets=(Secret(name="S", value_from="s"),)),
-            "secrets of the yard, which whoever may read pods would see",
-        ),
         (container(), "a process without an image"),
     ],
 )
@@ -345,9 +340,20 @@ def test_overrides_of_a_pod_reach_all_of_it() -> None:
 def test_an_environment_whose_namespace_no_agent_has_is_invalid(yard: Yard) -> None:
     """As long as no node of the cluster has come, nothing is known of its namespaces."""
     world = yard.world
-    assert cluster_fault(world, CLUSTER) == ""
-    assert cluster_fault(world, KubernetesCluster(name="c", namespace="x")) == NO_NAMESPACE
-    assert cluster_fault(world, KubernetesCluster(name="d", namespace="x")) == ""
+    assert cluster_fault(world, "eks", CLUSTER) == ""
+    assert cluster_fault(world, "eks", KubernetesCluster(name="c", namespace="x")) == NO_NAMESPACE
+    assert cluster_fault(world, "eks", KubernetesCluster(name="d", namespace="x")) == ""
+
+
+def test_an_environment_for_which_jobs_wait_and_no_node_has_come_is_invalid(yard: Yard) -> None:
+    nowhere = KubernetesCluster(name="d", namespace="x")
+    yard.environment("nowhere", kubernetes=nowhere)
+    yard.queue("far", "nowhere")
+    assert cluster_fault(yard.world, "nowhere", nowhere) == ""
+    job = yard.submit("far", container=IMAGED)
+    assert cluster_fault(yard.world, "nowhere", nowhere) == NO_NODES
+    yard.cancel(job.id)
+    assert cluster_fault(yard.world, "nowhere", nowhere) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.core.test_order import SMALL, WHOLE, Day
 from tests.core.yard import Yard, container
 
+from batchyard.ids import AttemptId, HostId
 from batchyard.states import JobState
-from batchyard_controller.core.events import FrontAsked, HostHeard, PolicyChanged, Ticked
+from batchyard_controller.core.events import FrontAsked, HostHeard, Phase, PolicyChanged, Report, Ticked
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder
@@ -37,6 +38,24 @@ def waiting(world: World) -> list[Unit]:
 
 
 # What they are told ---------------------------------------------------------------------
+
+
+def test_what_keeps_an_attempt_from_starting_is_told_until_it_starts(yard: Yard) -> None:
+    yard.host("h1", cpu=1000)
+    job = yard.submit()
+    yard.plan()
+    attempt_id = AttemptId(f"{job.id}#1")
+    stuck = Report(attempt_id=attempt_id, phase=Phase.STARTING, hindrance="no volume\x1b[31m" + "x" * 300)
+    yard.report(stuck)
+    said = reason(yard, yard.world.jobs[job.id])
+    assert said.startswith("no volume")
+    assert (len(said), "\x1b" in said) == (255, False)
+    assert summary(yard.world, Unit(yard.world.jobs[job.id]), None).endswith(f"attempt 1; {said}")
+    yard.report(Report(attempt_id=attempt_id, phase=Phase.STARTING))
+    assert reason(yard, yard.world.jobs[job.id]) == ""
+    yard.report(stuck)
+    yard.ended(attempt_id)
+    assert yard.world.hosts[HostId("h1")].hindrances == {}
 
 
 def kept_for(yard: Yard) -> tuple[Day, Job]:

@@ -301,6 +301,15 @@ def test_a_namespace_belongs_to_one_agent(yard: KubernetesYard) -> None:
         assert "belongs to another agent" in first.text()
 
 
+def test_a_namespace_that_is_not_there_is_named_with_the_command_that_makes_it(yard: KubernetesYard) -> None:
+    yard.start_controller()
+    yard.namespace = f"{yard.namespace}-not"
+    agent = yard.add_kubernetes(yard.cluster.kubeconfig)
+    agent.start()
+    assert agent.wait() == 1
+    assert f"there is no namespace {yard.namespace}: kubectl create namespace {yard.namespace}" in agent.text()
+
+
 def test_release_lets_all_pods_of_a_namespace_go(yard: KubernetesYard) -> None:
     yard.begin(yard.add_node())
     with yard.client() as client, hand(yard.cluster, yard.namespace):

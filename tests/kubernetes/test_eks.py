@@ -10,8 +10,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node as NodeObject
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Pod, Secret
 from tests.e2e.programs import until
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import Cluster
@@ -19,6 +20,8 @@ from tests.kubernetes.images import BUSYBOX
 from tests.kubernetes.node import Node
 from tests.kubernetes.yard import CLUSTER, KubernetesYard
 from tests.ports import hold_address
+
+from batchyard import JobState, container, job_state, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(400), pytest.mark.xdist_group("eks")]
 
@@ -205,6 +208,42 @@ def test_init_containers_run_before_and_their_ends_are_told(batch: Batch) -> Non
     assert [(c["name"], c["exitCode"]) for c in attempt["containers"]] == [("main", 0), ("side", 0)]
     assert [(c["name"], c["exitCode"]) for c in attempt["initContainers"]] == [("first", 0)]
     assert batch.log(job_id, "main") == "prepared\nx\n"
+
+
+def test_a_pod_reads_the_yards_secrets(batch: Batch) -> None:
+    script = 'echo "$DB" | busybox rev'
+    with batch.yard.client() as client:
+        client.put_secret("db", "hunter2")
+        what = pod(container(["-c", script], image=BUSYBOX, memory=32, vcpus=0.25, secrets={"DB": "db"}))
+        what.containers[0].entrypoint.append("sh")
+        client.register_job_definition("secretive", task=what)
+        job_id = client.submit_job(name="secretive", queue="eks", job_definition="secretive").job_id
+        assert job_state(client.wait(job_id, timeout_s=60)) is JobState.SUCCEEDED
+    assert batch.log(job_id) == "2retnuh\n"
+
+
+def test_what_a_node_says_of_a_volume_that_it_cannot_mount_is_told(batch: Batch) -> None:
+    amounts = {"limits": {"memory": "16Mi", "cpu": "0.25"}}
+    mounts = [{"name": "key", "mountPath": "/key"}]
+    said = {"image": BUSYBOX, "command": ["cat", "/key/it"], "resources": amounts, "volumeMounts": mounts}
+    volumes = [{"name": "key", "secret": {"secretName": "late"}}]
+    batch.client.register_job_definition(
+        jobDefinitionName="mounting",
+        type="container",
+        eksProperties={"podProperties": {"containers": [said], "volumes": volumes}},
+    )
+    job_id = batch.client.submit_job(jobName="mounting", jobQueue="eks", jobDefinition="mounting")["jobId"]
+
+    def told() -> str:
+        with batch.yard.client() as client:
+            return client.describe_job(job_id).waiting_reason
+
+    until(lambda: 'secret "late" not found' in told(), "it is told", 60)
+    assert told().startswith("CannotStartContainerError: FailedMount: MountVolume.SetUp failed")
+    made = Secret(metadata=ObjectMeta(name="late", namespace=batch.yard.namespace), stringData={"it": "here"})
+    batch.yard.cluster.client.create(made)
+    assert batch.wait(job_id)["status"] == "SUCCEEDED"
+    assert (batch.log(job_id), told()) == ("here", "")
 
 
 def test_a_pod_that_is_stopped_gets_its_time_and_one_that_does_not_heed_it_is_killed(batch: Batch) -> None:

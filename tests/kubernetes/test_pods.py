@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 from lightkube.models.core_v1 import Container, PodSpec, ResourceQuotaSpec, ResourceRequirements
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import Node, Pod, ResourceQuota, ResourceQuotaStatus
+from lightkube.resources.core_v1 import Node, Pod, ResourceQuota, ResourceQuotaStatus, Secret
 from lightkube.types import PatchType
 from tests.e2e.programs import until
 from tests.kubernetes import hand as said
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.hand import BY_HAND, Hand, hand, overlaps
-from tests.kubernetes.yard import CLUSTER, KubernetesYard
+from tests.kubernetes.yard import AGENT, CLUSTER, KubernetesYard
 
 from batchyard import Client, JobState, container, job_state
 from batchyard.ids import task_id
@@ -25,6 +26,9 @@ from batchyard.v1.host_pb2 import HOST_STATE_READY, HOST_STATE_UNREACHABLE
 from batchyard.v1.job_pb2 import Job
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240), pytest.mark.xdist_group("pods")]
+
+
+VALUE = "hunter2-canary"
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +205,59 @@ def test_a_pod_that_is_left_of_an_earlier_try_is_ended_before_the_next_begins(
     assert [span.attempt for span in spans] == [task_id(f"{job_id}#7"), task_id(f"{job_id}#1")]
     assert spans[0].exit_code == said.KILLED
     assert not overlaps(spans)
+
+
+def test_secrets_of_the_yard_are_in_what_the_pod_owns_and_nowhere_else(
+    yard: KubernetesYard, nodes: Hand, client: Client
+) -> None:
+    client.put_secret("db", VALUE)
+    asking = container(BY_HAND, image="busybox:1", vcpus=1, memory=64, secrets={"DB": "db"})
+    job_id = client.submit_job(name="job", container=asking).job_id
+    pod = pod_of(yard, job_id)
+    secrets = yard.cluster.client.get
+    name = f"{pod_name(job_id)}.1"
+    [variable] = [v for v in pod.spec.containers[0].env if v.name == "DB"]
+    assert variable.valueFrom.secretKeyRef.name == name
+
+    def made() -> Any:
+        return secrets(Secret, name, namespace=yard.namespace)
+
+    until(lambda: found(yard, name), "the secret is made")
+    assert made().data == {"default.DB": base64.b64encode(VALUE.encode()).decode()}
+    [owner] = made().metadata.ownerReferences
+    assert (owner.kind, owner.name, owner.uid) == ("Pod", pod.metadata.name, pod.metadata.uid)
+    # One that dies before it has made it leaves a pod that waits; the next one has the values sent again.
+    yard.agent.kill()
+    yard.cluster.client.delete(Secret, name, namespace=yard.namespace)
+    yard.agent.start()
+    until(lambda: found(yard, name), "the secret is made again")
+    assert made().data == {"default.DB": base64.b64encode(VALUE.encode()).decode()}
+    say(yard, pod, said.running(pod))
+    say(yard, pod, said.ended(pod, 0))
+    assert job_state(ended(yard, client, job_id)) is JobState.SUCCEEDED
+    written = [path for path in (yard.folder / AGENT).rglob("*") if path.is_file()]
+    assert not [path for path in (*written, yard.agent.log) if VALUE.encode() in path.read_bytes()]
+    assert VALUE not in repr(pod)
+
+
+def found(yard: KubernetesYard, name: str) -> bool:
+    return name in [each.metadata.name for each in yard.cluster.client.list(Secret, namespace=yard.namespace)]  # type: ignore[union-attr]
+
+
+def test_a_pod_whose_secrets_the_cluster_refuses_fails_and_is_gone(
+    yard: KubernetesYard, nodes: Hand, client: Client
+) -> None:
+    """They may be too many for it: 1 MiB all together."""
+    for i in range(40):
+        client.put_secret(f"large/{i}", "x" * (32 << 10))
+    asking = container(BY_HAND, image="busybox:1", memory=64, secrets={f"S{i}": f"large/{i}" for i in range(40)})
+    job_id = client.submit_job(name="job", container=asking).job_id
+    pod = pod_of(yard, job_id)
+    until(lambda: pod_of(yard, job_id).metadata.deletionTimestamp is not None, "the pod is given up")
+    say(yard, pod, said.ended(pod, said.KILLED))
+    job = ended(yard, client, job_id)
+    assert job_state(job) is JobState.FAILED
+    assert job.attempts[0].reason.startswith("ResourceInitializationError: unable to give the pod its secrets: Secret")
 
 
 def test_what_a_quota_refuses_fails_with_its_words(yard: KubernetesYard, nodes: Hand, client: Client) -> None:

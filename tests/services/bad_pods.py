@@ -49,7 +49,7 @@ PODS: dict[str, jd.TaskProperties] = {
     "ulimits": pod(part("a", ulimits=[jd.Ulimit(name="nofile", soft_limit=1, hard_limit=1)])),
     "a device": pod(part("a", linux_parameters=jd.LinuxParameters(devices=[jd.Device(host_path="/dev/kvm")]))),
     "a log driver": pod(part("a", log_configuration=jd.LogConfiguration(log_driver="awslogs"))),
-    "secrets of the yard": pod(part("a", secrets=[jd.Secret(name="S", value_from="s")])),
+    "a part of a secret of the yard": pod(part("a", secrets=[jd.Secret(name="S", value_from="arn:aws:ssm:r:1:x")])),
     "roles": pod(part("a", job_role_arn="r", execution_role_arn="e")),
     "a disk": pod(part("a", resources=amounts(disk_mib=1))),
     "memory segments": pod(ipc_mode="task"),

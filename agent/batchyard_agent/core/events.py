@@ -1,8 +1,8 @@
 """
 Events: what has happened, in the past tense. They are facts and never rejected.
 
-What a runtime observes (Started, ContainersChanged, Exited, StartFailed, Vanished) is an
-event as it comes. Events from the controller carry the epoch of the leader that spoke.
+What a runtime observes (Started, ContainersChanged, Hindered, Exited, StartFailed, Vanished)
+is an event as it comes. Events from the controller carry the epoch of the leader that spoke.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from batchyard_agent.runtimes.protocol import (
     Adoption,
     ContainersChanged,
     Exited,
+    Hindered,
     Observation,
     Started,
     StartFailed,
     Vanished,
 )
 
-__all__ = ["ContainersChanged", "Exited", "StartFailed", "Started", "Vanished"]
+__all__ = ["ContainersChanged", "Exited", "Hindered", "StartFailed", "Started", "Vanished"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from batchyard_agent.core.events import (
     CommandFailed,
     ContainersChanged,
     Exited,
+    Hindered,
     Now,
     Started,
     StartFailed,
@@ -75,6 +76,17 @@ def on_containers_changed(table: Table, event: ContainersChanged) -> list[Comman
     if attempt.is_over or attempt.containers == event.containers:
         return []
     table.note(replace(attempt, containers=event.containers))
+    return [Report(attempt.attempt_id)]
+
+
+def on_hindered(table: Table, event: Hindered) -> list[Command]:
+    """Tell what keeps an attempt from starting; it is not written down, as ``on_containers_changed``."""
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.phase is not Phase.LAUNCHING or attempt.hindrance == event.reason:
+        return []
+    table.note(replace(attempt, hindrance=event.reason))
     return [Report(attempt.attempt_id)]
 
 

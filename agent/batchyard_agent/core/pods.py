@@ -18,14 +18,31 @@ from dataclasses import dataclass, replace
 from batchyard.tasks import ContainerEnd
 from batchyard_agent.core.containers import STOPPED_EARLY_REASON
 from batchyard_agent.runtimes.engine_words import exit_code_of_start_failure, reason
-from batchyard_agent.runtimes.protocol import Exited, Observation, Started, StartFailed, StopSignal, Vanished
+from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
+    Exited,
+    Hindered,
+    Observation,
+    Started,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
 
 PULL_PATIENCE_MS = 120_000
 """How long an image may fail to be pulled: about the kubelet's first three back-offs, of 10, 20 and 40 s."""
 CREATE_PATIENCE_MS = 10_000
-"""How long a container may fail to be made: the kubelet tries again, as where it has not got a secret yet."""
+"""How long a container may fail to be made."""
+CONFIG_PATIENCE_MS = 30_000
+"""How long what it refers to may not be there: the kubelet looks again after 10 to 15 s."""
 SCHEDULE_PATIENCE_MS = 60_000
 """How long Kubernetes' scheduler may find no room on the node that was claimed."""
+MOUNT_PATIENCE_MS = 600_000
+"""How long a pod may have no volumes or no network. AWS ends jobs for volumes that cannot be mounted, and says not when."""
+NOTICE_MS = 5_000
+"""After so long what keeps a pod from starting is told."""
+ASK_EVERY_MS = 60_000
+"""How often the cluster is asked for it, where the pod itself does not say it."""
 DELETE_REPEAT_MS = 30_000
 KILL_GRACE_S = 1
 """Shortest time to its end that a pod is given; 0 would have the API forget it before its node has ended it."""
@@ -35,9 +52,13 @@ REMOVED_REASON = "The pod was removed by somebody else"
 NODE_GONE_REASON = "The node was removed from the cluster"
 
 _PULLS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+_NO_SANDBOX = "FailedCreatePodSandBox"
+"""Of an event: the node cannot make the pod's network."""
 _NO_IMAGES = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 """Asking again helps neither."""
-_CREATIONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_LACKING = "CreateContainerConfigError"
+"""Such as a secret that is not there."""
+_CREATIONS = frozenset({_LACKING, "CreateContainerError", "RunContainerError"})
 _NEVER_RAN = frozenset({"ContainerCannotRun", "StartError"})
 """Of a container that is over: its command could not be called."""
 _LOST = frozenset({"Evicted", "NodeLost", "Shutdown", "NodeShutdown", "Preempting", "Terminated"})
@@ -85,6 +106,7 @@ class PodFacts:
         unschedulable: Why it was not.
         disruption: Why the cluster ends it, or has (condition ``DisruptionTarget``); empty: it does not.
         is_deleted: It is to be ended, by whomsoever.
+        is_bare: Its node has not got its volumes and its network yet (condition ``PodReadyToStartContainers``).
         is_node_gone: Its node is no part of the cluster any more, which so says that nothing runs there.
         containers: As its spec has them.
     """
@@ -96,6 +118,7 @@ class PodFacts:
     unschedulable: str = ""
     disruption: str = ""
     is_deleted: bool = False
+    is_bare: bool = False
     is_node_gone: bool = False
     containers: tuple[PodContainer, ...] = ()
     init_containers: tuple[PodContainer, ...] = ()
@@ -117,12 +140,12 @@ class PodFacts:
         return min(container.started_at_ms for container in self.containers)
 
     def ends(self) -> tuple[ContainerEnd, ...]:
-        """Return how its containers stand, and after them those that run before."""
+        """Return how its containers stand, and after them those that run before; of a pod that is over why some never ran."""
         return tuple(
             ContainerEnd(
                 name=container.name,
                 exit_code=container.exit_code if container.is_over else None,
-                reason=container.reason,
+                reason=container.reason if container.is_over or self.is_over else "",
                 started_at_ms=container.started_at_ms,
                 stopped_at_ms=container.stopped_at_ms,
                 container_id=container.container_id,
@@ -206,14 +229,16 @@ class Trouble:
     Attributes:
         failure: What is told of it once the pod was deleted for it.
         patience_ms: How long it may last.
+        is_unsaid: The pod does not say why; its events do.
     """
 
     failure: StartFailed
     patience_ms: int
+    is_unsaid: bool = False
 
 
-def trouble(pod: PodFacts, attempt_id: str) -> Trouble | None:
-    """Say what keeps a pod from starting that is not over; None if nothing does."""
+def trouble(pod: PodFacts, attempt_id: str, words: str = "") -> Trouble | None:
+    """Say what keeps a pod from starting that is not over; None if nothing does. *words*: what its events said last."""
     if not pod.is_bound:
         text = pod.unschedulable or "the scheduler has not bound the pod to its node"
         failure = StartFailed(attempt_id=attempt_id, reason=reason("CannotStartContainerError", text), host_failed=True)
@@ -233,8 +258,12 @@ def trouble(pod: PodFacts, attempt_id: str) -> Trouble | None:
         if container.reason in _CREATIONS:
             return Trouble(
                 failure=StartFailed(attempt_id=attempt_id, reason=reason("CannotStartContainerError", text)),
-                patience_ms=CREATE_PATIENCE_MS,
+                patience_ms=CONFIG_PATIENCE_MS if container.reason == _LACKING else CREATE_PATIENCE_MS,
             )
+    if pod.is_bare:
+        text = reason("CannotStartContainerError", words or "the node has not made the pod's volumes and network")
+        failure = StartFailed(attempt_id=attempt_id, reason=text, host_failed=words.startswith(_NO_SANDBOX))
+        return Trouble(failure=failure, patience_ms=MOUNT_PATIENCE_MS, is_unsaid=True)
     return None
 
 
@@ -245,7 +274,29 @@ class Delete:
     grace_s: int | None
 
 
-Step = Observation | Delete
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have looked up what the cluster's events say of the pod, and told by ``on_words``."""
+
+
+Step = Observation | Delete | Ask
+
+
+@dataclass(slots=True, kw_only=True)
+class _Lasting:
+    """
+    A trouble that lasts.
+
+    Attributes:
+        over_ms: When it has lasted too long (boottime).
+        look_ms: When it is to be asked for, or told for the first time (boottime).
+        is_noticed: It has lasted long enough to be told.
+    """
+
+    kind: str
+    over_ms: int
+    look_ms: int
+    is_noticed: bool = False
 
 
 class PodLife:
@@ -261,8 +312,11 @@ class PodLife:
         self._attempt_id = attempt_id
         self._is_several = is_several
         self._has_started = False
-        self._trouble: tuple[str, int] | None = None
-        """Which kind lasts, and when it is too long (boottime)."""
+        self._trouble: _Lasting | None = None
+        self._words = ""
+        """What its events said last."""
+        self._told = ""
+        self._told_ends: tuple[ContainerEnd, ...] = ()
         self._doom: StartFailed | None = None
         self._delete_at_ms: int | None = None
         """When the pod is to be deleted again (boottime); None: not at all."""
@@ -274,7 +328,7 @@ class PodLife:
         """When ``on_pod`` is to be asked again with what was seen last (boottime)."""
         due = [self._delete_at_ms] if self._delete_at_ms is not None else []
         if self._trouble is not None and self._doom is None:
-            due.append(self._trouble[1])
+            due.append(min(self._trouble.over_ms, self._trouble.look_ms))
         return None if self.is_over else min(due, default=None)
 
     def signal(self, signal: StopSignal, now_ms: int) -> list[Step]:
@@ -283,6 +337,10 @@ class PodLife:
             return []
         self._signal = signal
         return [self._delete(now_ms)]
+
+    def give_up(self, failure: StartFailed, now_ms: int) -> None:
+        """Have the pod ended, as it lacks what it cannot start without; *failure* is what is told of it."""
+        self._doom, self._delete_at_ms = failure, now_ms
 
     def on_pod(self, pod: PodFacts | None, now_ms: int) -> list[Step]:
         """Take what is said of the pod now; None: there is none any more."""
@@ -296,23 +354,49 @@ class PodLife:
             steps.append(Started(attempt_id=self._attempt_id, started_at_ms=started_at_ms))
         if pod.is_over:
             return [*steps, self._end(self._decide(pod), pod)]
+        steps += self._news(pod)
         if self._signal is None and self._doom is None:
-            self._heed(None if self._has_started else trouble(pod, self._attempt_id), now_ms)
+            steps += self._heed(None if self._has_started else trouble(pod, self._attempt_id, self._words), now_ms)
         if self._delete_at_ms is not None and self._delete_at_ms <= now_ms:
             steps.append(self._delete(now_ms))
         return steps
 
-    def _heed(self, found: Trouble | None, now_ms: int) -> None:
-        """Give the pod up when what keeps it from starting has lasted too long."""
+    def on_words(self, words: str) -> None:
+        """Take what the events of the pod say, as was asked; empty: nothing."""
+        self._words = words
+
+    def _news(self, pod: PodFacts) -> list[Step]:
+        """Tell how each container is, when one has started or ended."""
+        ends = pod.ends() if self._is_several else ()
+        if ends == self._told_ends or not any(end.started_at_ms for end in ends):
+            return []
+        self._told_ends = ends
+        return [ContainersChanged(attempt_id=self._attempt_id, containers=ends)]
+
+    def _heed(self, found: Trouble | None, now_ms: int) -> list[Step]:
+        """Tell what keeps the pod from starting, and give it up when that has lasted too long."""
         if found is None:
             self._trouble = None
-            return
+            return self._tell("")
         kind = found.failure.reason.partition(":")[0] + str(found.patience_ms)
-        if self._trouble is None or self._trouble[0] != kind:
-            self._trouble = (kind, now_ms + found.patience_ms)
-        if self._trouble[1] <= now_ms:
+        if self._trouble is None or self._trouble.kind != kind:
+            self._trouble = _Lasting(kind=kind, over_ms=now_ms + found.patience_ms, look_ms=now_ms + NOTICE_MS)
+        lasting = self._trouble
+        if lasting.over_ms <= now_ms:
             self._doom = found.failure
             self._delete_at_ms = now_ms
+            return []
+        if lasting.look_ms <= now_ms:
+            lasting.look_ms, lasting.is_noticed = now_ms + ASK_EVERY_MS, True
+            if found.is_unsaid:
+                return [Ask()]  # it is told with the answer
+        return self._tell(found.failure.reason) if lasting.is_noticed else []
+
+    def _tell(self, text: str) -> list[Step]:
+        if text == self._told:
+            return []
+        self._told = text
+        return [Hindered(attempt_id=self._attempt_id, reason=text)]
 
     def _delete(self, now_ms: int) -> Delete:
         self._delete_at_ms = now_ms + DELETE_REPEAT_MS

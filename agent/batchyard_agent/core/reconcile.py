@@ -46,6 +46,7 @@ from batchyard_agent.core.events import (
     Exited,
     FromController,
     HeartbeatAcknowledged,
+    Hindered,
     HostChanged,
     HostReclaimed,
     Now,
@@ -72,6 +73,8 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
             return observations.on_started(table, event, now)
         case ContainersChanged():
             return observations.on_containers_changed(table, event)
+        case Hindered():
+            return observations.on_hindered(table, event)
         case Exited():
             return observations.on_exited(table, event, now)
         case StartFailed() | Vanished():

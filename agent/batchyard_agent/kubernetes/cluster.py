@@ -22,17 +22,19 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import msgspec
+import yaml  # type: ignore[import-untyped]  # of lightkube, which reads the file with it
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError
 from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import Node, Pod
+from lightkube.resources.core_v1 import Event, Node, Pod, Secret
 from lightkube.types import PatchType
 
 from batchyard_agent.kubernetes.pod_body import FINALIZER
@@ -104,8 +106,10 @@ def read_config(kubeconfig: Path | None, context: str) -> SingleConfig:
     try:
         found = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
         config = found.get(context or None)
-    except (ConfigError, OSError, ValueError, TypeError, KeyError) as error:
-        raise NoClusterError(f"no cluster: {error}") from error
+    except KeyError as error:
+        raise NoClusterError(f"no cluster: the kubeconfig has no {error}") from error
+    except (ConfigError, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise NoClusterError(f"no cluster: {' '.join(str(error).split())}") from error
     if config is None:
         raise NoClusterError(f"no cluster: there is no context {context!r}")
     return config
@@ -172,6 +176,18 @@ class Cluster:
         """
         async with self._call():
             return await self._client.create(pod)
+
+    async def create_secret(self, secret: Secret) -> None:
+        """
+        Make a Secret, whose values no error tells.
+
+        Raises:
+            TakenError: there is one of that name.
+            RefusedError: it may not be made.
+            UnansweredError: whether it was made nobody knows.
+        """
+        async with self._call():
+            await self._client.create(secret)
 
     async def read(self, namespace: str, name: str) -> Pod | None:
         """
@@ -267,6 +283,17 @@ class Cluster:
             found = self._client.list(Pod, namespace=namespace, chunk_size=LIST_CHUNK, labels={label: None})
             return [pod async for pod in found]
 
+    async def read_failure(self, namespace: str, uid: str) -> str:
+        """Return what of a pod failed last, in its node's words; empty: nothing is told; errors as ``read``."""
+        async with self._call():
+            of_pod = self._client.list(
+                Event, namespace=namespace, fields={"involvedObject.uid": uid, "type": "Warning"}
+            )
+            found = [event async for event in of_pod]
+        failures = [event for event in found if (event.reason or "").startswith("Failed")]
+        last = max(failures, key=_when, default=None)
+        return f"{last.reason}: {last.message}" if last is not None else ""
+
     async def list_nodes(self) -> tuple[list[Node], str]:
         """Return all nodes, and the version from which to follow them; errors as ``read``."""
         async with self._call():
@@ -299,6 +326,11 @@ class Cluster:
         async with self._slots:
             with _errors(conflict):
                 yield
+
+
+def _when(event: Event) -> datetime:
+    """Return when an event happened last, in whichever form it says so."""
+    return event.lastTimestamp or event.eventTime or datetime.min.replace(tzinfo=UTC)
 
 
 def _path(namespace: str, name: str) -> str:

@@ -30,6 +30,7 @@ def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces, limits: PodLimits
         timeout_s=message.timeout_s,
         gpus=tuple(GpuClaim(uuid=claim.uuid, millis=claim.millis) for claim in message.gpus),
         wire=message.SerializeToString(),
+        needs_secrets=any(container.secrets for container in task.all_containers),
         refusal=_refusal(task, limits),
         stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
     )

@@ -152,6 +152,7 @@ def pod_facts(pod: Pod) -> PodFacts:
     assert spec is not None
     conditions = {condition.type: condition for condition in status.conditions or ()}
     scheduled, disrupted = conditions.get("PodScheduled"), conditions.get("DisruptionTarget")
+    made = conditions.get("PodReadyToStartContainers")
     unschedulable = disruption = ""
     if scheduled is not None and scheduled.status == "False":
         unschedulable = scheduled.message or scheduled.reason or ""
@@ -165,6 +166,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         unschedulable=unschedulable,
         disruption=disruption,
         is_deleted=meta.deletionTimestamp is not None,
+        is_bare=made is not None and made.status == "False",
         containers=_containers(spec.containers, status.containerStatuses),
         init_containers=_containers(spec.initContainers, status.initContainerStatuses),
     )

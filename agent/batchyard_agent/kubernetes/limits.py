@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
+from batchyard.pods import POD_PREFIX
 from batchyard.tasks import Task
 
 
@@ -41,6 +42,8 @@ class PodLimits:
         if not self.privileged and any(container.privileged for container in task.all_containers):
             return "this host allows no privileged containers"
         for volume in task.volumes:
+            if volume.secret_name.startswith(POD_PREFIX):
+                return f"secret {volume.secret_name} is another pod's own"
             if volume.host_source_path and not self._allows(volume.host_source_path):
                 allowed = ", ".join(self.volume_paths) or "nothing"
                 return f"this host does not allow to mount {volume.host_source_path} (allowed: {allowed})"

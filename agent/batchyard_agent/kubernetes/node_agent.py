@@ -111,7 +111,7 @@ class NodeAgent:
             logs_total_bytes_max=config.logs_total_bytes_max,
         )
         self._driver = Driver(table=self._books.table, journal=journal, read_now=shared.read_now, look=self._look)
-        self._host = NodeHost(config, shared.mirror, node, shared.read_now)
+        self._host = NodeHost(config, shared.mirror, node, shared.read_now, self._books.table.discarding)
         self._runtime = PodRuntime(
             cluster=shared.cluster,
             mirror=shared.mirror,

@@ -8,7 +8,7 @@ it changes all the time and is told with each heartbeat, and never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID, uuid5
 
 import batchyard_agent
@@ -48,10 +48,19 @@ class NodeHost:
         mirror: What the cluster holds.
         node: What it says of the node first.
         read_now: The clock.
+        strays: Attempts that are being ended as nobody answers for them.
     """
 
-    def __init__(self, config: KubernetesConfig, mirror: Mirror, node: NodeFacts, read_now: Callable[[], Now]) -> None:
+    def __init__(
+        self,
+        config: KubernetesConfig,
+        mirror: Mirror,
+        node: NodeFacts,
+        read_now: Callable[[], Now],
+        strays: Collection[str] = (),
+    ) -> None:
         self._config = config
+        self._strays = strays
         self._mirror = mirror
         self._read_now = read_now
         self._is_gone = False
@@ -86,6 +95,8 @@ class NodeHost:
             return GONE
         if self._mirror.fault:
             return self._mirror.fault
+        if self._strays:
+            return f"{len(self._strays)} pods of which this agent has no record are being ended first"
         if node.is_cordoned:
             return "the node is cordoned in Kubernetes"
         if node.taint:

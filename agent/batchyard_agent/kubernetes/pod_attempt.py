@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
+from lightkube.models.meta_v1 import ObjectMeta
 
+from batchyard.ids import task_id
 from batchyard_agent.core.containers import STOPPED_EARLY_REASON
-from batchyard_agent.core.pods import KILL_GRACE_S, Delete, PodFacts, PodLife, Step
+from batchyard_agent.core.pods import KILL_GRACE_S, Ask, Delete, PodFacts, PodLife, Step
 from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, RefusedError, TakenError, UnansweredError
 from batchyard_agent.kubernetes.facts import SeenPod, seen_pod
-from batchyard_agent.kubernetes.pod_body import Place, pod_of
+from batchyard_agent.kubernetes.pod_body import ATTEMPT_LABEL, HOST_LABEL, Place, pod_of
 from batchyard_agent.kubernetes.pod_output import PodOutput, Source
+from batchyard_agent.kubernetes.pod_secret import secret_of
 from batchyard_agent.runtimes.engine_words import reason
 from batchyard_agent.runtimes.protocol import LaunchSpec, Observe, Started, StartFailed, StopSignal
 
@@ -132,6 +135,7 @@ class PodAttempt:
 
     async def watch(self) -> None:
         """Tell of the pod, until it is over."""
+        await self._give_secrets()
         while True:
             self._changed.clear()
             pod = self._facts()
@@ -147,7 +151,9 @@ class PodAttempt:
             try:
                 await self._carry_out(steps)
             except ClusterError as error:
-                log.warning("a pod could not be deleted; it is tried again", pod=self._name, reason=str(error))
+                log.warning(
+                    "the cluster did not do what was asked; it is tried again", pod=self._name, reason=str(error)
+                )
             await self._wait()
 
     async def _wait(self) -> None:
@@ -171,6 +177,10 @@ class PodAttempt:
             if isinstance(step, Delete):
                 assert self.pod is not None
                 await self._yard.cluster.delete(self.pod.namespace, self.pod.name, self.pod.uid, step.grace_s)
+            elif isinstance(step, Ask):
+                assert self.pod is not None
+                self._life.on_words(await self._yard.cluster.read_failure(self.pod.namespace, self.pod.uid))
+                self._changed.set()
             else:
                 self._yard.observe(step)
 
@@ -269,6 +279,33 @@ class PodAttempt:
                 text = f"the pod of attempt {former.attempt_id} does not end within {CLEAR_LIMIT_S:g} s"
                 raise NeverMadeError(text, host_failed=True)
             await self._pause(CLEAR_LOOK_S)
+
+    # Secrets.
+
+    async def _give_secrets(self) -> None:
+        """See that the Secret is there for which the pod's containers wait, as long as none has begun."""
+        backoff_s = BACKOFF_MIN_S
+        while (pod := self.pod) is not None and (facts := self._facts()) is not None:
+            labels = {HOST_LABEL: pod.host_id, ATTEMPT_LABEL: task_id(pod.attempt_id)}
+            meta = ObjectMeta(name=pod.name, namespace=pod.namespace, uid=pod.uid, labels=labels)
+            secret = secret_of(self._spec, meta)
+            if secret is None or facts.is_deleted or facts.is_over or facts.running_since_ms:
+                return
+            try:
+                await self._yard.cluster.create_secret(secret)
+            except TakenError:
+                return  # a former agent has made it
+            except RefusedError as error:
+                text = reason("ResourceInitializationError", f"unable to give the pod its secrets: {error}")
+                failure = StartFailed(attempt_id=self._spec.attempt_id, reason=text, host_failed=error.is_ours)
+                self._life.give_up(failure, self._yard.now_ms())
+                return
+            except UnansweredError as error:
+                log.debug("a secret could not be made; it is tried again", pod=pod.name, reason=str(error))
+                await self._pause(backoff_s)
+                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+            else:
+                return
 
     # Output.
 

@@ -24,6 +24,7 @@ from batchyard.pods import NO_SECURITY, SecurityContext, pod_name, pull_policy
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.tasks import Container, Task, Volume
 from batchyard_agent.core.containers import STOP_TIMEOUT_S
+from batchyard_agent.kubernetes.pod_secret import secret_variables
 from batchyard_agent.runtimes.protocol import LaunchSpec
 
 FINALIZER = "batchyard.io/outcome"
@@ -177,6 +178,7 @@ def _container(container: Container, launch: LaunchSpec, task: Task) -> core.Con
         )
         for mount in container.mount_points
     ]
+    variables = [core.EnvVar(name=n, value=_said(value, task)) for n, value in launch.environment.items()]
     return core.Container(
         name=container.shown_name,
         image=container.image,
@@ -184,7 +186,7 @@ def _container(container: Container, launch: LaunchSpec, task: Task) -> core.Con
         command=list(container.entrypoint) or None,
         args=[_said(word, task) for word in container.command] or None,
         workingDir=container.working_directory or None,
-        env=[core.EnvVar(name=n, value=_said(value, task)) for n, value in launch.environment.items()] or None,
+        env=[*variables, *secret_variables(container, launch.attempt_id)] or None,
         resources=_resources(container),
         volumeMounts=mounts or None,
         securityContext=_security(container),

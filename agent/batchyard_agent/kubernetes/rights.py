@@ -55,6 +55,8 @@ CLUSTER_VERBS: Verbs = (("nodes", "", ("list", "watch")), ("pods", "", ("list", 
 NAMESPACE_VERBS: Verbs = (
     ("pods", "", ("create", "get", "patch", "delete")),
     ("pods", "log", ("get",)),
+    ("secrets", "", ("create",)),
+    ("events", "", ("list",)),
     ("leases", "", ("get", "create", "update")),
 )
 

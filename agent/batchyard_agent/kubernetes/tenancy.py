@@ -24,7 +24,14 @@ from lightkube.resources.coordination_v1 import Lease
 
 from batchyard.state_folder import make_private_folder
 from batchyard_agent.core.events import Now
-from batchyard_agent.kubernetes.cluster import Cluster, ClusterError, NoClusterError, TakenError, UnansweredError
+from batchyard_agent.kubernetes.cluster import (
+    Cluster,
+    ClusterError,
+    MissingError,
+    NoClusterError,
+    TakenError,
+    UnansweredError,
+)
 
 LEASE = "batchyard-agent"
 LEASE_S = 30
@@ -116,6 +123,10 @@ class Tenancy:
                     return
             except (UnansweredError, TakenError) as error:
                 log.warning("a lease could not be taken; it is tried again", namespace=namespace, reason=str(error))
+            except MissingError as error:
+                raise NoClusterError(
+                    f"there is no namespace {namespace}: kubectl create namespace {namespace}"
+                ) from error
             except ClusterError as error:
                 raise NoClusterError(str(error)) from error
             else:

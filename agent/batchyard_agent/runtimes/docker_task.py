@@ -28,6 +28,7 @@ from batchyard_agent.runtimes.docker_spec import MEMORY_MIB_MIN, container_name
 from batchyard_agent.runtimes.engine_words import reason
 from batchyard_agent.runtimes.protocol import (
     ContainersChanged,
+    Hindered,
     LaunchSpec,
     Observation,
     StartFailed,
@@ -136,7 +137,7 @@ class TaskAttempt:
         spec = replace(next(part for part in self._spec.parts if part.part == name), holder=holder)
 
         def tell(seen: Observation) -> None:
-            assert not isinstance(seen, ContainersChanged), seen  # that is told of all together
+            assert not isinstance(seen, ContainersChanged | Hindered), seen  # that is told of all together
             observe(replace(seen, attempt_id=name))
 
         part = self._parts[name] = ContainerAttempt(spec, replace(self._yard, observe=tell))

@@ -137,6 +137,19 @@ class ContainersChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hindered:
+    """
+    What keeps an attempt from starting, which may pass.
+
+    Attributes:
+        reason: At most 255 characters; empty: nothing does any more.
+    """
+
+    attempt_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
     """
     The attempt's command has ended, and all its output is in the log.
@@ -204,7 +217,7 @@ class Vanished:
     is_reboot: bool = False
 
 
-Observation = Started | ContainersChanged | Exited | StartFailed | Vanished
+Observation = Started | ContainersChanged | Hindered | Exited | StartFailed | Vanished
 Observe = Callable[[Observation], None]
 """Takes observations on the event loop's thread, in the order they happened."""
 

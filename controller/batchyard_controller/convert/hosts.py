@@ -123,6 +123,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         started_at_ms=message.started_at_ms,
         end=end,
         containers=read_ends(message.containers) if end is None else (),
+        hindrance=message.reason if end is None else "",
     )
 
 

@@ -91,6 +91,7 @@ class Report:
     Attributes:
         end: Of one that is ENDED, and no other.
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
+        hindrance: What keeps one from starting that is STARTING.
     """
 
     attempt_id: AttemptId
@@ -98,6 +99,7 @@ class Report:
     started_at_ms: int = 0
     end: AttemptEnd | None = None
     containers: tuple[ContainerEnd, ...] = ()
+    hindrance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, record)]
     if record.kubernetes is not None:
-        reason = cluster_fault(world, record.kubernetes)
+        reason = cluster_fault(world, record.name, record.kubernetes)
         return environment_message(record, reason or words.ENVIRONMENT_HEALTHY, hosts, is_valid=not reason)
     if not record.has_provider:
         return environment_message(record, words.ENVIRONMENT_HEALTHY, hosts)

@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from batchyard_agent.core import pods
-from batchyard_agent.core.pods import Delete, PodContainer, PodFacts, PodLife, outcome, trouble
-from batchyard_agent.runtimes.protocol import Exited, Started, StartFailed, StopSignal, Vanished
+from batchyard_agent.core.pods import Ask, Delete, PodContainer, PodFacts, PodLife, outcome, trouble
+from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
+    Exited,
+    Hindered,
+    Started,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
 
 ID = "job#1"
 START, STOP = 1_000, 2_000
@@ -136,7 +144,7 @@ TROUBLES = [
     ("RegistryUnavailable", "CannotPullContainerError: why", pods.PULL_PATIENCE_MS, {"image_missing": True}),
     ("ErrImageNeverPull", "CannotPullContainerError: why", 0, {"image_missing": True}),
     ("InvalidImageName", "CannotPullContainerError: why", 0, {}),
-    ("CreateContainerConfigError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
+    ("CreateContainerConfigError", "CannotStartContainerError: why", pods.CONFIG_PATIENCE_MS, {}),
     ("CreateContainerError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
     ("RunContainerError", "CannotStartContainerError: why", pods.CREATE_PATIENCE_MS, {}),
 ]
@@ -148,13 +156,66 @@ def test_what_keeps_a_pod_from_starting_is_suffered_for_a_while(word, text, pati
     stuck = pod(waits(word, "why"), phase="Pending")
     assert life.on_pod(stuck, 0) == ([Delete(pods.KILL_GRACE_S)] if not patience_ms else [])
     if patience_ms:
-        assert life.next_due_ms == patience_ms
-        assert life.on_pod(stuck, patience_ms - 1) == []
+        assert life.next_due_ms == pods.NOTICE_MS
+        assert life.on_pod(stuck, pods.NOTICE_MS - 1) == []
+        assert life.on_pod(stuck, patience_ms - 1) == [Hindered(attempt_id=ID, reason=text)]
         assert life.on_pod(stuck, patience_ms) == [Delete(pods.KILL_GRACE_S)]
     # Nothing is told before it is sure that the pod will never run.
     assert not life.is_over
     assert life.on_pod(replace(stuck, phase="Failed", is_deleted=True), patience_ms + 1) == [never(text, **more)]
     assert life.is_over
+
+
+BARE = PodFacts(is_bound=True, is_bare=True, containers=(PodContainer(name="default", state="waiting"),))
+
+
+@pytest.mark.parametrize(
+    ("words", "host_failed"), [("FailedMount: no secret", False), ("FailedCreatePodSandBox: no plugin", True)]
+)
+def test_a_pod_without_volumes_or_network_is_told_of_in_its_events_words_and_given_up(words, host_failed) -> None:
+    life, told = PodLife(ID), f"CannotStartContainerError: {words}"
+    assert life.on_pod(BARE, 0) == []
+    assert life.next_due_ms == pods.NOTICE_MS
+    assert life.on_pod(BARE, pods.NOTICE_MS) == [Ask()]
+    life.on_words(words)
+    assert life.on_pod(BARE, pods.NOTICE_MS) == [Hindered(attempt_id=ID, reason=told)]
+    assert life.on_pod(BARE, pods.NOTICE_MS + 1) == []
+    assert life.on_pod(BARE, pods.NOTICE_MS + pods.ASK_EVERY_MS) == [Ask()]
+    assert life.on_pod(BARE, pods.MOUNT_PATIENCE_MS) == [Delete(pods.KILL_GRACE_S)]
+    assert life.on_pod(replace(BARE, phase="Failed"), pods.MOUNT_PATIENCE_MS + 1) == [
+        StartFailed(attempt_id=ID, reason=told, host_failed=host_failed)
+    ]
+
+
+def test_what_kept_a_pod_from_starting_and_has_passed_is_told_no_more() -> None:
+    life = PodLife(ID)
+    life.on_pod(BARE, 0)
+    assert life.on_pod(BARE, pods.NOTICE_MS) == [Ask()]
+    [told] = life.on_pod(BARE, pods.NOTICE_MS)  # the events say nothing
+    assert "the node has not made the pod's volumes and network" in told.reason
+    assert life.on_pod(replace(BARE, is_bare=False), pods.NOTICE_MS) == [Hindered(attempt_id=ID, reason="")]
+
+
+def test_how_several_containers_are_is_told_while_they_run() -> None:
+    life = PodLife(ID, is_several=True)
+    one, other = (PodContainer(name=n, state="waiting", reason="ContainerCreating") for n in ("one", "other"))
+    assert life.on_pod(pod(one, other, phase="Pending"), 0) == []
+    runs = replace(one, state="running", reason="", started_at_ms=START)
+    [changed] = life.on_pod(pod(runs, other, phase="Pending"), 1)
+    assert isinstance(changed, ContainersChanged)
+    assert [(each.started_at_ms, each.reason) for each in changed.containers] == [(START, ""), (0, "")]
+    assert life.on_pod(pod(runs, other, phase="Pending"), 2) == []
+    ended = over(3, name="one")
+    *_, changed = life.on_pod(pod(ended, replace(other, state="running", started_at_ms=START)), 3)
+    assert [(each.exit_code, each.reason) for each in changed.containers] == [(3, "Error"), (None, "")]
+
+
+def test_a_pod_that_lacks_what_it_needs_is_given_up() -> None:
+    life, failure = PodLife(ID), StartFailed(attempt_id=ID, reason="no secrets")
+    life.give_up(failure, 5)
+    assert life.next_due_ms == 5
+    assert life.on_pod(pod(waits("ContainerCreating"), phase="Pending"), 5) == [Delete(pods.KILL_GRACE_S)]
+    assert life.on_pod(None, 6) == [failure]
 
 
 def test_an_init_container_in_trouble_is_trouble_of_the_pod() -> None:
@@ -167,8 +228,10 @@ def test_a_pull_that_alternates_between_failing_and_waiting_counts_from_its_firs
     life = PodLife(ID)
     for now_ms in range(0, pods.PULL_PATIENCE_MS, 10_000):
         word = "ErrImagePull" if now_ms % 20_000 else "ImagePullBackOff"
-        assert life.on_pod(pod(waits(word), phase="Pending"), now_ms) == []
-    assert life.on_pod(pod(waits("ErrImagePull"), phase="Pending"), pods.PULL_PATIENCE_MS)
+        steps = life.on_pod(pod(waits(word), phase="Pending"), now_ms)
+        assert all(isinstance(step, Hindered) for step in steps)
+    stuck = pod(waits("ErrImagePull"), phase="Pending")
+    assert life.on_pod(stuck, pods.PULL_PATIENCE_MS) == [Delete(pods.KILL_GRACE_S)]
 
 
 def test_a_pull_that_succeeds_at_last_starts() -> None:
@@ -230,9 +293,10 @@ def test_a_pod_that_is_gone_has_vanished() -> None:
 
 def test_all_of_several_have_to_run_before_the_attempt_does() -> None:
     life = PodLife(ID, is_several=True)
-    assert life.on_pod(pod(runs(name="a"), waits("ContainerCreating", name="b")), 0) == []
+    [told] = life.on_pod(pod(runs(name="a"), waits("ContainerCreating", name="b")), 0)
+    assert isinstance(told, ContainersChanged)
     facts = pod(over(name="a"), runs(name="b", started_at_ms=START + 5))
-    assert life.on_pod(facts, 1) == [Started(attempt_id=ID, started_at_ms=START)]
+    assert life.on_pod(facts, 1)[0] == Started(attempt_id=ID, started_at_ms=START)
     steps = life.on_pod(pod(over(name="a"), over(2, name="b"), init=[over(name="i")], phase="Failed"), 2)
     assert [(end.name, end.exit_code, end.reason) for end in steps[0].containers] == [
         ("a", 0, "Completed"),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lightkube.models.meta_v1 import ObjectMeta
 
 from batchyard import task_messages
 from batchyard.ids import HostId
 from batchyard.pods import Pod, SecurityContext, pod_name
 from batchyard.resources import Resources
-from batchyard.tasks import Container, LinuxParameters, MountPoint, Task, Tmpfs, Ulimit, Volume
+from batchyard.tasks import Container, LinuxParameters, MountPoint, Secret, Task, Tmpfs, Ulimit, Volume
 from batchyard.v1 import agent_pb2
 from batchyard_agent.kubernetes.convert import spec_from
 from batchyard_agent.kubernetes.limits import PodLimits
 from batchyard_agent.kubernetes.pod_body import Place, pod_of
+from batchyard_agent.kubernetes.pod_secret import secret_of
 
 JOB = "0199a5a4-0000-7000-8000-000000000000"
 PLACE = Place(namespace="jobs", host_id=HostId("h"), node="n1", node_uid="uid-1")
@@ -63,6 +66,37 @@ def test_a_plain_container_is_a_pod_on_the_clusters_network_without_a_token():
     assert container.resources.requests == {"cpu": "250m", "memory": "64Mi"}
     assert container.resources.limits == {"memory": "64Mi"}
     assert container.imagePullPolicy == "IfNotPresent"
+
+
+def test_a_secret_of_the_yard_is_a_name_in_the_pod_and_a_value_in_what_the_pod_owns():
+    asking = replace(SMALL, secrets=(Secret(name="DB", value_from="prod/db"),))
+    said = spec(Task(containers=(asking,)))
+    assert said.needs_secrets
+    launch = said.launch.with_secrets({"": {"DB": "hunter2"}})
+    pod = pod_of(launch, PLACE)
+    [variable] = pod.spec.containers[0].env
+    wanted = variable.valueFrom.secretKeyRef
+    assert (variable.name, variable.value, wanted.key, wanted.optional) == ("DB", None, "default.DB", None)
+    assert "hunter2" not in repr(pod) + repr(launch)
+    meta = ObjectMeta(name=pod.metadata.name, namespace="jobs", uid="u", labels={"a": "b"})
+    secret = secret_of(launch, meta)
+    assert (secret.metadata.name, secret.stringData) == (wanted.name, {"default.DB": "hunter2"})
+    assert wanted.name == f"{pod.metadata.name}.1"
+    [owner] = secret.metadata.ownerReferences
+    assert (owner.apiVersion, owner.kind, owner.name, owner.uid) == ("v1", "Pod", pod.metadata.name, "u")
+    assert (secret.metadata.namespace, secret.metadata.labels, secret.immutable) == ("jobs", {"a": "b"}, True)
+    # Whoever adopts it may not have the values; the kubelet may have them already.
+    assert secret_of(said.launch, meta) is None
+
+
+def test_containers_of_a_pod_have_secrets_of_their_own():
+    one, two = (replace(SMALL, name=n, secrets=(Secret(name="S", value_from=n),)) for n in ("one", "two"))
+    said = spec(Task(containers=(one,), init_containers=(two,), pod=Pod()))
+    launch = said.launch.with_secrets({"one": {"S": "1"}, "two": {"S": "2"}})
+    pod = pod_of(launch, PLACE)
+    keys = [c.env[0].valueFrom.secretKeyRef.key for c in (*pod.spec.containers, *pod.spec.initContainers)]
+    assert keys == ["one.S", "two.S"]
+    assert secret_of(launch, ObjectMeta(name="p", uid="u")).stringData == {"one.S": "1", "two.S": "2"}
 
 
 def test_a_pod_says_what_its_definition_does():
@@ -146,6 +180,7 @@ def test_names_of_tries_are_one_and_of_units_differ():
         (Task(containers=(Container(image="b", privileged=True),)), "no privileged containers"),
         (Task(containers=(SMALL,), volumes=(Volume(name="v", host_source_path="/srv/data2"),)), "/srv/data2"),
         (Task(containers=(SMALL,), volumes=(Volume(name="v", host_source_path="/srv/data/../x"),)), "/srv/data/../x"),
+        (Task(containers=(SMALL,), volumes=(Volume(name="v", secret_name=f"{pod_name(JOB)}.1"),)), "another pod's own"),
         (Task(containers=(SMALL,), pod=Pod(namespace="other")), "no pods in namespace 'other'"),
     ],
 )

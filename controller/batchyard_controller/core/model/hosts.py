@@ -216,6 +216,7 @@ class Host:
         attempts: Live claims on it.
         containers: How each of several containers of these is, as it last told; after a new leader's start,
             or its own, it tells it again.
+        hindrances: What keeps attempts from starting, as it last told.
         reserved: What others than this yard hold of its capacity, as its agent said last.
         trust: What its latest starts say of it.
     """
@@ -231,7 +232,15 @@ class Host:
     reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     containers: dict[AttemptId, tuple[ContainerEnd, ...]] = field(default_factory=dict)
+    hindrances: dict[AttemptId, str] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+
+    def hinder(self, attempt_id: AttemptId, reason: str) -> None:
+        """Take what keeps an attempt from starting; empty: nothing."""
+        if reason:
+            self.hindrances[attempt_id] = reason
+        else:
+            self.hindrances.pop(attempt_id, None)
 
     @property
     def is_reachable(self) -> bool:

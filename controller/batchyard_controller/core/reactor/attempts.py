@@ -116,6 +116,7 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
             continue
         if report.containers:
             world.hosts[host_id].containers[attempt.id] = report.containers
+        world.hosts[host_id].hinder(attempt.id, report.hindrance)
         if report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
             _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, now, out)
     if acks:
@@ -146,6 +147,7 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
         end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
+    world.hosts[attempt.host_id].hinder(attempt.id, "")
     told = world.hosts[attempt.host_id].containers.pop(attempt.id, ())
     if told and not end.containers:
         end = replace(end, containers=told)  # of what was lost it is known how far it had come

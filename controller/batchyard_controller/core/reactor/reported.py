@@ -39,9 +39,12 @@ def bounded(report: Report, now: Instant) -> Report:
                 containers=containers,
             )
     parts = _bounded_parts(report.containers, last_ms)
-    if end is report.end and 0 <= report.started_at_ms <= last_ms and parts == report.containers:
+    hindrance = printable(report.hindrance, limits.CONTAINER_REASON_LENGTH_MAX) if report.hindrance else ""
+    is_bounded = (parts, hindrance) == (report.containers, report.hindrance)
+    if end is report.end and 0 <= report.started_at_ms <= last_ms and is_bounded:
         return report
-    return replace(report, started_at_ms=_within(report.started_at_ms, last_ms), end=end, containers=parts)
+    started_at_ms = _within(report.started_at_ms, last_ms)
+    return replace(report, started_at_ms=started_at_ms, end=end, containers=parts, hindrance=hindrance)
 
 
 def _bounded_parts(parts: tuple[ContainerEnd, ...], last_ms: int) -> tuple[ContainerEnd, ...]:

@@ -190,7 +190,9 @@ def _check_spoken_for(world: World, member: Member, host_id: HostId, name: str) 
     """Let an agent of many hosts speak for those that are, and were, called as its token says, and are nobody's own."""
     if not member.speaks_for:
         raise _not_itself(
-            member.host_id, f"the certificate is of host {member.host_id}, which cannot speak for {host_id}"
+            member.host_id,
+            f"the certificate is of host {member.host_id}, which cannot speak for {host_id}: "
+            "its token was made without --speaks-for",
         )
     known = world.hosts.get(host_id)
     names = {name} if known is None else {name, known.record.facts.name}

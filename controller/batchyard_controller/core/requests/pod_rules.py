@@ -137,7 +137,6 @@ def _check_not_of_pods(out: Violations, field: str, container: Container) -> Non
         "ulimits": container.ulimits,
         "linux_parameters": container.linux_parameters != LinuxParameters(),
         "log_configuration": container.log_configuration != LogConfiguration(),
-        "secrets": container.secrets,
         "job_role_arn": container.job_role_arn,
         "execution_role_arn": container.execution_role_arn,
         "resources.disk_mib": container.resources.disk_mib,

@@ -89,7 +89,7 @@ def find_secret(world: World, value_from: str, owner: str, queue: str) -> Stored
 
 def require_secrets(world: World, task: Task, owner: str, queue: str) -> None:
     """Refuse a user's job that asks for a secret which is not there for it."""
-    for container in task.containers:
+    for container in task.all_containers:
         for secret in container.secrets:
             find_secret(world, secret.value_from, owner, queue)
 
@@ -115,7 +115,7 @@ def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str
         "" if task.is_plain else container.shown_name: {
             secret.name: find_secret(world, secret.value_from, spec.owner, spec.queue) for secret in container.secrets
         }
-        for container in task.containers
+        for container in task.all_containers
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
+from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.settings import ResourceState
 from batchyard_controller.core.model.units import Unit, unit_at
@@ -85,9 +86,14 @@ def waiting_reason(world: World, unit: Unit) -> str:
         case JobState.PENDING if unit.is_child:
             return _child_reason(world, unit)
         case JobState.STARTING if live := live_attempt(world, unit):
-            return parts_waiting(world, unit.task, live)
+            return _start_reason(world, unit, live)
         case _:
             return ""
+
+
+def _start_reason(world: World, unit: Unit, live: Attempt) -> str:
+    """Say what an attempt still waits for, or what its host says keeps it from starting; nothing if nothing does."""
+    return parts_waiting(world, unit.task, live) or world.hosts[live.host_id].hindrances.get(live.id, "")
 
 
 def _child_reason(world: World, unit: Unit) -> str:
@@ -166,7 +172,7 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     if live is not None:
         where = words.host_name(world, live.host_id) + _overflow(world, unit, live.compute_environment)
         text = f"{state.lower()} on host {where}, attempt {live.number}"
-        return "; ".join(filter(None, [text, parts_waiting(world, unit.task, live)]))
+        return "; ".join(filter(None, [text, _start_reason(world, unit, live)]))
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")

@@ -178,7 +178,8 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
             found = dict(environment_form.PRESETS)
             if orchestration(session, yard) == EKS and yard.clusters:
                 arn, namespace = yard.clusters[0]
-                found |= {environment_form.CLUSTER: arn, environment_form.NAMESPACE: namespace}
+                named = {environment_form.NAME.name: "cluster", environment_form.NAMESPACE: namespace}
+                found |= {environment_form.CLUSTER: arn, **named}
         case "queue":
             found = dict(queue_form.PRESETS)
         case "definition" if kind_of(session, yard) == EKS:
