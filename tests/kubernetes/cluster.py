@@ -61,6 +61,10 @@ class Cluster:
         self.client = lightkube.Client(lightkube.KubeConfig.from_file(kubeconfig))
         self._made: list[tuple[Any, str]] = []
 
+    def again(self) -> Cluster:
+        """Return the same cluster with a connection of its own, for another thread."""
+        return Cluster(self.kubeconfig, self._folder, self._ca)
+
     def close(self) -> None:
         """Remove namespaces, nodes and roles that were made here, as far as the cluster lets them go."""
         for kind, name in reversed(self._made):

@@ -30,6 +30,7 @@ from lightkube.resources.core_v1 import Node, NodeStatus, Pod, PodStatus
 from tests.kubernetes.cluster import Cluster
 
 KILLED = 137
+JOIN_LIMIT_S = 60.0
 BY_HAND = ["by", "hand"]
 
 
@@ -57,6 +58,7 @@ class Hand:
     Plays nodes for the pods of one namespace, in threads of its own; a context manager's value.
 
     Attributes:
+        cluster: For one thread alone, as is *watching* for the other: no connection is two threads'.
         spans: By uid, all pods that were said to run.
         binds: Whether pods are bound; until then they wait.
         trouble: Errors of its own.
@@ -64,7 +66,7 @@ class Hand:
 
     cluster: Cluster
     namespace: str
-    client: lightkube.Client
+    watching: lightkube.Client
     spans: dict[str, Span] = field(default_factory=dict)
     binds: bool = True
     trouble: list[BaseException] = field(default_factory=list)
@@ -76,22 +78,23 @@ class Hand:
 
     def run_watch(self) -> None:
         # Who reads a connection closes it: closed by another its number is soon another's, whose words are read here.
-        with self.client:
+        with self.watching:
             while not self._stop.is_set():
                 with contextlib.suppress(lightkube.ApiError, httpx2.HTTPError):
-                    for _, pod in self.client.watch(Pod, namespace=self.namespace, server_timeout=5):
+                    for _, pod in self.watching.watch(Pod, namespace=self.namespace, server_timeout=5):
                         self._events.put(pod)
                         if self._stop.is_set():
                             return
 
     def run(self) -> None:
-        while not self._stop.is_set():
-            pause = min(0.2, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.2
-            with contextlib.suppress(queue.Empty):
-                if (pod := self._events.get(timeout=pause)) is not None:
-                    self._guarded(functools.partial(self._look, pod))
-            while self._due and self._due[0][0] <= time.monotonic():
-                self._guarded(heapq.heappop(self._due)[2])
+        with self.cluster.client:
+            while not self._stop.is_set():
+                pause = min(0.2, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.2
+                with contextlib.suppress(queue.Empty):
+                    if (pod := self._events.get(timeout=pause)) is not None:
+                        self._guarded(functools.partial(self._look, pod))
+                while self._due and self._due[0][0] <= time.monotonic():
+                    self._guarded(heapq.heappop(self._due)[2])
 
     def stop(self) -> None:
         self._stop.set()
@@ -151,7 +154,8 @@ class Hand:
 @contextlib.contextmanager
 def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     """Play the nodes of a namespace's pods."""
-    playing = Hand(cluster, namespace, lightkube.Client(lightkube.KubeConfig.from_file(cluster.kubeconfig)))
+    watching = lightkube.Client(lightkube.KubeConfig.from_file(cluster.kubeconfig))
+    playing = Hand(cluster.again(), namespace, watching)
     # msgspec 0.22 crashes the interpreter where two threads decode objects of a class for the first time at once.
     for kind in (Pod, PodStatus, Node, NodeStatus):
         msgspec.json.Decoder(kind)
@@ -163,7 +167,8 @@ def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     finally:
         playing.stop()
         for thread in threads:
-            thread.join(10)
+            thread.join(JOIN_LIMIT_S)
+            assert not thread.is_alive(), "it goes on talking with the cluster"
     assert not playing.trouble, playing.trouble
 
 
