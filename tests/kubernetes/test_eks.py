@@ -20,7 +20,7 @@ from tests.kubernetes.node import Node
 from tests.kubernetes.yard import CLUSTER, KubernetesYard
 from tests.ports import hold_address
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(400), pytest.mark.xdist_group("eks")]
+pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(400)]
 
 ARN = f"arn:aws:eks:us-east-1:123456789012:cluster/{CLUSTER}"
 MISSING = "127.0.0.1:1/nothing:1"
