@@ -34,7 +34,7 @@ def run_tests(folder: Path, source: str, *arguments: str, caller: Sequence[str] 
         check=False,
         cwd=folder,
         env={"PATH": str(folder), "DOCKER_HOST": NO_ENGINE, "PYTHONDONTWRITEBYTECODE": "1"} | NO_INDEX | environment,
-        timeout=150,
+        timeout=100,
     )
     return answer.stdout + answer.stderr
 

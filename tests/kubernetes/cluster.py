@@ -36,7 +36,7 @@ from lightkube.types import PatchType
 from tests.kubernetes.api_server import write_kubeconfig
 
 TOKEN_LIFE_S = 3600
-ACCOUNT_LIMIT_S = 20
+ACCOUNT_LIMIT_S = 90
 RBAC = "rbac.authorization.k8s.io"
 
 
