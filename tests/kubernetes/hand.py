@@ -10,6 +10,7 @@ that a test can see whether two pods of a unit ever ran at once.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import heapq
@@ -31,6 +32,7 @@ from tests.kubernetes.cluster import Cluster
 
 KILLED = 137
 JOIN_LIMIT_S = 60.0
+PAUSE_S = 0.1
 BY_HAND = ["by", "hand"]
 
 
@@ -58,7 +60,7 @@ class Hand:
     Plays nodes for the pods of one namespace, in threads of its own; a context manager's value.
 
     Attributes:
-        cluster: For one thread alone, as is *watching* for the other: no connection is two threads'.
+        cluster: For one thread alone.
         spans: By uid, all pods that were said to run.
         binds: Whether pods are bound; until then they wait.
         trouble: Errors of its own.
@@ -66,7 +68,6 @@ class Hand:
 
     cluster: Cluster
     namespace: str
-    watching: lightkube.Client
     spans: dict[str, Span] = field(default_factory=dict)
     binds: bool = True
     trouble: list[BaseException] = field(default_factory=list)
@@ -76,15 +77,14 @@ class Hand:
     _stop: threading.Event = field(default_factory=threading.Event)
     _count: int = 0
 
-    def run_watch(self) -> None:
-        # Who reads a connection closes it: closed by another its number is soon another's, whose words are read here.
-        with self.watching:
-            while not self._stop.is_set():
+    async def watch(self) -> None:
+        """Tell of pods until it is cancelled: the library's own watch begins again by itself and never ends."""
+        async with lightkube.AsyncClient(lightkube.KubeConfig.from_file(self.cluster.kubeconfig)) as client:
+            while True:
                 with contextlib.suppress(lightkube.ApiError, httpx2.HTTPError):
-                    for _, pod in self.watching.watch(Pod, namespace=self.namespace, server_timeout=5):
+                    async for _, pod in client.watch(Pod, namespace=self.namespace):
                         self._events.put(pod)
-                        if self._stop.is_set():
-                            return
+                await asyncio.sleep(PAUSE_S)
 
     def run(self) -> None:
         with self.cluster.client:
@@ -154,22 +154,30 @@ class Hand:
 @contextlib.contextmanager
 def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     """Play the nodes of a namespace's pods."""
-    watching = lightkube.Client(lightkube.KubeConfig.from_file(cluster.kubeconfig))
-    playing = Hand(cluster.again(), namespace, watching)
+    playing = Hand(cluster.again(), namespace)
     # msgspec 0.22 crashes the interpreter where two threads decode objects of a class for the first time at once.
     for kind in (Pod, PodStatus, Node, NodeStatus):
         msgspec.json.Decoder(kind)
-    threads = [threading.Thread(target=target, daemon=True) for target in (playing.run_watch, playing.run)]
+    loop = asyncio.new_event_loop()
+    watching = loop.create_task(playing.watch())
+    threads = [threading.Thread(target=act, daemon=True) for act in (lambda: _run(loop, watching), playing.run)]
     for thread in threads:
         thread.start()
     try:
         yield playing
     finally:
         playing.stop()
+        loop.call_soon_threadsafe(watching.cancel)
         for thread in threads:
             thread.join(JOIN_LIMIT_S)
             assert not thread.is_alive(), "it goes on talking with the cluster"
+        loop.close()
     assert not playing.trouble, playing.trouble
+
+
+def _run(loop: asyncio.AbstractEventLoop, watching: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(watching)
 
 
 def overlaps(spans: list[Span]) -> list[tuple[Span, Span]]:
