@@ -8,14 +8,17 @@ READY  := $(VENV)/.ready
 USABLE := $(VENV)/.usable
 # Handed on to pytest: make test ARGS="-k lifecycle"
 ARGS   ?=
-# Processes that share the tests; 0: one after the other, as plain pytest runs them. Most tests
-# wait more than they compute, so two a core; more than 16 have nothing to do at the end.
+# Processes that share the tests, file by file, so that what a file shares is made once; 0: one
+# after the other, as plain pytest runs them. Most tests wait more than they compute, so two a
+# core; more than 16 have nothing to do at the end.
 WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
 TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/image.py tests/clients/test_tools.py tests/clients/test_workflows.py tests/clients/tools.py tests/console tests/contract tests/e2e tests/gateway tests/house tests/kubernetes tests/ports.py tests/processes.py tests/providers tests/sdk tests/services tests/wheels.py
 
 # No setting of Batchyard's, which would refuse it: for scripts/with-services.sh alone.
 unexport BATCHYARD_DOCKERD_FLAGS
+# Images of Python set it; tests start programs hundreds of times, which each would compile again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean
@@ -38,7 +41,7 @@ demo: $(USABLE) ## Run 21 jobs on two agents on this machine
 
 test: $(READY) ## All tests, with real etcd, Docker and Kubernetes where they may be installed
 	@bash scripts/kubernetes.sh build >/dev/null || true
-	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --maxschedchunk=1 $(ARGS)
+	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-core: $(READY) ## The pure tests only; seconds
 	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)

@@ -9,8 +9,10 @@ elsewhere: etcd and Kubernetes by the tests themselves, a Docker Engine by ``mak
 
 from __future__ import annotations
 
+import collections
 import faulthandler
 import functools
+import gc
 import http
 import http.client
 import os
@@ -216,10 +218,23 @@ def pytest_handlecrashitem(report: pytest.TestReport) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker, put first what may take longest, by its time limit: else one worker would end long after the rest."""
+    """
+    In a worker, put first the files that may take longest: else one worker would end long after the rest.
+
+    By the longest time limit in a file, then by how many tests it has.
+    """
     if hasattr(config, "workerinput"):
         usual = float(config.getini("timeout") or 0)
-        items.sort(key=lambda item: limit_s(item, usual), reverse=True)
+        limits = collections.defaultdict[Path, list[float]](list)
+        for item in items:
+            limits[item.path].append(limit_s(item, usual))
+        items.sort(key=lambda item: (max(limits[item.path]), len(limits[item.path])), reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Look for cycles among what tests make alone: of modules and tests there are millions of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def limit_s(item: pytest.Item, usual: float) -> float:

@@ -27,6 +27,11 @@ def _spare(phase: str, info: dict[str, int]) -> None:
 
 
 def look_at_all() -> None:
-    """Look at everything once, what was spared too: for when little of it is left, as after a term."""
-    gc.unfreeze()
-    gc.collect()
+    """
+    Look at everything once, what was spared too: for when little of it is left, as after a term.
+
+    In a process that spares nothing the interpreter looks again by itself.
+    """
+    if _spare in gc.callbacks:
+        gc.unfreeze()
+        gc.collect()

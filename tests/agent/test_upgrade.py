@@ -38,7 +38,7 @@ def test_what_ran_under_a_supervisor_is_ended(tmp_path):
             assert supervisor.stdout is not None
             assert supervisor.stdout.readline() == "up\n"
             assert end_former_attempts(tmp_path) == {"a_231", "damaged"}
-            supervisor.wait(10)
+            supervisor.wait(60)
             assert not [pid for pid in marks.pids() if session_of(pid) == supervisor.pid and marks.lives(pid)]
     assert list(tmp_path.iterdir()) == []
     assert end_former_attempts(tmp_path) == set()

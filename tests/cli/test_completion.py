@@ -23,7 +23,7 @@ def offered(address: str, *words: str, **environment: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
         env={
             **os.environ,
             **environment,
@@ -82,7 +82,7 @@ def replies(address: str, folder: Path, line: str, breaks: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=100,
         env={**os.environ, "BATCHYARD_ADDRESS": address, "PATH": f"{folder}:{os.environ['PATH']}"},
     )
     assert answer.stderr == ""

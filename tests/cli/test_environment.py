@@ -79,7 +79,7 @@ def test_help_of_programs_needs_no_settings(program: str, wrong: dict[str, str] 
 
     def code_of(*arguments: str) -> int:
         line = [sys.executable, "-m", "batchyard", program, *arguments]
-        return subprocess.run(line, capture_output=True, check=False, timeout=30, env=environment).returncode
+        return subprocess.run(line, capture_output=True, check=False, timeout=100, env=environment).returncode
 
     assert (code_of("--help"), code_of()) == (0, 2)
 
@@ -105,7 +105,7 @@ def test_programs_refuse_what_they_do_not_know(program: str, place: str, tmp_pat
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
         env={**os.environ, "BATCHYARD_CONFIG": str(file), **({wrong: "x"} if place == "environment" else {})},
     )
     assert answer.returncode == 2

@@ -165,7 +165,7 @@ def test_a_terminal_of_80_columns_shows_a_row_a_job_whose_id_can_be_copied(yard:
         env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
     )
     os.close(there)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=100) == 0
     lines = os.read(here, 4096).decode().splitlines()
     os.close(here)
     assert [len(line) <= 80 for line in lines] == [True, True]

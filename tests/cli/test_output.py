@@ -478,7 +478,7 @@ def in_terminal(*arguments: str) -> str:
             pass
         finally:
             os.close(here)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=100) == 0
     return written.decode()
 
 
@@ -557,7 +557,7 @@ def test_a_watched_list_is_shown_again_until_it_is_interrupted(yard: Yard) -> No
         while b"second" not in written:
             written += os.read(here, 4096)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=100) == 130
     os.close(here)
     assert written.count(b"\x1b[2J") >= 2
 

@@ -381,7 +381,7 @@ def test_an_interrupt_leaves_the_job_running(yard: Yard) -> None:
     with started("--address", yard.address, "submit", "--wait", "--", "sleep", "9", PYTHONWARNINGS="error") as process:
         yard.do(yard.wire.until_sent("WatchJobs"))
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=100)
     job_id = out.strip()
     assert process.returncode == 130
     assert err.splitlines()[-1] == f"batchyard: the job goes on; stop it with: batchyard terminate {job_id}"

@@ -65,7 +65,7 @@ class Up:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=40)
+        return self.process.wait(timeout=100)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchyard", "--address", self.address, *arguments]
@@ -144,7 +144,7 @@ def test_a_child_that_dies_ends_the_yard_loudly(tmp_path: Path, ups: list[Up]) -
     children = Path(f"/proc/{up.process.pid}/task/{up.process.pid}/children").read_text().split()
     agent = next(pid for pid in children if b"batchyard_agent" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(int(agent), signal.SIGKILL)
-    assert up.process.wait(timeout=40) == 1
+    assert up.process.wait(timeout=100) == 1
     assert "agent-1 ended unexpectedly (killed by SIGKILL); stopping the others" in up.text()
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
@@ -163,7 +163,7 @@ def test_one_state_directory_serves_one_yard(tmp_path: Path, ups: list[Up]) -> N
     up.until(f"state and logs are in {tmp_path / 'state'}")
     second = Up(tmp_path / "state")
     ups.append(second)
-    assert second.process.wait(timeout=30) == 1
+    assert second.process.wait(timeout=100) == 1
     assert "another `batchyard up` uses" in second.text()
 
 
@@ -179,7 +179,7 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["up", "--http", "", "--state-dir", str(tmp_path / "file" / "state")]) == 1
+    assert main(["up", "--http", hold_address(), "--state-dir", str(tmp_path / "file" / "state")]) == 1
     assert "cannot write to the state directory" in capsys.readouterr().err
 
 

@@ -65,7 +65,7 @@ def running_yard(folder: Path, runtimes: str) -> Iterator[Yard]:
     up = Program("up", [sys.executable, "-m", "batchyard", "up", *flags], folder / "up.log")
     up.start()
     try:
-        until(lambda: "ready at" in up.text(), "the yard is ready", 60.0)
+        until(lambda: "ready at" in up.text(), "the yard is ready", 150.0)
         yield _open(f"http://{http}", folder / "state")
         assert up.stop() == 0
     finally:

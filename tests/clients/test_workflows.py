@@ -111,7 +111,7 @@ def _server(name: str, folder: Path, *line: str, more: tuple[str, ...] = ()) -> 
     program = Program(name, [*line, address.rpartition(":")[2], *more], folder / f"{name}.log")
     program.start()
     try:
-        until(lambda: _answers(address), f"{name} answers", 60.0)
+        until(lambda: _answers(address), f"{name} answers", 150.0)
         yield f"http://{address}"
     finally:
         program.sweep()

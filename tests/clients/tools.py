@@ -62,7 +62,8 @@ class Tool:
     def _make(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
         venv.create(self.home, with_pip=True)
-        self._pip("install", *self.requirements)
+        # Only what is run is compiled, and then; in an image it would be at each start.
+        self._pip("install", *([] if self.kept else ["--no-compile"]), *self.requirements)
         if self.kept:
             self._pip("download", "--no-deps", f"--dest={self.wheels}", *self.kept)
         (self.home / ".ready").touch()
@@ -77,7 +78,7 @@ class Tool:
         ended = subprocess.run(
             [str(self.bin / line[0]), *line[1:]],
             cwd=folder,
-            env={"HOME": str(folder), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **variables},
+            env={"HOME": str(folder), "PATH": path, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

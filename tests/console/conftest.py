@@ -16,8 +16,9 @@ from .visitor import Visitor
 
 __all__ = ["logged"]
 
-# On a busy machine a page takes longer than the five seconds that Playwright gives it.
-expect.set_options(timeout=30_000)
+# On a busy machine a page takes longer than the five seconds that Playwright gives it, or the thirty for a click.
+SOON_MS = 60_000
+expect.set_options(timeout=SOON_MS)
 
 # What a browser says of a server that is gone, whether it was asked by a page, a fragment or a stream.
 GONE = ("ERR_", "Failed to fetch", "EventSource")
@@ -117,6 +118,7 @@ def watched(context: BrowserContext, origin: str, faults: list[str]) -> Page:
     """Open a tab; what it or the browser complains of, and what it asks of strangers, becomes a fault."""
     context.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
     page = context.new_page()
+    page.set_default_timeout(SOON_MS)
     page.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     return page

@@ -17,7 +17,7 @@ class Stream:
     """One open ``EventSource``; a context manager."""
 
     def __init__(self, visitor: Visitor, *, ids: Sequence[str] = (), since: str = "", topics: str = "counts") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", visitor.endpoint.port, timeout=20)
+        self._connection = http.client.HTTPConnection("127.0.0.1", visitor.endpoint.port, timeout=60)
         query = urlencode({"topics": topics, "ids": ",".join(ids), "since": since})
         headers = {"Cookie": visitor.cookie, "Accept": "text/event-stream"}
         self._connection.request("GET", f"{ROOT}/live?{query}", headers=headers)

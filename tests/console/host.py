@@ -43,7 +43,7 @@ class Host:
 
     def wait(self, job_id: str) -> None:
         """Wait for a job's end."""
-        self.endpoint.run(self.endpoint.client.wait(job_id, timeout_s=20))
+        self.endpoint.run(self.endpoint.client.wait(job_id, timeout_s=60))
 
     @contextlib.contextmanager
     def talker(self, *, end: str = "true", attempts: int = 1) -> Iterator[Talker]:

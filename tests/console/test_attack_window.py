@@ -19,7 +19,7 @@ from batchyard_gateway.console.visit import ROOT
 
 from .visitor import Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 PAGE = """<!doctype html><title>elsewhere</title><iframe name="sink"></iframe><iframe id="framed" src="CONSOLE/jobs"></iframe><script>
 const gateway = "CONSOLE", paths = PATHS, fields = FIELDS;

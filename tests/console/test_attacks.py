@@ -24,7 +24,7 @@ from batchyard_gateway.console.visit import ROOT
 from .host import Host, host
 from .visitor import FORM, Visitor
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 MIB = 1 << 20
 AT_ONCE = 40
@@ -134,7 +134,7 @@ def test_a_head_ends_at_once(visitor: Visitor, path: str) -> None:
 
 def heads(visitor: Visitor, path: str) -> list[int]:
     """Return the statuses of a HEAD and of a page after it, over the same connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", visitor.endpoint.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", visitor.endpoint.port, timeout=60)
     statuses = []
     for method, each in (("HEAD", path), ("GET", f"{ROOT}/about")):
         connection.request(method, each, headers={"Cookie": visitor.cookie})

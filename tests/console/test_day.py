@@ -15,9 +15,7 @@ from .conftest import GONE, forgive, watched
 from .real_yard import RealYard
 from .visitor import Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-SOON_MS = 30_000
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def test_a_secret_is_put_and_arrives_in_a_job(tab: Page, furnished: RealYard) ->
     tab.wait_for_url("**/console/jobs/*")
     assert "hush-hush" not in tab.content()
     tab.get_by_role("link", name="Log", exact=True).first.click()
-    expect(tab.locator(".line code")).to_have_text(["HUSH-HUSH"], timeout=SOON_MS)
+    expect(tab.locator(".line code")).to_have_text(["HUSH-HUSH"])
 
 
 def test_a_controller_that_is_killed_greys_the_jobs_and_loses_none(
@@ -72,11 +70,11 @@ def test_a_controller_that_is_killed_greys_the_jobs_and_loses_none(
     long = tab.locator(f"[id='row-{furnished.names['job-long']}']")
     expect(long).to_contain_text("RUNNING")
     furnished.controller.kill()
-    expect(tab.get_by_role("alert")).to_contain_text("The controller has not answered since", timeout=SOON_MS)
+    expect(tab.get_by_role("alert")).to_contain_text("The controller has not answered since")
     expect(tab.locator("html")).to_have_class("stale")
     assert tab.locator("tr[id^=row-]").evaluate_all("rows => rows.map(row => row.id)") == rows
     furnished.controller.start()
-    expect(tab.get_by_role("alert")).to_be_hidden(timeout=SOON_MS)
+    expect(tab.get_by_role("alert")).to_be_hidden()
     expect(tab.locator("html")).not_to_have_class("stale")
     expect(long).to_contain_text("RUNNING")
     with furnished.client() as client:
@@ -84,7 +82,7 @@ def test_a_controller_that_is_killed_greys_the_jobs_and_loses_none(
         assert len(states) == len(rows)
         assert states[furnished.names["job-long"]] is JobState.RUNNING
         client.terminate_job(furnished.names["job-long"], "enough")
-    expect(long).to_contain_text("FAILED", timeout=SOON_MS)
+    expect(long).to_contain_text("FAILED")
     forgive(faults, "503")
 
 
@@ -95,9 +93,9 @@ def test_a_gateway_that_is_killed_asks_to_sign_in_and_leads_back(
     tab.goto(here)
     rows = tab.locator("tr[id^=row-]").count()
     furnished.gateway.kill()
-    expect(tab.get_by_role("alert")).to_contain_text("The gateway has not answered since", timeout=SOON_MS)
+    expect(tab.get_by_role("alert")).to_contain_text("The gateway has not answered since")
     furnished.gateway.start()
-    expect(tab.get_by_role("alert")).to_contain_text("You are signed out.", timeout=SOON_MS)
+    expect(tab.get_by_role("alert")).to_contain_text("You are signed out.")
     tab.get_by_role("link", name="Sign in again").click()
     tab.get_by_label("Access key id").fill(furnished.key_id)
     tab.get_by_label("Secret access key").fill(furnished.secret)
@@ -129,7 +127,7 @@ def test_a_key_is_made_signs_in_and_is_revoked(
     expect(other.get_by_role("heading", level=1)).to_have_text("About")
     window.get_by_role("button", name=f"Revoke {key_id}").click()
     expect(window.locator(".bar.good")).to_contain_text(key_id)
-    expect(other.get_by_role("alert")).to_contain_text("You are signed out.", timeout=SOON_MS)
+    expect(other.get_by_role("alert")).to_contain_text("You are signed out.")
     other.reload()
     expect(other.get_by_role("heading", level=1)).to_have_text("Sign in")
     other.context.close()

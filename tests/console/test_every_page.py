@@ -75,7 +75,7 @@ def attacks() -> list[str]:
     return [f"{ROOT}{path.replace('{}', quote(HOSTILE, safe=''))}" for path in ASKED]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_hostile_yard_is_text_on_every_page(visitor: Visitor, yard: HostileYard) -> None:
     seen, paths = 0, [*pages(yard), *attacks()]
     for path in paths:
@@ -151,7 +151,7 @@ class Links(HTMLParser):
             kind.append(address)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", [row.path for row in ROWS if "{" in row.path])
 def test_what_is_not_there_is_404(visitor: Visitor, path: str) -> None:
     reply = visitor.get(ROOT + re.sub(r"{.*?}", "nobody", path))
@@ -159,7 +159,7 @@ def test_what_is_not_there_is_404(visitor: Visitor, path: str) -> None:
     assert "nobody" in reply.text
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_without_a_controller_every_page_says_so_and_when_to_come_again() -> None:
     with Endpoint() as endpoint:
         visitor = Visitor(endpoint).sign_in()

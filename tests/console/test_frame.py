@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from .conftest import forgive
 from .visitor import Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 def test_one_signs_in_by_a_link_and_finds_the_keys(visitor: Visitor, window: Page, faults: list[str]) -> None:

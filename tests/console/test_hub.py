@@ -20,7 +20,7 @@ from batchyard_gateway.console.live import hub as live
 from batchyard_gateway.console.live import hubs
 from batchyard_gateway.console.live.hub import Hub, Looker
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Counted:

@@ -142,7 +142,7 @@ def test_all_that_match_over_three_pages_are_cancelled(tab: Page, scene: Scene) 
     expect(tab.get_by_role("table")).to_contain_text("RUNNABLE120will be cancelled")
     tab.get_by_label("Reason").fill("a wrong input")
     tab.get_by_role("button", name="Cancel 120").click()
-    expect(tab.locator(".bar.good")).to_contain_text("120 jobs are cancelled", timeout=30_000)
+    expect(tab.locator(".bar.good")).to_contain_text("120 jobs are cancelled")
     assert {scene.yard.job(job_id)["statusReason"] for job_id in ids} == {"a wrong input"}
     assert scene.yard.job(other)["status"] == "RUNNABLE"
 
@@ -161,7 +161,7 @@ def test_why_it_waits_goes_on_being_asked(tab: Page, scene: Scene) -> None:
     tab.get_by_label("Key", exact=True).fill("half")
     expect(tab.get_by_role("heading", name="Why it waits")).to_be_visible()
     scene.yard.batch.terminate_job(jobId=waits, reason="enough")
-    expect(tab.get_by_role("heading", name="Why it failed")).to_be_visible(timeout=15_000)
+    expect(tab.get_by_role("heading", name="Why it failed")).to_be_visible()
     expect(tab.locator(".why")).to_contain_text("enough")
     expect(tab.get_by_label("Key", exact=True)).to_have_value("half")
 
@@ -181,7 +181,7 @@ def test_without_scripts_all_but_live_works(tab: Page, scene: Scene, visitor: Vi
     plain.get_by_label("With").select_option("all")
     plain.get_by_role("button", name="Terminate…").click()
     plain.get_by_role("button", name="Terminate 60").click()
-    expect(plain.locator(".bar.good")).to_contain_text("60 jobs are terminated", timeout=30_000)
+    expect(plain.locator(".bar.good")).to_contain_text("60 jobs are terminated")
     context.close()
 
 

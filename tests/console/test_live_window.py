@@ -26,9 +26,8 @@ from batchyard_gateway.console.visit import Answer, Page, Visit
 from .conftest import forgive
 from .visitor import Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-SOON_MS = 20_000
 
 ROWS_PAGE = """
 {% extends "base.html" %}
@@ -185,15 +184,15 @@ def test_a_controller_that_dies_greys_the_page_and_one_that_is_back_clears_it(
     window.goto("/console/try")
     expect(window.locator(".totals")).to_contain_text("1 waiting")
     controllers.stop(endpoint)
-    expect(window.get_by_role("alert")).to_contain_text("The controller has not answered since", timeout=SOON_MS)
+    expect(window.get_by_role("alert")).to_contain_text("The controller has not answered since")
     expect(window.get_by_role("alert")).to_contain_text("Jobs that run go on")
     expect(window.locator("html")).to_have_class("stale")
     expect(window.locator(f"#job-{job_id}")).to_be_visible()
     controllers.start(endpoint)
-    expect(window.get_by_role("alert")).to_be_hidden(timeout=SOON_MS)
+    expect(window.get_by_role("alert")).to_be_hidden()
     expect(window.locator("html")).not_to_have_class("stale")
     yard.batch.terminate_job(jobId=job_id, reason="enough")
-    expect(window.locator(f"#job-{job_id} .state")).to_have_text("7", timeout=SOON_MS)
+    expect(window.locator(f"#job-{job_id} .state")).to_have_text("7")
     forgive(faults, "503")
 
 
@@ -208,9 +207,9 @@ def test_a_gateway_that_restarts_asks_to_sign_in_and_leads_back(
         tab.goto(f"http://{address}{visitor.link()}")
         tab.goto(here)
         expect(tab.locator(".totals")).to_contain_text("1 waiting")
-    expect(tab.get_by_role("alert")).to_contain_text("The gateway has not answered since", timeout=SOON_MS)
+    expect(tab.get_by_role("alert")).to_contain_text("The gateway has not answered since")
     with Endpoint(controller=controllers.address, listen=address):
-        expect(tab.get_by_role("alert")).to_contain_text("You are signed out.", timeout=SOON_MS)
+        expect(tab.get_by_role("alert")).to_contain_text("You are signed out.")
         tab.get_by_role("link", name="Sign in again").click()
         tab.get_by_label("Access key id").fill(visitor.key_id)
         tab.get_by_label("Secret access key").fill(visitor.secret)
@@ -227,7 +226,7 @@ def test_signing_out_in_another_tab_is_seen_in_this_one(visitor: Visitor, window
     other = window.context.new_page()
     other.goto("/console/about")
     other.get_by_role("button", name="Sign out").click()
-    expect(window.get_by_role("alert")).to_contain_text("You are signed out.", timeout=SOON_MS)
+    expect(window.get_by_role("alert")).to_contain_text("You are signed out.")
     expect(window.get_by_role("link", name="Sign in again")).to_have_attribute(
         "href", "/console/sign-in?next=%2Fconsole%2Fabout"
     )
@@ -243,7 +242,7 @@ def test_without_a_stream_the_page_looks_by_itself(
     window.goto("/console/try")
     expect(window.locator(".totals")).to_contain_text("1 waiting")
     yard.batch.terminate_job(jobId=job_id, reason="enough")
-    expect(window.locator(f"#job-{job_id} .state")).to_have_text("7", timeout=SOON_MS)
+    expect(window.locator(f"#job-{job_id} .state")).to_have_text("7")
     expect(window.get_by_role("alert")).to_be_hidden()
     forgive(faults, "503")
 
@@ -255,4 +254,4 @@ def test_ends_are_said_in_one_sentence(visitor: Visitor, window: Tab, yard: Yard
     expect(window.locator(".totals")).to_contain_text("3 waiting")
     for job_id in ids:
         yard.batch.terminate_job(jobId=job_id, reason="enough")
-    expect(window.locator("#said")).to_have_text("3 jobs ended, 3 failed", timeout=SOON_MS)
+    expect(window.locator("#said")).to_have_text("3 jobs ended, 3 failed")

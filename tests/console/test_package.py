@@ -51,7 +51,7 @@ def test_addresses_of_assets_name_their_content() -> None:
         assert gzip.decompress(asset.packed) == asset.content
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_the_wheel_carries_all_of_it(tmp_path: Path) -> None:
     with zipfile.ZipFile(build_wheel(tmp_path)) as wheel:
         names = set(wheel.namelist())

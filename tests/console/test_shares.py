@@ -173,7 +173,7 @@ def test_a_job_whose_share_gave_back_what_it_borrowed_says_so(visitor: Visitor, 
 
 async def _stop(agent: HandAgent, attempt_id: str) -> None:
     """Let the host end what it is told to stop, and hear who comes then."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await agent.hear("stop")
         await agent.report(ended(attempt_id, 143, cause=attempt_pb2.END_CAUSE_STOPPED))
         message = await agent.read()  # the end is acknowledged, and somebody starts, in either order

@@ -30,7 +30,7 @@ from .host import host
 from .scene import OUT_OF_MEMORY, SUCCEEDS, Scene, fails
 from .visitor import Visitor
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("sizes")]
+pytestmark = pytest.mark.timeout(180)
 
 KB = 1024
 PAGE_MAX = 10 * KB

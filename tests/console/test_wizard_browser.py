@@ -29,7 +29,7 @@ def open_page(chromium: Browser, endpoint: Endpoint, *, scripts: bool) -> Page:
     """Open a tab that knows the console's address."""
     origin = f"http://127.0.0.1:{endpoint.port}"
     page = chromium.new_context(base_url=origin, java_script_enabled=scripts).new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     return page
 
 

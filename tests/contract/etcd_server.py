@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.ports import hold_address
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 POLL_S = 0.05
 
 
@@ -81,7 +81,7 @@ class EtcdServer:
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Call the server's JSON gateway (without TLS), for what our client cannot do."""
-        connection = http.client.HTTPConnection(self.endpoint, timeout=5.0)
+        connection = http.client.HTTPConnection(self.endpoint, timeout=60.0)
         try:
             connection.request("POST", path, json.dumps(body))
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -123,5 +123,5 @@ class EtcdServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)  # a paused process acts on nothing but SIGKILL
             self._process.send_signal(how)
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
             self._process = None

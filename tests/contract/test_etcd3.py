@@ -39,7 +39,7 @@ async def test_etcd3_reads_what_we_write_and_we_what_it_writes(etcd_server: Etcd
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
     )
     assert answer.returncode == 0, answer.stderr
     assert "(b'/interop/a', b'1'), (b'/interop/b', b'\\xc3\\xa9'), (b'/interop/leader', b'one')" in answer.stdout

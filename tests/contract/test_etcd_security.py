@@ -30,7 +30,7 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
     command = ["openssl", "req", *kind, "-keyout", str(key), "-out", str(cert), *SUBJECT, *USES]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
     return cert, key
 
 
@@ -76,7 +76,7 @@ def login_server(tmp_path: Path) -> Iterator[EtcdServer]:
     """An etcd whose tokens live for 4 s, and whose user ``batchyard`` may touch its own prefix only."""
     key, public = tmp_path / "token.key", tmp_path / "token.pub"
     for command in (["genrsa", "-out", str(key), "2048"], ["rsa", "-in", str(key), "-pubout", "-out", str(public)]):
-        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=30)
+        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=100)
     # Tokens of etcd's other kind live on for as long as they are used.
     tokens = f"jwt,pub-key={public},priv-key={key},sign-method=RS256,ttl=4s"
     server = EtcdServer(tmp_path / "etcd", ["--auth-token", tokens, "--bcrypt-cost", "4"])

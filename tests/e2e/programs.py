@@ -18,7 +18,7 @@ from pathlib import Path
 from batchyard.errors import WorldError
 
 POLL_S = 0.05
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 LOG_TAIL_LINES = 60
 
 

@@ -17,7 +17,7 @@ from batchyard import Client, JobState, container, job_state
 from batchyard.v1 import host_pb2
 from batchyard.v1.job_pb2 import Job
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 JOBS = 40
 FAILURES_MAX = 3

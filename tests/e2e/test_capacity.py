@@ -10,7 +10,7 @@ from tests.e2e.yard import Span
 
 from batchyard import JobState, container, job_state
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 HOSTS = ("a", "b")
 HOST_VCPUS = 2

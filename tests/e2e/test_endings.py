@@ -17,7 +17,7 @@ from batchyard import Client, JobState, container, job_state
 from batchyard.v1 import attempt_pb2
 from batchyard.v1.job_pb2 import Job
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 TIMED_OUT = "Job attempt duration exceeded timeout"

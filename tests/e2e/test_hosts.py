@@ -16,7 +16,7 @@ from batchyard import Client, container, job_state
 from batchyard.states import JobState
 from batchyard_agent.config import keeper_dir
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 
 def offers(client: Client) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from batchyard import Client, job_state
 from batchyard.states import JobState
 from batchyard.v1 import attempt_pb2
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 GAVE_BACK = "Cross-share preemption triggered to reclaim borrowed capacity"
 

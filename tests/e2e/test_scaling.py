@@ -16,7 +16,7 @@ from tests.e2e.yard import sweep_attempts
 from batchyard import Client, JobState, container, job_state
 from batchyard.v1 import compute_environment_pb2 as pb
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 
 ENVIRONMENT = "burst"
 GONE_LIMIT_S = 60.0

@@ -27,7 +27,7 @@ from tests.ports import hold_address
 from batchyard import Client, InvalidArgumentError, JobState, NotFoundError, RequestError, container, job_state
 from batchyard.v1.job_definition_pb2 import ContainerProperties
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 
 CANARY = "canary-4f1c9d0be2"
 END_LIMIT_S = 60.0

@@ -29,7 +29,7 @@ from tests.e2e.witness import Witness
 from tests.e2e.yard import processes, sweep_attempts
 from tests.ports import hold_address
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 COMMAND_LIMIT_S = 60.0
 OUT_AND_ERR = ("sh", "-c", "echo out; echo err >&2; exit 7")

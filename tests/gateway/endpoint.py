@@ -32,7 +32,7 @@ from batchyard_gateway.wire import Request
 
 R = TypeVar("R")
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 MODEL = botocore.session.get_session().get_service_model("batch")
 
 ACCOUNT = "123456789012"

@@ -35,7 +35,7 @@ from batchyard_gateway.services import Guard
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 HOST_ID = "019a0000-0000-7000-8000-0123456789ab"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Around:

@@ -140,7 +140,7 @@ def test_far_too_many_ids_get_the_operations_own_error(shared: Endpoint) -> None
 
 def send_raw(port: int, data: bytes) -> bytes:
     """Send bytes, then read until the other side has closed; more may be sent than is read."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

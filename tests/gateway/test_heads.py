@@ -55,7 +55,7 @@ def test_it_is_refused_before_its_body_has_come(shared: Endpoint) -> None:
         ("Host: localhost\r\nContent-Type: text/plain", b" 415 "),
         ("Host: localhost", b" 415 "),
     ):
-        with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=60) as connection:
             connection.sendall(f"POST /v1/submitjob HTTP/1.1\r\n{lines}\r\nContent-Length: 100\r\n\r\n".encode())
             assert status in connection.recv(65536).partition(b"\r\n")[0]
 

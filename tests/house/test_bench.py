@@ -24,7 +24,7 @@ def run_bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
 

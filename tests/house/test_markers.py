@@ -34,7 +34,7 @@ def run_tests(folder: Path, source: str, *arguments: str, caller: Sequence[str] 
         check=False,
         cwd=folder,
         env={"PATH": str(folder), "DOCKER_HOST": NO_ENGINE, "PYTHONDONTWRITEBYTECODE": "1"} | NO_INDEX | environment,
-        timeout=50,
+        timeout=100,
     )
     return answer.stdout + answer.stderr
 
@@ -124,9 +124,12 @@ def test_ci_variable_reaches_the_tests() -> None:
     assert os.access(CONFTEST.parents[1] / ".ci" / "run", os.X_OK)
 
 
-TWO_TESTS = """
+SHORT = """
 def test_short():
     print(signal.getsignal(signal.SIGINT))
+"""
+LONG = """
+import pytest
 
 @pytest.mark.timeout(600)
 def test_long():
@@ -135,16 +138,17 @@ def test_long():
 
 
 @IN_TURN_AND_IN_A_WORKER
-def test_workers_begin_with_what_may_take_long(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_workers_begin_with_files_that_may_take_long(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """
-    One process alone keeps the order of the file. In both, SIGINT interrupts.
+    One process alone keeps their order. In both, SIGINT interrupts.
 
     A script that puts the tests into the background has them ignore it; what they start must not.
     """
+    (tmp_path / "test_later.py").write_text(LONG)
     shell = shutil.which("sh")
     assert shell is not None
     caller = (shell, "-c", 'trap "" INT; exec "$@"', "script")
-    words = run_tests(tmp_path, TWO_TESTS, "-v", "-rA", *arguments, caller=caller)
+    words = run_tests(tmp_path, SHORT, "-v", "-rA", *arguments, caller=caller)
     assert "default_int_handler" in words
     first = min(("test_short", "test_long"), key=lambda name: words.index(f"::{name}"))
     assert first == ("test_long" if arguments else "test_short")

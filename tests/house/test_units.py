@@ -32,7 +32,7 @@ def test_systemd_accepts_the_unit(unit: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (on Debian: apt-get install systemd)")
     answer = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=50
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=100
     )
     complaints = [line for line in answer.stderr.splitlines() if not any(key in line for key in NEWER_KEYS)]
     assert (answer.returncode, answer.stdout, complaints) == (0, "", [])

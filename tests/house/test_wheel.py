@@ -10,7 +10,7 @@ import pytest
 from tests.house.test_docs import LINK
 from tests.wheels import ROOT, build_wheel
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

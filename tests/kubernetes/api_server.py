@@ -160,7 +160,7 @@ class ApiServer:
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
         context.load_cert_chain(self._admin.certificate, self._admin.key)
         place = urlsplit(self.url)
-        connection = http.client.HTTPSConnection(place.hostname or "", place.port, context=context, timeout=5)
+        connection = http.client.HTTPSConnection(place.hostname or "", place.port, context=context, timeout=60)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()

@@ -36,7 +36,7 @@ from lightkube.types import PatchType
 from tests.kubernetes.api_server import write_kubeconfig
 
 TOKEN_LIFE_S = 3600
-ACCOUNT_LIMIT_S = 20
+ACCOUNT_LIMIT_S = 90
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -60,6 +60,10 @@ class Cluster:
         self.kubeconfig, self._folder, self._ca = kubeconfig, folder, ca
         self.client = lightkube.Client(lightkube.KubeConfig.from_file(kubeconfig))
         self._made: list[tuple[Any, str]] = []
+
+    def again(self) -> Cluster:
+        """Return the same cluster with a connection of its own, for another thread."""
+        return Cluster(self.kubeconfig, self._folder, self._ca)
 
     def close(self) -> None:
         """Remove namespaces, nodes and roles that were made here, as far as the cluster lets them go."""

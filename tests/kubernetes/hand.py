@@ -10,6 +10,7 @@ that a test can see whether two pods of a unit ever ran at once.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import heapq
@@ -30,6 +31,8 @@ from lightkube.resources.core_v1 import Node, NodeStatus, Pod, PodStatus
 from tests.kubernetes.cluster import Cluster
 
 KILLED = 137
+JOIN_LIMIT_S = 60.0
+PAUSE_S = 0.1
 BY_HAND = ["by", "hand"]
 
 
@@ -57,6 +60,7 @@ class Hand:
     Plays nodes for the pods of one namespace, in threads of its own; a context manager's value.
 
     Attributes:
+        cluster: For one thread alone.
         spans: By uid, all pods that were said to run.
         binds: Whether pods are bound; until then they wait.
         trouble: Errors of its own.
@@ -64,7 +68,6 @@ class Hand:
 
     cluster: Cluster
     namespace: str
-    client: lightkube.Client
     spans: dict[str, Span] = field(default_factory=dict)
     binds: bool = True
     trouble: list[BaseException] = field(default_factory=list)
@@ -74,24 +77,24 @@ class Hand:
     _stop: threading.Event = field(default_factory=threading.Event)
     _count: int = 0
 
-    def run_watch(self) -> None:
-        # Who reads a connection closes it: closed by another its number is soon another's, whose words are read here.
-        with self.client:
-            while not self._stop.is_set():
+    async def watch(self) -> None:
+        """Tell of pods until it is cancelled: the library's own watch begins again by itself and never ends."""
+        async with lightkube.AsyncClient(lightkube.KubeConfig.from_file(self.cluster.kubeconfig)) as client:
+            while True:
                 with contextlib.suppress(lightkube.ApiError, httpx2.HTTPError):
-                    for _, pod in self.client.watch(Pod, namespace=self.namespace, server_timeout=5):
+                    async for _, pod in client.watch(Pod, namespace=self.namespace):
                         self._events.put(pod)
-                        if self._stop.is_set():
-                            return
+                await asyncio.sleep(PAUSE_S)
 
     def run(self) -> None:
-        while not self._stop.is_set():
-            pause = min(0.2, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.2
-            with contextlib.suppress(queue.Empty):
-                if (pod := self._events.get(timeout=pause)) is not None:
-                    self._guarded(functools.partial(self._look, pod))
-            while self._due and self._due[0][0] <= time.monotonic():
-                self._guarded(heapq.heappop(self._due)[2])
+        with self.cluster.client:
+            while not self._stop.is_set():
+                pause = min(0.2, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.2
+                with contextlib.suppress(queue.Empty):
+                    if (pod := self._events.get(timeout=pause)) is not None:
+                        self._guarded(functools.partial(self._look, pod))
+                while self._due and self._due[0][0] <= time.monotonic():
+                    self._guarded(heapq.heappop(self._due)[2])
 
     def stop(self) -> None:
         self._stop.set()
@@ -151,20 +154,30 @@ class Hand:
 @contextlib.contextmanager
 def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     """Play the nodes of a namespace's pods."""
-    playing = Hand(cluster, namespace, lightkube.Client(lightkube.KubeConfig.from_file(cluster.kubeconfig)))
+    playing = Hand(cluster.again(), namespace)
     # msgspec 0.22 crashes the interpreter where two threads decode objects of a class for the first time at once.
     for kind in (Pod, PodStatus, Node, NodeStatus):
         msgspec.json.Decoder(kind)
-    threads = [threading.Thread(target=target, daemon=True) for target in (playing.run_watch, playing.run)]
+    loop = asyncio.new_event_loop()
+    watching = loop.create_task(playing.watch())
+    threads = [threading.Thread(target=act, daemon=True) for act in (lambda: _run(loop, watching), playing.run)]
     for thread in threads:
         thread.start()
     try:
         yield playing
     finally:
         playing.stop()
+        loop.call_soon_threadsafe(watching.cancel)
         for thread in threads:
-            thread.join(10)
+            thread.join(JOIN_LIMIT_S)
+            assert not thread.is_alive(), "it goes on talking with the cluster"
+        loop.close()
     assert not playing.trouble, playing.trouble
+
+
+def _run(loop: asyncio.AbstractEventLoop, watching: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(watching)
 
 
 def overlaps(spans: list[Span]) -> list[tuple[Span, Span]]:

@@ -43,7 +43,7 @@ from batchyard_agent.kubernetes.cluster import read_config
 from batchyard_agent.kubernetes.pod_body import FINALIZER
 from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, GROUPS, NAMESPACE_VERBS, Verbs
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400), pytest.mark.xdist_group("agent on kubernetes")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
 PODS = 300
 KILLS = 6

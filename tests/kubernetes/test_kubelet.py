@@ -27,7 +27,7 @@ from tests.kubernetes.node import Node, leftovers
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(240)]
 
-LIMIT_S = 60
+LIMIT_S = 150
 
 
 class Run:

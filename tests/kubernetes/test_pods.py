@@ -25,7 +25,7 @@ from batchyard.v1.attempt_pb2 import EndCause
 from batchyard.v1.host_pb2 import HOST_STATE_READY, HOST_STATE_UNREACHABLE
 from batchyard.v1.job_pb2 import Job
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240), pytest.mark.xdist_group("pods")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
 
 
 VALUE = "hunter2-canary"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from tests.e2e.programs import Program, until
 from tests.e2e.yard import Yard, environment_of, queue_of
 from tests.kubernetes.cluster import Cluster
 
-from batchyard import AsyncClient, Client
+from batchyard import Client
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 
 CLUSTER = "test-cluster"
@@ -83,12 +82,7 @@ class KubernetesYard(Yard):
             ),
             kubernetes=environment_pb.KubernetesCluster(name=CLUSTER, namespace=self.namespace),
         )
-        asyncio.run(_create(self.socket, request))
+        client.run(client.client.calls.create_compute_environment(request))
         until(lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the environment is VALID")
         client.create_job_queue("default", compute_environments=[*before, "default"])
         until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
-
-
-async def _create(address: str, request: environment_pb.CreateComputeEnvironmentRequest) -> None:
-    async with AsyncClient(address, retry_s=30) as client:
-        await client.calls.create_compute_environment(request)

@@ -108,7 +108,7 @@ async def test_one_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     with pytest.raises(ProviderError, match="did not end within 1 s"):
         await provider(code, timeout_s=1).launch(WANTED)
     child = int(pids.read_text())
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until, "its child lives on"
         await asyncio.sleep(0.05)
@@ -118,7 +118,7 @@ async def test_what_it_leaves_running_does_not_hold_it_up(tmp_path: Path) -> Non
     """As a script that starts an agent and ends: the agent holds its output open."""
     pids = tmp_path / "pids"
     code = f"import subprocess; c = subprocess.Popen(['sleep', '600']); open({str(pids)!r}, 'w').write(f'{{c.pid}}')"
-    await asyncio.wait_for(provider(code).launch(WANTED), timeout=15)
+    await asyncio.wait_for(provider(code).launch(WANTED), timeout=60)
     psutil.Process(int(pids.read_text())).kill()
 
 

@@ -77,7 +77,7 @@ def test_an_unclosed_client_leaves_nothing_to_say_at_exit(yard: Yard) -> None:
         "import sys; from batchyard import Client; c = Client(sys.argv[1]); w = c.watch_jobs([sys.argv[2]]); next(w)"
     )
     command = [sys.executable, "-c", script, yard.address, job_id]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 
 

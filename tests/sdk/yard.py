@@ -51,8 +51,9 @@ class AsyncYard:
         self._vault = Vault({"k1": secrets.token_bytes(KEY_BYTES)})
         # Bound and never listened on: while the controller is stopped, its port is nobody else's.
         self._port = socket.socket()
-        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port.bind(("127.0.0.1", 0))
+        # Set before, it would let the yard of another worker have the same port.
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.address = f"127.0.0.1:{self._port.getsockname()[1]}"
         self._controller: MemoryController | None = None
 

@@ -55,7 +55,7 @@ from batchyard_controller.vault import Vault, make_keys
 
 from .hand_provider import HandProvider
 
-PATIENCE_S = 10.0
+PATIENCE_S = 50.0
 """For what must happen soon; a test that waits for so long has failed."""
 
 

@@ -49,3 +49,12 @@ def test_a_look_at_few_spares_nobody() -> None:
     gc.collect(1)
     assert gc.get_freeze_count() <= before
     del rings
+
+
+def test_where_nothing_is_spared_nothing_is_looked_at_again() -> None:
+    """What others in the process have set aside, as these tests do with all that was there before them, stays so."""
+    gc.freeze()
+    before = gc.get_freeze_count()
+    garbage.look_at_all()
+    assert gc.get_freeze_count() == before
+    gc.unfreeze()

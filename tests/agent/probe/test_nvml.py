@@ -51,7 +51,7 @@ def read_twice(folder: Path, **environment: str) -> tuple[list[Gpu], list[Gpu]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=100,
     )
     first, second = json.loads(answer.stdout.splitlines()[-1])
     return [Gpu(**gpu) for gpu in first], [Gpu(**gpu) for gpu in second]

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import why_no_engine
 from tests.processes import running
 
-START_LIMIT_S = 30
+START_LIMIT_S = 90
 
 
 class OwnEngine:

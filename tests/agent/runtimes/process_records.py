@@ -12,7 +12,7 @@ from pathlib import Path
 from batchyard_agent.keeper import groups, marks, record
 
 POLL_S = 0.05
-END_LIMIT_S = 10.0
+END_LIMIT_S = 60.0
 
 
 def kept(folder: Path) -> dict[str, record.Kept]:

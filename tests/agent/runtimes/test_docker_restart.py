@@ -25,7 +25,7 @@ def engine() -> Iterator[OwnEngine]:
 
 @pytest.mark.docker
 @pytest.mark.netns
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_fault_of_the_job(
     engine: OwnEngine, tmp_path: Path
 ) -> None:

@@ -41,7 +41,7 @@ class Told(asyncio.Queue[Observation]):
     """What the runtime told, in order."""
 
     async def next(self, count: int) -> list[Observation]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return [await self.get() for _ in range(count)]
 
 
