@@ -6,6 +6,7 @@ The agent session: one stream per agent, opened by the agent."""
 import batchyard.v1.attempt_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
+import batchyard.v1.security_pb2
 import builtins
 import collections.abc
 import google.protobuf.descriptor
@@ -112,6 +113,8 @@ class AttemptSpec(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     COMPUTE_ENVIRONMENT_UUID_FIELD_NUMBER: builtins.int
+    SECURITY_LEVEL_FIELD_NUMBER: builtins.int
+    JOB_QUEUE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -128,6 +131,12 @@ class AttemptSpec(google.protobuf.message.Message):
     """Of hosts of Kubernetes: value of the pod's label
     "batch.amazonaws.com/compute-environment-uuid".
     """
+    security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
+    """That of its queue; a host may be stricter. Only agents whose facts name "secured-containers"
+    or "secured-processes" are sent another than PRIVILEGED.
+    """
+    job_queue: builtins.str
+    """Its queue, on whose network its containers are where the level is not PRIVILEGED."""
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
     @property
@@ -168,9 +177,11 @@ class AttemptSpec(google.protobuf.message.Message):
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         node: Global___NodeSpec | None = ...,
         compute_environment_uuid: builtins.str = ...,
+        security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
+        job_queue: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

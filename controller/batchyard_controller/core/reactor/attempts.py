@@ -49,7 +49,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             is_node=unit.is_node,
         )
         if unit.task.resources.gpu_millis:
-            world.rankings.packing.mix.note_placed(Demand.of_unit(unit))
+            world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
         records.claim(world, unit, attempt, placement.stay, now)
         progress.move(unit, Trigger.CLAIMED)
         claimed.append(attempt)
