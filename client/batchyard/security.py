@@ -13,7 +13,7 @@ from enum import StrEnum
 from batchyard.runtimes import PROCESS
 from batchyard.tasks import Task
 
-ROOT = frozenset({"root", "0"})
+ROOT = "root"
 
 
 class SecurityLevel(StrEnum):
@@ -60,12 +60,23 @@ def not_allowed(task: Task, level: SecurityLevel) -> Iterator[tuple[int, str, st
             yield i, "user", text
 
 
+def is_number(user: str) -> bool:
+    """Say whether a user is given by number, as digits."""
+    return user.isascii() and user.isdecimal()
+
+
+def is_root(user: str) -> bool:
+    """Say whether ``USER`` or ``USER:GROUP``, as of an image, is certainly root; without a user it is."""
+    name = user.partition(":")[0]
+    return name in ("", ROOT) or (is_number(name) and not int(name))
+
+
 def _not_as(user: str) -> str:
     """Say why a container may not run as a user; empty: it may, or it is not said."""
     name = user.partition(":")[0]
-    if not name and not user:
+    if not user:
         return ""
-    if name in ROOT or (name.isdecimal() and not int(name)):
+    if is_root(user):
         return "root"
     # As Kubernetes with runAsNonRoot: any name may be of user 0, and its image alone could tell.
-    return "" if name.isdecimal() else f"a user who is no number, as {user!r}, who may be root"
+    return "" if is_number(name) else f"a user who is no number, as {user!r}, who may be root"

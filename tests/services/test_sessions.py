@@ -11,9 +11,10 @@ import pytest
 from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
+from batchyard.v1 import attempt_pb2, host_pb2, job_pb2, security_pb2
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard_controller import driver
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
@@ -64,6 +65,28 @@ async def test_attempt_is_told_the_platform_of_its_environment(yard: MemoryContr
     assert spec.environment["AWS_EXECUTION_ENV"] == "AWS_ECS_FARGATE"
     assert spec.is_fargate
     assert spec.container.resources.disk_mib == 20 << 10
+
+
+async def test_attempt_is_told_its_queue_and_the_level_of_that(yard: MemoryController) -> None:
+    """Only an agent that can keep it to the level is sent it, and a change holds of all that starts from then on."""
+    old = HandAgent(yard, name="old", runtimes=["docker"], capacity=amounts(4000, 8192))
+    await old.join()
+    level: Any = {"security_level": security_pb2.SECURITY_LEVEL_RESTRICTED}
+    await yard.queues.CreateJobQueue(queue("strangers", "default", **level))
+    job = container("true", image="busybox", resources=amounts(1000, 1024))
+    first = await yard.submit(queue="strangers", container=job)
+    await old.hear_nothing()
+    agent = HandAgent(yard, runtimes=["docker"], capacity=amounts(4000, 8192), features=["secured-containers"])
+    await agent.join()
+    (spec,) = await agent.hear_starts()
+    assert (spec.job_id, spec.job_queue) == (first, "strangers")
+    assert spec.security_level == security_pb2.SECURITY_LEVEL_RESTRICTED
+    level = {"security_level": security_pb2.SECURITY_LEVEL_BASELINE}
+    changed = await yard.queues.UpdateJobQueue(queue_pb.UpdateJobQueueRequest(name="strangers", **level))
+    assert changed.job_queue.security_level == security_pb2.SECURITY_LEVEL_BASELINE
+    await yard.submit(queue="strangers", container=job)
+    (spec,) = await agent.hear_starts()
+    assert spec.security_level == security_pb2.SECURITY_LEVEL_BASELINE
 
 
 async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:

@@ -41,10 +41,10 @@ class HeldMounts:
             OSError: this user, or this machine, cannot mount.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while os.path.ismount(self._folder):
-            _unmount(self._folder)
+        while _has_unmounted(self._folder):
+            pass
         for left in self._folder.iterdir():
-            _unmount(left)
+            _has_unmounted(left)
             _remove(left)
         _mount(os.fsencode(self._folder), self._folder, _MS_BIND)
         _mount(b"none", self._folder, _MS_PRIVATE)  # no other namespace is told, and none keeps what is let go
@@ -70,7 +70,7 @@ class HeldMounts:
 
     def release(self, place: Path) -> None:
         """Let go of a mount; who has it mounted elsewhere keeps it."""
-        _unmount(place)
+        _has_unmounted(place)
         _remove(place)
 
 
@@ -79,8 +79,9 @@ def _mount(source: bytes, target: Path, flags: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
 
 
-def _unmount(place: Path) -> None:
-    _libc.umount2(os.fsencode(place), _MNT_DETACH)  # EINVAL: nothing is mounted there
+def _has_unmounted(place: Path) -> bool:
+    """Take off what was mounted last at a place; False: nothing is."""
+    return not _libc.umount2(os.fsencode(place), _MNT_DETACH)
 
 
 def _remove(place: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from batchyard.security import not_allowed
+from batchyard.security import is_number, is_root, not_allowed
 from batchyard.tasks import Task
 from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
@@ -131,10 +131,9 @@ def unprivileged(image_user: str) -> str:
     Raises:
         NotAllowedError: the image gives a name: who that is only what is in it could tell.
     """
-    name = image_user.partition(":")[0]
-    if name in {"", "root"} or (name.isdecimal() and not int(name)):
+    if is_root(image_user):
         return NOBODY
-    if not name.isdecimal():
+    if not is_number(image_user.partition(":")[0]):
         text = f"the image's user {image_user!r} is no number, and may be root: give the job a number as its user"
         raise NotAllowedError(text)
     return image_user

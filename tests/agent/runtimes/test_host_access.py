@@ -157,6 +157,7 @@ def test_files_are_held_too_and_nothing_is_left_of_a_former_agent(
     HeldMounts(tmp_path / "mounts").open()
     assert list((tmp_path / "mounts").iterdir()) == []
     assert (open_ / "file").read_text() == "text"
+    assert Path("/proc/self/mounts").read_text().count(f" {tmp_path}/mounts") == 1
 
 
 def open_descriptors() -> int:
@@ -202,7 +203,7 @@ def test_who_would_be_root_is_nobody(of_image: str, runs_as: str) -> None:
     assert unprivileged(of_image) == runs_as
 
 
-@pytest.mark.parametrize("of_image", ["app", "toor:0", "-1", " 5", "٣x"])
+@pytest.mark.parametrize("of_image", ["app", "toor:0", "-1", " 5"])
 def test_whom_only_the_image_knows_is_refused(of_image: str) -> None:
     with pytest.raises(NotAllowedError, match="is no number, and may be root"):
         unprivileged(of_image)
