@@ -120,6 +120,7 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         cause=CAUSES[attempt.cause] if attempt.cause is not None else attempt_pb2.END_CAUSE_UNSPECIFIED,
         reason=attempt.reason,
         containers=task_messages.end_messages(attempt.containers),
+        image_digest=attempt.image_digest,
     )
 
 

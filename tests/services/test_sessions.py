@@ -119,6 +119,28 @@ async def test_reports_carry_a_job_through_its_states(yard: MemoryController) ->
     assert (attempt.host_name, attempt.reason, attempt.exit_code, attempt.epoch) == ("alpha", "it said so", 7, 1)
 
 
+async def test_which_image_ran_is_told_from_the_start_and_kept(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    digest, job_id = "sha256:" + "0" * 64, await yard.submit()
+    (spec,) = await agent.hear_starts()
+    report = running(spec.attempt_id)
+    report.image_digest = digest
+    await agent.report(report)
+    await agent.hear_nothing()
+    assert [attempt.image_digest for attempt in (await yard.describe(job_id)).attempts] == [digest]
+    await agent.report(ended(spec.attempt_id))  # by an agent that was started anew meanwhile
+    await agent.hear("ack")
+    assert [attempt.image_digest for attempt in (await yard.describe(job_id)).attempts] == [digest]
+    short_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    await agent.report(ended(spec.attempt_id, image_digest=digest + "\x1b[2J"))
+    await agent.hear("ack")
+    (attempt,) = (await yard.describe(short_id)).attempts
+    assert attempt.image_digest.startswith(digest)
+    assert "\x1b" not in attempt.image_digest
+
+
 async def test_repeated_reports_change_nothing_and_are_acknowledged_again(yard: MemoryController) -> None:
     agent = HandAgent(yard)
     await agent.join()

@@ -122,6 +122,7 @@ class Attempt:
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
         containers: How each of several is, or ended.
+        image_digest: Which image it runs; not in the journal, as its runtime tells it anew.
     """
 
     attempt_id: AttemptId
@@ -139,6 +140,7 @@ class Attempt:
     done_at_ms: int = 0
     usage: Usage = NO_USAGE
     containers: tuple[ContainerEnd, ...] = ()
+    image_digest: str = ""
 
     @property
     def is_over(self) -> bool:

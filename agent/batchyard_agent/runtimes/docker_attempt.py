@@ -231,7 +231,7 @@ class ContainerAttempt:
         facts = await self._look()
         if facts is not None and facts.pid:
             self._usage = UsageWatch(facts.pid, container)
-        self._tell_started(facts)
+        self._tell_started(facts, await self._digest(facts))
         while facts is not None and facts.is_running:
             await self._wait_for_end()
             facts = await self._look()
@@ -476,12 +476,24 @@ class ContainerAttempt:
 
     # Tell.
 
-    def _tell_started(self, facts: ContainerFacts | None) -> None:
+    async def _digest(self, facts: ContainerFacts | None) -> str:
+        """Return which image it runs; nothing where the engine does not say, as that holds up no start."""
+        if facts is None or not facts.image_id:
+            return ""
+        try:
+            return await self._yard.calls.once(self._yard.engine.image_digest, facts.image_id)
+        except (EngineError, EngineSilentError) as error:
+            _log.warning("an image's digest is not known", attempt=self._spec.attempt_id, error=str(error))
+            return ""
+
+    def _tell_started(self, facts: ContainerFacts | None, digest: str) -> None:
         started_at_ms = self._died.at_ms if self._died else None
         if facts is not None:
             started_at_ms = facts.started_at_ms
         if started_at_ms is not None:
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
+            self._yard.observe(
+                Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms, image_digest=digest)
+            )
 
     async def _tell_end(self, facts: ContainerFacts | None) -> None:
         attempt_id, died = self._spec.attempt_id, self._died

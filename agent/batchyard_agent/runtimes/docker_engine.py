@@ -35,6 +35,7 @@ from batchyard_agent.runtimes.docker_facts import (
     ContainerFacts,
     ListedContainer,
     bounds_disk,
+    digest_from_inspect,
     events_from_chunks,
     facts_from_inspect,
     listed_from_list,
@@ -53,6 +54,7 @@ RESTART_MS_MAX = 120_000
 """For create and start, which wait for the engine's disk and network."""
 
 _READ_BYTES = 64 * 1024
+_DIGESTS_KEPT = 1024
 _CREDENTIALS = struct.Struct("3i")
 """Process, user and group (unix(7), struct ucred)."""
 _POOLS = 100
@@ -186,6 +188,7 @@ class Engine:
             shares_mounts=_shares_mounts(socket_path(address)),
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
+        self._digests: dict[str, str] = {}
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
@@ -222,6 +225,20 @@ class Engine:
         """Look at a container, by id or name."""
         with _read():
             return facts_from_inspect(self._calls.inspect_container(container))
+
+    def image_digest(self, image_id: str) -> str:
+        """Return the digest of an image, see ``digest_from_inspect``; one that is gone has its id."""
+        found = self._digests.get(image_id)
+        if found is None:
+            try:
+                with _read():
+                    found = digest_from_inspect(self._calls.inspect_image(image_id))  # type: ignore[no-untyped-call]
+            except MissingError:
+                found = image_id
+            if len(self._digests) >= _DIGESTS_KEPT:
+                self._digests.clear()
+            self._digests[image_id] = found
+        return found
 
     def image_user(self, image: str) -> str:
         """

@@ -127,10 +127,17 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The attempt's command runs. ``started_at_ms`` is wall-clock time."""
+    """
+    The attempt's command runs.
+
+    Attributes:
+        started_at_ms: Wall clock.
+        image_digest: Which image it runs, ``sha256:...``; empty where there is none, and where it is not known.
+    """
 
     attempt_id: str
     started_at_ms: int
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,6 +217,7 @@ class ContainerReport(google.protobuf.message.Message):
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
     STOPPED_AT_MS_FIELD_NUMBER: builtins.int
     CONTAINER_ID_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     reason: builtins.str
@@ -224,6 +225,8 @@ class ContainerReport(google.protobuf.message.Message):
     stopped_at_ms: builtins.int
     container_id: builtins.str
     """The engine's, such as "containerd://..."; empty where it is not known."""
+    image_digest: builtins.str
+    """As of an attempt."""
     def __init__(
         self,
         *,
@@ -233,9 +236,10 @@ class ContainerReport(google.protobuf.message.Message):
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
         container_id: builtins.str = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "image_digest", b"image_digest", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerReport: typing_extensions.TypeAlias = ContainerReport
@@ -255,6 +259,7 @@ class AttemptReport(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -263,6 +268,10 @@ class AttemptReport(google.protobuf.message.Message):
     cause: batchyard.v1.attempt_pb2.EndCause.ValueType
     reason: builtins.str
     """At most 255 characters."""
+    image_digest: builtins.str
+    """Which image it ran: the registry's digest of it, or of one that came from none the engine's
+    id of it, "sha256:..."; empty until it runs, of several containers, and of plain processes.
+    """
     @property
     def usage(self) -> batchyard.v1.attempt_pb2.Usage:
         """Set once it has ended, where anything is known."""
@@ -286,9 +295,10 @@ class AttemptReport(google.protobuf.message.Message):
         reason: builtins.str = ...,
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

@@ -116,6 +116,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             reason=message.reason,
             usage=USAGE.read(message.usage),
             containers=read_ends(message.containers),
+            image_digest=message.image_digest,
         )
     return Report(
         attempt_id=AttemptId(message.attempt_id),
@@ -123,6 +124,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         started_at_ms=message.started_at_ms,
         end=end,
         containers=read_ends(message.containers) if end is None else (),
+        image_digest=message.image_digest if end is None else "",
     )
 
 

@@ -89,6 +89,7 @@ class Report:
     Attributes:
         end: Of one that is ENDED, and no other.
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
+        image_digest: Which image it runs, of one that does.
     """
 
     attempt_id: AttemptId
@@ -96,6 +97,7 @@ class Report:
     started_at_ms: int = 0
     end: AttemptEnd | None = None
     containers: tuple[ContainerEnd, ...] = ()
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ from batchyard_agent.runtimes.protocol import (
 )
 
 from .docker_registry import Registry
-from .engine import Seen, Wire, busybox_tar, container_spec, named, scope, swept, usable_network
+from .engine import IMAGE, Seen, Wire, busybox_tar, container_spec, named, scope, swept, usable_network
 
 pytestmark = pytest.mark.docker
 __all__ = ["scope", "swept"]
@@ -286,6 +286,14 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
     await seen.end_of(A)
     assert one.log_path.read_text().splitlines() == ["given", "read-only", "scratch"]
     assert (tmp_path / "open" / "made").read_text() == "made\n"
+
+
+async def test_which_image_runs_is_told(
+    open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
+) -> None:
+    """One that was made here has no digest of a registry's."""
+    await open_host.launch(spec(A, "true"))
+    assert (await seen.start_of(A)).image_digest == api.inspect_image(IMAGE)["Id"]
 
 
 async def test_scratch_goes_with_the_attempt(
