@@ -41,13 +41,16 @@ class HeldMounts:
             OSError: this user, or this machine, cannot mount.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while _has_unmounted(self._folder):
-            pass
         for left in self._folder.iterdir():
-            _has_unmounted(left)
-            _remove(left)
-        _mount(os.fsencode(self._folder), self._folder, _MS_BIND)
-        _mount(b"none", self._folder, _MS_PRIVATE)  # no other namespace is told, and none keeps what is let go
+            self.release(left)
+        self._try()
+
+    def _try(self) -> None:
+        descriptor = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        try:
+            self.release(self.hold(descriptor))
+        finally:
+            os.close(descriptor)
 
     def hold(self, descriptor: int) -> Path:
         """
@@ -63,25 +66,22 @@ class HeldMounts:
             place.touch()
         try:
             _mount(b"/proc/self/fd/%d" % descriptor, place, _MS_BIND | _MS_REC)
+            # Else what is mounted below it would be taken off in its own place, too, as this is (mount_namespaces(7)).
+            _mount(b"none", place, _MS_PRIVATE | _MS_REC)
         except OSError:
-            _remove(place)
+            self.release(place)
             raise
         return place
 
     def release(self, place: Path) -> None:
         """Let go of a mount; who has it mounted elsewhere keeps it."""
-        _has_unmounted(place)
+        _libc.umount2(os.fsencode(place), _MNT_DETACH)  # EINVAL: nothing is mounted there
         _remove(place)
 
 
 def _mount(source: bytes, target: Path, flags: int) -> None:
     if _libc.mount(source, os.fsencode(target), None, ctypes.c_ulong(flags), None):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
-
-
-def _has_unmounted(place: Path) -> bool:
-    """Take off what was mounted last at a place; False: nothing is."""
-    return not _libc.umount2(os.fsencode(place), _MNT_DETACH)
 
 
 def _remove(place: Path) -> None:

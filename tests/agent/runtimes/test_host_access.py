@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +123,12 @@ def test_link_put_in_the_way_is_noticed(open_: Path) -> None:
 
 
 @pytest.fixture
-def mounts(tmp_path: Path) -> Iterator[HeldMounts]:
+def mounts(tmp_path: Path) -> HeldMounts:
     if os.geteuid():
         pytest.skip("needs root, who may mount")
     held = HeldMounts(tmp_path / "mounts")
     held.open()
-    yield held
-    subprocess.run(["umount", "-l", tmp_path / "mounts"], check=True)
+    return held
 
 
 def test_what_is_held_stays_what_it_is(open_: Path, mounts: HeldMounts) -> None:
@@ -157,7 +155,23 @@ def test_files_are_held_too_and_nothing_is_left_of_a_former_agent(
     HeldMounts(tmp_path / "mounts").open()
     assert list((tmp_path / "mounts").iterdir()) == []
     assert (open_ / "file").read_text() == "text"
-    assert Path("/proc/self/mounts").read_text().count(f" {tmp_path}/mounts") == 1
+    assert f" {tmp_path}/" not in Path("/proc/self/mounts").read_text()
+
+
+def test_what_is_mounted_below_comes_along_and_stays(open_: Path, mounts: HeldMounts) -> None:
+    """Also where mounts are shared, as systemd has them."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", open_], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", open_], check=True)
+        (open_ / "sub").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", open_ / "sub"], check=True)
+        (open_ / "sub" / "file").touch()
+        granted = grant(mounting(open_), allow(open_), mounts)
+        assert (Path(granted.spec.mounts[0].host_path) / "sub" / "file").exists()
+        granted.close()
+        assert (open_ / "sub" / "file").exists()
+    finally:
+        subprocess.run(["umount", "-R", open_], check=True)
 
 
 def open_descriptors() -> int:
