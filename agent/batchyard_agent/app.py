@@ -42,7 +42,7 @@ from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
-from batchyard_agent.runtimes.queue_networks import QueueNetworks, addresses_of
+from batchyard_agent.runtimes.queue_networks import QueueNetworks
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.upgrade import remove_former_scratch
 
@@ -269,7 +269,8 @@ class Agent:
                 mounts=HeldMounts(config.state_dir / "mounts"),
                 networks=QueueNetworks(
                     self._table.meta.host_id,
-                    closed=(*addresses_of(config.controller), *config.closed_networks),
+                    controller=config.controller,
+                    closed=config.closed_networks,
                     door=self._metadata.door,
                 ),
             )

@@ -673,12 +673,13 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "job for an unknown queue", rpc, submission(queue="nobody")
     yield "job for a queue of a bad name", rpc, submission(queue="a b")
     yield "job for a DISABLED queue", rpc, submission(queue="closed")
-    for what, asked in {
+    above: dict[str, dict[str, Any]] = {
         "privileged": {"privileged": True},
         "a device": {"linux_parameters": jd.LinuxParameters(devices=[jd.Device(host_path="/dev/fuse")])},
         "root": {"user": "0:7"},
         "a name": {"user": "app"},
-    }.items():
+    }
+    for what, asked in above.items():
         strict = _container({"image": "busybox", **asked})
         yield f"job at a level that does not allow it: {what}", rpc, submission(queue="guarded", container=strict)
     nodes = jd.NodeProperties(num_nodes=1, ranges=[jd.NodeRange(target_nodes=":", container=_container({}))])

@@ -50,13 +50,17 @@ class QueueNetworks:
 
     Args:
         scope: The agent's, as of its containers.
-        closed: Addresses or networks that containers do not reach, beside the host and link-local ones.
+        controller: ``HOST:PORT`` of the controller, which containers do not reach; empty, or a socket: of this machine.
+        closed: Addresses or networks that they do not reach beside that, the host and link-local ones.
         door: Where the attempts' metadata is.
     """
 
-    def __init__(self, scope: str, closed: Iterable[str] = (), door: Door = lambda: None) -> None:
+    def __init__(
+        self, scope: str, *, controller: str = "", closed: Iterable[str] = (), door: Door = lambda: None
+    ) -> None:
         self._scope = scope
-        self._closed = tuple(closed)
+        self._controller = controller
+        self._closed = self._own_closed = tuple(closed)
         self._door = door
         self._written = ""
         self._asked_at_ms: dict[str, int] = {}
@@ -72,6 +76,7 @@ class QueueNetworks:
             raise FenceError("there is no iptables")
         if not _runs("iptables", "-w", "-n", "-L", DOCKER_CHAIN):
             raise FenceError(f"iptables has no chain {DOCKER_CHAIN} for this user and in this network namespace")
+        self._closed = (*addresses_of(self._controller), *self._own_closed)
 
     def require(self, engine: Engine, queue: str, now_ms: int) -> None:
         """
