@@ -28,7 +28,7 @@ from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
-from batchyard_agent.host import LocalHost
+from batchyard_agent.host import LocalHost, keeps_levels
 from batchyard_agent.journal import Journal
 from batchyard_agent.keeper_link import KeeperLink, take_orphans
 from batchyard_agent.loop_errors import broken
@@ -40,8 +40,10 @@ from batchyard_agent.probe.reclaim import NoticeCommand, NoticeFile, Notices, No
 from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.fake import FakeRuntime
+from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
+from batchyard_agent.runtimes.queue_networks import QueueNetworks
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.standing import Standing, enter, next_run
 from batchyard_agent.upgrade import remove_former_scratch
@@ -110,7 +112,7 @@ class Agent:
         self._books = Books(
             journal,
             config.state_dir / "logs",
-            decode=spec_from,
+            decode=partial(spec_from, least=config.security_level),
             launch_limits=LAUNCH_LIMITS,
             read_now=clock.read_now,
             log_bytes_max=config.log_bytes_max,
@@ -261,6 +263,11 @@ class Agent:
         except RuntimeUnavailableError:
             await runtime.close()
             raise
+        if self._config.security_level.is_secured and not keeps_levels(runtime):
+            await runtime.close()
+            raise RuntimeUnavailableError(
+                f"{name} cannot keep jobs to security level {self._config.security_level} here"
+            )
         try:
             held = await runtime.launched()
         except RuntimeUnavailableError as error:
@@ -280,6 +287,13 @@ class Agent:
                 sandbox=config.sandbox,
                 node_network=config.node_network,
                 allowed=config.allowed,
+                mounts=HeldMounts(config.state_dir / "mounts"),
+                networks=QueueNetworks(
+                    self._table.meta.host_id,
+                    controller=config.controller,
+                    closed=config.closed_networks,
+                    door=self._metadata.door,
+                ),
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)

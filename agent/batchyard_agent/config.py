@@ -23,6 +23,7 @@ from batchyard.arns import ACCOUNT_ID_DEFAULT, REGION_DEFAULT, Account, parse_ac
 from batchyard.errors import InvalidArgumentError
 from batchyard.resources import parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
+from batchyard.security import SecurityLevel
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
 from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
@@ -60,6 +61,8 @@ class Config:
         scratch_dir: Where processes get a working folder each; None: see ``scratch``.
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
         allow_root_jobs: Processes may run as root.
+        security_level: What all jobs are kept to here, whatever their queue says less.
+        closed_networks: What containers at a security level do not reach, beside host and controller.
         container_network: Which network containers are on; one of ``NETWORKS``.
         platforms: Which jobs the host takes (AWS: platform capabilities); empty: the controller's default, EC2.
         sandbox: The engine's runtime in which jobs of Fargate run; empty: its usual one.
@@ -97,6 +100,8 @@ class Config:
     scratch_dir: Path | None = None
     job_user: str | None = None
     allow_root_jobs: bool = False
+    security_level: SecurityLevel = SecurityLevel.PRIVILEGED
+    closed_networks: tuple[str, ...] = ()
     container_network: str = BRIDGE
     platforms: tuple[str, ...] = ()
     sandbox: str = ""
@@ -208,6 +213,10 @@ def _paths(texts: tuple[str, ...]) -> tuple[str, ...]:
         if not text.startswith("/") or ".." in text.split("/"):
             raise ValueError(f"{text!r} is no absolute path without '..'")
     return tuple(dict.fromkeys(os.path.normpath("/" + text.lstrip("/")) for text in texts))
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(ipaddress.IPv4Network(text, strict=False)) for text in texts)
 
 
 def _metadata_url(text: str) -> str:
@@ -362,6 +371,22 @@ OPTIONS = (
         default=BRIDGE,
         show_default=True,
         help="Which network containers are on: Docker's bridge, the host's own, or none.",
+    ),
+    click.Option(
+        ["--security-level"],
+        type=click.Choice(list(SecurityLevel), case_sensitive=False),
+        default=SecurityLevel.PRIVILEGED,
+        show_default=True,
+        callback=reads(SecurityLevel),
+        help="What jobs are kept to on this host, even where their queue allows more.",
+    ),
+    click.Option(
+        ["closed_networks", "--closed-network"],
+        multiple=True,
+        callback=reads(_networks),
+        metavar="ADDRESS",
+        help="An IPv4 address, or a network such as 10.0.7.0/24, that containers at a security level do not reach, such "
+        "as the store's. May be given several times. Always: this host, link-local ones, the controller's.",
     ),
     click.Option(
         ["platforms", "--platform"],

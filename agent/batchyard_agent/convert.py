@@ -14,11 +14,12 @@ from typing import Protocol
 from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
 from batchyard.resources import GPU_WHOLE, NO_USAGE, Usage
-from batchyard.rows import ListOf, Rows
+from batchyard.rows import ListOf, Rows, Words
 from batchyard.runtimes import DOCKER, PROCESS, runtime_of
+from batchyard.security import SecurityLevel
 from batchyard.states import EndCause
 from batchyard.tasks import NO_TASK, Container, Task
-from batchyard.v1 import agent_pb2, attempt_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, security_pb2
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
 from batchyard_agent.core.containers import STOP_TIMEOUT_S
@@ -40,6 +41,7 @@ PHASES = {
 }
 PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 """AWS's words for what a container may do with a device, and the engine's."""
+_LEVELS = Words(SecurityLevel, security_pb2.SecurityLevel.DESCRIPTOR)
 _USAGE = Rows(Usage, attempt_pb2.Usage)
 _GPU_CLAIMS = ListOf(Rows(GpuClaim, agent_pb2.GpuClaim))
 CAUSES = {cause: attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
@@ -77,8 +79,17 @@ def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces, decode: De
             pass
 
 
-def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
-    """Read an attempt's spec as it comes over the wire or out of the journal."""
+def spec_from(
+    message: agent_pb2.AttemptSpec, logs: LogPlaces, least: SecurityLevel = SecurityLevel.PRIVILEGED
+) -> AttemptSpec:
+    """
+    Read an attempt's spec as it comes over the wire or out of the journal.
+
+    Args:
+        message: The spec.
+        logs: Where its logs are.
+        least: The security level of this host, which that of its queue does not lower.
+    """
     attempt_id = AttemptId(message.attempt_id)
     task = task_messages.read_task(message) or NO_TASK
     gpus: tuple[GpuClaim, ...] = _GPU_CLAIMS.read(message.gpus)
@@ -86,7 +97,7 @@ def spec_from(message: agent_pb2.AttemptSpec, logs: LogPlaces) -> AttemptSpec:
     return AttemptSpec(
         attempt_id=attempt_id,
         runtime=task.runtime,
-        launch=_launch_spec(message, task, gpus, logs),
+        launch=_launch_spec(message, task, gpus, logs, _level(message).or_stricter(least)),
         timeout_s=message.timeout_s,
         gpus=gpus,
         wire=message.SerializeToString(),
@@ -109,17 +120,20 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         cause=CAUSES[attempt.cause] if attempt.cause is not None else attempt_pb2.END_CAUSE_UNSPECIFIED,
         reason=attempt.hindrance if attempt.phase is Phase.LAUNCHING else attempt.reason,
         containers=task_messages.end_messages(attempt.containers),
+        image_digest=attempt.image_digest,
     )
 
 
-def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], logs: LogPlaces) -> LaunchSpec:
+def _launch_spec(
+    message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], logs: LogPlaces, level: SecurityLevel
+) -> LaunchSpec:
     if task.is_plain:
-        return _launch_one(message, task, task.main, gpus, logs)
+        return _launch_one(message, task, task.main, gpus, logs, level)
     parts: list[LaunchSpec] = []
     left = list(gpus)
     for container in task.containers:
         count = container.resources.gpu_millis // GPU_WHOLE
-        parts.append(_launch_one(message, task, container, tuple(left[:count]), logs))
+        parts.append(_launch_one(message, task, container, tuple(left[:count]), logs, level))
         del left[:count]
     return LaunchSpec(
         attempt_id=message.attempt_id,
@@ -133,7 +147,13 @@ def _launch_spec(message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClai
         pid_mode=task.pid_mode,
         ipc_mode=task.ipc_mode,
         node_address=_node_address(message),
+        security_level=level,
+        job_queue=message.job_queue,
     )
+
+
+def _level(message: agent_pb2.AttemptSpec) -> SecurityLevel:
+    return _LEVELS.read(message.security_level) if message.security_level else SecurityLevel.PRIVILEGED
 
 
 def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
@@ -141,7 +161,12 @@ def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
 
 
 def _launch_one(
-    message: agent_pb2.AttemptSpec, task: Task, container: Container, gpus: tuple[GpuClaim, ...], logs: LogPlaces
+    message: agent_pb2.AttemptSpec,
+    task: Task,
+    container: Container,
+    gpus: tuple[GpuClaim, ...],
+    logs: LogPlaces,
+    level: SecurityLevel,
 ) -> LaunchSpec:
     """Say how one container is launched: the one of a plain task, or a part of another."""
     part = "" if task.is_plain else container.shown_name
@@ -161,6 +186,8 @@ def _launch_one(
         pid_mode=task.pid_mode,
         ipc_mode=task.ipc_mode,
         node_address=_node_address(message),
+        security_level=level,
+        job_queue=message.job_queue,
     )
 
 

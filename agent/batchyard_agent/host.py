@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
-from batchyard.features import FEATURES, SHARED_PROCESSES
+from batchyard.features import FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES, SHARED_PROCESSES
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -185,9 +185,9 @@ class LocalHost:
             labels=config.labels,
             operating_system=fixed.operating_system,
             cpu_model=fixed.cpu_model,
-            allows_privileged=config.allowed.privileged,
+            allows_privileged=config.allowed.privileged and not config.security_level.is_secured,
             volume_paths=config.allowed.volume_paths,
-            device_paths=config.allowed.device_paths,
+            device_paths=() if config.security_level.is_secured else config.allowed.device_paths,
             reclaimed_at_ms=self._reclaimed_at_ms,
             platforms=config.platforms,
             cpu_architecture=fixed.cpu_architecture,
@@ -195,7 +195,7 @@ class LocalHost:
             enforces_disk=isolation.bounds_disk,
             processes=_isolation(self._runtimes.get(PROCESS)),
             address=self._last.address,
-            features=_features(self._runtimes.get(PROCESS)),
+            features=_features(self._runtimes.get(PROCESS), isolation),
         )
 
 
@@ -211,9 +211,20 @@ def _isolation(runtime: Runtime | None) -> host_pb2.ProcessIsolation | None:
     )
 
 
-def _features(runtime: Runtime | None) -> tuple[str, ...]:
-    is_shared = isinstance(runtime, ProcessRuntime) and not runtime.is_isolated
-    return (*FEATURES, SHARED_PROCESSES) if is_shared else FEATURES
+def keeps_levels(runtime: Runtime) -> bool:
+    """Say whether a runtime can keep jobs to a security level on this machine; right after it was opened."""
+    if isinstance(runtime, ProcessRuntime):
+        return runtime.is_isolated
+    return isinstance(runtime, DockerRuntime) and runtime.isolation.is_fenced
+
+
+def _features(runtime: Runtime | None, containers: Isolation) -> tuple[str, ...]:
+    features = [*FEATURES]
+    if isinstance(runtime, ProcessRuntime):
+        features.append(SECURED_PROCESSES if runtime.is_isolated else SHARED_PROCESSES)
+    if containers.is_fenced:
+        features.append(SECURED_CONTAINERS)
+    return tuple(features)
 
 
 def _tell_faults(facts: host_pb2.HostFacts) -> None:

@@ -118,8 +118,10 @@ class MetadataServer:
 
     def environment(self, spec: AttemptSpec) -> Mapping[str, Mapping[str, str]]:
         """Return the variables for the containers of an attempt that is to be launched; none where it cannot reach us."""
-        is_node = spec.launch.node_address is not None
-        address = self._address_for(spec.runtime, self._node_network if is_node else self._container_network)
+        network = self._container_network if spec.launch.node_address is None else self._node_network
+        if spec.launch.security_level.is_secured and network == docker_spec.HOST:
+            network = docker_spec.BRIDGE  # that of its queue, which gets there
+        address = self._address_for(spec.runtime, network)
         if self._remembered is None or not address:
             return {}
         name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
@@ -143,6 +145,11 @@ class MetadataServer:
             return ""
         return self._bridge(self._remembered.port) if runtime == DOCKER else LOOPBACK
 
+    def door(self) -> tuple[str, int] | None:
+        """Return where containers of any network of Docker's on this machine reach us; None where they cannot."""
+        address = _bridge_address()
+        return (address, self._remembered.port) if address and self._remembered is not None else None
+
     def _address_for(self, runtime: str, network: str) -> str:
         if runtime == DOCKER and network == docker_spec.NONE:
             return ""
@@ -161,7 +168,7 @@ class MetadataServer:
             listener.close()
 
     def _bridge(self, port: int) -> str:
-        address = next((a.address for a in psutil.net_if_addrs().get(BRIDGE, ()) if a.family is socket.AF_INET), "")
+        address = _bridge_address()
         if address and address not in self._listeners:
             try:
                 self._listen(address, port)
@@ -217,6 +224,10 @@ class MetadataServer:
         if found is None:
             return None
         return found.task if match["part"] else found.containers.get(match["name"] or DEFAULT_NAME)
+
+
+def _bridge_address() -> str:
+    return next((a.address for a in psutil.net_if_addrs().get(BRIDGE, ()) if a.family is socket.AF_INET), "")
 
 
 def _token(secret: str, attempt_id: str) -> str:

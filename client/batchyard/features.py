@@ -16,5 +16,11 @@ SEVERAL_PROCESSES = "several-processes"
 SHARED_PROCESSES = "shared-processes"
 """Several plain processes of an attempt see and reach each other. Not of the agent's version: where jobs are not apart."""
 
+SECURED_CONTAINERS = "secured-containers"
+"""Containers can be kept to a security level. Not of the agent's version: it needs the machine's packet filter."""
+
+SECURED_PROCESSES = "secured-processes"
+"""Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
+
 FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES)
 """All that agents of this version have, on whatever host."""

@@ -201,6 +201,7 @@ class ContainerEnd:
         started_at_ms: Wall clock; 0 if it never ran.
         stopped_at_ms: Wall clock; 0 while it runs, and if it never ran.
         container_id: The engine's; empty where it is not known.
+        image_digest: Which image it ran, ``sha256:...``; empty where it is not known.
     """
 
     name: str
@@ -209,6 +210,7 @@ class ContainerEnd:
     started_at_ms: int = 0
     stopped_at_ms: int = 0
     container_id: str = ""
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2 as host_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1 import security_pb2 as security_pb
 
 
 class YardCalls(Caller):
@@ -132,6 +133,7 @@ class YardCalls(Caller):
         max_overtake_s: int = 0,
         preemption: str = "NEVER",
         preemptible: bool = False,
+        security_level: str = "PRIVILEGED",
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
@@ -157,6 +159,9 @@ class YardCalls(Caller):
                 ``LOWER_PRIORITY``, jobs of preemptible queues of lower priority (and of its own share, if it
                 is preemptible itself, jobs of lower scheduling priority).
             preemptible: Whether its own jobs may be stopped so; they run again.
+            security_level: What its jobs are kept to on their hosts: ``PRIVILEGED``, what the host's operator
+                allows; ``BASELINE``, no privileged containers, devices or host network, and a network of the
+                queue's own; or ``RESTRICTED``, never root and no capabilities besides.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
 
@@ -177,6 +182,7 @@ class YardCalls(Caller):
             max_overtake_s=max_overtake_s,
             preemption=_preemption(preemption),
             preemptible=preemptible,
+            security_level=_security_level(security_level),
             tags=tags,
             annotations=annotations,
         )
@@ -226,6 +232,7 @@ class YardCalls(Caller):
         max_overtake_s: int | None = None,
         preemption: str | None = None,
         preemptible: bool | None = None,
+        security_level: str | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
@@ -233,7 +240,8 @@ class YardCalls(Caller):
 
         *time_limits* are replaced as a whole, too; an empty mapping removes them. A
         *scheduling_policy* can be put in the place of another only. Lowering *max_running* or
-        *max_vcpus* stops nothing that runs.
+        *max_vcpus* stops nothing that runs. A *security_level* holds of all that starts from then
+        on, of what waits too.
 
         *annotations* are merged by key; an empty value removes its key.
         """
@@ -253,6 +261,9 @@ class YardCalls(Caller):
             max_overtake_s=max_overtake_s,
             preemption=_preemption(preemption) if preemption else queue_pb.PREEMPTION_UNSPECIFIED,
             preemptible=preemptible,
+            security_level=_security_level(security_level)
+            if security_level
+            else security_pb.SECURITY_LEVEL_UNSPECIFIED,
             annotations=annotations,
         )
         return (await self.calls.update_job_queue(request)).job_queue
@@ -450,6 +461,11 @@ def _dispatch_order(text: str) -> queue_pb.DispatchOrder.ValueType:
 def _preemption(text: str) -> queue_pb.Preemption.ValueType:
     kind = queue_pb.Preemption
     return kind.ValueType(wording.number(kind, "preemption", text))
+
+
+def _security_level(text: str) -> security_pb.SecurityLevel.ValueType:
+    kind = security_pb.SecurityLevel
+    return kind.ValueType(wording.number(kind, "security_level", text))
 
 
 def _resource_state(text: str) -> environment_pb.ResourceState.ValueType:

@@ -28,7 +28,7 @@ from batchyard.errors import (
 from batchyard.ids import AttemptId, HostId, is_uuid
 from batchyard.task_messages import task_fields
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import host_pb2
+from batchyard.v1 import host_pb2, security_pb2
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import (
     Command,
@@ -435,6 +435,7 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     spec, name = unit.job.spec, attempt.id
     facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
+    level = world.level_of(spec)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
@@ -447,5 +448,7 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         tags=dict(propagated_tags(spec)),
         is_fargate=platform is Platform.FARGATE,
         compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
+        security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
+        job_queue=spec.queue,
         **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
     )

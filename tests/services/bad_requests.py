@@ -23,6 +23,7 @@ from batchyard.v1 import quota_share_pb2 as qs
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import secret_pb2 as secret
+from batchyard.v1 import security_pb2
 from batchyard.v1 import tag_pb2 as tag
 
 from . import bad_pods, bad_tasks
@@ -295,6 +296,11 @@ def _queues() -> Iterator[Case]:
     none = jq.JobStateTimeLimitActions(actions=_time_limits({"max_time_s": 0}))
     update = jq.UpdateJobQueueRequest(name="default", job_state_time_limit_actions=none)
     yield "update of a queue to a time limit of no time", rpc, update
+    level: dict[str, Any] = {"security_level": security_pb2.SECURITY_LEVEL_RESTRICTED}
+    yield "a level over nodes of a cluster", "CreateJobQueue", queue("q", "cluster", **level)
+    update = jq.UpdateJobQueueRequest(name="pods", **level)
+    yield "update to a level over nodes of a cluster", "UpdateJobQueue", update
+    yield "queue with an unknown level", "CreateJobQueue", queue("q", security_level=9)
     yield "description of no queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest()
     yield "description of 1001 queues", "DescribeJobQueues", jq.DescribeJobQueuesRequest(names=["q"] * 1001)
     yield "snapshot of no queue", "GetJobQueueSnapshot", jq.GetJobQueueSnapshotRequest(name="nobody")
@@ -704,6 +710,17 @@ def _submissions(waiting: str) -> Iterator[Case]:
     yield "job for an unknown queue", rpc, submission(queue="nobody")
     yield "job for a queue of a bad name", rpc, submission(queue="a b")
     yield "job for a DISABLED queue", rpc, submission(queue="closed")
+    above: dict[str, dict[str, Any]] = {
+        "privileged": {"privileged": True},
+        "a device": {"linux_parameters": jd.LinuxParameters(devices=[jd.Device(host_path="/dev/fuse")])},
+        "root": {"user": "0:7"},
+        "a name": {"user": "app"},
+    }
+    for what, asked in above.items():
+        strict = _container({"image": "busybox", **asked})
+        yield f"job at a level that does not allow it: {what}", rpc, submission(queue="guarded", container=strict)
+    nodes = jd.NodeProperties(num_nodes=1, ranges=[jd.NodeRange(target_nodes=":", container=_container({}))])
+    yield "job of nodes at a level", rpc, submission(queue="guarded", container=None, nodes=nodes)
     yield "job of nothing", rpc, job.SubmitJobRequest(name="j", queue="default")
     both = submission(job_definition="train", container=container())
     yield "job of a definition and a container", rpc, both

@@ -24,7 +24,7 @@ from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import job_definition_pb2 as jd
-from batchyard.v1 import job_pb2
+from batchyard.v1 import job_pb2, security_pb2
 from batchyard.v1 import job_queue_pb2 as jq
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard_controller.services.errors import status_of
@@ -67,6 +67,7 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     cluster = environment("cluster", kubernetes=ce.KubernetesCluster(name="c", namespace="n"))
     await yard.environments.CreateComputeEnvironment(cluster)
     await yard.queues.CreateJobQueue(queue("pods", "cluster"))
+    await yard.queues.CreateJobQueue(queue("guarded", security_level=security_pb2.SECURITY_LEVEL_RESTRICTED))
     await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
     await yard.queues.CreateJobQueue(queue("tagged", tags={str(i): "" for i in range(50)}))
     for policy in ("fair", "idle"):

@@ -11,9 +11,10 @@ import pytest
 from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import attempt_pb2, host_pb2, job_pb2
+from batchyard.v1 import attempt_pb2, host_pb2, job_pb2, security_pb2
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
+from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard_controller import driver
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
@@ -66,6 +67,28 @@ async def test_attempt_is_told_the_platform_of_its_environment(yard: MemoryContr
     assert spec.container.resources.disk_mib == 20 << 10
 
 
+async def test_attempt_is_told_its_queue_and_the_level_of_that(yard: MemoryController) -> None:
+    """Only an agent that can keep it to the level is sent it, and a change holds of all that starts from then on."""
+    old = HandAgent(yard, name="old", runtimes=["docker"], capacity=amounts(4000, 8192))
+    await old.join()
+    level: Any = {"security_level": security_pb2.SECURITY_LEVEL_RESTRICTED}
+    await yard.queues.CreateJobQueue(queue("strangers", "default", **level))
+    job = container("true", image="busybox", resources=amounts(1000, 1024))
+    first = await yard.submit(queue="strangers", container=job)
+    await old.hear_nothing()
+    agent = HandAgent(yard, runtimes=["docker"], capacity=amounts(4000, 8192), features=["secured-containers"])
+    await agent.join()
+    (spec,) = await agent.hear_starts()
+    assert (spec.job_id, spec.job_queue) == (first, "strangers")
+    assert spec.security_level == security_pb2.SECURITY_LEVEL_RESTRICTED
+    level = {"security_level": security_pb2.SECURITY_LEVEL_BASELINE}
+    changed = await yard.queues.UpdateJobQueue(queue_pb.UpdateJobQueueRequest(name="strangers", **level))
+    assert changed.job_queue.security_level == security_pb2.SECURITY_LEVEL_BASELINE
+    await yard.submit(queue="strangers", container=job)
+    (spec,) = await agent.hear_starts()
+    assert spec.security_level == security_pb2.SECURITY_LEVEL_BASELINE
+
+
 async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:
     gpus = [host_pb2.Gpu(uuid=f"GPU-{i}", model="A") for i in range(2)]
     agent = HandAgent(yard, gpus=gpus, capacity=amounts(8000, 1024, gpu_millis=2000))
@@ -94,6 +117,28 @@ async def test_reports_carry_a_job_through_its_states(yard: MemoryController) ->
     assert (job.exit_code, job.started_at_ms, job.stopped_at_ms) == (7, 1_000, 2_000)
     (attempt,) = job.attempts
     assert (attempt.host_name, attempt.reason, attempt.exit_code, attempt.epoch) == ("alpha", "it said so", 7, 1)
+
+
+async def test_which_image_ran_is_told_from_the_start_and_kept(yard: MemoryController) -> None:
+    agent = HandAgent(yard)
+    await agent.join()
+    digest, job_id = "sha256:" + "0" * 64, await yard.submit()
+    (spec,) = await agent.hear_starts()
+    report = running(spec.attempt_id)
+    report.image_digest = digest
+    await agent.report(report)
+    await agent.hear_nothing()
+    assert [attempt.image_digest for attempt in (await yard.describe(job_id)).attempts] == [digest]
+    await agent.report(ended(spec.attempt_id))  # by an agent that was started anew meanwhile
+    await agent.hear("ack")
+    assert [attempt.image_digest for attempt in (await yard.describe(job_id)).attempts] == [digest]
+    short_id = await yard.submit()
+    (spec,) = await agent.hear_starts()
+    await agent.report(ended(spec.attempt_id, image_digest=digest + "\x1b[2J"))
+    await agent.hear("ack")
+    (attempt,) = (await yard.describe(short_id)).attempts
+    assert attempt.image_digest.startswith(digest)
+    assert "\x1b" not in attempt.image_digest
 
 
 async def test_repeated_reports_change_nothing_and_are_acknowledged_again(yard: MemoryController) -> None:

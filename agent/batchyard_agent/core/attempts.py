@@ -123,6 +123,7 @@ class Attempt:
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
         containers: How each of several is, or ended.
         hindrance: What keeps it from starting, while it is LAUNCHING; empty: nothing that is known.
+        image_digest: Which image it runs; not in the journal, as its runtime tells it anew.
     """
 
     attempt_id: AttemptId
@@ -141,6 +142,7 @@ class Attempt:
     usage: Usage = NO_USAGE
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
+    image_digest: str = ""
 
     @property
     def is_over(self) -> bool:

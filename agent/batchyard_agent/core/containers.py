@@ -75,6 +75,7 @@ class _Part:
     Attributes:
         since_ms: When its present stage began (boottime).
         started_at_ms: Wall clock; 0 until it ran.
+        image_digest: Which image it runs; empty where that is not known.
         end: None of one that the task ended without.
         told: It was signalled, so that its end says nothing of itself.
         kill_at_ms: When SIGKILL is due (boottime); None until it was signalled.
@@ -84,6 +85,7 @@ class _Part:
     since_ms: int
     stage: Stage = Stage.WAITING
     started_at_ms: int = 0
+    image_digest: str = ""
     end: End | None = None
     told: bool = False
     kill_at_ms: int | None = None
@@ -128,7 +130,8 @@ class Containers:
             if isinstance(each, str):
                 self._parts[each].stage = Stage.STARTING
             elif isinstance(each, Started):
-                self._parts[each.attempt_id].started_at_ms = each.started_at_ms
+                part = self._parts[each.attempt_id]
+                part.started_at_ms, part.image_digest = each.started_at_ms, each.image_digest
             else:
                 part = self._parts[each.attempt_id]
                 part.told = self._is_ending
@@ -145,6 +148,7 @@ class Containers:
             return []
         if isinstance(seen, Started):
             part.stage, part.since_ms, part.started_at_ms = Stage.RUNNING, now_ms, seen.started_at_ms
+            part.image_digest = seen.image_digest
         else:
             self._end(part, seen)
         return list(self._follow(now_ms))
@@ -343,11 +347,16 @@ def _told(part: _Part) -> ContainerEnd:
                 reason=reason,
                 started_at_ms=part.started_at_ms,
                 stopped_at_ms=end.stopped_at_ms,
+                image_digest=part.image_digest,
             )
         case StartFailed():
             return ContainerEnd(name=name, exit_code=end.exit_code, reason=end.reason)
         case Vanished():
-            return ContainerEnd(name=name, reason=end.reason, started_at_ms=part.started_at_ms)
+            return ContainerEnd(
+                name=name, reason=end.reason, started_at_ms=part.started_at_ms, image_digest=part.image_digest
+            )
         case None:
             reason = "" if part.stage is not Stage.OVER else "It was not started"
-            return ContainerEnd(name=name, reason=reason, started_at_ms=part.started_at_ms)
+            return ContainerEnd(
+                name=name, reason=reason, started_at_ms=part.started_at_ms, image_digest=part.image_digest
+            )

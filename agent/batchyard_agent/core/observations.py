@@ -57,7 +57,13 @@ def on_started(table: Table, event: Started, now: Now) -> list[Command]:
         table.set_alarm(timeout_at_ms, attempt.attempt_id)
         commands.append(Save(attempt.attempt_id))
     known = attempt.phase is Phase.RUNNING
-    attempt = replace(attempt, phase=Phase.RUNNING, started_at_ms=started_at_ms, timeout_at_ms=timeout_at_ms)
+    attempt = replace(
+        attempt,
+        phase=Phase.RUNNING,
+        started_at_ms=started_at_ms,
+        timeout_at_ms=timeout_at_ms,
+        image_digest=event.image_digest,
+    )
     attempt = table.note(attempt) if known else table.move(attempt)
     if attempt.stop is not None:
         commands += endings.deliver_stop(table, attempt, now)

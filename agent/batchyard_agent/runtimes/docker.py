@@ -48,6 +48,7 @@ from batchyard_agent.runtimes.docker_spec import (
     container_name,
 )
 from batchyard_agent.runtimes.docker_task import TaskAttempt
+from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.host_access import Allowed
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -57,6 +58,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
 
 LOOK_EVERY_S = 30
 LOOK_AGAIN_S = 0.1
@@ -88,6 +90,8 @@ class DockerRuntime:
         sandbox: The engine's runtime for jobs of Fargate; empty: its usual one.
         allowed: What jobs may reach of the host. The engine has to see the same
             file system as this process.
+        mounts: Where volumes are held while they are mounted; None: they are not.
+        networks: Those of queues; None: containers cannot be kept to a security level.
         now_ms: Wall clock.
 
     Attributes:
@@ -107,6 +111,8 @@ class DockerRuntime:
         sandbox: str = "",
         node_network: str = HOST,
         allowed: Allowed | None = None,
+        mounts: HeldMounts | None = None,
+        networks: QueueNetworks | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
@@ -116,6 +122,8 @@ class DockerRuntime:
         self.isolation = Isolation(sandbox=sandbox)
         self._node_network = node_network
         self._allowed = allowed or Allowed()
+        self._mounts = mounts
+        self._networks = networks
         self._now_ms = now_ms
         self.fault = ""
         self._calls = Calls()
@@ -145,7 +153,8 @@ class DockerRuntime:
             engine.close()
             text = f"the engine has no runtime {sandbox!r} for --sandbox; it has {', '.join(runtimes)}"
             raise RuntimeUnavailableError(text)
-        self.isolation = replace(self.isolation, bounds_disk=engine.info.bounds_disk)
+        is_fenced = await self._calls.once(self._fence)
+        self.isolation = replace(self.isolation, bounds_disk=engine.info.bounds_disk, is_fenced=is_fenced)
         self._engine = engine
         self._images = Images(engine)
         self._events = EventWatch(
@@ -163,6 +172,9 @@ class DockerRuntime:
             isolation=self.isolation,
             node_network=self._node_network,
             allowed=self._allowed,
+            mounts=await self._calls.once(self._hold, engine),
+            networks=self._networks,
+            now_ms=self._now_ms,
             observe=observe,
         )
         self._spawn(self._run_looks())
@@ -269,6 +281,26 @@ class DockerRuntime:
             await asyncio.gather(*(attempt.release() for attempt in self._attempts.values()))
             self._engine.close()
         await self._calls.close()
+
+    def _hold(self, engine: Engine) -> HeldMounts | None:
+        if self._mounts is None or not engine.info.shares_mounts:
+            return None
+        try:
+            self._mounts.open()
+        except OSError as error:
+            _log.info("volumes are mounted by their paths", reason=str(error))
+            return None
+        return self._mounts
+
+    def _fence(self) -> bool:
+        if self._networks is None:
+            return False
+        try:
+            self._networks.check()
+        except FenceError as error:
+            _log.info("containers cannot be kept to a security level here", reason=str(error))
+            return False
+        return True
 
     def _take(self, spec: LaunchSpec) -> ContainerAttempt | TaskAttempt:
         attempt = TaskAttempt(spec, self._yard) if spec.parts else ContainerAttempt(spec, self._yard)

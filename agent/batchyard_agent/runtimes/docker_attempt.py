@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import enum
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -41,10 +41,11 @@ from batchyard_agent.runtimes.docker_facts import (
     is_shortage,
 )
 from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
-from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
+from batchyard_agent.runtimes.docker_spec import NONE, Isolation, container_body, container_name
 from batchyard_agent.runtimes.docker_usage import UsageWatch
 from batchyard_agent.runtimes.engine_words import exit_code_of_start_failure, reason
-from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
+from batchyard_agent.runtimes.held_mounts import HeldMounts
+from batchyard_agent.runtimes.host_access import Allowed, Granted, NotAllowedError, grant, unprivileged
 from batchyard_agent.runtimes.protocol import (
     Exited,
     LaunchSpec,
@@ -54,6 +55,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
 
 STOPPED_EARLY_REASON = "Stopped before it started"
 ENGINE_STOPPED_REASON = "The Docker Engine was stopped or restarted under the container"
@@ -119,6 +121,9 @@ class Yard:
     isolation: Isolation
     node_network: str
     allowed: Allowed
+    mounts: HeldMounts | None
+    networks: QueueNetworks | None
+    now_ms: Callable[[], int]
     observe: Observe
 
 
@@ -137,7 +142,7 @@ class ContainerAttempt:
         self._spec = spec
         self._yard = yard
         self._phase = Phase.PREPARING
-        self._resolved = spec
+        self._granted = Granted(spec)
         self._container = ""
         self._pump: Pump | None = None
         self._usage: UsageWatch | None = None
@@ -193,9 +198,12 @@ class ContainerAttempt:
         Raises:
             NeverRanError: it did not run and will not.
         """
-        self._container, was_started = await self._create()
-        if not was_started:
-            await self._start()
+        try:
+            self._container, was_started = await self._create()
+            if not was_started:
+                await self._start()
+        finally:
+            self._granted.close()
         return self._container
 
     async def launch(self) -> None:
@@ -223,7 +231,7 @@ class ContainerAttempt:
         facts = await self._look()
         if facts is not None and facts.pid:
             self._usage = UsageWatch(facts.pid, container)
-        self._tell_started(facts)
+        self._tell_started(facts, await self._digest(facts))
         while facts is not None and facts.is_running:
             await self._wait_for_end()
             facts = await self._look()
@@ -241,10 +249,8 @@ class ContainerAttempt:
         waits_s = iter(CREATE_BACKOFF_S)
         while True:
             self._refuse_if_stopped()
-            # After a pull, which takes long: what a path leads to may be another place by now.
-            self._resolved = await self._resolve(self._spec)
-            body = self._body()
             try:
+                body = await self._body()
                 async with yard.launch_slots:
                     return await yard.calls.once(yard.engine.create, name, body), False
             except MissingError as error:
@@ -265,11 +271,28 @@ class ContainerAttempt:
             except EngineError as error:
                 raise NeverRanError(reason("CannotCreateContainerError", error.message)) from error
 
-    def _body(self) -> dict[str, Any]:
-        yard = self._yard
+    async def _body(self) -> dict[str, Any]:
+        """
+        Say what is asked of the engine, with what was granted of the host just now.
+
+        Raises:
+            MissingError: its image is needed for that, and is not on this machine.
+            NeverRanError: it asks for what it may not have.
+        """
+        yard, spec = self._yard, self._spec
         cpu_count = yard.engine.info.cpu_count
+        try:
+            await self._grant()
+            spec = self._granted.spec
+            if spec.security_level.forbids_root and not spec.container.user:
+                image_user = await yard.calls.once(yard.engine.image_user, spec.container.image)
+                spec = replace(spec, container=replace(spec.container, user=unprivileged(image_user)))
+        except NotAllowedError as error:
+            raise NeverRanError(reason("CannotStartContainerError", str(error))) from error
+        if spec.security_level.is_secured and not spec.holder and yard.network != NONE:
+            await self._make_network()
         return container_body(
-            self._resolved,
+            spec,
             scope=yard.scope,
             home=yard.home,
             cpu_count=cpu_count,
@@ -278,23 +301,49 @@ class ContainerAttempt:
             node_network=yard.node_network,
         )
 
-    async def _resolve(self, spec: LaunchSpec) -> LaunchSpec:
-        """Check what the attempt asks of the host, in a thread: a disk may hang."""
-        if not (spec.container.privileged or spec.mounts or spec.devices):
-            return spec
-        try:
-            return await self._yard.calls.once(resolve, spec, self._yard.allowed)
-        except NotAllowedError as error:
-            raise NeverRanError(reason("CannotStartContainerError", str(error))) from error
+    async def _grant(self) -> None:
+        """
+        Check and open what the attempt asks of the host, in a thread: a disk may hang.
+
+        Raises:
+            NotAllowedError: it may not have that.
+        """
+        yard, spec = self._yard, self._spec
+        self._granted.close()
+        if spec.container.privileged or spec.mounts or spec.devices or spec.security_level.is_secured:
+            self._granted = await yard.calls.once(grant, spec, yard.allowed, yard.mounts)
 
     async def _refuse_if_moved(self) -> None:
         """
-        Look once more at what will be mounted, since the engine mounts at the start and goes by paths.
+        Look once more at what will be mounted where it cannot be held, since the engine mounts at the start.
 
         A link put in the way between this look and the engine's mount would pass.
         """
-        if await self._resolve(self._resolved) != self._resolved:
+        yard, granted = self._yard, self._granted.spec
+        if yard.mounts is not None or not (granted.mounts or granted.devices):
+            return
+        try:
+            is_moved = (await yard.calls.once(grant, granted, yard.allowed, None)).spec != granted
+        except NotAllowedError as error:
+            raise NeverRanError(reason("CannotStartContainerError", str(error))) from error
+        if is_moved:
             raise NeverRanError(reason("CannotStartContainerError", "a path to mount was moved during the launch"))
+
+    async def _make_network(self) -> None:
+        """
+        Make sure of the network of its queue.
+
+        Raises:
+            NeverRanError: there is none, or it would reach what it must not.
+        """
+        yard = self._yard
+        if yard.networks is None or not yard.isolation.is_fenced:
+            text = f"security level {self._spec.security_level} takes an agent of root, and the machine's iptables"
+            raise NeverRanError(reason("CannotStartContainerError", text), host_failed=True)
+        try:
+            await yard.calls.once(yard.networks.require, yard.engine, self._spec.job_queue, yard.now_ms())
+        except FenceError as error:
+            raise NeverRanError(reason("CannotStartContainerError", str(error)), host_failed=True) from error
 
     async def _pull(self) -> None:
         pull = asyncio.ensure_future(self._yard.images.pull(self._spec.container.image))
@@ -427,12 +476,24 @@ class ContainerAttempt:
 
     # Tell.
 
-    def _tell_started(self, facts: ContainerFacts | None) -> None:
+    async def _digest(self, facts: ContainerFacts | None) -> str:
+        """Return which image it runs; nothing where the engine does not say, as that holds up no start."""
+        if facts is None or not facts.image_id:
+            return ""
+        try:
+            return await self._yard.calls.once(self._yard.engine.image_digest, facts.image_id)
+        except (EngineError, EngineSilentError) as error:
+            _log.warning("an image's digest is not known", attempt=self._spec.attempt_id, error=str(error))
+            return ""
+
+    def _tell_started(self, facts: ContainerFacts | None, digest: str) -> None:
         started_at_ms = self._died.at_ms if self._died else None
         if facts is not None:
             started_at_ms = facts.started_at_ms
         if started_at_ms is not None:
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
+            self._yard.observe(
+                Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms, image_digest=digest)
+            )
 
     async def _tell_end(self, facts: ContainerFacts | None) -> None:
         attempt_id, died = self._spec.attempt_id, self._died

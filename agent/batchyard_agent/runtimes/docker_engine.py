@@ -15,7 +15,9 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import socket
+import struct
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +35,7 @@ from batchyard_agent.runtimes.docker_facts import (
     ContainerFacts,
     ListedContainer,
     bounds_disk,
+    digest_from_inspect,
     events_from_chunks,
     facts_from_inspect,
     listed_from_list,
@@ -51,6 +54,9 @@ RESTART_MS_MAX = 120_000
 """For create and start, which wait for the engine's disk and network."""
 
 _READ_BYTES = 64 * 1024
+_DIGESTS_KEPT = 1024
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group (unix(7), struct ucred)."""
 _POOLS = 100
 """The SDK keeps connections by URL and breaks the oldest; one in use must never be the oldest."""
 
@@ -94,6 +100,7 @@ class EngineInfo:
         started_at_ms: When it was started, by its clock; None: it does not tell.
         runtimes: Names of what it can run containers in.
         bounds_disk: It can bound what a container writes into its own layer.
+        shares_mounts: It sees what this process mounts.
     """
 
     cpu_count: int
@@ -103,6 +110,7 @@ class EngineInfo:
     started_at_ms: int | None = None
     runtimes: tuple[str, ...] = ()
     bounds_disk: bool = False
+    shares_mounts: bool = False
 
     def was_restarting(self, at_ms: int) -> bool:
         """Say whether it may just have been stopping at a time, to be started as what it is now."""
@@ -177,8 +185,10 @@ class Engine:
             started_at_ms=started_at_ms,
             runtimes=tuple(sorted(info.get("Runtimes") or ())),
             bounds_disk=bounds_disk(info, Path("/proc/self/mounts").read_text()),
+            shares_mounts=_shares_mounts(socket_path(address)),
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
+        self._digests: dict[str, str] = {}
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
@@ -215,6 +225,55 @@ class Engine:
         """Look at a container, by id or name."""
         with _read():
             return facts_from_inspect(self._calls.inspect_container(container))
+
+    def image_digest(self, image_id: str) -> str:
+        """Return the digest of an image, see ``digest_from_inspect``; one that is gone has its id."""
+        found = self._digests.get(image_id)
+        if found is None:
+            try:
+                with _read():
+                    found = digest_from_inspect(self._calls.inspect_image(image_id))  # type: ignore[no-untyped-call]
+            except MissingError:
+                found = image_id
+            if len(self._digests) >= _DIGESTS_KEPT:
+                self._digests.clear()
+            self._digests[image_id] = found
+        return found
+
+    def image_user(self, image: str) -> str:
+        """
+        Return as whom an image's containers run if nothing else is said; empty: root.
+
+        Raises:
+            MissingError: the image is not on this machine.
+        """
+        with _read():
+            found = self._calls.inspect_image(image)  # type: ignore[no-untyped-call]
+            return str(found["Config"].get("User") or "")
+
+    def make_network(self, name: str, bridge: str, labels: dict[str, str]) -> None:
+        """
+        Make a network whose containers do not reach each other.
+
+        Args:
+            name: The engine's name of it.
+            bridge: The kernel's name of its interface, at most 15 characters.
+            labels: Its own.
+
+        Raises:
+            ConflictError: there is one of that name.
+        """
+        options = {"com.docker.network.bridge.name": bridge, "com.docker.network.bridge.enable_icc": "false"}
+        with _translated():
+            self._calls.create_network(name, driver="bridge", options=options, labels=labels, check_duplicate=True)
+
+    def remove_networks(self, label: str, value: str, keep: Container[str]) -> None:
+        """Remove all networks with a label of this value that no container uses, but those to keep, by name."""
+        with _translated():
+            for network in self._calls.networks(filters={"label": f"{label}={value}"}):
+                if network["Name"] not in keep:
+                    with contextlib.suppress(docker.errors.APIError):  # in use
+                        self._calls.remove_network(network["Id"])
 
     def kill(self, container: str, signal: int) -> None:
         """
@@ -342,3 +401,18 @@ def socket_path(address: str) -> str:
     found = address or str(docker.utils.kwargs_from_env().get("base_url", "unix:///var/run/docker.sock"))
     scheme, _, path = found.partition("://")
     return path if scheme in {"unix", "http+unix"} else ""
+
+
+def _shares_mounts(path: str) -> bool:
+    """Say whether who listens at an engine's socket sees all that this process mounts."""
+    if not path:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, _, _ = _CREDENTIALS.unpack(credentials)
+        own, theirs = (Path(f"/proc/{each}/ns/mnt").stat().st_ino for each in ("self", pid))
+    except OSError:  # of another pid namespace (0), or another user's
+        return False
+    return own == theirs

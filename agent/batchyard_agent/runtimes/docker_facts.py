@@ -61,6 +61,7 @@ class ContainerFacts:
         exit_code: Meaningful once it has ended.
         out_of_memory: The engine saw the kernel kill in it for its memory limit.
         pid: Of its first process, as the engine's machine counts; 0 unless it runs.
+        image_id: The engine's id of its image.
     """
 
     container_id: str
@@ -72,6 +73,7 @@ class ContainerFacts:
     exit_code: int
     out_of_memory: bool
     pid: int = 0
+    image_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,19 @@ def facts_from_inspect(answer: Mapping[str, Any]) -> ContainerFacts:
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
         pid=int(state.get("Pid") or 0),
+        image_id=str(answer.get("Image") or ""),
     )
+
+
+def digest_from_inspect(answer: Mapping[str, Any]) -> str:
+    """
+    Read the answer to ``GET /images/{id}/json``: the digest of the image's manifest in its registry.
+
+    An image that was made or loaded here has none: of it this is the engine's id, the
+    digest of its configuration (OCI image specification).
+    """
+    digests = answer.get("RepoDigests") or ()
+    return str(digests[0]).rpartition("@")[2] if digests else str(answer["Id"])
 
 
 def bounds_disk(info: Mapping[str, Any], mounts: str) -> bool:

@@ -8,6 +8,7 @@ the host than it asked for, and its container never restarts by itself.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,12 @@ MEMORY_MIB_MIN = 6
 """The engine refuses less (Docker Engine: "Minimum memory limit allowed is 6MB")."""
 
 PIDS_MAX = 4096
+SECURED_PIDS_MAX = 1024
+"""Processes and threads, at a security level."""
 ENGINE_LOG_FILES = 2
+TEMPORARY = "/tmp"  # noqa: S108  # a container's
+_BRIDGE_LENGTH_MAX = 15
+_PREFIX_DIGITS = 5
 _CPU_SHARES_PER_CPU = 1024
 _MIB = 1 << 20
 _NANO_CPUS_PER_MILLI = 1_000_000
@@ -50,6 +56,25 @@ def container_name(attempt_id: str, part: str = "") -> str:
     return f"{name}-{part}" if part else name
 
 
+def network_name(scope: str, queue: str) -> str:
+    """Name the network of a queue's containers on a host, one of an agent's own."""
+    return f"batchyard-{_digest(scope, _PREFIX_DIGITS)}-{queue}"
+
+
+def bridge_prefix(scope: str) -> str:
+    """Return with what the kernel's names of an agent's networks begin, and of no other's."""
+    return f"by{_digest(scope, _PREFIX_DIGITS)}-"
+
+
+def bridge_name(scope: str, queue: str) -> str:
+    """Return the kernel's name of a queue's network; it may have 15 characters (Linux: IFNAMSIZ)."""
+    return bridge_prefix(scope) + _digest(queue, _BRIDGE_LENGTH_MAX - len(bridge_prefix(scope)))
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
 def volume_name(attempt_id: str, volume: str) -> str:
     """Name the engine's volume that is a folder of several containers of an attempt."""
     return f"{container_name(attempt_id)}-{volume}"
@@ -63,10 +88,12 @@ class Isolation:
     Attributes:
         sandbox: Its runtime for jobs of Fargate; empty: the usual one.
         bounds_disk: It can bound what a container writes into its own layer.
+        is_fenced: Networks of queues are closed off, so containers can be kept to a security level.
     """
 
     sandbox: str = ""
     bounds_disk: bool = False
+    is_fenced: bool = False
 
 
 def container_body(
@@ -87,13 +114,15 @@ def container_body(
         scope: Value of the host label.
         home: Value of the label of the state folder.
         cpu_count: CPUs of the engine's machine; it refuses a quota above them.
-        network: One of ``NETWORKS``.
+        network: One of ``NETWORKS``; at a security level any but ``NONE`` is that of the attempt's queue.
         node_network: Likewise, of nodes.
         isolation: What the engine can do.
     """
     container = spec.container
     if spec.node_address is not None:
         network = node_network
+    elif spec.security_level.is_secured and network != NONE:
+        network = network_name(scope, spec.job_queue)
     body: dict[str, Any] = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
@@ -128,8 +157,8 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         "RestartPolicy": {"Name": "no"},
         "NetworkMode": f"container:{spec.holder}" if spec.holder else network,
         **_shared(spec),
-        **_privileges(container),
-        "PidsLimit": PIDS_MAX,
+        **_privileges(spec),
+        "PidsLimit": SECURED_PIDS_MAX if spec.security_level.is_secured else PIDS_MAX,
         "ReadonlyRootfs": container.readonly_root_filesystem,
         "LogConfig": {"Type": "json-file", "Config": _engine_log(spec.log_bytes_max)},
         **_memory(container),
@@ -139,8 +168,8 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         config["ShmSize"] = linux.shared_memory_size_mib * _MIB
     if container.ulimits:
         config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in container.ulimits]
-    if linux.tmpfs:
-        config["Tmpfs"] = {mount.container_path: _tmpfs_options(mount) for mount in linux.tmpfs}
+    if tmpfs := {mount.container_path: _tmpfs_options(mount) for mount in linux.tmpfs} | _temporary(spec):
+        config["Tmpfs"] = tmpfs
     if spec.mounts:
         config["Mounts"] = [_mount(spec, mount) for mount in spec.mounts]
     if spec.devices:
@@ -164,11 +193,21 @@ def _isolation(spec: LaunchSpec, isolation: Isolation) -> dict[str, Any]:
     return config
 
 
-def _privileges(container: Container) -> dict[str, Any]:
-    if container.privileged:
+def _privileges(spec: LaunchSpec) -> dict[str, Any]:
+    if spec.container.privileged:
         return {"Privileged": True}
     # Raw sockets let a container forge its neighbours' addresses (Nomad, CVE-2021-32575).
-    return {"CapDrop": ["NET_RAW"], "SecurityOpt": ["no-new-privileges"]}
+    dropped = "ALL" if spec.security_level.forbids_root else "NET_RAW"
+    return {"CapDrop": [dropped], "SecurityOpt": ["no-new-privileges"]}
+
+
+def _temporary(spec: LaunchSpec) -> dict[str, str]:
+    """Return room for temporary files where there is none: what is in it counts as the container's memory."""
+    taken = {mount.container_path for mount in spec.mounts}
+    taken |= {mount.container_path for mount in spec.container.linux_parameters.tmpfs}
+    if not spec.security_level.is_secured or not spec.container.readonly_root_filesystem or TEMPORARY in taken:
+        return {}
+    return {TEMPORARY: "rw,nosuid,nodev,mode=1777"}
 
 
 def _shared(spec: LaunchSpec) -> dict[str, str]:

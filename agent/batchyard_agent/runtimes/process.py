@@ -41,6 +41,7 @@ from batchyard_agent.runtimes.process_launch import (
     Launcher,
     make_passage,
     own_names,
+    refuse_below_level,
     write_durably,
 )
 from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
@@ -194,6 +195,7 @@ class ProcessRuntime:
     def start(self, live: Live, spec: LaunchSpec) -> None:
         """See ``process_task.Carrier``."""
         try:
+            refuse_below_level(spec, is_kept_apart=self.is_isolated)
             live.order = self._launcher.order(spec, live.name)
             spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         except CannotLaunchError as error:

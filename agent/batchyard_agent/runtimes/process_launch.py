@@ -219,6 +219,18 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def refuse_below_level(spec: LaunchSpec, *, is_kept_apart: bool) -> None:
+    """
+    Refuse what cannot be kept to its security level, as processes run as the agent's own user here.
+
+    Raises:
+        CannotLaunchError: so it is.
+    """
+    if spec.security_level.is_secured and not is_kept_apart:
+        text = "takes an agent of root, which runs processes as another user"
+        raise CannotLaunchError(f"security level {spec.security_level} {text}", host_failed=True)
+
+
 def _refuse_what_needs_a_container(spec: LaunchSpec, users: AbstractSet[str]) -> None:
     if spec.container.user and spec.container.user not in users:
         raise CannotLaunchError(f"processes of this host run as {max(users)!r}, not as {spec.container.user!r}")

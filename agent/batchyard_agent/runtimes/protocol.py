@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from batchyard.resources import NO_USAGE, Usage
+from batchyard.security import SecurityLevel
 from batchyard.tasks import Container, ContainerEnd, Task
 
 
@@ -86,6 +87,8 @@ class LaunchSpec:
             known; None of all else.
         task: Of pods: all that it says of them.
         compute_environment: Of pods: an id of the environment that it is of.
+        security_level: That of its queue.
+        job_queue: Its queue, of whose network its containers are where the level is not PRIVILEGED.
     """
 
     attempt_id: str
@@ -108,6 +111,8 @@ class LaunchSpec:
     node_address: str | None = None
     task: Task | None = None
     compute_environment: str = ""
+    security_level: SecurityLevel = SecurityLevel.PRIVILEGED
+    job_queue: str = ""
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with variables for its containers, by their names; its own have none."""
@@ -122,10 +127,17 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The attempt's command runs. ``started_at_ms`` is wall-clock time."""
+    """
+    The attempt's command runs.
+
+    Attributes:
+        started_at_ms: Wall clock.
+        image_digest: Which image it runs, ``sha256:...``; empty where there is none, and where it is not known.
+    """
 
     attempt_id: str
     started_at_ms: int
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,6 +208,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Started", spans.moment(job.started_at_ms, now)),
             ("Stopped", spans.moment(job.stopped_at_ms, now)),
             ("Runs as", _pod_of(job)),
+            ("Image digest", _digest_of(job)),
         ]
     )
     if job.attempts:
@@ -224,6 +225,14 @@ def _pod_of(job: Job) -> str:
     if latest is None or not latest.pod_name:
         return ""
     return f"pod {latest.pod_name} in namespace {latest.pod_namespace} of cluster {latest.cluster}"
+
+
+def _digest_of(job: Job) -> str:
+    """Say which image the latest attempt runs or ran, of several containers by their names."""
+    latest = job.attempts[-1] if job.attempts else None
+    if latest is None or latest.image_digest:
+        return latest.image_digest if latest is not None else ""
+    return " ".join(f"{part.name}={part.image_digest}" for part in latest.containers if part.image_digest)
 
 
 def _nodes(job: Job) -> str:

@@ -42,6 +42,12 @@ _PREEMPTIONS = ["NEVER", "LOWER_PRIORITY"]
 _PREEMPTION_HELP = "Whom it has stopped when a job of it lacks room: jobs of preemptible queues of lower priority."
 _PREEMPTIBLE_HELP = "Whether its own jobs may be stopped so; they run again."
 
+_LEVELS = ["PRIVILEGED", "BASELINE", "RESTRICTED"]
+_LEVEL_HELP = (
+    "What its jobs are kept to: what the host allows; no privileged containers, devices or host network; "
+    "never root and no capabilities besides."
+)
+
 
 @click.group()
 def queue() -> None:
@@ -88,6 +94,13 @@ def queue() -> None:
 )
 @click.option("--preemptible/--not-preemptible", default=False, help=_PREEMPTIBLE_HELP)
 @click.option(
+    "--security-level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    default="PRIVILEGED",
+    show_default=True,
+    help=_LEVEL_HELP,
+)
+@click.option(
     "--time-limit", "time_limits", type=_time_limit, metavar="REASON=TIME", multiple=True, help=_TIME_LIMIT_HELP
 )
 @options.pairs("--tag", "tags", "Tag.")
@@ -106,6 +119,7 @@ def create(
     max_overtake_s: int,
     preemption: str,
     preemptible: bool,
+    security_level: str,
     time_limits: tuple[tuple[str, int], ...],
     tags: tuple[tuple[str, str], ...],
 ) -> None:
@@ -123,6 +137,7 @@ def create(
             max_overtake_s=max_overtake_s,
             preemption=preemption,
             preemptible=preemptible,
+            security_level=security_level,
             time_limits=dict(time_limits),
             tags=options.as_map(tags),
         )
@@ -193,6 +208,7 @@ def snapshot(session: options.Session, name: str) -> None:
 @click.option("--max-overtake", "max_overtake_s", type=options.whole_span, metavar="TIME", help=_MAX_OVERTAKE_HELP)
 @click.option("--preemption", type=click.Choice(_PREEMPTIONS, case_sensitive=False), help=_PREEMPTION_HELP)
 @click.option("--preemptible/--not-preemptible", default=None, help=_PREEMPTIBLE_HELP)
+@click.option("--security-level", type=click.Choice(_LEVELS, case_sensitive=False), help=_LEVEL_HELP)
 @click.option(
     "--time-limit",
     "time_limits",
@@ -217,6 +233,7 @@ def update(
     max_overtake_s: int | None,
     preemption: str | None,
     preemptible: bool | None,
+    security_level: str | None,
     time_limits: tuple[tuple[str, int], ...],
     no_time_limits: bool,
 ) -> None:
@@ -236,6 +253,7 @@ def update(
             max_overtake_s=max_overtake_s,
             preemption=preemption,
             preemptible=preemptible,
+            security_level=security_level,
             time_limits=dict(time_limits) if time_limits or no_time_limits else None,
         )
     _show_one(session.output, changed, "updated")
@@ -298,6 +316,7 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("At most", _caps(row)),
         ("Order", _order(row)),
         ("Preemption", _preemption(row)),
+        ("Security level", _security_level(row)),
         (
             "Time limits",
             " ".join(
@@ -328,6 +347,13 @@ def _preemption(row: JobQueue) -> str:
 
     parts = ["LOWER_PRIORITY"] if row.preemption == PREEMPTION_LOWER_PRIORITY else []
     return ", ".join(parts + (["preemptible"] if row.preemptible else []))
+
+
+def _security_level(row: JobQueue) -> str:
+    from batchyard.v1.security_pb2 import SecurityLevel
+    from batchyard.wording import word
+
+    return word(SecurityLevel, row.security_level)
 
 
 def _state(row: JobQueue) -> str:

@@ -6,6 +6,7 @@ The agent session: one stream per agent, opened by the agent."""
 import batchyard.v1.attempt_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
+import batchyard.v1.security_pb2
 import builtins
 import collections.abc
 import google.protobuf.descriptor
@@ -112,6 +113,8 @@ class AttemptSpec(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     COMPUTE_ENVIRONMENT_UUID_FIELD_NUMBER: builtins.int
+    SECURITY_LEVEL_FIELD_NUMBER: builtins.int
+    JOB_QUEUE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -128,6 +131,12 @@ class AttemptSpec(google.protobuf.message.Message):
     """Of hosts of Kubernetes: value of the pod's label
     "batch.amazonaws.com/compute-environment-uuid".
     """
+    security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
+    """That of its queue; a host may be stricter. Only agents whose facts name "secured-containers"
+    or "secured-processes" are sent another than PRIVILEGED.
+    """
+    job_queue: builtins.str
+    """Its queue, on whose network its containers are where the level is not PRIVILEGED."""
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
     @property
@@ -168,9 +177,11 @@ class AttemptSpec(google.protobuf.message.Message):
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         node: Global___NodeSpec | None = ...,
         compute_environment_uuid: builtins.str = ...,
+        security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
+        job_queue: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 
@@ -206,6 +217,7 @@ class ContainerReport(google.protobuf.message.Message):
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
     STOPPED_AT_MS_FIELD_NUMBER: builtins.int
     CONTAINER_ID_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     reason: builtins.str
@@ -213,6 +225,8 @@ class ContainerReport(google.protobuf.message.Message):
     stopped_at_ms: builtins.int
     container_id: builtins.str
     """The engine's, such as "containerd://..."; empty where it is not known."""
+    image_digest: builtins.str
+    """As of an attempt."""
     def __init__(
         self,
         *,
@@ -222,9 +236,10 @@ class ContainerReport(google.protobuf.message.Message):
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
         container_id: builtins.str = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "image_digest", b"image_digest", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerReport: typing_extensions.TypeAlias = ContainerReport
@@ -244,6 +259,7 @@ class AttemptReport(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -252,6 +268,10 @@ class AttemptReport(google.protobuf.message.Message):
     cause: batchyard.v1.attempt_pb2.EndCause.ValueType
     reason: builtins.str
     """At most 255 characters."""
+    image_digest: builtins.str
+    """Which image it ran: the registry's digest of it, or of one that came from none the engine's
+    id of it, "sha256:..."; empty until it runs, of several containers, and of plain processes.
+    """
     @property
     def usage(self) -> batchyard.v1.attempt_pb2.Usage:
         """Set once it has ended, where anything is known."""
@@ -275,9 +295,10 @@ class AttemptReport(google.protobuf.message.Message):
         reason: builtins.str = ...,
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

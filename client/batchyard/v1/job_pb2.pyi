@@ -741,6 +741,7 @@ class ContainerStatus(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     WAITS_FOR_FIELD_NUMBER: builtins.int
     CONTAINER_ID_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     """Absent while it runs, and where there is none to tell."""
@@ -754,6 +755,8 @@ class ContainerStatus(google.protobuf.message.Message):
     state: Global___ContainerState.ValueType
     container_id: builtins.str
     """The engine's; empty where it is not known."""
+    image_digest: builtins.str
+    """As of an attempt."""
     @property
     def waits_for(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[batchyard.v1.job_definition_pb2.ContainerDependency]:
         """What is not so yet; of one that is WAITING."""
@@ -770,9 +773,10 @@ class ContainerStatus(google.protobuf.message.Message):
         state: Global___ContainerState.ValueType = ...,
         waits_for: collections.abc.Iterable[batchyard.v1.job_definition_pb2.ContainerDependency] | None = ...,
         container_id: builtins.str = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "stopped_at_ms", b"stopped_at_ms", "waits_for", b"waits_for"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "image_digest", b"image_digest", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "stopped_at_ms", b"stopped_at_ms", "waits_for", b"waits_for"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerStatus: typing_extensions.TypeAlias = ContainerStatus
@@ -805,6 +809,7 @@ class Attempt(google.protobuf.message.Message):
     POD_NAMESPACE_FIELD_NUMBER: builtins.int
     CLUSTER_FIELD_NUMBER: builtins.int
     INIT_CONTAINERS_FIELD_NUMBER: builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -836,6 +841,10 @@ class Attempt(google.protobuf.message.Message):
     pod_namespace: builtins.str
     cluster: builtins.str
     """Name of the cluster that its host is a node of."""
+    image_digest: builtins.str
+    """Which image it ran, "sha256:...": the registry's digest of it, or of one that came from none the
+    engine's id of it; empty until it runs, of several containers, of plain processes and of pods.
+    """
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -877,9 +886,10 @@ class Attempt(google.protobuf.message.Message):
         pod_namespace: builtins.str = ...,
         cluster: builtins.str = ...,
         init_containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
+        image_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "cluster", b"cluster", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "init_containers", b"init_containers", "log_stream_name", b"log_stream_name", "number", b"number", "pod_name", b"pod_name", "pod_namespace", b"pod_namespace", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "cluster", b"cluster", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "image_digest", b"image_digest", "init_containers", b"init_containers", "log_stream_name", b"log_stream_name", "number", b"number", "pod_name", b"pod_name", "pod_namespace", b"pod_namespace", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

@@ -5,6 +5,7 @@ Job queues: where jobs wait, and in which order queues are served."""
 
 import batchyard.v1.compute_environment_pb2
 import batchyard.v1.quota_share_pb2
+import batchyard.v1.security_pb2
 import builtins
 import collections.abc
 import google.protobuf.descriptor
@@ -197,6 +198,7 @@ class JobQueue(google.protobuf.message.Message):
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
     PLATFORMS_FIELD_NUMBER: builtins.int
+    SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -218,6 +220,8 @@ class JobQueue(google.protobuf.message.Message):
     preemption: Global___Preemption.ValueType
     preemptible: builtins.bool
     """Whether its jobs may be stopped for jobs of higher rank; they run again."""
+    security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
+    """What its jobs are kept to on their hosts."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -256,8 +260,9 @@ class JobQueue(google.protobuf.message.Message):
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool = ...,
         platforms: collections.abc.Iterable[builtins.str] | None = ...,
+        security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "platforms", b"platforms", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "platforms", b"platforms", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -311,6 +316,7 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
+    SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
@@ -328,6 +334,8 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     preemption: Global___Preemption.ValueType
     """Default: NEVER."""
     preemptible: builtins.bool
+    security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
+    """Default: PRIVILEGED. No other over nodes of a cluster."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -355,8 +363,9 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         max_overtake_s: builtins.int = ...,
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool = ...,
+        security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
 
@@ -496,6 +505,7 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
+    SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
@@ -507,6 +517,8 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     max_overtake_s: builtins.int
     preemption: Global___Preemption.ValueType
     preemptible: builtins.bool
+    security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
+    """Holds of all that starts from then on, of those that wait too."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
@@ -535,9 +547,10 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         max_overtake_s: builtins.int | None = ...,
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool | None = ...,
+        security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "preemptible", b"preemptible", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_overtake_s", b"_max_overtake_s"]) -> typing.Literal["max_overtake_s"] | None: ...
     @typing.overload

@@ -116,6 +116,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
             reason=message.reason,
             usage=USAGE.read(message.usage),
             containers=read_ends(message.containers),
+            image_digest=message.image_digest,
         )
     return Report(
         attempt_id=AttemptId(message.attempt_id),
@@ -124,6 +125,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         end=end,
         containers=read_ends(message.containers) if end is None else (),
         hindrance=message.reason if end is None else "",
+        image_digest=message.image_digest if end is None else "",
     )
 
 

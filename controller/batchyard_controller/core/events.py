@@ -92,6 +92,7 @@ class Report:
         end: Of one that is ENDED, and no other.
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
         hindrance: What keeps one from starting that is STARTING.
+        image_digest: Which image it runs, of one that does.
     """
 
     attempt_id: AttemptId
@@ -100,6 +101,7 @@ class Report:
     end: AttemptEnd | None = None
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchyard.features import FEATURES
+from batchyard.features import FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES
 from batchyard.ids import is_name
 from batchyard.resources import GPU_WHOLE, Resources, parse_mib, parse_millis
 from batchyard.runtimes import DOCKER, PROCESS, RUNTIMES
@@ -91,7 +91,8 @@ def _launch_type(name: str, cpu_millis: int, memory_mib: int, *, gpus: int = 0, 
                 disk_mib=limits.DISK_MIB_MAX,  # nobody declares it; the first host tells
             ),
             gpus=tuple(GpuFacts(uuid=f"gpu-{i}") for i in range(gpus)),
-            features=FEATURES,  # their agents are as new as this controller
+            # Their agents are as new as this controller, and root's, as far as is known before the first has come.
+            features=(*FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES),
             **{"runtimes": (DOCKER, PROCESS), **facts},
         ),
         **more,

@@ -137,6 +137,7 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         init_containers=told[count:],
         **words.pod_of(world, ran, ended.host_id),
         gpu_uuids=ended.gpu_uuids,
+        image_digest=ended.image_digest,
         epoch=ended.epoch,
         usage=USAGE.write(ended.usage) if ended.usage != NO_USAGE else None,
     )
@@ -161,6 +162,7 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         init_containers=told[count:],
         **words.pod_of(world, world.unit_of(attempt), attempt.host_id),
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
+        image_digest=attempt.image_digest,
         epoch=attempt.epoch,
     )
 
@@ -175,6 +177,7 @@ def _container_message(unit: Unit, attempt: str, part: Part) -> job_pb2.Containe
         started_at_ms=end.started_at_ms,
         stopped_at_ms=end.stopped_at_ms,
         container_id=end.container_id,
+        image_digest=end.image_digest,
         log_stream_name=log_stream_name(unit.job, attempt, end.name) if has_log else "",
         state=job_pb2.ContainerState.Value(f"CONTAINER_STATE_{part.state}"),
         waits_for=CONDITIONS.write(part.waits_for),

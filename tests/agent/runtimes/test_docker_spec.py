@@ -12,11 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchyard.resources import Resources
+from batchyard.security import SecurityLevel
 from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes import docker_facts as facts
 from batchyard_agent.runtimes import engine_words
 from batchyard_agent.runtimes.docker_attempt import NeverRanError
-from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
+from batchyard_agent.runtimes.docker_spec import (
+    Isolation,
+    bridge_name,
+    bridge_prefix,
+    container_body,
+    container_name,
+    network_name,
+)
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
 from .specs import launch_spec
@@ -82,6 +90,35 @@ def test_plain_attempt_is_translated_whole() -> None:
             "CpuShares": 1536,
         },
     }
+
+
+def test_an_image_is_named_by_its_registry_or_else_by_the_engine() -> None:
+    digest = "sha256:" + "a" * 64
+    pulled = {"Id": "sha256:b", "RepoDigests": [f"registry:5000/team/image@{digest}"]}
+    assert facts.digest_from_inspect(pulled) == digest
+    assert facts.digest_from_inspect({"Id": "sha256:b", "RepoDigests": []}) == "sha256:b"
+
+
+def test_a_level_reaches_the_engine() -> None:
+    """With room for temporary files where the root cannot be written, unless the job has said what is there."""
+    baseline = {"security_level": SecurityLevel.BASELINE, "job_queue": "q"}
+    given = host_config(**baseline)
+    assert (given["CapDrop"], given["PidsLimit"], "Tmpfs" in given) == (["NET_RAW"], 1024, False)
+    assert given["NetworkMode"] == network_name("host-1", "q")
+    restricted = host_config(security_level=SecurityLevel.RESTRICTED, readonly_root_filesystem=True)
+    assert (restricted["CapDrop"], restricted["SecurityOpt"]) == (["ALL"], ["no-new-privileges"])
+    assert restricted["Tmpfs"].keys() == {"/tmp"}
+    own = host_config(**baseline, readonly_root_filesystem=True, mounts=(Mount(container_path="/tmp"),))
+    assert "Tmpfs" not in own
+    assert host_config(**baseline, holder="abc")["NetworkMode"] == "container:abc"
+    nowhere = container_body(spec(**baseline), scope="s", home="", cpu_count=1, network="none")
+    assert nowhere["HostConfig"]["NetworkMode"] == "none"
+
+
+def test_names_of_networks_fit_the_kernel_and_tell_agents_and_queues_apart() -> None:
+    names = {bridge_name(scope, queue) for scope in ("a", "b") for queue in ("q" * 128, "q", "r")}
+    assert len(names) == 6
+    assert all(len(name) == 15 and name.startswith((bridge_prefix("a"), bridge_prefix("b"))) for name in names)
 
 
 def test_every_option_reaches_the_engine() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchyard.resources import Resources
-from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
+from batchyard.security import SecurityLevel
+from batchyard_agent.runtimes.held_mounts import HeldMounts
+from batchyard_agent.runtimes.host_access import NOBODY, Allowed, NotAllowedError, grant, unprivileged
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
 
 from .specs import launch_spec
@@ -43,6 +47,10 @@ def open_(tmp_path: Path) -> Path:
     (folder / "in").mkdir(parents=True)
     (tmp_path / "closed").mkdir()
     return folder
+
+
+def resolve(asked: LaunchSpec, allowed: Allowed) -> LaunchSpec:
+    return grant(asked, allowed).spec
 
 
 def allow(*paths: Path | str) -> Allowed:
@@ -101,17 +109,118 @@ def test_path_that_does_not_exist_is_no_folder_yet(open_: Path, path: str) -> No
 
 
 def test_link_put_in_the_way_is_noticed(open_: Path) -> None:
-    """What was resolved resolves to itself, until somebody swaps a folder for a link."""
-    resolved = resolve(mounting(open_ / "in"), allow(open_))
-    assert resolve(resolved, allow(open_)) == resolved
+    """What was granted is granted as it is, until somebody swaps a folder for a link."""
+    granted = resolve(mounting(open_ / "in"), allow(open_))
+    assert resolve(granted, allow(open_)) == granted
     (open_ / "in").rmdir()
     (open_ / "other").mkdir()
     (open_ / "in").symlink_to("other")
-    assert resolve(resolved, allow(open_)) != resolved
+    assert resolve(granted, allow(open_)) != granted
     (open_ / "in").unlink()
     (open_ / "in").symlink_to("../closed")
     with pytest.raises(NotAllowedError, match="does not allow to mount"):
-        resolve(resolved, allow(open_))
+        resolve(granted, allow(open_))
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> HeldMounts:
+    if os.geteuid():
+        pytest.skip("needs root, who may mount")
+    held = HeldMounts(tmp_path / "mounts")
+    held.open()
+    return held
+
+
+def test_what_is_held_stays_what_it_is(open_: Path, mounts: HeldMounts) -> None:
+    """Whatever is put in its place meanwhile, the path that is handed on leads to what was judged."""
+    (open_ / "in" / "mine").touch()
+    granted = grant(mounting(open_ / "in"), allow(open_), mounts)
+    (mount,) = granted.spec.mounts
+    (open_ / "in").rename(open_ / "elsewhere")
+    (open_ / "in").symlink_to("../closed")
+    assert [path.name for path in Path(mount.host_path).iterdir()] == ["mine"]
+    granted.close()
+    assert not Path(mount.host_path).exists()
+    assert (open_ / "elsewhere" / "mine").exists()
+    with pytest.raises(NotAllowedError, match="does not allow to mount"):
+        grant(mounting(open_ / "in"), allow(open_), mounts)
+
+
+def test_files_are_held_too_and_nothing_is_left_of_a_former_agent(
+    open_: Path, mounts: HeldMounts, tmp_path: Path
+) -> None:
+    (open_ / "file").write_text("text")
+    (mount,) = grant(mounting(open_ / "file"), allow(open_), mounts).spec.mounts
+    assert Path(mount.host_path).read_text() == "text"
+    HeldMounts(tmp_path / "mounts").open()
+    assert list((tmp_path / "mounts").iterdir()) == []
+    assert (open_ / "file").read_text() == "text"
+    assert f" {tmp_path}/" not in Path("/proc/self/mounts").read_text()
+
+
+def test_what_is_mounted_below_comes_along_and_stays(open_: Path, mounts: HeldMounts) -> None:
+    """Also where mounts are shared, as systemd has them."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", open_], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", open_], check=True)
+        (open_ / "sub").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", open_ / "sub"], check=True)
+        (open_ / "sub" / "file").touch()
+        granted = grant(mounting(open_), allow(open_), mounts)
+        assert (Path(granted.spec.mounts[0].host_path) / "sub" / "file").exists()
+        granted.close()
+        assert (open_ / "sub" / "file").exists()
+    finally:
+        subprocess.run(["umount", "-R", open_], check=True)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_open_of_what_is_refused(open_: Path) -> None:
+    before = open_descriptors()
+    both = spec(mounts=(Mount(container_path="/a", host_path=str(open_)), Mount(container_path="/b", host_path="/etc")))
+    with pytest.raises(NotAllowedError):
+        grant(both, allow(open_))
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ({"privileged": True}, "BASELINE does not allow privileged containers"),
+        ({"node_address": ""}, "BASELINE does not allow nodes of multi-node jobs"),
+        ({"user": "0:0", "security_level": SecurityLevel.RESTRICTED}, "RESTRICTED does not allow root"),
+        ({"user": "app", "security_level": SecurityLevel.RESTRICTED}, "a user who is no number, as 'app'"),
+    ],
+)
+def test_a_level_takes_back_what_the_host_allows(asked: dict[str, Any], text: str) -> None:
+    everything = Allowed(privileged=True, device_paths=("/dev/*",))
+    with pytest.raises(NotAllowedError, match=text):
+        resolve(spec(**{"security_level": SecurityLevel.BASELINE} | asked), everything)
+
+
+@pytest.mark.parametrize(
+    ("of_image", "runs_as"),
+    [
+        ("", NOBODY),
+        ("root", NOBODY),
+        ("0", NOBODY),
+        ("00:5", NOBODY),
+        ("root:root", NOBODY),
+        ("1000:5", "1000:5"),
+        ("7", "7"),
+    ],
+)
+def test_who_would_be_root_is_nobody(of_image: str, runs_as: str) -> None:
+    assert unprivileged(of_image) == runs_as
+
+
+@pytest.mark.parametrize("of_image", ["app", "toor:0", "-1", " 5"])
+def test_whom_only_the_image_knows_is_refused(of_image: str) -> None:
+    with pytest.raises(NotAllowedError, match="is no number, and may be root"):
+        unprivileged(of_image)
 
 
 @pytest.mark.parametrize("pattern", ["/dev/null", "/dev/nu*", "/dev/*", "{link}"])

@@ -7,12 +7,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from batchyard.security import SecurityLevel
 from batchyard_agent.keeper import marks
 from batchyard_agent.runtimes import job_user
+from batchyard_agent.runtimes.process_launch import CannotLaunchError, refuse_below_level
 from batchyard_agent.runtimes.protocol import Exited, StopSignal
 
 from .cgroups import needs_cgroup
@@ -166,6 +169,43 @@ async def test_a_job_of_another_user_neither_sees_nor_reaches_what_is_not_its_ow
     assert host.keeper_pid() == keeper
     assert lives(keeper)
     assert lives(other)
+
+
+WRONGS = {
+    "the user of a file": "chown 0 own",
+    "a device": "mknod disk b 8 0",
+    "a mount": "mount -t tmpfs none .",
+    "a root of its own": "chroot . /bin/true",
+    "a higher priority": "nice -n -5 true && [ $(nice -n -5 nice) = -5 ]",
+    "the machine's memory": "head -c 1 /dev/mem",
+    "the kernel's settings": "echo 1 > /proc/sys/kernel/panic",
+    "passwords": "head -c 1 /etc/shadow",
+    "system folders": "touch /etc/mine /usr/mine /root/mine",
+    "the agent's folder": "ls {folder}/keeper",
+    "the first process": "kill -0 {keeper}",
+    "another attempt's memory": "head -c 1 /proc/{other}/mem",
+    "another attempt's environment": "cat /proc/{other}/environ",
+    "a user of its own": "setpriv --reuid 0 true",
+}
+
+
+@as_root
+async def test_what_a_process_at_a_level_may_not_do(host: Host, folder: Path) -> None:
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no pid namespaces here")
+    keeper, other = host.keeper_pid(), await beside(host, folder)
+    tried = [f'({command}) >/dev/null 2>&1 && echo "WENT THROUGH: {name}"' for name, command in WRONGS.items()]
+    script = "touch own && echo made\n" + "\n".join(tried).format(folder=folder, keeper=keeper, other=other) + "\ntrue"
+    spec = replace(shell(folder, script), security_level=SecurityLevel.RESTRICTED)
+    end = await host.done(spec)
+    assert isinstance(end, Exited), end
+    assert log_of(spec).splitlines() == ["made"]
+
+
+async def test_who_runs_as_the_agent_is_kept_to_no_level(folder: Path, host: Host) -> None:
+    with pytest.raises(CannotLaunchError, match="security level BASELINE takes an agent of root") as refused:
+        refuse_below_level(replace(shell(folder, "true"), security_level=SecurityLevel.BASELINE), is_kept_apart=False)
+    assert refused.value.host_failed
 
 
 async def test_a_job_that_stops_itself_and_all_its_own_is_ended(host: Host, folder: Path) -> None:

@@ -42,6 +42,7 @@ class EndedAttempt:
         preempted_for: The id of the unit for whose sake it was stopped.
         gave_back: It was stopped as it used what its quota share had borrowed.
         containers: How each of several ended, in their order.
+        image_digest: Which image it ran; empty where its agent did not say.
     """
 
     number: int
@@ -60,6 +61,7 @@ class EndedAttempt:
     gave_back: bool = False
     usage: Usage = NO_USAGE
     containers: tuple[ContainerEnd, ...] = ()
+    image_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class Attempt:
         preempted_for: Set when it is to make room: the id of the unit for whose sake.
         gives_back: It is to as it uses what its quota share has borrowed.
         is_node: Whether *index* is that of a node.
+        image_digest: Which image it runs; empty until it does, and where its agent does not say.
     """
 
     job_id: JobId
@@ -98,6 +101,7 @@ class Attempt:
     preempted_for: str = ""
     gives_back: bool = False
     is_node: bool = False
+    image_digest: str = ""
 
     @property
     def is_stopping(self) -> bool:
@@ -126,3 +130,4 @@ class AttemptEnd:
     reason: str = ""
     usage: Usage = NO_USAGE
     containers: tuple[ContainerEnd, ...] = ()
+    image_digest: str = ""

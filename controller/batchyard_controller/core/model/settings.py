@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batchyard.pairs import Pairs
+from batchyard.security import SecurityLevel
 
 
 class EnvironmentType(StrEnum):
@@ -202,6 +203,7 @@ class JobQueue:
         max_running: Most units that run at once; 0 means no bound.
         max_vcpus: Most vCPUs that these have at once; 0 means no bound.
         preemptible: Whether its units may be stopped for others of higher rank.
+        security_level: What its units are kept to on their hosts, but for pods.
     """
 
     name: str
@@ -216,6 +218,7 @@ class JobQueue:
     max_vcpus: int = 0
     preemption: Preemption = Preemption.NEVER
     preemptible: bool = False
+    security_level: SecurityLevel = SecurityLevel.PRIVILEGED
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

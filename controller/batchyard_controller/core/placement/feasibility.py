@@ -14,9 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-from batchyard.features import SEVERAL_CONTAINERS, SEVERAL_PROCESSES, SHARED_PROCESSES
+from batchyard.features import (
+    SECURED_CONTAINERS,
+    SECURED_PROCESSES,
+    SEVERAL_CONTAINERS,
+    SEVERAL_PROCESSES,
+    SHARED_PROCESSES,
+)
 from batchyard.pod_limits import not_as_pod
 from batchyard.runtimes import DOCKER, KUBERNETES, PROCESS
+from batchyard.security import SecurityLevel
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.hosts import PLATFORMS_DEFAULT, GpuFacts, HostFacts
 from batchyard_controller.core.model.launches import environment_of
@@ -117,15 +124,26 @@ class Access:
 NO_ACCESS = Access()
 _LACKING = {
     SHARED_PROCESSES: "no host lets processes of one job see each other: agents of root keep them apart",
+    SECURED_CONTAINERS: "no host can keep containers to its queue's security level: that takes an agent of root "
+    "and the machine's packet filter, iptables",
+    SECURED_PROCESSES: "no host can keep processes to its queue's security level: that takes an agent of root "
+    "which runs them as another user",
 }
 """What is said of features that are not the agent's version alone."""
 
 
-def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
-    """Return what a job that may go to environments of *platforms* asks of its host; the same object for nothing."""
+def access_of(task: Task, platforms: tuple[str, ...], level: SecurityLevel = SecurityLevel.PRIVILEGED) -> Access:
+    """
+    Return what a job asks of its host; the same object for nothing.
+
+    Args:
+        task: What it runs.
+        platforms: It may go to environments of these.
+        level: That of its queue.
+    """
     asking = [c for c in task.all_containers if _asks(c)]
     obstacle = not_as_pod(task) if task.runtime == DOCKER else ""
-    if task.is_plain and not (asking or platforms or obstacle):
+    if task.is_plain and not (asking or platforms or obstacle or level.is_secured):
         return NO_ACCESS
     choosing = next((c for c in asking if c.gpu_models or c.gpu_memory_mib), task.main)
     mounted = {point.source_volume for container in asking for point in container.mount_points}
@@ -137,7 +155,7 @@ def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
         device_paths=tuple(sorted(map(_plain, devices))),
         gpu_models=tuple(sorted({name.lower() for name in choosing.gpu_models})),
         gpu_memory_mib=choosing.gpu_memory_mib,
-        features=_features_of(task),
+        features=_features_of(task) + _securing(task, level),
         not_as_pod=obstacle,
         namespace=task.pod.namespace if task.pod is not None else "",
         architectures=tuple(sorted({c.cpu_architecture for c in asking} - {""})),
@@ -151,6 +169,12 @@ def _features_of(task: Task) -> tuple[str, ...]:
     if task.runtime != PROCESS:
         return (SEVERAL_CONTAINERS,)
     return (SEVERAL_PROCESSES, SHARED_PROCESSES) if task.pid_mode else (SEVERAL_PROCESSES,)
+
+
+def _securing(task: Task, level: SecurityLevel) -> tuple[str, ...]:
+    if not level.is_secured or task.runtime not in (DOCKER, PROCESS):
+        return ()
+    return (SECURED_CONTAINERS if task.runtime == DOCKER else SECURED_PROCESSES,)
 
 
 def _asks(container: Container) -> bool:

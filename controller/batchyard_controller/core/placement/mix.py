@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from batchyard.security import SecurityLevel
 from batchyard_controller.core.model.units import Unit
 
 from .feasibility import Access, access_of
@@ -39,10 +40,10 @@ class Demand(NamedTuple):
         return cls(shape.queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, shape.runtime, shape.access)
 
     @classmethod
-    def of_unit(cls, unit: Unit) -> Demand:
-        """Return what a unit counts as."""
+    def of_unit(cls, unit: Unit, level: SecurityLevel) -> Demand:
+        """Return what a unit counts as, in a queue of a security level."""
         asked, task = unit.task.resources, unit.task
-        queue, access = unit.job.spec.queue, access_of(task, unit.job.spec.platform_capabilities)
+        queue, access = unit.job.spec.queue, access_of(task, unit.job.spec.platform_capabilities, level)
         return cls(queue, asked.gpu_millis, asked.cpu_millis, asked.memory_mib, task.runtime, access)
 
 

@@ -49,7 +49,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             is_node=unit.is_node,
         )
         if unit.task.resources.gpu_millis:
-            world.rankings.packing.mix.note_placed(Demand.of_unit(unit))
+            world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
         records.claim(world, unit, attempt, placement.stay, now)
         progress.move(unit, Trigger.CLAIMED)
         claimed.append(attempt)
@@ -118,13 +118,15 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
             world.hosts[host_id].containers[attempt.id] = report.containers
         world.hosts[host_id].hinder(attempt.id, report.hindrance)
         if report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
-            _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, now, out)
+            _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, report.image_digest, now, out)
     if acks:
         out.append(SendAck(host_id, tuple(acks)))
 
 
-def _start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant, out: Out) -> None:
-    records.start_attempt(world, unit, attempt, started_at_ms, now)
+def _start_attempt(
+    world: World, unit: Unit, attempt: Attempt, started_at_ms: int, image_digest: str, now: Instant, out: Out
+) -> None:
+    records.start_attempt(world, unit, attempt, started_at_ms, image_digest, now)
     on_start_succeeded(world, unit, attempt, now)
     Progress(world, now, out).move(unit, Trigger.STARTED)
     on_node_started(world, unit, out)
@@ -146,7 +148,7 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     if cause is not end.cause:
         end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
-        _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
+        _start_attempt(world, unit, attempt, end.started_at_ms, end.image_digest, now, out)
     world.hosts[attempt.host_id].hinder(attempt.id, "")
     told = world.hosts[attempt.host_id].containers.pop(attempt.id, ())
     if told and not end.containers:
@@ -233,4 +235,5 @@ def _ended(attempt: Attempt, end: AttemptEnd, now: Instant) -> EndedAttempt:
         preempted_for=attempt.preempted_for if end.cause is EndCause.PREEMPTED else "",
         gave_back=attempt.gives_back and end.cause is EndCause.PREEMPTED,
         usage=end.usage,
+        image_digest=attempt.image_digest,
     )

@@ -22,11 +22,15 @@ def bounded(report: Report, now: Instant) -> Report:
     last_ms, end = now.wall_ms + limits.CLOCK_AHEAD_MS_MAX, report.end
     if end is not None:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
-        containers = _bounded_parts(end.containers, last_ms)
+        containers, digest = _bounded_parts(end.containers, last_ms), _bounded_text(end.image_digest)
         times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
         said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
         is_bounded = all(0 <= amount <= limits.USAGE_MAX for amount in said)
-        if not times or not is_bounded or (reason, containers) != (end.reason, end.containers):
+        if (
+            not times
+            or not is_bounded
+            or (reason, containers, digest) != (end.reason, end.containers, end.image_digest)
+        ):
             started_at_ms, stopped_at_ms = _within(end.started_at_ms, last_ms), _within(end.stopped_at_ms, last_ms)
             peak_kib, user_ms, system_ms = (_within(amount, limits.USAGE_MAX) for amount in said)
             usage = Usage(peak_memory_kib=peak_kib, user_cpu_ms=user_ms, system_cpu_ms=system_ms)
@@ -37,14 +41,26 @@ def bounded(report: Report, now: Instant) -> Report:
                 reason=reason,
                 usage=usage,
                 containers=containers,
+                image_digest=digest,
             )
-    parts = _bounded_parts(report.containers, last_ms)
+    parts, digest = _bounded_parts(report.containers, last_ms), _bounded_text(report.image_digest)
     hindrance = printable(report.hindrance, limits.CONTAINER_REASON_LENGTH_MAX) if report.hindrance else ""
-    is_bounded = (parts, hindrance) == (report.containers, report.hindrance)
-    if end is report.end and 0 <= report.started_at_ms <= last_ms and is_bounded:
+    is_so = (parts, digest, hindrance) == (report.containers, report.image_digest, report.hindrance)
+    if end is report.end and 0 <= report.started_at_ms <= last_ms and is_so:
         return report
     started_at_ms = _within(report.started_at_ms, last_ms)
-    return replace(report, started_at_ms=started_at_ms, end=end, containers=parts, hindrance=hindrance)
+    return replace(
+        report,
+        started_at_ms=started_at_ms,
+        end=end,
+        containers=parts,
+        image_digest=digest,
+        hindrance=hindrance,
+    )
+
+
+def _bounded_text(said: str) -> str:
+    return printable(said, limits.HOST_TEXT_LENGTH_MAX) if said else ""
 
 
 def _bounded_parts(parts: tuple[ContainerEnd, ...], last_ms: int) -> tuple[ContainerEnd, ...]:
@@ -59,7 +75,8 @@ def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
         reason=printable(part.reason, limits.CONTAINER_REASON_LENGTH_MAX) if part.reason else "",
         started_at_ms=_within(part.started_at_ms, last_ms),
         stopped_at_ms=_within(part.stopped_at_ms, last_ms),
-        container_id=printable(part.container_id, limits.HOST_TEXT_LENGTH_MAX) if part.container_id else "",
+        container_id=_bounded_text(part.container_id),
+        image_digest=_bounded_text(part.image_digest),
     )
 
 

@@ -27,8 +27,10 @@ from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.waiting import change_queue
 from batchyard_controller.core.world.world import World
 
 from .jobs import on_job_terminated
@@ -58,7 +60,7 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
         case EnvironmentDeleted(name=name):
             records.drop_plain(world, "environment", name)
         case QueueChanged(queue=queue):
-            records.keep_queue(world, queue, now)
+            _keep_queue(world, queue, now)
         case PolicyChanged(policy=policy):
             records.keep_policy(world, policy)
         case PolicyDeleted(name=name):
@@ -75,6 +77,14 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
             assert_never(event)
     world.fleet.grown += 1
     world.wants_plan = True
+
+
+def _keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
+    found = world.queues.get(queue.name)
+    if found is None or found.security_level is queue.security_level:
+        records.keep_queue(world, queue, now)
+    else:
+        change_queue(world, queue.name, lambda: records.keep_queue(world, queue, now))
 
 
 def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKeyCreated | AccessKeyRevoked) -> None:

@@ -34,6 +34,7 @@ from .names import merge_annotations
 from .platform_rules import check_together, of_fargate
 from .policies import find_policy
 from .scaling_rules import check_provider, check_scaling_change
+from .security_rules import check_level_on
 from .settings_rules import check_kubernetes, check_queue
 
 
@@ -112,7 +113,7 @@ def create_queue(world: World, queue: JobQueue, now: Instant) -> QueueChanged:
 
 def _check_environments(world: World, queue: JobQueue) -> None:
     environments = [find_environment(world, name) for name in queue.compute_environments]
-    refuse(check_together(environments, "compute_environment_order"))
+    refuse(check_together(environments, "compute_environment_order") + check_level_on(queue, environments))
 
 
 def update_queue(world: World, name: str, changes: Mapping[str, Any]) -> QueueChanged:

@@ -43,6 +43,7 @@ from .node_rules import check_node_overrides
 from .platform_rules import check_capability, check_fargate, check_orchestration, on_platform
 from .quota_shares import require_quota_share
 from .secrecy import require_secrets
+from .security_rules import check_level
 from .sharing_rules import check_share
 
 
@@ -78,6 +79,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         check_annotations(violations, spec.annotations)
         if platform is Platform.FARGATE:
             check_fargate(violations, "container", spec.task, complete=True)
+    check_level(violations, spec, queue)
     refuse(violations)
     if submission.depends_on:
         submission = replace(submission, depends_on=_with_ids(world, submission))

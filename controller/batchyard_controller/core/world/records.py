@@ -328,9 +328,11 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     return name
 
 
-def start_attempt(world: World, unit: Unit, attempt: Attempt, started_at_ms: int, now: Instant) -> None:
-    """Keep when an attempt came to run, and with the first one, when its array did."""
-    attempt.started_at_ms = started_at_ms
+def start_attempt(
+    world: World, unit: Unit, attempt: Attempt, started_at_ms: int, image_digest: str, now: Instant
+) -> None:
+    """Keep when an attempt came to run, and of which image; and with the first one, when its array did."""
+    attempt.started_at_ms, attempt.image_digest = started_at_ms, image_digest
     name = attempt.id
     tenancy.begin(world, name, attempt, now)
     world.ledger.note(unit.group, "attempt", name)

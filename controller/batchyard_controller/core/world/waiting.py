@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from batchyard.ids import HostId
 from batchyard.resources import Resources
+from batchyard.security import SecurityLevel
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -49,11 +50,12 @@ def _shape_of(world: World, unit: Unit) -> Shape:
         doubts = frozenset(HostId(e.host_id) for e in _tries(unit) if e.cause is EndCause.HOST_ERROR)
     spec = unit.job.spec
     share, priority = rank_of(world, spec)
+    level = world.level_of(spec)
     return Shape(
         spec.queue,
         spec.resources,
         task.runtime,
-        access_of(task, spec.platform_capabilities),
+        access_of(task, spec.platform_capabilities, level),
         image,
         doubts,
         share,
@@ -64,17 +66,17 @@ def _shape_of(world: World, unit: Unit) -> Shape:
         _is_for_on_demand(unit),
         ()
         if spec.nodes is None
-        else _parts(spec.nodes, spec.platform_capabilities, is_apart=unit.job.id in world.apart),
+        else _parts(spec.nodes, spec.platform_capabilities, level, is_apart=unit.job.id in world.apart),
         spec.nodes is not None and spec.nodes.spread is Spread.HOSTS,
     )
 
 
-def _parts(nodes: Nodes, platforms: tuple[str, ...], *, is_apart: bool) -> tuple[Part, ...]:
+def _parts(nodes: Nodes, platforms: tuple[str, ...], level: SecurityLevel, *, is_apart: bool) -> tuple[Part, ...]:
     """Return what the nodes of a job ask of a host each, those together that ask the same."""
     runs: dict[tuple[Resources, str, Access, str], list[tuple[int, int]]] = {}
     for group in nodes.groups:
         task = group.task
-        asked = task.resources, task.runtime, access_of(task, platforms), task.images if is_apart else ""
+        asked = task.resources, task.runtime, access_of(task, platforms, level), task.images if is_apart else ""
         runs.setdefault(asked, []).append((group.start, group.stop))
     return tuple(Part(tuple(of_part), *asked) for asked, of_part in runs.items())
 
@@ -144,6 +146,16 @@ def change_place(world: World, job: Job, change: Callable[[], None]) -> None:
         _leave_all(world, job)
     change()
     if waits:
+        _await_all(world, job)
+
+
+def change_queue(world: World, name: str, change: Callable[[], None]) -> None:
+    """Change what decides where the jobs of a queue stand in line, and let those who wait take their new place."""
+    jobs = list({job.id: job for line in world.lines.of_queue(name) for job in line.jobs()}.values())
+    for job in jobs:
+        _leave_all(world, job)
+    change()
+    for job in jobs:
         _await_all(world, job)
 
 

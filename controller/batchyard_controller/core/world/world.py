@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
+from batchyard.security import SecurityLevel
 from batchyard.states import JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.directory import Directory, make_directory
@@ -254,6 +255,11 @@ class World:
         """Return what an environment runs; EC2 of one that is gone."""
         found = self.environments.get(environment)
         return found.platform if found is not None else Platform.EC2
+
+    def level_of(self, spec: JobSpec) -> SecurityLevel:
+        """Return the security level of a job's queue."""
+        queue = self.queues.get(spec.queue)
+        return SecurityLevel.PRIVILEGED if queue is None else queue.security_level
 
     def environment_uuid(self, attempt: Attempt) -> str:
         """Return the UUID of an attempt's environment; nothing of one that is gone."""
