@@ -141,10 +141,12 @@ class Calls:
         self.put_secret = Call(connection, secrets.PutSecret)
         self.list_secrets = Call(connection, secrets.ListSecrets)
         self.delete_secret = Call(connection, secrets.DeleteSecret)
+        self.rekey_secrets = Call(connection, secrets.RekeySecrets)
 
         access_keys = AccessKeyServiceStub(channel)
         self.create_access_key = Call(connection, access_keys.CreateAccessKey)
         self.list_access_keys = Call(connection, access_keys.ListAccessKeys)
+        self.rotate_access_key = Call(connection, access_keys.RotateAccessKey)
         self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
         self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
         self.note_signature = Call(connection, access_keys.NoteSignature)

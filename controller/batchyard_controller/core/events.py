@@ -247,13 +247,6 @@ class DefinitionChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretPut:
-    """A secret was made, or its value replaced."""
-
-    secret: StoredSecret
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretDeleted:
     """A secret was deleted."""
 
@@ -261,10 +254,10 @@ class SecretDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKeyCreated:
-    """An access key was made."""
+class SealedKept:
+    """Secrets or access keys were made or changed, several of them together."""
 
-    access_key: AccessKey
+    records: tuple[StoredSecret | AccessKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,9 +372,8 @@ Event = (
     | ConsumableChanged
     | ConsumableDeleted
     | DefinitionChanged
-    | SecretPut
     | SecretDeleted
-    | AccessKeyCreated
+    | SealedKept
     | AccessKeyRevoked
     | RoleChanged
     | TokenChanged

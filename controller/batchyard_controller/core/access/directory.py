@@ -52,12 +52,12 @@ class Directory:
     Attributes:
         grants: Of each user.
         tokens: By id.
-        owners: Of access keys, by id.
+        access_keys: By id.
     """
 
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
+    access_keys: Mapping[str, AccessKey] = field(default_factory=dict)
 
 
 def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_keys: Iterable[AccessKey]) -> Directory:
@@ -68,7 +68,7 @@ def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_
     return Directory(
         grants=grants,
         tokens={token.id: token for token in tokens},
-        owners={access_key.id: access_key.owner for access_key in access_keys},
+        access_keys={access_key.id: access_key for access_key in access_keys},
     )
 
 
@@ -92,7 +92,7 @@ def identify(
     if credentials.role:
         caller = _dropped(caller, credentials.role)
     if credentials.access_key_id:
-        return _acted_for(directory, caller, credentials.access_key_id)
+        return _acted_for(directory, caller, credentials.access_key_id, now_ms)
     return caller
 
 
@@ -136,11 +136,11 @@ def _dropped(caller: Principal, role: str) -> Principal:
     return Principal(grants=(Grant(role=Role(role)),), via=f"{role} by {caller.via}")
 
 
-def _acted_for(directory: Directory, caller: Principal, access_key_id: str) -> Principal:
+def _acted_for(directory: Directory, caller: Principal, access_key_id: str, now_ms: int) -> Principal:
     """Return the owner of an access key: who acts for another may do no more, and no less, than they."""
     if not may(caller, Verb.USE, Thing(Kind.SIGNING_KEY)):
         raise PermissionDeniedError(f"{caller.name} may not act for others", reason=Reason.PERMISSION_DENIED)
-    owner = directory.owners.get(access_key_id)
-    if owner is None:
+    access_key = directory.access_keys.get(access_key_id)
+    if access_key is None or not access_key.is_good(now_ms):
         raise UnauthenticatedError(_REFUSED, reason=Reason.BAD_CREDENTIALS)
-    return _user(directory, owner, f"access key {access_key_id}")
+    return _user(directory, access_key.owner, f"access key {access_key_id}")

@@ -136,11 +136,13 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),
         "ListSecrets": _row(Verb.READ, Kind.SECRET, Place.FILTER),
+        "RekeySecrets": _row(Verb.CHANGE, Kind.SECRET, Place.DOOR),
         "DeleteSecret": _row(Verb.CHANGE, Kind.SECRET, Place.WORLD, "name"),
     },
     "AccessKeyService": {
         "CreateAccessKey": _row(Verb.CREATE, Kind.ACCESS_KEY, Place.WORLD, "owner"),
         "ListAccessKeys": _row(Verb.READ, Kind.ACCESS_KEY, Place.FILTER),
+        "RotateAccessKey": _row(Verb.CHANGE, Kind.ACCESS_KEY, Place.WORLD, "id"),
         "RevokeAccessKey": _row(Verb.CHANGE, Kind.ACCESS_KEY, Place.WORLD, "id"),
         "DeriveSigningKey": _row(Verb.USE, Kind.SIGNING_KEY, Place.DOOR, "access_key_id"),
         "NoteSignature": _row(Verb.USE, Kind.SIGNING_KEY, Place.DOOR),

@@ -12,7 +12,6 @@ from typing import assert_never
 
 from batchyard.states import EndCause
 from batchyard_controller.core.events import (
-    AccessKeyCreated,
     AccessKeyRevoked,
     AttemptsReported,
     ConsumableChanged,
@@ -46,8 +45,8 @@ from batchyard_controller.core.events import (
     QuotaShareChanged,
     QuotaShareDeleted,
     RoleChanged,
+    SealedKept,
     SecretDeleted,
-    SecretPut,
     Ticked,
     TokenChanged,
 )
@@ -74,6 +73,7 @@ from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
 from .settings import (
+    forget_old_access_keys,
     on_access_changed,
     on_queue_deleted,
     on_quota_share_deleted,
@@ -117,7 +117,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
+        case SealedKept() | SecretDeleted() | AccessKeyRevoked():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
@@ -165,5 +165,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
     forget_old_hosts(world, date_ms)
     forget_old_enrolments(world, date_ms)
+    forget_old_access_keys(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

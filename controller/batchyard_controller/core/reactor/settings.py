@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from batchyard_controller.core.events import (
-    AccessKeyCreated,
     AccessKeyRevoked,
     ConsumableChanged,
     ConsumableDeleted,
@@ -19,14 +18,15 @@ from batchyard_controller.core.events import (
     QueueChanged,
     QuotaShareChanged,
     RoleChanged,
+    SealedKept,
     SecretDeleted,
-    SecretPut,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
@@ -77,19 +77,27 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
     world.wants_plan = True
 
 
-def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKeyCreated | AccessKeyRevoked) -> None:
-    """Keep or forget a secret or an access key; no job waits for one."""
+def on_sealed_changed(world: World, event: SealedKept | SecretDeleted | AccessKeyRevoked) -> None:
+    """Keep or forget secrets and access keys; no job waits for one."""
     match event:
-        case SecretPut(secret=secret):
-            records.keep_plain(world, "secret", secret.name, secret)
+        case SealedKept(records=kept):
+            for record in kept:
+                if isinstance(record, StoredSecret):
+                    records.keep_plain(world, "secret", record.name, record)
+                else:
+                    records.keep_plain(world, "access_key", record.id, record)
         case SecretDeleted(name=name):
             records.drop_plain(world, "secret", name)
-        case AccessKeyCreated(access_key=access_key):
-            records.keep_plain(world, "access_key", access_key.id, access_key)
         case AccessKeyRevoked(id=key_id):
             records.drop_plain(world, "access_key", key_id)
         case _:
             assert_never(event)
+
+
+def forget_old_access_keys(world: World, date_ms: int) -> None:
+    """Forget access keys whose place others took, and which have ended."""
+    for access_key in [each for each in world.access_keys.values() if not each.is_good(date_ms)]:
+        records.drop_plain(world, "access_key", access_key.id)
 
 
 def on_access_changed(world: World, event: RoleChanged | TokenChanged, now: Instant) -> None:
