@@ -128,6 +128,7 @@ class Calls:
         self.cordon_host = Call(connection, hosts.CordonHost)
         self.drain_host = Call(connection, hosts.DrainHost)
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
+        self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)

@@ -144,6 +144,7 @@ class Client:
     list_hosts = _sync_iterator(AsyncClient.list_hosts)
     summarize_hosts = _sync(AsyncClient.summarize_hosts)
     describe_host = _sync(AsyncClient.describe_host)
+    approve_host = _sync(AsyncClient.approve_host)
     cordon_host = _sync(AsyncClient.cordon_host)
     uncordon_host = _sync(AsyncClient.uncordon_host)
     drain_host = _sync(AsyncClient.drain_host)

@@ -155,6 +155,13 @@ class HostReclaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostApproved:
+    """An operator approved what a host says of itself."""
+
+    host_id: HostId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -359,6 +366,7 @@ Event = (
     | HostHeard
     | HostMarked
     | HostReclaimed
+    | HostApproved
     | HostRemoved
     | AttemptsReported
     | EnvironmentChanged

@@ -131,6 +131,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "CordonHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "DrainHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ReclaimHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
+        "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
     },
     "SecretService": {

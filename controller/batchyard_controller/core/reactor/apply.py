@@ -21,6 +21,7 @@ from batchyard_controller.core.events import (
     EnvironmentDeleted,
     Event,
     FrontAsked,
+    HostApproved,
     HostEnrolled,
     HostHeard,
     HostJoined,
@@ -101,7 +102,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked() | HostReclaimed() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
