@@ -40,6 +40,7 @@ PROGRAMS = {
     "process": "process_jobs",
     "process-memory": "process_memory",
     "docker": "docker_jobs",
+    "kubernetes": "kubernetes_jobs",
     "latency": "start_latency",
     "memory": "queue_memory",
     "dependencies": "dependent_jobs",
@@ -51,6 +52,7 @@ PROGRAMS = {
     "pages": "pages",
     "hyperqueue": "hyperqueue_jobs",
     "console": "console",
+    "lists": "lists",
     "secured": "secured",
 }
 ON_REQUEST = {"hyperqueue", "process-memory"}

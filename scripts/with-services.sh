@@ -6,7 +6,7 @@
 # As root on Debian it installs what is missing and, where no engine answers,
 # starts one of its own for the length of the command. Elsewhere it says what is
 # missing and goes on: the tests that need it are then skipped (in CI: fail).
-# It starts no etcd: the tests start their own servers.
+# It starts no etcd and no Kubernetes: the tests start their own servers.
 #
 #   BATCHYARD_DOCKERD_FLAGS   further flags for a dockerd that is started here.
 #                             Careful: --bridge=none removes docker0, another engine's too.
@@ -46,7 +46,11 @@ missing_packages() {
     has openssl || echo openssl
     has ip || echo iproute2
     has runsc || echo runsc
+    # The other architecture's programs; on ARM this package has qemu-x86_64.
+    has qemu-aarch64 || echo qemu-user
     has systemd-analyze || echo systemd
+    has containerd || echo containerd
+    has runc || echo runc
     if ! engine_answers; then
         has dockerd || echo docker.io
         has iptables || echo iptables

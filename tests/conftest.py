@@ -1,27 +1,30 @@
 """
 What holds for every test: the services it needs, signals, hypothesis, and which goes first.
 
-A test with the marker ``etcd``, ``docker``, ``pypi``, ``browser``, ``netns`` or ``gpu`` is
-skipped with a plain sentence where that service is missing. Law: in CI (``CI=true``) one that
-needs any of them but a GPU and is skipped, for whatever reason, has failed; ``netns`` as root
-alone. Servers are started
-elsewhere: etcd by the tests themselves, a Docker Engine by ``make test``.
+A test with the marker of a service, such as ``etcd`` or ``gpu``, is skipped with a plain
+sentence where that service is missing. Law: in CI (``CI=true``) one that needs any of
+``REQUIRED_IN_CI`` and is skipped, for whatever reason, has failed. Servers are started
+elsewhere: etcd and Kubernetes by the tests themselves, a Docker Engine by ``make test``.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import http
 import http.client
 import os
+import platform
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -35,12 +38,14 @@ hypothesis.settings.load_profile("batchyard")
 
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
-
 # Most yards of tests are on a port of loopback, without the cost of keys; what TLS does is tested by itself.
 os.environ.setdefault("BATCHYARD_INSECURE_LOOPBACK_ONLY", "1")
 os.environ.setdefault("BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY", "1")
 
-REQUIRED_IN_CI = ("etcd", "docker", "pypi", "browser", *(["netns", "sandbox"] if os.geteuid() == 0 else []))
+REQUIRED_IN_CI = (
+    *("etcd", "docker", "pypi", "browser", "emulator", "kubernetes"),
+    *(["netns", "sandbox", "kubelet"] if os.geteuid() == 0 else []),
+)
 """Services that .ci/run can install itself or has used already. A GPU it cannot."""
 
 
@@ -126,6 +131,44 @@ def why_no_sandbox() -> str:
     return "" if shutil.which("runsc") else "no runsc on PATH (on Debian: apt-get install runsc)"
 
 
+def emulator_of(architecture: str) -> str:
+    """Return the program that runs those of another architecture; empty where there is none."""
+    found = (shutil.which(f"qemu-{architecture}{build}") for build in ("", "-static"))
+    return next((path for path in found if path), "")
+
+
+def why_no_emulator() -> str:
+    """Return why no program of the other architecture can be run here; empty when one can."""
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    return "" if emulator_of(other) else f"no qemu-{other} on PATH (on Debian: apt-get install qemu-user)"
+
+
+def why_no_kubernetes() -> str:
+    """Return why no API server of Kubernetes can be used here; empty when one can."""
+    if given := os.environ.get("BATCHYARD_TEST_KUBERNETES"):
+        return "" if Path(given).is_file() else f"BATCHYARD_TEST_KUBERNETES={given} is no kubeconfig"
+    return why_no_etcd() or why_kubernetes_is_not_built()
+
+
+def why_kubernetes_is_not_built() -> str:
+    """Return why ``scripts/kubernetes.sh`` has no program for us; empty when it has."""
+    script = Path(__file__).parents[1] / "scripts" / "kubernetes.sh"
+    answer = subprocess.run(["/bin/bash", script, "find"], capture_output=True, text=True, check=False, timeout=60)
+    return "" if answer.returncode == 0 else answer.stderr.strip()
+
+
+def why_no_kubelet() -> str:
+    """Return why no kubelet can run pods here; empty when one can."""
+    if os.geteuid() != 0:
+        return "only root runs a kubelet"
+    programs = ("containerd", "ctr", "runc", "busybox", "ip", "nsenter", "unshare", "setpriv")
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        packages = "containerd runc busybox-static iproute2 util-linux"
+        return f"no {', '.join(missing)} on PATH (on Debian: apt-get install {packages})"
+    return why_no_etcd() or why_kubernetes_is_not_built()
+
+
 CHECKS = {
     "etcd": why_no_etcd,
     "docker": why_no_docker,
@@ -133,6 +176,9 @@ CHECKS = {
     "browser": why_no_browser,
     "netns": why_no_netns,
     "sandbox": why_no_sandbox,
+    "emulator": why_no_emulator,
+    "kubernetes": why_no_kubernetes,
+    "kubelet": why_no_kubelet,
     "gpu": why_no_gpu,
 }
 
@@ -143,10 +189,30 @@ def why_missing(service: str) -> str:
     return CHECKS[service]()
 
 
-def pytest_configure() -> None:
-    """Take SIGINT as at a prompt: what a script starts with ``&`` ignores it, and so would all that tests start."""
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Take SIGINT as at a prompt, and in a worker write what kills it where the report of that finds it."""
+    # What a script starts with ``&`` ignores it, and so would all that tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        file = last_words(config.workerinput).open("w")
+        config.add_cleanup(file.close)
+        config.add_cleanup(functools.partial(os.unlink, file.name))
+        faulthandler.enable(file)
+
+
+def last_words(worker: dict[str, str]) -> Path:
+    """Return where a worker writes where its threads are when it is killed by a fault of its own."""
+    return Path(tempfile.gettempdir(), f"batchyard-tests-{worker['testrunuid']}-{worker['workerid']}")
+
+
+def pytest_handlecrashitem(report: pytest.TestReport) -> None:
+    """Tell in a crash's report where the worker was."""
+    words = last_words(report.node.workerinput)
+    found = words.read_text()
+    words.unlink()
+    report.longrepr = f"{report.longrepr}\n{found or 'It was killed by another: for want of memory?'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,25 +13,25 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
 from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
-from batchyard.v1 import agent_pb2
 from batchyard_agent import clock
+from batchyard_agent.books import SWEEP_S, Books
 from batchyard_agent.config import AUTOMATIC, Config, keeper_dir
 from batchyard_agent.convert import spec_from
-from batchyard_agent.core.attempts import AttemptSpec, Phase, Table
+from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.host import LocalHost
 from batchyard_agent.journal import Journal
 from batchyard_agent.keeper_link import KeeperLink, take_orphans
-from batchyard_agent.logs import Logs
+from batchyard_agent.loop_errors import broken
 from batchyard_agent.metadata import Documents, documents
 from batchyard_agent.metadata_server import MetadataServer
 from batchyard_agent.probe import cpu_memory
@@ -43,7 +43,7 @@ from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.session import Identity, Sessions, TwinError
-from batchyard_agent.standing import Standing, find_membership, next_run
+from batchyard_agent.standing import Standing, enter, next_run
 from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
@@ -56,13 +56,8 @@ Held = tuple[tuple[str, AttemptId], ...]
 """Runtime and attempt, as in ``Recovered``."""
 
 REOPEN_S = 30.0
-SWEEP_S = 60.0
-SYNC_S = 1.0
-"""So much of what ended on a host a power cut takes at most."""
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 
 async def run(config: Config, keeper: int = 0) -> None:
@@ -84,7 +79,7 @@ async def run(config: Config, keeper: int = 0) -> None:
     take_orphans()
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
-        standing = await _unless(stop, enter(config, journal))
+        standing = await begin(config, journal, stop)
         if standing is not None:
             await Agent(config, journal, standing, keeper).run(stop)
     except ExceptionGroup as group:
@@ -96,29 +91,14 @@ async def run(config: Config, keeper: int = 0) -> None:
         journal.close()
 
 
-async def enter(config: Config, journal: Journal) -> Standing:
-    """
-    Join, if this host has to and has not, and begin a run as who it is.
-
-    Raises:
-        JoinError: it has not joined, and cannot.
-        BrokenMembershipError: by what it is known cannot be read.
-    """
+async def begin(config: Config, journal: Journal, stop: asyncio.Event) -> Standing | None:
+    """Begin a run as who this host is; see `enter`."""
     meta = journal.load_meta()
-    member = await find_membership(config, HostId(meta.host_id))
-    await journal.commit((), meta=next_run(meta, member))
-    return Standing(config, member, clock.read_wall_ms, random.random)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what work returns, or None once *stop* is set."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].result() if tasks[0].done() else None
-    finally:
-        for task in tasks:
-            task.cancel()
+    standing = await enter(config.applicant, HostId(meta.host_id), stop, clock.read_wall_ms, random.random)
+    if standing is not None:
+        host_id = meta.host_id if standing.member is None else standing.member.host_id
+        await journal.commit((), meta=replace(next_run(meta, standing.yard), host_id=host_id))
+    return standing
 
 
 class Agent:
@@ -127,15 +107,17 @@ class Agent:
     def __init__(self, config: Config, journal: Journal, standing: Standing, keeper: int = 0) -> None:
         self._config = config
         self._standing = standing
-        self._logs = Logs(
+        self._books = Books(
+            journal,
             config.state_dir / "logs",
-            phase_of=self._phase_of,
-            bytes_max=config.log_bytes_max,
-            age_max_s=config.logs_age_max_s,
-            total_bytes_max=config.logs_total_bytes_max,
+            decode=spec_from,
+            launch_limits=LAUNCH_LIMITS,
+            read_now=clock.read_now,
+            log_bytes_max=config.log_bytes_max,
+            logs_age_max_s=config.logs_age_max_s,
+            logs_total_bytes_max=config.logs_total_bytes_max,
         )
-        self._journal = journal
-        self._table = self._recall(journal)
+        self._table = self._books.table
         self._link = KeeperLink(keeper_dir(config.state_dir), keeper)
         self._metadata = MetadataServer(
             config.state_dir / "metadata.json", self._documents, config.container_network, config.node_network
@@ -162,7 +144,7 @@ class Agent:
                 target=self._config.controller,
                 connect=self._standing.connect,
                 driver=self._driver,
-                logs=self._logs,
+                logs=self._books.logs,
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
@@ -185,10 +167,11 @@ class Agent:
                         sessions.run(),
                         self._standing.run(sessions.reopen),
                         notices.run(),
-                        self._run_sweeps(),
-                        self._run_syncs(),
+                        self._books.run_sweeps(),
+                        self._books.run_syncs(),
+                        self._run_refills(),
                         self._run_reopening(),
-                        _broken(),
+                        broken(),
                     )
                     tasks = [group.create_task(part) for part in parts]
                     await stop.wait()
@@ -197,20 +180,6 @@ class Agent:
                         task.cancel()
             finally:
                 host.close()
-
-    def _recall(self, journal: Journal) -> Table:
-        meta = journal.load_meta()
-        table = Table(meta=meta, launch_limits=LAUNCH_LIMITS, contact_saved_ms=meta.contact_ms)
-        for attempt in journal.load_attempts(self._decode_spec):
-            table.restore(attempt)
-        return table
-
-    def _decode_spec(self, wire: bytes) -> AttemptSpec:
-        return spec_from(agent_pb2.AttemptSpec.FromString(wire), self._logs)
-
-    def _phase_of(self, attempt_id: AttemptId) -> Phase | None:
-        attempt = self._table.get(attempt_id)
-        return attempt.phase if attempt is not None else None
 
     def _documents(self, attempt_id: AttemptId) -> Documents | None:
         attempt = self._table.get(attempt_id)
@@ -352,44 +321,9 @@ class Agent:
                     log.info("runtime available", runtime=name)
                     self._driver.observe(RuntimeOpened(held=held))
 
-    async def _run_syncs(self) -> None:
+    async def _run_refills(self) -> None:
+        """Set room aside again, and remove what former versions left."""
         while True:
-            await asyncio.sleep(SYNC_S)
-            await self._journal.sync()
-
-    async def _run_sweeps(self) -> None:
-        while True:
-            now = clock.read_now()
-            deleted: list[AttemptId] = []
-            try:
-                deleted = await asyncio.to_thread(self._logs.sweep, now.wall_ms / 1000, now.boot_ms / 1000)
-            except OSError as error:
-                log.warning("old logs cannot be looked for", error=str(error))
-            if deleted:
-                log.info("deleted old logs", attempts=len(deleted))
-            await asyncio.to_thread(self._journal.fill_reserve)
+            await asyncio.to_thread(self._books.journal.fill_reserve)
             await asyncio.to_thread(remove_former_scratch, self._config.state_dir / PROCESS)
             await asyncio.sleep(SWEEP_S)
-
-
-async def _broken() -> None:
-    """
-    Fail with the first error that a callback of the event loop raises.
-
-    Runtimes work in callbacks; one that breaks may have lost an attempt from
-    sight. The next agent finds it again.
-    """
-    loop = asyncio.get_running_loop()
-    broken: asyncio.Future[None] = loop.create_future()
-
-    def on_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        loop.default_exception_handler(context)
-        error = context.get("exception")
-        # Errors that nobody fetched from a task were somebody's business. The poller of
-        # grpc.aio raises BlockingIOError when it was woken for nothing.
-        is_stray = "future" in context or "task" in context or isinstance(error, BlockingIOError)
-        if isinstance(error, Exception) and not is_stray and not broken.done():
-            broken.set_exception(error)
-
-    loop.set_exception_handler(on_error)
-    await broken

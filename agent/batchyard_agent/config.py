@@ -27,6 +27,7 @@ from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
 from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
+from batchyard_agent.standing import Applicant
 
 T = TypeVar("T")
 
@@ -108,10 +109,15 @@ class Config:
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
 
     @property
-    def has_to_join(self) -> bool:
-        """Whether the controller takes none but hosts that have joined."""
-        is_own_machine = self.controller.startswith("unix:")
-        return not (is_own_machine or (self.is_insecure and settings.is_loopback(self.controller)))
+    def applicant(self) -> Applicant:
+        """As whom the host comes to its controller."""
+        return Applicant(
+            controller=self.controller,
+            folder=self.state_dir,
+            name=self.name,
+            join_token_file=self.join_token_file,
+            is_insecure=self.is_insecure,
+        )
 
     @property
     def scratch(self) -> Path:
@@ -147,7 +153,7 @@ def keeper_dir(state_dir: Path) -> Path:
     return runtime_dir / "batchyard-keepers" / place
 
 
-def _reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+def reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
     """Make a click callback of a parser; what the parser refuses is an error of that option."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> T | None:
@@ -217,7 +223,7 @@ OPTIONS = (
         default=settings.default_address,
         show_default=True,
         metavar="HOST:PORT",
-        callback=_reads(settings.parse_address),
+        callback=reads(settings.parse_address),
         help="Where the controller listens: its socket, or for a host of another machine users' port.",
     ),
     click.Option(
@@ -246,7 +252,7 @@ OPTIONS = (
         ["keep_free_mib", "--keep-free"],
         default=f"{KEEP_FREE_MIB}M",
         show_default=True,
-        callback=_reads(parse_mib),
+        callback=reads(parse_mib),
         metavar="SIZE",
         help="Take no work while less than this is free on the disk of state or scratch.",
     ),
@@ -264,19 +270,19 @@ OPTIONS = (
     click.Option(
         ["--runtimes"],
         default="",
-        callback=_reads(_runtimes),
+        callback=reads(_runtimes),
         metavar="NAME,...",
         help="What to run jobs with: docker, process, fake. Default: docker if its engine answers, and process.",
     ),
     click.Option(
         ["cpu_millis", "--cpus"],
-        callback=_reads(_amount(parse_millis)),
+        callback=reads(_amount(parse_millis)),
         metavar="COUNT",
         help="vCPUs to offer. Default: all.",
     ),
     click.Option(
         ["memory_mib", "--memory"],
-        callback=_reads(_amount(parse_mib)),
+        callback=reads(_amount(parse_mib)),
         metavar="SIZE",
         help="Memory to offer, such as 4G. Default: all but a small reserve.",
     ),
@@ -303,7 +309,7 @@ OPTIONS = (
     click.Option(
         ["--reclaim-metadata"],
         metavar="ec2|URL",
-        callback=_reads(_metadata_url),
+        callback=reads(_metadata_url),
         help="Ask the machine's metadata, as Amazon EC2 serves it at http://169.254.169.254, whether the host is "
         "reclaimed.",
     ),
@@ -318,20 +324,20 @@ OPTIONS = (
         ["--region"],
         default=REGION_DEFAULT,
         show_default=True,
-        callback=_reads(parse_region),
+        callback=reads(parse_region),
         help="AWS names: the region that attempts are told; as the gateway's.",
     ),
     click.Option(
         ["--account-id"],
         default=ACCOUNT_ID_DEFAULT,
         show_default=True,
-        callback=_reads(parse_account_id),
+        callback=reads(parse_account_id),
         help="AWS names: the account that attempts are told; as the gateway's.",
     ),
     click.Option(
         ["labels", "--label"],
         multiple=True,
-        callback=_reads(_labels),
+        callback=reads(_labels),
         metavar="KEY=VALUE",
         help="May be given several times.",
     ),
@@ -339,14 +345,14 @@ OPTIONS = (
     click.Option(
         ["--allow-volume"],
         multiple=True,
-        callback=_reads(_paths),
+        callback=reads(_paths),
         metavar="PATH",
         help="Folder that jobs may mount, with all below it. May be given several times. Default: none.",
     ),
     click.Option(
         ["--allow-device"],
         multiple=True,
-        callback=_reads(_paths),
+        callback=reads(_paths),
         metavar="PATH",
         help="Device that jobs may use; a trailing * stands for any rest. May be given several times. Default: none.",
     ),
@@ -361,7 +367,7 @@ OPTIONS = (
         ["platforms", "--platform"],
         type=click.Choice(PLATFORMS, case_sensitive=False),
         multiple=True,
-        callback=_reads(_platforms),
+        callback=reads(_platforms),
         help="Which jobs the host takes: those of EC2 and SPOT environments, or of FARGATE and FARGATE_SPOT. "
         "May be given twice, for both. Default: EC2.",
     ),
@@ -382,7 +388,7 @@ OPTIONS = (
         ["--node-address"],
         default="",
         metavar="ADDRESS",
-        callback=_reads(_address),
+        callback=reads(_address),
         help="Where other hosts reach this one, an IP address: nodes of a job are told that of their main node. "
         "Default: this end of the connection to the controller.",
     ),
@@ -390,7 +396,7 @@ OPTIONS = (
         ["log_bytes_max", "--log-size"],
         default=f"{BYTES_MAX >> 20}M",
         show_default=True,
-        callback=_reads(_bytes),
+        callback=reads(_bytes),
         metavar="SIZE",
         help="How much of an attempt's output is kept, half from its beginning and half from its end.",
     ),
@@ -399,14 +405,14 @@ OPTIONS = (
         type=click.IntRange(min=1),
         default=AGE_MAX_S // DAY_S,
         show_default=True,
-        callback=_reads(lambda days: int(days) * DAY_S),
+        callback=reads(lambda days: int(days) * DAY_S),
         help="How long logs of ended attempts are kept.",
     ),
     click.Option(
         ["logs_total_bytes_max", "--keep-logs-size"],
         default=f"{TOTAL_BYTES_MAX >> 30}G",
         show_default=True,
-        callback=_reads(_bytes),
+        callback=reads(_bytes),
         metavar="SIZE",
         help="How much of all logs is kept.",
     ),

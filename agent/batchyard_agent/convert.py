@@ -7,7 +7,7 @@ silently ran without its volume would be worse than one that did not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
 from batchyard.resources import GPU_WHOLE, NO_USAGE, Usage
 from batchyard.rows import ListOf, Rows
-from batchyard.runtimes import DOCKER, runtime_of
+from batchyard.runtimes import DOCKER, PROCESS, runtime_of
 from batchyard.states import EndCause
 from batchyard.tasks import NO_TASK, Container, Task
 from batchyard.v1 import agent_pb2, attempt_pb2
@@ -54,13 +54,17 @@ class LogPlaces(Protocol):
         """Return the file of an attempt's log, or of one of its containers'."""
 
 
-def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces) -> Iterable[FromController]:
+Decode = Callable[[agent_pb2.AttemptSpec, LogPlaces], AttemptSpec]
+"""Reads an attempt's spec as it comes over the wire or out of the journal."""
+
+
+def events_from(response: agent_pb2.ConnectResponse, logs: LogPlaces, decode: Decode) -> Iterable[FromController]:
     """Yield the wishes that a message from the controller holds; none for other messages."""
     epoch = response.epoch
     match response.WhichOneof("message"):
         case "start":
             for message in response.start.attempts:
-                yield StartRequested(epoch=epoch, session=response.start.session, spec=spec_from(message, logs))
+                yield StartRequested(epoch=epoch, session=response.start.session, spec=decode(message, logs))
         case "ack":
             for attempt_id in response.ack.attempt_ids:
                 yield EndAcknowledged(epoch=epoch, attempt_id=AttemptId(attempt_id))
@@ -185,8 +189,11 @@ def _device(device: tasks.Device) -> Device:
 
 def _refusal(task: Task) -> str:
     names = {volume.name for volume in task.volumes}
-    if not task.is_plain and any(runtime_of(container.image) != DOCKER for container in task.containers):
-        return "several containers, or one that shares its processes or memory, need an image each"
+    runtimes = {runtime_of(container.image) for container in task.containers}
+    if not task.is_plain and runtimes not in ({DOCKER}, {PROCESS}):
+        return "containers and plain processes cannot be one job"
+    if runtimes == {PROCESS} and task.ipc_mode == "none":
+        return "plain processes share memory segments with all of their host"
     for container in task.containers:
         if unknown := [m.source_volume for m in container.mount_points if m.source_volume not in names]:
             return f"no volume is named {unknown[0]!r}"

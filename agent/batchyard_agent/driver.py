@@ -10,13 +10,14 @@ Everything that comes during one write goes into the next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, assert_never
 
 import structlog
 
 from batchyard.ids import AttemptId
-from batchyard_agent.core.attempts import Attempt, AttemptSpec, Table
+from batchyard_agent.core.attempts import Attempt, AttemptSpec, Phase, Table
 from batchyard_agent.core.commands import (
     Adopt,
     CloseSession,
@@ -32,13 +33,16 @@ from batchyard_agent.core.endings import NEVER_STARTED_REASON
 from batchyard_agent.core.events import Adopted, CommandFailed, Discarded, Event, Now, StartFailed, Ticked
 from batchyard_agent.core.turns import Turn, put_off, take_turn
 from batchyard_agent.journal import Journal
-from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
+from batchyard_agent.runtimes.protocol import LaunchSpec, Runtime, RuntimeUnavailableError
 
 EVENTS_MAX = 10_000
 """Events that may wait before the session has to stop reading."""
 
 TICK_S = 1.0
 """Longest pause between looks at the clock: timers stand still while the machine sleeps, CLOCK_BOOTTIME does not."""
+
+RECALL_LIMIT_S = 30.0
+"""How long an attempt of several waits for its secrets before it is adopted without."""
 
 log = structlog.get_logger()
 
@@ -227,7 +231,7 @@ class Driver:
             case Launch(spec):
                 await self._launch(spec)
             case Adopt(spec):
-                adoption = await self._runtime(spec.runtime).adopt(spec.launch)
+                adoption = await self._runtime(spec.runtime).adopt(await self._recalled(spec))
                 self.observe(Adopted(attempt_id=spec.attempt_id, adoption=adoption))
             case Signal(attempt_id) if attempt_id in self._errands:
                 # Not launched yet, so there is nothing to signal: it never will be.
@@ -252,6 +256,21 @@ class Driver:
                 self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
                 return
         await runtime.launch(launch.with_environment(self._find_variables(spec)))
+
+    async def _recalled(self, spec: AttemptSpec) -> LaunchSpec:
+        """
+        Return what an attempt is adopted by: of several with all that those need that may be started yet.
+
+        A former agent's secrets went with it. If they cannot be had in time, those that need them fail to start.
+        """
+        attempt, launch = self.table.attempts.get(spec.attempt_id), spec.launch
+        if not launch.parts or attempt is None or attempt.phase is Phase.RUNNING:
+            return launch
+        if spec.needs_secrets:
+            with contextlib.suppress(NoSecretsError, TimeoutError):
+                async with asyncio.timeout(RECALL_LIMIT_S):
+                    launch = launch.with_secrets(await self._fetch_secrets(spec.attempt_id))
+        return launch.with_environment(self._find_variables(spec))
 
     def _give_up_secrets(self, attempt_id: AttemptId) -> None:
         errand = self._errands[attempt_id]

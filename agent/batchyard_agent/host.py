@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
-from batchyard.features import FEATURES
+from batchyard.features import FEATURES, SHARED_PROCESSES
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -195,7 +195,7 @@ class LocalHost:
             enforces_disk=isolation.bounds_disk,
             processes=_isolation(self._runtimes.get(PROCESS)),
             address=self._last.address,
-            features=FEATURES,
+            features=_features(self._runtimes.get(PROCESS)),
         )
 
 
@@ -209,6 +209,11 @@ def _isolation(runtime: Runtime | None) -> host_pb2.ProcessIsolation | None:
         hides_processes=runtime.is_isolated,
         hides_gpus=runtime.is_isolated,
     )
+
+
+def _features(runtime: Runtime | None) -> tuple[str, ...]:
+    is_shared = isinstance(runtime, ProcessRuntime) and not runtime.is_isolated
+    return (*FEATURES, SHARED_PROCESSES) if is_shared else FEATURES
 
 
 def _tell_faults(facts: host_pb2.HostFacts) -> None:

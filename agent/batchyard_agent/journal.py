@@ -101,13 +101,14 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
     @classmethod
-    def open(cls, state_dir: Path, new_host_id: str) -> Journal:
+    def open(cls, state_dir: Path, new_host_id: str, *, sets_room_aside: bool = True) -> Journal:
         """
         Lock the folder and open the journal in it, making both if need be.
 
         Args:
             state_dir: The agent's folder.
             new_host_id: The host's id, if the journal is new.
+            sets_room_aside: Room is set aside for a full disk; not where jobs write to other disks.
 
         Raises:
             StateDirectoryError: another agent uses the folder, it cannot be written to,
@@ -130,8 +131,9 @@ class Journal:
             lock.close()
             reason = "the disk is full" if _is_full(error) else error
             raise StateDirectoryError(f"cannot use the journal in {state_dir}: {reason}") from error
-        _make_room(connection, state_dir)
-        reserve.fill()
+        if sets_room_aside:
+            _make_room(connection, state_dir)
+            reserve.fill()
         return cls(connection, lock, reserve)
 
     def load_meta(self) -> Meta:

@@ -18,7 +18,7 @@ from typing import Any
 from batchyard import arns, task_messages
 from batchyard.ids import task_id
 from batchyard.runtimes import DOCKER
-from batchyard.tasks import DEFAULT_NAME, NO_TASK, Container
+from batchyard.tasks import DEFAULT_NAME, NO_TASK, Container, ContainerEnd
 from batchyard.v1 import agent_pb2
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.runtimes.docker_spec import container_name
@@ -101,7 +101,7 @@ def _container(
     end = next((end for end in attempt.containers if end.name == part), None)
     return _present(
         # A name that the engine answers to, as to an id.
-        DockerId=name if is_docker else task_id(attempt.attempt_id),
+        DockerId=name if is_docker else "-".join(filter(None, (task_id(attempt.attempt_id), part))),
         DockerName=name if is_docker else "",
         Name=container.shown_name,
         Image=container.image if is_docker else "",
@@ -112,14 +112,14 @@ def _container(
             "com.amazonaws.ecs.task-definition-family": shared["family"],
         },
         DesiredStatus="STOPPED" if attempt.stop is not None or attempt.is_over else "RUNNING",
-        KnownStatus=_STATUS[attempt.phase],
+        KnownStatus=_status(attempt, end),
         ExitCode=end.exit_code if end is not None else attempt.exit_code,
         Limits={
             "CPU": container.resources.cpu_millis * CPU_UNITS // 1000,
             "Memory": container.resources.memory_mib,
         },
-        StartedAt=_time(attempt.started_at_ms),
-        FinishedAt=_time(attempt.stopped_at_ms),
+        StartedAt=_time(end.started_at_ms if end is not None else attempt.started_at_ms),
+        FinishedAt=_time(end.stopped_at_ms if end is not None else attempt.stopped_at_ms),
         Type="NORMAL",
         LogDriver="awslogs",
         LogOptions={
@@ -129,6 +129,15 @@ def _container(
         },
         ContainerARN=f"{shared['task'].replace(':task/', ':container/')}/{container.shown_name}",
     )
+
+
+def _status(attempt: Attempt, end: ContainerEnd | None) -> str:
+    """Say how far a container has come, in Amazon ECS's words."""
+    if end is None or attempt.is_over:
+        return _STATUS[attempt.phase]
+    if not end.started_at_ms:
+        return "STOPPED" if end.reason else "CREATED"
+    return "STOPPED" if end.stopped_at_ms else "RUNNING"
 
 
 def _stream(of_attempt: str, name: str) -> str:

@@ -24,7 +24,7 @@ from batchyard.errors import Reason
 from batchyard.ids import AttemptId
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1 import agent_pb2, agent_pb2_grpc, host_pb2
-from batchyard_agent.convert import events_from, report_from
+from batchyard_agent.convert import Decode, events_from, report_from, spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
 from batchyard_agent.driver import Driver
@@ -118,6 +118,7 @@ class Sessions:
         connect: Opens a channel to it, each session's own.
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
+        decode: Reads attempts' specs.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class Sessions:
         read_now: Callable[[], Now],
         dice: Callable[[], float],
         identity: Identity,
+        decode: Decode = spec_from,
     ) -> None:
         self._target = target
+        self._decode = decode
         self._connect = connect
         self._session: Session | None = None
         self._driver = driver
@@ -160,6 +163,7 @@ class Sessions:
                 host=self._host,
                 read_now=self._read_now,
                 identity=self._identity,
+                decode=self._decode,
             )
             self._session = session
             reason = await self._once(session)
@@ -215,9 +219,17 @@ class Session:
     """One stream, from its hello to its end."""
 
     def __init__(
-        self, *, driver: Driver, logs: Logs, host: Host, read_now: Callable[[], Now], identity: Identity
+        self,
+        *,
+        driver: Driver,
+        logs: Logs,
+        host: Host,
+        read_now: Callable[[], Now],
+        identity: Identity,
+        decode: Decode,
     ) -> None:
         self.welcomed = False
+        self._decode = decode
         self._identity = identity
         self._driver = driver
         self._logs = logs
@@ -282,6 +294,7 @@ class Session:
             epoch=self._driver.table.meta.epoch,
             nonce=self._identity.nonce,
             machine_id=self._identity.machine_id,
+            usage=await self._host.read_usage(),
             run=self._identity.run,
         )
         try:
@@ -319,7 +332,7 @@ class Session:
                     values[""] = dict(answer.values)
                     self._driver.take_secrets(AttemptId(answer.attempt_id), values, answer.error)
                 case _:
-                    for event in events_from(response, self._logs):
+                    for event in events_from(response, self._logs, self._decode):
                         self._driver.observe(event)
                     await self._driver.room()
 

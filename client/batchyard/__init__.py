@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Violation,
         WorldError,
     )
+    from batchyard.pod_arguments import pod
     from batchyard.states import JobState
     from batchyard.submit_calls import submit_error
     from batchyard.sync import Client
@@ -63,6 +64,7 @@ __all__ = [
     "job_state",
     "nodes",
     "overrides",
+    "pod",
     "submit_error",
 ]
 
@@ -74,6 +76,7 @@ _HOMES = {
     "job_state": "wording",
     "nodes": "arguments",
     "overrides": "arguments",
+    "pod": "pod_arguments",
     "submit_error": "submit_calls",
 }
 

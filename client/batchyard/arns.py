@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from batchyard.ids import named_uuid
+
 REGION_DEFAULT = "us-east-1"
 ACCOUNT_ID_DEFAULT = "000000000000"
 
@@ -49,6 +51,11 @@ def cluster_name(environment: str) -> str:
 def instance_id(host_id: str) -> str:
     """Return the EC2 instance's id that stands for a host: of its UUID the end, which is random."""
     return f"i-{host_id.replace('-', '')[-17:]}"
+
+
+def environment_uuid(name: str, created_at_ms: int) -> str:
+    """Return the UUID of a compute environment (AWS: uuid); another one of the same name has another."""
+    return named_uuid(f"compute-environment/{name}@{created_at_ms}")
 
 
 def last_part(name: str) -> str:

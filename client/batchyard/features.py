@@ -10,5 +10,11 @@ from __future__ import annotations
 SEVERAL_CONTAINERS = "several-containers"
 """Attempts of several containers, or of containers that share their processes or memory segments."""
 
-FEATURES = (SEVERAL_CONTAINERS,)
-"""All that agents of this version have."""
+SEVERAL_PROCESSES = "several-processes"
+"""Attempts of several plain processes."""
+
+SHARED_PROCESSES = "shared-processes"
+"""Several plain processes of an attempt see and reach each other. Not of the agent's version: where jobs are not apart."""
+
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES)
+"""All that agents of this version have, on whatever host."""

@@ -13,6 +13,7 @@ that whoever decides stays deterministic.
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import NewType
 
 JobId = NewType("JobId", str)
@@ -48,7 +49,16 @@ def uuid7(now_ms: int, entropy: bytes) -> str:
         entropy: Ten random bytes.
     """
     value = (now_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:10], "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
+    return _uuid(value, 7)
+
+
+def named_uuid(name: str) -> str:
+    """Make the UUID that belongs to a name, always the same (of a hash, version 8: its kind is our own)."""
+    return _uuid(int.from_bytes(sha256(name.encode()).digest()[:16], "big"), 8)
+
+
+def _uuid(value: int, version: int) -> str:
+    value = value & ~(0xF << 76) | version << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -40,6 +40,7 @@ class JobCalls(Caller):
         overrides: pb.ContainerOverrides | None = None,
         container_overrides: Sequence[pb.ContainerOverrides] = (),
         node_overrides: pb.NodeOverrides | None = None,
+        pod_overrides: pb.PodOverrides | None = None,
         parameters: Mapping[str, str] | None = None,
         array_size: int = 0,
         array_concurrency: int = 0,
@@ -70,11 +71,12 @@ class JobCalls(Caller):
             queue: Where it waits.
             job_definition: ``name`` (latest active revision) or ``name:revision``.
             container: What to run, without a definition; see :func:`batchyard.container`.
-            task: Several containers, in its place.
+            task: Several containers, or a pod (see :func:`batchyard.pod`), in its place.
             nodes: The nodes of a multi-node job, in its place; see :func:`batchyard.nodes`.
             overrides: What to replace of a definition's container.
             container_overrides: The same of several, each by its ``name``.
             node_overrides: What to replace of a definition's nodes: their number, and ranges by their text.
+            pod_overrides: Labels and annotations to add to a definition's pod.
             parameters: Values for the definition's ``Ref::name`` placeholders.
             array_size: Children of an array job, at least 2; 0 is a single job.
             array_concurrency: Most children at once; 0 is no bound.
@@ -117,6 +119,7 @@ class JobCalls(Caller):
             overrides=overrides,
             container_overrides=container_overrides,
             node_overrides=node_overrides,
+            pod_overrides=pod_overrides,
             parameters=parameters,
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),

@@ -33,6 +33,7 @@ class OverviewCalls(Caller):
         name: str = "",
         *,
         compute_resources: environment_pb.ComputeResources | None = None,
+        kubernetes: environment_pb.KubernetesCluster | None = None,
         page_size: int = 1000,
     ) -> AsyncGenerator[environment_pb.EnvironmentHost, None]:
         """
@@ -41,6 +42,7 @@ class OverviewCalls(Caller):
         Args:
             name: The environment; with *compute_resources* it may be a new one, or empty.
             compute_resources: Tells how it would be if the environment had these; None: as it is.
+            kubernetes: With *compute_resources*: its cluster.
             page_size: Hosts a call, at most 1000.
 
         Raises:
@@ -51,6 +53,7 @@ class OverviewCalls(Caller):
             environment_pb.ListEnvironmentHostsRequest,
             name=name,
             compute_resources=compute_resources,
+            kubernetes=kubernetes,
             page_size=page_size,
         )
         while True:

@@ -16,13 +16,14 @@ from batchyard import settings
 from batchyard.errors import InvalidArgumentError
 
 
-def start(command: click.Command, program: str) -> None:
+def start(command: click.Command, program: str, *, name: str = "") -> None:
     """
     Start a program with all its settings; wrong ones are told, and end it with 2, but where help is wanted.
 
     Args:
         command: What it does.
-        program: ``controller``, ``agent`` or ``gateway``.
+        program: ``controller``, ``agent``, ``kubernetes`` (the agent there) or ``gateway``.
+        name: What it is called, if not as the program.
     """
     names = name_settings(command, program)
     try:
@@ -33,7 +34,7 @@ def start(command: click.Command, program: str) -> None:
             click.echo(f"Error: {err}", err=True)
             sys.exit(2)
         found = {}
-    command(prog_name=f"batchyard {program}", default_map={names[key]: value for key, value in found.items()})
+    command(prog_name=f"batchyard {name or program}", default_map={names[key]: value for key, value in found.items()})
 
 
 def name_settings(command: click.Command, program: str) -> dict[str, str]:

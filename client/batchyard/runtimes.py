@@ -5,8 +5,11 @@ from __future__ import annotations
 DOCKER = "docker"
 PROCESS = "process"
 FAKE = "fake"
+KUBERNETES = "kubernetes"
+"""Of nodes of clusters: runs pods, and single containers as pods where nothing forbids it (`pod_limits.not_as_pod`)."""
 
 RUNTIMES = (DOCKER, PROCESS, FAKE)
+"""What an agent may be told to offer on its own machine."""
 
 
 def runtime_of(image: str) -> str:

@@ -26,7 +26,7 @@ SOCKET_NAME = "controller.sock"
 SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 """Where the controller that systemd starts listens."""
 
-SECTIONS = ("client", "controller", "agent", "gateway")
+SECTIONS = ("client", "controller", "agent", "kubernetes", "gateway")
 PROVIDER = "provider"
 """A table of this name has one of the controller's providers in each of its own."""
 _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
@@ -92,7 +92,7 @@ def defaults(
     A table of plain values becomes a list of ``key=value``.
 
     Args:
-        section: ``client``, ``controller``, ``agent`` or ``gateway``.
+        section: One of `SECTIONS`.
         environment: Instead of the process's own.
         known: The keys allowed; None allows any.
 
@@ -135,7 +135,7 @@ def check_environment(environment: Mapping[str, str], known: Collection[str], pr
     Args:
         environment: The process's own.
         known: The keys of settings.
-        program: Whose settings are looked at: ``controller``, ``agent`` or ``gateway``;
+        program: Whose settings are looked at, a section but ``client``;
             empty: the client's, which leaves alone what is the programs' or an attempt's.
 
     Raises:

@@ -3,7 +3,7 @@ Task messages: what the contract says of containers to a `Task` and back, for co
 
 A message that holds a task has two fields for it: ``container`` for the one that nearly
 all tasks are, with the volumes in it, as older agents and clients know it; and ``task``
-for several. Law: one of them is set at most, and what was read is written alike.
+for several, and for pods. Law: one of them is set at most, and what was read is written alike.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
+from batchyard.pods import Pod
 from batchyard.rows import Custom, ListOf, Row, Rows
-from batchyard.tasks import Container, ContainerEnd, Task, Volume
+from batchyard.tasks import Container, ContainerDependency, ContainerEnd, Task, Volume
 from batchyard.v1.agent_pb2 import ContainerReport
-from batchyard.v1.job_definition_pb2 import ContainerProperties, TaskProperties
+from batchyard.v1.job_definition_pb2 import ContainerDependency as ContainerDependencyMessage
+from batchyard.v1.job_definition_pb2 import ContainerProperties, PodProperties, TaskProperties
 from batchyard.v1.job_definition_pb2 import Volume as VolumeMessage
 
 CACHED_BYTES_MAX = 4096
@@ -43,7 +45,15 @@ _CONTAINER = Rows(
     message_only=("volumes",),
 )
 _VOLUME = Rows(Volume, VolumeMessage)
-_SEVERAL = Rows(Task, TaskProperties, Row("containers", kind=ListOf(_CONTAINER), unset=()))
+_POD = Rows(Pod, PodProperties)
+_SEVERAL = Rows(
+    Task,
+    TaskProperties,
+    Row("containers", kind=ListOf(_CONTAINER), unset=()),
+    Row("init_containers", kind=ListOf(_CONTAINER)),
+    Row("pod", kind=_POD),
+)
+CONDITIONS = ListOf(Rows(ContainerDependency, ContainerDependencyMessage))
 _ENDS = ListOf(Rows(ContainerEnd, ContainerReport))
 
 
@@ -59,9 +69,10 @@ def read_task(message: Any) -> Task | None:
         return _read(holder.container, _plain, _same_plain) if holder.HasField("container") else None
     if holder.HasField("container"):
         raise _conflict("task", "give either container or task, not both")
-    for i, container in enumerate(holder.task.containers):
-        if container.volumes:
-            raise _conflict(f"task.containers[{i}].volumes", "several containers have the volumes of their task")
+    for name in ("containers", "init_containers"):
+        for i, container in enumerate(getattr(holder.task, name)):
+            if container.volumes:
+                raise _conflict(f"task.{name}[{i}].volumes", "several containers have the volumes of their task")
     return _read(holder.task, _several, _same_several)
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batchyard.pairs import Pairs
-from batchyard.resources import NOTHING, Resources
-from batchyard.runtimes import runtime_of
+from batchyard.pods import NO_SECURITY, Pod, SecurityContext
+from batchyard.resources import NOTHING, RESOURCE_KINDS, Resources
+from batchyard.runtimes import KUBERNETES, runtime_of
 
 DEFAULT_NAME = "default"
 """What a container is called that was given no name (AWS's word)."""
@@ -29,19 +30,36 @@ class Ulimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A named host folder; without a path, an empty one that lives as long as the attempt."""
+    """
+    A named host folder; without a path, an empty one that lives as long as the attempt.
+
+    Attributes:
+        medium: Of pods, of an empty folder: ``Memory``, or, empty, the host's disk.
+        size_limit: Of pods, of an empty folder: as Kubernetes writes amounts; empty: no bound.
+        secret_name: Of pods: in place of a folder a secret of the cluster.
+        secret_optional: The pod starts although there is no such secret.
+        claim_name: Of pods: in place of a folder a persistent volume claim of the cluster.
+        claim_read_only: It can be mounted to be read alone.
+    """
 
     name: str
     host_source_path: str = ""
+    medium: str = ""
+    size_limit: str = ""
+    secret_name: str = ""
+    secret_optional: bool = False
+    claim_name: str = ""
+    claim_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountPoint:
-    """Where a volume appears in the container."""
+    """Where a volume, or of pods a folder in it, appears in the container."""
 
     source_volume: str
     container_path: str
     read_only: bool = False
+    sub_path: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +126,16 @@ class ContainerDependency:
     container: str
     condition: Condition
 
+    def is_met_by(self, other: ContainerEnd) -> bool:
+        """Say whether the other container has come so far; one that never ran meets nothing."""
+        match self.condition:
+            case Condition.START:
+                return bool(other.started_at_ms)
+            case Condition.COMPLETE:
+                return bool(other.started_at_ms) and other.exit_code is not None
+            case Condition.SUCCESS:
+                return bool(other.started_at_ms) and other.exit_code == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
@@ -121,6 +149,10 @@ class Container:
         start_timeout_s: How long it waits for others, and others for it once it was started, before the task
             fails; 0: without end (AWS: startTimeout).
         stop_timeout_s: From SIGTERM to SIGKILL; 0: as whoever stops it says, 30 s mostly (AWS: stopTimeout).
+        entrypoint: Of pods: in place of the image's, whose arguments *command* then is.
+        image_pull_policy: Of pods; empty: by the image's tag (`pods.pull_policy`).
+        cpu_limit_millis: Of pods: most CPU that it gets, in thousandths; 0: no bound.
+        security: Of pods.
     """
 
     image: str = ""
@@ -147,6 +179,10 @@ class Container:
     depends_on: tuple[ContainerDependency, ...] = ()
     start_timeout_s: int = 0
     stop_timeout_s: int = 0
+    entrypoint: tuple[str, ...] = ()
+    image_pull_policy: str = ""
+    cpu_limit_millis: int = 0
+    security: SecurityContext = NO_SECURITY
 
     @property
     def shown_name(self) -> str:
@@ -157,13 +193,14 @@ class Container:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEnd:
     """
-    How one container of a task ended, or that it runs.
+    How one container of a task ended, or that it runs; without times, code and reason: that it has not run yet.
 
     Attributes:
         exit_code: None while it runs, and where there is none to tell.
         reason: What the runtime says beyond the code, or why it never ran.
         started_at_ms: Wall clock; 0 if it never ran.
         stopped_at_ms: Wall clock; 0 while it runs, and if it never ran.
+        container_id: The engine's; empty where it is not known.
     """
 
     name: str
@@ -171,6 +208,7 @@ class ContainerEnd:
     reason: str = ""
     started_at_ms: int = 0
     stopped_at_ms: int = 0
+    container_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,19 +219,29 @@ class Task:
     Attributes:
         containers: What runs.
         volumes: Folders of the host, or empty ones, that any of the containers may mount.
-        pid_mode: ``task``: they see each other's processes; empty: each its own.
-        ipc_mode: ``task``: they share memory segments, ``none``: no one has any; empty: as the engine has it.
+        pid_mode: ``task``: they see each other's processes; empty: each its own, of plain processes as their host has it.
+        ipc_mode: ``task``: they share memory segments, ``none``: no one has any; empty: as the engine has it. Plain
+            processes share those of their host: ``task`` or ``host``.
+        init_containers: Of a pod: run one after the other before *containers*.
+        pod: What it is as a pod of Kubernetes; None: it is none, though a cluster may run it as one.
     """
 
     containers: tuple[Container, ...] = (Container(),)
     volumes: tuple[Volume, ...] = ()
     pid_mode: str = ""
     ipc_mode: str = ""
+    init_containers: tuple[Container, ...] = ()
+    pod: Pod | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether it is one container that shares nothing, as most tasks are."""
-        return len(self.containers) == 1 and not (self.pid_mode or self.ipc_mode)
+        return len(self.containers) == 1 and self.pod is None and not (self.pid_mode or self.ipc_mode)
+
+    @property
+    def all_containers(self) -> tuple[Container, ...]:
+        """Its containers, and after them those that run before."""
+        return self.containers + self.init_containers
 
     @property
     def main(self) -> Container:
@@ -202,19 +250,23 @@ class Task:
 
     @property
     def resources(self) -> Resources:
-        """What an attempt holds of its host: all that its containers ask for."""
+        """What an attempt holds of its host: all that its containers ask for, or one that runs before them, if more."""
         first, *others = self.containers
-        return sum((other.resources for other in others), first.resources) if others else first.resources
+        asked = sum((other.resources for other in others), first.resources) if others else first.resources
+        for before in self.init_containers:
+            asked = Resources(**{k: max(getattr(asked, k), getattr(before.resources, k)) for k in RESOURCE_KINDS})
+        return asked
 
     @property
     def runtime(self) -> str:
         """The runtime that the host has to offer."""
-        return runtime_of(self.main.image)
+        return runtime_of(self.main.image) if self.pod is None else KUBERNETES
 
     @property
     def images(self) -> str:
         """All images that its host has to get, each once, with spaces between."""
-        return self.main.image if len(self.containers) == 1 else " ".join(sorted({c.image for c in self.containers}))
+        every = self.all_containers
+        return self.main.image if len(every) == 1 else " ".join(sorted({c.image for c in every}))
 
 
 NO_TASK = Task()

@@ -73,6 +73,13 @@ def _prefix(enum: Enum) -> str:
     return str(enum.DESCRIPTOR.values_by_number[0].name).removesuffix("UNSPECIFIED")
 
 
+def node_of(facts: HostFacts) -> str:
+    """Say of which cluster a host is a node, and where its agent makes pods; nothing of others."""
+    node = facts.kubernetes
+    others = f", also {', '.join(node.other_namespaces)}" if node.other_namespaces else ""
+    return f"cluster {node.cluster}, namespace {node.namespace}{others}" if facts.HasField("kubernetes") else ""
+
+
 def sandbox(facts: HostFacts) -> str:
     """Return what keeps jobs of Fargate apart on a host; empty of one that takes none."""
     if "FARGATE" not in facts.platforms:

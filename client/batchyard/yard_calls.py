@@ -30,6 +30,7 @@ class YardCalls(Caller):
         service_role: str = "",
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
+        kubernetes: environment_pb.KubernetesCluster | None = None,
     ) -> environment_pb.ComputeEnvironment:
         """
         Create a compute environment.
@@ -43,12 +44,14 @@ class YardCalls(Caller):
             service_role: Kept for AWS's sake.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
+            kubernetes: Cluster and namespace: its hosts are the nodes of that cluster.
 
         Raises:
             AlreadyExistsError: the name is taken.
         """
         request = arguments.request(
             environment_pb.CreateComputeEnvironmentRequest,
+            kubernetes=kubernetes,
             name=name,
             type=_environment_type("type", kind),
             state=_resource_state(state),
@@ -285,7 +288,7 @@ class YardCalls(Caller):
         Args:
             name: Up to 128 letters, digits, ``-`` and ``_``.
             container: What to run; see :func:`batchyard.container`.
-            task: Several containers, in its place.
+            task: Several containers, or a pod (see :func:`batchyard.pod`), in its place.
             nodes: The nodes of multi-node jobs, in its place; see :func:`batchyard.nodes`.
             parameters: Defaults for ``Ref::name`` placeholders of the command.
             attempts: Tries, not retries. None is 1.

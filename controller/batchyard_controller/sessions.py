@@ -43,6 +43,7 @@ from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJo
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.hosts import told_fence
 from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, printable, refuse
@@ -51,7 +52,7 @@ from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
-from .convert.hosts import host_facts, host_usage, reports
+from .convert.hosts import host_facts, host_usage, reports, reserved
 from .doors import Peer, PeerKind
 from .driver import Driver
 from .leadership import Leadership
@@ -238,11 +239,13 @@ class Sessions:
         if former is not None:
             former.end()
         self._sessions[host_id] = session
+        if hello.HasField("usage"):
+            self._usage[host_id] = host_usage(hello.usage)
         session.send(
             welcome=pb.Welcome(
                 epoch=self._epoch,
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
-                fence_ms=self._fence_ms,
+                fence_ms=told_fence(facts, self._fence_ms),
                 session=session.number,
             )
         )
@@ -256,6 +259,7 @@ class Sessions:
                 run=hello.run,
                 nonce=hello.nonce,
                 reports=reports(hello.attempts),
+                reserved=reserved(hello.usage),
             )
         )
         return session
@@ -278,7 +282,11 @@ class Sessions:
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
                 heard = HostHeard(
-                    host_id=session.host_id, session=session.number, facts=facts, wall_ms=beat.usage.wall_ms
+                    host_id=session.host_id,
+                    session=session.number,
+                    facts=facts,
+                    wall_ms=beat.usage.wall_ms,
+                    reserved=reserved(beat.usage),
                 )
                 driver.post(heard)
                 self._usage[session.host_id] = host_usage(beat.usage)
@@ -425,17 +433,19 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
 def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     unit = world.unit_of(attempt)
     spec, name = unit.job.spec, attempt.id
+    facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
         number=attempt.number,
-        environment=attempt_variables(unit, attempt, name, platform, world.main_address(unit)),
-        node=pb.NodeSpec(address=world.hosts[attempt.host_id].record.facts.address) if unit.is_node else None,
+        environment=attempt_variables(unit, attempt, name, platform, facts, world.main_address(unit)),
+        node=pb.NodeSpec(address=facts.address) if unit.is_node else None,
         timeout_s=0 if unit.is_node and not unit.leads else spec.timeout_s,
         gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
         log_stream_name=log_stream_name(unit.job, name),
         tags=dict(propagated_tags(spec)),
         is_fargate=platform is Platform.FARGATE,
+        compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
         **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -44,6 +44,12 @@ _LAST_STATUS = {
     JobState.SUCCEEDED: "STOPPED",
     JobState.FAILED: "STOPPED",
 }
+_STATUS_OF_CONTAINERS = {
+    job_pb2.CONTAINER_STATE_WAITING: "PENDING",
+    job_pb2.CONTAINER_STATE_STARTING: "PENDING",
+    job_pb2.CONTAINER_STATE_RUNNING: "RUNNING",
+    job_pb2.CONTAINER_STATE_ENDED: "STOPPED",
+}
 
 
 async def list_clusters(context: Context, members: Members) -> Members:
@@ -308,7 +314,7 @@ def _container(
         "taskArn": task,
         "name": name,
         "image": container.image,
-        "lastStatus": "STOPPED" if end.stopped_at_ms else task_status,
+        "lastStatus": _status_of(end, task_status),
         "reason": end.reason,
         "networkInterfaces": [],
         "cpu": str(container.resources.cpu_millis * CPU_UNITS // 1000),
@@ -317,6 +323,14 @@ def _container(
     if end.HasField("exit_code"):
         members["exitCode"] = end.exit_code
     return _present(members)
+
+
+def _status_of(end: job_pb2.Attempt | job_pb2.ContainerStatus, task_status: str) -> str:
+    """Return where a container is; where its host tells nothing of it, where its task is."""
+    if end.stopped_at_ms:
+        return "STOPPED"
+    known = end.state if isinstance(end, job_pb2.ContainerStatus) else job_pb2.CONTAINER_STATE_UNSPECIFIED
+    return _STATUS_OF_CONTAINERS.get(known, task_status)
 
 
 def _host_status(host: host_pb2.Host) -> str:

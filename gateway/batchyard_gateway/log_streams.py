@@ -200,7 +200,7 @@ def _summary(job: job_pb2.Job) -> job_pb2.JobSummary:
         stopped_at_ms=job.stopped_at_ms,
         attempts=len(job.attempts),
         array=job.array if job.HasField("array") else None,
-        containers=[container.name for container in job.task.containers],
+        containers=[container.name for container in (*job.task.containers, *job.task.init_containers)],
     )
 
 

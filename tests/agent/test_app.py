@@ -43,7 +43,7 @@ class SilentAtFirst(FakeRuntime):
 
 
 def standing_of(config: Config) -> Standing:
-    return Standing(config, None, clock.read_wall_ms, lambda: 0.0)
+    return Standing(config.applicant, None, clock.read_wall_ms, lambda: 0.0)
 
 
 @contextlib.asynccontextmanager

@@ -126,11 +126,22 @@ def test_the_longest_stop_timeout_is_the_tasks():
     assert read(jd.ContainerProperties()).stop_timeout_s == 0
 
 
-def test_several_processes_are_refused():
-    task = jd.TaskProperties(containers=[part("a"), jd.ContainerProperties(name="b")])
-    assert (
-        read_task(task).refusal == "several containers, or one that shares its processes or memory, need an image each"
-    )
+def process(name, image=""):
+    return jd.ContainerProperties(name=name, command=["true"], image=image)
+
+
+def test_several_processes_are_one_attempt_of_the_process_runtime():
+    spec = read_task(jd.TaskProperties(containers=[process("a"), process("b", image="process://")], ipc_mode="host"))
+    assert (spec.runtime, spec.refusal) == ("process", "")
+    assert [each.part for each in spec.launch.parts] == ["a", "b"]
+
+
+def test_what_several_processes_cannot_have_is_refused():
+    mixed = "containers and plain processes cannot be one job"
+    for first, second in ((part("a"), process("b")), (process("a"), part("b"))):
+        assert read_task(jd.TaskProperties(containers=[first, second])).refusal == mixed
+    alone = jd.TaskProperties(containers=[process("a")], ipc_mode="none")
+    assert read_task(alone).refusal == "plain processes share memory segments with all of their host"
 
 
 def test_variables_and_secrets_go_to_each_container_by_name():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.agent.runtimes.process_attempts import runtime as process_runtime
 
+from batchyard.features import FEATURES
 from batchyard_agent import clock
 from batchyard_agent.config import Config
 from batchyard_agent.host import LocalHost
 from batchyard_agent.runtimes.fake import FakeRuntime
+from batchyard_agent.runtimes.job_user import JobUser
 
 
 async def test_the_disk_that_is_offered_is_the_one_that_processes_work_on(tmp_path, small_disk):
@@ -66,4 +69,16 @@ def test_a_host_tells_what_it_costs(tmp_path):
     config = Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha", price_per_hour=0.25)
     host = LocalHost(config, {}, lambda _: None)
     assert host.facts().price_per_hour == 0.25
+    host.close()
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+async def test_a_host_says_whether_processes_of_a_job_see_each_other(tmp_path, is_apart: bool):
+    """Those of another user than the agent's have namespaces of their own, where the kernel gives them."""
+    user = JobUser(name="nobody", uid=65534, gid=65534) if is_apart else None
+    runtime = process_runtime(tmp_path, user=user)
+    runtime._link.can_isolate = True
+    host = LocalHost(Config(controller="127.0.0.1:1", state_dir=tmp_path, name="alpha"), {"process": runtime}, print)
+    assert set(FEATURES) <= set(host.facts().features)
+    assert ("shared-processes" in host.facts().features) is not is_apart
     host.close()

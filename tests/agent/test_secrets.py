@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from batchyard.v1 import agent_pb2, attempt_pb2, job_definition_pb2
-from batchyard_agent import clock
+from batchyard_agent import clock, convert, driver
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Adoption
 
+from .runtimes.process_attempts import until
 from .session_controller import ENDED, EPOCH, RUNNING, serving
 from .test_session import Agent, spec
 
@@ -139,3 +140,68 @@ async def test_next_agent_asks_again_for_what_was_journalled_and_never_launched(
         await tell(stream, values={"DB": VALUE})
         await stream.until("job-a#1", RUNNING)
         assert [launch.secrets for launch in heir.runtime.launches] == [{"DB": VALUE}]
+
+
+# Of several: what a next agent starts needs its secrets again.
+
+
+class RememberingRuntime(WatchedRuntime):
+    """One that knows of all that it is asked about, as a former agent launched it."""
+
+    async def adopt(self, spec):
+        self.launches.append(spec)
+        return Adoption.KNOWN
+
+
+def asking_for_two() -> agent_pb2.AttemptSpec:
+    wanted = agent_pb2.AttemptSpec(attempt_id="job-a#1", job_id="job-a")
+    for name in ("init", "main"):
+        part = wanted.task.containers.add(name=name, image="fake://", command=["work"], essential=name == "main")
+        part.secrets.append(job_definition_pb2.Secret(name="DB", value_from="db"))
+    return wanted
+
+
+def told(launch) -> dict[str, dict[str, str]]:
+    return {part.part: part.secrets for part in launch.parts}
+
+
+async def journalled(tmp_path, controller) -> None:
+    """Let an agent accept the attempt, and die before it is told the secrets."""
+    async with Agent(tmp_path / "state", controller.target, WatchedRuntime()).at_work():
+        stream = await controller.streams.get()
+        await stream.welcome()
+        await stream.start(asking_for_two())
+        await stream.secrets_request()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_is_adopted_of_several_has_its_secrets_again_or_none(
+    tmp_path, controller, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+):
+    monkeypatch.setattr(convert, "_refusal", lambda _: "")  # of tasks of no real runtime
+    await journalled(tmp_path, controller)
+    async with Agent(tmp_path / "state", controller.target, RememberingRuntime()).at_work() as heir:
+        stream = await controller.streams.get()
+        await stream.welcome()
+        assert await stream.secrets_request() == "job-a#1"
+        assert heir.runtime.launches == []
+        if is_refused:
+            await tell(stream, error="secret 'db' not found")
+        else:
+            values = {name: agent_pb2.ContainerSecrets(values={"DB": name}) for name in ("init", "main")}
+            await tell(stream, containers=values)
+        await until(lambda: heir.runtime.launches)
+        found = {} if is_refused else {"init": {"DB": "init"}, "main": {"DB": "main"}}
+        assert told(heir.runtime.launches[0]) == {"init": {}, "main": {}} | found
+
+
+async def test_what_is_adopted_of_several_does_not_wait_for_ever(tmp_path, controller, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convert, "_refusal", lambda _: "")
+    monkeypatch.setattr(driver, "RECALL_LIMIT_S", 0.1)
+    await journalled(tmp_path, controller)
+    async with Agent(tmp_path / "state", controller.target, RememberingRuntime()).at_work() as heir:
+        stream = await controller.streams.get()
+        await stream.welcome()
+        assert await stream.secrets_request() == "job-a#1"
+        await until(lambda: heir.runtime.launches)
+        assert told(heir.runtime.launches[0]) == {"init": {}, "main": {}}

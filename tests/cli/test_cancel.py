@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.cli.conftest import Result, Run
 from tests.sdk.yard import Yard
 
@@ -44,3 +45,26 @@ def test_cancel_says_of_an_array_what_became_of_it(run: Run, yard: Yard) -> None
     assert run("cancel", partly) == Result(3, "", f"batchyard: {partly}: {told}")
     yard.do(host.end(child.attempt_id))
     assert run("cancel", partly) == Result(0, "", f"batchyard: {partly} is cancelled\n")
+
+
+def test_all_that_match_are_cancelled_or_terminated(run: Run, yard: Yard) -> None:
+    host = yard.join()
+    runs = yard.submit(name="part-1")
+    (spec,) = yard.do(host.take())
+    yard.client.cordon_host("alpha")
+    waits, other = yard.submit(name="part-2"), yard.submit(name="whole")
+    refused = run("cancel", "--name", "part*")
+    assert (refused.code, "1 job would be meant: --yes does it without asking" in refused.err) == (2, True)
+    assert not yard.client.describe_job(waits).is_cancelled
+    done = run("cancel", "--name", "part*", "--yes")
+    assert done == Result(0, "", f"batchyard: 1 job matches\nbatchyard: {waits} is cancelled\n")
+    assert run("terminate", "--since", "1h", "--yes").code == 0
+    assert yard.client.describe_job(runs).is_terminated
+    assert yard.client.wait(other).status_reason == "Terminated by the user"
+    yard.do(host.end(spec.attempt_id, 137, cause=END_CAUSE_STOPPED))
+    assert run("terminate", "--name", "part*", "--yes") == Result(0, "", "batchyard: 0 jobs match\n")
+
+
+@pytest.mark.parametrize("words", [(), ("JOB", "--name", "part*"), ("--name", "*part")])
+def test_it_is_clear_which_jobs_are_meant(run: Run, words: tuple[str, ...]) -> None:
+    assert run("cancel", *words).code == 2

@@ -25,7 +25,7 @@ from batchyard.cli import main
 START_LIMIT_S = 60.0
 NOBODY = 65534
 
-pytestmark = pytest.mark.timeout(180)  # a yard takes seconds to start, on a busy machine many
+pytestmark = pytest.mark.timeout(400)  # a yard takes seconds to start, on a busy machine many
 
 
 class Home:

@@ -134,6 +134,7 @@ def test_rows_of_jobs_fit_80_columns(
     """Whatever names, queues, hosts, times and exit codes there are, and a thousand jobs in one call."""
     monkeypatch.setattr(output, "is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
     entropy = random.Random(5).randbytes  # no secret
     states = itertools.cycle(WireJobState.values()[1:])
     rows = [

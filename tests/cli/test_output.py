@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -541,3 +542,26 @@ def test_a_tally_counts_the_children_of_an_array() -> None:
         "2 RUNNING, 1 RUNNABLE",
         "1 FAILED, 1 RUNNING, 1 RUNNABLE",
     ]
+
+
+def test_a_watched_list_is_shown_again_until_it_is_interrupted(yard: Yard) -> None:
+    yard.submit(name="first")
+    here, there = pty.openpty()
+    command = [sys.executable, "-m", "batchyard", "--address", yard.address, "jobs", "--watch"]
+    with running(command, stdout=there, stderr=there, stdin=there, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(there)
+        written = b""
+        while b"first" not in written:
+            written += os.read(here, 4096)
+        yard.submit(name="second")
+        while b"second" not in written:
+            written += os.read(here, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    os.close(here)
+    assert written.count(b"\x1b[2J") >= 2
+
+
+def test_nothing_but_tables_is_watched(run: Run) -> None:
+    answer = run("jobs", "--watch", "-o", "json")
+    assert (answer.code, "--watch is for a person: it cannot write json" in answer.err) == (2, True)

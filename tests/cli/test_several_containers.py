@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,14 @@ from tests.cli.conftest import Run
 from tests.sdk.host import Host
 from tests.sdk.yard import Yard
 
-from batchyard.v1.agent_pb2 import ContainerReport
+from batchyard.v1.agent_pb2 import (
+    ATTEMPT_PHASE_RUNNING,
+    ATTEMPT_PHASE_STARTING,
+    AttemptPhase,
+    AttemptReport,
+    ContainerReport,
+)
+from batchyard.v1.job_pb2 import ContainerStatus
 
 PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
 ENDS = {"prepare": 0, "proxy": 143, "main": 3}
@@ -55,7 +64,44 @@ def test_what_is_overridden_and_how_each_ended(run: Run, yard: Yard, file: Path)
         assert told in lines
     assert "Command sh -c 'read a b </common/numbers; echo $((a * b)); exit 3'" in lines
     assert "Asks for 2 vCPU, 192M memory" in lines
-    assert [line.split()[:3] for line in lines[-3:]] == [["1", name, str(code)] for name, code in ENDS.items()]
+    assert [line.split()[:4] for line in lines[-3:]] == [["1", name, "ENDED", str(code)] for name, code in ENDS.items()]
+
+
+def test_how_they_are_while_they_are_started_and_run(run: Run, yard: Yard, file: Path) -> None:
+    """Who waits for what, who runs, and who has ended with which code; before the host tells it nothing is said."""
+    job_id, host = job_of(run, yard, file)
+
+    async def tell(phase: AttemptPhase.ValueType, *parts: ContainerReport) -> None:
+        report = AttemptReport(attempt_id=f"{job_id}#1", phase=phase, started_at_ms=1_500, containers=parts)
+        await host.report(report)
+        started = [part.started_at_ms for part in parts]
+        while started != [part.started_at_ms for part in await parts_of()]:
+            await asyncio.sleep(0)
+
+    async def parts_of() -> Sequence[ContainerStatus]:
+        return (await yard.inner.client.describe_job(job_id)).attempts[0].containers
+
+    def shown() -> list[list[str]]:
+        lines = run("describe", job_id).out.splitlines()
+        return [line.split() for line in lines[-3:]]
+
+    yard.do(host.take())
+    assert [line[2] for line in shown()] == ["-", "-", "-"]
+    prepare = ContainerReport(name="prepare", started_at_ms=1_000)
+    yard.do(tell(ATTEMPT_PHASE_STARTING, prepare, ContainerReport(name="proxy"), ContainerReport(name="main")))
+    assert [line[2] for line in shown()] == ["RUNNING", "WAITING", "WAITING"]
+    assert shown()[2][-4:] == ["waits", "for", "prepare:SUCCESS", "proxy:START"]
+    why = run("explain", job_id).out
+    assert "container proxy waits for prepare to end with exit code 0; container main waits for prepare to end" in why
+    prepare = ContainerReport(name="prepare", started_at_ms=1_000, stopped_at_ms=2_000, exit_code=0)
+    others = [ContainerReport(name=name, started_at_ms=2_000) for name in ("proxy", "main")]
+    yard.do(tell(ATTEMPT_PHASE_RUNNING, prepare, *others))
+    assert [line[1:4] for line in shown()] == [
+        ["prepare", "ENDED", "0"],
+        ["proxy", "RUNNING", "-"],
+        ["main", "RUNNING", "-"],
+    ]
+    assert "waits" not in run("explain", job_id).out
 
 
 def test_logs_of_all_and_of_one(run: Run, yard: Yard, file: Path) -> None:

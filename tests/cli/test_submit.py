@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -410,3 +411,29 @@ def test_a_reader_that_goes_away_is_no_error(yard: Yard, unbuffered: str) -> Non
         env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     assert (result.returncode, result.stdout, result.stderr) == (1, "line\n", "")
+
+
+def test_variables_come_from_files_from_here_and_from_flags(
+    run: Run, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROM_HERE", "taken along")
+    file = tmp_path / "job.env"
+    file.write_text("# of the training\n\nEPOCHS=5\nMODEL=a = b\nFROM_HERE\n")
+    made = run("submit", "--env-file", str(file), "--env", "EPOCHS=6", "--env", "FROM_HERE", "--", "x")
+    job = yard.client.describe_job(made.out.strip())
+    assert dict(job.container.environment) == {"EPOCHS": "6", "MODEL": "a = b", "FROM_HERE": "taken along"}
+    file.write_text("EPOCHS=5\nNOT_SET_HERE\n")
+    wrong = run("submit", "--env-file", str(file), "--", "x")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert f"--env-file {file}, line 2: 'NOT_SET_HERE' is not KEY=VALUE, and not set here" in wrong.err
+
+
+def test_a_process_starts_where_it_is_told(
+    run: Run, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, folder in ((".", tmp_path), ("a/../b", tmp_path / "b"), ("/data", Path("/data"))):
+        made = run("submit", "--cwd", given, "--", "x")
+        assert yard.client.describe_job(made.out.strip()).container.working_directory == str(folder)
+    refused = run("submit", "--definition", "d", "--cwd", ".")
+    assert "--cwd cannot be given with --definition: only the definition can say it" in refused.err

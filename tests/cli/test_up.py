@@ -23,9 +23,9 @@ from batchyard.cli import main
 from batchyard.cli.children import Children, ChildSpec
 from batchyard.cli.up import YardPlan, yard_plan
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 150.0
 
-pytestmark = pytest.mark.timeout(180)  # a yard takes seconds to start, on a busy machine many
+pytestmark = pytest.mark.timeout(400)  # a yard takes seconds to start, on a busy machine many
 
 
 class Up:
@@ -179,7 +179,7 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["up", "--state-dir", str(tmp_path / "file" / "state")]) == 1
+    assert main(["up", "--http", "", "--state-dir", str(tmp_path / "file" / "state")]) == 1
     assert "cannot write to the state directory" in capsys.readouterr().err
 
 

@@ -1,7 +1,8 @@
-"""One ``batchyard up`` for all tools, with plain processes, and boto3 as a witness of what they did."""
+"""Yards for tools: one ``batchyard up`` for all that make do with plain processes, and boto3 as a witness."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -45,10 +46,22 @@ class Yard:
 
 @pytest.fixture(scope="session")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    """Return a yard that runs, with a definition for each of ``DEFINITIONS``."""
-    folder = tmp_path_factory.mktemp("yard")
+    """Return a yard of plain processes that runs, with a definition for each of ``DEFINITIONS``."""
+    with running_yard(tmp_path_factory.mktemp("yard"), "process") as made:
+        for name, command in DEFINITIONS.items():
+            made.batch.register_job_definition(
+                jobDefinitionName=name,
+                type="container",
+                containerProperties=container(command),
+            )
+        yield made
+
+
+@contextlib.contextmanager
+def running_yard(folder: Path, runtimes: str) -> Iterator[Yard]:
+    """Run a yard in a folder, of agents that offer these runtimes and are told the rest by the environment."""
     http = hold_address()
-    flags = ("--http", http, "--runtimes", "process", "--state-dir", str(folder / "state"))
+    flags = ("--http", http, "--runtimes", runtimes, "--state-dir", str(folder / "state"))
     up = Program("up", [sys.executable, "-m", "batchyard", "up", *flags], folder / "up.log")
     up.start()
     try:
@@ -69,12 +82,6 @@ def _open(url: str, state_dir: Path) -> Yard:
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
-    for name, command in DEFINITIONS.items():
-        batch.register_job_definition(
-            jobDefinitionName=name,
-            type="container",
-            containerProperties=container(command),
-        )
     return Yard(variables={"AWS_ENDPOINT_URL": url, **keys}, batch=batch)
 
 

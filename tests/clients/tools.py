@@ -7,6 +7,7 @@ both). It must never hold anything of ours: tools know a yard by AWS's variables
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INSTALL_LIMIT_S = 600.0
-RUN_LIMIT_S = 120.0
+RUN_LIMIT_S = 600.0
 PROGRAMS = Path(__file__).parent / "programs"
 CACHE = Path(sys.prefix) / "clients"
 
@@ -29,9 +30,11 @@ class Tool:
 
     Attributes:
         requirements: What to install, first its name with the version that was tried.
+        kept: What its jobs install by themselves; kept as wheels, so that they need no index.
     """
 
     requirements: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -43,16 +46,30 @@ class Tool:
         """Where its commands are."""
         return self.home / "bin"
 
+    @property
+    def wheels(self) -> Path:
+        """Where ``kept`` is."""
+        return self.home / "wheels"
+
     def install(self) -> None:
-        """Make its environment unless there is one; a half-made one is made again."""
-        ready = self.home / ".ready"
-        if ready.exists():
-            return
+        """Make its environment unless there is one; a half-made one is made again. Other workers wait."""
+        CACHE.mkdir(exist_ok=True)
+        with (CACHE / f"{self.home.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.home / ".ready").exists():
+                self._make()
+
+    def _make(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
         venv.create(self.home, with_pip=True)
-        pip = [str(self.bin / "python"), "-m", "pip", "install", "--quiet", "--retries", "10", "--prefer-binary"]
-        subprocess.run([*pip, *self.requirements], check=True, timeout=INSTALL_LIMIT_S)
-        ready.touch()
+        self._pip("install", *self.requirements)
+        if self.kept:
+            self._pip("download", "--no-deps", f"--dest={self.wheels}", *self.kept)
+        (self.home / ".ready").touch()
+
+    def _pip(self, command: str, *arguments: str) -> None:
+        pip = [str(self.bin / "python"), "-m", "pip", command, "--quiet", "--retries", "10", "--prefer-binary"]
+        subprocess.run([*pip, *arguments], check=True, timeout=INSTALL_LIMIT_S)
 
     def run(self, line: Sequence[str], folder: Path, variables: Mapping[str, str], code: int = 0) -> str:
         """Run one of its commands in *folder*, make sure of its exit code, and return all that it said."""
@@ -71,7 +88,13 @@ class Tool:
         return ended.stdout
 
 
+S3_PLUGIN = "snakemake-storage-plugin-s3==0.3.6"
 AIRFLOW = Tool(requirements=("apache-airflow-providers-amazon==9.39.0",))
 LUIGI = Tool(requirements=("luigi==3.8.1", "boto3"))
+METAFLOW = Tool(requirements=("metaflow==2.19.39", "metaflow-local-service==0.2.0"))
+MOTO = Tool(requirements=("moto==5.2.5", "moto[s3]==5.2.5", "flask", "flask-cors"))
 REDUN = Tool(requirements=("redun==0.44.1",))
+SNAKEMAKE = Tool(
+    requirements=("snakemake==9.27.1", "snakemake-executor-plugin-aws-batch==0.2.1", S3_PLUGIN), kept=(S3_PLUGIN,)
+)
 TORCHX = Tool(requirements=("torchx==0.7.0", "torchx[aws_batch]==0.7.0"))

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.gateway.conftest import logged
 from tests.gateway.endpoint import Endpoint, Yard
 
@@ -15,6 +15,9 @@ from .real_yard import RealYard
 from .visitor import Visitor
 
 __all__ = ["logged"]
+
+# On a busy machine a page takes longer than the five seconds that Playwright gives it.
+expect.set_options(timeout=30_000)
 
 # What a browser says of a server that is gone, whether it was asked by a page, a fragment or a stream.
 GONE = ("ERR_", "Failed to fetch", "EventSource")

@@ -28,6 +28,10 @@ def array(**counts: int) -> pb.ArrayProperties:
     return pb.ArrayProperties(size=sum(counts.values()), status_summary=counts)
 
 
+def part(name: str, **fields: Any) -> pb.ContainerStatus:
+    return pb.ContainerStatus(name=name, **fields)
+
+
 # Rows ---------------------------------------------------------------------------
 
 
@@ -71,6 +75,26 @@ def test_progress_of_an_array(counts: dict[str, int], text: str, parts: list[tup
 
 
 # One job ------------------------------------------------------------------------
+
+
+def test_several_containers_are_told_as_they_are() -> None:
+    """Of the latest attempt: what ended with which code, what runs, what waits for what; what was lost ran until then."""
+    waits = definition_pb.ContainerDependency(container="init", condition=definition_pb.CONTAINER_CONDITION_SUCCESS)
+    parts = [
+        part("init", state=pb.CONTAINER_STATE_ENDED, exit_code=0, started_at_ms=900_000, stopped_at_ms=903_000,
+             log_stream_name="d/init/1"),
+        part("proxy", state=pb.CONTAINER_STATE_RUNNING, started_at_ms=904_000, log_stream_name="d/proxy/1"),
+        part("main", state=pb.CONTAINER_STATE_WAITING, waits_for=[waits]),
+    ]  # fmt: skip
+    live = job(attempts=[attempt(), attempt(number=2, containers=parts)])
+    assert [(p.name, p.state, p.ran_ms, p.exit_code, p.reason, p.has_log) for p in job_view.parts(live, NOW_MS)] == [
+        ("init", "ENDED", 3_000, "0", "", True),
+        ("proxy", "RUNNING", 96_000, "", "", True),
+        ("main", "WAITING", None, "", "waits for success of init", False),
+    ]
+    lost = job(attempts=[attempt(stopped_at_ms=905_000, containers=parts[1:2])])
+    assert [p.ran_ms for p in job_view.parts(lost, NOW_MS)] == [1_000]
+    assert job_view.parts(job(), NOW_MS) == []
 
 
 def test_a_life_is_told_as_far_as_it_came() -> None:

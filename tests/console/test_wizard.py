@@ -27,7 +27,7 @@ from batchyard_gateway.console.visit import Visit
 from .visitor import Reply, Visitor
 
 EMPTY = Yard(account_id="123456789012")
-FULL = Yard(environments={"ce": False, "fargate": True}, queues=("q",), definitions=("d:3",))
+FULL = Yard(environments={"ce": "EC2", "fargate": "FARGATE", "eks": "EKS"}, queues=("q",), definitions=("d:3",))
 ANSWERS: dict[str, dict[str, Any]] = {
     ENVIRONMENT: {"computeEnvironmentName": "ce", "computeResources.maxvCpus": "16", "computeResources.minvCpus": "0",
                   "computeResources.instanceTypes": "optimal", "computeResources.instanceRole": "r"},
@@ -89,7 +89,7 @@ def test_what_is_there_is_used_unless_one_says_otherwise() -> None:
     answers[DEFINITION] = {wizard.EXISTING: ["d:3"]}
     assert wizard.drafted(JOB, answers, FULL).members["jobDefinition"] == "d:3"
     answers[ENVIRONMENT] = {wizard.EXISTING: ["fargate"]}
-    assert wizard.is_fargate(answers, FULL)
+    assert wizard.kind_of(answers, FULL) == "FARGATE"
     assert wizard.chosen(ENVIRONMENT, answers, EMPTY) == "", "it is gone by now"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.agent.runtimes.engine import IMAGE, ensure_image
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.gateway.endpoint import Endpoint, definition, environment, queue
+from tests.services.hand_agent import running
+
+from batchyard.pods import pod_name
+from batchyard.v1 import host_pb2
 
 from .visitor import Visitor
 
@@ -201,6 +206,27 @@ def test_kubernetes_cannot_be_chosen_and_says_why(visitor: Visitor, window: Page
     sign_in(window, visitor)
     expect(window.get_by_role("radio", name="EKS")).to_be_disabled()
     expect(window.get_by_text("this yard has no agent for Kubernetes")).to_be_visible()
+
+
+def test_where_there_is_a_cluster_the_walk_ends_with_a_pod(visitor: Visitor, window: Page) -> None:
+    node = host_pb2.KubernetesFacts(cluster="c", namespace="jobs")
+    agent = visitor.endpoint.agent(runtimes=["kubernetes"], kubernetes=node)
+    sign_in(window, visitor)
+    window.get_by_role("radio", name="EKS").check()
+    press(window, "Next")
+    expect(window.get_by_label("Cluster")).to_have_value(re.compile("^arn:aws:eks:.*:cluster/c$"))
+    expect(window.get_by_label("Namespace")).to_have_value("jobs")
+    expect(window.get_by_role("complementary")).to_contain_text("Selects 1 of 1 hosts")
+    press(window, "Next")
+    press(window, "Next")
+    expect(window.get_by_role("complementary")).to_contain_text("1 of 1 ready hosts could hold it now")
+    expect(window.get_by_label("Command")).to_have_value("echo hello")
+    press(window, "Next")
+    press(window, "Next")
+    press(window, "Create resources")
+    (spec,) = visitor.endpoint.run(agent.hear_starts())
+    visitor.endpoint.run(agent.report(running(spec.attempt_id)))
+    expect(window.get_by_text(f"{pod_name(spec.job_id)} in namespace jobs of cluster c")).to_be_visible()
 
 
 def test_spot_hosts_are_counted_and_selected_as_one_chooses(visitor: Visitor, window: Page) -> None:

@@ -86,7 +86,7 @@ async def test_settings_are_told_as_they_were(world: World) -> None:
     assert [as_json(definition_message(d)) for d in definitions] == then["definitions"]
     environments = [environment_message(e, "", ()) for e in world.environments.values()]
     assert list(map(as_json, environments)) == then["environments"]
-    queues = [queue_message(q, "", world.counts.get(q.name, {})) for q in world.queues.values()]
+    queues = [queue_message(q, "", world.counts.get(q.name, {}), ()) for q in world.queues.values()]
     since = {
         "dispatch_order": "DISPATCH_ORDER_DUE_TIME",
         "preemption": "PREEMPTION_NEVER",

@@ -9,7 +9,7 @@ from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 from batchyard_controller.core.requests.checks import Violations
-from batchyard_controller.core.requests.job_rules import check_retry
+from batchyard_controller.core.requests.retry_rules import check_retry
 
 RETRY_HOST_LOSS = (
     ExitRule(action=ExitAction.RETRY, on_status_reason="Host EC2*"),

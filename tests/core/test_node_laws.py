@@ -19,6 +19,7 @@ from batchyard_controller.core.commands import Command, SendStart, SendStop
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostLeft, Phase, Report, Ticked
 from batchyard_controller.core.model.jobs import Job, JobKind, RetryStrategy
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
+from batchyard_controller.core.model.settings import Preemption
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import restore
@@ -58,11 +59,14 @@ class NodesMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.yard = Yard()
         self.yard.environment()
-        self.yard.queue()
+        self.yard.queue(priority=1, preemptible=True)
+        self.yard.queue("urgent", priority=5, preemption=Preemption.LOWER_PRIORITY)
         self.facts = {"a": 2000, "b": 3000, "c": 2000}
         for name, cpu in self.facts.items():
             self.yard.host(name, cpu=cpu)
         self.shelf = CutShelf()
+        self.is_planned = True
+        """Whether a plan was made since the world was restored."""
         self.told: dict[str, set[str]] = {name: set() for name in HOSTS}
         """Attempts of which hosts were told, and that they have not reported the end of."""
         self.startable: set[str] = set()
@@ -81,8 +85,11 @@ class NodesMachine(RuleBasedStateMachine):
         attempts=st.integers(1, 3),
         together=st.booleans(),
         spread=st.sampled_from(Spread),
+        queue=st.sampled_from(["q", "q", "urgent"]),
     )
-    def submit(self, count: int, main: int, main_cpu: int, attempts: int, together: bool, spread: Spread) -> str:
+    def submit(
+        self, count: int, main: int, main_cpu: int, attempts: int, together: bool, spread: Spread, queue: str
+    ) -> str:
         wanted = nodes(
             count,
             main=min(main, count - 1),
@@ -92,19 +99,19 @@ class NodesMachine(RuleBasedStateMachine):
             spread=spread,
         )
         retry = RetryStrategy(attempts=attempts, infrastructure_retries=0)
-        job = self.yard.submit(nodes=wanted, task=None, container=None, retry=retry)
+        job = self.yard.submit(queue, nodes=wanted, task=None, container=None, retry=retry)
         self._commit([])
         return job.id
 
-    @rule(cpu=st.sampled_from([1000, 2000]))
-    def submit_single(self, cpu: int) -> None:
-        self.yard.submit(container=container(cpu=cpu))
+    @rule(cpu=st.sampled_from([1000, 2000]), queue=st.sampled_from(["q", "q", "urgent"]))
+    def submit_single(self, cpu: int, queue: str) -> None:
+        self.yard.submit(queue, container=container(cpu=cpu))
         self._commit([])
 
     @rule()
     def plan(self) -> None:
         before = self.yard.live().keys()
-        sent = self.yard.plan()
+        sent, self.is_planned = self.yard.plan(), True
         new = self.yard.live().keys() - before
         assert not new & self.numbers, "an attempt id was used twice"
         self._commit(sent)
@@ -179,7 +186,7 @@ class NodesMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.yard.world = self.shelf.restore(self.yard.now, self.yard.world.retention)
+        self.yard.world, self.is_planned = self.shelf.restore(self.yard.now, self.yard.world.retention), False
         for name in HOSTS:
             self._join(name)
 
@@ -197,7 +204,7 @@ class NodesMachine(RuleBasedStateMachine):
             yard.report(ended_report(name, 1))
         elif what == "terminate" and yard.world.jobs:
             yard.terminate(data.draw(st.sampled_from(sorted(yard.world.jobs))))
-        yard.world = self.shelf.cut(yard.world, kept, yard.now)
+        yard.world, self.is_planned = self.shelf.cut(yard.world, kept, yard.now), False
         invariants.check(yard.world)
         if what == "end" and live:  # it was not acknowledged, and is told again
             yard.apply(AttemptsReported(host_id=host_id, reports=(ended_report(name, 1),)))
@@ -292,6 +299,19 @@ class NodesMachine(RuleBasedStateMachine):
                 assert len({node.next_number for node in units_of(job)}) == 1
             assert {a.number for a in live.values()} <= {Unit(job).next_number, Unit(job).next_number - 1}
             assert len({a.number for a in live.values()}) <= 1, f"{job.id} runs two tries at once"
+
+    @invariant()
+    def all_nodes_make_room_or_none(self) -> None:
+        for job, live in self._gangs():
+            if any(attempt.preempted_for for attempt in live.values()):
+                assert all(attempt.is_stopping for attempt in live.values()), f"{job.id} makes room in part"
+
+    @invariant()
+    def hosts_are_kept_for_all_nodes_or_none(self) -> None:
+        for job, _ in self._gangs():
+            kept = [r for r in self.yard.world.reservations if r.is_cleared and r.job_id == job.id]
+            if kept and all(host.session for host in self.yard.world.hosts.values()) and self.is_planned:
+                assert len(kept) == job.size, f"{job.id} has hosts for {len(kept)} of {job.size} nodes"
 
     @invariant()
     def hosts_that_are_told_hold_a_claim(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.law import Shelf
-from tests.core.yard import EPOCH, Yard, container
+from tests.core.yard import EPOCH, Yard, container, task
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
@@ -19,7 +19,8 @@ from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import HostJoined, HostLeft, Phase, Planned, Report
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.jobs import Job, RetryStrategy
+from batchyard_controller.core.model.jobs import Job, JobKind, RetryStrategy
+from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 from batchyard_controller.core.model.policies import ShareWeight
 from batchyard_controller.core.model.settings import ComputeResources, Preemption
 from batchyard_controller.core.model.units import Unit
@@ -447,6 +448,8 @@ class Story:
             self.yard.queue(name, *(("bounded", "free") if name != "low" else ("free",)), **fields)
         for name, (cpu, gpus) in HOSTS.items():
             self.yard.host(name, cpu=cpu, gpus=gpus)
+        self.submit_gang("low", 1000, 3, 0, is_spread=True)
+        self.plan(None)
         for queue, gpu in (("low", 0), ("low", 500), ("shared", 500)):  # so that hosts are full to begin with
             self.submit(queue, 500, gpu, 6, 1)
             self.plan(None)
@@ -454,6 +457,14 @@ class Story:
     def submit(self, queue: str, cpu: int, gpu: int, size: int, priority: int) -> None:
         more = {"share_identifier": "x", "scheduling_priority": priority} if queue == "shared" else {}
         self.yard.submit(queue, array_size=size, container=container(cpu=cpu, gpu=gpu), **more)
+
+    def submit_gang(self, queue: str, cpu: int, size: int, main_cpu: int, *, is_spread: bool) -> None:
+        spans = [NodeRange(target_nodes=":", task=task(container(cpu=cpu)))]
+        if main_cpu and size > 1:
+            spans.append(NodeRange(target_nodes="0", task=task(container(cpu=main_cpu))))
+        spread = Spread.HOSTS if is_spread else Spread.IF_POSSIBLE
+        asked = Nodes(count=size, main=0, ranges=tuple(spans), spread=spread)
+        self.yard.submit(queue, nodes=asked, task=None, container=None)
 
     def end(self, number: int, is_stopped: bool) -> None:
         """End an attempt; of those that were told to stop, or of the others."""
@@ -516,30 +527,46 @@ def _check(world: Any, plan: Any) -> None:
         assert unit.state is JobState.RUNNABLE
         assert not any(p.job_id == eviction.job_id and p.index == eviction.index for p in plan.placements)
         victims = [world.attempts[name] for name in eviction.attempt_ids]
-        (host_id,) = {victim.host_id for victim in victims}
-        assert any(r.is_cleared and r.is_for(*_of(unit)) and r.host_id == host_id for r in plan.reservations)
+        kept = [r for r in plan.reservations if r.is_cleared and r.is_for(*_of(unit))]
+        assert len(kept) == (unit.job.size if unit.is_node else 1), "hosts are kept for all nodes or none"
+        assert {victim.host_id for victim in victims} & {r.host_id for r in kept}
         for victim in victims:
+            if victim.is_node:  # all of a gang or none of it
+                live = [a for a in world.attempts.values() if a.job_id == victim.job_id and not a.is_stopping]
+                assert {a.id for a in live} <= {*eviction.attempt_ids}
             assert not victim.is_stopping
             other = world.unit_of(victim)
             assert world.queues[other.job.spec.queue].preemptible
             assert _rank(world, other) < _rank(world, unit)
             is_same_queue = other.job.spec.queue == unit.job.spec.queue
             assert is_same_queue or _rank(world, other)[0] < _rank(world, unit)[0]
-        here = [a for a in world.hosts[host_id].attempts.values() if not a.is_stopping]
         told = {name for each in plan.evictions for name in each.attempt_ids}
-        stay = [world.unit_of(a) for a in here if a.id not in told] + placed.get(host_id, [])
-        assert _fits(world, host_id, [*stay, unit]), f"{unit.id} does not fit though others are stopped for it"
+        for host_id in {r.host_id for r in kept}:
+            here = [a for a in world.hosts[host_id].attempts.values() if not a.is_stopping]
+            stay = [world.unit_of(a) for a in here if a.id not in told] + placed.get(host_id, [])
+            asked = [_asking(unit, r) for r in kept if r.host_id == host_id]
+            assert _fits(world, host_id, [*stay, *asked]), f"{unit.id} does not fit though others are stopped for it"
+
+
+def _asking(unit: Unit, kept: Any) -> Unit:
+    """Return the unit, or a node, that asks for what is kept."""
+    return Unit(unit.job, next(kept.shape.parts[kept.part].indices)) if unit.is_node else unit
 
 
 def _check_room_is_kept(world: Any, plan: Any) -> None:
     """What others were stopped for is taken by its unit, an equal in its line, or one of higher rank, or by nobody."""
-    kept = {(r.job_id, r.index, r.host_id) for r in plan.reservations if r.is_cleared}
+    kept = {(r.job_id, r.index, "" if r.shape.parts else r.host_id) for r in plan.reservations if r.is_cleared}
     placed = {(p.job_id, p.index) for p in plan.placements}
-    for was in [r for r in world.reservations if r.is_cleared and (r.job_id, r.index, r.host_id) not in kept]:
+    lost = {r.job_id for r in world.reservations if r.is_cleared and not world.hosts[r.host_id].session}
+    before = [r for r in world.reservations if r.is_cleared]
+    for was in before:
         unit = Unit(world.jobs[was.job_id], was.index)
-        if (was.job_id, was.index) in placed or not world.hosts[was.host_id].session:
+        if (was.job_id, was.index, "" if was.shape.parts else was.host_id) in kept:
             continue
-        came = [p for p in plan.placements if p.host_id == was.host_id or p.compute_environment == was.environment]
+        if (was.job_id, was.index) in placed or was.job_id in lost:
+            continue
+        mine = {r.host_id for r in before if r.job_id == was.job_id}
+        came = [p for p in plan.placements if p.host_id in mine or p.compute_environment == was.environment]
         others = [Unit(world.jobs[p.job_id], p.index) for p in came]
         others += [Unit(world.jobs[r.job_id], r.index) for r in plan.reservations if r.is_cleared]
         assert any(
@@ -550,7 +577,7 @@ def _check_room_is_kept(world: Any, plan: Any) -> None:
 def _check_order(world: Any, plan: Any) -> None:
     """Nobody is placed where one of a queue of higher priority, which waits on, would have had room."""
     placed = {(p.job_id, p.index) for p in plan.placements}
-    asked = [shape for shape in plan.refused if not shape.resources.gpu_millis]
+    asked = [shape for shape in plan.refused if not shape.resources.gpu_millis and not shape.parts]
     for shape in asked:
         priority = world.queues[shape.queue].priority
         line = world.lines.find(shape)
@@ -602,6 +629,14 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
         )
     ]
     * 2,
+    st.builds(
+        lambda *given, is_spread: lambda story: story.submit_gang(*given, is_spread=is_spread),
+        st.sampled_from(["low", "middle", "urgent", "urgent", "firm"]),
+        st.sampled_from([500, 1000, 2000]),
+        st.sampled_from([2, 3, 3, 4]),
+        st.sampled_from([0, 0, 2000]),
+        is_spread=st.booleans(),
+    ),
     st.builds(lambda *given: lambda story: story.end(*given), st.integers(0, 99), st.just(True)),
     st.builds(lambda *given: lambda story: story.end(*given), st.integers(0, 99), st.booleans()),
     st.builds(lambda number: lambda story: story.cancel(number), st.integers(0, 99)),
@@ -615,7 +650,8 @@ STEPS: st.SearchStrategy[Callable[[Story], None]] = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@pytest.mark.timeout(300)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(STEPS, st.sampled_from([0, None, 1, 3])), min_size=10, max_size=40))
 def test_whatever_happens_those_are_stopped_that_must_and_may_be_and_all_run_in_the_end(
     steps: list[tuple[Callable[[Story], None], int | None]],
@@ -640,5 +676,7 @@ def test_whatever_happens_those_are_stopped_that_must_and_may_be_and_all_run_in_
 
 
 def _is_too_large(job: Job) -> bool:
+    if job.size and job.kind is JobKind.NODES:
+        return job.spec.nodes is not None and (job.spec.nodes.spread is Spread.HOSTS and job.size > len(HOSTS))
     resources = job.spec.task.resources
     return not any(resources.cpu_millis <= cpu and resources.gpu_millis <= 1000 * gpus for cpu, gpus in HOSTS.values())

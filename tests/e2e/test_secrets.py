@@ -25,7 +25,16 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.ports import hold_address
 
-from batchyard import Client, InvalidArgumentError, JobState, NotFoundError, RequestError, UnavailableError, container, job_state
+from batchyard import (
+    Client,
+    InvalidArgumentError,
+    JobState,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+    container,
+    job_state,
+)
 from batchyard.v1.job_definition_pb2 import ContainerProperties
 from batchyard_controller.vault import add_key, drop_keys
 

@@ -1,32 +1,51 @@
-"""Jobs of several containers, on a real Docker Engine: by the SDK, the `aws` CLI, and over kills of the agent."""
+"""
+Jobs of several containers, on a real Docker Engine, and of several plain processes.
+
+By the SDK, the `aws` CLI, and over kills of agent and keeper.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 
 import pytest
 from tests.agent.runtimes.engine import ensure_image
+from tests.agent.runtimes.process_records import keeper, living
 from tests.e2e.programs import until
 from tests.e2e.test_aws import Aws, aws
 from tests.e2e.test_restarts import starts_of_containers
-from tests.e2e.yard import Yard
+from tests.e2e.yard import Life, Yard
 
 from batchyard import Client
 from batchyard.v1 import job_definition_pb2 as pb
-from batchyard.v1.job_pb2 import JOB_STATE_STARTING, JOB_STATE_SUCCEEDED
+from batchyard.v1 import job_pb2 as pb2
+from batchyard.v1.job_pb2 import JOB_STATE_RUNNING, JOB_STATE_STARTING, JOB_STATE_SUCCEEDED
+from batchyard_agent.config import keeper_dir
 
 __all__ = ["aws"]
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
+
+RUNTIMES = [pytest.param("process"), pytest.param("docker", marks=pytest.mark.docker)]
 
 SIZE = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
 INIT, SIDECAR, MAIN = "init", "sidecar", "main"
+FOREVER = "echo serving; while :; do sleep 1; done"
 
 
-def part(name: str, script: str, *after: tuple[str, str], essential: bool = True) -> pb.ContainerProperties:
+def image_for(runtime: str) -> str:
+    return ensure_image() if runtime == "docker" else "process://"
+
+
+def part(
+    runtime: str, name: str, script: str, *after: tuple[str, str], essential: bool = True
+) -> pb.ContainerProperties:
     """Build a container of a task that waits for others."""
     container = pb.ContainerProperties(
-        name=name, image=ensure_image(), command=["sh", "-c", script], essential=essential, stop_timeout_s=2
+        name=name, image=image_for(runtime), command=["sh", "-c", script], essential=essential, stop_timeout_s=2
     )
     container.resources.cpu_millis, container.resources.memory_mib = 500, 32
     for other, condition in after:
@@ -35,18 +54,19 @@ def part(name: str, script: str, *after: tuple[str, str], essential: bool = True
     return container
 
 
-def three(init: str, main: str) -> pb.TaskProperties:
+def three(runtime: str, init: str, main: str) -> pb.TaskProperties:
     """An init that must succeed, a sidecar that never ends, and what it is all about, with a folder in common."""
     task = pb.TaskProperties(
         containers=[
-            part(INIT, init, essential=False),
-            part(SIDECAR, "echo serving; while :; do sleep 1; done", (INIT, "SUCCESS"), essential=False),
-            part(MAIN, main, (INIT, "SUCCESS"), (SIDECAR, "START")),
+            part(runtime, INIT, init, essential=False),
+            part(runtime, SIDECAR, FOREVER, (INIT, "SUCCESS"), essential=False),
+            part(runtime, MAIN, main, (INIT, "SUCCESS"), (SIDECAR, "START")),
         ],
-        volumes=[pb.Volume(name="work")],
     )
-    for container in task.containers:
-        container.mount_points.add(source_volume="work", container_path="/common")
+    if runtime == "docker":
+        task.volumes.add(name="work")
+        for container in task.containers:
+            container.mount_points.add(source_volume="work", container_path="/common")
     return task
 
 
@@ -54,17 +74,32 @@ def log_of(client: Client, job_id: str, container: str) -> str:
     return b"".join(client.read_logs(job_id, container=container)).decode()
 
 
-def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
-    """Each container's log and exit code, of a job that is registered, overridden and read through the gateway."""
-    yard.start("alpha", cpus=4, runtimes="docker")
+def lives(yard: Yard, runtime: str) -> set[Life]:
+    """Return what lives of an attempt on the host ``a``."""
+    return yard.processes("a") if runtime == "process" else yard.containers("a")
+
+
+def count(yard: Yard, runtime: str) -> int:
+    """Return how many live, beside what holds them together; of processes that may end while one looks."""
+    return len(living(keeper_dir(yard.state_dir("a")))) if runtime == "process" else len(yard.containers("a")) - 1
+
+
+def is_clear(yard: Yard, runtime: str) -> bool:
+    return not (yard.kept_processes("a") if runtime == "process" else yard.kept_containers("a"))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_three_by_the_aws_cli(yard: Yard, aws: Aws, runtime: str) -> None:
+    """Each one's log and exit code, of a job that is registered, overridden and read through the gateway."""
+    yard.start("alpha", cpus=4, runtimes=runtime)
     aws.sign_in(yard)
-    image = ensure_image()
-    mount = {"mountPoints": [{"sourceVolume": "work", "containerPath": "/common"}]}
+    image, common = image_for(runtime), "/common/" if runtime == "docker" else ""
+    mount = {"mountPoints": [{"sourceVolume": "work", "containerPath": "/common"}]} if common else {}
     given = [
         {
             "name": INIT,
             "image": image,
-            "command": ["sh", "-c", "echo made by $AWS_BATCH_JOB_ID >/common/file; echo ready"],
+            "command": ["sh", "-c", f"echo made by $AWS_BATCH_JOB_ID >{common}file; echo ready"],
             "essential": False,
             "resourceRequirements": SIZE,
             **mount,
@@ -72,7 +107,7 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
         {
             "name": SIDECAR,
             "image": image,
-            "command": ["sh", "-c", "echo serving; while :; do sleep 1; done"],
+            "command": ["sh", "-c", FOREVER],
             "essential": False,
             "dependsOn": [{"containerName": INIT, "condition": "SUCCESS"}],
             "stopTimeout": 2,
@@ -81,7 +116,7 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
         {
             "name": MAIN,
             "image": image,
-            "command": ["sh", "-c", "cat /common/file; echo $GREETING; exit Ref::code"],
+            "command": ["sh", "-c", f"cat {common}file; echo $GREETING; exit Ref::code"],
             "dependsOn": [
                 {"containerName": INIT, "condition": "SUCCESS"},
                 {"containerName": SIDECAR, "condition": "START"},
@@ -90,7 +125,7 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
             **mount,
         },
     ]
-    task = {"containers": given, "volumes": [{"name": "work"}], "pidMode": "task"}
+    task = {"containers": given} | ({"volumes": [{"name": "work"}], "pidMode": "task"} if common else {})
     definition = aws(
         "register-job-definition",
         jobDefinitionName="three",
@@ -131,10 +166,41 @@ def test_three_containers_by_the_aws_cli(yard: Yard, aws: Aws) -> None:
     assert [(each["jobId"], each["container"]["exitCode"]) for each in listed] == [(job_id, 7)]
 
 
-def test_an_init_that_fails_is_a_failed_start_and_tried_again(yard: Yard) -> None:
-    yard.start("alpha", cpus=4, runtimes="docker")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_containers_are_shown_while_they_run(yard: Yard, aws: Aws, runtime: str) -> None:
+    """What waits for what, what ended with which code, and logs; also after a kill -9 of the controller."""
+    yard.start("a", cpus=4, runtimes=runtime)
+    aws.sign_in(yard)
     with yard.client() as client:
-        task = three('echo try; [ "$AWS_BATCH_JOB_ATTEMPT" = 2 ] || exit 3', "echo done")
+        task = three(runtime, "echo ready; sleep 10", "sleep 600")
+        job_id = client.submit_job(name="shown", task=task).job_id
+
+        def states() -> list[int]:
+            attempts = client.describe_job(job_id).attempts
+            return [each.state for attempt in attempts for each in attempt.containers]
+
+        running, waiting, ended = pb2.CONTAINER_STATE_RUNNING, pb2.CONTAINER_STATE_WAITING, pb2.CONTAINER_STATE_ENDED
+        until(lambda: states() == [running, waiting, waiting], "init runs")
+        assert "container sidecar waits for init to end with exit code 0" in client.explain_job(job_id).summary
+        until(lambda: log_of(client, job_id, INIT) == "ready\n", "its log can be read")
+        until(lambda: states() == [ended, running, running], "all others run", limit_s=40)
+        assert client.describe_job(job_id).state == JOB_STATE_RUNNING
+        job = aws.job(job_id)
+        (detail,) = job["ecsProperties"]["taskProperties"]
+        assert [each.get("exitCode") for each in detail["containers"]] == [0, None, None]
+        until(lambda: aws.log(detail["containers"][1]["logStreamName"]) == ["serving"], "the sidecar has written")
+        yard.controller.kill()
+        yard.controller.start()
+        until(lambda: states() == [ended, running, running], "its host tells it again", limit_s=40)
+        client.terminate_job(job_id, "seen")
+        assert client.wait(job_id, timeout_s=60).status_reason == "seen"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_init_that_fails_is_a_failed_start_and_tried_again(yard: Yard, runtime: str) -> None:
+    yard.start("a", cpus=4, runtimes=runtime)
+    with yard.client() as client:
+        task = three(runtime, 'echo try; [ "$AWS_BATCH_JOB_ATTEMPT" = 2 ] || exit 3', "echo done")
         job_id = client.submit_job(name="retried", task=task, attempts=2).job_id
         job = client.wait(job_id, timeout_s=60)
         assert job.state == JOB_STATE_SUCCEEDED
@@ -149,29 +215,48 @@ def test_an_init_that_fails_is_a_failed_start_and_tried_again(yard: Yard) -> Non
         assert second.containers[2].exit_code == 0
         assert log_of(client, job_id, MAIN) == "done\n"
         assert b"".join(client.read_logs(job_id, container=INIT, attempt=1)) == b"try\n"
-        until(lambda: not yard.kept_containers("alpha"), "no container is kept")
+        until(lambda: is_clear(yard, runtime), "none is kept")
 
 
-def test_an_agent_finds_its_tasks_again(yard: Yard) -> None:
-    """Killed with -9 while an init runs, and while all run: each container is started once, and goes on."""
-    yard.start("a", cpus=4, runtimes="docker")
-    with yard.client() as client, starts_of_containers(yard, "a") as starts:
-        task = three("echo begin; sleep 4; echo end", "echo main; sleep 6; exit 9")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_agent_finds_its_tasks_again(yard: Yard, runtime: str) -> None:
+    """Killed with -9 while an init runs, and while all run: each is started once, and goes on."""
+    yard.start("a", cpus=4, runtimes=runtime)
+    listening = starts_of_containers(yard, "a") if runtime == "docker" else contextlib.nullcontext(dict)
+    with yard.client() as client, listening as starts:
+        task = three(runtime, "echo begin; sleep 4; echo end", "echo main; sleep 6; exit 9")
         job_id = client.submit_job(name="held", task=task).job_id
-        until(lambda: len(yard.containers("a")) == 2, "holder and init live")
+        until(lambda: count(yard, runtime) == 1, "the init lives")
         assert client.describe_job(job_id).state == JOB_STATE_STARTING
         restart(yard, client)
-        until(lambda: len(yard.containers("a")) == 3, "holder, sidecar and main live", limit_s=40)
-        lives = yard.containers("a")
+        until(lambda: count(yard, runtime) == 2, "sidecar and main live", limit_s=40)
+        before = lives(yard, runtime)
         restart(yard, client)
-        assert yard.containers("a") == lives
+        assert lives(yard, runtime) == before
         job = client.wait(job_id, timeout_s=60)
         assert (job.exit_code, len(job.attempts)) == (9, 1)
         assert [each.exit_code for each in job.attempts[0].containers][::2] == [0, 9]
         assert log_of(client, job_id, INIT) == "begin\nend\n"
         assert log_of(client, job_id, MAIN) == "main\n"
-        assert starts() == {f"{job_id}#1": 4}
-        until(lambda: not yard.kept_containers("a"), "no container is kept")
+        assert log_of(client, job_id, SIDECAR) == "serving\n"
+        assert starts() == ({f"{job_id}#1": 4} if runtime == "docker" else {})
+        until(lambda: is_clear(yard, runtime), "none is kept")
+
+
+def test_a_keeper_that_is_killed_between_processes_costs_nothing(yard: Yard) -> None:
+    """The agent learns the codes instead; the next keeper starts what waits, and nothing twice."""
+    yard.start("a", cpus=4)
+    with yard.client() as client:
+        task = three("process", "echo begin; sleep 3; exit 0", "echo main; sleep 3; exit 9")
+        job_id = client.submit_job(name="held", task=task).job_id
+        for number in (1, 2):
+            until(lambda number=number: count(yard, "process") == number, "the next live", limit_s=40)  # type: ignore[misc]
+            os.kill(keeper(keeper_dir(yard.state_dir("a"))), signal.SIGKILL)
+        job = client.wait(job_id, timeout_s=60)
+        assert (job.exit_code, len(job.attempts)) == (9, 1)
+        assert [each.exit_code for each in job.attempts[0].containers] == [0, 143, 9]
+        logs = [log_of(client, job_id, name) for name in (INIT, SIDECAR, MAIN)]
+        assert logs == ["begin\n", "serving\n", "main\n"]
 
 
 def restart(yard: Yard, client: Client) -> None:
@@ -182,15 +267,16 @@ def restart(yard: Yard, client: Client) -> None:
     until(lambda: yard.is_ready(client, "a", attempts=1), "it has its attempt")
 
 
-def test_terminating_stops_all(yard: Yard) -> None:
-    yard.start("a", cpus=4, runtimes="docker")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_terminating_stops_all(yard: Yard, runtime: str) -> None:
+    yard.start("a", cpus=4, runtimes=runtime)
     with yard.client() as client:
-        job_id = client.submit_job(name="long", task=three("true", "sleep 600")).job_id
-        until(lambda: len(yard.containers("a")) == 3, "all live")
+        job_id = client.submit_job(name="long", task=three(runtime, "true", "sleep 600")).job_id
+        until(lambda: count(yard, runtime) == 2, "all live")
         began = time.monotonic()
         client.terminate_job(job_id, "enough")
         job = client.wait(job_id, timeout_s=60)
         assert time.monotonic() - began < 20, "the containers' own stop timeouts count"
         assert job.status_reason == "enough"
         assert [each.HasField("exit_code") for each in job.attempts[0].containers] == [True, True, True]
-        until(lambda: not yard.kept_containers("a"), "no container is kept")
+        until(lambda: is_clear(yard, runtime), "none is kept")

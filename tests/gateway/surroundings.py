@@ -153,7 +153,7 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
     )
     journal = Journal.open(folder, HOST_ID)
     stop = asyncio.Event()
-    standing = Standing(config, None, clock.read_wall_ms, lambda: 0.0)
+    standing = Standing(config.applicant, None, clock.read_wall_ms, lambda: 0.0)
     running = asyncio.create_task(Agent(config, journal, standing).run(stop))
     try:
         yield

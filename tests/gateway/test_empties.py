@@ -98,17 +98,21 @@ def _result(shape: Shape, given: Any) -> Any:
 def test_nested_empties_are_empty_too() -> None:
     shape = OFFERED["SubmitJob"].takes
     least = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
-    deep: Any = {}
-    for _ in range(500):
-        deep = [{"a": deep, "b": None}]
     cases: tuple[dict[str, Any], ...] = (
-        {"eksPropertiesOverride": {"podProperties": {"containers": [{}], "metadata": {"labels": None}}}},
-        {"eksPropertiesOverride": deep},
+        {"eksPropertiesOverride": {"podProperties": {"containers": None, "metadata": {"labels": None}}}},
         {"arrayProperties": {"size": None}},
         {"retryStrategy": {}},
     )
     for empties in cases:
         assert shape.check(least | empties, "") == least
+
+
+def test_what_is_not_offered_may_be_empty_to_any_depth() -> None:
+    deep: Any = {}
+    for _ in range(500):
+        deep = [{"a": deep, "b": None}]
+    least = {"jobQueueName": "q", "priority": 1}
+    assert OFFERED["CreateJobQueue"].takes.check(least | {"serviceEnvironmentOrder": deep}, "") == least
 
 
 @pytest.mark.parametrize("kind", ["FARGATE", "FARGATE_SPOT"])

@@ -96,6 +96,9 @@ def _create_environment(members: dict[str, Any]) -> Message:
 def _update_environment(members: dict[str, Any]) -> Message:
     kind = members.pop("was")
     found = environment_pb.ComputeEnvironment(name="ce", type=environment_pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED)
+    if kind == "EKS":
+        kind = EC2
+        found.kubernetes.name = "c"
     if kind == "UNMANAGED":
         found.type = environment_pb.COMPUTE_ENVIRONMENT_TYPE_UNMANAGED
     else:
@@ -124,6 +127,8 @@ def _register(members: dict[str, Any]) -> Message:
 def _submit(members: dict[str, Any]) -> Message:
     submissions.check(members)
     found = definition_pb.JobDefinition(scheduling_priority=1, annotations={"aws": OLD_FORM})
+    if "eksPropertiesOverride" in members:
+        found.task.CopyFrom(definitions.registration(_pod(initContainers=[{"name": "b", "image": "i"}])).task)
     submissions.check_against_definition(members, found)
     if submissions.needs_queue(members):
         submissions.check_against_queue(queue_pb.JobQueue(scheduling_policy="fair"))
@@ -134,7 +139,7 @@ def _submit(members: dict[str, Any]) -> Message:
         region="r",
         request_id="1",
     )
-    request = submissions.submission(members, context)
+    request = submissions.submission(members, context, found.task if found.HasField("task") else None)
     request.request_id = ""
     return request
 
@@ -197,6 +202,15 @@ def _several(**members: Any) -> dict[str, Any]:
     return {**TASK, "ecsProperties": {"taskProperties": [{"containers": named, **members}]}}
 
 
+CLUSTER = {"eksClusterArn": "arn:aws:eks:r:123456789012:cluster/c", "kubernetesNamespace": "n"}
+LIMITS = {"cpu": "1", "memory": "128Mi"}
+
+
+def _pod(**members: Any) -> dict[str, Any]:
+    container = {"name": "a", "image": "i", "resources": {"limits": LIMITS, "requests": LIMITS}}
+    return {**TASK, "eksProperties": {"podProperties": {"containers": [container], **members}}}
+
+
 RETRY = {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "RETRY", "onReason": "*"}]}}
 ON_FARGATE = {"platformCapabilities": ["FARGATE"]}
 SUBMISSION = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"}
@@ -206,12 +220,14 @@ BASES: dict[str, list[dict[str, Any]]] = {
         environment("ce", type="SPOT"),
         {"computeEnvironmentName": "ce", "type": "MANAGED", "computeResources": FARGATE},
         {"computeEnvironmentName": "ce", "type": "UNMANAGED"},
+        environment("ce") | {"eksConfiguration": CLUSTER},
     ],
     "UpdateComputeEnvironment": [
         {"computeEnvironment": "ce", "was": EC2, "computeResources": {"maxvCpus": 16}},
         {"computeEnvironment": "ce", "was": EC2 | {"type": "SPOT"}, "computeResources": {"maxvCpus": 16}},
         {"computeEnvironment": "ce", "was": FARGATE, "computeResources": {"maxvCpus": 16}},
         {"computeEnvironment": "ce", "was": "UNMANAGED"},
+        {"computeEnvironment": "ce", "was": "EKS", "computeResources": {"maxvCpus": 16}},
     ],
     "CreateConsumableResource": [{"consumableResourceName": "c"}],
     "CreateJobQueue": [queue("q")],
@@ -240,8 +256,14 @@ BASES: dict[str, list[dict[str, Any]]] = {
         _task(),
         _several(),
         _task(executionRoleArn="r") | ON_FARGATE,
+        _pod(),
+        _pod(initContainers=[{"name": "b", "image": "i"}]),
     ],
-    "SubmitJob": [SUBMISSION | RETRY, SUBMISSION | {"arrayProperties": {"size": 2}}],
+    "SubmitJob": [
+        SUBMISSION | RETRY,
+        SUBMISSION | {"arrayProperties": {"size": 2}},
+        SUBMISSION | {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
+    ],
 }
 WORTH: dict[str, list[Any]] = {
     "attemptDurationSeconds": [61, 62],
@@ -349,8 +371,9 @@ def told(operation: str, members: dict[str, Any]) -> Message | str:
 
 
 def _forget(message: Message) -> None:
+    has_annotations = isinstance(message, definition_pb.PodProperties)  # which the cluster is told
     for field in message.DESCRIPTOR.fields:
-        if field.name in KEPT_FIELDS:
+        if field.name in KEPT_FIELDS and not (has_annotations and field.name == "annotations"):
             message.ClearField(field.name)
     for field, value in message.ListFields():
         if isinstance(value, Message):

@@ -240,7 +240,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         | {
             "nodeProperties": {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:"}]},
         },
-        "A node range needs either container or ecsProperties, not 0 of them",
+        "A node range needs exactly one of container, ecsProperties, eksProperties, not 0 of them",
     ),
     "no image": (multinode(ranges={"0:": {"command": ["a"]}}), "Image is required."),
 }

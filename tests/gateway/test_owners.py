@@ -64,10 +64,11 @@ async def test_each_sees_and_stops_their_own_jobs(yard: Around) -> None:
 
 
 async def listed(yard: Around, batch: Any) -> list[Any]:
-    found: list[Any] = []
+    found: dict[str, Any] = {}  # a job may go from one state to the next meanwhile
     for state in ("RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
-        found += (await yard.call(batch.list_jobs, jobQueue="default", jobStatus=state))["jobSummaryList"]
-    return found
+        jobs = (await yard.call(batch.list_jobs, jobQueue="default", jobStatus=state))["jobSummaryList"]
+        found |= {job["jobId"]: job for job in jobs}
+    return [*found.values()]
 
 
 async def test_what_a_role_does_not_give_is_refused_in_awss_words(yard: Around) -> None:

@@ -138,7 +138,7 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "eks": (
         {"eksPropertiesOverride": {"podProperties": {"metadata": {"labels": {"a": "b"}}}}},
-        "eksPropertiesOverride: jobs on Amazon EKS are not offered by Batchyard",
+        "long: eksPropertiesOverride is only applicable for a job definition with eksProperties.",
     ),
 }
 
@@ -207,7 +207,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no container": (
         {"jobDefinitionName": "d", "type": "container"},
-        "Job definitions of type container need either containerProperties or ecsProperties",
+        "Job definitions of type container need exactly one of containerProperties, ecsProperties, eksProperties",
     ),
     "multinode": (
         {"jobDefinitionName": "d", "type": "multinode"},
@@ -473,7 +473,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "eks": (
         environment("x") | {"eksConfiguration": {"eksClusterArn": "a", "kubernetesNamespace": "n"}},
-        "eksConfiguration: compute environments on Amazon EKS are not offered by Batchyard",
+        "long: eksClusterArn 'a' is not the ARN of an EKS cluster.",
     ),
 }
 

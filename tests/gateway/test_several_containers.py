@@ -115,6 +115,65 @@ def test_what_a_host_is_told_and_what_it_tells(yard: Yard) -> None:
     assert second["dependsOn"] == MAIN["dependsOn"]
 
 
+def test_several_plain_processes_are_no_other_job(yard: Yard) -> None:
+    """They have the host's memory segments, which AWS's mode for that says."""
+    init, main = ({**each, "image": "process://"} for each in (INIT, MAIN))
+    del main["mountPoints"]
+    task = {"containers": [init, main], "ipcMode": "host"}
+    register(yard, task)
+    (found,) = yard.batch.describe_job_definitions(jobDefinitions=["two"])["jobDefinitions"]
+    assert found["ecsProperties"] == {"taskProperties": [task]}
+    agent = yard.endpoint.agent(features=FEATURE, runtimes=["process"])
+    job_id = yard.submit(jobDefinition="two")
+    yard.endpoint.run(agent.hear_nothing())
+    answer = yard.endpoint.run(yard.endpoint.client.explain_job(job_id))
+    assert "no host's agent is new enough for several processes" in answer.summary
+    newer = yard.endpoint.agent(
+        host_id="00000000-0000-4000-8000-000000000002",
+        name="newer",
+        features=["several-processes"],
+        runtimes=["process"],
+    )
+    (spec,) = yard.endpoint.run(newer.hear_starts())
+    assert (spec.task.ipc_mode, [each.image for each in spec.task.containers]) == ("host", ["process://"] * 2)
+    yard.endpoint.run(newer.report(report(spec.attempt_id)))
+    (ran,) = yard.job(job_id)["attempts"][0]["taskProperties"]
+    assert [(each["name"], each["exitCode"]) for each in ran["containers"]] == [("init", 0), ("main", 4)]
+
+
+def test_containers_are_shown_while_they_run(yard: Yard) -> None:
+    """Each with its log stream from the start on, and those that have ended with their exit code."""
+    register(yard)
+    agent = yard.endpoint.agent(features=FEATURE)
+    job_id = yard.submit(jobDefinition="two")
+    (spec,) = yard.endpoint.run(agent.hear_starts())
+
+    def shown() -> list[Any]:
+        job = yard.job(job_id)
+        assert job["attempts"] == []  # AWS lists those that are over
+        (ran,) = job["ecsProperties"]["taskProperties"]
+        task_id = ran["taskArn"].rpartition("/")[2]
+        assert [each["logStreamName"] for each in ran["containers"]] == [f"two/{n}/{task_id}" for n in ("init", "main")]
+        return [job["status"], job.get("statusReason"), *(each.get("exitCode") for each in ran["containers"])]
+
+    assert shown() == ["STARTING", None, None, None]
+    init = agent_pb2.ContainerReport(name="init", started_at_ms=900)
+    report = agent_pb2.AttemptReport(
+        attempt_id=spec.attempt_id,
+        phase=agent_pb2.ATTEMPT_PHASE_STARTING,
+        containers=[init, agent_pb2.ContainerReport(name="main")],
+    )
+    yard.endpoint.run(agent.report(report))
+    yard.endpoint.run(agent.hear_nothing())
+    assert shown() == ["STARTING", "container main waits for init to end with exit code 0", None, None]
+    report.containers[0].MergeFrom(agent_pb2.ContainerReport(stopped_at_ms=950, exit_code=0))
+    report.containers[1].started_at_ms = 960
+    report.phase, report.started_at_ms = agent_pb2.ATTEMPT_PHASE_RUNNING, 960
+    yard.endpoint.run(agent.report(report))
+    yard.endpoint.run(agent.hear_nothing())
+    assert shown() == ["RUNNING", None, 0, None]
+
+
 def report(attempt_id: str) -> agent_pb2.AttemptReport:
     parts = [
         agent_pb2.ContainerReport(name="init", exit_code=0, started_at_ms=900, stopped_at_ms=950),

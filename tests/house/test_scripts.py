@@ -75,3 +75,33 @@ def test_what_development_needs_runs_the_demo_too(tmp_path: Path) -> None:
     line = ["make", "--no-print-directory", "--dry-run", "demo", f"VENV={tmp_path}"]
     steps = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT, timeout=20).stdout
     assert steps.splitlines() == [f"{tmp_path}/bin/python examples/demo.py"]
+
+
+def test_kubernetes_is_built_once_and_found(tmp_path: Path) -> None:
+    """Without Go it says so; what is built stays, and is found without Go too."""
+
+    def script(what: str, path: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(ROOT / "scripts" / "kubernetes.sh"), what],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": path, "XDG_CACHE_HOME": str(tmp_path)},
+            timeout=50,
+        )
+
+    plain = "/usr/bin:/bin"
+    without = script("find", plain)
+    assert (without.returncode, without.stdout) == (1, "")
+    assert without.stderr == "kubernetes: not built: bash scripts/kubernetes.sh build\n"
+    compiler = tmp_path / "go"
+    # The argument after -o is what it makes.
+    compiler.write_text('#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && cp /bin/true "$2"; shift; done\n')
+    compiler.chmod(0o755)
+    built = script("build", f"{tmp_path}:{plain}")
+    assert built.returncode == 0, built.stderr
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    assert script("build", f"{tmp_path}:{plain}").stdout == script("find", plain).stdout == built.stdout
+    Path(built.stdout.strip()).unlink()
+    broken = script("build", f"{tmp_path}:{plain}")
+    assert (broken.returncode, broken.stdout) == (1, "")

@@ -21,9 +21,14 @@ from batchyard.arguments import exit_rule
 from batchyard.errors import RequestError
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id, unit_id
 from batchyard.pairs import pairs
+from batchyard.pods import Pod
+from batchyard.resources import Resources
+from batchyard.runtimes import KUBERNETES
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd, Task
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
+from batchyard.v1.job_pb2 import ContainerState
+from batchyard.wording import word
 from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
 from batchyard_controller.core.commands import (
     Command,
@@ -59,7 +64,7 @@ from batchyard_controller.core.model.consumables import (
     Quantities,
 )
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
-from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts
+from batchyard_controller.core.model.hosts import GpuFacts, Host, HostFacts, KubernetesFacts
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, JobDefinition, JobKind, RetryStrategy
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
@@ -75,6 +80,7 @@ from batchyard_controller.core.model.settings import (
     CapacityType,
     ComputeResources,
     DispatchOrder,
+    KubernetesCluster,
     Preemption,
     ResourceState,
 )
@@ -108,8 +114,15 @@ _REASONS = {
     EndCause.HOST_ERROR: "CannotStartContainerError: no space left on device",
     EndCause.IMAGE_UNAVAILABLE: "CannotPullContainerError: not found",
 }
+_AMOUNTS = {"cpu": "cpu_millis", "memory": "memory_mib", "gpu": "gpu_millis"}
 _OPTION = re.compile(r"[\w.]+=")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _place(text: str, name: str) -> dict[str, str]:
+    """Read ``cluster/namespace``."""
+    cluster, _, namespace = text.partition("/")
+    return {name: cluster, "namespace": namespace}
 
 
 class Stage:
@@ -158,8 +171,11 @@ class Stage:
             "provider": options.pop("provider", ""),
             "instance_types": tuple(filter(None, options.pop("types", "").split(","))),
         }
+        cluster = options.pop("cluster", "")
+        kubernetes = KubernetesCluster(**_place(cluster, "name")) if cluster else None
         numbers = {key: int(value) for key, value in options.items()}
-        self.yard.environment(name, state=state, compute_resources=ComputeResources(**words, **numbers))
+        resources = ComputeResources(**words, **numbers)
+        self.yard.environment(name, state=state, compute_resources=resources, kubernetes=kubernetes)
 
     def do_delete_environment(self, name: str) -> list[str]:
         return self._sent(self.yard.apply(EnvironmentDeleted(name=name)))
@@ -371,11 +387,14 @@ class Stage:
 
     def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
         """Let a host join; an unproven one has not shown yet that it can start jobs."""
-        words = {
+        words: dict[str, Any] = {
             key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
         }
         models = [model for model in options.pop("models", "").split(",") if model]
-        features = tuple(options.pop("features", "").split())
+        features = tuple(filter(None, options.pop("features", "").split(",")))
+        if cluster := options.pop("cluster", ""):
+            node = KubernetesFacts(node_uid=f"uid-{name}", **_place(cluster, "cluster"))
+            words |= {"kubernetes": node, "runtimes": (KUBERNETES,)}
         numbers = {key: int(value) for key, value in options.items()}
         self._facts[name] = facts(name, **numbers, **words, features=features)
         if models:
@@ -387,6 +406,11 @@ class Stage:
         self._sessions[name] = self._sessions.get(name, 0) + 1
         session, told = self._sessions[name], self._facts[name]
         return self._sent(self.yard.join(told, *reports, session=session, is_proven=is_proven))
+
+    def do_others_hold(self, name: str, **amounts: str) -> None:
+        """Let a host say what others than this yard hold of it."""
+        reserved = Resources(**{_AMOUNTS[key]: int(value) for key, value in amounts.items()})
+        self.yard.apply(HostHeard(host_id=HostId(name), session=self._sessions[name], reserved=reserved))
 
     def do_trust(self, *names: str) -> list[str]:
         """Tell what is held against hosts."""
@@ -511,8 +535,10 @@ class Stage:
             )
             models = tuple(model for model in options.get("models", "").split(",") if model)
             fields["task"] = task(replace(wanted, gpu_models=models))
+            if "pod" in options:
+                fields["task"] = replace(fields["task"], pod=Pod(namespace=options.get("namespace", "")))
             if "parts" in options:
-                fields["task"] = Task(containers=tuple(map(_part, options["parts"].split(","))))
+                fields["task"] = _several(options)
         refuse(check_submission(Submission(name=label, queue=queue, **fields)))
         fields["container"] = None
         self._ids[label] = self.yard.submit(queue, name=label, **fields).id
@@ -549,6 +575,15 @@ class Stage:
         return [
             line for label in labels for line in self._sent(self.yard.started(self._id(label), self.yard.now.wall_ms))
         ]
+
+    def do_parts(self, label: str, parts: str) -> list[str]:
+        """Let a host tell how the containers of an attempt are that has not ended."""
+        attempt_id = AttemptId(self._id(label))
+        started_at_ms = self.yard.world.attempts[attempt_id].started_at_ms
+        phase = Phase.RUNNING if started_at_ms else Phase.STARTING
+        containers = tuple(_end_of_part(text, self.yard.now.wall_ms) for text in parts.split(","))
+        report = Report(attempt_id=attempt_id, phase=phase, started_at_ms=started_at_ms, containers=containers)
+        return self._sent(self.yard.report(report))
 
     def do_ended(
         self, *labels: str, code: str = "0", cause: str = "EXITED", host: str = "h1", parts: str = ""
@@ -605,7 +640,9 @@ class Stage:
             for part in attempt.containers:
                 code = f" code={part.exit_code}" if part.HasField("exit_code") else ""
                 log = " with a log" if part.log_stream_name else ""
-                yield f"    {part.name}:{code}{log}"
+                state = word(ContainerState, part.state).lower()
+                is_told = state not in ("", "ended") or not attempt.stopped_at_ms
+                yield f"    {part.name}:{f' {state}' if state and is_told else ''}{code}{log}"
 
     def do_causes(self, label: str) -> list[str]:
         """Tell the facts of a unit's tries that are over: why each ended, where it ran, what its retry strategy said."""
@@ -635,7 +672,8 @@ class Stage:
         attempt = self.yard.world.attempts[AttemptId(self._id(label))]
         unit = self.yard.world.unit_of(attempt)
         platform = self.yard.world.platform_of(attempt.compute_environment)
-        variables = attempt_variables(unit, attempt, attempt.id, platform, self.yard.world.main_address(unit))
+        host = self.yard.world.hosts[attempt.host_id].record.facts
+        variables = attempt_variables(unit, attempt, attempt.id, platform, host, self.yard.world.main_address(unit))
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------
@@ -694,19 +732,27 @@ class Stage:
         return lines
 
 
-def _part(text: str) -> Container:
-    """Read ``NAME:CPU`` of one of several containers, ``NAME:CPU:OTHER`` of one that waits for another's success."""
+def _several(options: dict[str, str]) -> Task:
+    """Read ``NAME:CPU`` of several containers, ``NAME:CPU:OTHER`` of one that waits for another's success."""
+    image = options.get("image", "busybox")
+    parts = tuple(_part(text, image) for text in options["parts"].split(","))
+    return Task(containers=parts, pid_mode=options.get("pid", ""))
+
+
+def _part(text: str, image: str) -> Container:
     name, cpu, *others = text.split(":")
     depends_on = tuple(ContainerDependency(container=other, condition=Condition.SUCCESS) for other in others)
     is_init = name.startswith("init")
-    return replace(container(cpu=int(cpu), image="busybox"), name=name, essential=not is_init, depends_on=depends_on)
+    return replace(container(cpu=int(cpu), image=image), name=name, essential=not is_init, depends_on=depends_on)
 
 
 def _end_of_part(text: str, now_ms: int) -> ContainerEnd:
-    """Read ``NAME:CODE``; one without a code never ran."""
-    name, _, code = text.partition(":")
+    """Read ``NAME:CODE``; one without a code never ran, one with ``runs`` runs, and one that is only named waits."""
+    name, colon, code = text.partition(":")
     if not code:
-        return ContainerEnd(name=name, reason="It was not started")
+        return ContainerEnd(name=name, reason="It was not started" if colon else "")
+    if code == "runs":
+        return ContainerEnd(name=name, started_at_ms=now_ms)
     return ContainerEnd(name=name, exit_code=int(code), started_at_ms=now_ms, stopped_at_ms=now_ms)
 
 

@@ -49,7 +49,10 @@ def test_values_come_as_click_wants_them(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[client\n", "is no TOML"),
-        ("[server]\nx = 1\n", "server: no such section; there are [client], [controller], [agent], [gateway]"),
+        (
+            "[server]\nx = 1\n",
+            "server: no such section; there are [client], [controller], [agent], [kubernetes], [gateway]",
+        ),
         ("address = 1\n", "address: no such section"),
         (
             "[client]\nadress = 'x'\n",

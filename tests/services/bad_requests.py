@@ -25,7 +25,7 @@ from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import secret_pb2 as secret
 from batchyard.v1 import tag_pb2 as tag
 
-from . import bad_tasks
+from . import bad_pods, bad_tasks
 from .controller import amounts, container, definition, environment, order, queue, submission
 
 INT64_MAX = 2**63 - 1
@@ -61,6 +61,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _definitions()
     yield from _submissions(waiting)
     yield from bad_tasks.cases()
+    yield from bad_pods.cases()
     yield from _jobs(waiting, array)
     yield from _lists()
     yield from _hosts()

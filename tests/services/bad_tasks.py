@@ -32,6 +32,7 @@ def several(*parts: jd.ContainerProperties, **fields: Any) -> jd.TaskProperties:
 
 MINOR = {"essential": False}
 A, B = part("a"), part("b")
+PROCESS = part("a", image="")
 HALF = {"resources": amounts(gpu_millis=500)}
 WHOLE = {"resources": amounts(gpu_millis=1000)}
 TASKS: dict[str, jd.TaskProperties] = {
@@ -59,7 +60,15 @@ TASKS: dict[str, jd.TaskProperties] = {
     "the host's memory": several(A, B, ipc_mode="host"),
     "unknown memory": several(A, B, ipc_mode="\0"),
     "a process among them": several(A, part("b", image="")),
-    "processes alone": several(part("a", image=""), part("b", image="process://")),
+    "a fake among them": several(A, part("b", image="fake://")),
+    "processes without memory of others": several(PROCESS, part("b", image="process://"), ipc_mode="none"),
+    "processes of unknown memory": several(PROCESS, ipc_mode="x"),
+    "the host's processes, by processes": several(PROCESS, pid_mode="host"),
+    "processes with a folder": several(
+        part("a", image="", mount_points=[jd.MountPoint(source_volume="v", container_path="/v")]),
+        part("b", image=""),
+        volumes=[jd.Volume(name="v")],
+    ),
     "a share of a GPU": several(A, part("b", **HALF)),
     "volumes of one": several(A, part("b", volumes=[jd.Volume(name="v")])),
     "a mount of no volume": several(A, part("b", mount_points=[jd.MountPoint(source_volume="v", container_path="/v")])),
@@ -96,7 +105,7 @@ def cases() -> Iterator[tuple[str, str, Message]]:
         "of nobody": {"container_overrides": [over(name="c")]},
         "of a long name": {"container_overrides": [over(name="n" * 9000)]},
         "of one twice": {"container_overrides": [over(name="a"), over(name="a")]},
-        "of eleven": {"container_overrides": [over(name="a")] * 11},
+        "of twenty-one": {"container_overrides": [over(name="a")] * 21},
         "with an empty argument": {"container_overrides": [over(name="a", command=["x", ""])]},
         "of 8193 bytes": {"container_overrides": [over(name="a", command=["x" * 8193])]},
         "to no memory": {"container_overrides": [over(name="b", memory_mib=0)]},

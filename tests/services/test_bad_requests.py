@@ -64,6 +64,9 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
     for name, resources in (("scaling", scaling), ("fitting", fitting)):
         disabled = ce.RESOURCE_STATE_DISABLED  # else hosts would be launched meanwhile
         await yard.environments.CreateComputeEnvironment(environment(name, state=disabled, compute_resources=resources))
+    cluster = environment("cluster", kubernetes=ce.KubernetesCluster(name="c", namespace="n"))
+    await yard.environments.CreateComputeEnvironment(cluster)
+    await yard.queues.CreateJobQueue(queue("pods", "cluster"))
     await yard.queues.CreateJobQueue(queue("closed", "default", "second", state=ce.RESOURCE_STATE_DISABLED))
     await yard.queues.CreateJobQueue(queue("tagged", tags={str(i): "" for i in range(50)}))
     for policy in ("fair", "idle"):

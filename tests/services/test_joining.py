@@ -29,11 +29,10 @@ from batchyard.v1 import agent_pb2, host_pb2, join_pb2, join_pb2_grpc, join_toke
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard_agent import clock
-from batchyard_agent.config import Config
 from batchyard_agent.core.attempts import Meta
 from batchyard_agent.joining import JoinError, join, join_again, member_channel, renew
 from batchyard_agent.membership import BrokenMembershipError, Membership, new_membership, read_membership
-from batchyard_agent.standing import Standing, find_membership, next_run
+from batchyard_agent.standing import Applicant, Standing, find_membership, next_run
 from batchyard_controller.app import AGENT_SERVICE
 from batchyard_controller.doors import PeerKind, listen_with_tls
 
@@ -388,8 +387,8 @@ async def test_an_agent_renews_its_certificate_by_itself(tmp_path: Path, age_s: 
         folder = tmp_path / "a"
         member = await new_member(doors, folder)
         await asyncio.sleep(age_s)
-        config = Config(controller=doors.users, state_dir=folder, name="alpha")
-        standing, reopened = Standing(config, member, clock.read_wall_ms, lambda: 0.0), asyncio.Event()
+        who = Applicant(controller=doors.users, folder=folder, name="alpha")
+        standing, reopened = Standing(who, member, clock.read_wall_ms, lambda: 0.0), asyncio.Event()
         renewing = asyncio.create_task(standing.run(lambda _: reopened.set()))
         async with asyncio.timeout(PATIENCE_S):
             await reopened.wait()
@@ -405,33 +404,32 @@ async def test_an_agent_renews_its_certificate_by_itself(tmp_path: Path, age_s: 
 async def test_an_agent_joins_by_itself_and_again_after_it_was_refused(doors: Secured, tmp_path: Path) -> None:
     folder, file = tmp_path / "a", tmp_path / "token"
     folder.mkdir()
-    config = Config(controller=doors.users, state_dir=folder, name="alpha", join_token_file=file)
+    who = Applicant(controller=doors.users, folder=folder, name="alpha", join_token_file=file)
     with pytest.raises(JoinError, match="cannot be read"):
-        await find_membership(config, NOBODY)
+        await find_membership(who, NOBODY)
     file.write_text("BY1.x.y.z\n")
     with pytest.raises(JoinError, match="the token was not sent"):
-        await find_membership(config, NOBODY)
+        await find_membership(who, NOBODY)
     with pytest.raises(JoinError, match="--join-token-file"):
-        await find_membership(replace(config, join_token_file=None), NOBODY)
+        await find_membership(replace(who, join_token_file=None), NOBODY)
     file.write_text(await doors.token() + "\n")
-    member = await find_membership(config, NOBODY)
+    member = await find_membership(who, NOBODY)
     assert member is not None
     file.unlink()
-    assert await find_membership(config, NOBODY) == member
+    assert await find_membership(who, NOBODY) == member
     (folder / "identity.json").chmod(0o644)
     with pytest.raises(BrokenMembershipError, match="0600"):
-        await find_membership(config, NOBODY)
+        await find_membership(who, NOBODY)
 
 
 def test_an_epoch_counts_within_its_yard_alone() -> None:
     """Whoever took the port and told a giant one has told it of another yard."""
     meta = Meta(host_id="h", epoch=2**62, run=4)
-    member = replace(new_membership(), host_id=HostId("new"), yard=OTHER_YARD)
-    joined = next_run(meta, member)
-    assert (joined.host_id, joined.yard, joined.epoch, joined.run) == ("new", OTHER_YARD, 0, 5)
-    later = next_run(replace(joined, epoch=7), member)
+    joined = next_run(meta, OTHER_YARD)
+    assert (joined.host_id, joined.yard, joined.epoch, joined.run) == ("h", OTHER_YARD, 0, 5)
+    later = next_run(replace(joined, epoch=7), OTHER_YARD)
     assert (later.epoch, later.run) == (7, 6)
-    assert next_run(meta, None) == replace(meta, run=5)
+    assert next_run(meta, "") == replace(meta, run=5)
 
 
 async def test_a_session_lasts_no_longer_than_its_certificate(tmp_path: Path) -> None:

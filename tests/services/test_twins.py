@@ -37,7 +37,9 @@ async def _agent(config: Config) -> AsyncIterator[asyncio.Task[None]]:
     async def work() -> None:
         journal = Journal.open(config.state_dir, HOST_ID)
         try:
-            await app.Agent(config, journal, await app.enter(config, journal)).run(stop)
+            standing = await app.begin(config, journal, stop)
+            assert standing is not None
+            await app.Agent(config, journal, standing).run(stop)
         finally:
             journal.close()
 

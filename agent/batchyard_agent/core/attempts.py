@@ -121,7 +121,7 @@ class Attempt:
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
-        containers: How each of several ended.
+        containers: How each of several is, or ended.
     """
 
     attempt_id: AttemptId

@@ -17,8 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from batchyard.resources import NO_USAGE
-from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd
-from batchyard_agent.runtimes.protocol import Exited, Observation, Started, StartFailed, StopSignal, Vanished
+from batchyard.tasks import Container, ContainerDependency, ContainerEnd
+from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
+    Exited,
+    Started,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
 
 STOP_TIMEOUT_S = 30
 """AWS: stopTimeout."""
@@ -46,6 +53,8 @@ class Kill:
 
 Order = Start | Kill
 End = Exited | StartFailed | Vanished
+Seen = Started | End
+"""What a runtime tells of a container, whose name stands for the attempt's id."""
 
 
 class Stage(enum.Enum):
@@ -103,10 +112,13 @@ class Containers:
         """Why one that waits can never start."""
         self._is_stopped = False
         """Somebody outside wants it to end."""
+        self._told_started = False
+        self._told: tuple[ContainerEnd, ...] = ()
+        """What ``news`` last told of each."""
 
     # What happens.
 
-    def restore(self, found: Iterable[Observation | str]) -> None:
+    def restore(self, found: Iterable[Seen | str]) -> None:
         """
         Take what a former agent left: names of containers that were started and run, and ends, oldest first.
 
@@ -126,8 +138,8 @@ class Containers:
         """Order the first ones to start."""
         return list(self._follow(now_ms))
 
-    def observe(self, seen: Observation, now_ms: int) -> list[Order]:
-        """Take what a runtime tells of a container, whose name stands for the attempt's id."""
+    def observe(self, seen: Seen, now_ms: int) -> list[Order]:
+        """Take what a runtime tells of a container."""
         part = self._parts[seen.attempt_id]
         if part.stage is Stage.OVER:
             return []
@@ -164,6 +176,25 @@ class Containers:
         kills = [p.kill_at_ms for p in self._parts.values() if p.lives and p.kill_at_ms is not None]
         limits = [] if self._is_ending else [due_ms for _, due_ms, _ in self._limits()]
         return min((*kills, *limits), default=None)
+
+    def news(self, attempt_id: str) -> list[Started | ContainersChanged]:
+        """Return what is to be told of the attempt that was not told yet: that it runs, and how its containers are."""
+        found: list[Started | ContainersChanged] = []
+        if (ends := self.ends) != self._told:
+            self._told = ends
+            found.append(ContainersChanged(attempt_id=attempt_id, containers=ends))
+        if not self._told_started and (started_at_ms := self.running_since_ms):
+            self._told_started = True
+            found.append(Started(attempt_id=attempt_id, started_at_ms=started_at_ms))
+        return found
+
+    def last_news(self, attempt_id: str) -> list[Started | End]:
+        """Return how the attempt ended, when it is over; of one that was not told to run and has an exit code, when it ran."""
+        end = self.outcome(attempt_id)
+        if isinstance(end, Exited) and not self._told_started:
+            started_at_ms = max(each.started_at_ms for each in self.ends)
+            return [Started(attempt_id=attempt_id, started_at_ms=started_at_ms), end]
+        return [end]
 
     @property
     def running_since_ms(self) -> int:
@@ -247,14 +278,7 @@ class Containers:
         return all(self._is_met(dependency) for dependency in part.container.depends_on)
 
     def _is_met(self, dependency: ContainerDependency) -> bool:
-        other = self._parts[dependency.container]
-        match dependency.condition:
-            case Condition.START:
-                return bool(other.started_at_ms)
-            case Condition.COMPLETE:
-                return isinstance(other.end, Exited)
-            case Condition.SUCCESS:
-                return other.has_succeeded
+        return dependency.is_met_by(_told(self._parts[dependency.container]))
 
     def _find_failure(self, now_ms: int) -> StartFailed | None:
         """Say why one that waits can never start, or has waited too long; None if all may yet."""

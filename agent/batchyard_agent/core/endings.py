@@ -48,12 +48,17 @@ def request_stop(table: Table, attempt: Attempt, stop: Stop, now: Now) -> list[C
         case Phase.RUNNING if attempt.attempt_id not in table.adopting:
             return deliver_stop(table, attempt, now)
         case Phase.LAUNCHING if attempt.attempt_id not in table.adopting:
-            # Cuts a long pull short, if the runtime can. The grace counts from Started.
-            signal = StopSignal.TERM if wished.grace_ms > 0 else StopSignal.KILL
-            return [Save(attempt.attempt_id), Signal(attempt.attempt_id, attempt.runtime, signal)]
+            return [Save(attempt.attempt_id), early_signal(attempt)]
         case _:
             # The runtime is being asked about it: the signal follows the answer.
             return [Save(attempt.attempt_id)]
+
+
+def early_signal(attempt: Attempt) -> Signal:
+    """Cut the start of an attempt short that is to stop, as a long pull, if its runtime can; grace counts from Started."""
+    assert attempt.stop is not None, attempt
+    signal = StopSignal.TERM if attempt.stop.grace_ms > 0 else StopSignal.KILL
+    return Signal(attempt.attempt_id, attempt.runtime, signal)
 
 
 def deliver_stop(table: Table, attempt: Attempt, now: Now) -> list[Command]:

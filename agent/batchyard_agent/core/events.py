@@ -1,8 +1,8 @@
 """
 Events: what has happened, in the past tense. They are facts and never rejected.
 
-What a runtime observes (Started, Exited, StartFailed, Vanished) is an event as
-it comes. Events from the controller carry the epoch of the leader that spoke.
+What a runtime observes (Started, ContainersChanged, Exited, StartFailed, Vanished) is an
+event as it comes. Events from the controller carry the epoch of the leader that spoke.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 from batchyard.ids import AttemptId
 from batchyard_agent.core.attempts import AttemptSpec
 from batchyard_agent.core.commands import RuntimeCommand
-from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, Started, StartFailed, Vanished
+from batchyard_agent.runtimes.protocol import (
+    Adoption,
+    ContainersChanged,
+    Exited,
+    Observation,
+    Started,
+    StartFailed,
+    Vanished,
+)
 
-__all__ = ["Exited", "StartFailed", "Started", "Vanished"]
+__all__ = ["ContainersChanged", "Exited", "StartFailed", "Started", "Vanished"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,16 @@ from batchyard.ids import AttemptId
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import Phase, Table
 from batchyard_agent.core.commands import Adopt, Command, Discard, Launch, Note, Remove, Report, Save, Signal
-from batchyard_agent.core.events import Adopted, CommandFailed, Exited, Now, Started, StartFailed, Vanished
+from batchyard_agent.core.events import (
+    Adopted,
+    CommandFailed,
+    ContainersChanged,
+    Exited,
+    Now,
+    Started,
+    StartFailed,
+    Vanished,
+)
 from batchyard_agent.runtimes.protocol import Adoption, StopSignal
 
 RETRY_MS = 5_000
@@ -54,6 +63,21 @@ def on_started(table: Table, event: Started, now: Now) -> list[Command]:
     return commands
 
 
+def on_containers_changed(table: Table, event: ContainersChanged) -> list[Command]:
+    """
+    Tell how the containers of an attempt are by now.
+
+    It is not written down: after this agent's death the runtime tells it anew.
+    """
+    attempt = table.get(AttemptId(event.attempt_id))
+    if attempt is None:
+        return [_unknown(event.attempt_id)]
+    if attempt.is_over or attempt.containers == event.containers:
+        return []
+    table.note(replace(attempt, containers=event.containers))
+    return [Report(attempt.attempt_id)]
+
+
 def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
     """End the attempt; what has ended before stays as it was."""
     attempt = table.get(AttemptId(event.attempt_id))
@@ -91,10 +115,13 @@ def on_adopted(table: Table, event: Adopted, now: Now) -> list[Command]:
     table.adopting.discard(attempt.attempt_id)
     if event.adoption is Adoption.KNOWN:
         if attempt.phase is Phase.ACCEPTED:
-            table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
-        if attempt.phase is Phase.RUNNING and attempt.stop is not None:
+            attempt = table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
+        if attempt.stop is None:
+            return []
+        if attempt.phase is Phase.RUNNING:
             return endings.deliver_stop(table, attempt, now)
-        return []
+        # Others are soon told to have started; several may wait long for each other before.
+        return [endings.early_signal(attempt)] if attempt.spec is not None and attempt.spec.launch.parts else []
     match attempt.phase:
         case Phase.ACCEPTED if attempt.stop is not None:
             return endings.end_unstarted(table, attempt, now)

@@ -39,6 +39,7 @@ from batchyard_agent.core.commands import (
 from batchyard_agent.core.events import (
     Adopted,
     CommandFailed,
+    ContainersChanged,
     Discarded,
     EndAcknowledged,
     Event,
@@ -69,6 +70,8 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
     match event:
         case Started():
             return observations.on_started(table, event, now)
+        case ContainersChanged():
+            return observations.on_containers_changed(table, event)
         case Exited():
             return observations.on_exited(table, event, now)
         case StartFailed() | Vanished():

@@ -271,12 +271,9 @@ class DockerRuntime:
         await self._calls.close()
 
     def _take(self, spec: LaunchSpec) -> ContainerAttempt | TaskAttempt:
-        attempt = self._task(spec) if spec.parts else ContainerAttempt(spec, self._yard)
+        attempt = TaskAttempt(spec, self._yard) if spec.parts else ContainerAttempt(spec, self._yard)
         self._attempts[spec.attempt_id] = attempt
         return attempt
-
-    def _task(self, spec: LaunchSpec) -> TaskAttempt:
-        return TaskAttempt(spec, self._yard, lambda: clock.read_now().boot_ms)
 
     async def _adopt_task(self, spec: LaunchSpec) -> Adoption:
         """
@@ -295,7 +292,7 @@ class DockerRuntime:
                 part.log_path.unlink(missing_ok=True)
                 ran.discard(part.part)
         if ran:
-            attempt = self._attempts[spec.attempt_id] = self._task(spec)
+            attempt = self._attempts[spec.attempt_id] = TaskAttempt(spec, self._yard)
             self._spawn(attempt.resume(found, ran))
             return Adoption.KNOWN
         await self.discard(spec.attempt_id)

@@ -36,15 +36,14 @@ from batchyard_agent.runtimes.docker_facts import (
     ContainerEvent,
     ContainerFacts,
     ContainerOutOfMemory,
-    exit_code_of_start_failure,
     init_failure,
     is_malformed_image,
     is_shortage,
-    reason,
 )
 from batchyard_agent.runtimes.docker_logs import Pump, has_end, read_rest, read_tail
 from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
 from batchyard_agent.runtimes.docker_usage import UsageWatch
+from batchyard_agent.runtimes.engine_words import exit_code_of_start_failure, reason
 from batchyard_agent.runtimes.host_access import Allowed, NotAllowedError, resolve
 from batchyard_agent.runtimes.protocol import (
     Exited,

@@ -17,10 +17,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOME_LABEL, HOST_LABEL, PART_LABEL
+from batchyard_agent.runtimes.engine_words import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, reason
 
-REASON_LENGTH_MAX = 255
-EXIT_NOT_FOUND = 127
-EXIT_NOT_EXECUTABLE = 126
 EXIT_KILLED = 137
 EXIT_TERMINATED = 143
 
@@ -216,11 +214,6 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield b"".join(found)
 
 
-def reason(error: str, message: str) -> str:
-    """Word a reason as AWS does: the error's name, a colon, the engine's text; 255 characters at most."""
-    return f"{error}: {' '.join(message.split())}"[:REASON_LENGTH_MAX]
-
-
 def is_final_pull_failure(message: str, status: int) -> bool:
     """Say whether pulling again could not help: no such image, no right to it, no such registry."""
     text = message.lower()
@@ -236,16 +229,6 @@ def is_shortage(message: str) -> bool:
 def is_malformed_image(message: str) -> bool:
     """Say whether no host can have an image, as its name is none."""
     return "invalid reference format" in message.lower()
-
-
-def exit_code_of_start_failure(message: str) -> int | None:
-    """Return what a shell would have given for a command that could not be executed."""
-    text = message.lower()
-    if "permission denied" in text:
-        return EXIT_NOT_EXECUTABLE
-    if "executable file not found" in text or "no such file or directory" in text:
-        return EXIT_NOT_FOUND
-    return None
 
 
 def init_failure(exit_code: int, log_tail: bytes) -> str:

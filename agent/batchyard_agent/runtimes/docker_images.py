@@ -17,7 +17,8 @@ from typing import Protocol
 import structlog
 
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError
-from batchyard_agent.runtimes.docker_facts import is_final_pull_failure, reason
+from batchyard_agent.runtimes.docker_facts import is_final_pull_failure
+from batchyard_agent.runtimes.engine_words import reason
 
 PULL_BACKOFF_S = (1, 2, 4, 8)
 """Waits between the tries: five tries in all, 15 s of waiting."""

@@ -1,36 +1,27 @@
 """
 A container's output, brought into the attempt's log file.
 
-The engine can send a container's output again from its beginning, always the
-same bytes. So the file is its own bookmark: whoever takes up a log again reads
-from the beginning and skips what the file holds, or held before ``log_limit``
-dropped it. Law: the file takes about ``log_bytes_max`` of the disk, no byte is
-written twice while the engine has the output's beginning, and where output was
-lost the file says so. Knows the engine only as a stream of bytes.
+The engine can send a container's output again from its beginning, always the same bytes,
+which is what a log file can be filled from (``log_file``). Knows the engine only as a
+stream of bytes.
 
 The engine stores output as text: bytes that are no UTF-8 reach us as U+FFFD.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import structlog
 
-from batchyard_agent.runtimes import log_limit
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError, Stream
+from batchyard_agent.runtimes.log_file import LogFile
 
 STOP_TIMEOUT_S = 5
 
-_BOUND_EVERY_BYTES = 1 << 20
-"""What a log may grow beyond its limit before its middle is dropped."""
-
 _END_LINES = 20
-
-LOST_MARKER = b"\n[batchyard: some output was lost here]\n"
 
 _log = structlog.get_logger(__name__)
 
@@ -40,73 +31,6 @@ class Output(Protocol):
 
     def output(self, container: str, *, follow: bool, tail_lines: int | None = None) -> Stream[bytes]:
         """Return the stream."""
-
-
-class LogFile:
-    """
-    Takes one container's output, offered from its beginning.
-
-    A context manager; one thread opens, fills and closes it.
-
-    Args:
-        path: The log; what it holds is taken for the output's beginning.
-        bytes_max: See ``LaunchSpec.log_bytes_max``.
-
-    Raises:
-        OSError: the file cannot be opened, read or written.
-    """
-
-    def __init__(self, path: Path, bytes_max: int) -> None:
-        self._path = path
-        self._bytes_max = bytes_max
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._held = os.fstat(self._fd).st_size
-        self._bounded = self._held
-        self._offered = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-        log_limit.finish(self._path, self._bytes_max)
-
-    def take(self, data: bytes) -> None:
-        """Take the next bytes of output: skip what is held, append the rest."""
-        if known := min(len(data), self._held - self._offered):
-            if self._holds(data[:known]):
-                self._offered += known
-                data = data[known:]
-            else:
-                # The engine has thrown the beginning away (docker_spec says when).
-                self._append(LOST_MARKER)
-                self._offered = self._held
-        self._append(data)
-        self._offered += len(data)
-        if self._held - self._bounded >= _BOUND_EVERY_BYTES:
-            log_limit.enforce(self._path, self._bytes_max)
-            self._bounded = self._held
-
-    def _holds(self, data: bytes) -> bool:
-        """Say whether *data* stands where output was offered last, as far as it was not dropped."""
-        start, end = self._offered, self._offered + len(data)
-        line = log_limit.marker(self._bytes_max)
-        marked = log_limit.head_end(self._fd, self._bytes_max) - len(line)
-        if os.pread(self._fd, len(line), marked) == line:
-            parts = [(start, min(end, marked)), (max(start, marked + len(line)), end)]
-        else:
-            parts = [(start, end)]
-        return all(
-            os.pread(self._fd, stop - first, first) == data[first - start : stop - start]
-            for part in parts
-            for first, stop in log_limit.stretches(self._fd, *part)
-        )
-
-    def _append(self, data: bytes) -> None:
-        while data:
-            written = os.write(self._fd, data)
-            self._held += written
-            data = data[written:]
 
 
 class Pump:

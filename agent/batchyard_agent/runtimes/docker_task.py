@@ -2,7 +2,7 @@
 The life of an attempt of several containers: a holder, and its parts.
 
 The holder owns what they share, bears the attempt's name, and lives from before the first
-part until after the last. Who starts when and what follows, `Containers` decides; each part
+part until after the last. Who starts when and what follows, its `Course` says; each part
 is a `ContainerAttempt` of its own, so that the law "launched once at most" holds of each by
 its name and its log. It must never judge an end itself.
 """
@@ -12,28 +12,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
-from itertools import chain
+from functools import partial
 
 import structlog
 
 from batchyard.resources import Resources
 from batchyard.tasks import Container as ContainerRecord
 from batchyard.tasks import LinuxParameters
-from batchyard_agent.core.containers import Containers, Kill, Order, Start
+from batchyard_agent.core.containers import Kill, Order, Seen, Start
 from batchyard_agent.runtimes import docker_holder
 from batchyard_agent.runtimes.docker_attempt import VANISHED_REASON, ContainerAttempt, NeverRanError, Yard
 from batchyard_agent.runtimes.docker_engine import EngineError, EngineSilentError
-from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer, reason
+from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_spec import MEMORY_MIB_MIN, container_name
+from batchyard_agent.runtimes.engine_words import reason
 from batchyard_agent.runtimes.protocol import (
-    Exited,
+    ContainersChanged,
     LaunchSpec,
     Observation,
-    Started,
     StartFailed,
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.task_course import Course
 
 HOLDER_REASON = "the container that holds the others together"
 
@@ -43,13 +44,11 @@ _log = structlog.get_logger(__name__)
 class TaskAttempt:
     """One attempt of several. ``launch`` or ``resume`` is its whole life, to be run as a task."""
 
-    def __init__(self, spec: LaunchSpec, yard: Yard, read_boot_ms: Callable[[], int]) -> None:
-        self._spec, self._yard, self._read_boot_ms = spec, yard, read_boot_ms
+    def __init__(self, spec: LaunchSpec, yard: Yard) -> None:
+        self._spec, self._yard = spec, yard
         self._parts: dict[str, ContainerAttempt] = {}
-        self._seen: asyncio.Queue[Observation | StopSignal] = asyncio.Queue()
         self._holder: ContainerAttempt | None = None
-        self._containers = Containers([part.container for part in spec.parts], read_boot_ms())
-        self._told_started = False
+        self._course = Course(spec, yard.observe)
         self._life: asyncio.TaskGroup
 
     # What happens to it.
@@ -68,7 +67,7 @@ class TaskAttempt:
         """Signal all its containers, or end it before it starts; what is not answered is sent again."""
         if self._holder is not None:
             await self._holder.signal(signal)
-        self._seen.put_nowait(signal)
+        self._course.see(signal)
 
     async def release(self) -> None:
         """Stop following the logs; the containers go on."""
@@ -97,18 +96,17 @@ class TaskAttempt:
         """
         names = [part.part for part in self._spec.parts if part.part in ran]
         running = [name for name in names if name in found and found[name].is_running]
-        ends = await asyncio.gather(*(self._end_of(name, found.get(name)) for name in names if name not in running))
-        ends.sort(key=lambda seen: _ended_at_ms(seen[-1]))
-        self._containers.restore([*chain.from_iterable(ends), *running])
+        ended = await asyncio.gather(*(self._end_of(name, found.get(name)) for name in names if name not in running))
+        self._course.restore(running, ended)
         # Without one the engine refuses those that are still to be started.
         holder = found[""].container_id if "" in found else container_name(self._spec.attempt_id)
         await self._live(holder, [found[name] for name in running])
 
-    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Observation]:
+    async def _end_of(self, name: str, found: ListedContainer | None) -> list[Seen]:
         """Learn when a part that does not run any more began, and how it ended."""
         if found is None:
             return [Vanished(attempt_id=name, reason=VANISHED_REASON)]
-        seen: list[Observation] = []
+        seen: list[Seen] = []
         part = self._part(name, "", seen.append)
         await part.watch(found.container_id)
         return seen
@@ -116,33 +114,17 @@ class TaskAttempt:
     async def _live(self, holder: str, running: list[ListedContainer]) -> None:
         async with asyncio.TaskGroup() as self._life:
             for found in running:
-                part = self._part(found.part, holder, self._seen.put_nowait)
+                part = self._part(found.part, holder, self._course.see)
                 self._life.create_task(part.watch(found.container_id))
-            if self._seen.empty():  # else it was stopped meanwhile, and starts nothing
-                await self._carry_out(self._containers.begin(self._read_boot_ms()), holder)
-            while not self._containers.is_over:
-                await self._carry_out(await self._next(), holder)
-                self._tell_started()
+            await self._course.run(partial(self._carry_out, holder))
         await self._let_go(holder)
-        self._tell_end()
+        self._course.tell_end()
 
-    async def _next(self) -> list[Order]:
-        """Wait for what happens next, or for what time demands; return what follows from it."""
-        due_ms = self._containers.next_due_ms
-        try:
-            async with asyncio.timeout(None if due_ms is None else max(0, due_ms - self._read_boot_ms()) / 1000):
-                seen = await self._seen.get()
-        except TimeoutError:
-            return self._containers.on_time(self._read_boot_ms())
-        if isinstance(seen, StopSignal):
-            return self._containers.stop(seen, self._read_boot_ms())
-        return self._containers.observe(seen, self._read_boot_ms())
-
-    async def _carry_out(self, orders: list[Order], holder: str) -> None:
+    async def _carry_out(self, holder: str, orders: list[Order]) -> None:
         for order in orders:
             match order:
                 case Start(name):
-                    self._life.create_task(self._part(name, holder, self._seen.put_nowait).launch())
+                    self._life.create_task(self._part(name, holder, self._course.see).launch())
                 case Kill(name, signal):
                     try:
                         await self._parts[name].signal(signal)
@@ -150,10 +132,11 @@ class TaskAttempt:
                         # SIGKILL follows SIGTERM, and is itself repeated.
                         _log.warning("a signal was not delivered", attempt=self._spec.attempt_id, error=str(error))
 
-    def _part(self, name: str, holder: str, observe: Callable[[Observation], None]) -> ContainerAttempt:
+    def _part(self, name: str, holder: str, observe: Callable[[Seen], None]) -> ContainerAttempt:
         spec = replace(next(part for part in self._spec.parts if part.part == name), holder=holder)
 
         def tell(seen: Observation) -> None:
+            assert not isinstance(seen, ContainersChanged), seen  # that is told of all together
             observe(replace(seen, attempt_id=name))
 
         part = self._parts[name] = ContainerAttempt(spec, replace(self._yard, observe=tell))
@@ -198,20 +181,6 @@ class TaskAttempt:
         except (EngineError, EngineSilentError) as error:
             _log.debug("the holder was not signalled", attempt=self._spec.attempt_id, error=str(error))
 
-    # Tell.
-
-    def _tell_started(self) -> None:
-        if not self._told_started and (started_at_ms := self._containers.running_since_ms):
-            self._told_started = True
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
-
-    def _tell_end(self) -> None:
-        end = self._containers.outcome(self._spec.attempt_id)
-        if isinstance(end, Exited) and not self._told_started:
-            started_at_ms = max(each.started_at_ms for each in self._containers.ends)
-            self._yard.observe(Started(attempt_id=self._spec.attempt_id, started_at_ms=started_at_ms))
-        self._yard.observe(end)
-
 
 class _HolderImage:
     """Where a holder's image comes from: it is made."""
@@ -228,7 +197,3 @@ class _HolderImage:
         except (EngineError, EngineSilentError) as error:
             return reason("CannotPullContainerError", f"{HOLDER_REASON}: {error}")
         return ""
-
-
-def _ended_at_ms(end: Observation) -> int:
-    return end.stopped_at_ms if isinstance(end, Exited | StartFailed) else 0

@@ -1,5 +1,5 @@
 """
-The process runtime: attempts as plain processes, no container engine and no root needed.
+The process runtime: attempts as plain processes, one or several, no container engine and no root needed.
 
 They are the keeper's children, which outlives the agent and tells how each ended. This
 module says what is to be started and stopped, and holds attempts to what the kernel does not
@@ -35,7 +35,7 @@ from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch
 from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser
-from batchyard_agent.runtimes.plain_names import attempt_id_of, plain_name
+from batchyard_agent.runtimes.plain_names import attempt_id_of, part_name, plain_name, whole_name
 from batchyard_agent.runtimes.process_launch import (
     CannotLaunchError,
     Launcher,
@@ -44,6 +44,7 @@ from batchyard_agent.runtimes.process_launch import (
     write_durably,
 )
 from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
+from batchyard_agent.runtimes.process_task import Tasks
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     LaunchSpec,
@@ -105,6 +106,8 @@ class ProcessRuntime:
         self._launched_boot_id = ""
         self._former: set[str] = set()
         self._live: dict[str, Live] = {}
+        """By name, of several processes of an attempt each."""
+        self._tasks = Tasks(self, self._tell)
         self._watch: asyncio.TimerHandle | None = None
         self._broom = scratch.Broom()
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
@@ -175,7 +178,7 @@ class ProcessRuntime:
             FileExistsError: the attempt was launched before.
         """
         name = plain_name(spec.attempt_id)
-        if name in self._live or name in self._link.kept:
+        if self._is_followed(name) or (self._kept_of(name) if spec.parts else name in self._link.kept):
             raise FileExistsError(errno.EEXIST, "the attempt was launched before", spec.attempt_id)
         if self._launched_boot_id != self._boot_id:
             # The keeper syncs nothing: a crash of the machine takes away what it knew, and then
@@ -183,14 +186,20 @@ class ProcessRuntime:
             # kept. Adoption comes before the first launch after a boot.
             write_durably(self._boot_file, self._boot_id)
             self._launched_boot_id = self._boot_id
-        live = Live.from_spec(spec, name)
+        if spec.parts:
+            self._tasks.launch(spec, name)
+        else:
+            self.start(Live.from_spec(spec, name, self._tell), spec)
+
+    def start(self, live: Live, spec: LaunchSpec) -> None:
+        """See ``process_task.Carrier``."""
         try:
-            live.order = self._launcher.order(spec, name)
+            live.order = self._launcher.order(spec, live.name)
             spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         except CannotLaunchError as error:
-            self._tell(error.observed(spec.attempt_id, self._now_ms()))
+            live.tell(error.observed(live.attempt_id, self._now_ms()))
             return
-        self._live[name] = live
+        self._live[live.name] = live
         self._link.send(*live.order)
 
     # What the keeper tells.
@@ -202,14 +211,15 @@ class ProcessRuntime:
             return
         if live.order and kept.pid and not (kept.ended and kept.ended.stage):
             live.order = ()
-            self._tell(Started(attempt_id=live.attempt_id, started_at_ms=kept.started_at_ms))
+            live.tell(Started(attempt_id=live.attempt_id, started_at_ms=kept.started_at_ms))
             self._follow(live, kept)
         if kept.ended is not None:
             del self._live[name]
             bound_log(live, log_limit.finish)
-            if kept.ended.stage:
+            if kept.ended.stage and whole_name(name) == name:
                 self._let_go(name)
-            self._tell(ending(live, kept))
+            live.has_ended = True
+            live.tell(ending(live, kept))
 
     def _let_go(self, name: str) -> None:
         """Leave nothing of an attempt that never ran."""
@@ -224,7 +234,7 @@ class ProcessRuntime:
         if live is None or not live.order or why == "again":
             return  # it was sent again to a keeper that had it already, and tells of it
         del self._live[name]
-        self._tell(CannotLaunchError(FENCED_REASON, host_failed=True).observed(live.attempt_id, self._now_ms()))
+        live.tell(CannotLaunchError(FENCED_REASON, host_failed=True).observed(live.attempt_id, self._now_ms()))
 
     def on_renewed(self) -> None:
         """See ``keeper_link.Listener``. What the former keeper was told last it may not have begun."""
@@ -235,32 +245,47 @@ class ProcessRuntime:
                 self._link.send(*live.order)
             else:
                 del self._live[name]
-                self._tell(Vanished(attempt_id=live.attempt_id, reason=DAMAGED_REASON))
+                live.tell(Vanished(attempt_id=live.attempt_id, reason=DAMAGED_REASON))
             if live.is_killed:  # a lost SIGTERM is followed by this one, in time
-                self._signal(live, StopSignal.KILL)
+                self.signal_one(live, StopSignal.KILL)
 
     # What the core asks for.
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
         """See ``Runtime``."""
         name = plain_name(spec.attempt_id)
-        if name in self._live:
+        if self._is_followed(name):
             return Adoption.KNOWN
-        if (kept := self._link.kept.get(name)) is not None:
-            live = Live.from_spec(spec, name)
-            live.order = (b"start",)  # what is told first is that it has started
-            self._live[name] = live
-            self.on_kept(name, kept)
+        logs = {part_name(name, i): part.log_path for i, part in enumerate(spec.parts)} or {name: spec.log_path}
+        kept = [each for each in logs if each in self._link.kept]
+        if kept and not spec.parts:
+            self.take_up(Live.from_spec(spec, name, self._tell))
             return Adoption.KNOWN
-        if self._launched_boot_id not in {"", self._boot_id}:
+        if not kept and self._launched_boot_id not in {"", self._boot_id}:
             self._tell(Vanished(attempt_id=spec.attempt_id, reason=REBOOT_REASON, is_reboot=True))
             return Adoption.KNOWN
-        if name in self._former or self._pids_in_cgroup(name) or log_limit.was_written(spec.log_path):
-            # It ran, and the keeper that knew of it is gone with all that it knew.
-            await self._end_unknown(name)
+        gone = [each for each in logs if each not in kept and self._has_run(each, logs[each])]
+        if not kept and not gone:
+            return Adoption.NOT_LAUNCHED
+        # They ran, and the keeper that knew of them is gone with all that it knew.
+        for each in gone:
+            await self._end_unknown(each)
+        if spec.parts:
+            # Of a damaged one nobody knows who never ran: nobody is started any more.
+            lost = [each for each in logs if each not in kept] if gone else []
+            self._tasks.resume(spec, name, kept, lost, DAMAGED_REASON)
+        else:
             self._tell(Vanished(attempt_id=spec.attempt_id, reason=DAMAGED_REASON))
-            return Adoption.KNOWN
-        return Adoption.NOT_LAUNCHED
+        return Adoption.KNOWN
+
+    def take_up(self, live: Live) -> None:
+        """See ``process_task.Carrier``."""
+        live.order = (b"start",)  # what is told first is that it has started
+        self._live[live.name] = live
+        self.on_kept(live.name, self._link.kept[live.name])
+
+    def _has_run(self, name: str, log_path: Path) -> bool:
+        return name in self._former or self._pids_in_cgroup(name) or log_limit.was_written(log_path)
 
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
         """
@@ -270,33 +295,48 @@ class ProcessRuntime:
         children as it sees fit: one that lost them first would end before its handler ran.
         So does SIGKILL, and the keeper kills all the rest when that process has ended.
         """
-        if live := self._live.get(plain_name(attempt_id)):
-            self._signal(live, signal)
+        name = plain_name(attempt_id)
+        if live := self._live.get(name):
+            self.signal_one(live, signal)
+        else:
+            self._tasks.signal(name, signal)
 
-    def _signal(self, live: Live, signal: StopSignal) -> None:
+    def signal_one(self, live: Live, signal: StopSignal) -> None:
+        """See ``process_task.Carrier``."""
         live.is_killed = live.is_killed or signal is StopSignal.KILL
         self._link.send(b"signal", live.name.encode(), b"%d" % signal)
 
     async def remove(self, attempt_id: str) -> None:
         """See ``Runtime``."""
         name = plain_name(attempt_id)
-        assert name not in self._live, f"{attempt_id} has not ended"
+        assert not self._is_followed(name), f"{attempt_id} has not ended"
         await self._broom.remove(self._scratch / name)
-        if self._link.kept.pop(name, None):
-            self._link.send(b"forget", name.encode())
+        for each in self._kept_of(name):
+            del self._link.kept[each]
+            self._link.send(b"forget", each.encode())
+
+    def _is_followed(self, name: str) -> bool:
+        return name in self._live or name in self._tasks
+
+    def _kept_of(self, name: str) -> list[str]:
+        """Return the names under which the keeper has an attempt."""
+        kept = self._link.kept
+        return [name] if name in kept else [each for each in kept if whole_name(each) == name]
 
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
-        return sorted(map(attempt_id_of, self._link.kept))
+        return sorted(set(map(attempt_id_of, self._link.kept)))
 
     async def discard(self, attempt_id: str) -> None:
         """See ``Runtime``."""
         name = plain_name(attempt_id)
-        assert name not in self._live, f"{attempt_id} was adopted"
-        while (kept := self._link.kept.get(name)) is not None and kept.ended is None:
-            self._link.send(b"signal", name.encode(), b"%d" % StopSignal.KILL)
-            await asyncio.sleep(_RETRY_S)
-        await self._end_unknown(name)
+        assert not self._is_followed(name), f"{attempt_id} was adopted"
+        names = self._kept_of(name) or [name]
+        for each in names:
+            while (kept := self._link.kept.get(each)) is not None and kept.ended is None:
+                self._link.send(b"signal", each.encode(), b"%d" % StopSignal.KILL)
+                await asyncio.sleep(_RETRY_S)
+            await self._end_unknown(each)
         await self.remove(attempt_id)
 
     def _pids_in_cgroup(self, name: str) -> bool:
@@ -316,6 +356,7 @@ class ProcessRuntime:
     async def close(self) -> None:
         """See ``Runtime``."""
         self._link.listen(None)
+        await self._tasks.close()
         self._live.clear()
         self._observe = None
         if self._watch:
@@ -353,12 +394,13 @@ class ProcessRuntime:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
     def _disk_limits(self) -> dict[Path, int]:
-        return {self._scratch / live.name: live.disk_mib for live in self._running() if live.disk_mib}
+        return {self._scratch / whole_name(live.name): live.disk_mib for live in self._running() if live.disk_mib}
 
     def _on_over_disk(self, folder: Path) -> None:
-        if live := self._live.get(folder.name):
-            self._note(live, b"disk")
-            self._signal(live, StopSignal.KILL)
+        for live in self._live.values():
+            if whole_name(live.name) == folder.name:
+                self._note(live, b"disk")
+                self.signal_one(live, StopSignal.KILL)
 
     def _note(self, live: Live, word: bytes) -> None:
         self._link.send(b"note", live.name.encode(), word)

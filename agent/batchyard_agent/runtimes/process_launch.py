@@ -23,6 +23,7 @@ from batchyard_agent.probe import nvml
 from batchyard_agent.runtimes import cgroup
 from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
 from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.plain_names import whole_name
 from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -104,14 +105,14 @@ class Launcher:
 
     def order(self, spec: LaunchSpec, name: str) -> tuple[bytes, ...]:
         """
-        Return the message that has the keeper start an attempt under a plain name; see ``keeper.birth.Order``.
+        Return the message that has the keeper start a process under a plain name; see ``keeper.birth.Order``.
 
         Raises:
             CannotLaunchError: it cannot be started as it is asked.
         """
         _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
         scratch = self.scratch.absolute()
-        folder = spec.container.working_directory or str(scratch / name)
+        folder = spec.container.working_directory or str(scratch / whole_name(name))
         environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
         words = [folder, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:

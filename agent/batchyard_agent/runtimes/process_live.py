@@ -1,5 +1,5 @@
 """
-One attempt of the process runtime from its launch or adoption until its end was told.
+One process of the process runtime from its launch or adoption until its end was told: an attempt, or one of several.
 
 What is known of it meanwhile, and what the keeper's word on its end means. It must
 not know what else runs.
@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from batchyard.resources import Usage
+from batchyard_agent.core.containers import Seen
 from batchyard_agent.keeper_link import Kept
 from batchyard_agent.runtimes import process_launch, process_table
 from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, StartFailed, Vanished
@@ -29,12 +30,16 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True, kw_only=True)
 class Live:
     """
-    An attempt whose end was not told yet.
+    An attempt whose end was not told yet, or one process of one of several.
 
     Attributes:
+        attempt_id: What it is told of as; of one of several that one's name.
+        name: Its plain one (``plain_names``).
+        tell: Is told what becomes of it.
         pid: Of its command; 0: it has not started yet.
         order: What the keeper is told to start it; empty once it runs.
         is_killed: The keeper was told to kill it.
+        has_ended: Its end was told.
     """
 
     attempt_id: str
@@ -45,13 +50,15 @@ class Live:
     log_bytes_max: int
     memory_mib: int
     disk_mib: int
+    tell: Callable[[Seen], None]
     pid: int = 0
     order: tuple[bytes, ...] = ()
     killed_for_memory: bool = False
     is_killed: bool = False
+    has_ended: bool = False
 
     @classmethod
-    def from_spec(cls, spec: LaunchSpec, name: str) -> Live:
+    def from_spec(cls, spec: LaunchSpec, name: str, tell: Callable[[Seen], None]) -> Live:
         """Take of a spec what is needed yet; no secret is."""
         return cls(
             attempt_id=spec.attempt_id,
@@ -62,6 +69,7 @@ class Live:
             log_bytes_max=spec.log_bytes_max,
             memory_mib=spec.container.resources.memory_mib,
             disk_mib=spec.container.resources.disk_mib,
+            tell=tell,
         )
 
 
@@ -70,13 +78,13 @@ def bound_log(live: Live, bound: Callable[[Path, int], object]) -> None:
     try:
         bound(live.log_path, live.log_bytes_max)
     except OSError as error:
-        _log.warning("log limit not kept", attempt_id=live.attempt_id, error=str(error))
+        _log.warning("log limit not kept", attempt=live.name, error=str(error))
 
 
 def ending(live: Live, kept: Kept) -> Exited | StartFailed | Vanished:
     """Return how an attempt ended of which nothing runs any more."""
     ended = kept.ended
-    assert ended is not None, live.attempt_id
+    assert ended is not None, live.name
     if ended.stage:
         failed = process_launch.failure(ended.stage, ended.number, live.command, live.working_directory)
         return failed.observed(live.attempt_id, ended.stopped_at_ms)

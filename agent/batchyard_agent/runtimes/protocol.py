@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from batchyard.resources import NO_USAGE, Usage
-from batchyard.tasks import Container, ContainerEnd
+from batchyard.tasks import Container, ContainerEnd, Task
 
 
 class StopSignal(enum.IntEnum):
@@ -84,6 +84,8 @@ class LaunchSpec:
         holder: Of one of several: the container that it shares its network with.
         node_address: Of a node of a multi-node job: where others reach this host, empty where that is not
             known; None of all else.
+        task: Of pods: all that it says of them.
+        compute_environment: Of pods: an id of the environment that it is of.
     """
 
     attempt_id: str
@@ -104,6 +106,8 @@ class LaunchSpec:
     ipc_mode: str = ""
     holder: str = ""
     node_address: str | None = None
+    task: Task | None = None
+    compute_environment: str = ""
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with variables for its containers, by their names; its own have none."""
@@ -122,6 +126,14 @@ class Started:
 
     attempt_id: str
     started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainersChanged:
+    """How the several containers of an attempt are by now, in their order; told when one has started or ended."""
+
+    attempt_id: str
+    containers: tuple[ContainerEnd, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +204,7 @@ class Vanished:
     is_reboot: bool = False
 
 
-Observation = Started | Exited | StartFailed | Vanished
+Observation = Started | ContainersChanged | Exited | StartFailed | Vanished
 Observe = Callable[[Observation], None]
 """Takes observations on the event loop's thread, in the order they happened."""
 
@@ -211,7 +223,7 @@ class Runtime(Protocol):
     """Runs attempts. One instance an agent."""
 
     name: str
-    """``docker``, ``process`` or ``fake``."""
+    """``docker``, ``process``, ``kubernetes`` or ``fake``."""
 
     @property
     def fault(self) -> str:

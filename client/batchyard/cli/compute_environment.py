@@ -13,7 +13,12 @@ from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 
 if TYPE_CHECKING:
-    from batchyard.v1.compute_environment_pb2 import ComputeEnvironment, ComputeResources, EnvironmentHost
+    from batchyard.v1.compute_environment_pb2 import (
+        ComputeEnvironment,
+        ComputeResources,
+        EnvironmentHost,
+        KubernetesCluster,
+    )
 
 STRATEGIES = [
     "BEST_FIT",
@@ -73,6 +78,8 @@ def _resource_flags(function: options.F) -> options.F:
 @click.option("--type", "kind", type=click.Choice(["MANAGED", "UNMANAGED"], case_sensitive=False), default="MANAGED")
 @click.option("--state", type=click.Choice(RESOURCE_STATES, case_sensitive=False), default="ENABLED")
 @click.option("--unmanaged-vcpus", type=int, default=0, help="vCPUs of an unmanaged one.")
+@click.option("--cluster", help="Its hosts are the nodes of this Kubernetes cluster, as its agents call it.")
+@click.option("--namespace", help="With --cluster: where its jobs' pods are.")
 @options.pairs("--tag", "tags", "Tag.")
 @_resource_flags
 @options.shared
@@ -81,7 +88,7 @@ def create(session: options.Session, /, name: str, kind: str, state: str, unmana
     """Create a compute environment. Default: all on-demand hosts, BEST_FIT_PROGRESSIVE."""
     from batchyard.v1.compute_environment_pb2 import ComputeResources
 
-    tags = options.as_map(flags.pop("tags"))
+    tags, kubernetes = options.as_map(flags.pop("tags")), _cluster(flags.pop("cluster"), flags.pop("namespace"))
     chosen = {"type": "EC2", "allocation_strategy": "BEST_FIT_PROGRESSIVE", **_given(flags)}
     with session.client() as client:
         environment = client.create_compute_environment(
@@ -91,6 +98,7 @@ def create(session: options.Session, /, name: str, kind: str, state: str, unmana
             compute_resources=_merged(ComputeResources(), chosen) if kind == "MANAGED" else None,
             unmanaged_vcpus=unmanaged_vcpus,
             tags=tags,
+            kubernetes=kubernetes,
         )
     _show_one(session.output, environment, "created")
 
@@ -169,6 +177,17 @@ def delete(session: options.Session, name: str) -> None:
     out.note(f"deleted compute environment {name}")
 
 
+def _cluster(name: str | None, namespace: str | None) -> KubernetesCluster | None:
+    from batchyard import arguments
+    from batchyard.v1.compute_environment_pb2 import KubernetesCluster
+
+    if name is None and namespace is None:
+        return None
+    if name is None or namespace is None:
+        raise click.UsageError("--cluster and --namespace go together")
+    return KubernetesCluster(name=arguments.text("cluster", name), namespace=arguments.text("namespace", namespace))
+
+
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flags.items() if value not in (None, ())}
 
@@ -216,6 +235,7 @@ def _fields(row: ComputeEnvironment, hosts: Sequence[EnvironmentHost]) -> Sequen
         ("Status", _status(row)),
         ("Reason", row.status_reason),
         ("Type", _type(row)),
+        ("Cluster", cluster_line(row)),
         ("Strategy", _strategy(row)),
         ("vCPUs", f"min {resources.min_vcpus}, desired {resources.desired_vcpus}, max {_max_vcpus(row)}"),
         ("Instance types", ", ".join(resources.instance_types) or "any"),
@@ -287,7 +307,12 @@ def _status(row: ComputeEnvironment) -> str:
 def _type(row: ComputeEnvironment) -> str:
     kind = _enum("ComputeEnvironmentType")(row.type)
     capacity = _enum("CapacityType")(row.compute_resources.type)
-    return f"{kind} {capacity}".strip()
+    return f"{kind} {capacity}{' EKS' if row.HasField('kubernetes') else ''}".strip()
+
+
+def cluster_line(row: ComputeEnvironment) -> str:
+    """Say of which cluster an environment's hosts are nodes."""
+    return f"{row.kubernetes.name}, namespace {row.kubernetes.namespace}" if row.HasField("kubernetes") else ""
 
 
 def _strategy(row: ComputeEnvironment) -> str:

@@ -7,6 +7,7 @@ of a flag is checked here; what it may say, the controller knows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ FLAGS = {
     "volumes": "--volume",
     "devices": "--device",
     "user": "--user",
+    "cwd": "--cwd",
     "privileged": "--privileged",
     "read_only": "--read-only",
     "shm_size": "--shm-size",
@@ -83,11 +85,33 @@ def ulimit(value: str) -> tuple[str, int, int]:
         raise click.BadParameter(f"{value!r} is not NAME=SOFT[:HARD]") from err
 
 
+def variable(value: str) -> tuple[str, str]:
+    """Read ``KEY=VALUE``; or ``KEY``, whose value is taken from the environment here."""
+    if "=" in value:
+        return options.pair(value)
+    try:
+        return value, os.environ[value]  # noqa: TID251  # the user's own variables, and no settings
+    except KeyError as err:
+        raise click.BadParameter(f"{value!r} is not KEY=VALUE, and not set here") from err
+
+
 def described(function: F) -> F:
     """Add the options; their values go to ``fill``, with a ``command``."""
     for option in (
         options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V."),
-        options.pairs("--env", "env", "Environment variable."),
+        click.option(
+            *("--env-file", "env_files"),
+            type=click.File(),
+            multiple=True,
+            help="Environment variables, a K=V a line, or a K that is taken along; - is stdin. --env wins.",
+        ),
+        click.option(
+            *("--env", "env"),
+            type=variable,
+            multiple=True,
+            metavar="K[=V]",
+            help="Environment variable; K alone is taken along from here.",
+        ),
         _surroundings,
         click.option("--disk", type=options.size, metavar="SIZE", help="Disk space. Default 0."),
         click.option(
@@ -131,6 +155,12 @@ def _surroundings(function: F) -> F:
         ),
         click.option("--read-only", is_flag=True, help="Make the image's files read only."),
         click.option("--privileged", is_flag=True, help="Give it all rights, if the host allows it."),
+        click.option(
+            "--cwd",
+            metavar="FOLDER",
+            help="Where it starts; of a plain process one that its host has, . is this one. Default: the image's, or an "
+            "empty one for each try.",
+        ),
         click.option("--user", metavar="NAME|UID[:GID]", help="Whom it runs as. Default: the image's."),
     ):
         function = option(function)
@@ -140,8 +170,27 @@ def _surroundings(function: F) -> F:
 def given(flags: Mapping[str, Any]) -> str:
     """Return one of the options about a container that is given, as it is written; empty if none is."""
     named = {**FLAGS, "image": "--image", "vcpus": "--vcpus", "memory": "--memory", "gpus": "--gpus", "disk": "--disk"}
-    named |= {"env": "--env", "secrets": "--secret", "command": "a command"}
+    named |= {"env": "--env", "env_files": "--env-file", "secrets": "--secret", "command": "a command"}
     return next((flag for name, flag in named.items() if flags[name]), "")
+
+
+def environment(flags: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Return the variables that files and options say together.
+
+    Raises:
+        click.UsageError: a line of a file says none, or one that is not set here.
+    """
+    found: dict[str, str] = {}
+    for file in flags["env_files"]:
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            try:
+                found.update([variable(line.rstrip("\r\n"))])
+            except click.BadParameter as err:
+                raise click.UsageError(f"--env-file {file.name}, line {number}: {err.message}") from err
+    return {**found, **options.as_map(flags["env"])}
 
 
 def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProperties:
@@ -151,7 +200,7 @@ def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProp
     if flags["image"] is not None:
         wanted.image = arguments.text("container.image", flags["image"])
     wanted.command[:] = arguments.texts("container.command", flags["command"]) or wanted.command
-    wanted.environment.update(arguments.text_map("container.environment", options.as_map(flags["env"])))
+    wanted.environment.update(arguments.text_map("container.environment", environment(flags)))
     for name, secret in arguments.text_map("container.secrets", options.as_map(flags["secrets"])).items():
         wanted.secrets.add(name=name, value_from=secret)
     _fill_resources(wanted.resources, flags)
@@ -177,6 +226,9 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
 
     if flags["user"] is not None:
         wanted.user = arguments.text("user", flags["user"])
+    if flags["cwd"] is not None:
+        # Links of this machine are none of the host's or image's.
+        wanted.working_directory = os.path.abspath(arguments.text("cwd", flags["cwd"]))  # noqa: PTH100
     if flags["privileged"]:
         wanted.privileged = True
     if flags["read_only"]:

@@ -203,7 +203,7 @@ def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
 
 
 def _show_host(answer: DescribeHostResponse, now: int) -> None:
-    from batchyard.wording import isolation, sandbox
+    from batchyard.wording import isolation, node_of, sandbox
 
     host = answer.host
     facts, capacity = host.facts, host.facts.capacity
@@ -223,6 +223,8 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
                 f"{spans.mib(host.allocated.disk_mib)}/{spans.mib(capacity.disk_mib)} held by attempts",
             ),
             ("Disk free", disk_free),
+            ("Others hold", _reserved(host)),
+            ("Node of", node_of(facts)),
             ("Clock", _clock(host)),
             ("Type", facts.host_type),
             ("Option", facts.purchase_option),
@@ -273,6 +275,18 @@ def _show_gpus(gpus: Sequence[Gpu]) -> None:
         numbers=["HELD", "MEMORY", "LOAD"],
         elastic=["MODEL", "FAULT"],
     )
+
+
+def _reserved(host: Host) -> str:
+    """Say what others than this yard hold of a host."""
+    held = host.usage.reserved
+    amounts = {
+        "vCPUs": spans.millis(held.cpu_millis) if held.cpu_millis else "",
+        "memory": spans.mib(held.memory_mib) if held.memory_mib else "",
+        "GPUs": spans.millis(held.gpu_millis) if held.gpu_millis else "",
+        "disk": spans.mib(held.disk_mib) if held.disk_mib else "",
+    }
+    return ", ".join(f"{text} {name}" for name, text in amounts.items() if text)
 
 
 def _state(host: Host) -> str:

@@ -32,6 +32,9 @@ Register the next revision of a job definition.
 (batchyard.v1.ContainerProperties, with all that has no flag here; as in
 describe -o json); flags and a command then replace its parts, or add to its lists.
 Several containers are read from a batchyard.v1.TaskProperties, which says it all.
+With --pod the one container runs as a pod of Kubernetes, on nodes of clusters alone;
+a TaskProperties with "pod" says that itself. A command is then what the image's
+entrypoint gets, unless --entrypoint takes its place.
 """
 
 
@@ -44,6 +47,9 @@ def job_definition() -> None:
 @click.argument("name", shell_complete=offered.definitions)
 @click.option("--file", type=click.File(), help="Container, or several, as JSON; - is stdin.")
 @container.described
+@click.option("--pod", "is_pod", is_flag=True, help="Run it as a pod of Kubernetes.")
+@click.option("--entrypoint", multiple=True, metavar="WORD", help="With --pod: in place of the image's; a word each.")
+@click.option("--service-account", help="With --pod: account of the cluster that it has. Default: none.")
 @options.template
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @options.shared
@@ -53,13 +59,16 @@ def register(session: options.Session, /, name: str, file: IO[str] | None, **fla
     text = _read(file)
     remarks.on_sizes(flags)
     if task := _several(text):
-        if given := container.given(flags):
+        if given := container.given(flags) or next((name for name, flag in _POD.items() if flags[flag]), ""):
             raise click.UsageError(f"{given} cannot be given with several containers: --file says it all")
         wanted: dict[str, Any] = {"task": task}
-        commands = [part.command for part in task.containers]
+        commands = [[*part.entrypoint, *part.command] for part in (*task.containers, *task.init_containers)]
     else:
-        wanted = {"container": container.fill(_one(text), flags)}
-        commands = [wanted["container"].command]
+        one = container.fill(_one(text), flags)
+        commands = [[*flags["entrypoint"], *one.command]]
+        wanted = {"task": _as_pod(one, flags)} if flags["is_pod"] else {"container": one}
+        if given := next((name for name, flag in _POD.items() if flags[flag] and not flags["is_pod"]), ""):
+            raise click.UsageError(f"{given} is for pods alone: give --pod")
     remarks.on_parameters([word for command in commands for word in command], options.as_map(flags["parameters"]))
     with session.client() as client:
         made = client.register_job_definition(name, **wanted, **options.template_arguments(flags))
@@ -70,6 +79,21 @@ def register(session: options.Session, /, name: str, file: IO[str] | None, **fla
             out.show_names([_id(made)])
         case _:
             out.note(f"registered job definition {_id(made)}")
+
+
+_POD = {"--pod": "is_pod", "--entrypoint": "entrypoint", "--service-account": "service_account"}
+
+
+def _as_pod(one: ContainerProperties, flags: dict[str, Any]) -> TaskProperties:
+    """Return a pod of one container, which takes the container's volumes along."""
+    from batchyard import arguments
+    from batchyard.pod_arguments import pod
+
+    one.name = one.name or "default"
+    one.entrypoint[:] = arguments.texts("entrypoint", flags["entrypoint"]) or one.entrypoint
+    made = pod(one, volumes=[*one.volumes], service_account=flags["service_account"] or "")
+    del made.containers[0].volumes[:]
+    return made
 
 
 def _read(file: IO[str] | None) -> str:
@@ -172,6 +196,8 @@ def _resources(row: JobDefinition) -> str:
 
 def _command(row: JobDefinition) -> str:
     several = [container.name for container in row.task.containers]
+    if row.task.HasField("pod"):
+        return f"a pod of {', '.join(several)}"
     return f"of {len(several)} containers: {', '.join(several)}" if several else shlex.join(row.container.command)
 
 

@@ -1,92 +1,64 @@
-"""Commands about jobs: ``jobs``, ``describe``, ``wait``, ``explain``, ``cancel``, ``update-job``, ``terminate``."""
+"""Commands that tell of jobs: ``jobs``, ``describe``, ``wait``, ``explain``."""
 
 from __future__ import annotations
 
+import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import exits, names, options, spans
+from batchyard.cli import job_filters, names, options, spans
 from batchyard.cli import job_ids as ids
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.states import ACTIVE_STATES, WAITING_STATES, JobState
+from batchyard.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from batchyard.v1.job_definition_pb2 import ContainerProperties, JobDefinition, NodeRange, RetryStrategy
+    from batchyard.v1.job_definition_pb2 import (
+        ContainerDependency,
+        ContainerProperties,
+        JobDefinition,
+        NodeRange,
+        RetryStrategy,
+        TaskProperties,
+    )
     from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, ExplainJobResponse, Job, JobSummary
 
 STATES = [state.value for state in JobState]
 
+WATCH_S = 2
+
 
 @click.command()
-@click.option(
-    "-q", "--queue", "queues", multiple=True, shell_complete=names.queues, help="Only jobs of this queue, or these."
-)
-@click.option("-s", "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True)
-@click.option(
-    "--array",
-    "array_job_id",
-    default="",
-    metavar="JOB",
-    shell_complete=names.jobs,
-    help="The children of this array job, or the nodes of this multi-node job.",
-)
-@click.option("--name", default="", help="Only jobs of this name; a * at its end matches any rest.")
-@click.option(
-    "-d",
-    "--definition",
-    default="",
-    metavar="NAME[:REVISION]",
-    shell_complete=names.definitions,
-    help="Only jobs of it; * as in --name.",
-)
-@click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only jobs with this tag; several: with all.")
-@click.option("--host", default="", shell_complete=names.hosts, help="Only what has, or had, an attempt on it.")
-@click.option("--user", "owner", default="", help="Only jobs of this user.")
+@job_filters.filters
 @click.option("--oldest-first", is_flag=True, help="In order of submission.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("-w", "--watch", "is_watched", is_flag=True, help="Show them again every 2 seconds, until Ctrl-C.")
 @options.shared
 @options.session
-def jobs(
-    session: options.Session,
-    queues: tuple[str, ...],
-    states: tuple[str, ...],
-    array_job_id: str,
-    name: str,
-    definition: str,
-    tags: tuple[str, ...],
-    host: str,
-    owner: str,
-    oldest_first: bool,
-    limit: int,
-) -> None:
+def jobs(session: options.Session, /, oldest_first: bool, limit: int, is_watched: bool, **flags: Any) -> None:
     """List jobs, newest first."""
-    for flag, pattern in (("--name", name), ("--definition", definition)):
-        if "*" in pattern[:-1]:
-            raise click.UsageError(f"{flag} {pattern!r}: a * matches any rest, so it stands at the end")
+    if is_watched and session.output not in ("table", "wide"):
+        raise click.UsageError(f"--watch is for a person: it cannot write {session.output}")
     with session.client() as client:
-        found = client.list_jobs(
-            queue=queues,
-            states=states,
-            array_job_id=ids.full(client, array_job_id),
-            name=name,
-            job_definition=definition,
-            tags={key: value if mark else None for key, mark, value in (tag.partition("=") for tag in tags)},
-            host=host,
-            owner=owner,
-            oldest_first=oldest_first,
-            page_size=min(limit + 1, 1000),
-        )
-        rows = list(islice(found, limit + 1))
-        found.close()
-    show_jobs(session.output, rows[:limit], now_ms())
-    if len(rows) > limit:
-        which = "oldest" if oldest_first else "newest"
-        out.note(f"there are more than the {which} {limit}: --limit N shows them")
+        while True:
+            found = client.list_jobs(
+                **job_filters.wanted(client, flags), oldest_first=oldest_first, page_size=min(limit + 1, 1000)
+            )
+            rows = list(islice(found, limit + 1))
+            found.close()
+            if is_watched:
+                click.clear()
+            show_jobs(session.output, rows[:limit], now_ms())
+            if len(rows) > limit:
+                which = "oldest" if oldest_first else "newest"
+                out.note(f"there are more than the {which} {limit}: --limit N shows them")
+            if not is_watched:
+                return
+            time.sleep(WATCH_S)
 
 
 @click.command()
@@ -159,78 +131,6 @@ def explain(session: options.Session, job_id: str) -> None:
             out.show_names([answer.job_id])
         case _:
             _show_explanation(answer)
-
-
-@click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
-@click.option("--reason", default="Cancelled by the user", show_default=True, help="Becomes the status reason.")
-@options.shared
-@options.session
-def cancel(session: options.Session, job_ids: tuple[str, ...], reason: str) -> int:
-    """
-    Cancel jobs that have not started; started ones go on (see terminate).
-
-    Exits with 3 if one of them, or a child of one, had started, or if one had ended.
-    """
-    code = 0
-    with session.client() as client:
-        for job_id in ids.all_full(client, job_ids):
-            # One that is unknown is refused in the words of what is asked for.
-            waited = sum(_children(job, WAITING_STATES) for job in client.describe_jobs([job_id]))
-            client.cancel_job(job_id, reason)
-            job = client.describe_job(job_id)
-            code = code if _is_cancelled(job) else exits.REFUSED
-            out.note(_cancelled(job, waited))
-    return code
-
-
-def _children(job: Job, states: Iterable[JobState]) -> int:
-    return sum(job.array.status_summary.get(state, 0) for state in states)
-
-
-def _is_cancelled(job: Job) -> bool:
-    """Say whether nothing of a job goes on, or came to an end of its own; an array counts as cancelled all the same."""
-    return job.is_cancelled and _state(job) != JobState.SUCCEEDED and not _children(job, ACTIVE_STATES)
-
-
-def _cancelled(job: Job, waited: int) -> str:
-    """Say what became of the wish to cancel a job, by what it is just after and how many children had waited."""
-    state = _state(job)
-    if _is_cancelled(job):
-        return f"{job.id} is cancelled"
-    if JobState(state).is_final:
-        return f"{job.id} has ended ({state}): there is nothing to cancel"
-    if active := _children(job, ACTIVE_STATES):
-        cancelled = "what waited is cancelled; " if waited else ""
-        go_on, them = ("1 child goes on", "it") if active == 1 else (f"{active} children go on", "them")
-        return f"{job.id}: {cancelled}{go_on} (`batchyard terminate {job.id}` stops {them})"
-    return f"{job.id} is {state} and goes on; `batchyard terminate {job.id}` stops it"
-
-
-@click.command("update-job")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
-@click.option("--priority", type=int, required=True, help="Order within its fair share: 0 to 9999, higher first.")
-@options.shared
-@options.session
-def update_job(session: options.Session, job_ids: tuple[str, ...], priority: int) -> None:
-    """Change the priority of jobs that have not ended; of an array, of all children. Who waits moves in line."""
-    with session.client() as client:
-        for job_id in ids.all_full(client, job_ids):
-            client.update_job(job_id, scheduling_priority=priority)
-            out.note(f"{job_id} has priority {priority}")
-
-
-@click.command()
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
-@click.option("--reason", default="Terminated by the user", show_default=True, help="Becomes the status reason.")
-@options.shared
-@options.session
-def terminate(session: options.Session, job_ids: tuple[str, ...], reason: str) -> None:
-    """Stop jobs in whatever state they are; they end FAILED and are not retried."""
-    with session.client() as client:
-        for job_id in ids.all_full(client, job_ids):
-            client.terminate_job(job_id, reason)
-            out.note(f"termination asked for {job_id}")
 
 
 def show_jobs(output: str, rows: Sequence[JobSummary], now: int) -> None:
@@ -307,6 +207,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),
             ("Stopped", spans.moment(job.stopped_at_ms, now)),
+            ("Runs as", _pod_of(job)),
         ]
     )
     if job.attempts:
@@ -315,6 +216,14 @@ def _show_job(job: Job, now: int) -> None:
         if any(attempt.containers for attempt in job.attempts):
             click.echo()
             _show_containers(job.attempts, now)
+
+
+def _pod_of(job: Job) -> str:
+    """Say which pod of which cluster a job is; nothing of those that are none."""
+    latest = job.attempts[-1] if job.attempts else None
+    if latest is None or not latest.pod_name:
+        return ""
+    return f"pod {latest.pod_name} in namespace {latest.pod_namespace} of cluster {latest.cluster}"
 
 
 def _nodes(job: Job) -> str:
@@ -336,18 +245,23 @@ def node_lines(row: Job | JobDefinition) -> list[tuple[str, str]]:
 
 
 def _show_containers(attempts: Sequence[Attempt], now: int) -> None:
+    from batchyard.v1.job_pb2 import ContainerState
+    from batchyard.wording import word
+
     out.show_table(
-        ["ATTEMPT", "CONTAINER", "EXIT", "RAN", "REASON"],
+        ["ATTEMPT", "CONTAINER", "STATE", "EXIT", "RAN", "REASON"],
         [
             [
                 str(attempt.number),
                 part.name,
+                word(ContainerState, part.state) or "-",
                 _exit_code(part),
-                spans.duration(part.started_at_ms, part.stopped_at_ms, now) if part.started_at_ms else "-",
-                part.reason,
+                # Of one that was lost with its host it is not known when it ended.
+                spans.duration(part.started_at_ms, part.stopped_at_ms or attempt.stopped_at_ms, now),
+                part.reason or waits_line(part.waits_for),
             ]
             for attempt in attempts
-            for part in attempt.containers
+            for part in (*attempt.init_containers, *attempt.containers)
         ],
         numbers=["ATTEMPT", "EXIT"],
         elastic=["REASON"],
@@ -362,8 +276,11 @@ def containers_of(row: Job | JobDefinition | NodeRange) -> Sequence[ContainerPro
 def asked_of(row: Job | JobDefinition | NodeRange) -> tuple[int, int, int, int]:
     """Return what all containers of a job ask for: CPU, memory, GPUs and disk."""
     asked = [part.resources for part in containers_of(row)]
+    before = [part.resources for part in row.task.init_containers]  # which are over by then
     kinds = ("cpu_millis", "memory_mib", "gpu_millis", "disk_mib")
-    cpu, memory, gpus, disk = (sum(getattr(each, kind) for each in asked) for kind in kinds)
+    cpu, memory, gpus, disk = (
+        max([sum(getattr(each, kind) for each in asked), *(getattr(each, kind) for each in before)]) for kind in kinds
+    )
     return cpu, memory, gpus, disk
 
 
@@ -371,31 +288,66 @@ def container_lines(row: Job | JobDefinition | NodeRange) -> list[tuple[str, str
     """Say what a job runs; of several containers a block each."""
     asked = ("Asks for", resources_line(*asked_of(row)))
     if not row.HasField("task"):
-        image, command, *others = _container_lines(row.container)
+        image, _, command, *others = _container_lines(row.container)
         return [image, command, asked, *others]
-    shared = {"processes": row.task.pid_mode, "memory segments": row.task.ipc_mode}
-    lines = [("Shared", ", ".join(["network", *(name for name, mode in shared.items() if mode == "task")]))]
-    for part in row.task.containers:
-        lines += [("Container", part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
+    lines = [*_pod_lines(row.task), ("Shared", ", ".join(_shared_by(row.task)))]
+    for title, parts in (("Before", row.task.init_containers), ("Container", row.task.containers)):
+        for part in parts:
+            lines += [(title, part.name), *((f"  {name}", text) for name, text in _container_lines(part))]
     return [*lines, asked]
+
+
+def _shared_by(task: TaskProperties) -> list[str]:
+    """Say what several containers have in common; plain processes have their host's, and a working folder."""
+    from batchyard.runtimes import PROCESS, runtime_of
+
+    is_pod = task.HasField("pod")
+    shared = {"processes": task.pid_mode, "memory segments": "task" if is_pod else task.ipc_mode}
+    common = ["network", *(name for name, mode in shared.items() if mode == "task")]
+    is_process = runtime_of(task.containers[0].image) == PROCESS
+    return [*dict.fromkeys([*common, "memory segments", "working folder"])] if is_process else common
+
+
+def _pod_lines(task: TaskProperties) -> list[tuple[str, str]]:
+    """Say what a pod is beside its containers; nothing of other tasks."""
+    if not task.HasField("pod"):
+        return []
+    pod = task.pod
+    is_on_host = not pod.HasField("host_network") or pod.host_network
+    return [
+        ("Pod", f"on {'its host' if is_on_host else 'the cluster'}'s network"),
+        ("Namespace", pod.namespace),
+        ("Account", pod.service_account),
+        ("Labels", " ".join(f"{k}={v}" for k, v in sorted(pod.labels.items()))),
+    ]
 
 
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
     import shlex
 
-    from batchyard.v1.job_definition_pb2 import ContainerCondition
-    from batchyard.wording import word
-
-    waits = [f"{each.container}:{word(ContainerCondition, each.condition)}" for each in container.depends_on]
     return [
         ("Image", container.image or "none (a process on the host)"),
+        ("Entrypoint", shlex.join(container.entrypoint)),
         ("Command", shlex.join(container.command)),
         ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
-        ("Starts after", " ".join(waits)),
+        ("Starts after", conditions_line(container.depends_on)),
         ("GPUs", gpus_line(container)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(container.environment.items()))),
         ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in container.secrets)),
     ]
+
+
+def waits_line(conditions: Sequence[ContainerDependency]) -> str:
+    """Say what a container still waits for; nothing if it does not."""
+    return f"waits for {conditions_line(conditions)}" if conditions else ""
+
+
+def conditions_line(conditions: Sequence[ContainerDependency]) -> str:
+    """Write which other containers have to be how far."""
+    from batchyard.v1.job_definition_pb2 import ContainerCondition
+    from batchyard.wording import word
+
+    return " ".join(f"{each.container}:{word(ContainerCondition, each.condition)}" for each in conditions)
 
 
 def _show_attempts(attempts: Sequence[Attempt], now: int) -> None:

@@ -80,7 +80,7 @@ def _note_reason(client: Client, job_id: str, number: int) -> None:
 
 def parts_of(job: Job) -> list[str]:
     """Return the names of a job's several containers; of a plain job that of none."""
-    return [container.name for container in job.task.containers] or [""]
+    return [container.name for container in (*job.task.init_containers, *job.task.containers)] or [""]
 
 
 def follow_job(

@@ -10,6 +10,7 @@ or list give a list, commands about one thing give an object.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,6 @@ from batchyard.errors import NotFoundError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 FORMATS = ("table", "wide", "json", "name")
 
@@ -57,6 +55,9 @@ PAGE_WIDTH = 1000
 
 GAP = 2
 """Blanks between columns."""
+
+CUT_OFF = "\N{HORIZONTAL ELLIPSIS}"
+"""Stands for the rest of a cell."""
 
 ELASTIC_WIDTH_MIN = 5
 """Least width of a column that may be cut off."""
@@ -156,24 +157,28 @@ def show_table(
         elastic: Columns cut off where the terminal is too narrow. The others never
             are: ids are there to be copied.
     """
-    from rich.cells import cell_len
-    from rich.table import Table  # 80 ms that only tables pay
+    from rich.cells import cell_len, set_cell_size  # rich's own tables cost ten times as much as JSON
 
-    wanted = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
-    console = _console()
-    widths = fitted(wanted, [title in elastic for title in titles], console.width)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for title, width in zip(titles, widths, strict=True):
-        table.add_column(title, justify="right" if title in numbers else "left", no_wrap=True, width=width)
-    for row in rows:
-        table.add_row(*(styled(cell) for cell in row))
-    # Where even the narrowest form is too wide, the terminal wraps it, and nothing is lost.
-    console.width = max(console.width, sum(widths) + GAP * len(widths))
-    _print(console, table)
+    lines = [list(titles), *([harmless.line(cell) for cell in row] for row in rows)]
+    taken = [[cell_len(cell) for cell in line] for line in lines]
+    widths = fitted([max(column) for column in zip(*taken, strict=True)], [t in elastic for t in titles], _width())
+    is_coloured = _is_coloured()
+    for number, (line, lengths) in enumerate(zip(lines, taken, strict=True)):
+        shown = []
+        for title, cell, length, width in zip(titles, line, lengths, widths, strict=True):
+            cut = cell if length <= width else set_cell_size(cell, width - 1) + CUT_OFF
+            text = _styled(cut, is_heading=not number) if is_coloured else cut
+            blanks = " " * (width - length)
+            shown.append(blanks + text if title in numbers else text + blanks)
+        click.echo((" " * GAP).join(shown).rstrip(), color=is_coloured)
 
 
 def fitted(wanted: Sequence[int], elastic: Sequence[bool], width: int) -> list[int]:
-    """Return the widths of columns: of the elastic ones the widest is cut, until all are ``ELASTIC_WIDTH_MIN``."""
+    """
+    Return the widths of columns: of the elastic ones the widest is cut, until all are ``ELASTIC_WIDTH_MIN``.
+
+    Where even the narrowest form is too wide, the terminal wraps it, and nothing is lost.
+    """
     widths = list(wanted)
     cut = [position for position, can in enumerate(elastic) if can and widths[position] > ELASTIC_WIDTH_MIN]
     excess = sum(widths) + GAP * (len(widths) - 1) - width
@@ -188,22 +193,26 @@ def fitted(wanted: Sequence[int], elastic: Sequence[bool], width: int) -> list[i
 
 def show_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Write ``name  value`` lines, one below the other; those without a value are left out."""
-    from rich.table import Table
+    import textwrap
 
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields:
-        if value:
-            table.add_row(name, styled(value))
-    _print(_console(), table)
+    present = [(name, harmless.line(value)) for name, value in fields if value]
+    indent = max((len(name) for name, _ in present), default=0) + GAP
+    is_coloured = _is_coloured()
+    for name, value in present:
+        room = max(_width() - indent, 1)
+        first, *more = textwrap.wrap(value, room, break_on_hyphens=False) if len(value) > room else [value]
+        head = click.style(name, bold=True) if is_coloured else name
+        text = _styled(first) if is_coloured and not more else first
+        click.echo(f"{head}{' ' * (indent - len(name))}{text}".rstrip(), color=is_coloured)
+        for part in more:
+            click.echo(" " * indent + part)
 
 
-def styled(cell: str) -> Text:
-    """Colour a cell that is one known word; what a terminal would obey is made harmless."""
-    from rich.text import Text
-
-    return Text(harmless.line(cell), style=STYLES.get(cell, ""))
+def _styled(cell: str, *, is_heading: bool = False) -> str:
+    """Colour a cell that is one known word, or a heading."""
+    if is_heading:
+        return click.style(cell, bold=True)
+    return click.style(cell, fg=STYLES[cell]) if cell in STYLES else cell
 
 
 def note(message: str) -> None:
@@ -251,14 +260,14 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _width() -> int:
+    """Return how many columns stdout has room for."""
+    import shutil
 
-    return Console(highlight=False, width=None if is_terminal() else PAGE_WIDTH)
+    return shutil.get_terminal_size().columns if is_terminal() else PAGE_WIDTH
 
 
-def _print(console: Console, table: Table) -> None:
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip(), color=True)
+def _is_coloured() -> bool:
+    """Say whether stdout takes colours (https://no-color.org)."""
+    no_colour = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"  # noqa: TID251  # not our settings
+    return is_terminal() and not no_colour

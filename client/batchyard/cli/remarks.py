@@ -72,4 +72,6 @@ def on_job(client: Client, job_id: str, command: Sequence[str], parameters: Mapp
 
 def _command_of_definition(client: Client, job_id: str) -> Sequence[str]:
     (definition,) = client.describe_job_definitions([client.describe_job(job_id).job_definition])
-    return [word for container in (definition.container, *definition.task.containers) for word in container.command]
+    task = definition.task
+    containers = (definition.container, *task.containers, *task.init_containers)
+    return [word for container in containers for word in (*container.entrypoint, *container.command)]

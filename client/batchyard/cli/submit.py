@@ -180,7 +180,7 @@ def _overrides(flags: Mapping[str, Any]) -> ContainerOverrides:
     from batchyard import overrides
 
     amounts = {kind: flags[kind] for kind in ("vcpus", "memory", "gpus", "disk")}
-    return overrides(flags["command"], environment=options.as_map(flags["env"]), **amounts)
+    return overrides(flags["command"], environment=container.environment(flags), **amounts)
 
 
 def derived_name(command: tuple[str, ...], definition: str) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CONTROLLER = "batchyard_controller"
 AGENT = "batchyard_agent"
+AGENT_ON_KUBERNETES = "batchyard_agent.kubernetes"
 GATEWAY = "batchyard_gateway"
 
 START_LIMIT_S = 60.0
@@ -227,7 +228,9 @@ def controller(arguments: tuple[str, ...]) -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def agent(arguments: tuple[str, ...]) -> None:
-    """Start an agent; --help shows its options."""
+    """Start an agent, with `kubernetes` one of a cluster's nodes; --help shows its options."""
+    if arguments[:1] == ("kubernetes",):
+        _become(AGENT_ON_KUBERNETES, arguments[1:])
     _become(AGENT, arguments)
 
 

@@ -111,6 +111,7 @@ class AttemptSpec(google.protobuf.message.Message):
     IS_FARGATE_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
+    COMPUTE_ENVIRONMENT_UUID_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -122,6 +123,10 @@ class AttemptSpec(google.protobuf.message.Message):
     is_fargate: builtins.bool
     """It is of a Fargate environment: its size is a bound as a whole, and it is sandboxed
     where the host has a sandbox.
+    """
+    compute_environment_uuid: builtins.str
+    """Of hosts of Kubernetes: value of the pod's label
+    "batch.amazonaws.com/compute-environment-uuid".
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
@@ -162,9 +167,10 @@ class AttemptSpec(google.protobuf.message.Message):
         is_fargate: builtins.bool = ...,
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         node: Global___NodeSpec | None = ...,
+        compute_environment_uuid: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 
@@ -188,7 +194,9 @@ Global___GpuClaim: typing_extensions.TypeAlias = GpuClaim
 
 @typing.final
 class ContainerReport(google.protobuf.message.Message):
-    """How one of several containers ended, or that it runs."""
+    """How one of several containers ended, or that it runs; without times, code and reason: that it has
+    not run yet.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -197,11 +205,14 @@ class ContainerReport(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
     STOPPED_AT_MS_FIELD_NUMBER: builtins.int
+    CONTAINER_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     reason: builtins.str
     started_at_ms: builtins.int
     stopped_at_ms: builtins.int
+    container_id: builtins.str
+    """The engine's, such as "containerd://..."; empty where it is not known."""
     def __init__(
         self,
         *,
@@ -210,9 +221,10 @@ class ContainerReport(google.protobuf.message.Message):
         reason: builtins.str = ...,
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
+        container_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerReport: typing_extensions.TypeAlias = ContainerReport
@@ -246,7 +258,10 @@ class AttemptReport(google.protobuf.message.Message):
 
     @property
     def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerReport]:
-        """Of an attempt of several containers that has ended, in their order."""
+        """Of an attempt of several containers, in their order; of a pod those of its init containers
+        follow, in theirs. Agents tell of those of one that has not ended when one of them has started
+        or ended; older ones do not.
+        """
 
     def __init__(
         self,
@@ -276,6 +291,7 @@ class Hello(google.protobuf.message.Message):
     ATTEMPTS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     NONCE_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
     MACHINE_ID_FIELD_NUMBER: builtins.int
     RUN_FIELD_NUMBER: builtins.int
     host_id: builtins.str
@@ -298,6 +314,10 @@ class Hello(google.protobuf.message.Message):
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptReport]:
         """Every attempt that the agent still keeps."""
 
+    @property
+    def usage(self) -> batchyard.v1.host_pb2.HostUsage:
+        """As the first heartbeat would say it, so that nothing is placed before it is known."""
+
     def __init__(
         self,
         *,
@@ -306,11 +326,12 @@ class Hello(google.protobuf.message.Message):
         attempts: collections.abc.Iterable[Global___AttemptReport] | None = ...,
         epoch: builtins.int = ...,
         nonce: builtins.str = ...,
+        usage: batchyard.v1.host_pb2.HostUsage | None = ...,
         machine_id: builtins.str = ...,
         run: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["facts", b"facts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id", "machine_id", b"machine_id", "nonce", b"nonce", "run", b"run"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id", "machine_id", b"machine_id", "nonce", b"nonce", "run", b"run", "usage", b"usage"]) -> None: ...
 
 Global___Hello: typing_extensions.TypeAlias = Hello
 

@@ -233,6 +233,28 @@ class ComputeResources(google.protobuf.message.Message):
 Global___ComputeResources: typing_extensions.TypeAlias = ComputeResources
 
 @typing.final
+class KubernetesCluster(google.protobuf.message.Message):
+    """A cluster of Kubernetes whose nodes are an environment's hosts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Up to 100 letters, digits, "-" and "_", first a letter or digit, as its agents say it."""
+    namespace: builtins.str
+    """1 to 63 characters of a DNS label; not "default", nor beginning with "kube-"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        namespace: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "namespace", b"namespace"]) -> None: ...
+
+Global___KubernetesCluster: typing_extensions.TypeAlias = KubernetesCluster
+
+@typing.final
 class ScalingStatus(google.protobuf.message.Message):
     """How an environment with a provider stands."""
 
@@ -323,6 +345,7 @@ class ComputeEnvironment(google.protobuf.message.Message):
     HOST_IDS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
     SCALING_FIELD_NUMBER: builtins.int
+    KUBERNETES_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___ComputeEnvironmentType.ValueType
     state: Global___ResourceState.ValueType
@@ -345,6 +368,10 @@ class ComputeEnvironment(google.protobuf.message.Message):
     def scaling(self) -> Global___ScalingStatus:
         """Of one with a provider."""
 
+    @property
+    def kubernetes(self) -> Global___KubernetesCluster:
+        """Of one whose hosts are nodes of a cluster."""
+
     def __init__(
         self,
         *,
@@ -361,9 +388,10 @@ class ComputeEnvironment(google.protobuf.message.Message):
         host_ids: collections.abc.Iterable[builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         scaling: Global___ScalingStatus | None = ...,
+        kubernetes: Global___KubernetesCluster | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "scaling", b"scaling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "name", b"name", "scaling", b"scaling", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes", "scaling", b"scaling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "created_at_ms", b"created_at_ms", "host_ids", b"host_ids", "kubernetes", b"kubernetes", "name", b"name", "scaling", b"scaling", "service_role", b"service_role", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
 
 Global___ComputeEnvironment: typing_extensions.TypeAlias = ComputeEnvironment
 
@@ -411,6 +439,7 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
     SERVICE_ROLE_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     ANNOTATIONS_FIELD_NUMBER: builtins.int
+    KUBERNETES_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___ComputeEnvironmentType.ValueType
     state: Global___ResourceState.ValueType
@@ -425,6 +454,10 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Kept and given back, never interpreted. At most 32 KiB."""
 
+    @property
+    def kubernetes(self) -> Global___KubernetesCluster:
+        """Its hosts are the nodes of this cluster, of type EC2 or SPOT; never changed."""
+
     def __init__(
         self,
         *,
@@ -436,9 +469,10 @@ class CreateComputeEnvironmentRequest(google.protobuf.message.Message):
         service_role: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        kubernetes: Global___KubernetesCluster | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "name", b"name", "service_role", b"service_role", "state", b"state", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_resources", b"compute_resources", "kubernetes", b"kubernetes", "name", b"name", "service_role", b"service_role", "state", b"state", "tags", b"tags", "type", b"type", "unmanaged_vcpus", b"unmanaged_vcpus"]) -> None: ...
 
 Global___CreateComputeEnvironmentRequest: typing_extensions.TypeAlias = CreateComputeEnvironmentRequest
 
@@ -535,6 +569,7 @@ class ListEnvironmentHostsRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     COMPUTE_RESOURCES_FIELD_NUMBER: builtins.int
+    KUBERNETES_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -546,16 +581,21 @@ class ListEnvironmentHostsRequest(google.protobuf.message.Message):
     def compute_resources(self) -> Global___ComputeResources:
         """Says how it would be if the environment had these; unset: as it is."""
 
+    @property
+    def kubernetes(self) -> Global___KubernetesCluster:
+        """With compute_resources: its cluster."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         compute_resources: Global___ComputeResources | None = ...,
+        kubernetes: Global___KubernetesCluster | None = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compute_resources", b"compute_resources", "kubernetes", b"kubernetes", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListEnvironmentHostsRequest: typing_extensions.TypeAlias = ListEnvironmentHostsRequest
 

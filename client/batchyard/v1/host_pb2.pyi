@@ -146,6 +146,7 @@ class HostFacts(google.protobuf.message.Message):
     SANDBOX_FIELD_NUMBER: builtins.int
     ENFORCES_DISK_FIELD_NUMBER: builtins.int
     PROCESSES_FIELD_NUMBER: builtins.int
+    KUBERNETES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The host's name; unique among hosts that are connected."""
     boot_id: builtins.str
@@ -182,7 +183,7 @@ class HostFacts(google.protobuf.message.Message):
     def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
     @property
     def runtimes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """"docker", "process", "fake"."""
+        """"docker", "process", "kubernetes", "fake"."""
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
@@ -215,6 +216,10 @@ class HostFacts(google.protobuf.message.Message):
     def processes(self) -> Global___ProcessIsolation:
         """How jobs without an image are kept apart; unset where it takes none."""
 
+    @property
+    def kubernetes(self) -> Global___KubernetesFacts:
+        """Of a node of a cluster: its jobs are pods, and its runtime is "kubernetes"."""
+
     def __init__(
         self,
         *,
@@ -243,11 +248,44 @@ class HostFacts(google.protobuf.message.Message):
         sandbox: builtins.str = ...,
         enforces_disk: builtins.bool = ...,
         processes: Global___ProcessIsolation | None = ...,
+        kubernetes: Global___KubernetesFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["capacity", b"capacity", "processes", b"processes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_architecture", b"cpu_architecture", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "enforces_disk", b"enforces_disk", "faults", b"faults", "features", b"features", "gpus", b"gpus", "host_type", b"host_type", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "platforms", b"platforms", "price_per_hour", b"price_per_hour", "processes", b"processes", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "sandbox", b"sandbox", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["capacity", b"capacity", "kubernetes", b"kubernetes", "processes", b"processes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_version", b"agent_version", "allows_privileged", b"allows_privileged", "boot_id", b"boot_id", "capacity", b"capacity", "cpu_architecture", b"cpu_architecture", "cpu_model", b"cpu_model", "device_paths", b"device_paths", "enforces_disk", b"enforces_disk", "faults", b"faults", "features", b"features", "gpus", b"gpus", "host_type", b"host_type", "kubernetes", b"kubernetes", "labels", b"labels", "name", b"name", "operating_system", b"operating_system", "platforms", b"platforms", "price_per_hour", b"price_per_hour", "processes", b"processes", "purchase_option", b"purchase_option", "reclaimed_at_ms", b"reclaimed_at_ms", "runtimes", b"runtimes", "sandbox", b"sandbox", "volume_paths", b"volume_paths", "zone", b"zone"]) -> None: ...
 
 Global___HostFacts: typing_extensions.TypeAlias = HostFacts
+
+@typing.final
+class KubernetesFacts(google.protobuf.message.Message):
+    """Where a host that is a node of a cluster belongs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
+    NODE_UID_FIELD_NUMBER: builtins.int
+    OTHER_NAMESPACES_FIELD_NUMBER: builtins.int
+    cluster: builtins.str
+    """Name of the cluster; its environments name it."""
+    namespace: builtins.str
+    """Where its agent puts pods that name no namespace; its environments name it."""
+    node_uid: builtins.str
+    """The node's metadata.uid."""
+    @property
+    def other_namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Further namespaces in which its agent may make pods, for those that name one."""
+
+    def __init__(
+        self,
+        *,
+        cluster: builtins.str = ...,
+        namespace: builtins.str = ...,
+        node_uid: builtins.str = ...,
+        other_namespaces: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "namespace", b"namespace", "node_uid", b"node_uid", "other_namespaces", b"other_namespaces"]) -> None: ...
+
+Global___KubernetesFacts: typing_extensions.TypeAlias = KubernetesFacts
 
 @typing.final
 class ProcessIsolation(google.protobuf.message.Message):
@@ -301,6 +339,7 @@ class HostUsage(google.protobuf.message.Message):
     DISK_FREE_MIB_FIELD_NUMBER: builtins.int
     GPUS_FIELD_NUMBER: builtins.int
     WALL_MS_FIELD_NUMBER: builtins.int
+    RESERVED_FIELD_NUMBER: builtins.int
     cpu_percent: builtins.int
     memory_used_mib: builtins.int
     disk_free_mib: builtins.int
@@ -310,6 +349,12 @@ class HostUsage(google.protobuf.message.Message):
     """
     @property
     def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
+    @property
+    def reserved(self) -> batchyard.v1.resources_pb2.Resources:
+        """What others than this yard hold of the host's capacity, such as pods of a cluster
+        that are not its jobs; jobs get what is left. Of GPUs as many as are whole.
+        """
+
     def __init__(
         self,
         *,
@@ -318,8 +363,10 @@ class HostUsage(google.protobuf.message.Message):
         disk_free_mib: builtins.int = ...,
         gpus: collections.abc.Iterable[Global___Gpu] | None = ...,
         wall_ms: builtins.int = ...,
+        reserved: batchyard.v1.resources_pb2.Resources | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cpu_percent", b"cpu_percent", "disk_free_mib", b"disk_free_mib", "gpus", b"gpus", "memory_used_mib", b"memory_used_mib", "wall_ms", b"wall_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["reserved", b"reserved"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cpu_percent", b"cpu_percent", "disk_free_mib", b"disk_free_mib", "gpus", b"gpus", "memory_used_mib", b"memory_used_mib", "reserved", b"reserved", "wall_ms", b"wall_ms"]) -> None: ...
 
 Global___HostUsage: typing_extensions.TypeAlias = HostUsage
 

@@ -148,16 +148,42 @@ class Volume(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     HOST_SOURCE_PATH_FIELD_NUMBER: builtins.int
+    MEDIUM_FIELD_NUMBER: builtins.int
+    SIZE_LIMIT_FIELD_NUMBER: builtins.int
+    SECRET_NAME_FIELD_NUMBER: builtins.int
+    SECRET_OPTIONAL_FIELD_NUMBER: builtins.int
+    CLAIM_NAME_FIELD_NUMBER: builtins.int
+    CLAIM_READ_ONLY_FIELD_NUMBER: builtins.int
     name: builtins.str
     host_source_path: builtins.str
     """A path on the host; only below the agent's allow-list."""
+    medium: builtins.str
+    """What follows is of pods alone; at most one kind of volume is given.
+    Of an empty folder: "Memory" puts it into the host's memory. Empty: its disk.
+    """
+    size_limit: builtins.str
+    """Of an empty folder: as Kubernetes writes amounts, such as "512Mi". Empty: no bound."""
+    secret_name: builtins.str
+    """A secret of the cluster, in the pod's namespace."""
+    secret_optional: builtins.bool
+    """Whether the pod starts although there is no such secret."""
+    claim_name: builtins.str
+    """A persistent volume claim of the cluster, in the pod's namespace."""
+    claim_read_only: builtins.bool
+    """Whether it can be mounted to be read alone."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         host_source_path: builtins.str = ...,
+        medium: builtins.str = ...,
+        size_limit: builtins.str = ...,
+        secret_name: builtins.str = ...,
+        secret_optional: builtins.bool = ...,
+        claim_name: builtins.str = ...,
+        claim_read_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host_source_path", b"host_source_path", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["claim_name", b"claim_name", "claim_read_only", b"claim_read_only", "host_source_path", b"host_source_path", "medium", b"medium", "name", b"name", "secret_name", b"secret_name", "secret_optional", b"secret_optional", "size_limit", b"size_limit"]) -> None: ...
 
 Global___Volume: typing_extensions.TypeAlias = Volume
 
@@ -168,17 +194,21 @@ class MountPoint(google.protobuf.message.Message):
     SOURCE_VOLUME_FIELD_NUMBER: builtins.int
     CONTAINER_PATH_FIELD_NUMBER: builtins.int
     READ_ONLY_FIELD_NUMBER: builtins.int
+    SUB_PATH_FIELD_NUMBER: builtins.int
     source_volume: builtins.str
     container_path: builtins.str
     read_only: builtins.bool
+    sub_path: builtins.str
+    """Of pods: a folder within the volume instead of its root."""
     def __init__(
         self,
         *,
         source_volume: builtins.str = ...,
         container_path: builtins.str = ...,
         read_only: builtins.bool = ...,
+        sub_path: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["container_path", b"container_path", "read_only", b"read_only", "source_volume", b"source_volume"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["container_path", b"container_path", "read_only", b"read_only", "source_volume", b"source_volume", "sub_path", b"sub_path"]) -> None: ...
 
 Global___MountPoint: typing_extensions.TypeAlias = MountPoint
 
@@ -326,6 +356,69 @@ class Secret(google.protobuf.message.Message):
 Global___Secret: typing_extensions.TypeAlias = Secret
 
 @typing.final
+class SecurityContext(google.protobuf.message.Message):
+    """What a container of a pod may do on its host, as Kubernetes has it; absent: what its
+    pod says, else what Kubernetes or the image says.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_AS_USER_FIELD_NUMBER: builtins.int
+    RUN_AS_GROUP_FIELD_NUMBER: builtins.int
+    RUN_AS_NON_ROOT_FIELD_NUMBER: builtins.int
+    ALLOW_PRIVILEGE_ESCALATION_FIELD_NUMBER: builtins.int
+    CAPABILITIES_ADD_FIELD_NUMBER: builtins.int
+    CAPABILITIES_DROP_FIELD_NUMBER: builtins.int
+    SECCOMP_TYPE_FIELD_NUMBER: builtins.int
+    SECCOMP_PROFILE_FIELD_NUMBER: builtins.int
+    FS_GROUP_FIELD_NUMBER: builtins.int
+    run_as_user: builtins.int
+    """0 to 2147483647, as all ids here."""
+    run_as_group: builtins.int
+    run_as_non_root: builtins.bool
+    """The container fails to start if it would run as user 0."""
+    allow_privilege_escalation: builtins.bool
+    seccomp_type: builtins.str
+    """"RuntimeDefault", "Unconfined" or "Localhost"."""
+    seccomp_profile: builtins.str
+    """Of "Localhost": path of the profile below the node's folder of profiles."""
+    fs_group: builtins.int
+    """Of a pod alone: a group of all its containers that owns its volumes."""
+    @property
+    def capabilities_add(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Linux capabilities without "CAP_", at most 64 each."""
+
+    @property
+    def capabilities_drop(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        run_as_user: builtins.int | None = ...,
+        run_as_group: builtins.int | None = ...,
+        run_as_non_root: builtins.bool | None = ...,
+        allow_privilege_escalation: builtins.bool | None = ...,
+        capabilities_add: collections.abc.Iterable[builtins.str] | None = ...,
+        capabilities_drop: collections.abc.Iterable[builtins.str] | None = ...,
+        seccomp_type: builtins.str = ...,
+        seccomp_profile: builtins.str = ...,
+        fs_group: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_allow_privilege_escalation", b"_allow_privilege_escalation", "_fs_group", b"_fs_group", "_run_as_group", b"_run_as_group", "_run_as_non_root", b"_run_as_non_root", "_run_as_user", b"_run_as_user", "allow_privilege_escalation", b"allow_privilege_escalation", "fs_group", b"fs_group", "run_as_group", b"run_as_group", "run_as_non_root", b"run_as_non_root", "run_as_user", b"run_as_user"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_allow_privilege_escalation", b"_allow_privilege_escalation", "_fs_group", b"_fs_group", "_run_as_group", b"_run_as_group", "_run_as_non_root", b"_run_as_non_root", "_run_as_user", b"_run_as_user", "allow_privilege_escalation", b"allow_privilege_escalation", "capabilities_add", b"capabilities_add", "capabilities_drop", b"capabilities_drop", "fs_group", b"fs_group", "run_as_group", b"run_as_group", "run_as_non_root", b"run_as_non_root", "run_as_user", b"run_as_user", "seccomp_profile", b"seccomp_profile", "seccomp_type", b"seccomp_type"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_allow_privilege_escalation", b"_allow_privilege_escalation"]) -> typing.Literal["allow_privilege_escalation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fs_group", b"_fs_group"]) -> typing.Literal["fs_group"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_run_as_group", b"_run_as_group"]) -> typing.Literal["run_as_group"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_run_as_non_root", b"_run_as_non_root"]) -> typing.Literal["run_as_non_root"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_run_as_user", b"_run_as_user"]) -> typing.Literal["run_as_user"] | None: ...
+
+Global___SecurityContext: typing_extensions.TypeAlias = SecurityContext
+
+@typing.final
 class ContainerDependency(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -389,6 +482,10 @@ class ContainerProperties(google.protobuf.message.Message):
     DEPENDS_ON_FIELD_NUMBER: builtins.int
     START_TIMEOUT_S_FIELD_NUMBER: builtins.int
     STOP_TIMEOUT_S_FIELD_NUMBER: builtins.int
+    ENTRYPOINT_FIELD_NUMBER: builtins.int
+    IMAGE_PULL_POLICY_FIELD_NUMBER: builtins.int
+    CPU_LIMIT_MILLIS_FIELD_NUMBER: builtins.int
+    SECURITY_FIELD_NUMBER: builtins.int
     image: builtins.str
     """At most 255 characters. Empty or "process://": a plain process on the host."""
     user: builtins.str
@@ -417,6 +514,14 @@ class ContainerProperties(google.protobuf.message.Message):
     """
     stop_timeout_s: builtins.int
     """Seconds from SIGTERM to SIGKILL: at least 2; 0 means 30."""
+    image_pull_policy: builtins.str
+    """"Always", "IfNotPresent" or "Never". Empty: "Always" of an image with the tag
+    "latest" or none, else "IfNotPresent".
+    """
+    cpu_limit_millis: builtins.int
+    """Most CPU that it gets, at least resources.cpu_millis; 0 means no bound. Memory and
+    GPUs are always bounded by what was asked for.
+    """
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The argument vector; no shell is involved."""
@@ -448,6 +553,15 @@ class ContainerProperties(google.protobuf.message.Message):
 
     @property
     def depends_on(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerDependency]: ...
+    @property
+    def entrypoint(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What follows is of pods alone.
+        In place of the image's ENTRYPOINT, whose arguments `command` then is. Kubernetes
+        calls the two command and args.
+        """
+
+    @property
+    def security(self) -> Global___SecurityContext: ...
     def __init__(
         self,
         *,
@@ -476,12 +590,104 @@ class ContainerProperties(google.protobuf.message.Message):
         depends_on: collections.abc.Iterable[Global___ContainerDependency] | None = ...,
         start_timeout_s: builtins.int = ...,
         stop_timeout_s: builtins.int = ...,
+        entrypoint: collections.abc.Iterable[builtins.str] | None = ...,
+        image_pull_policy: builtins.str = ...,
+        cpu_limit_millis: builtins.int = ...,
+        security: Global___SecurityContext | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_essential", b"_essential", "essential", b"essential", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_essential", b"_essential", "command", b"command", "cpu_architecture", b"cpu_architecture", "depends_on", b"depends_on", "environment", b"environment", "essential", b"essential", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "name", b"name", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "start_timeout_s", b"start_timeout_s", "stop_timeout_s", b"stop_timeout_s", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_essential", b"_essential", "essential", b"essential", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources", "security", b"security"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_essential", b"_essential", "command", b"command", "cpu_architecture", b"cpu_architecture", "cpu_limit_millis", b"cpu_limit_millis", "depends_on", b"depends_on", "entrypoint", b"entrypoint", "environment", b"environment", "essential", b"essential", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "image_pull_policy", b"image_pull_policy", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "name", b"name", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "security", b"security", "start_timeout_s", b"start_timeout_s", "stop_timeout_s", b"stop_timeout_s", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_essential", b"_essential"]) -> typing.Literal["essential"] | None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
+
+@typing.final
+class PodProperties(google.protobuf.message.Message):
+    """Of a task that is a pod of Kubernetes: it goes to hosts of clusters alone. All its
+    containers have to exit with 0, and none ends another.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: builtins.int
+    HOST_NETWORK_FIELD_NUMBER: builtins.int
+    DNS_POLICY_FIELD_NUMBER: builtins.int
+    IMAGE_PULL_SECRETS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
+    SECURITY_FIELD_NUMBER: builtins.int
+    service_account: builtins.str
+    """Account of the cluster, in the pod's namespace. Empty: the pod gets no credentials."""
+    host_network: builtins.bool
+    """Whether it is on its node's network; absent means true (AWS)."""
+    dns_policy: builtins.str
+    """"Default", "ClusterFirst" or "ClusterFirstWithHostNet". Empty: the last one on the
+    host's network, else "ClusterFirst".
+    """
+    namespace: builtins.str
+    """Empty: that of the agent."""
+    @property
+    def image_pull_secrets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of secrets of the cluster, in the pod's namespace."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def security(self) -> Global___SecurityContext:
+        """Of all its containers that say nothing else: ids, run_as_non_root, seccomp, fs_group."""
+
+    def __init__(
+        self,
+        *,
+        service_account: builtins.str = ...,
+        host_network: builtins.bool | None = ...,
+        dns_policy: builtins.str = ...,
+        image_pull_secrets: collections.abc.Iterable[builtins.str] | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        namespace: builtins.str = ...,
+        security: Global___SecurityContext | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_host_network", b"_host_network", "host_network", b"host_network", "security", b"security"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_host_network", b"_host_network", "annotations", b"annotations", "dns_policy", b"dns_policy", "host_network", b"host_network", "image_pull_secrets", b"image_pull_secrets", "labels", b"labels", "namespace", b"namespace", "security", b"security", "service_account", b"service_account"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_host_network", b"_host_network"]) -> typing.Literal["host_network"] | None: ...
+
+Global___PodProperties: typing_extensions.TypeAlias = PodProperties
 
 @typing.final
 class TaskProperties(google.protobuf.message.Message):
@@ -493,6 +699,8 @@ class TaskProperties(google.protobuf.message.Message):
     VOLUMES_FIELD_NUMBER: builtins.int
     PID_MODE_FIELD_NUMBER: builtins.int
     IPC_MODE_FIELD_NUMBER: builtins.int
+    INIT_CONTAINERS_FIELD_NUMBER: builtins.int
+    POD_FIELD_NUMBER: builtins.int
     pid_mode: builtins.str
     """"task": they see each other's processes. Empty: each its own."""
     ipc_mode: builtins.str
@@ -505,6 +713,16 @@ class TaskProperties(google.protobuf.message.Message):
     def volumes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Volume]:
         """Any of the containers may mount them; one without a path is the same folder for all."""
 
+    @property
+    def init_containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerProperties]:
+        """Of a pod: run one after the other, each to its end with 0, before `containers`;
+        at most 10, each with a name of its own among all of the pod's.
+        """
+
+    @property
+    def pod(self) -> Global___PodProperties:
+        """Set, though nothing be in it: the task is a pod."""
+
     def __init__(
         self,
         *,
@@ -512,8 +730,11 @@ class TaskProperties(google.protobuf.message.Message):
         volumes: collections.abc.Iterable[Global___Volume] | None = ...,
         pid_mode: builtins.str = ...,
         ipc_mode: builtins.str = ...,
+        init_containers: collections.abc.Iterable[Global___ContainerProperties] | None = ...,
+        pod: Global___PodProperties | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["containers", b"containers", "ipc_mode", b"ipc_mode", "pid_mode", b"pid_mode", "volumes", b"volumes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["pod", b"pod"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["containers", b"containers", "init_containers", b"init_containers", "ipc_mode", b"ipc_mode", "pid_mode", b"pid_mode", "pod", b"pod", "volumes", b"volumes"]) -> None: ...
 
 Global___TaskProperties: typing_extensions.TypeAlias = TaskProperties
 

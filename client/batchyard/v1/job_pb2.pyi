@@ -79,6 +79,33 @@ DEPENDENCY_TYPE_AFTER_FAILURE: DependencyType.ValueType  # 4
 """Wait for the other job to end FAILED; this job fails if it succeeds."""
 Global___DependencyType: typing_extensions.TypeAlias = DependencyType
 
+class _ContainerState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ContainerStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ContainerState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CONTAINER_STATE_UNSPECIFIED: _ContainerState.ValueType  # 0
+    """Not known: the agent is of a version that tells it at the end, or has not told it to this controller yet."""
+    CONTAINER_STATE_WAITING: _ContainerState.ValueType  # 1
+    """What it waits for in others is not so yet."""
+    CONTAINER_STATE_STARTING: _ContainerState.ValueType  # 2
+    CONTAINER_STATE_RUNNING: _ContainerState.ValueType  # 3
+    CONTAINER_STATE_ENDED: _ContainerState.ValueType  # 4
+    """Of one that never ran: it will not."""
+
+class ContainerState(_ContainerState, metaclass=_ContainerStateEnumTypeWrapper): ...
+
+CONTAINER_STATE_UNSPECIFIED: ContainerState.ValueType  # 0
+"""Not known: the agent is of a version that tells it at the end, or has not told it to this controller yet."""
+CONTAINER_STATE_WAITING: ContainerState.ValueType  # 1
+"""What it waits for in others is not so yet."""
+CONTAINER_STATE_STARTING: ContainerState.ValueType  # 2
+CONTAINER_STATE_RUNNING: ContainerState.ValueType  # 3
+CONTAINER_STATE_ENDED: ContainerState.ValueType  # 4
+"""Of one that never ran: it will not."""
+Global___ContainerState: typing_extensions.TypeAlias = ContainerState
+
 class _WatchContent:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -161,6 +188,9 @@ class ContainerOverrides(google.protobuf.message.Message):
     GPU_MILLIS_FIELD_NUMBER: builtins.int
     DISK_MIB_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    ENTRYPOINT_FIELD_NUMBER: builtins.int
+    CPU_LIMIT_MILLIS_FIELD_NUMBER: builtins.int
     cpu_millis: builtins.int
     """Each amount that is set replaces the definition's."""
     memory_mib: builtins.int
@@ -168,6 +198,9 @@ class ContainerOverrides(google.protobuf.message.Message):
     disk_mib: builtins.int
     name: builtins.str
     """Which container; in SubmitJobRequest.container_overrides alone."""
+    image: builtins.str
+    """Of pods alone; each replaces the definition's when not empty or 0."""
+    cpu_limit_millis: builtins.int
     @property
     def command(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Replaces the whole command when not empty."""
@@ -176,6 +209,8 @@ class ContainerOverrides(google.protobuf.message.Message):
     def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Merged by name; these win."""
 
+    @property
+    def entrypoint(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
         self,
         *,
@@ -186,9 +221,14 @@ class ContainerOverrides(google.protobuf.message.Message):
         gpu_millis: builtins.int | None = ...,
         disk_mib: builtins.int | None = ...,
         name: builtins.str = ...,
+        image: builtins.str = ...,
+        entrypoint: collections.abc.Iterable[builtins.str] | None = ...,
+        cpu_limit_millis: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "command", b"command", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "environment", b"environment", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib", "name", b"name"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_limit_millis", b"_cpu_limit_millis", "_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "cpu_limit_millis", b"cpu_limit_millis", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "gpu_millis", b"gpu_millis", "memory_mib", b"memory_mib"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_limit_millis", b"_cpu_limit_millis", "_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpu_millis", b"_gpu_millis", "_memory_mib", b"_memory_mib", "command", b"command", "cpu_limit_millis", b"cpu_limit_millis", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "entrypoint", b"entrypoint", "environment", b"environment", "gpu_millis", b"gpu_millis", "image", b"image", "memory_mib", b"memory_mib", "name", b"name"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_limit_millis", b"_cpu_limit_millis"]) -> typing.Literal["cpu_limit_millis"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_millis", b"_cpu_millis"]) -> typing.Literal["cpu_millis"] | None: ...
     @typing.overload
@@ -199,6 +239,60 @@ class ContainerOverrides(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_memory_mib", b"_memory_mib"]) -> typing.Literal["memory_mib"] | None: ...
 
 Global___ContainerOverrides: typing_extensions.TypeAlias = ContainerOverrides
+
+@typing.final
+class PodOverrides(google.protobuf.message.Message):
+    """Added to what the definition says of its pod; these win."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    LABELS_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "labels", b"labels"]) -> None: ...
+
+Global___PodOverrides: typing_extensions.TypeAlias = PodOverrides
 
 @typing.final
 class NodeRangeOverrides(google.protobuf.message.Message):
@@ -227,6 +321,7 @@ class NodeRangeOverrides(google.protobuf.message.Message):
     CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
     INSTANCE_TYPES_FIELD_NUMBER: builtins.int
     CONSUMABLES_FIELD_NUMBER: builtins.int
+    POD_OVERRIDES_FIELD_NUMBER: builtins.int
     target_nodes: builtins.str
     """The text of a range of the definition, to the letter."""
     @property
@@ -243,6 +338,8 @@ class NodeRangeOverrides(google.protobuf.message.Message):
     def consumables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Replaces the range's when not empty."""
 
+    @property
+    def pod_overrides(self) -> Global___PodOverrides: ...
     def __init__(
         self,
         *,
@@ -251,9 +348,10 @@ class NodeRangeOverrides(google.protobuf.message.Message):
         container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
         instance_types: collections.abc.Iterable[builtins.str] | None = ...,
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        pod_overrides: Global___PodOverrides | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["overrides", b"overrides"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container_overrides", b"container_overrides", "instance_types", b"instance_types", "overrides", b"overrides", "target_nodes", b"target_nodes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["overrides", b"overrides", "pod_overrides", b"pod_overrides"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consumables", b"consumables", "container_overrides", b"container_overrides", "instance_types", b"instance_types", "overrides", b"overrides", "pod_overrides", b"pod_overrides", "target_nodes", b"target_nodes"]) -> None: ...
 
 Global___NodeRangeOverrides: typing_extensions.TypeAlias = NodeRangeOverrides
 
@@ -370,6 +468,7 @@ class SubmitJobRequest(google.protobuf.message.Message):
     CONTAINER_OVERRIDES_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_OVERRIDES_FIELD_NUMBER: builtins.int
+    POD_OVERRIDES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -434,6 +533,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     def node_overrides(self) -> Global___NodeOverrides:
         """Of a job whose definition is of type MULTINODE, in place of `overrides`."""
 
+    @property
+    def pod_overrides(self) -> Global___PodOverrides:
+        """Of a job that is a pod."""
+
     def __init__(
         self,
         *,
@@ -460,9 +563,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         container_overrides: collections.abc.Iterable[Global___ContainerOverrides] | None = ...,
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node_overrides: Global___NodeOverrides | None = ...,
+        pod_overrides: Global___PodOverrides | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
@@ -624,7 +728,7 @@ Global___SubmitJobsResponse: typing_extensions.TypeAlias = SubmitJobsResponse
 
 @typing.final
 class ContainerStatus(google.protobuf.message.Message):
-    """How one of several containers of an attempt ended, or that it runs."""
+    """How one of several containers of an attempt is, or ended."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -634,6 +738,9 @@ class ContainerStatus(google.protobuf.message.Message):
     STARTED_AT_MS_FIELD_NUMBER: builtins.int
     STOPPED_AT_MS_FIELD_NUMBER: builtins.int
     LOG_STREAM_NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
+    CONTAINER_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     exit_code: builtins.int
     """Absent while it runs, and where there is none to tell."""
@@ -644,6 +751,13 @@ class ContainerStatus(google.protobuf.message.Message):
     stopped_at_ms: builtins.int
     """0 while it runs."""
     log_stream_name: builtins.str
+    state: Global___ContainerState.ValueType
+    container_id: builtins.str
+    """The engine's; empty where it is not known."""
+    @property
+    def waits_for(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[batchyard.v1.job_definition_pb2.ContainerDependency]:
+        """What is not so yet; of one that is WAITING."""
+
     def __init__(
         self,
         *,
@@ -653,9 +767,12 @@ class ContainerStatus(google.protobuf.message.Message):
         started_at_ms: builtins.int = ...,
         stopped_at_ms: builtins.int = ...,
         log_stream_name: builtins.str = ...,
+        state: Global___ContainerState.ValueType = ...,
+        waits_for: collections.abc.Iterable[batchyard.v1.job_definition_pb2.ContainerDependency] | None = ...,
+        container_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "container_id", b"container_id", "exit_code", b"exit_code", "log_stream_name", b"log_stream_name", "name", b"name", "reason", b"reason", "started_at_ms", b"started_at_ms", "state", b"state", "stopped_at_ms", b"stopped_at_ms", "waits_for", b"waits_for"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___ContainerStatus: typing_extensions.TypeAlias = ContainerStatus
@@ -684,6 +801,10 @@ class Attempt(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
     HOST_ADDRESS_FIELD_NUMBER: builtins.int
+    POD_NAME_FIELD_NUMBER: builtins.int
+    POD_NAMESPACE_FIELD_NUMBER: builtins.int
+    CLUSTER_FIELD_NUMBER: builtins.int
+    INIT_CONTAINERS_FIELD_NUMBER: builtins.int
     id: builtins.str
     number: builtins.int
     """From 1."""
@@ -710,6 +831,11 @@ class Attempt(google.protobuf.message.Message):
     """What the retry strategy said when it failed, in words."""
     host_address: builtins.str
     """Where other hosts reach its host; of nodes of multi-node jobs alone."""
+    pod_name: builtins.str
+    """Which pod it is; of hosts of Kubernetes alone."""
+    pod_namespace: builtins.str
+    cluster: builtins.str
+    """Name of the cluster that its host is a node of."""
     @property
     def gpu_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -719,6 +845,10 @@ class Attempt(google.protobuf.message.Message):
     @property
     def containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]:
         """Of a job of several containers, in their order."""
+
+    @property
+    def init_containers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]:
+        """Of a pod, in their order."""
 
     def __init__(
         self,
@@ -743,9 +873,13 @@ class Attempt(google.protobuf.message.Message):
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
         host_address: builtins.str = ...,
+        pod_name: builtins.str = ...,
+        pod_namespace: builtins.str = ...,
+        cluster: builtins.str = ...,
+        init_containers: collections.abc.Iterable[Global___ContainerStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "log_stream_name", b"log_stream_name", "number", b"number", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "claimed_at_ms", b"claimed_at_ms", "cluster", b"cluster", "compute_environment", b"compute_environment", "containers", b"containers", "epoch", b"epoch", "exit_code", b"exit_code", "gpu_uuids", b"gpu_uuids", "host_address", b"host_address", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "init_containers", b"init_containers", "log_stream_name", b"log_stream_name", "number", b"number", "pod_name", b"pod_name", "pod_namespace", b"pod_namespace", "reason", b"reason", "retry_verdict", b"retry_verdict", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt

@@ -196,6 +196,7 @@ class JobQueue(google.protobuf.message.Message):
     MAX_OVERTAKE_S_FIELD_NUMBER: builtins.int
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
+    PLATFORMS_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -229,6 +230,10 @@ class JobQueue(google.protobuf.message.Message):
 
     @property
     def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def platforms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What its environments run, each once, in their order: "EC2", "FARGATE", "EKS"."""
+
     def __init__(
         self,
         *,
@@ -250,8 +255,9 @@ class JobQueue(google.protobuf.message.Message):
         max_overtake_s: builtins.int = ...,
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool = ...,
+        platforms: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "platforms", b"platforms", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from batchyard.errors import Reason, Violation
 from batchyard.ids import AttemptId
-from batchyard.resources import Usage
+from batchyard.resources import Resources, Usage
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
 from batchyard.task_messages import read_ends
@@ -14,18 +14,20 @@ from batchyard.v1 import (
     agent_pb2,
     attempt_pb2,
     host_pb2,
+    resources_pb2,
 )
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
-from batchyard_controller.core.requests.settings_rules import check_host_facts
+from batchyard_controller.core.requests.settings_rules import check_host_facts, check_reserved
 
 _GPUS = ListOf(
     Rows(GpuFacts, host_pb2.Gpu, message_only=("memory_used_mib", "utilization_percent", "allocated_millis"))
 )
 USAGE = Rows(Usage, attempt_pb2.Usage)
+_RESERVED = Rows(Resources, resources_pb2.Resources)
 _FACTS = Rows(HostFacts, host_pb2.HostFacts, Row("capacity", always=True), Row("gpus", kind=_GPUS))
 
 
@@ -61,8 +63,22 @@ def host_usage(message: host_pb2.HostUsage) -> host_pb2.HostUsage:
     refuse(out)
     kept = {name: getattr(message, name) for name in (*numbers, "wall_ms")}
     usage = host_pb2.HostUsage(**kept, gpus=message.gpus)
+    if message.HasField("reserved"):
+        usage.reserved.CopyFrom(message.reserved)
     usage.DiscardUnknownFields()
     return usage
+
+
+def reserved(message: host_pb2.HostUsage) -> Resources:
+    """
+    Return what others than this yard hold of a host.
+
+    Raises:
+        InvalidArgumentError: it is no amount.
+    """
+    amounts = _RESERVED.read(message.reserved)
+    refuse(check_reserved(amounts))
+    return amounts
 
 
 def host_facts_message(value: HostFacts) -> host_pb2.HostFacts:
@@ -106,6 +122,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         phase=_PHASES[message.phase],
         started_at_ms=message.started_at_ms,
         end=end,
+        containers=read_ends(message.containers) if end is None else (),
     )
 
 

@@ -14,6 +14,7 @@ from batchyard_controller.core.model.settings import (
     ComputeEnvironment,
     ComputeResources,
     JobQueue,
+    Platform,
     StateTimeLimit,
 )
 from batchyard_controller.core.scaling.outlook import Standing
@@ -37,7 +38,7 @@ _CHANGED_ENVIRONMENT = Rows(
     ComputeEnvironment,
     environment_pb.UpdateComputeEnvironmentRequest,
     _COMPUTE_RESOURCES,
-    record_only=("type", "tags", "created_at_ms"),
+    record_only=("type", "tags", "created_at_ms", "kubernetes"),
 )
 _ENVIRONMENT = Rows(
     ComputeEnvironment,
@@ -75,7 +76,7 @@ _QUEUE = Rows(
     queue_pb.JobQueue,
     _ORDER,
     Row("state_time_limits", "job_state_time_limit_actions", _TIME_LIMITS),
-    message_only=("status", "status_reason", "job_counts"),
+    message_only=("status", "status_reason", "job_counts", "platforms"),
 )
 
 
@@ -117,11 +118,14 @@ def queue_changes(message: queue_pb.UpdateJobQueueRequest) -> Mapping[str, Any]:
     return _CHANGED_QUEUE.said(message)
 
 
-def queue_message(value: JobQueue, status_reason: str, counts: Mapping[JobState, int]) -> queue_pb.JobQueue:
+def queue_message(
+    value: JobQueue, status_reason: str, counts: Mapping[JobState, int], platforms: Iterable[Platform]
+) -> queue_pb.JobQueue:
     """Turn a queue into a message."""
     return _QUEUE.write(
         value,
         status=environment_pb.RESOURCE_STATUS_VALID,
         status_reason=status_reason,
         job_counts={str(state): number for state, number in counts.items() if number},
+        platforms=dict.fromkeys(map(str, platforms)),
     )

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
+from batchyard.resources import NOTHING, Resources
+from batchyard.tasks import ContainerEnd
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
@@ -83,12 +85,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole truth about one attempt, as its agent sees it; ``end`` if and only if ENDED."""
+    """
+    The whole truth about one attempt, as its agent sees it.
+
+    Attributes:
+        end: Of one that is ENDED, and no other.
+        containers: How each of several is by now, of one that is not; empty where its agent does not tell.
+    """
 
     attempt_id: AttemptId
     phase: Phase
     started_at_ms: int = 0
     end: AttemptEnd | None = None
+    containers: tuple[ContainerEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +119,7 @@ class HostJoined:
     run: int = 0
     nonce: str = ""
     reports: tuple[Report, ...] = ()
+    reserved: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +139,14 @@ class HostHeard:
         session: Whose; 0: unknown.
         facts: When the host has changed.
         wall_ms: What its clock showed; 0 when it did not say.
+        reserved: What others than this yard hold of it.
     """
 
     host_id: HostId
     session: int = 0
     facts: HostFacts | None = None
     wall_ms: int = 0
+    reserved: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,20 @@ SUBMIT_BYTES_MAX = 30 * KIB
 CONTAINERS_MAX = 10
 """AWS: containers of a task."""
 CONTAINER_NAME_LENGTH_MAX = 255
+POD_IMAGES_MAX = 10
+"""AWS: distinct images of a range of nodes that are pods."""
+DNS_LABEL_LENGTH_MAX = 63
+DNS_SUBDOMAIN_LENGTH_MAX = 253
+"""Kubernetes: names of namespaces, containers and volumes; of accounts, secrets and claims."""
+POD_METADATA_MAX = 50
+POD_ANNOTATION_LENGTH_MAX = 255
+"""Ours, and AWS: annotations of a pod."""
+CAPABILITIES_MAX = 64
+CAPABILITY_LENGTH_MAX = 128
+SECCOMP_PROFILE_LENGTH_MAX = 4095
+"""AWS: EksContainerLinuxCapabilities, EksSeccompLocalhostProfile."""
+CLUSTER_NAME_LENGTH_MAX = 100
+"""Amazon EKS: name of a cluster."""
 CONTAINER_TIMEOUT_S_MIN = 2
 """AWS: startTimeout, stopTimeout."""
 CONTAINER_TIMEOUT_S_MAX = 7 * 24 * 3600

@@ -16,10 +16,10 @@ from batchyard_controller.core.placement.feasibility import belongs
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.names import check_annotations, check_name, check_tags
-from batchyard_controller.core.requests.settings_rules import check_compute_resources
+from batchyard_controller.core.requests.settings_rules import check_compute_resources, check_kubernetes
 from batchyard_controller.core.scaling.outlook import standing
 from batchyard_controller.core.views import words
-from batchyard_controller.core.views.membership import Membership, memberships
+from batchyard_controller.core.views.membership import Membership, cluster_fault, memberships
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -32,6 +32,9 @@ LISTED_HOSTS = "environment hosts"
 def view(world: World, record: ComputeEnvironment) -> pb.ComputeEnvironment:
     """Describe an environment with its hosts."""
     hosts = [host_id for host_id, host in world.hosts.items() if belongs(host.record.facts, record)]
+    if record.kubernetes is not None:
+        reason = cluster_fault(world, record.kubernetes)
+        return environment_message(record, reason or words.ENVIRONMENT_HEALTHY, hosts, is_valid=not reason)
     if not record.has_provider:
         return environment_message(record, words.ENVIRONMENT_HEALTHY, hosts)
     scaling = standing(record, world.launches.values(), world.scaling)
@@ -54,12 +57,14 @@ def _supposed(request: pb.ListEnvironmentHostsRequest) -> ComputeEnvironment:
             name=request.name,
             type=pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED,
             compute_resources=request.compute_resources,
+            kubernetes=request.kubernetes if request.HasField("kubernetes") else None,
         )
     )
     out: Violations = []
     if record.name:
         check_name(out, "name", record.name)
     check_compute_resources(out, record.compute_resources)
+    check_kubernetes(out, record)
     refuse(out)
     return record
 
@@ -89,6 +94,7 @@ class ComputeEnvironments(rpc.ComputeEnvironmentServiceServicer):
         out: Violations = []
         check_name(out, "name", record.name)
         check_compute_resources(out, record.compute_resources)
+        check_kubernetes(out, record)
         check_range(out, "unmanaged_vcpus", record.unmanaged_vcpus, 0, limits.MAX_VCPUS_MAX)
         check_text(out, "service_role", record.service_role, limits.ROLE_LENGTH_MAX)
         check_tags(out, record.tags)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
-from batchyard.tasks import ContainerEnd
+from batchyard.task_messages import CONDITIONS
 from batchyard.v1 import job_pb2
 from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import USAGE, end_cause_number
@@ -20,8 +20,9 @@ from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
-from batchyard_controller.core.views import causes, history, waiting, words
+from batchyard_controller.core.views import causes, history, parts, waiting, words
 from batchyard_controller.core.views.dependents import dependents_of
+from batchyard_controller.core.views.parts import Part, PartState
 from batchyard_controller.core.world.world import World
 
 
@@ -86,7 +87,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         cpu_millis=0 if unit.is_parent else unit.task.resources.cpu_millis,
         consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
-        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.containers],
+        containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.all_containers],
         owner=unit.job.spec.owner,
     )
 
@@ -111,7 +112,10 @@ def _node(unit: Unit) -> job_pb2.NodeDetails | None:
 
 
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
-    name = attempt_id((unit.main if unit.is_parent else unit).id, ended.number)
+    ran = unit.main if unit.is_parent else unit
+    name = attempt_id(ran.id, ended.number)
+    count = len(unit.task.containers)
+    told = [_container_message(unit, name, part) for part in parts.ended_parts(unit.task, ended.containers)]
     return job_pb2.Attempt(
         id=name,
         number=ended.number,
@@ -129,7 +133,9 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
         reason=ended.reason,
         status_reason=words.attempt_reason(unit, ended),
         log_stream_name=log_stream_name(unit.job, name) if ended.started_at_ms and unit.task.is_plain else "",
-        containers=_container_messages(unit, name, ended.containers),
+        containers=told[:count],
+        init_containers=told[count:],
+        **words.pod_of(world, ran, ended.host_id),
         gpu_uuids=ended.gpu_uuids,
         epoch=ended.epoch,
         usage=USAGE.write(ended.usage) if ended.usage != NO_USAGE else None,
@@ -138,6 +144,8 @@ def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Att
 
 def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt:
     is_running = attempt.started_at_ms != 0
+    count = len(unit.task.containers)
+    told = [_container_message(unit, attempt.id, part) for part in parts.live_parts(world, unit.task, attempt)]
     return job_pb2.Attempt(
         id=attempt.id,
         number=attempt.number,
@@ -149,30 +157,28 @@ def _live_message(world: World, unit: Unit, attempt: Attempt) -> job_pb2.Attempt
         claimed_at_ms=attempt.claimed_at_ms,
         started_at_ms=attempt.started_at_ms,
         log_stream_name=log_stream_name(unit.job, attempt.id) if is_running and unit.task.is_plain else "",
-        containers=_container_messages(unit, attempt.id, ()),
+        containers=told[:count],
+        init_containers=told[count:],
+        **words.pod_of(world, world.unit_of(attempt), attempt.host_id),
         gpu_uuids=[gpu.uuid for gpu in attempt.gpus],
         epoch=attempt.epoch,
     )
 
 
-def _container_messages(unit: Unit, attempt: str, ends: tuple[ContainerEnd, ...]) -> list[job_pb2.ContainerStatus]:
-    """Tell of each of several containers of an attempt, in their order, as far as that is known."""
-    if unit.task.is_plain:
-        return []
-    by_name = {end.name: end for end in ends}
-    names = [container.shown_name for container in unit.task.containers]
-    found = [by_name.get(name, ContainerEnd(name=name)) for name in names]
-    return [
-        job_pb2.ContainerStatus(
-            name=end.name,
-            exit_code=end.exit_code,
-            reason=end.reason,
-            started_at_ms=end.started_at_ms,
-            stopped_at_ms=end.stopped_at_ms,
-            log_stream_name=log_stream_name(unit.job, attempt, end.name) if end.started_at_ms or not ends else "",
-        )
-        for end in found
-    ]
+def _container_message(unit: Unit, attempt: str, part: Part) -> job_pb2.ContainerStatus:
+    """Tell of one of several containers; one that never ran has no log."""
+    end, has_log = part.end, part.end.started_at_ms or part.state is not PartState.ENDED
+    return job_pb2.ContainerStatus(
+        name=end.name,
+        exit_code=end.exit_code,
+        reason=end.reason,
+        started_at_ms=end.started_at_ms,
+        stopped_at_ms=end.stopped_at_ms,
+        container_id=end.container_id,
+        log_stream_name=log_stream_name(unit.job, attempt, end.name) if has_log else "",
+        state=job_pb2.ContainerState.Value(f"CONTAINER_STATE_{part.state}"),
+        waits_for=CONDITIONS.write(part.waits_for),
+    )
 
 
 def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResponse:

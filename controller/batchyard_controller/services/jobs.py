@@ -226,11 +226,11 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
 
 def _container_of(unit: Unit, name: str) -> str:
     """Return which of several containers is meant, or nothing of a plain task; refuse one that the job has not."""
-    names = [container.shown_name for container in unit.task.containers]
+    names = [container.shown_name for container in unit.task.all_containers]
     if name and name not in names:
         text = f"{quote(name)} is none of the job's containers: {', '.join(names)}"
         refuse([Violation("container", text, Reason.UNKNOWN_VALUE)])
-    if not name and len(names) > 1:
+    if not name and len(unit.task.containers) > 1:
         text = f"the job has several containers, each with a log of its own: {', '.join(names)}"
         refuse([Violation("container", text, Reason.REQUIRED)])
     return "" if unit.task.is_plain else name or names[0]

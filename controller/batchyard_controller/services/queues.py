@@ -31,8 +31,10 @@ LISTED = "queues"
 
 def view(world: World, reader: Principal, record: JobQueue) -> pb.JobQueue:
     """Describe a queue with its job counts, if *reader* may read them."""
+    platforms = (environment.platform for environment in world.environments_of(record))
     is_counted = may(reader, Verb.READ, counts_thing(record.name))
-    return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}) if is_counted else {})
+    counts = world.counts.get(record.name) if is_counted else None
+    return queue_message(record, words.QUEUE_HEALTHY, counts or {}, platforms)
 
 
 def _is_seen(reader: Principal, name: str) -> bool:

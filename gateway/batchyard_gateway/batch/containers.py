@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from batchyard.runtimes import PROCESS, runtime_of
 from batchyard.tasks import DEFAULT_NAME
 from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
@@ -224,8 +225,9 @@ def _check_modes(members: Members) -> None:
         raise ExecutionException(f"Capability {pid[:50]} is not valid. Valid capabilities: [{', '.join(_PID_MODES)}]")
     if ipc and ipc not in _IPC_MODES:
         raise ExecutionException(f"ipcMode {ipc[:50]} is not valid. Valid values are: [{', '.join(_IPC_MODES)}]")
-    for name in ("pidMode", "ipcMode"):
-        if members.get(name) == _HOST_MODE:
+    shares_host = runtime_of(members.get("image", "")) == PROCESS  # its memory segments, whatever is asked
+    for name, mode in (("pidMode", pid), ("ipcMode", ipc if not shares_host else "")):
+        if mode == _HOST_MODE:
             raise ClientException(f"{name} {_HOST_MODE} is not offered by Batchyard: jobs do not see the host's own")
     if network and network != _BRIDGE_MODE:
         text = "the operator of a host says which network its containers are on"

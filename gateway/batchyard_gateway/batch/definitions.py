@@ -13,7 +13,7 @@ from batchyard.v1 import job_definition_pb2 as pb
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Members
 
-from . import containers, nodes, rules, tasks
+from . import containers, nodes, pods, rules, tasks
 from .consumables import PROPERTIES, check_needs
 from .mapping import (
     LISTED,
@@ -85,7 +85,9 @@ _KEPT_FOR_JOBS = ("platformCapabilities",)
 _PLATFORM_DEFAULT = "EC2"
 """AWS: of a definition that names no platform."""
 
-_NOT_OFFERED = {"eksProperties": "jobs on Amazon EKS are not offered by Batchyard"}
+_WHAT = ("containerProperties", tasks.ECS, pods.EKS)
+"""Members that say what a job of type container runs."""
+_NOT_FOR_EKS = ("platformCapabilities", "propagateTags")
 _MULTINODE = "multinode"
 
 
@@ -98,21 +100,26 @@ def check(members: Members) -> None:
     """
     rules.check_name("Job definition", members["jobDefinitionName"])
     rules.check_size("Job definition", members, rules.DEFINITION_BYTES_MAX)
-    rules.check_not_given(members, _NOT_OFFERED)
     check_needs(members, "consumableResourceProperties")
     if "MANAGED_INSTANCES" in members.get("platformCapabilities", ()):
         raise ClientException("Amazon ECS Managed Instances are not offered by Batchyard")
     is_multinode = members["type"] == _MULTINODE
     if nodes.NODES in members and not is_multinode:
         raise ClientException("nodeProperties is only applicable for a job definition of type multinode")
-    if not is_multinode and len([name for name in ("containerProperties", "ecsProperties") if name in members]) != 1:
-        raise ClientException("Job definitions of type container need either containerProperties or ecsProperties")
+    if not is_multinode and len([name for name in _WHAT if name in members]) != 1:
+        raise ClientException(f"Job definitions of type container need exactly one of {', '.join(_WHAT)}")
     rules.check_between("schedulingPriority", members.get("schedulingPriority"), 0, rules.SCHEDULING_PRIORITY_MAX)
     rules.check_retry(members)
     rules.check_timeout(members)
     capabilities = members.get("platformCapabilities", ())
+    if pods.EKS in members or nodes.has_pods(members):
+        for name in _NOT_FOR_EKS:
+            if rules.is_said(members.get(name)):
+                raise ClientException(f"{name} is not applicable for EKS.")
     if is_multinode:
         nodes.check(members)
+    elif pods.EKS in members:
+        pods.check(members[pods.EKS])
     elif tasks.ECS in members:
         tasks.check(members[tasks.ECS], capabilities)
     else:
@@ -125,6 +132,8 @@ def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
     what: dict[str, Any]
     if members["type"] == _MULTINODE:
         what = {"nodes": nodes.request_field(members[nodes.NODES])}
+    elif pods.EKS in members:
+        what = {"task": pods.request_field(members[pods.EKS])}
     elif tasks.ECS in members:
         what = tasks.request_fields(members[tasks.ECS], fargate=fargate)
     else:
@@ -142,9 +151,11 @@ def registration(members: Members) -> pb.RegisterJobDefinitionRequest:
             kept[nodes.NODES] = given
     elif tasks.ECS in members:
         kept[tasks.ECS] = members[tasks.ECS]
+    elif pods.EKS in members:
+        kept[pods.EKS] = pods.as_shown(members[pods.EKS])
     elif properties := containers.residue_of(members["containerProperties"], request.container):
         kept["containerProperties"] = properties
-    if not request.platform_capabilities:
+    if not (request.platform_capabilities or pods.EKS in members or nodes.has_pods(members)):
         request.platform_capabilities.append(_PLATFORM_DEFAULT)
     request.annotations.update(annotated(kept))
     return request
@@ -168,17 +179,23 @@ def members_of(definition: pb.JobDefinition, names: Names) -> Members:
         "revision": definition.revision,
         **to_members((_STATUS,), definition),
         "type": _MULTINODE if definition.HasField("nodes") else "container",
-        "containerOrchestrationType": "ECS",
+        "containerOrchestrationType": "EKS" if _has_pods(definition) else "ECS",
         **shown,
         **kept,
     }
     if definition.HasField("nodes"):
         members[nodes.NODES] = kept.get(nodes.NODES) or nodes.shown(definition.nodes, {})
+    elif definition.task.HasField("pod"):
+        members[pods.EKS] = kept.get(pods.EKS) or pods.shown(definition.task)
     elif tasks.ECS not in kept and definition.HasField("task"):
         members[tasks.ECS] = tasks.shown(definition.task)
     elif tasks.ECS not in kept:
         members["containerProperties"] = containers.members_of(definition.container) | properties
     return members
+
+
+def _has_pods(definition: pb.JobDefinition) -> bool:
+    return any(task.HasField("pod") for task in (definition.task, *(each.task for each in definition.nodes.ranges)))
 
 
 def _shown(message: pb.RegisterJobDefinitionRequest | pb.JobDefinition) -> Members:

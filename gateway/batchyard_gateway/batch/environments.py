@@ -8,8 +8,8 @@ given and shown again.
 from __future__ import annotations
 
 import re
-import uuid
 
+from batchyard.arns import environment_uuid, last_part
 from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
@@ -17,6 +17,7 @@ from batchyard_gateway.services import Members
 from . import rules
 from .mapping import ANNOTATION, LISTED, MAPPED, Row, Word, annotated, kept_in, residue, to_members, to_message
 from .names import ENVIRONMENT, Names
+from .pods import cluster_arn
 
 FARGATE_TYPES = ("FARGATE", "FARGATE_SPOT")
 _ROLE_ARN = re.compile(r"arn:.+", re.ASCII)
@@ -58,7 +59,10 @@ _NOT_FOR_FARGATE = (
     "ec2Configuration",
     "scalingPolicy",
 )
-_NOT_OFFERED = {"eksConfiguration": "compute environments on Amazon EKS are not offered by Batchyard"}
+_EKS = "eksConfiguration"
+_CLUSTER_ARN = re.compile(r"arn:[a-z-]+:eks:[a-z0-9-]+:[0-9]{12}:cluster/[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_NAMESPACE_LENGTH_MAX = 63
 _RESOURCES_NOT_OFFERED = {
     "managedInstancesProvider": "Amazon ECS Managed Instances are not offered by Batchyard",
     "capacityTags": "Amazon ECS Managed Instances are not offered by Batchyard",
@@ -66,7 +70,7 @@ _RESOURCES_NOT_OFFERED = {
 PROVIDER_TAG = "batchyard:provider"
 """A tag of computeResources by which an environment names who launches its hosts."""
 _DELAY_MINUTES = (20, 10080)
-_KEPT = ("context", "ecsSettings")
+_KEPT = ("context", "ecsSettings", _EKS)
 """Members beside the resources that the contract does not have."""
 
 _SCALING_DOWN = (
@@ -85,6 +89,8 @@ def check_new(members: Members) -> None:
     rules.check_name("Compute environment", members["computeEnvironmentName"])
     _check_members(members)
     resources = members.get("computeResources")
+    if _EKS in members:
+        _check_cluster(members)
     if members["type"] == "UNMANAGED":
         if resources is not None:
             raise ExecutionException("computeResources is not applicable for UNMANAGED compute environments.")
@@ -101,8 +107,28 @@ def check_new(members: Members) -> None:
     _check_resources(resources)
 
 
+def _check_cluster(members: Members) -> None:
+    """Check an environment of Amazon EKS (AWS: EksConfiguration)."""
+    cluster, resources = members[_EKS], members.get("computeResources", {})
+    if members["type"] == "UNMANAGED":
+        raise ExecutionException("UNMANAGED compute environments are not applicable for EKS.")
+    if not _CLUSTER_ARN.fullmatch(cluster["eksClusterArn"]):
+        raise ExecutionException(f"eksClusterArn '{cluster['eksClusterArn'][:100]}' is not the ARN of an EKS cluster.")
+    namespace = cluster["kubernetesNamespace"]
+    if not 1 <= len(namespace) <= _NAMESPACE_LENGTH_MAX or not _NAMESPACE.fullmatch(namespace):
+        text = f"at most {_NAMESPACE_LENGTH_MAX} characters that match ^{_NAMESPACE.pattern}$"
+        raise ExecutionException(f"kubernetesNamespace '{namespace[:100]}' is not valid. It must be {text}")
+    if namespace == "default" or namespace.startswith("kube-"):
+        raise ExecutionException(
+            f"kubernetesNamespace can't be set to default, and can't start with kube-: {namespace}"
+        )
+    if resources.get("type") in FARGATE_TYPES:
+        raise ExecutionException(f"{resources['type']} is not applicable for EKS.")
+    if resources and not resources.get("allocationStrategy"):
+        raise ExecutionException("allocationStrategy is required for EKS compute environments.")
+
+
 def _check_members(members: Members) -> None:
-    rules.check_not_given(members, _NOT_OFFERED)
     role = members.get("serviceRole", "")
     if role and not _ROLE_ARN.fullmatch(role):
         raise ExecutionException(f"Service role '{role[:100]}' is not a valid ARN.")
@@ -135,6 +161,10 @@ def creation(members: Members) -> pb.CreateComputeEnvironmentRequest:
         given = members["computeResources"]
         request.compute_resources.CopyFrom(_resources({"desiredvCpus": given.get("minvCpus", 0), **given}))
         _set_scaling(request.compute_resources, given, pb.ComputeResources())
+    if _EKS in members:
+        cluster = members[_EKS]
+        request.kubernetes.name = last_part(cluster["eksClusterArn"])
+        request.kubernetes.namespace = cluster["kubernetesNamespace"]
     request.annotations.update(annotated(_residue(members, request.compute_resources)))
     return request
 
@@ -148,6 +178,8 @@ def check_change(members: Members, found: pb.ComputeEnvironment) -> None:
     """
     _check_members(members)
     is_managed = found.type == pb.COMPUTE_ENVIRONMENT_TYPE_MANAGED
+    if _EKS in members and not found.HasField("kubernetes"):
+        raise ExecutionException("eksConfiguration is not applicable for ECS compute environments.")
     if "unmanagedvCpus" in members and is_managed:
         raise ExecutionException("unmanagedvCpus is not applicable for MANAGED compute environments.")
     changes = members.get("computeResources")
@@ -165,7 +197,10 @@ def change(members: Members, found: pb.ComputeEnvironment) -> pb.UpdateComputeEn
     """Return the contract's request for a change of *found* that was checked."""
     request = to_message(_CHANGED, pb.UpdateComputeEnvironmentRequest, members)
     request.name = found.name
-    kept = kept_in(found.annotations) | {name: members[name] for name in (*_KEPT, "updatePolicy") if name in members}
+    before = kept_in(found.annotations)
+    kept = before | {name: members[name] for name in (*_KEPT, "updatePolicy") if name in members}
+    if _EKS in members:
+        kept[_EKS] = before.get(_EKS, {}) | members[_EKS]
     if "computeResources" in members:
         merged = _merged(_resources_of(found), members["computeResources"])
         request.compute_resources.CopyFrom(_resources(merged))
@@ -201,13 +236,19 @@ def members_of(environment: pb.ComputeEnvironment, names: Names) -> Members:
     """Return AWS's members of an environment."""
     kept = kept_in(environment.annotations)
     kept.pop("computeResources", None)
-    arn = names.arn(ENVIRONMENT, environment.name)
-    return {
-        "computeEnvironmentArn": arn,
-        "ecsClusterArn": names.account.cluster(environment.name),
-        "computeResources": _resources_of(environment),
+    orchestration: Members = {
         "containerOrchestrationType": "ECS",
-        "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{arn}@{environment.created_at_ms}")),
+        "ecsClusterArn": names.account.cluster(environment.name),
+    }
+    if environment.HasField("kubernetes"):
+        cluster = environment.kubernetes
+        told = {"eksClusterArn": cluster_arn(cluster.name, names), "kubernetesNamespace": cluster.namespace}
+        orchestration = {"containerOrchestrationType": "EKS", _EKS: told | kept.pop(_EKS, {})}
+    return {
+        "computeEnvironmentArn": names.arn(ENVIRONMENT, environment.name),
+        "computeResources": _resources_of(environment),
+        **orchestration,
+        "uuid": environment_uuid(environment.name, environment.created_at_ms),
         **to_members(_SHOWN, environment),
         **kept,
     }

@@ -93,13 +93,20 @@ def _queue_id(context: Context, name: str) -> Members:
 async def create_job_queue(context: Context, members: Members) -> Members:
     """Create a job queue."""
     queues.check_new(members)
+    await _check_orchestration(context, members)
     await context.client.calls.create_job_queue(context.amended(queues.creation(members)))
     return _queue_id(context, members["jobQueueName"])
+
+
+async def _check_orchestration(context: Context, members: Members) -> None:
+    if names := queues.environment_names(members):
+        queues.check_orchestration(members, await context.client.describe_compute_environments(names))
 
 
 async def update_job_queue(context: Context, members: Members) -> Members:
     """Change a job queue."""
     queues.check_change(members)
+    await _check_orchestration(context, members)
     request = context.amended(queues.change(members))
     await context.client.calls.update_job_queue(request)
     return _queue_id(context, request.name)
@@ -179,24 +186,24 @@ async def submit_job(context: Context, members: Members) -> Members:
     if submissions.needs_queue(members):
         for queue in await context.client.describe_job_queues([submissions.queue_name(members)]):
             submissions.check_against_queue(queue)
-    has_several = submissions.needs_definition(members) and await _check_against_definition(context, members)
-    request = submissions.submission(members, context, has_several=has_several)
+    task = await _check_against_definition(context, members) if submissions.needs_definition(members) else None
+    request = submissions.submission(members, context, task)
     answer = await context.client.calls.submit_job(request, retry=True)
     return {"jobArn": names_of(context).arn(JOB, answer.job_id), "jobName": answer.name, "jobId": answer.job_id}
 
 
-async def _check_against_definition(context: Context, members: Members) -> bool:
+async def _check_against_definition(context: Context, members: Members) -> definition_pb.TaskProperties | None:
     """
     Check overrides against the revision that the job will get; without one, the submission is refused anyway.
 
     Returns:
-        Whether it has several containers.
+        Its task if it has several containers, or is a pod.
     """
     for definition in await context.client.describe_job_definitions([submissions.definition_name(members)]):
         if definition.status == definition_pb.JOB_DEFINITION_STATUS_ACTIVE:
             submissions.check_against_definition(members, definition)
-            return definition.HasField("task")
-    return False
+            return definition.task if definition.HasField("task") else None
+    return None
 
 
 async def describe_jobs(context: Context, members: Members) -> Members:

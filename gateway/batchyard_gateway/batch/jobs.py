@@ -14,7 +14,7 @@ from batchyard.ids import task_id
 from batchyard.v1 import job_pb2 as pb
 from batchyard_gateway.services import Members
 
-from . import containers, nodes, tasks
+from . import containers, nodes, pods, tasks
 from .consumables import PROPERTIES
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import MAPPED, NestedList, Plain, Row, Word, kept_in, to_members
@@ -128,13 +128,15 @@ def _of_nodes(job: pb.Job, given: Members, names: Names) -> Members:
     """Return what AWS tells of a multi-node job: its nodes, and the attempts of its main node; no container."""
     kept = _kept_of(nodes.range_of(given, job.node, job.node.main_node))
     found = _ran_by(nodes.as_main(job), kept, names)
-    return {nodes.NODES: nodes.shown(job.nodes, given), "attempts": found["attempts"]}
+    told: Members = {name: found[name] for name in ("attempts", "eksAttempts") if name in found}
+    return {nodes.NODES: nodes.shown(job.nodes, given), **told}
 
 
 def _kept_of(given: Members) -> Members:
     """Return what is kept of a node's range as it is of a definition's only container."""
-    if tasks.ECS in given:
-        return {tasks.ECS: given[tasks.ECS]}
+    for name in (tasks.ECS, pods.EKS):
+        if name in given:
+            return {name: given[name]}
     return {"containerProperties": nodes.container_residue(given)}
 
 
@@ -142,6 +144,13 @@ def _ran_by(job: pb.Job, kept: Members, names: Names) -> Members:
     """Return what AWS tells of what a job runs, and of its attempts."""
     members: Members = {}
     ended = [attempt for attempt in job.attempts if attempt.stopped_at_ms]
+    if job.task.HasField("pod"):
+        told = [pods.attempt_members(job, attempt, names) for attempt in ended]
+        return {
+            "attempts": [],
+            pods.EKS: pods.job_members(job, kept.get(pods.EKS, {})),
+            **({"eksAttempts": told} if told else {}),
+        }
     if tasks.ECS in kept or job.HasField("task"):
         given = kept.get(tasks.ECS, {})
         members["attempts"] = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import rules
+from .pod_members import EKS_CONFIGURATION, EKS_CONFIGURATION_UPDATE, EKS_PROPERTIES, EKS_PROPERTIES_OVERRIDE
 from .shapes import Anything, Flag, Items, Number, Shape, Structure, Table, Text, Whole, Words
 
 TEXT, WHOLE, LONG, FLAG, ANYTHING = Text(), Whole(), Whole(64), Flag(), Anything()
@@ -80,7 +81,7 @@ CREATE_COMPUTE_ENVIRONMENT = Structure(
         ),
         "serviceRole": TEXT,
         "tags": TAGS,
-        "eksConfiguration": ANYTHING,
+        "eksConfiguration": EKS_CONFIGURATION,
         "context": TEXT,
         "ecsSettings": _ECS_SETTINGS,
     }
@@ -103,7 +104,7 @@ UPDATE_COMPUTE_ENVIRONMENT = Structure(
         "updatePolicy": Structure({"terminateJobsOnUpdate": FLAG, "jobExecutionTimeoutMinutes": LONG}),
         "context": TEXT,
         "ecsSettings": _ECS_SETTINGS,
-        "eksConfiguration": ANYTHING,
+        "eksConfiguration": EKS_CONFIGURATION_UPDATE,
     }
 )
 DELETE_COMPUTE_ENVIRONMENT = Structure({"computeEnvironment*": TEXT})
@@ -329,7 +330,7 @@ _NODE_PROPERTIES = Structure(
                     "container": CONTAINER_PROPERTIES,
                     "instanceTypes": TEXTS,
                     "ecsProperties": ECS_PROPERTIES,
-                    "eksProperties": ANYTHING,
+                    "eksProperties": EKS_PROPERTIES,
                     "consumableResourceProperties": _NEEDS,
                 }
             )
@@ -366,7 +367,7 @@ REGISTER_JOB_DEFINITION = Structure(
         "timeout": _TIMEOUT,
         "tags": TAGS,
         "platformCapabilities": Items(Words(("EC2", "FARGATE", "MANAGED_INSTANCES"))),
-        "eksProperties": ANYTHING,
+        "eksProperties": EKS_PROPERTIES,
         "ecsProperties": ECS_PROPERTIES,
         "consumableResourceProperties": _NEEDS,
     }
@@ -413,7 +414,7 @@ SUBMIT_JOB = Structure(
                             "containerOverrides": _CONTAINER_OVERRIDES,
                             "ecsPropertiesOverride": _ECS_OVERRIDE,
                             "instanceTypes": TEXTS,
-                            "eksPropertiesOverride": ANYTHING,
+                            "eksPropertiesOverride": EKS_PROPERTIES_OVERRIDE,
                             "consumableResourcePropertiesOverride": _NEEDS,
                         }
                     )
@@ -424,7 +425,7 @@ SUBMIT_JOB = Structure(
         "propagateTags": FLAG,
         "timeout": _TIMEOUT,
         "tags": TAGS,
-        "eksPropertiesOverride": ANYTHING,
+        "eksPropertiesOverride": EKS_PROPERTIES_OVERRIDE,
         "ecsPropertiesOverride": _ECS_OVERRIDE,
         "consumableResourcePropertiesOverride": _NEEDS,
     }

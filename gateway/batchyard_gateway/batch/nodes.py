@@ -16,18 +16,17 @@ from batchyard.v1 import job_pb2
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Members
 
-from . import containers, rules, tasks
+from . import containers, pods, tasks
 from .consumables import OVERRIDE, PROPERTIES, check_needs
 from .mapping import LISTED, Row, fields, residue
 
 NODES = "nodeProperties"
 _CONTAINER = "container"
 _RANGES = "nodeRangeProperties"
-_EKS = "jobs on Amazon EKS are not offered by Batchyard"
 _RANGE = (Row("targetNodes", "target_nodes"), Row("instanceTypes", "instance_types", LISTED), PROPERTIES)
 _RANGE_OVERRIDE = (Row("targetNodes", "target_nodes"), Row("instanceTypes", "instance_types", LISTED), OVERRIDE)
-_PARTS = (_CONTAINER, tasks.ECS, "eksProperties")
-_BESIDE = ("containerProperties", "ecsProperties")
+_PARTS = (_CONTAINER, tasks.ECS, pods.EKS)
+_BESIDE = ("containerProperties", tasks.ECS, pods.EKS)
 
 
 def check(members: Members) -> None:
@@ -43,12 +42,13 @@ def check(members: Members) -> None:
         if name in members:
             raise ClientException(f"{name} is not applicable for a job definition of type multinode")
     for each in members[NODES][_RANGES]:
-        rules.check_not_given(each, {"eksProperties": _EKS})
         given = [name for name in _PARTS if name in each]
         if len(given) != 1:
-            raise ClientException(f"A node range needs either {_CONTAINER} or {tasks.ECS}, not {len(given)} of them")
+            raise ClientException(f"A node range needs exactly one of {', '.join(_PARTS)}, not {len(given)} of them")
         check_needs(each, "consumableResourceProperties")
-        if tasks.ECS in each:
+        if pods.EKS in each:
+            pods.check(each[pods.EKS])
+        elif tasks.ECS in each:
             tasks.check(each[tasks.ECS], ())
         else:
             containers.check(each[_CONTAINER], ())
@@ -63,7 +63,14 @@ def request_field(node_properties: Members) -> pb.NodeProperties:
     )
 
 
+def has_pods(members: Members) -> bool:
+    """Say whether the nodes of a definition, if it has any, are pods."""
+    return any(pods.EKS in each for each in members.get(NODES, {}).get(_RANGES, ()))
+
+
 def _runs(given: Members) -> dict[str, Any]:
+    if pods.EKS in given:
+        return {"task": pods.request_field(given[pods.EKS])}
     if tasks.ECS in given:
         return tasks.request_fields(given[tasks.ECS], fargate=False)
     return {"container": containers.container(given[_CONTAINER], fargate=False)}
@@ -81,7 +88,7 @@ def check_overrides(node_overrides: Members) -> list[Members]:
     """
     found: list[Members] = []
     for each in node_overrides.get("nodePropertyOverrides", ()):
-        rules.check_not_given(each, {"eksPropertiesOverride": _EKS})
+        pods.check_override(each.get(pods.OVERRIDE, {}))
         check_needs(each, "consumableResourcePropertiesOverride")
         found += containers_of(each)
     if node_overrides.get("numNodes") == 0:
@@ -96,17 +103,19 @@ def containers_of(override: Members) -> list[Members]:
     Raises:
         ClientException: it is said in two ways.
     """
+    given = [name for name in ("containerOverrides", "ecsPropertiesOverride", pods.OVERRIDE) if name in override]
+    if len(given) > 1:
+        raise ClientException(f"Give either {' or '.join(given)}, not {len(given)} of them")
     if "ecsPropertiesOverride" not in override:
         return [override["containerOverrides"]] if "containerOverrides" in override else []
-    if "containerOverrides" in override:
-        raise ClientException("Give either containerOverrides or ecsPropertiesOverride, not both")
     found = override["ecsPropertiesOverride"].get("taskProperties", [])
     return [container for task in found for container in task.get("containers", ())]
 
 
 def range_overrides(override: Members, messages: Sequence[job_pb2.ContainerOverrides]) -> job_pb2.NodeRangeOverrides:
     """Return the contract's overrides of a range, given those of its containers, which go by name where they have one."""
-    result = job_pb2.NodeRangeOverrides(**fields(_RANGE_OVERRIDE, override))
+    of_pod = pods.pod_overrides(override.get(pods.OVERRIDE, {}))
+    result = job_pb2.NodeRangeOverrides(**fields(_RANGE_OVERRIDE, override), pod_overrides=of_pod)
     if len(messages) == 1 and not messages[0].name:
         result.overrides.CopyFrom(messages[0])
     else:
@@ -137,7 +146,9 @@ def _shown_range(each: pb.NodeRange, given: Members) -> Members:
     members: Members = {**given, "targetNodes": each.target_nodes}
     if each.instance_types:
         members["instanceTypes"] = list(each.instance_types)
-    if tasks.ECS in given or each.HasField("task"):
+    if each.task.HasField("pod"):
+        members[pods.EKS] = pods.job_members(job_pb2.Job(task=each.task), given.get(pods.EKS, {}))
+    elif tasks.ECS in given or each.HasField("task"):
         job = job_pb2.Job(**_part(each))
         members[tasks.ECS] = tasks.job_members(job, given.get(tasks.ECS, {}), {})
     else:

@@ -70,7 +70,8 @@ _NOT_OFFERED = {
 _KEPT = ("jobQueueType",)
 """Members that the contract does not have."""
 
-_TYPES_NOT_OFFERED = ("EKS", "SAGEMAKER_TRAINING", "ECS_MANAGED_INSTANCES")
+_TYPES_NOT_OFFERED = ("SAGEMAKER_TRAINING", "ECS_MANAGED_INSTANCES")
+_ECS, _EKS = "ECS", "EKS"
 
 
 def check_new(members: Members) -> None:
@@ -107,6 +108,26 @@ def _check_order(order: Sequence[Members]) -> None:
         )
 
 
+def check_orchestration(members: Members, environments: Sequence[environment_pb.ComputeEnvironment]) -> None:
+    """
+    Check that all environments of a queue are of Amazon EKS, or none is, and that its type says so.
+
+    Raises:
+        ClientException: they are mixed, or of another type.
+    """
+    found = {_EKS if environment.HasField("kubernetes") else _ECS for environment in environments}
+    if len(found) > 1:
+        raise ExecutionException("EKS and ECS compute environments can not be mixed.")
+    kind = members.get("jobQueueType")
+    if kind and found and (kind == _EKS) != (found == {_EKS}):
+        raise ExecutionException(f"Job queue of type {kind} can not have compute environments of {found.pop()}.")
+
+
+def environment_names(members: Members) -> list[str]:
+    """Return the names of the environments that a queue is to have."""
+    return [name_of(ENVIRONMENT, step["computeEnvironment"]) for step in members.get("computeEnvironmentOrder", ())]
+
+
 def _check_common(members: Members) -> None:
     rules.check_not_given(members, _NOT_OFFERED)
     for action in members.get("jobStateTimeLimitActions", ()):
@@ -141,7 +162,7 @@ def members_of(queue: pb.JobQueue, names: Names) -> Members:
         shown["schedulingPolicyArn"] = names.arn(POLICY, queue.scheduling_policy)
     return {
         "jobQueueArn": names.arn(QUEUE, queue.name),
-        "jobQueueType": "ECS",
+        "jobQueueType": _EKS if list(queue.platforms) == [_EKS] else _ECS,
         **shown,
         **kept_in(queue.annotations),
     }

@@ -76,6 +76,12 @@ _MEMBERS = {
 }
 """Members whose names are not those of the contract's fields in AWS's spelling."""
 
+_PREFIXES = {
+    "task.pod.": "eksProperties.podProperties.",
+    "task.init_containers": "eksProperties.podProperties.initContainers",
+}
+"""Members that only pods have."""
+
 _LETTER = re.compile(r"_([a-z])")
 
 
@@ -105,4 +111,7 @@ def _told(violation: errors.Violation) -> str:
         return violation.message
     outer, dot, inner = violation.field.partition(".")
     path = _MEMBERS.get(outer, outer) + dot + inner
+    for prefix, member in _PREFIXES.items():
+        if path.startswith(prefix):
+            path = member + path.removeprefix(prefix)
     return f"{_LETTER.sub(lambda match: match[1].upper(), path)}: {violation.message}"

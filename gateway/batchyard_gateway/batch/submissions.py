@@ -19,7 +19,7 @@ from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard_gateway.errors import ClientException, ExecutionException
 from batchyard_gateway.services import Context, Members
 
-from . import amounts, containers, nodes, rules
+from . import amounts, containers, nodes, pods, rules
 from .consumables import OVERRIDE, check_needs
 from .definitions import PARAMETERS, PROPAGATE_TAGS, RETRY_STRATEGY, TAGS, TIMEOUT
 from .mapping import LISTED, NAMED_VALUES, NestedList, Plain, Row, Word, fields, kept_in, to_message
@@ -61,9 +61,8 @@ _ROWS = (
 )
 _OVERRIDES = (Row("name", "name"), Row("command", "command", LISTED), Row("environment", "environment", NAMED_VALUES))
 
-_NOT_OFFERED = {
-    "eksPropertiesOverride": "jobs on Amazon EKS are not offered by Batchyard",
-}
+_WAYS = ("containerOverrides", "ecsPropertiesOverride", pods.OVERRIDE)
+"""Members that say what is overridden of containers."""
 _DEPRECATED_KEY = (
     "This value was submitted in a deprecated key and may conflict with the value provided by the job definition's "
     "resource requirements."
@@ -84,7 +83,9 @@ def check(members: Members) -> None:
     """
     rules.check_job_name(members["jobName"])
     rules.check_size("SubmitJob payload", members, rules.PAYLOAD_BYTES_MAX)
-    rules.check_not_given(members, _NOT_OFFERED)
+    if len(given := [name for name in _WAYS if name in members]) > 1:
+        raise ClientException(f"Give either {' or '.join(given)}, not {len(given)} of them")
+    pods.check_override(members.get(pods.OVERRIDE, {}))
     check_needs(members, "consumableResourcePropertiesOverride")
     size = members.get("arrayProperties", {}).get("size")
     rules.check_between("Array job size", size, rules.ARRAY_SIZE_MIN, rules.ARRAY_SIZE_MAX)
@@ -115,8 +116,6 @@ def _overrides(members: Members) -> list[Members]:
     """Return what is overridden of the containers of a task, or of the one of container properties."""
     if "ecsPropertiesOverride" not in members:
         return [members["containerOverrides"]] if "containerOverrides" in members else []
-    if "containerOverrides" in members:
-        raise ClientException("Give either containerOverrides or ecsPropertiesOverride, not both")
     tasks = members["ecsPropertiesOverride"].get("taskProperties", [])
     if len(tasks) > 1:
         raise ClientException(f"ecsPropertiesOverride must have one element of taskProperties, not {len(tasks)}")
@@ -128,7 +127,7 @@ def needs_definition(members: Members) -> bool:
     overrides = _overrides(members)
     if "shareIdentifier" in members and "schedulingPriorityOverride" not in members:
         return True
-    if "ecsPropertiesOverride" in members and overrides:
+    if ("ecsPropertiesOverride" in members and overrides) or pods.OVERRIDE in members:
         return True
     return any(name in each for each in overrides for name in ("vcpus", "memory")) or any(
         map(amounts.has_fraction, overrides)
@@ -145,6 +144,11 @@ def check_against_definition(members: Members, definition: definition_pb.JobDefi
     has_priority = "schedulingPriorityOverride" in members or definition.HasField("scheduling_priority")
     if members.get("shareIdentifier") and not has_priority:
         raise ExecutionException(_NO_PRIORITY)
+    if pods.OVERRIDE in members:
+        if not definition.task.HasField("pod"):
+            raise ExecutionException(f"{pods.OVERRIDE} is only applicable for a job definition with {pods.EKS}.")
+        pods.check_against(members[pods.OVERRIDE], definition.task)
+        return
     overrides, kept = _overrides(members), kept_in(definition.annotations)
     names = [container.name for container in definition.task.containers] or [containers.name_in(kept)]
     deprecated = kept.get("containerProperties", {})
@@ -190,16 +194,23 @@ def queue_name(members: Members) -> str:
     return name_of(QUEUE, members["jobQueue"])
 
 
-def submission(members: Members, context: Context, *, has_several: bool = False) -> pb.SubmitJobRequest:
+def submission(
+    members: Members, context: Context, task: definition_pb.TaskProperties | None = None
+) -> pb.SubmitJobRequest:
     """
     Return the contract's request for a submission that was checked.
 
     Args:
         members: AWS's.
         context: Who calls.
-        has_several: The definition has several containers, so that overrides go by their names.
+        task: Of a definition with several containers, or of a pod: overrides go by their names.
     """
+    has_several = task is not None
     overrides = [_override(each) for each in _overrides(members) or [{}]]
+    if task is not None and pods.OVERRIDE in members:
+        overrides = pods.overrides(members[pods.OVERRIDE], task)
+    elif task is not None and task.HasField("pod"):
+        overrides[0].name = task.containers[0].name
     for message in overrides if not has_several else ():
         message.ClearField("name")
     return pb.SubmitJobRequest(
@@ -209,6 +220,7 @@ def submission(members: Members, context: Context, *, has_several: bool = False)
         overrides=overrides[0] if overrides and not has_several else None,
         container_overrides=overrides if has_several else (),
         node_overrides=_node_overrides(members.get("nodeOverrides", {})),
+        pod_overrides=pods.pod_overrides(members.get(pods.OVERRIDE, {})),
         request_id=_request_id(members, context),
         submitted_by=context.principal.access_key_id,
         **fields(_ROWS, members),
@@ -221,10 +233,14 @@ def _node_overrides(members: Members) -> pb.NodeOverrides | None:
     return pb.NodeOverrides(
         num_nodes=members.get("numNodes", 0),
         ranges=[
-            nodes.range_overrides(each, [_override(one) for one in nodes.containers_of(each)])
+            nodes.range_overrides(each, [_override(one) for one in nodes.containers_of(each)] + _of_pod(each))
             for each in members.get("nodePropertyOverrides", ())
         ],
     )
+
+
+def _of_pod(members: Members) -> list[pb.ContainerOverrides]:
+    return pods.overrides(members.get(pods.OVERRIDE, {}))
 
 
 def _override(members: Members) -> pb.ContainerOverrides:

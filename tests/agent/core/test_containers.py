@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from batchyard.resources import Usage
 from batchyard.tasks import Condition, Container, ContainerDependency, ContainerEnd
-from batchyard_agent.core.containers import STOPPED_EARLY_REASON, Containers, End, Kill, Order, Start
-from batchyard_agent.runtimes.protocol import Exited, Observation, Started, StartFailed, StopSignal, Vanished
+from batchyard_agent.core.containers import STOPPED_EARLY_REASON, Containers, End, Kill, Order, Seen, Start
+from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
+    Exited,
+    Started,
+    StartFailed,
+    StopSignal,
+    Vanished,
+)
 
 TERM, KILL = StopSignal.TERM, StopSignal.KILL
 
@@ -56,7 +63,7 @@ class Stage:
     def begin(self) -> list[Order]:
         return self.task.begin(self.now_ms)
 
-    def see(self, *seen: Observation) -> list[Order]:
+    def see(self, *seen: Seen) -> list[Order]:
         return [order for each in seen for order in self.task.observe(each, self.now_ms)]
 
     def stop(self, signal: StopSignal = TERM) -> list[Order]:
@@ -69,6 +76,14 @@ class Stage:
     @property
     def outcome(self) -> End:
         return self.task.outcome("job#1")
+
+    def told(self) -> dict[str, str] | None:
+        """Return how each is as it is told now; None where there is nothing new."""
+        news = self.task.news("job#1")
+        assert sum(isinstance(each, Started) for each in news) <= 1
+        changes = [each for each in news if isinstance(each, ContainersChanged)]
+        assert len(changes) <= 1
+        return {end.name: _state(end) for end in changes[0].containers} if changes else None
 
     def ends(self) -> dict[str, ContainerEnd]:
         return {end.name: end for end in self.task.ends}
@@ -305,6 +320,39 @@ def test_no_start_timeout_counts_once_all_is_met() -> None:
     stage.see(started("init"), exited("init"))
     assert stage.task.next_due_ms is None
     assert stage.wait(100) == []
+
+
+# What is told meanwhile ---------------------------------------------------------
+
+
+def _state(end: ContainerEnd) -> str:
+    if end.exit_code is not None:
+        return str(end.exit_code)
+    return end.reason or ("runs" if end.started_at_ms else "")
+
+
+def test_how_containers_are_is_told_as_one_has_started_or_ended_and_only_then() -> None:
+    stage = Stage(replace(INIT, start_timeout_s=60), MAIN, SIDE)
+    stage.begin()
+    assert stage.told() == {"init": "", "main": "", "side": ""}
+    assert stage.told() is None
+    stage.see(started("init"))
+    assert stage.told() == {"init": "runs", "main": "", "side": ""}
+    stage.wait(5)
+    assert stage.told() is None
+    stage.see(exited("init"), started("main"))
+    assert stage.told() == {"init": "0", "main": "runs", "side": ""}
+    assert stage.told() is None
+    stage.see(started("side"))
+    assert [type(each) for each in stage.task.news("job#1")] == [ContainersChanged, Started]
+    assert stage.told() is None
+
+
+def test_after_the_agents_death_all_is_told_anew() -> None:
+    stage = Stage(INIT, MAIN)
+    stage.task.restore([started("init", 3), exited("init", 0, 4)])
+    stage.begin()
+    assert stage.told() == {"init": "0", "main": ""}
 
 
 # After the agent's death --------------------------------------------------------

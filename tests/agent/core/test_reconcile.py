@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from batchyard.states import EndCause
+from batchyard.tasks import ContainerEnd
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import (
     TOMBSTONE_AGE_MS,
@@ -23,6 +24,7 @@ from batchyard_agent.core.commands import Adopt, CloseSession, Discard, Launch, 
 from batchyard_agent.core.events import (
     Adopted,
     CommandFailed,
+    ContainersChanged,
     Discarded,
     HeartbeatAcknowledged,
     HostChanged,
@@ -92,6 +94,17 @@ def test_start_and_end_of_one_turn_are_one_row_and_one_report():
         cause=EndCause.EXITED,
     )
     assert turn(t, 10, started(ms=5), exited(ms=9, exit_code=7)) == Turn(rows=[ended], reports=[ended])
+
+
+def test_how_several_containers_are_is_told_once_and_not_written():
+    """Whether the attempt has started or not; and not of one that is over."""
+    t = table()
+    turn(t, 0, start())
+    changed = ContainersChanged(attempt_id=A, containers=(ContainerEnd(name="init", started_at_ms=7),))
+    assert turn(t, 1, changed) == Turn(reports=[replace(launching(), containers=changed.containers)])
+    assert turn(t, 2, changed) == Turn()
+    turn(t, 3, started(), exited())
+    assert turn(t, 4, changed) == Turn()
 
 
 def test_an_acknowledged_end_leaves_a_tombstone_and_lets_the_runtime_go():
@@ -589,6 +602,16 @@ def test_a_stop_during_adoption_waits_for_its_answer():
     assert turn(t, 1, stop()).reports == []
     [report] = turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.NOT_LAUNCHED)).reports
     assert (report.phase, report.cause) == (Phase.ENDED, EndCause.STOPPED)
+
+
+def test_a_stop_reaches_several_that_were_adopted_and_have_not_all_started():
+    """They may wait long for each other; of one alone it is soon told that it has started."""
+    for parts, actions in (((), []), ((spec().launch,), [Signal(A, "process", TERM)])):
+        the_spec = replace(spec(), launch=replace(spec().launch, parts=parts))
+        t = recovered_table(replace(launching(), spec=the_spec))
+        turn(t, 0, Recovered(boot_id="boot-1"))
+        turn(t, 1, stop())
+        assert turn(t, 2, Adopted(attempt_id=A, adoption=Adoption.KNOWN)).actions == actions
 
 
 def test_a_stop_between_started_and_the_answer_of_the_adoption_is_delivered():

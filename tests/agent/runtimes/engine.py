@@ -25,7 +25,7 @@ import pytest
 
 from batchyard.resources import Resources
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
-from batchyard_agent.runtimes.protocol import LaunchSpec, Observation, Started
+from batchyard_agent.runtimes.protocol import ContainersChanged, LaunchSpec, Observation, Started
 
 from .specs import launch_spec
 
@@ -121,9 +121,13 @@ class Seen:
 
     def __init__(self) -> None:
         self.all: list[Observation] = []
+        self.changes: list[ContainersChanged] = []
         self._more = asyncio.Event()
 
     def __call__(self, observation: Observation) -> None:
+        if isinstance(observation, ContainersChanged):
+            self.changes.append(observation)  # beside starts and ends
+            return
         self.all.append(observation)
         self._more.set()
 

@@ -7,15 +7,17 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from batchyard.resources import Resources
-from batchyard.tasks import Container
+from batchyard.tasks import Condition, Container, ContainerDependency
 from batchyard_agent.keeper_link import KeeperLink
 from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import (
+    ContainersChanged,
     Device,
     Exited,
     LaunchSpec,
@@ -27,7 +29,7 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 Ending = Exited | StartFailed | Vanished
 
@@ -76,6 +78,30 @@ def shell(folder: Path, script: str, **settings: object) -> LaunchSpec:
     return attempt(folder, "sh", "-c", script, **settings)  # type: ignore[arg-type]  # passed on as they are
 
 
+def part(folder: Path, name: str, script: str, *, after: str = "", number: int = 1, **settings: Any) -> LaunchSpec:
+    """Build one of several processes of an attempt, which waits *after* others: ``NAME:CONDITION ...``."""
+    depends_on = tuple(
+        ContainerDependency(container=other, condition=Condition(condition))
+        for other, _, condition in (text.partition(":") for text in after.split())
+    )
+    spec = shell(folder, script, number=number, name=name, depends_on=depends_on, **settings)
+    return replace(spec, part=name, log_path=folder / "logs" / f"{number}.{name}.log")
+
+
+def several(*parts: LaunchSpec) -> LaunchSpec:
+    """Build the spec of an attempt of several processes."""
+    first = parts[0]
+    return LaunchSpec(
+        attempt_id=first.attempt_id,
+        job_id=first.job_id,
+        container=Container(),
+        environment={},
+        log_path=first.log_path.with_name("none"),
+        log_bytes_max=first.log_bytes_max,
+        parts=parts,
+    )
+
+
 def runtime(
     folder: Path,
     *,
@@ -103,6 +129,8 @@ class Host:
         return self
 
     def _observe(self, observation: Observation) -> None:
+        if isinstance(observation, ContainersChanged):
+            return  # beside starts and ends
         self.told.append(observation)
         self._heard.set()
 
@@ -132,7 +160,7 @@ class Host:
         """Kill all attempts and let go of everything."""
         for attempt_id in await self.runtime.launched():
             await self.runtime.signal(attempt_id, StopSignal.KILL)
-        await until(lambda: not self.runtime._live)
+        await until(lambda: not self.runtime._live and not self.runtime._tasks._found)
         for attempt_id in await self.runtime.launched():
             await self.runtime.remove(attempt_id)
         await self.close()

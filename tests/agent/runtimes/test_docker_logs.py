@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchyard_agent.runtimes.docker_logs import LOST_MARKER, LogFile, read_tail
+from batchyard_agent.runtimes.docker_logs import read_tail
+from batchyard_agent.runtimes.log_file import LOST_MARKER, LogFile
 from batchyard_agent.runtimes.log_limit import marker, stretches, used_bytes
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batchyard.resources import Resources
 from batchyard.tasks import Tmpfs, Ulimit
 from batchyard_agent.runtimes import docker_facts as facts
+from batchyard_agent.runtimes import engine_words
 from batchyard_agent.runtimes.docker_attempt import NeverRanError
 from batchyard_agent.runtimes.docker_spec import Isolation, container_body, container_name
 from batchyard_agent.runtimes.protocol import Device, LaunchSpec, Mount
@@ -233,7 +234,7 @@ def test_only_passing_pull_failures_are_tried_again(message: str, status: int, i
     ],
 )
 def test_start_failures_have_the_shells_exit_code(message: str, exit_code: int | None) -> None:
-    assert facts.exit_code_of_start_failure(message) == exit_code
+    assert engine_words.exit_code_of_start_failure(message) == exit_code
 
 
 def test_init_process_tells_of_a_missing_command() -> None:
@@ -246,8 +247,8 @@ def test_init_process_tells_of_a_missing_command() -> None:
 
 
 def test_reasons_are_one_line_of_at_most_255_characters() -> None:
-    assert facts.reason("SomeError", "two\n lines") == "SomeError: two lines"
-    assert len(facts.reason("SomeError", "x" * 1000)) == 255
+    assert engine_words.reason("SomeError", "two\n lines") == "SomeError: two lines"
+    assert len(engine_words.reason("SomeError", "x" * 1000)) == 255
 
 
 def test_secrets_are_variables_and_nothing_else() -> None:
@@ -274,7 +275,7 @@ def test_what_the_engine_says_tells_whose_fault_it_is(message: str, is_hosts: bo
 def test_what_a_command_is_called_is_no_hosts_fault() -> None:
     """The engine repeats the job's words when it cannot call them."""
     message = 'runc create failed: exec: "./input/output error": stat ./input/output error: no such file or directory'
-    assert not NeverRanError(facts.reason("CannotStartContainerError", message), 127).host_failed
+    assert not NeverRanError(engine_words.reason("CannotStartContainerError", message), 127).host_failed
     assert NeverRanError("CannotStartContainerError: write /run/x: no space left on device").host_failed
 
 

@@ -16,7 +16,7 @@ from batchyard_agent.runtimes import job_user
 from batchyard_agent.runtimes.plain_names import plain_name
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal
 
-from .process_attempts import Host, attempt, log_of, runtime, shell, until
+from .process_attempts import Host, attempt, log_of, part, runtime, several, shell, until
 
 NOBODY = pwd.getpwnam("nobody")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")
@@ -110,6 +110,25 @@ async def test_where_a_gpus_device_is_not_known_none_is_closed(host: Host, folde
     spec = shell(folder, f"cat {folder}/nvidia0 && echo open", gpu_uuids=("GPU-a",))
     await host.done(spec)
     assert log_of(spec) == "open\n"
+
+
+@as_root
+async def test_several_processes_of_a_job_share_its_folder_and_see_no_others(host: Host, folder: Path) -> None:
+    """Each is alone in its namespace, and ends alone."""
+    look = "for p in /proc/[0-9]*; do [ -e $p/comm ] && echo $p; done | wc -l"
+    spec = several(
+        part(folder, "first", f"touch first; ls; {look}; sleep 600 & exit 4", essential=False),
+        part(folder, "second", f"touch second; ls; {look}; kill -9 -1; exit 5", after="first:COMPLETE third:START"),
+        part(folder, "third", "trap 'echo told; exit 6' TERM; while :; do sleep 0.05; done", essential=False),
+    )
+    if not host.runtime.is_isolated:
+        pytest.skip("the kernel gives no namespaces here")
+    end = await host.done(spec)
+    assert isinstance(end, Exited)
+    assert {each.name: each.exit_code for each in end.containers} == {"first": 4, "second": 5, "third": 6}
+    logs = [log_of(each).split() for each in spec.parts]
+    assert (logs[0][0], logs[1][:2], logs[2]) == ("first", ["first", "second"], ["told"])
+    assert int(logs[1][2]) <= 5  # what is first there, the shell, and what it takes to look
 
 
 @as_root

@@ -27,7 +27,7 @@ BECAUSE: dict[Trigger, str] = {
     Trigger.STARTED: "its container is up",
     Trigger.SUCCEEDED: "its container exited with 0",
     Trigger.RETRIED: "the attempt failed and another is allowed",
-    Trigger.RUN_AGAIN: "it is a node, whose main node failed: all nodes run again",
+    Trigger.RUN_AGAIN: "it is a node, whose main node failed or was preempted: all nodes run again",
     Trigger.PREEMPTED: "it was stopped to make room for another, and runs again",
     Trigger.FAILED: "the attempt failed and no other is allowed",
     Trigger.CHILDREN_SUCCEEDED: "all its children succeeded",
@@ -103,11 +103,8 @@ ARRAY_TRANSITIONS: dict[JobState, dict[Trigger, JobState]] = {
 
 
 def _as_nodes_move(state: JobState, moves: dict[Trigger, JobState]) -> dict[Trigger, JobState]:
-    found: dict[Trigger, JobState] = {
-        trigger: after for trigger, after in moves.items() if trigger is not Trigger.PREEMPTED
-    }
-    if Trigger.RETRIED in found:
-        found[Trigger.RETRIED] = JobState.PENDING
+    again = (Trigger.RETRIED, Trigger.PREEMPTED)
+    found = {trigger: JobState.PENDING if trigger in again else after for trigger, after in moves.items()}
     if state.is_final:
         return {Trigger.RUN_AGAIN: JobState.PENDING}
     return {**found, Trigger.NODES_ENDED: JobState.FAILED}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from batchyard.errors import Reason, Violation
 from batchyard.pairs import Pairs
+from batchyard.pods import Pod
 from batchyard.resources import RESOURCE_KINDS
 from batchyard.tasks import NO_TASK, Container, Task
 from batchyard_controller.core import limits
@@ -30,18 +31,43 @@ class Overrides:
 
     Attributes:
         name: Which of several.
+        image: Of pods, as *entrypoint* and *cpu_limit_millis*.
     """
 
     name: str = ""
+    image: str = ""
+    entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Pairs = ()
     cpu_millis: int | None = None
     memory_mib: int | None = None
     gpu_millis: int | None = None
     disk_mib: int | None = None
+    cpu_limit_millis: int | None = None
+
+    @property
+    def of_pods(self) -> tuple[str, ...]:
+        """What it says that only containers of pods have."""
+        given = {
+            "image": self.image,
+            "entrypoint": self.entrypoint,
+            "cpu_limit_millis": self.cpu_limit_millis is not None,
+        }
+        return tuple(name for name, value in given.items() if value)
 
 
 _NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOverrides:
+    """What a submission adds to the definition's pod; its own win (AWS: EksPodPropertiesOverride.metadata)."""
+
+    labels: Pairs = ()
+    annotations: Pairs = ()
+
+
+_NO_POD_OVERRIDES = PodOverrides()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +79,7 @@ class NodeRangeOverrides:
     container_overrides: tuple[Overrides, ...] = ()
     instance_types: tuple[str, ...] = ()
     consumables: Quantities = ()
+    pod_overrides: PodOverrides = _NO_POD_OVERRIDES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +107,7 @@ class Submission:
     overrides: Overrides = Overrides()
     container_overrides: tuple[Overrides, ...] = ()
     node_overrides: NodeOverrides | None = None
+    pod_overrides: PodOverrides = _NO_POD_OVERRIDES
     parameters: Pairs = ()
     array_size: int = 0
     array_concurrency: int = 0
@@ -140,13 +168,25 @@ def _override(
     """Put overrides and parameters into a task's containers; the same task where nothing changes, as for most."""
     by_name, violations = _overrides_by_name(task, submission)
     containers: list[Container] = []
-    for container in task.containers:
+    for container in task.all_containers:
         overridden, wrong = _overridden(container, by_name.get(container.shown_name, _NO_OVERRIDES), parameters)
         containers.append(overridden)
         violations += wrong
-    if all(new is old for new, old in zip(containers, task.containers, strict=True)):
+    pod, count = task.pod, len(task.containers)
+    if submission.pod_overrides != _NO_POD_OVERRIDES:
+        if pod is None:
+            violations.append(Violation("pod_overrides", "the job is no pod", Reason.PLATFORM))
+        else:
+            pod = _overridden_pod(pod, submission.pod_overrides)
+    if pod is task.pod and all(new is old for new, old in zip(containers, task.all_containers, strict=True)):
         return task, violations
-    return replace(task, containers=tuple(containers)), violations
+    changed = replace(task, containers=tuple(containers[:count]), init_containers=tuple(containers[count:]), pod=pod)
+    return changed, violations
+
+
+def _overridden_pod(pod: Pod, overrides: PodOverrides) -> Pod:
+    labels, annotations = merge(pod.labels, overrides.labels), merge(pod.annotations, overrides.annotations)
+    return replace(pod, labels=labels, annotations=annotations)
 
 
 def _overrides_by_name(
@@ -155,11 +195,13 @@ def _overrides_by_name(
     """Say which container each of a submission's overrides is for."""
     found: dict[str, Overrides] = {}
     violations: list[Violation] = []
-    names = [container.shown_name for container in task.containers]
+    names = [container.shown_name for container in task.all_containers]
     if submission.overrides != _NO_OVERRIDES:
         found[names[0]] = submission.overrides
-        if len(names) > 1:
-            text = f"the job has {len(names)} containers: name one of {', '.join(names)} in container_overrides"
+        if len(task.containers) > 1:
+            text = (
+                f"the job has {len(task.containers)} containers: name one of {', '.join(names)} in container_overrides"
+            )
             violations.append(Violation("overrides", text, Reason.CONFLICT))
     for i, overrides in enumerate(submission.container_overrides):
         at = f"container_overrides[{i}].name"
@@ -170,6 +212,10 @@ def _overrides_by_name(
             text = f"{overrides.name[:40]!r} has been given overrides already"
             violations.append(Violation(at, text, Reason.DUPLICATE))
         found[overrides.name] = overrides
+    if task.pod is None:
+        for given in dict.fromkeys(name for overrides in found.values() for name in overrides.of_pods):
+            text = f"{given} can be overridden in pods alone, and the job is none"
+            violations.append(Violation("container_overrides", text, Reason.PLATFORM))
     return found, violations
 
 
@@ -178,12 +224,19 @@ def _overridden(
 ) -> tuple[Container, list[Violation]]:
     """Put overrides and parameters into a container; the same one where nothing changes."""
     command, violations = _substitute(overrides.command or container.command, parameters)
+    entrypoint, wrong = _substitute(overrides.entrypoint or container.entrypoint, parameters)
+    violations += [violation for violation in wrong if violation not in violations]
     amounts = {kind: value for kind in RESOURCE_KINDS if (value := getattr(overrides, kind)) is not None}
-    if command == container.command and not overrides.environment and not amounts:
+    is_same = (command, entrypoint) == (container.command, container.entrypoint)
+    if is_same and not (overrides.environment or amounts or overrides.of_pods):
         return container, violations
+    limit_millis = overrides.cpu_limit_millis
     overridden = replace(
         container,
+        image=overrides.image or container.image,
         command=command,
+        entrypoint=entrypoint,
+        cpu_limit_millis=container.cpu_limit_millis if limit_millis is None else limit_millis,
         environment=merge(container.environment, overrides.environment),
         resources=replace(container.resources, **amounts),
     )

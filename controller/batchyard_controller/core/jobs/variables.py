@@ -10,21 +10,22 @@ from __future__ import annotations
 from batchyard.ids import AttemptId, log_stream_prefix, task_id
 from batchyard.tasks import DEFAULT_NAME
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.units import Unit
 
 
 def attempt_variables(
-    unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform, main_address: str = ""
+    unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform, host: HostFacts, main_address: str = ""
 ) -> dict[str, str]:
     """
-    Return the variables of one attempt, of that name, in an environment of a platform.
+    Return the variables of one attempt, of that name, in an environment of a platform, on a host.
 
     *main_address* is where nodes reach their main node. It is not said on the main node
     itself, by which programs tell which one they are on (AWS).
 
-    ``AWS_EXECUTION_ENV`` is what Amazon ECS says.
+    ``AWS_EXECUTION_ENV`` is what Amazon ECS says; in pods nobody does.
     ``BATCHYARD_FENCE_TOKEN`` rises with each attempt of a job, so that a job can
     make its outputs conditional on being the latest.
     """
@@ -33,10 +34,13 @@ def attempt_variables(
         "AWS_BATCH_JQ_NAME": unit.job.spec.queue,
         "AWS_BATCH_JOB_ID": unit.id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
-        "AWS_EXECUTION_ENV": f"AWS_ECS_{platform}",
         "BATCHYARD_ATTEMPT": name,
         "BATCHYARD_FENCE_TOKEN": str(attempt.number),
     }
+    if host.kubernetes is None:
+        variables["AWS_EXECUTION_ENV"] = f"AWS_ECS_{platform}"
+    elif host.kubernetes.node_uid:
+        variables["AWS_BATCH_JOB_KUBERNETES_NODE_UID"] = host.kubernetes.node_uid
     nodes = unit.job.spec.nodes
     if nodes is not None:
         variables["AWS_BATCH_JOB_NODE_INDEX"] = str(unit.index)

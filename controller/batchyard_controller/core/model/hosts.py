@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
+from batchyard.tasks import ContainerEnd
 from batchyard_controller.core import limits
 
 from .attempts import Attempt
@@ -48,6 +49,23 @@ UNKNOWN_ISOLATION = ProcessIsolation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesFacts:
+    """
+    Where a host that is a node of a cluster belongs.
+
+    Attributes:
+        namespace: Where its agent puts pods that name none.
+        node_uid: The node's, in its cluster.
+        other_namespaces: Where it may put those that name one of these.
+    """
+
+    cluster: str
+    namespace: str
+    node_uid: str = ""
+    other_namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """
     What a host is, in its agent's words.
@@ -62,6 +80,7 @@ class HostFacts:
         sandbox: The engine's runtime in which Fargate's jobs run; empty: its usual one.
         enforces_disk: A container can write no more to its disk than it asked for.
         features: What its agent can do that older ones cannot.
+        kubernetes: Of a node of a cluster, whose jobs are pods; None of others.
     """
 
     name: str
@@ -89,6 +108,7 @@ class HostFacts:
     processes: ProcessIsolation = UNKNOWN_ISOLATION
     features: tuple[str, ...] = ()
     address: str = ""
+    kubernetes: KubernetesFacts | None = None
 
 
 HEARD_SAVE_MS = 3600 * 1000
@@ -129,6 +149,11 @@ class HostRecord:
         """When it is taken away, by whoever says it sooner; 0 if nobody does."""
         announced, asked = self.facts.reclaimed_at_ms, self.reclaim_at_ms
         return min(announced, asked) if announced and asked else announced or asked
+
+
+def told_fence(facts: HostFacts, fence_ms: int) -> int:
+    """Return which fence an agent is told: none where its host is a node of a cluster, on which nobody keeps one."""
+    return 0 if facts.kubernetes is not None else fence_ms
 
 
 def longer_fence(one_ms: int, other_ms: int) -> int:
@@ -193,6 +218,9 @@ class Host:
         spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
+        containers: How each of several containers of these is, as it last told; after a new leader's start,
+            or its own, it tells it again.
+        reserved: What others than this yard hold of its capacity, as its agent said last.
         trust: What its latest starts say of it.
     """
 
@@ -204,7 +232,9 @@ class Host:
     clock_misses: int = 0
     spoken_for_by: HostId | None = None
     is_stopped: bool = False
+    reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    containers: dict[AttemptId, tuple[ContainerEnd, ...]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 
     @property

@@ -23,10 +23,19 @@ class ResourceState(StrEnum):
 
 
 class Platform(StrEnum):
-    """AWS: platform capability. FARGATE runs jobs of fixed sizes, in containers alone."""
+    """
+    Where jobs run. AWS: platform capability, and the orchestration EKS.
+
+    FARGATE runs jobs of fixed sizes, in containers alone; EKS runs pods on nodes of a cluster.
+    """
 
     EC2 = "EC2"
     FARGATE = "FARGATE"
+    EKS = "EKS"
+
+
+CAPABILITIES = (Platform.EC2, Platform.FARGATE)
+"""What a definition and a host can name of these; for pods their runtime speaks."""
 
 
 class CapacityType(StrEnum):
@@ -103,8 +112,16 @@ class ComputeResources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesCluster:
+    """A cluster whose nodes are an environment's hosts, and the namespace in which its jobs' pods are."""
+
+    name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeEnvironment:
-    """A named selection of hosts."""
+    """A named selection of hosts; with *kubernetes* the nodes of that cluster (AWS: eksConfiguration)."""
 
     name: str
     type: EnvironmentType = EnvironmentType.MANAGED
@@ -115,6 +132,12 @@ class ComputeEnvironment:
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0
+    kubernetes: KubernetesCluster | None = None
+
+    @property
+    def platform(self) -> Platform:
+        """What jobs it runs."""
+        return self.compute_resources.type.platform if self.kubernetes is None else Platform.EKS
 
     @property
     def has_provider(self) -> bool:

@@ -13,7 +13,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment, ResourceState
 
 from .bounds import block_of, bound_refusals
-from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, suits, wished_gpus
+from .feasibility import NO_ACCESS, Access, allows, exclusion, gpu_text, not_allowed, offers, suits, wished_gpus
 from .fleet import CPU, GPU, STARTS, Fleet, row_of
 from .gang_explain import gang_block, gang_refusals
 from .gpus import kinds_of
@@ -133,7 +133,7 @@ def _refusals(shape: Shape, enabled: list[ComputeEnvironment], fleet: Fleet, mem
     if any((room & ~dearer).any() for room, dearer in rooms):
         return (_ROOM,)
     refusals = [
-        _amount_refusal(kind, int(asked[i]), free[i, ready], capacity[i, member])
+        _amount_refusal(kind, int(asked[i]), free[i, ready], capacity[i, member], _held_by_others(fleet, i, ready))
         for i, kind in enumerate(RESOURCE_KINDS)
         if asked[i] > max(0, int(free[i, ready].max()))
     ]
@@ -205,7 +205,7 @@ def _avoided(fleet: Fleet, row: int, shape: Shape) -> str:
 def _may_offer_again(fleet: Fleet, row: int, runtime: str) -> bool:
     """Say whether a host may offer a runtime that it lacks only as something of it is not sound."""
     facts = fleet.facts[row]
-    return bool(facts.faults) and bool(fleet.usable[row]) and runtime not in facts.runtimes
+    return bool(facts.faults) and bool(fleet.usable[row]) and not offers(facts, runtime)
 
 
 def _with_hosts(
@@ -269,7 +269,7 @@ def _outsiders(shape: Shape, environments: list[ComputeEnvironment], fleet: Flee
 
 
 def _could_run(facts: HostFacts, shape: Shape) -> bool:
-    return shape.runtime in facts.runtimes and allows(facts, shape.access)
+    return offers(facts, shape.runtime) and allows(facts, shape.access)
 
 
 def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str:
@@ -282,12 +282,22 @@ def _exclusions(facts: HostFacts, environments: list[ComputeEnvironment]) -> str
     return ", ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())
 
 
-def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts) -> Refusal:
+def _held_by_others(fleet: Fleet, amount: int, ready: Mask) -> str:
+    """Say what others than this yard hold of hosts; nothing if they hold nothing."""
+    held = int(fleet.reserved[amount, ready].sum())
+    if not held:
+        return ""
+    per_unit, unit = UNITS[RESOURCE_KINDS[amount]]
+    are_nodes = all(fleet.facts[row].kubernetes is not None for row in np.nonzero(ready)[0].tolist())
+    return f"; {held / per_unit:.10g} {unit} of these hosts held by {'other pods' if are_nodes else 'others'}"
+
+
+def _amount_refusal(kind: str, asked: int, free: Amounts, capacity: Amounts, others: str) -> Refusal:
     per_unit, unit = UNITS[kind]
     largest, most_free = int(capacity.max()), max(0, int(free.max()))
     text = (
         f"{asked / per_unit:.10g} {unit} asked, at most {most_free / per_unit:.10g} free on one host "
-        f"(largest host: {largest / per_unit:.10g})"
+        f"(largest host: {largest / per_unit:.10g}){others}"
     )
     return Refusal(
         kind=kind,

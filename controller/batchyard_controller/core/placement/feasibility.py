@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-from batchyard.features import SEVERAL_CONTAINERS
+from batchyard.features import SEVERAL_CONTAINERS, SEVERAL_PROCESSES, SHARED_PROCESSES
+from batchyard.pod_limits import not_as_pod
+from batchyard.runtimes import DOCKER, KUBERNETES, PROCESS
 from batchyard.tasks import Container, Task
 from batchyard_controller.core.model.hosts import PLATFORMS_DEFAULT, GpuFacts, HostFacts
 from batchyard_controller.core.model.launches import environment_of
-from batchyard_controller.core.model.settings import ComputeEnvironment
+from batchyard_controller.core.model.settings import ComputeEnvironment, KubernetesCluster
 
 from .gpus import is_wanted
 
@@ -48,13 +50,32 @@ def exclusion(facts: HostFacts, environment: ComputeEnvironment) -> Exclusion | 
         return Exclusion("compute_resources.provider", "its provider did not launch it")
     if facts.purchase_option != wanted.type.purchase_option:
         return Exclusion("compute_resources.type", f"it is {facts.purchase_option}")
-    if wanted.type.platform not in (facts.platforms or PLATFORMS_DEFAULT):
+    if environment.kubernetes is not None or facts.kubernetes is not None:
+        excluded = _cluster_exclusion(facts, environment.kubernetes)
+        if excluded is not None:
+            return excluded
+    elif wanted.type.platform not in (facts.platforms or PLATFORMS_DEFAULT):
         return Exclusion("compute_resources.type", f"it does not offer {wanted.type.platform}")
     if not _type_matches(facts.host_type, wanted.instance_types):
         return Exclusion("compute_resources.instance_types", f"its type is {facts.host_type}")
     if missing := sorted(set(wanted.labels) - set(facts.labels)):
         return Exclusion("compute_resources.labels", f"it lacks the label {missing[0][0]}={missing[0][1]}")
     return None
+
+
+def _cluster_exclusion(facts: HostFacts, wanted: KubernetesCluster | None) -> Exclusion | None:
+    """Say why a host is none of a cluster's nodes, or a node none of an environment that names no cluster."""
+    node = facts.kubernetes
+    if node is None:
+        return Exclusion("kubernetes", "it is no node of a Kubernetes cluster")
+    if wanted is not None and (node.cluster, node.namespace) == (wanted.name, wanted.namespace):
+        return None
+    return Exclusion("kubernetes", f"it is a node of cluster {node.cluster}, for namespace {node.namespace}")
+
+
+def offers(facts: HostFacts, runtime: str) -> bool:
+    """Say whether a host offers a runtime; a node of a cluster runs containers as pods."""
+    return runtime in facts.runtimes or (runtime == DOCKER and KUBERNETES in facts.runtimes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +89,8 @@ class Access:
         gpu_memory_mib: Least memory of each.
         architectures: Of the CPU; a host has to be of all of them.
         platforms: Of its environment, any of them; empty: any.
+        not_as_pod: What keeps it from running as a pod on a node of a cluster; empty: nothing.
+        namespace: Of a pod that names one: where its host's agent must be able to make it.
     """
 
     privileged: bool = False
@@ -78,6 +101,8 @@ class Access:
     architectures: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    not_as_pod: str = ""
+    namespace: str = ""
 
     @property
     def chooses_gpus(self) -> bool:
@@ -90,14 +115,18 @@ class Access:
 
 
 NO_ACCESS = Access()
-_SEVERAL = Access(features=(SEVERAL_CONTAINERS,))
+_LACKING = {
+    SHARED_PROCESSES: "no host lets processes of one job see each other: agents of root keep them apart",
+}
+"""What is said of features that are not the agent's version alone."""
 
 
 def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
     """Return what a job that may go to environments of *platforms* asks of its host; the same object for nothing."""
-    asking = [c for c in task.containers if _asks(c)]
-    if not (asking or platforms):
-        return NO_ACCESS if task.is_plain else _SEVERAL
+    asking = [c for c in task.all_containers if _asks(c)]
+    obstacle = not_as_pod(task) if task.runtime == DOCKER else ""
+    if task.is_plain and not (asking or platforms or obstacle):
+        return NO_ACCESS
     choosing = next((c for c in asking if c.gpu_models or c.gpu_memory_mib), task.main)
     mounted = {point.source_volume for container in asking for point in container.mount_points}
     devices = {device.host_path for container in asking for device in container.linux_parameters.devices}
@@ -108,10 +137,20 @@ def access_of(task: Task, platforms: tuple[str, ...]) -> Access:
         device_paths=tuple(sorted(map(_plain, devices))),
         gpu_models=tuple(sorted({name.lower() for name in choosing.gpu_models})),
         gpu_memory_mib=choosing.gpu_memory_mib,
-        features=() if task.is_plain else (SEVERAL_CONTAINERS,),
+        features=_features_of(task),
+        not_as_pod=obstacle,
+        namespace=task.pod.namespace if task.pod is not None else "",
         architectures=tuple(sorted({c.cpu_architecture for c in asking} - {""})),
         platforms=platforms,
     )
+
+
+def _features_of(task: Task) -> tuple[str, ...]:
+    if task.is_plain or task.pod is not None:
+        return ()
+    if task.runtime != PROCESS:
+        return (SEVERAL_CONTAINERS,)
+    return (SEVERAL_PROCESSES, SHARED_PROCESSES) if task.pid_mode else (SEVERAL_PROCESSES,)
 
 
 def _asks(container: Container) -> bool:
@@ -135,11 +174,19 @@ def allows(facts: HostFacts, access: Access) -> bool:
     return (
         (facts.allows_privileged or not access.privileged)
         and all(feature in facts.features for feature in access.features)
+        and (facts.kubernetes is None or not access.not_as_pod)
+        and (not access.namespace or access.namespace in _namespaces(facts))
         and (not access.chooses_gpus or any(map(access.wants, facts.gpus)))
         and all(architecture == facts.cpu_architecture for architecture in access.architectures)
         and all(_allows_volume(facts, path) for path in access.volume_paths)
         and all(_allows_device(facts, path) for path in access.device_paths)
     )
+
+
+def _namespaces(facts: HostFacts) -> tuple[str, ...]:
+    """Return the namespaces in which a host's agent makes pods."""
+    node = facts.kubernetes
+    return () if node is None else (node.namespace, *node.other_namespaces)
 
 
 def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
@@ -150,10 +197,15 @@ def not_allowed(access: Access, hosts: Iterable[HostFacts]) -> str:
         models = (gpu_text(gpu) for facts in hosts for gpu in facts.gpus)
         texts.append(f"no host has a GPU {wished_gpus(access)} (hosts have: {_shown(models)})")
     texts += [
-        f"no host's agent is new enough for {feature.replace('-', ' ')}"
+        _LACKING.get(feature, f"no host's agent is new enough for {feature.replace('-', ' ')}")
         for feature in access.features
         if not any(feature in facts.features for facts in hosts)
     ]
+    if access.not_as_pod and all(facts.kubernetes is not None for facts in hosts):
+        texts.append(f"its hosts run pods alone, and none can have {access.not_as_pod}")
+    if access.namespace and not any(access.namespace in _namespaces(facts) for facts in hosts):
+        known = _shown(chain.from_iterable(map(_namespaces, hosts)))
+        texts.append(f"no host's agent makes pods in namespace {access.namespace} (agents do in: {known})")
     if access.privileged and not any(facts.allows_privileged for facts in hosts):
         texts.append("no host allows privileged containers")
     texts += [

@@ -49,6 +49,8 @@ class Fleet:
         self.state: Amounts = np.zeros((8, 0), dtype=np.int64)
         """What is left of each host; see the names of its lines."""
         self.capacity: Amounts = np.zeros((4, 0), dtype=np.int64)
+        self.reserved: Amounts = np.zeros((4, 0), dtype=np.int64)
+        """What others than this yard hold of each host; it is not among what is left."""
         self.kinds = Kinds()
         self.kind_of: Amounts = np.zeros(0, dtype=np.int64)
         self.hopeful: Mask = np.zeros(0, dtype=np.bool_)
@@ -118,6 +120,7 @@ class Fleet:
         self.state = np.append(self.state, np.zeros((8, 1), dtype=np.int64), axis=1)
         self.state[STARTS, -1] = UNBOUNDED
         self.capacity = np.append(self.capacity, np.zeros((4, 1), dtype=np.int64), axis=1)
+        self.reserved = np.append(self.reserved, np.zeros((4, 1), dtype=np.int64), axis=1)
         self.kind_of = np.append(self.kind_of, np.int64(0))
         self.hopeful = np.append(self.hopeful, np.False_)
         self.has_mixed_gpus = np.append(self.has_mixed_gpus, np.False_)
@@ -131,11 +134,26 @@ class Fleet:
             self.changes.note_all(len(self.ids))
 
     def _set_gpus(self, row: int) -> None:
-        """Reckon what is left of a host's GPUs."""
+        """Reckon what is left of a host's GPUs; whose are others' is known by their number alone, so the last free ones are."""
         held = self.gpu_held[row]
         fit = [gpu.uuid for gpu in self.facts[row].gpus if not gpu.fault]
-        self.gpu_free[row] = {uuid: GPU_WHOLE - held.get(uuid, 0) for uuid in fit}
+        self.gpu_free[row] = free = {uuid: GPU_WHOLE - held.get(uuid, 0) for uuid in fit}
+        taken = -(-int(self.reserved[GPU, row]) // GPU_WHOLE)
+        for uuid in [uuid for uuid in reversed(fit) if uuid not in held][:taken]:
+            free[uuid] = 0
         self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(self.gpu_free[row])
+
+    def set_reserved(self, host_id: HostId, reserved: Resources) -> None:
+        """Say what others than this yard hold of a host."""
+        row = self.rows[host_id]
+        more = row_of(reserved) - self.reserved[:, row]
+        if not more.any():
+            return
+        self.reserved[:, row] += more
+        self.state[:4, row] -= more
+        self._set_gpus(row)
+        self.changes.note(row)
+        self.grown += bool((more < 0).any())
 
     def set_start_room(self, host_id: HostId, room: int) -> bool:
         """Say how many more starts a host is trusted with; return whether that is more than before."""
@@ -168,7 +186,9 @@ class Fleet:
             self.end_lack(image, host_id)
         for kept in (self.ids, self.facts, self.gpu_places, self.gpu_held, self.gpu_free, self.away):
             del kept[row]
-        self.state, self.capacity = (np.delete(amounts, row, axis=1) for amounts in (self.state, self.capacity))
+        self.state, self.capacity, self.reserved = (
+            np.delete(amounts, row, axis=1) for amounts in (self.state, self.capacity, self.reserved)
+        )
         self.kind_of, self.hopeful = np.delete(self.kind_of, row), np.delete(self.hopeful, row)
         self.has_mixed_gpus = np.delete(self.has_mixed_gpus, row)
         self.rows = {host_id: row for row, host_id in enumerate(self.ids)}
@@ -206,6 +226,9 @@ class Fleet:
                 del held[gpu.uuid]
             if gpu.uuid in free:
                 free[gpu.uuid] += sign * gpu.millis
+        if self.reserved[GPU, row]:
+            self._set_gpus(row)
+            return
         self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(free)
 
     def members(self, environment: ComputeEnvironment, runtime: str, access: Access = NO_ACCESS) -> Mask:
@@ -227,17 +250,18 @@ class Fleet:
     def allocated(self, host_id: HostId) -> Resources:
         """Return what attempts hold on a host."""
         row = self.rows[host_id]
-        used = (self.capacity[:, row] - self.free[:, row]).tolist()
+        used = (self.capacity[:, row] - self.reserved[:, row] - self.free[:, row]).tolist()
         return Resources(**dict(zip(RESOURCE_KINDS, used, strict=True)))
 
     def sums(self, host_ids: Iterable[HostId]) -> tuple[Resources, Resources]:
         """Return what hosts have together, and what attempts hold of it."""
         rows = [self.rows[host_id] for host_id in host_ids]
         capacity = self.capacity[:, rows].sum(axis=1)
-        used = capacity - self.free[:, rows].sum(axis=1)
+        used = capacity - self.reserved[:, rows].sum(axis=1) - self.free[:, rows].sum(axis=1)
         has, held = (Resources(**dict(zip(RESOURCE_KINDS, each.tolist(), strict=True))) for each in (capacity, used))
         return has, held
 
     def gpu_allocated(self, host_id: HostId) -> dict[str, int]:
         """Return the thousandths that attempts hold of each GPU of a host."""
-        return {uuid: GPU_WHOLE - free for uuid, free in self.gpu_free[self.rows[host_id]].items()}
+        row = self.rows[host_id]
+        return {uuid: self.gpu_held[row].get(uuid, 0) for uuid in self.gpu_free[row]}

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from batchyard.resources import NOTHING, Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
@@ -28,8 +29,8 @@ from .room import could_take, has_room, have_gpus, needs_of, takers, wanted_host
 from .sketch import Sketch
 from .strategies import Amounts
 
-Pass = Callable[[Shape, int], bool]
-"""Says whether a gang may use a host, by its row, for so much as a shape asks; see `Promises.let_pass`."""
+Pass = Callable[[Shape, int, Resources], bool]
+"""Says whether a node may use a host, by its row, beside what others of its gang take there; see `Promises.let_pass`."""
 _NOBODY = -1
 
 
@@ -130,6 +131,20 @@ class Trial:
             return self._fill(wanted, is_spread=True) or self._match(wanted)
         return self._fill(wanted, is_spread=False)
 
+    def sit(self, places: Sequence[tuple[int, int]], wanted: Mask | None) -> bool:
+        """Give each node the place that is kept for it, by part and row; say whether all of them have room by now."""
+        self._cpu_before = self.sketch.environment_cpu.get(self.environment.name, 0)
+        indices, singles = [part.indices for part in self.shape.parts], self.shape.singles
+        for part, row in places:
+            shape = singles[part]
+            mask = free_hosts(self.sketch.fleet, self.sketch.state, shape, self.environment, self.sketch)
+            may = mask[row] and (wanted is None or wanted[row]) and self.let_pass(shape, row, self._there(row))
+            if not may:
+                self.drop()
+                return False
+            self._take(next(indices[part]), shape, row, self.rankings.of(shape, self.environment).asked)
+        return bool(places)
+
     def drop(self) -> None:
         """Put back what was taken."""
         for row, (column, gpus) in self._before.items():
@@ -166,7 +181,7 @@ class Trial:
                     if row is None:
                         self.drop()
                         return False
-                    if self.let_pass(self._there(shape, row), row):
+                    if self.let_pass(shape, row, self._there(row)):
                         break
                     closed.append(row)
                 self._take(index, shape, row, ranking.asked)
@@ -174,10 +189,10 @@ class Trial:
                 taken.append(row)
         return True
 
-    def _there(self, shape: Shape, row: int) -> Shape:
-        """Return what the gang asks of a host with one more node there."""
-        others = [seat.shape.resources for seat in self.seats if seat.row == row]
-        return shape.asking(sum(others, shape.resources)) if others else shape
+    def _there(self, row: int) -> Resources:
+        """Return what nodes of the gang take of a host already."""
+        first, *others = [seat.shape.resources for seat in self.seats if seat.row == row] or [NOTHING]
+        return sum(others, first)
 
     def _match(self, wanted: Mask | None) -> bool:
         """Place all where giving the best hosts away one by one led nowhere, if there is any way."""
@@ -187,7 +202,7 @@ class Trial:
         for shape in self.shape.singles:
             mask = free_hosts(fleet, state, shape, self.environment, self.sketch)
             mask = mask if wanted is None else mask & wanted
-            mask[[row for row in mask.nonzero()[0].tolist() if not self.let_pass(shape, row)]] = False
+            mask[[row for row in mask.nonzero()[0].tolist() if not self.let_pass(shape, row, NOTHING)]] = False
             fits.append(mask)
         owners = match(fits, [part.size for part in self.shape.parts])
         if owners is None:

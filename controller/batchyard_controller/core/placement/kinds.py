@@ -8,6 +8,7 @@ what its kind is made of.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -18,7 +19,7 @@ from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.launches import LAUNCH_LABEL
 from batchyard_controller.core.model.settings import ComputeEnvironment
 
-from .feasibility import Access, allows, belongs, suits
+from .feasibility import Access, allows, belongs, offers, suits
 from .gpus import kinds_of
 
 Mask = npt.NDArray[np.bool_]
@@ -64,6 +65,7 @@ class Kinds:
             platforms=facts.platforms,
             cpu_architecture=facts.cpu_architecture,
             features=facts.features,
+            kubernetes=facts.kubernetes and replace(facts.kubernetes, node_uid=""),  # else each were its own kind
         )
         self.gpu_kinds_max = max(self.gpu_kinds_max, len(kind.gpus))
         return self._numbers.setdefault(kind, len(self._numbers))
@@ -78,7 +80,7 @@ class Kinds:
             new = [
                 suits(environment, access)
                 and belongs(kind, environment)
-                and (not runtime or runtime in kind.runtimes)
+                and (not runtime or offers(kind, runtime))
                 and allows(kind, access)
                 for kind in islice(self._numbers, len(mask), None)
             ]

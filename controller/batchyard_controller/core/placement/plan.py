@@ -238,8 +238,6 @@ class _Service:
 
     def _may_clear(self, turn: Turn, source: Source[Turn]) -> bool:
         """Say whether there may be somebody to stop for the first of a line."""
-        if turn.shape.parts:
-            return False  # nobody is stopped for several hosts at once
         if turn.lacks_room and source.queue.preemption is not Preemption.NEVER:
             return True
         is_lacking = turn.lacks_room or turn.lacks_quota
@@ -248,7 +246,8 @@ class _Service:
     def _clear(self, turn: Turn, source: Source[Turn]) -> Unit | None:
         """Have hosts cleared for the first units of a line; return the first for which none is."""
         has_reservation = source.standing is not None and source.standing.reservation
-        left = most = (1 if has_reservation else CLEARED_A_LINE) - self.promises.cleared.number(turn.shape)
+        at_once = 1 if has_reservation else max(1, CLEARED_A_LINE // turn.shape.size)
+        left = most = at_once - self.promises.cleared.number(turn.shape)
         while turn.head is not None:
             if not self.promises.cleared.has(turn.head):
                 if left <= 0 or not self.sketch.draws.allow(turn.draw):

@@ -1,10 +1,10 @@
 """
 Preemption: who is stopped so that a unit of higher rank can start that lacks room.
 
-Laws: only units of lower rank are stopped, of queues that allow it; only on one host, on
-which the other then has room for certain; and none that could be spared. Of several ways
-the one with fewest victims is taken, then the one whose victims count least: lowest
-priority first, then latest started. What they hold is not free before their ends are
+Laws: only units of lower rank are stopped, of queues that allow it; only where the other
+then has room for certain; none that could be spared; and of the nodes of a job all or none, so that they
+count as many. Of several ways the one with fewest victims is taken, then the one whose victims count
+least: lowest priority first, then latest started. What they hold is not free before their ends are
 reported: meanwhile a cleared reservation keeps it (see `Promises`).
 
 Source: AWS Batch User Guide, "Preemption" of quota shares, for how victims are chosen.
@@ -12,7 +12,7 @@ Source: AWS Batch User Guide, "Preemption" of quota shares, for how victims are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -27,7 +27,7 @@ from .line import Shape
 PREEMPTION = "preemption"
 """Kind of what is said of a unit for which others are stopped."""
 CLEARED_A_LINE = 16
-"""For so many units of a line hosts are cleared at once."""
+"""For so many units of a line hosts are cleared at once, nodes counted, and for one gang at least."""
 _KINDS = ("resources.cpu_millis", "resources.memory_mib")
 """Of what largest ones are sought beside GPUs."""
 
@@ -35,16 +35,17 @@ _KINDS = ("resources.cpu_millis", "resources.memory_mib")
 @dataclass(frozen=True, slots=True)
 class Occupant:
     """
-    What one live attempt holds of a host, and how much it counts.
+    What one live attempt holds of a host, or all nodes of a job that are there, and how much it counts.
 
     Attributes:
+        attempt_ids: All that are stopped together: one, or all nodes of a job, those elsewhere too.
         share: Of its queue's policy, and with it *priority* within that.
         claimed_at_ms: Wall clock.
-        is_stopping: Its host was told to stop it.
+        is_stopping: Its host was told to stop it; of nodes the main one's, with which they end.
         preemptions: How often its unit was preempted.
     """
 
-    attempt_id: AttemptId
+    attempt_ids: tuple[AttemptId, ...]
     queue: str
     share: str
     priority: int
@@ -54,6 +55,16 @@ class Occupant:
     environment: str
     is_stopping: bool
     preemptions: int
+
+    @property
+    def name(self) -> AttemptId:
+        """What tells it from others; the same for all that are stopped together, on whatever host."""
+        return self.attempt_ids[0]
+
+
+def cost(occupants: Iterable[Occupant]) -> int:
+    """Return how many units are stopped with some."""
+    return sum(len(each.attempt_ids) for each in occupants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +124,19 @@ def choose_victims(
         return ()
     if may_leave is None and not fits(by_worth):
         return None
+    found: list[tuple[Occupant, ...]] = []
     for each in by_worth:
         if fits((each,)) and (may_leave is None or may_leave((each,))):
-            return (each,)
+            found.append((each,))
+            if cost(found[-1]) == 1:
+                return found[-1]
     orders = [by_worth, sorted(by_worth, key=lambda each: (-each.resources.gpu_millis, -each.resources.cpu_millis))]
+    if any(len(each.attempt_ids) > 1 for each in by_worth):
+        orders.append(sorted(by_worth, key=lambda each: len(each.attempt_ids)))
     if may_leave is not None:  # whom one order lets stay for those before him, another may take
         largest = (sorted(by_worth, key=attrgetter(kind), reverse=True) for kind in _KINDS)
         orders = [_together(order, may_leave) for order in (*orders, *largest)]
-    return min((_fewest(order, fits) for order in orders if fits(order)), key=len, default=None)
+    return min([*found, *(_fewest(order, fits) for order in orders if fits(order))], key=cost, default=None)
 
 
 def _together(order: Sequence[Occupant], may_leave: Callable[[Sequence[Occupant]], bool]) -> Sequence[Occupant]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from batchyard.resources import NOTHING, Resources
 from batchyard_controller.core.model.attempts import GpuClaim
 from batchyard_controller.core.model.settings import ComputeEnvironment, DispatchOrder
 from batchyard_controller.core.model.units import Unit
@@ -278,12 +279,32 @@ class Promises:
             self.drop(unit)
         return is_cleared
 
-    def let_pass(self, unit: Unit, shape: Shape, row: int, ends_ms: int) -> bool:
-        """Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away."""
+    def let_pass(
+        self,
+        unit: Unit,
+        shape: Shape,
+        row: int,
+        ends_ms: int,
+        *,
+        line: Shape | None = None,
+        beside: Resources = NOTHING,
+    ) -> bool:
+        """
+        Say whether a unit that will have ended by then may use a host, and if not, note that it was turned away.
+
+        Args:
+            unit: The first of its line.
+            shape: What it asks of the host; of a gang what one node asks.
+            row: Of the host.
+            ends_ms: When it will have ended.
+            line: What its line asks, if that is not the same.
+            beside: What other nodes of the gang take there already.
+        """
         if self._bind_nobody:
             return True
-        if not self.cleared.let_pass(unit, shape, row):
+        if not self.cleared.let_pass(unit, shape, row, line or shape):
             return False
+        shape = shape if beside is NOTHING else shape.asking(beside + shape.resources)
         for held in self._binding(unit):
             if held.row != row or held.is_soon_over(ends_ms, self._now.boot_ms):
                 continue
@@ -315,11 +336,19 @@ class Promises:
         self.held_back = HeldBack(job_id=held.value.job_id, index=held.value.index, is_bound=is_bound)
 
     def note_placed(
-        self, unit: Unit, shape: Shape, row: int, environment: str, gpus: tuple[GpuClaim, ...], ends_ms: int
+        self,
+        unit: Unit,
+        shape: Shape,
+        row: int,
+        environment: str,
+        gpus: tuple[GpuClaim, ...],
+        ends_ms: int,
+        *,
+        line: Shape | None = None,
     ) -> None:
-        """Take in that a unit was placed: its own promise is kept, and others reckon with it."""
+        """Take in that a unit was placed: its own promise is kept, and others reckon with it; *line* as of `let_pass`."""
         self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
-        self.cleared.note_placed(unit, shape, row, environment)
+        self.cleared.note_placed(unit, line or shape, row, environment)
         if self._held or self._hints:
             self.drop(unit)
         for held in self._held:

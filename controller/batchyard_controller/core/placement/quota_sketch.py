@@ -17,7 +17,7 @@ from batchyard_controller.core.model.quota_shares import GPU, MEMORY_MIB, VCPU
 from .fleet import Fleet
 from .kinds import Mask
 from .line import Rank, Shape
-from .quotas import Quota, Use, use_of
+from .quotas import Quota, Use, sum_uses, use_of
 
 _BORROWS = 2.0
 """More than any part of its own that a share uses within that."""
@@ -68,13 +68,9 @@ class QuotaSketch:
             return False
         return is_promised or not self._is_apart or not self.later.lacks(share, use)
 
-    def allows_all(self, share: str, uses: Iterable[Use]) -> bool:
-        """Say whether a share may use so much more all at once."""
-        total: dict[str, int] = {}
-        for use in uses:
-            for unit, amount in use.items():
-                total[unit] = total.get(unit, 0) + amount
-        return self._allows(share, total, is_promised=False)
+    def allows_all(self, share: str, uses: Iterable[Use], *, is_promised: bool) -> bool:
+        """Say whether a share may use so much more all at once; *is_promised* as in `hosts_for`."""
+        return self._allows(share, sum_uses(uses), is_promised)
 
     def has_victims(self, shape: Shape) -> bool:
         """Say whether there may be somebody to stop for one of a shape, of its own queue."""
@@ -118,12 +114,17 @@ class QuotaSketch:
         self._is_apart = True
         self.later.add(share, use, sign)
 
-    def evict(self, name: AttemptId) -> HostId:
-        """Let an attempt leave, and return its host; now it is still there."""
-        holding = self.quota.holdings[name]
-        self._is_apart = True
-        self.later.add(holding.share, holding.use, -1)
-        return holding.host_id
+    def evict(self, names: Iterable[AttemptId]) -> set[HostId]:
+        """Let attempts leave, and return their hosts; now they are still there."""
+        self._is_apart, held = True, [self.quota.holdings[name] for name in names]
+        for holding in held:
+            self.later.add(holding.share, holding.use, -1)
+        return {holding.host_id for holding in held}
+
+    def stay(self, names: Iterable[AttemptId]) -> None:
+        """Let attempts stay after all that were to leave."""
+        for holding in (self.quota.holdings[name] for name in names):
+            self.later.add(holding.share, holding.use)
 
 
 def _times(use: Use, units: int) -> Use:

@@ -223,6 +223,20 @@ class Holding:
     use: Use
 
 
+def total_use(holdings: Iterable[Holding]) -> Use:
+    """Return what several attempts use together."""
+    return sum_uses(holding.use for holding in holdings)
+
+
+def sum_uses(uses: Iterable[Use]) -> dict[str, int]:
+    """Return amounts in all, by unit of capacity."""
+    total: dict[str, int] = {}
+    for use in uses:
+        for unit, amount in use.items():
+            total[unit] = total.get(unit, 0) + amount
+    return total
+
+
 @dataclass(slots=True, eq=False)
 class Quota:
     """The shares of one queue, and the live attempts that use their capacity."""

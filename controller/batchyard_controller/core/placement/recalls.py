@@ -10,7 +10,7 @@ first, and of them whoever counts least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from batchyard.ids import AttemptId
 from batchyard_controller.core.model.settings import JobQueue
@@ -18,7 +18,7 @@ from batchyard_controller.core.model.settings import JobQueue
 from .line import Shape
 from .preemption import Occupant, choose_victims, is_spent, may_preempt, worth
 from .quota_sketch import QuotaSketch
-from .quotas import Use
+from .quotas import Holding, Use, total_use
 
 _BORROWERS_RECKONED = 256
 """Of those on other hosts so many that come first."""
@@ -66,7 +66,12 @@ class Recall:
         first = choose_victims(self._in_order(on_host), has_room, self._may_leave)
         if first is None or self._is_enough(first):
             return first
-        others = [each for each in self._in_order(anywhere) if each not in first and each.attempt_id in self._holdings]
+        known = {each.name for each in first}
+        others = []
+        for each in self._in_order(anywhere):  # nodes of one job are on many hosts
+            if each.name not in known and self._held(each):
+                known.add(each.name)
+                others.append(each)
         more = choose_victims(
             others[:_BORROWERS_RECKONED],
             lambda some: self._is_enough((*first, *some)),
@@ -85,7 +90,7 @@ class Recall:
         """Return of some those who may be stopped, who is to be stopped first first."""
         found = []
         for place, each in enumerate(occupants):
-            if each.attempt_id in self._evicted or is_spent(each):
+            if each.name in self._evicted or is_spent(each):
                 continue
             borrows = self._is_of_borrower(each)
             if borrows or self._is_lower(each):
@@ -94,10 +99,10 @@ class Recall:
 
     def _is_of_borrower(self, occupant: Occupant) -> bool:
         """Say whether an attempt is of another share of the queue that uses more than its own of what it uses."""
-        holding = self._holdings.get(occupant.attempt_id)
-        if holding is None or not self._is_own or holding.share == self._shape.share:
+        held = self._held(occupant)
+        if not held or not self._is_own or held[0].share == self._shape.share:
             return False
-        return self._later.borrows(holding.share, holding.use)
+        return any(self._later.borrows(holding.share, holding.use) for holding in held)
 
     def _is_lower(self, occupant: Occupant) -> bool:
         """Say whether an attempt is of another queue, or the same share, and may be stopped for its lower rank."""
@@ -115,18 +120,18 @@ class Recall:
         return is_enough
 
     def _may_leave(self, chosen: Sequence[Occupant]) -> bool:
-        """Say whether each of some attempts that is of another share could come back only by borrowing."""
+        """Say whether each of some that is of another share could come back, with all its nodes, only by borrowing."""
         self._leave(chosen, -1)
-        others = (
-            self._holdings[name] for name in self._held(chosen) if self._holdings[name].share != self._shape.share
-        )
-        is_rightful = not any(self._later.is_own(holding.share, holding.use) for holding in others)
+        others = (held for held in map(self._held, chosen) if held and held[0].share != self._shape.share)
+        is_rightful = not any(self._later.is_own(held[0].share, total_use(held)) for held in others)
         self._leave(chosen, 1)
         return is_rightful
 
-    def _held(self, occupants: Sequence[Occupant]) -> Iterator[AttemptId]:
-        return (each.attempt_id for each in occupants if each.attempt_id in self._holdings)
+    def _held(self, occupant: Occupant) -> list[Holding]:
+        """Return what is counted of what leaves with one."""
+        return [self._holdings[name] for name in occupant.attempt_ids if name in self._holdings]
 
     def _leave(self, occupants: Sequence[Occupant], sign: int) -> None:
-        for name in self._held(occupants):
-            self._later.add(self._holdings[name].share, self._holdings[name].use, sign)
+        for occupant in occupants:
+            for holding in self._held(occupant):
+                self._later.add(holding.share, holding.use, sign)

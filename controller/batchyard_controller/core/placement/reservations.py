@@ -48,6 +48,7 @@ class Reservation:
         is_overdue: Whether it binds before that all the same, as it was missed, and those before whom it
             would come are never through; said as a round begins.
         is_cleared: Whether others are stopped on the host so that it can start.
+        part: Of a gang, each node of which has a promise of its own of a cleared host: which part of *shape* it is of.
     """
 
     priority: int
@@ -63,6 +64,7 @@ class Reservation:
     is_in_force: bool = True
     is_overdue: bool = False
     is_cleared: bool = False
+    part: int = 0
 
     def is_for(self, job_id: JobId, index: int | None) -> bool:
         """Say whether it is a unit's."""

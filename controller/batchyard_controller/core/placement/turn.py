@@ -125,7 +125,7 @@ class Turn:
             is_free = left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms)
             placed: tuple[Placement, ...] = ()
             if is_free and self.shape.parts:
-                placed = self._place_gang(service, ranking.environment)
+                placed = self._place_gang(service, ranking.environment, is_promised=kept > 0)
             elif is_free and (row := self._best(service, ranking)) is not None:
                 placed = (self._take(service, row, ranking),)
             self.held_back, service.promises.held_back = self.held_back or service.promises.held_back, None
@@ -170,7 +170,9 @@ class Turn:
                 return row
             self._closed.append(row)
 
-    def _place_gang(self, service: Service, environment: ComputeEnvironment) -> tuple[Placement, ...]:
+    def _place_gang(
+        self, service: Service, environment: ComputeEnvironment, *, is_promised: bool
+    ) -> tuple[Placement, ...]:
         """Place all nodes of a job in an environment and move on; nothing where not all find room."""
         assert self.head is not None, "place() looked"
         head, sketch, quota = self.head, service.sketch, self._source.quota
@@ -180,21 +182,28 @@ class Turn:
             service.rankings,
             self.shape,
             environment,
-            lambda shape, row: service.promises.let_pass(head, shape, row, self._ends_ms),
+            lambda shape, row, beside: service.promises.let_pass(
+                head, shape, row, self._ends_ms, line=self.shape, beside=beside
+            ),
             self._run_h,
         )
-        if not trial.run(self.open_types):
+        cleared = service.promises.cleared
+        if not trial.run(self.open_types) and not (
+            cleared.are_any and trial.sit(cleared.seats(head, self.shape, environment.name), self.open_types)
+        ):
             return ()
         types = [sketch.fleet.facts[seat.row].host_type for seat in trial.seats]
         uses = [use_of(seat.shape.resources, name) for seat, name in zip(trial.seats, types, strict=True)]
-        if quota is not None and not quota.allows_all(self.shape.share, uses):
+        if quota is not None and not quota.allows_all(self.shape.share, uses, is_promised=is_promised):
             trial.drop()
             return ()
         sketch.draws.take(self.draw)
         for seat, use in zip(trial.seats, uses, strict=True):
             if quota is not None:
                 quota.take(self.shape.share, use)
-            service.promises.note_placed(head, seat.shape, seat.row, environment.name, seat.gpus, self._ends_ms)
+            service.promises.note_placed(
+                head, seat.shape, seat.row, environment.name, seat.gpus, self._ends_ms, line=self.shape
+            )
         self.pass_on()
         return tuple(
             Placement(head.job.id, seat.node, sketch.fleet.ids[seat.row], environment.name, seat.gpus, self._stay)

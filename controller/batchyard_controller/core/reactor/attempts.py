@@ -79,7 +79,7 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
         attempt = world.attempts[name]
         mine, other = world.jobs[eviction.job_id].spec, world.unit_of(attempt).job.spec
         gives_back = mine.queue == other.queue and mine.share_identifier != other.share_identifier
-        beneficiary = Unit(world.jobs[eviction.job_id], eviction.index).id
+        beneficiary = Unit(world.jobs[eviction.job_id], eviction.index).waits_as
         records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=gives_back)
         out.append(SendStop(attempt.host_id, name))
 
@@ -113,7 +113,10 @@ def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, .
             continue
         if report.end is not None:
             end_attempt(world, attempt, report.end, now, out)
-        elif report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
+            continue
+        if report.containers:
+            world.hosts[host_id].containers[attempt.id] = report.containers
+        if report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
             _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, now, out)
     if acks:
         out.append(SendAck(host_id, tuple(acks)))
@@ -143,6 +146,9 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
         end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
         _start_attempt(world, unit, attempt, end.started_at_ms, now, out)
+    told = world.hosts[attempt.host_id].containers.pop(attempt.id, ())
+    if told and not end.containers:
+        end = replace(end, containers=told)  # of what was lost it is known how far it had come
     ended = _ended(attempt, end, now)
     if end.cause is EndCause.RECLAIMED:
         world.reclaimed[attempt.compute_environment] += 1
@@ -193,7 +199,8 @@ def _cause(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd) -> EndCa
     node that was stopped as its main node is over, and then says that all is well, has done its part.
     """
     told = EndCause.STOPPED if end.cause is EndCause.PREEMPTED else end.cause  # of which an agent knows nothing
-    if told is EndCause.STOPPED and end.exit_code == 0 and is_left_over(world, attempt) and not unit.terminate_reason:
+    is_over = is_left_over(world, attempt) and unit.main.attempts[-1].cause is not EndCause.PREEMPTED
+    if told is EndCause.STOPPED and end.exit_code == 0 and is_over and not unit.terminate_reason:
         return EndCause.EXITED
     if attempt.preempted_for and not attempt.terminate_reason and told in _CUT_SHORT:
         return EndCause.PREEMPTED

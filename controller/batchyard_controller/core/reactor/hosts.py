@@ -20,7 +20,7 @@ from batchyard_controller.core.events import (
 )
 from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
+from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
@@ -48,6 +48,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     _set_facts(world, host, event)
     note_run(world, event)
     note_joined(world, host, now)
+    host.reserved = event.reserved
     world.refresh_host(host)
 
 
@@ -74,14 +75,15 @@ def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
     """
     Keep what a host says of itself; after another boot nobody takes it away, but for what it says anew.
 
-    Of one that has joined, what has to be approved waits.
+    Of one that has joined, what has to be approved waits; not of those for which another speaks, who could as
+    well speak for new ones.
     """
     if event.facts is None:
         return
-    judge = claims.believed if host.spoken_for_by is None else claims.judged
+    judge = claims.judged if host.spoken_for_by == host.record.id else claims.believed
     record = judge(host.record, event.facts)
     if isinstance(event, HostJoined):
-        fence_ms = longer_fence(record.fence_ms, world.fence_ms)
+        fence_ms = longer_fence(record.fence_ms, told_fence(event.facts, world.fence_ms))
         record = replace(record, machine_id=event.machine_id or record.machine_id, fence_ms=fence_ms)
         if host.record.facts.boot_id != event.facts.boot_id:
             record = replace(record, reclaim_at_ms=0)
@@ -129,8 +131,12 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
         records.hear(world, host, now)
         if event.session == host.session:
             # It has heard its welcome; until then it may go by the fence that it was told before.
-            records.change_host(world, host, replace(host.record, fence_ms=world.fence_ms))
+            fence_ms = told_fence(event.facts or host.record.facts, world.fence_ms)
+            records.change_host(world, host, replace(host.record, fence_ms=fence_ms))
         _set_facts(world, host, event)
+        if event.reserved != host.reserved:
+            host.reserved = event.reserved
+            world.refresh_host(host)
         _judge_clock(world, host, event.wall_ms - now.wall_ms if event.wall_ms else 0)
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from batchyard.ids import HostId
-from batchyard.states import ACTIVE_STATES, EndCause, JobState
+from batchyard.ids import HostId, JobId
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import SendStart, SendStop
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd
 from batchyard_controller.core.model.endings import BY_ATTEMPT, Ending, Trigger
@@ -20,6 +20,7 @@ from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.occupancy import live_nodes
 from batchyard_controller.core.world.world import World
 
 from .progress import Out, Progress
@@ -67,7 +68,8 @@ def starts(world: World, attempts: Iterable[Attempt]) -> Out:
 def on_node_started(world: World, unit: Unit, out: Out) -> None:
     """Have the other nodes started, if it is the main one that runs."""
     if unit.leads:
-        out += starts(world, (each for node, each in _live(world, unit.job) if not node.leads))
+        others = (each for each in live_nodes(world, unit.job) if each.index != unit.index)
+        out += starts(world, (each for each in others if not each.is_stopping))
 
 
 def on_node_ended(world: World, unit: Unit, end: End, now: Instant, out: Out) -> None:
@@ -91,21 +93,16 @@ def follow_main(world: World, job: Job, end: End, now: Instant, out: Out) -> Non
     was_started = bool(ended) and ended[-1].started_at_ms > 0
     _stop_all(world, job, MAIN_EXITED, out if was_started else [])
     if not was_started:  # nobody else was told to start
-        for _, attempt in _live(world, job):
+        for attempt in live_nodes(world, job):
             end(world, attempt, AttemptEnd(cause=EndCause.STOPPED), now, out)
     Progress(world, now, out).admit(job)
 
 
 def _stop_all(world: World, job: Job, reason: str, out: Out) -> None:
-    for node, attempt in _live(world, job):
+    for attempt in live_nodes(world, job):
         if not attempt.is_stopping:
-            records.stop_attempt(world, node, attempt, reason)
+            records.stop_attempt(world, world.unit_of(attempt), attempt, reason)
             out.append(SendStop(attempt.host_id, attempt.id))
-
-
-def _live(world: World, job: Job) -> list[tuple[Unit, Attempt]]:
-    found = ((node, world.live_attempt(node)) for node in (Unit(job, i) for i in job.children.noted(ACTIVE_STATES)))
-    return [(node, attempt) for node, attempt in found if attempt is not None]
 
 
 # After a restart --------------------------------------------------------------------
@@ -126,6 +123,17 @@ def whole_claims(world: World, attempts: Iterable[Attempt]) -> list[Attempt]:
         records.mend(world, "attempt", (claim.id for claim in claims if claim.number == number and not is_whole))
         kept += [claim for claim in claims if claim.number < number or is_whole]
     return kept
+
+
+def preempt_all(world: World, job: Job) -> None:
+    """Have all nodes of a job make room of which some are to, as a commit was cut short: all of them are stopped or none."""
+    live = live_nodes(world, job)
+    told = next((attempt for attempt in live if attempt.preempted_for), None)
+    if told is None:
+        return
+    for attempt in [attempt for attempt in live if not attempt.is_stopping]:
+        beneficiary = JobId(told.preempted_for)
+        records.preempt_attempt(world, world.unit_of(attempt), attempt, beneficiary, gives_back=told.gives_back)
 
 
 def end_cut_short(world: World, job: Job, now: Instant, out: Out) -> None:

@@ -38,7 +38,7 @@ from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
 
 from .attempts import end_attempt, restore_claim
-from .nodes import end_cut_short, follow_main, has_nodes_left, whole_claims
+from .nodes import end_cut_short, follow_main, has_nodes_left, preempt_all, whole_claims
 from .progress import Out, Progress
 
 
@@ -115,6 +115,7 @@ def restore(
     for job in unsettled:
         Progress(world, now, forgotten).admit(job)
     for job in [job for job in (*unsettled, *left) if job.kind is JobKind.NODES]:
+        preempt_all(world, job)
         if job.state.is_final:
             end_cut_short(world, job, now, forgotten)
         follow_main(world, job, end_attempt, now, forgotten)

@@ -22,7 +22,7 @@ def bounded(report: Report, now: Instant) -> Report:
     last_ms, end = now.wall_ms + limits.CLOCK_AHEAD_MS_MAX, report.end
     if end is not None:
         reason = printable(end.reason, limits.CONTAINER_REASON_LENGTH_MAX) if end.reason else ""
-        containers = tuple(_bounded_part(part, last_ms) for part in end.containers[: limits.CONTAINERS_MAX])
+        containers = _bounded_parts(end.containers, last_ms)
         times = 0 <= end.started_at_ms <= last_ms and 0 <= end.stopped_at_ms <= last_ms
         said = (end.usage.peak_memory_kib, end.usage.user_cpu_ms, end.usage.system_cpu_ms)
         is_bounded = all(0 <= amount <= limits.USAGE_MAX for amount in said)
@@ -38,9 +38,14 @@ def bounded(report: Report, now: Instant) -> Report:
                 usage=usage,
                 containers=containers,
             )
-    if end is report.end and 0 <= report.started_at_ms <= last_ms:
+    parts = _bounded_parts(report.containers, last_ms)
+    if end is report.end and 0 <= report.started_at_ms <= last_ms and parts == report.containers:
         return report
-    return replace(report, started_at_ms=_within(report.started_at_ms, last_ms), end=end)
+    return replace(report, started_at_ms=_within(report.started_at_ms, last_ms), end=end, containers=parts)
+
+
+def _bounded_parts(parts: tuple[ContainerEnd, ...], last_ms: int) -> tuple[ContainerEnd, ...]:
+    return tuple(_bounded_part(part, last_ms) for part in parts[: 2 * limits.CONTAINERS_MAX])
 
 
 def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
@@ -51,6 +56,7 @@ def _bounded_part(part: ContainerEnd, last_ms: int) -> ContainerEnd:
         reason=printable(part.reason, limits.CONTAINER_REASON_LENGTH_MAX) if part.reason else "",
         started_at_ms=_within(part.started_at_ms, last_ms),
         stopped_at_ms=_within(part.stopped_at_ms, last_ms),
+        container_id=printable(part.container_id, limits.HOST_TEXT_LENGTH_MAX) if part.container_id else "",
     )
 
 

@@ -19,15 +19,17 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.dependencies import CHILD_TYPES
 from batchyard_controller.core.jobs.resolution import NodeOverrides, Overrides, Submission
 from batchyard_controller.core.model.dependencies import DependencyType
-from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec, RetryStrategy
+from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, JobSpec
 from batchyard_controller.core.model.nodes import Nodes
-from batchyard_controller.core.model.settings import Platform
+from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .node_rules import check_nodes
 from .platform_rules import check_fargate, check_nodes_on
+from .pod_rules import check_pod, check_pod_metadata, check_pods_of_nodes
+from .retry_rules import check_retry
 from .secret_names import secret_names
 from .sharing_rules import check_named_share, check_quantities
 from .task_rules import check_part, check_together
@@ -36,12 +38,6 @@ _IMAGE = re.compile(r"[A-Za-z0-9_.:/#@-]+", re.ASCII)
 _VARIABLE = re.compile(r"[^=\0]+")
 _SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _RESERVED_VARIABLES = ("AWS_BATCH", "BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
-_EXIT_CODE_PATTERN = re.compile(r"\d*\*?", re.ASCII)
-_TEXT_PATTERN = re.compile(r"[A-Za-z0-9.:\s]*\*?", re.ASCII)
-_PATTERN_CHARACTERS = {
-    _EXIT_CODE_PATTERN: "digits",
-    _TEXT_PATTERN: "letters, digits, '.', ':' and white space",
-}
 AMOUNT_LIMITS = {
     "cpu_millis": (limits.CPU_MILLIS_MIN, limits.CPU_MILLIS_MAX, "thousandths of a vCPU"),
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX, "MiB"),
@@ -119,11 +115,19 @@ def check_task(out: Violations, task: Task, *, complete: bool, within: str = "")
     """Check what an attempt is to run, a part of *within*; *complete* when nothing will be overridden any more."""
     check_volumes(out, f"{within}{'container' if task.is_plain else 'task'}", task.volumes)
     check_together(out, f"{within}task", task, complete=complete)
+    check_pod(out, within, task)
     for i, container in enumerate(task.containers[: limits.CONTAINERS_MAX]):
         field = f"{within}container" if task.is_plain else f"{within}task.containers[{i}]"
-        check_part(out, field, container)
-        _check_container(out, field, container, complete=complete)
-        check_surroundings(out, field, container, task)
+        _check_one(out, field, container, task, complete=complete)
+    for i, container in enumerate(task.init_containers[: limits.CONTAINERS_MAX]):
+        _check_one(out, f"{within}task.init_containers[{i}]", container, task, complete=False)
+
+
+def _check_one(out: Violations, field: str, container: Container, task: Task, *, complete: bool) -> None:
+    check_part(out, field, container)
+    _check_container(out, field, container, complete=complete, is_pod=task.pod is not None)
+    check_surroundings(out, field, container, task)
+    if task.pod is None:
         _check_needs_image(out, field, container)
 
 
@@ -133,17 +137,19 @@ def check_complete(out: Violations, spec: JobSpec) -> None:
         check_task(out, spec.task, complete=True)
         return
     check_nodes(out, "nodes", spec.nodes)
+    check_pods_of_nodes(out, "nodes.ranges", spec.nodes)
     for i, each in enumerate(spec.nodes.ranges[: limits.NODE_RANGES_MAX]):
         check_task(out, each.task, complete=True, within=f"nodes.ranges[{i}].")
 
 
 def _check_given_nodes(out: Violations, nodes: Nodes) -> None:
     check_nodes(out, "nodes", nodes)
+    check_pods_of_nodes(out, "nodes.ranges", nodes)
     for i, each in enumerate(nodes.ranges[: limits.NODE_RANGES_MAX]):
         check_task(out, each.task, complete=False, within=f"nodes.ranges[{i}].")
 
 
-def _check_container(out: Violations, field: str, container: Container, *, complete: bool) -> None:
+def _check_container(out: Violations, field: str, container: Container, *, complete: bool, is_pod: bool) -> None:
     image = container.image
     if len(image) > limits.IMAGE_LENGTH_MAX:
         text = f"{len(image)} characters; at most {limits.IMAGE_LENGTH_MAX} are allowed"
@@ -154,8 +160,9 @@ def _check_container(out: Violations, field: str, container: Container, *, compl
     if container.cpu_architecture not in ("", *_ARCHITECTURES):
         text = f"{quote(container.cpu_architecture)} is not one of {', '.join(_ARCHITECTURES)}"
         out.append(Violation(f"{field}.cpu_architecture", text, Reason.UNKNOWN_VALUE))
-    check_command(out, f"{field}.command", container.command)
-    if complete and not container.command and runtime_of(image) not in (DOCKER, "fake"):
+    # Of a pod it is what follows the entrypoint, of which the first may well be empty.
+    check_command(out, f"{field}.command", ("-", *container.command) if is_pod else container.command)
+    if complete and not is_pod and not container.command and runtime_of(image) not in (DOCKER, "fake"):
         text = "a command is required when there is no image"
         out.append(Violation(f"{field}.command", text, Reason.REQUIRED))
     check_environment_variables(out, f"{field}.environment", container.environment)
@@ -195,40 +202,6 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
-def check_retry(out: Violations, field: str, retry: RetryStrategy) -> None:
-    """Check a retry strategy (AWS: RetryStrategy, EvaluateOnExit)."""
-    if retry.rules and not retry.attempts:
-        text = "RetryAttempts must be provided with retry strategy"
-        out.append(Violation(f"{field}.attempts", text, Reason.REQUIRED))
-    else:
-        check_range(out, f"{field}.attempts", retry.attempts, 1, limits.ATTEMPTS_MAX)
-    check_range(
-        out, f"{field}.infrastructure_retries", retry.infrastructure_retries, 0, limits.INFRASTRUCTURE_RETRIES_MAX
-    )
-    check_range(out, f"{field}.spot_attempts", retry.spot_attempts, 0, limits.SPOT_ATTEMPTS_MAX)
-    name, again = "preemption_retries_before_termination", retry.preemption_retries_before_termination
-    check_range(out, f"{field}.{name}", -1 if again is None else again, -1, limits.PREEMPTIONS_MAX)
-    if len(retry.rules) > limits.EXIT_RULES_MAX:
-        text = f"{len(retry.rules)} rules; at most {limits.EXIT_RULES_MAX} are allowed"
-        out.append(Violation(f"{field}.evaluate_on_exit", text, Reason.TOO_MANY))
-    for i, rule in enumerate(retry.rules):
-        at = f"{field}.evaluate_on_exit[{i}]"
-        patterns = {
-            "on_status_reason": (rule.on_status_reason, _TEXT_PATTERN),
-            "on_reason": (rule.on_reason, _TEXT_PATTERN),
-            "on_exit_code": (rule.on_exit_code, _EXIT_CODE_PATTERN),
-        }
-        if not any(pattern for pattern, _ in patterns.values()):
-            text = "at least one of on_status_reason, on_reason, on_exit_code is required"
-            out.append(Violation(at, text, Reason.REQUIRED))
-        for name, (pattern, grammar) in patterns.items():
-            check_text(out, f"{at}.{name}", pattern, limits.PATTERN_LENGTH_MAX)
-            if not grammar.fullmatch(pattern):
-                allowed = _PATTERN_CHARACTERS[grammar]
-                text = f"{quote(pattern)} is no pattern: only {allowed} are allowed, and a '*' at the end"
-                out.append(Violation(f"{at}.{name}", text, Reason.MALFORMED))
-
-
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
     """Check a timeout; 0 means none."""
     check_range(out, field, timeout_s, 0, limits.TIMEOUT_S_MAX, "seconds")
@@ -254,14 +227,25 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     check_quantities(out, "consumables", definition.consumables)
     check_tags(out, definition.tags)
     for i, capability in enumerate(definition.platform_capabilities):
-        if capability not in list(Platform):
-            text = f"{quote(capability)} is not one of {', '.join(Platform)}"
+        if capability not in CAPABILITIES:
+            text = f"{quote(capability)} is not one of {', '.join(CAPABILITIES)}"
             out.append(Violation(f"platform_capabilities[{i}]", text, Reason.UNKNOWN_VALUE))
             break
+    if _has_pods(definition):
+        given = {
+            "platform_capabilities": definition.platform_capabilities,
+            "propagate_tags": definition.propagate_tags,
+        }
+        out.extend(Violation(name, "is not for pods", Reason.PLATFORM) for name, value in given.items() if value)
     if definition.platform_capabilities == (Platform.FARGATE,) and definition.nodes is None:
         check_fargate(out, "container", definition.task, complete=False)
     check_annotations(out, definition.annotations)
     return out
+
+
+def _has_pods(definition: JobDefinition) -> bool:
+    ranges = definition.nodes.ranges if definition.nodes is not None else ()
+    return any(task.pod is not None for task in (definition.task, *(each.task for each in ranges)))
 
 
 def _check_kind(out: Violations, definition: JobDefinition) -> None:
@@ -298,13 +282,14 @@ def check_submission(submission: Submission) -> Violations:
     if submission.definition:
         check_definition_key(out, "job_definition", submission.definition, needs_revision=False)
     _check_overrides(out, "overrides", submission.overrides)
-    if len(submission.container_overrides) > limits.CONTAINERS_MAX:
-        text = f"{len(submission.container_overrides)} given; at most {limits.CONTAINERS_MAX} are allowed"
+    if len(submission.container_overrides) > 2 * limits.CONTAINERS_MAX:
+        text = f"{len(submission.container_overrides)} given; at most {2 * limits.CONTAINERS_MAX} are allowed"
         out.append(Violation("container_overrides", text, Reason.TOO_MANY))
-    for i, overrides in enumerate(submission.container_overrides[: limits.CONTAINERS_MAX]):
+    for i, overrides in enumerate(submission.container_overrides[: 2 * limits.CONTAINERS_MAX]):
         _check_overrides(out, f"container_overrides[{i}]", overrides)
     if submission.node_overrides is not None:
         _check_node_overrides(out, submission.node_overrides)
+    check_pod_metadata(out, "pod_overrides", submission.pod_overrides.labels, submission.pod_overrides.annotations)
     if submission.array_size != 0:
         check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
     if submission.array_concurrency != 0:
@@ -334,6 +319,7 @@ def _check_node_overrides(out: Violations, overrides: NodeOverrides) -> None:
         _check_overrides(out, f"{at}.overrides", each.overrides)
         for j, overrides_of_one in enumerate(each.container_overrides[: limits.CONTAINERS_MAX]):
             _check_overrides(out, f"{at}.container_overrides[{j}]", overrides_of_one)
+        check_pod_metadata(out, f"{at}.pod_overrides", each.pod_overrides.labels, each.pod_overrides.annotations)
         check_quantities(out, f"{at}.consumables", each.consumables)
     if len(overrides.ranges) > limits.NODE_RANGES_MAX:
         text = f"{len(overrides.ranges)} ranges; at most {limits.NODE_RANGES_MAX} are allowed"
@@ -342,16 +328,17 @@ def _check_node_overrides(out: Violations, overrides: NodeOverrides) -> None:
 
 def _check_overrides(out: Violations, field: str, overrides: Overrides) -> None:
     """Check what replaces parts of a definition (AWS: ContainerOverrides)."""
-    texts = (*overrides.command, *(text for pair in overrides.environment for text in pair))
+    texts = (*overrides.entrypoint, *overrides.command, *(text for pair in overrides.environment for text in pair))
     size = sum(len(text.encode()) for text in texts)
     if size > limits.OVERRIDES_BYTES_MAX:
         text = f"Container Overrides length must be at most {limits.OVERRIDES_BYTES_MAX}; {size} bytes are given"
         out.append(Violation(field, text, Reason.OVERRIDES_TOO_LONG))
-    if "\0" in "".join(overrides.command):
-        out.append(Violation(f"{field}.command", "an argument holds a NUL character", Reason.BAD_CHARACTERS))
-    if "" in overrides.command:
-        text = f"argument {overrides.command.index('')} is empty; an override holds no empty string"
-        out.append(Violation(f"{field}.command", text, Reason.REQUIRED))
+    for name, command in (("entrypoint", overrides.entrypoint), ("command", overrides.command)):
+        if "\0" in "".join(command):
+            out.append(Violation(f"{field}.{name}", "an argument holds a NUL character", Reason.BAD_CHARACTERS))
+        if "" in command:
+            text = f"argument {command.index('')} is empty; an override holds no empty string"
+            out.append(Violation(f"{field}.{name}", text, Reason.REQUIRED))
     check_environment_variables(out, f"{field}.environment", overrides.environment)
     for kind in AMOUNT_LIMITS:
         value = getattr(overrides, kind)

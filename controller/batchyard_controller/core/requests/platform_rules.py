@@ -63,9 +63,30 @@ def check_capability(spec: JobSpec, platform: Platform) -> Violations:
     platforms = spec.platform_capabilities
     if not platforms or platform in platforms:
         return check_nodes_on(spec.nodes, platform)
-    capability = " or ".join(platforms)
-    text = f"Job Queue is attached to Compute Environment that can not run Jobs with capability {capability}."
-    return [Violation("queue", text, Reason.PLATFORM)]
+    return [Violation("queue", _cannot_run(" or ".join(platforms)), Reason.PLATFORM)]
+
+
+def check_orchestration(spec: JobSpec, environments: Iterable[ComputeEnvironment]) -> Violations:
+    """
+    Check that a queue has nodes of a cluster for pods, and not these alone for a job that names a capability.
+
+    Ours may run on nodes without naming one, as pods that are made of them. The text for
+    pods is as AWS's for capabilities.
+    """
+    are_clusters = [environment.platform is Platform.EKS for environment in environments]
+    if any(task.pod is not None for task in spec.tasks):
+        if any(are_clusters):
+            return []
+        capability = str(Platform.EKS)
+    elif not all(are_clusters) or not spec.platform_capabilities:
+        return []
+    else:
+        capability = " or ".join(spec.platform_capabilities)
+    return [Violation("queue", _cannot_run(capability), Reason.PLATFORM)]
+
+
+def _cannot_run(capability: str) -> str:
+    return f"Job Queue is attached to Compute Environment that can not run Jobs with capability {capability}."
 
 
 def check_nodes_on(nodes: Nodes | None, platform: Platform) -> Violations:

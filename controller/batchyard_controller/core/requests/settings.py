@@ -34,7 +34,7 @@ from .names import merge_annotations
 from .platform_rules import check_together, of_fargate
 from .policies import find_policy
 from .scaling_rules import check_provider, check_scaling_change
-from .settings_rules import check_queue
+from .settings_rules import check_kubernetes, check_queue
 
 
 def create_environment(world: World, environment: ComputeEnvironment, now: Instant) -> EnvironmentChanged:
@@ -56,7 +56,9 @@ def update_environment(world: World, name: str, changes: Mapping[str, Any]) -> E
     changed = replace(found, **{**changes, "annotations": annotations})
     if "compute_resources" in changes:
         changed = replace(changed, compute_resources=of_fargate(changed.compute_resources))
-        refuse(check_scaling_change(world, found, changed) + _check_neighbours(world, changed))
+        out = check_scaling_change(world, found, changed) + _check_neighbours(world, changed)
+        check_kubernetes(out, changed)
+        refuse(out)
     return EnvironmentChanged(environment=changed)
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 
 from batchyard.errors import Reason, Violation
+from batchyard.resources import Resources
 from batchyard.states import JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.model.hosts import HostFacts
-from batchyard_controller.core.model.settings import ComputeResources, JobQueue, Platform, StateTimeLimit
+from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
+from batchyard_controller.core.model.settings import (
+    CAPABILITIES,
+    ComputeEnvironment,
+    ComputeResources,
+    EnvironmentType,
+    JobQueue,
+    Platform,
+    StateTimeLimit,
+)
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
 from .checks import Violations, check_range, check_text, quote
 from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
 from .platform_rules import check_platform
+from .pod_rules import check_namespace
 from .sharing_rules import check_caps
 
 
@@ -117,6 +128,29 @@ def _check_time_limits(out: Violations, time_limits: tuple[StateTimeLimit, ...])
         )
 
 
+_CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]*", re.ASCII)
+
+
+def check_kubernetes(out: Violations, environment: ComputeEnvironment) -> None:
+    """Check the cluster of an environment, and that it leaves its nodes to the cluster (AWS: EksConfiguration)."""
+    cluster, resources = environment.kubernetes, environment.compute_resources
+    if cluster is None:
+        return
+    if len(cluster.name) > limits.CLUSTER_NAME_LENGTH_MAX or not _CLUSTER.fullmatch(cluster.name):
+        most = limits.CLUSTER_NAME_LENGTH_MAX
+        text = f"{quote(cluster.name)} is not 1 to {most} letters, digits, '-' and '_', the first a letter or digit"
+        out.append(Violation("kubernetes.name", text, Reason.MALFORMED))
+    check_namespace(out, "kubernetes.namespace", cluster.namespace, forbidden="kube-")
+    if resources.type.platform is Platform.FARGATE:
+        text = f"{resources.type} is not for nodes of a cluster: EC2 or SPOT"
+        out.append(Violation("compute_resources.type", text, Reason.PLATFORM))
+    if environment.type is EnvironmentType.UNMANAGED:
+        out.append(Violation("type", "UNMANAGED is not for nodes of a cluster", Reason.PLATFORM))
+    if resources.provider:
+        text = "nodes of a cluster have no provider: the cluster has them launched"
+        out.append(Violation("compute_resources.provider", text, Reason.CONFLICT))
+
+
 _FACTS_TEXTS = (
     "name",
     "boot_id",
@@ -132,6 +166,14 @@ _FACTS_TEXTS = (
 )
 
 
+def check_reserved(amounts: Resources) -> Violations:
+    """Return what is wrong with what an agent says that others hold of its host."""
+    out: Violations = []
+    for kind, (_, high, unit) in AMOUNT_LIMITS.items():
+        check_range(out, f"usage.reserved.{kind}", getattr(amounts, kind), 0, high, unit)
+    return out
+
+
 def check_host_facts(facts: HostFacts) -> Violations:
     """Return everything that is wrong with what an agent says of its host."""
     out: Violations = []
@@ -139,6 +181,8 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.{name}", getattr(facts, name), limits.HOST_TEXT_LENGTH_MAX)
     for name in ("enforcement", "user"):
         check_text(out, f"facts.processes.{name}", getattr(facts.processes, name), limits.HOST_TEXT_LENGTH_MAX)
+    if facts.kubernetes is not None:
+        _check_kubernetes(out, facts.kubernetes)
     for kind, (_, high, unit) in AMOUNT_LIMITS.items():
         check_range(out, f"facts.capacity.{kind}", getattr(facts.capacity, kind), 0, high, unit)
     for field, values, most in (
@@ -147,7 +191,7 @@ def check_host_facts(facts: HostFacts) -> Violations:
         ("facts.volume_paths", facts.volume_paths, limits.HOST_PATHS_MAX),
         ("facts.device_paths", facts.device_paths, limits.HOST_PATHS_MAX),
         ("facts.faults", facts.faults, limits.HOST_RUNTIMES_MAX),
-        ("facts.platforms", facts.platforms, len(Platform)),
+        ("facts.platforms", facts.platforms, len(CAPABILITIES)),
         ("facts.features", facts.features, limits.HOST_FEATURES_MAX),
     ):
         if len(values) > most:
@@ -159,9 +203,9 @@ def check_host_facts(facts: HostFacts) -> Violations:
         check_text(out, f"facts.gpus[{i}].model", gpu.model, limits.HOST_TEXT_LENGTH_MAX)
         check_text(out, f"facts.gpus[{i}].fault", gpu.fault, limits.HOST_TEXT_LENGTH_MAX)
         check_range(out, f"facts.gpus[{i}].memory_mib", gpu.memory_mib, 0, limits.MEMORY_MIB_MAX, "MiB")
-    for platform in facts.platforms[: len(Platform)]:
-        if platform not in list(Platform):
-            text = f"{quote(platform)} is not one of {', '.join(Platform)}"
+    for platform in facts.platforms[: len(CAPABILITIES)]:
+        if platform not in CAPABILITIES:
+            text = f"{quote(platform)} is not one of {', '.join(CAPABILITIES)}"
             out.append(Violation("facts.platforms", text, Reason.UNKNOWN_VALUE))
     check_range(out, "facts.reclaimed_at_ms", facts.reclaimed_at_ms, 0, limits.WALL_MS_MAX)
     if not 0 <= facts.price_per_hour < math.inf:
@@ -169,3 +213,17 @@ def check_host_facts(facts: HostFacts) -> Violations:
         out.append(Violation("facts.price_per_hour", text, Reason.OUT_OF_RANGE))
     check_tags(out, facts.labels, "facts.labels")
     return out
+
+
+def _check_kubernetes(out: Violations, kubernetes: KubernetesFacts) -> None:
+    """Check where a node says that it belongs."""
+    for name in ("cluster", "namespace", "node_uid"):
+        check_text(out, f"facts.kubernetes.{name}", getattr(kubernetes, name), limits.HOST_TEXT_LENGTH_MAX)
+    for name in ("cluster", "namespace"):
+        if not getattr(kubernetes, name):
+            out.append(Violation(f"facts.kubernetes.{name}", "is required", Reason.REQUIRED))
+    others, most = kubernetes.other_namespaces, limits.HOST_RUNTIMES_MAX
+    if len(others) > most:
+        text = f"{len(others)} given; at most {most} are allowed"
+        out.append(Violation("facts.kubernetes.other_namespaces", text, Reason.TOO_MANY))
+    out += check_lengths("facts.kubernetes.other_namespaces", others[:most], limits.HOST_TEXT_LENGTH_MAX)

@@ -40,7 +40,7 @@ from .consumables import require_consumables
 from .job_rules import check_complete
 from .names import check_annotations
 from .node_rules import check_node_overrides
-from .platform_rules import check_capability, check_fargate, on_platform
+from .platform_rules import check_capability, check_fargate, check_orchestration, on_platform
 from .quota_shares import require_quota_share
 from .secrecy import require_secrets
 from .sharing_rules import check_share
@@ -68,8 +68,9 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     definition = _definition_of(world, submission)
     _check_nodes(submission, definition)
     spec, violations = resolve(submission, definition)
-    platform = world.environments_of(queue)[0].compute_resources.type.platform
-    refuse(check_capability(spec, platform))
+    environments = world.environments_of(queue)
+    platform = environments[0].compute_resources.type.platform
+    refuse(check_capability(spec, platform) or check_orchestration(spec, environments))
     spec = on_platform(spec, platform)
     has_too_many_tags = len(propagated_tags(spec)) > limits.TAGS_MAX
     if not world.has_spec(spec):  # else a job of the same was found right already

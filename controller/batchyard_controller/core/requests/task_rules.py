@@ -12,6 +12,7 @@ from collections import Counter
 
 from batchyard.errors import Reason, Violation
 from batchyard.resources import GPU_WHOLE
+from batchyard.runtimes import DOCKER, PROCESS, runtime_of
 from batchyard.tasks import Condition, Container, Task
 from batchyard_controller.core import limits
 
@@ -20,6 +21,7 @@ from .checks import Violations, check_range, quote
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _PID_MODES = ("task",)
 _IPC_MODES = ("task", "none")
+_IPC_MODES_OF_PROCESSES = ("task", "host")
 
 
 def check_part(out: Violations, field: str, container: Container) -> None:
@@ -40,10 +42,7 @@ def check_part(out: Violations, field: str, container: Container) -> None:
 def check_together(out: Violations, field: str, task: Task, *, complete: bool) -> None:
     """Check what the containers of a task are to each other; *complete* when nothing will be overridden any more."""
     containers = task.containers
-    for name, mode, modes in (("pid_mode", task.pid_mode, _PID_MODES), ("ipc_mode", task.ipc_mode, _IPC_MODES)):
-        if mode and mode not in modes:
-            text = f"{quote(mode)} is not one of {', '.join(modes)}"
-            out.append(Violation(f"{field}.{name}", text, Reason.UNKNOWN_VALUE))
+    _check_modes(out, field, task)
     if not containers:
         out.append(Violation(f"{field}.containers", "at least one container is required", Reason.REQUIRED))
         return
@@ -57,8 +56,26 @@ def check_together(out: Violations, field: str, task: Task, *, complete: bool) -
         _check_names(out, field, containers)
     _check_dependencies(out, field, containers)
     if not task.is_plain:
-        _check_images(out, field, containers)
+        if task.pod is None and not _are_processes(task):
+            _check_images(out, field, containers)
         _check_gpus(out, field, containers, complete=complete)
+
+
+def _are_processes(task: Task) -> bool:
+    return bool(task.containers) and all(runtime_of(container.image) == PROCESS for container in task.containers)
+
+
+def _check_modes(out: Violations, field: str, task: Task) -> None:
+    """Check what containers share: plain processes have the memory segments of their host, whatever is asked."""
+    ipc_modes = _IPC_MODES_OF_PROCESSES if _are_processes(task) else _IPC_MODES
+    for name, mode, modes in (("pid_mode", task.pid_mode, _PID_MODES), ("ipc_mode", task.ipc_mode, ipc_modes)):
+        if not mode or mode in modes:
+            continue
+        text, reason = f"{quote(mode)} is not one of {', '.join(modes)}", Reason.UNKNOWN_VALUE
+        if modes is _IPC_MODES_OF_PROCESSES and mode in _IPC_MODES:
+            text = f"plain processes share memory segments with all of their host: {quote(mode)} needs an image each"
+            reason = Reason.NOT_SUPPORTED
+        out.append(Violation(f"{field}.{name}", text, reason))
 
 
 def _check_names(out: Violations, field: str, containers: tuple[Container, ...]) -> None:
@@ -117,10 +134,10 @@ def _circle(by_name: dict[str, Container]) -> list[str]:
 
 
 def _check_images(out: Violations, field: str, containers: tuple[Container, ...]) -> None:
-    """Check that each has an image: processes cannot be kept apart, nor share what containers do."""
+    """Check that each has an image: containers share what no plain process beside them could have."""
     for i, container in enumerate(containers):
-        if not container.image or container.image.endswith("://"):
-            text = "several containers, or one that shares its processes or memory, need an image each"
+        if runtime_of(container.image) != DOCKER:
+            text = "containers and plain processes cannot be one job: give each an image, or none of them"
             out.append(Violation(f"{field}.containers[{i}].image", text, Reason.NOT_SUPPORTED))
 
 

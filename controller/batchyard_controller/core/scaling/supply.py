@@ -17,7 +17,7 @@ from batchyard.ids import HostId, LaunchId
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard_controller.core.model.hosts import HostFacts
 from batchyard_controller.core.model.settings import ComputeEnvironment
-from batchyard_controller.core.placement.feasibility import allows
+from batchyard_controller.core.placement.feasibility import allows, offers
 from batchyard_controller.core.placement.fleet import WHOLE_GPUS, Fleet, row_of
 from batchyard_controller.core.placement.kinds import Mask
 from batchyard_controller.core.placement.line import Shape
@@ -53,7 +53,7 @@ def times(room: Amounts, needs: Amounts) -> Amounts:
 
 def could_run(facts: HostFacts, shape: Shape) -> bool:
     """Say whether a host of such a kind could run a shape, however much it has."""
-    return (not shape.runtime or shape.runtime in facts.runtimes) and allows(facts, shape.access)
+    return (not shape.runtime or offers(facts, shape.runtime)) and allows(facts, shape.access)
 
 
 class Supply:

@@ -85,6 +85,7 @@ def _allocation(world: World) -> Iterator[Reading]:
             if kind in _UNITS:
                 label, unit = _UNITS[kind]
                 there, free = int(fleet.capacity[i, member].sum()), int(fleet.state[i, member].sum())
+                free += int(fleet.reserved[i, member].sum())  # which no attempt holds
                 yield Reading("environment_capacity", (name, label), there / unit)
                 yield Reading("environment_allocated", (name, label), max(0, there - free) / unit)
 

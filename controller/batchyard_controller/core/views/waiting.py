@@ -23,6 +23,7 @@ from batchyard_controller.core.world.world import World
 from . import words
 from .causes import ending_cause
 from .history import live_attempt
+from .parts import parts_waiting
 
 UNAPPROVED_SHOWN = 5
 
@@ -50,14 +51,15 @@ def _unapproved(world: World) -> tuple[Refusal, ...]:
 
 
 def _cleared_for(world: World, unit: Unit) -> Refusal | None:
-    """Say which host is being cleared for a unit, if one is."""
-    found = next((r for r in world.reservations if r.is_cleared and r.is_for(unit.job.id, unit.index)), None)
-    if found is None:
+    """Say which hosts are being cleared for a unit, or for the job of a node, if any are."""
+    is_gang = unit.job.kind is JobKind.NODES
+    cleared = (r for r in world.reservations if r.is_cleared and r.job_id == unit.job.id)
+    if not any(is_gang or r.index == unit.index for r in cleared):
         return None
-    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.id]
-    host = (
-        f" on host {words.host_name(world, found.host_id)}" if all(a.host_id == found.host_id for a in stopped) else ""
-    )
+    stopped = [attempt for attempt in world.attempts.values() if attempt.preempted_for == unit.waits_as]
+    hosts = {attempt.host_id for attempt in stopped}
+    host = f" on host {words.host_name(world, next(iter(hosts)))}" if len(hosts) == 1 else ""
+    host = f" on {len(hosts)} hosts" if len(hosts) > 1 else host
     text = f"attempts{host} that are being stopped for it: {len(stopped)}"
     return Refusal(kind=PREEMPTION, message=text)
 
@@ -99,6 +101,8 @@ def waiting_reason(world: World, unit: Unit) -> str:
             return _array_reason(world, unit)
         case JobState.PENDING if unit.is_child:
             return _child_reason(world, unit)
+        case JobState.STARTING if live := live_attempt(world, unit):
+            return parts_waiting(world, unit.task, live)
         case _:
             return ""
 
@@ -177,12 +181,22 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     state = unit.state
     live = live_attempt(world, unit)
     if live is not None:
-        return f"{state.lower()} on host {words.host_name(world, live.host_id)}, attempt {live.number}"
+        where = words.host_name(world, live.host_id) + _overflow(world, unit, live.compute_environment)
+        text = f"{state.lower()} on host {where}, attempt {live.number}"
+        return "; ".join(filter(None, [text, parts_waiting(world, unit.task, live)]))
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
     reasons = [waiting_reason(world, unit) or f"is {state}", str(place) if place is not None else ""]
     return "; ".join(filter(None, reasons))
+
+
+def _overflow(world: World, unit: Unit, environment: str) -> str:
+    """Say that others of its queue come before the environment that a unit runs in, if any do."""
+    queue = world.queues.get(unit.job.spec.queue)
+    order = queue.compute_environments if queue is not None else ()
+    before = order[: order.index(environment)] if environment in order else ()
+    return f" of compute environment {environment}, after {', '.join(before)} in its queue" if before else ""
 
 
 def eligible_hosts(world: World, unit: Unit) -> int:

@@ -9,14 +9,16 @@ Source: AWS Batch, as seen by its users (reference: aws-batch, 2.2).
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from batchyard.ids import HostId
+from batchyard.pods import pod_name
 from batchyard.states import EndCause
 from batchyard_controller.core.jobs import ends
 from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
 from batchyard_controller.core.model.endings import Trigger
+from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.refusals import Block
 from batchyard_controller.core.world.world import World
@@ -92,8 +94,7 @@ def attempt_reason(unit: Unit, ended: EndedAttempt) -> str:
 
 def host_name(world: World, host_id: str) -> str:
     """Return what a host is called, or was; its id if not even that is known any more."""
-    host = world.hosts.get(HostId(host_id))
-    record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
+    record = _record(world, host_id)
     return record.facts.name if record is not None else host_id
 
 
@@ -101,9 +102,24 @@ def host_address(world: World, unit: Unit, host_id: str) -> str:
     """Return where other hosts reach the host of a node; nothing of other units."""
     if unit.job.spec.nodes is None:
         return ""
-    host = world.hosts.get(HostId(host_id))
-    record = host.record if host is not None else world.gone_hosts.get(HostId(host_id))
+    record = _record(world, host_id)
     return record.facts.address if record is not None else ""
+
+
+def pod_of(world: World, unit: Unit, host_id: str) -> dict[str, Any]:
+    """Return which pod an attempt of a unit is on a host, by the contract's fields; nothing on one that is no node of a cluster."""
+    record = _record(world, host_id)
+    node = record.facts.kubernetes if record is not None else None
+    if node is None:
+        return {}
+    asked = unit.task.pod
+    namespace = (asked.namespace if asked is not None else "") or node.namespace
+    return {"pod_name": pod_name(unit.id), "pod_namespace": namespace, "cluster": node.cluster}
+
+
+def _record(world: World, host_id: str) -> HostRecord | None:
+    host = world.hosts.get(HostId(host_id))
+    return host.record if host is not None else world.gone_hosts.get(HostId(host_id))
 
 
 def verdict(said: Verdict | None) -> str:

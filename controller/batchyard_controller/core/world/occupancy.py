@@ -7,11 +7,12 @@ it has any.
 
 from __future__ import annotations
 
-from batchyard.ids import HostId
-from batchyard.states import EndCause
+from batchyard.ids import AttemptId, HostId, JobId
+from batchyard.states import ACTIVE_STATES, EndCause
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.placement.preemption import Occupant
@@ -21,31 +22,55 @@ from .waiting import rank_of
 from .world import World
 
 
-def occupants(world: World, host_id: str) -> list[Occupant]:
-    """Return who is on a host, but for nodes, which are not stopped for others: that would end all of their job."""
-    return [
-        _occupant(world, attempt) for attempt in world.hosts[HostId(host_id)].attempts.values() if not attempt.is_node
-    ]
+class Occupancy:
+    """Who is on each host as one plan judges it; the nodes of a job are looked for once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._together: dict[JobId, tuple[AttemptId, ...]] = {}
+
+    def on(self, host_id: str) -> list[Occupant]:
+        """Return who is on a host; nodes of a job that would be stopped together as one."""
+        alone: list[Occupant] = []
+        together: dict[JobId, list[Attempt]] = {}
+        for attempt in self._world.hosts[HostId(host_id)].attempts.values():
+            if attempt.is_node and not attempt.is_stopping:
+                together.setdefault(attempt.job_id, []).append(attempt)
+            else:
+                alone.append(self._occupant([attempt], (attempt.id,), is_stopping=attempt.is_stopping))
+        return alone + [self._nodes(job_id, here) for job_id, here in together.items()]
+
+    def _nodes(self, job_id: JobId, here: list[Attempt]) -> Occupant:
+        job = self._world.jobs[job_id]
+        if job_id not in self._together:
+            self._together[job_id] = tuple(each.id for each in live_nodes(self._world, job) if not each.is_stopping)
+        main = self._world.live_attempt(Unit(job).main)
+        return self._occupant(here, self._together[job_id], is_stopping=main is None or main.is_stopping)
+
+    def _occupant(self, here: list[Attempt], names: tuple[AttemptId, ...], *, is_stopping: bool) -> Occupant:
+        first, units = here[0], [self._world.unit_of(attempt) for attempt in here]
+        share, priority = rank_of(self._world, units[0].job.spec)
+        preemptions = 0
+        if first.number > limits.PREEMPTIONS_MAX:
+            preemptions = sum(ended.cause is EndCause.PREEMPTED for ended in units[0].main.attempts)
+        return Occupant(
+            names,
+            units[0].job.spec.queue,
+            share,
+            priority,
+            first.claimed_at_ms,
+            sum((unit.task.resources for unit in units[1:]), units[0].task.resources),
+            tuple(gpu for attempt in here for gpu in attempt.gpus),
+            first.compute_environment,
+            is_stopping,
+            preemptions,
+        )
 
 
-def _occupant(world: World, attempt: Attempt) -> Occupant:
-    unit = world.unit_of(attempt)
-    share, priority = rank_of(world, unit.job.spec)
-    preemptions = 0
-    if attempt.number > limits.PREEMPTIONS_MAX:
-        preemptions = sum(ended.cause is EndCause.PREEMPTED for ended in unit.attempts)
-    return Occupant(
-        attempt.id,
-        unit.job.spec.queue,
-        share,
-        priority,
-        attempt.claimed_at_ms,
-        unit.task.resources,
-        attempt.gpus,
-        attempt.compute_environment,
-        attempt.is_stopping,
-        preemptions,
-    )
+def live_nodes(world: World, job: Job) -> list[Attempt]:
+    """Return the live attempts of the nodes of a job, in order of index."""
+    found = (world.live_attempt(Unit(job, index)) for index in job.children.noted(ACTIVE_STATES))
+    return [attempt for attempt in found if attempt is not None]
 
 
 def bound_shares(world: World, queue: JobQueue) -> None:

@@ -16,13 +16,13 @@ from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.settings import JobQueue
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, unit_at
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.run_times import RUNS_KEPT, remembered
 from batchyard_controller.core.placement.situation import Situation
 from batchyard_controller.core.placement.tenants import OUTRUN_MS, Stay
 
-from .occupancy import occupants
+from .occupancy import Occupancy
 from .waiting import shape_of
 from .world import World
 
@@ -39,7 +39,7 @@ def situation(world: World) -> Situation:
         shares=world.shares,
         rankings=world.rankings,
         tenants=world.tenants,
-        occupants=lambda name: occupants(world, name),
+        occupants=Occupancy(world).on,
         hosts_of=lambda queue: world.occupied.get(queue, ()),
         reservations=world.reservations,
     )
@@ -68,9 +68,10 @@ def recall_cleared(world: World, now: Instant) -> None:
         unit = world.find(attempt.preempted_for) if attempt.preempted_for else None
         if unit is None or unit.state is not JobState.RUNNABLE:
             continue
-        shape = shape_of(world, unit)
+        shape, unit = shape_of(world, unit), unit_at(unit.job, 0) if unit.is_parent else unit  # nodes wait as one
         queue, row = world.queues[shape.queue], world.fleet.rows[attempt.host_id]
-        if any(each.is_for(unit.job.id, unit.index) for each in world.reservations):
+        known = [each for each in world.reservations if each.is_for(unit.job.id, unit.index)]
+        if known and not (shape.parts and all(each.host_id != attempt.host_id for each in known)):
             continue
         for environment in world.environments_of(queue):
             if world.fleet.members(environment, shape.runtime, shape.access)[row]:

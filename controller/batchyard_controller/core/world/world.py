@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
+from batchyard.arns import environment_uuid
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
 from batchyard.states import JobState
 from batchyard_controller.core import limits
@@ -20,7 +21,7 @@ from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
-from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
+from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
@@ -151,7 +152,7 @@ class World:
 
     def fence_of(self, host: Host) -> int:
         """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
-        fence_ms = longer_fence(host.record.fence_ms, self.fence_ms)
+        fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
         return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
 
     def has_passed_fence(self, host: Host, now: Instant) -> bool:
@@ -252,12 +253,18 @@ class World:
     def platform_of(self, environment: str) -> Platform:
         """Return what an environment runs; EC2 of one that is gone."""
         found = self.environments.get(environment)
-        return found.compute_resources.type.platform if found is not None else Platform.EC2
+        return found.platform if found is not None else Platform.EC2
+
+    def environment_uuid(self, attempt: Attempt) -> str:
+        """Return the UUID of an attempt's environment; nothing of one that is gone."""
+        found = self.environments.get(attempt.compute_environment)
+        return environment_uuid(found.name, found.created_at_ms) if found is not None else ""
 
     def refresh_host(self, host: Host) -> None:
         """Tell the fleet what a host is now, whether it gets new work, and with how many starts it is trusted."""
         away = self._away(host)
         self.fleet.set_host(host.record.id, host.record.facts, away=away, rests=away == RESTS)
+        self.fleet.set_reserved(host.record.id, host.reserved)
         self.refresh_starts(host)
         self.wants_plan = True
 

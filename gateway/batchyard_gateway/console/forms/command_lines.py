@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from batchyard_gateway.batch import pods
 from batchyard_gateway.batch.environments import PROVIDER_TAG
 from batchyard_gateway.batch.names import share_of
 from batchyard_gateway.console.visit import Command, aws, batchyard
@@ -44,6 +45,8 @@ def _environment(given: Members) -> list[str]:
     words.append(given.get("computeEnvironmentName", "") if is_new else given["computeEnvironment"])
     words += ["--type", "UNMANAGED"] if given.get("type") == "UNMANAGED" else []
     words += ["--capacity", "SPOT"] if "SPOT" in resources.get("type", "") else []
+    words += _flag("--cluster", given.get("eksConfiguration", {}).get("eksClusterArn", "").rpartition("/")[2])
+    words += _flag("--namespace", given.get("eksConfiguration", {}).get("kubernetesNamespace"))
     words += _flag("--strategy", resources.get("allocationStrategy"))
     words += _flag("--max-vcpus", 0 if "is_unbounded" in native else resources.get("maxvCpus"))
     words += _flag("--min-vcpus", resources.get("minvCpus") or None)
@@ -99,10 +102,27 @@ def _share(given: Members) -> list[str]:
 
 def _definition(given: Members) -> list[str]:
     words = ["job-definition", "register", given.get("jobDefinitionName", "")]
+    if pods.EKS in given:
+        return _pod(words, given)
     container = given.get("containerProperties", {})
     words += [*_container(container), *_template(given)]
     words += _flag("--priority", given.get("schedulingPriority"))
     return _then(words, container.get("command", ()))
+
+
+def _pod(words: list[str], given: Members) -> list[str]:
+    """Say a pod of one container; more have no flags, and stand in the line of AWS."""
+    pod = given[pods.EKS][pods.POD]
+    container: Members = next(iter(pod.get(pods.CONTAINERS, ())), {})
+    resources = container.get("resources", {})
+    asked = {**resources.get("limits", {}), **resources.get("requests", {})}
+    words += ["--pod", *_flag("--image", container.get("image"))]
+    words += _flag("--vcpus", asked.get("cpu")) + _flag("--memory", asked.get("memory", "").removesuffix("i"))
+    words += _flag("--gpus", asked.get("nvidia.com/gpu")) + _flag("--service-account", pod.get("serviceAccountName"))
+    words += [f"--entrypoint={word}" for word in container.get("command", ())]
+    words += _each("--env", [f"{each['name']}={each.get('value', '')}" for each in container.get("env", ())])
+    words += [*_template(given), *_flag("--priority", given.get("schedulingPriority"))]
+    return _then(words, container.get("args", ()))
 
 
 def _submission(given: Members) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchyard.fargate import MEMORY_MIB
-from batchyard_gateway.batch import definitions, members
+from batchyard_gateway.batch import definitions, members, pods
 from batchyard_gateway.services import Members
 
 from .environment_form import FARGATE, KEPT, TAGS
@@ -170,7 +170,10 @@ def check_definition(given: Members) -> None:
 
 def remarks(given: Members) -> list[str]:
     """Return sentences on parameters that a command does not use, or lacks."""
-    words = given.get("containerProperties", {}).get("command", ())
+    containers = [given.get("containerProperties", {})]
+    pod = given.get(pods.EKS, {}).get(pods.POD, {})
+    containers += [each for place in pods.PLACES for each in pod.get(place, ())]
+    words = [word for each in containers for name in ("command", "args") for word in each.get(name, ())]
     asked = list(dict.fromkeys(name for word in words for name in _REFERENCE.findall(word)))
     known = given.get("parameters", {})
     found = [

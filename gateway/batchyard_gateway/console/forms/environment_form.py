@@ -21,7 +21,7 @@ from batchyard_gateway.services import Members
 from .fields import Answers, Choice, Column, Field, Flag, Lines, Number, Rows
 from .tables import NATIVE, Draft, Form, Section, fill, read, rest
 
-EC2, FARGATE, UNMANAGED = "EC2", "FARGATE", "UNMANAGED"
+EC2, FARGATE, EKS, UNMANAGED = "EC2", "FARGATE", "EKS", "UNMANAGED"
 """Kinds of environments: each has its own form."""
 
 KEPT = "Kept for AWS, not used by your own machines"
@@ -37,17 +37,21 @@ _SPOT_STRATEGIES = (
 _PRESET = {"EC2": "BEST_FIT_PROGRESSIVE", "SPOT": "SPOT_CAPACITY_OPTIMIZED"}
 _ROLE = "ecsInstanceRole"
 _OF_SPOT = ("bidPercentage", "spotIamFleetRole")
+_OWN_HOSTS = (("EC2", "On-demand hosts"), ("SPOT", "Spot hosts, which may be reclaimed"))
 _CHOICES = {
-    EC2: (("EC2", "On-demand hosts"), ("SPOT", "Spot hosts, which may be reclaimed")),
+    EC2: _OWN_HOSTS,
+    EKS: _OWN_HOSTS,
     FARGATE: (("FARGATE", "On-demand hosts"), ("FARGATE_SPOT", "Spot hosts, which may be reclaimed")),
 }
 _MOST = (1 << 31) - 1
 """What AWS is told of an environment without a bound; the contract says none."""
 
 _SHOWN_ONLY = (
-    "computeEnvironmentArn", "computeEnvironmentName", "containerOrchestrationType", "ecsClusterArn", "status",
-    "statusReason", "tags", "type", "uuid",
+    "computeEnvironmentArn", "computeEnvironmentName", "containerOrchestrationType", "ecsClusterArn",
+    "eksConfiguration", "status", "statusReason", "tags", "type", "uuid",
 )  # fmt: skip
+
+CLUSTER, NAMESPACE = "eksConfiguration.eksClusterArn", "eksConfiguration.kubernetesNamespace"
 
 PRESETS: Mapping[str, str] = {
     "computeEnvironmentName": "own-hosts",
@@ -78,15 +82,21 @@ _UNBOUNDED = Flag(
 
 
 def environment(
-    kind: str, host_types: Mapping[str, int] | None = None, spot_hosts: int = 0, *, is_new: bool = True
+    kind: str,
+    host_types: Mapping[str, int] | None = None,
+    spot_hosts: int = 0,
+    clusters: Sequence[tuple[str, str]] = (),
+    *,
+    is_new: bool = True,
 ) -> Form:
     """
     Return the form of a compute environment.
 
     Args:
-        kind: ``EC2`` for the yard's own hosts, ``FARGATE`` or ``UNMANAGED``.
+        kind: ``EC2`` for the yard's own hosts, ``FARGATE``, ``EKS`` or ``UNMANAGED``.
         host_types: Those that the yard has, and how many hosts of each.
         spot_hosts: How many of its hosts may be reclaimed.
+        clusters: Those that its hosts are nodes of: ARNs and namespaces.
         is_new: It gets a name and tags.
     """
     head, tail = ((NAME,), (TAGS,)) if is_new else ((), ())
@@ -96,6 +106,8 @@ def environment(
     purchase = Choice(
         name=f"{_RESOURCES}type", label="Hosts", hint=known, options=_CHOICES[kind], called=("compute_resources.type",)
     )
+    if kind == EKS and is_new:
+        head = (*head, *_cluster(clusters))
     all_others = rest("CreateComputeEnvironment" if is_new else "UpdateComputeEnvironment")
     network = (
         Lines(name=f"{_RESOURCES}subnets", label="Subnets", hint="One a line."),
@@ -110,6 +122,20 @@ def environment(
         Section(title="Additional configuration", fields=more, is_fold=True),
         Section(title=KEPT, fields=(*kept, all_others), is_fold=True),
     )
+
+
+def _cluster(clusters: Sequence[tuple[str, str]]) -> tuple[Field, ...]:
+    arns, namespaces = (tuple(dict.fromkeys(each)) for each in (zip(*clusters, strict=True) if clusters else ((), ())))
+    return (
+        Field(
+            name=CLUSTER, label="Cluster", hint="ARN of an EKS cluster; its name is what its nodes' agents call it.",
+            suggestions=arns, is_required=True, called=("kubernetes.name",),
+        ),
+        Field(
+            name=NAMESPACE, label="Namespace", hint="Where pods are: neither default nor kube-...",
+            suggestions=namespaces, is_required=True, called=("kubernetes.namespace",),
+        ),
+    )  # fmt: skip
 
 
 def _most() -> Field:
@@ -202,7 +228,7 @@ def environment_draft(kind: str, form: Form, answers: Answers) -> Draft:
     if kind == UNMANAGED:
         return Draft(members={"type": "UNMANAGED", **draft.members}, faults=draft.faults)
     resources = draft.members.setdefault("computeResources", {})
-    purchase = resources.setdefault("type", kind)
+    purchase = resources.setdefault("type", EC2 if kind == EKS else kind)
     if purchase in _PRESET:
         resources.setdefault("allocationStrategy", _PRESET[purchase])
         resources.setdefault("instanceRole", _ROLE)
@@ -243,15 +269,15 @@ def amend(given: Members) -> Callable[[Any], None]:
     return add
 
 
-def resources_of(given: Members) -> pb.ComputeResources | None:
-    """Return which hosts an environment asks for, in the contract's words; None while it says nothing right."""
+def creation_of(given: Members) -> pb.CreateComputeEnvironmentRequest | None:
+    """Return which environment is asked for, in the contract's words; None while it says nothing right."""
     try:
         check_environment(given)
     except ApiError:
         return None
     request = environments.creation(members.CREATE_COMPUTE_ENVIRONMENT.check(given, ""))
     amend(given)(request)
-    return request.compute_resources
+    return request
 
 
 # From an environment, and back -----------------------------------------------------
@@ -261,6 +287,8 @@ def kind_of(environment: pb.ComputeEnvironment, names: Names) -> str:
     """Return which form an environment has."""
     if environment.type == pb.COMPUTE_ENVIRONMENT_TYPE_UNMANAGED:
         return UNMANAGED
+    if environment.HasField("kubernetes"):
+        return EKS
     kind = environments.members_of(environment, names)["computeResources"]["type"]
     return FARGATE if kind in FARGATE_TYPES else EC2
 

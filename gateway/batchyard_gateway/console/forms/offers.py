@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
+from batchyard.runtimes import DOCKER, KUBERNETES, PROCESS
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
-from batchyard_gateway.batch import amounts
+from batchyard_gateway.batch import amounts, pod_amounts
+from batchyard_gateway.batch.names import Names
+from batchyard_gateway.batch.pods import CONTAINERS, EKS, POD, cluster_arn
 from batchyard_gateway.console.visit import Visit
 from batchyard_gateway.errors import ApiError
 from batchyard_gateway.services import Members
@@ -29,6 +33,12 @@ async def hosts(visit: Visit) -> list[host_pb2.Host]:
 async def environments(visit: Visit) -> list[environment_pb.ComputeEnvironment]:
     """Return all compute environments."""
     return [each async for each in visit.client.list_compute_environments(page_size=1000)]
+
+
+def clusters(found: Sequence[host_pb2.Host], names: Names) -> list[tuple[str, str]]:
+    """Return ARN and namespace of each cluster that hosts are nodes of."""
+    nodes = [host.facts.kubernetes for host in found if host.facts.HasField("kubernetes")]
+    return list(dict.fromkeys((cluster_arn(node.cluster, names), node.namespace) for node in nodes))
 
 
 async def queues(visit: Visit) -> list[queue_pb.JobQueue]:
@@ -85,7 +95,12 @@ async def room_of(visit: Visit, members: Members) -> room.Room | None:
     """Return how many hosts could hold what a container asks for; None while it says nothing that can be read."""
     container = members.get("containerProperties", {})
     try:
+        if EKS in members:
+            pod = members[EKS][POD]
+            found = [pod_amounts.of(each.get("resources", {})).resources for each in pod.get(CONTAINERS, ())]
+            return room.room_for(await hosts(visit), room.together(found), runtime=KUBERNETES)
         asked = amounts.amounts(container, fargate=True)
     except ApiError:
         return None
-    return room.room_for(await hosts(visit), asked, is_process=container.get("image") == definition_form.PROCESS)
+    runtime = PROCESS if container.get("image") == definition_form.PROCESS else DOCKER
+    return room.room_for(await hosts(visit), asked, runtime=runtime)

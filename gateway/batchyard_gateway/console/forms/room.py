@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from batchyard.runtimes import DOCKER
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1.resources_pb2 import Resources
 
-PROCESS_RUNTIME, CONTAINER_RUNTIME = "process", "docker"
 SPOT = "spot"
 OTHERS_MAX = 10
 """Hosts that are named of those that an environment would not have."""
@@ -36,16 +36,25 @@ class Room:
     empty: int
 
 
-def room_for(hosts: Iterable[pb.Host], asked: Resources, *, is_process: bool) -> Room:
+def together(asked: Iterable[Resources]) -> Resources:
+    """Return what several ask for."""
+    total = Resources()
+    for each in asked:
+        total.cpu_millis += each.cpu_millis
+        total.memory_mib += each.memory_mib
+        total.gpu_millis += each.gpu_millis
+    return total
+
+
+def room_for(hosts: Iterable[pb.Host], asked: Resources, *, runtime: str) -> Room:
     """
     Return how many hosts could hold a job.
 
     Args:
         hosts: All of the yard.
         asked: What it asks for; whole GPUs.
-        is_process: It is a plain process, not a container.
+        runtime: What runs it.
     """
-    runtime = PROCESS_RUNTIME if is_process else CONTAINER_RUNTIME
     ready = [host for host in hosts if host.state == pb.HOST_STATE_READY]
     able = [host for host in ready if runtime in host.facts.runtimes]
     empty = [host for host in able if _holds(host.facts.capacity, host.facts.gpus, asked)]
@@ -54,8 +63,11 @@ def room_for(hosts: Iterable[pb.Host], asked: Resources, *, is_process: bool) ->
 
 
 def _free(host: pb.Host) -> Resources:
-    capacity, held = host.facts.capacity, host.allocated
-    return Resources(cpu_millis=capacity.cpu_millis - held.cpu_millis, memory_mib=capacity.memory_mib - held.memory_mib)
+    capacity, held, others = host.facts.capacity, host.allocated, host.usage.reserved
+    return Resources(
+        cpu_millis=capacity.cpu_millis - held.cpu_millis - others.cpu_millis,
+        memory_mib=capacity.memory_mib - held.memory_mib - others.memory_mib,
+    )
 
 
 def _holds(free: Resources, gpus: Sequence[pb.Gpu], asked: Resources) -> bool:
@@ -114,4 +126,4 @@ def spot_hosts(hosts: Iterable[pb.Host]) -> int:
 
 def runs_containers(hosts: Iterable[pb.Host]) -> bool:
     """Say whether a host runs containers."""
-    return any(CONTAINER_RUNTIME in host.facts.runtimes for host in hosts)
+    return any(DOCKER in host.facts.runtimes for host in hosts)

@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from batchyard import wording
 from batchyard.v1 import job_pb2 as pb
-from batchyard_gateway.batch import amounts, containers, jobs, members, rules, submissions, tasks
+from batchyard_gateway.batch import amounts, containers, jobs, members, pods, rules, submissions, tasks
 from batchyard_gateway.batch.names import Names
 from batchyard_gateway.errors import ClientException
 from batchyard_gateway.services import Context, Members
@@ -309,15 +309,46 @@ def _differing(told: Members, definition: Members) -> Members:
     needs = told.get("consumableResourceProperties")
     if needs and needs != definition.get("consumableResourceProperties"):
         given["consumableResourcePropertiesOverride"] = needs
+    if pods.EKS in told:
+        in_pod = _pod_overrides(told, definition)
+        return {**given, pods.OVERRIDE: {pods.POD: in_pod}} if in_pod else given
     overrides = _overrides(told, definition)
     return {**given, "containerOverrides": overrides} if overrides else given
+
+
+def _pod_overrides(told: Members, definition: Members) -> Members:
+    """Return what replaced parts of the definition's pod."""
+    ran, template = (each.get(pods.EKS, {}).get(pods.POD, {}) for each in (told, definition))
+    values = told.get("parameters", {})
+    found: Members = {}
+    for place in pods.PLACES:
+        pairs = zip(ran.get(place, ()), template.get(place, ()), strict=False)
+        changed = [each for ours, theirs in pairs if (each := _changed(ours, theirs, values))]
+        found |= {place: changed} if changed else {}
+    labels, defaults = (each.get("metadata", {}).get("labels", {}) for each in (ran, template))
+    added = {name: text for name, text in labels.items() if defaults.get(name) != text}
+    return {**found, **({"metadata": {"labels": added}} if added else {})}
+
+
+def _changed(ours: Members, theirs: Members, values: Mapping[str, str]) -> Members:
+    """Return what of a container of a pod is not its definition's, under its name if it has one; nothing if all is."""
+    words = {name: [_put(word, values) for word in theirs.get(name, ())] for name in ("command", "args")}
+    template = {**theirs, **words}
+    named = ("image", "command", "args", "env", "resources")
+    changed = {name: ours[name] for name in named if name in ours and ours[name] != template.get(name)}
+    return {**{name: ours[name] for name in ("name",) if name in ours}, **changed} if changed else {}
+
+
+def _put(word: str, values: Mapping[str, str]) -> str:
+    """Put parameters into a word of a command."""
+    return _REFERENCE.sub(lambda match: values.get(match[1], match[0]), word)
 
 
 def _overrides(told: Members, definition: Members) -> Members:
     """Return what replaced parts of the definition's container."""
     ran, template = _container(told), _container(definition)
     values = told.get("parameters", {})
-    resolved = [_REFERENCE.sub(lambda m: values.get(m[1], m[0]), word) for word in template.get("command", ())]
+    resolved = [_put(word, values) for word in template.get("command", ())]
     found: Members = {}
     if ran.get("command", []) != resolved:
         found["command"] = ran["command"]

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from batchyard.settings import is_loopback
 from batchyard.v1 import host_pb2 as pb
-from batchyard.wording import isolation, sandbox, word, words
+from batchyard.wording import isolation, node_of, sandbox, word, words
 from batchyard_gateway.console.writing import amounts
 
 STATES = tuple(words(pb.HostState))
@@ -188,6 +188,17 @@ def _gpu(gpu: pb.Gpu, latest: pb.Gpu) -> GpuRow:
     )
 
 
+def _reserved(host: pb.Host) -> str:
+    """Say what others than this yard hold of a host; nothing if they hold nothing."""
+    held = host.usage.reserved
+    parts = [
+        f"{amounts.millis(held.cpu_millis)} vCPUs" if held.cpu_millis else "",
+        f"{amounts.memory(held.memory_mib)} of memory" if held.memory_mib else "",
+        f"{amounts.millis(held.gpu_millis)} GPUs" if held.gpu_millis else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
 def facts_of(host: pb.Host) -> list[tuple[str, str]]:
     """Return what a host is, name by name; what it does not say is left out."""
     facts, usage = host.facts, host.usage
@@ -199,6 +210,8 @@ def facts_of(host: pb.Host) -> list[tuple[str, str]]:
         ("Purchase option", facts.purchase_option),
         ("Platforms", ", ".join(facts.platforms) or "EC2"),
         ("Sandbox", sandbox(facts)),
+        ("Node of", node_of(facts)),
+        ("Others hold", _reserved(host)),
         ("Zone", facts.zone),
         ("Price", f"{facts.price_per_hour:g} an hour" if facts.price_per_hour else ""),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))),

@@ -23,7 +23,7 @@ from batchyard_gateway.errors import ApiError
 from . import job_rows, job_view, why
 
 EXPLAIN_S = 5
-"""How often it is asked why a job waits, while its page is open."""
+"""How often it is asked why a job waits, and how its containers are, while its page is open."""
 
 LOG_S = 1.0
 """How long the end of a log is waited for: its host may be away."""
@@ -117,6 +117,7 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "nodes": await _nodes(visit, job),
         "timeline": job_view.timeline(job),
         "tries": job_view.tries(job, visit.clock.now_ms),
+        "parts": job_view.parts(job, visit.clock.now_ms),
         "needed": job_view.needed(job, found),
         "dependents": None if explained is None else job_view.dependents(explained, found),
         "facts": job_view.facts(job),
@@ -128,7 +129,7 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         "faults": faults,
         "form": visit.form,
         "explain_s": EXPLAIN_S,
-        "waiting": why.waiting(explained) if explained is not None and state.is_waiting else None,
+        "waiting": why.waiting(explained) if explained is not None and _waits(job, state) else None,
         **await _why_failed(visit, job, state),
     }
     title = f"{job.name} {mark}".rstrip()
@@ -136,6 +137,11 @@ async def _page(visit: Visit, faults: Mapping[str, str]) -> Page:
         template="job.html", title=title, view=view, section="Jobs", commands=job_view.commands(job),
         live=("counts",), ids=(job.id,),
     )  # fmt: skip
+
+
+def _waits(job: pb.Job, state: JobState) -> bool:
+    """Say whether a job waits: for what its state says, or being started, one container for another."""
+    return state.is_waiting or (state is JobState.STARTING and bool(job.waiting_reason))
 
 
 async def _nodes(visit: Visit, job: pb.Job) -> list[job_rows.JobRow]:

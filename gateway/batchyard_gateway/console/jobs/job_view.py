@@ -70,6 +70,27 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    One of several containers of an attempt.
+
+    Attributes:
+        state: Empty where its host tells nothing of it.
+        ran_ms: None if it never ran.
+        reason: The runtime's words, or what it waits for.
+        has_log: Whether it may have written one.
+    """
+
+    name: str
+    state: str
+    started_at_ms: int
+    ran_ms: int | None
+    exit_code: str
+    reason: str
+    has_log: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Needed:
     """A job that is waited for; *state* is empty of one that is forgotten."""
 
@@ -115,6 +136,25 @@ def tries(job: pb.Job, now_ms: int) -> list[Try]:
             gpus=tuple(each.gpu_uuids),
         )
         for each in reversed(job.attempts)
+    ]
+
+
+def parts(job: pb.Job, now_ms: int) -> list[Part]:
+    """Return the containers of the latest attempt, in their order; none of a job of one."""
+    if not job.attempts:
+        return []
+    last = job.attempts[-1]
+    return [
+        Part(
+            name=each.name,
+            state=wording.word(pb.ContainerState, each.state),
+            started_at_ms=each.started_at_ms,
+            ran_ms=job_rows.ran_ms(each.started_at_ms, each.stopped_at_ms or last.stopped_at_ms, now_ms),
+            exit_code=str(each.exit_code) if each.HasField("exit_code") else "",
+            reason=each.reason or _waits("waits for", each.waits_for),
+            has_log=bool(each.log_stream_name),
+        )
+        for each in last.containers
     ]
 
 
@@ -228,7 +268,9 @@ def facts(job: pb.Job) -> list[Pair]:
         ("Log kept", f"{container.log_size_mib} MiB" if container.log_size_mib else ""),
     ]
     pairs = [
+        *_of_pod(job),
         *([(each.name, _part(each)) for each in job.task.containers] or of_container),
+        *[(f"{each.name}, before", _part(each)) for each in job.task.init_containers],
         ("Consumables", ", ".join(f"{count} of {name}" for name, count in sorted(job.consumables.items()))),
         ("Timeout", f"{job.timeout_s:,} s an attempt" if job.timeout_s else ""),
         ("Children at once", f"at most {job.array.concurrency:,}" if job.array.concurrency else ""),
@@ -236,21 +278,40 @@ def facts(job: pb.Job) -> list[Pair]:
     return [(name, value) for name, value in pairs if value]
 
 
+def _of_pod(job: pb.Job) -> list[Pair]:
+    """Return which pod a job is, and where."""
+    latest = job.attempts[-1] if job.attempts else pb.Attempt()
+    pod = job.task.pod
+    where = f"{latest.pod_name} in namespace {latest.pod_namespace} of cluster {latest.cluster}"
+    is_on_host = not pod.HasField("host_network") or pod.host_network
+    network = "its host's" if is_on_host else "the cluster's"
+    return [
+        ("Pod", where if latest.pod_name else ""),
+        ("Network", network if job.task.HasField("pod") else ""),
+        ("Service account", pod.service_account),
+    ]
+
+
 def _part(container: definition_pb.ContainerProperties) -> str:
     """Say in a line what one of several containers is."""
-    waits = [
-        f"{wording.word(definition_pb.ContainerCondition, each.condition).lower()} of {each.container}"
-        for each in container.depends_on
-    ]
     asked = container.resources
     parts = [
         container.image,
-        shlex.join(container.command),
+        shlex.join([*container.entrypoint, *container.command]),
         f"{why.amount('cpu_millis', asked.cpu_millis)} vCPU, {why.amount('memory_mib', asked.memory_mib)}",
         "" if container.essential or not container.HasField("essential") else "not essential",
-        f"after {' and '.join(waits)}" if waits else "",
+        _waits("after", container.depends_on),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _waits(word: str, conditions: Sequence[definition_pb.ContainerDependency]) -> str:
+    """Say for what of which others a container waits; nothing if for none."""
+    found = [
+        f"{wording.word(definition_pb.ContainerCondition, each.condition).lower()} of {each.container}"
+        for each in conditions
+    ]
+    return f"{word} {' and '.join(found)}" if found else ""
 
 
 def _node_facts(job: pb.Job) -> list[Pair]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchyard.errors import BatchyardError, Reason
+from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_pb2
 from batchyard_gateway.log_pages import continues
 from batchyard_gateway.log_slices import Piece
@@ -162,12 +163,17 @@ def container(job: job_pb2.Job, asked: str) -> str:
     """Return whose log of several containers is shown: who is asked for, else the first essential one; nothing of one."""
     several = job.task.containers
     essential = (each.name for each in several if each.essential or not each.HasField("essential"))
-    return asked if any(each.name == asked for each in several) else next(essential, "")
+    return asked if any(each.name == asked for each in parts_of(job)) else next(essential, "")
+
+
+def parts_of(job: job_pb2.Job) -> list[definition_pb.ContainerProperties]:
+    """Return the several containers of a job, of a pod those that run before the others first; none of one."""
+    return [*job.task.init_containers, *job.task.containers]
 
 
 def outcome_of_container(attempt: job_pb2.Attempt, name: str) -> str:
     """Say in a word how one of several containers ended."""
-    for each in attempt.containers:
+    for each in (*attempt.init_containers, *attempt.containers):
         if each.name == name and each.HasField("exit_code"):
             return f"exit code {each.exit_code}"
         if each.name == name and each.reason:

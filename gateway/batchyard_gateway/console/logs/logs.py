@@ -63,7 +63,7 @@ async def show(visit: Visit) -> Answer:
                 each.name == container,
                 _url(visit, container=each.name),
             )
-            for each in job.task.containers
+            for each in log_view.parts_of(job)
         ],
         "host_path": path_of(chosen.host_name, chosen.host_id),
         "slice": found,

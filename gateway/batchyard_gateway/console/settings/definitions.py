@@ -7,10 +7,10 @@ from typing import Any
 
 from batchyard.errors import NotFoundError, RequestError
 from batchyard.v1 import job_definition_pb2 as pb
-from batchyard_gateway.batch import definitions
+from batchyard_gateway.batch import definitions, pods
 from batchyard_gateway.batch.handlers import names_of
-from batchyard_gateway.console.forms import command_lines, definition_form, offers, tables
-from batchyard_gateway.console.forms.environment_form import FARGATE
+from batchyard_gateway.console.forms import command_lines, definition_form, offers, pod_form, tables
+from batchyard_gateway.console.forms.environment_form import EKS, FARGATE
 from batchyard_gateway.console.forms.faults import faults_of
 from batchyard_gateway.console.forms.sheet import once, posted
 from batchyard_gateway.console.visit import ROOT, Answer, Page, Redirect, Visit, aws, batchyard
@@ -103,6 +103,9 @@ async def change_one(visit: Visit) -> Answer:
 async def show_new(visit: Visit) -> Answer:
     """Show the form of a definition, empty or filled from a revision."""
     key = visit.query.get("of", "")
+    if not key and visit.query.get("as") == EKS:
+        answers = {name: [text] for name, text in pod_form.PRESETS.items() if name != "jobDefinitionName"}
+        return await _form_page(visit, answers, is_pod=True)
     if not key:
         answers = {name: [text] for name, text in definition_form.PRESETS.items() if name != "jobDefinitionName"}
         return await _form_page(visit, answers)
@@ -111,6 +114,9 @@ async def show_new(visit: Visit) -> Answer:
         visit, await _revision(visit, name, revision, await visit.client.describe_job_definitions([name]))
     )
     given = definition_form.of_definition(described)
+    if pods.EKS in given:
+        given.pop("type", None)
+        return await _form_page(visit, tables.fill(pod_form.definition(), pod_form.to_form(given)), is_pod=True)
     form = _form(FARGATE in given.get("platformCapabilities", ()), await offers.secrets(visit))
     given.pop("type", None)
     return await _form_page(visit, tables.fill(form, given))
@@ -126,11 +132,14 @@ async def change_new(visit: Visit) -> Answer:
 
 
 async def _change_new(visit: Visit) -> Answer:
-    sheet = await posted(visit, _form(visit.form.get("platformCapabilities") == FARGATE, await offers.secrets(visit)))
+    is_pod = visit.query.get("as") == EKS
+    is_fargate = visit.form.get("platformCapabilities") == FARGATE
+    form = pod_form.definition() if is_pod else _form(is_fargate, await offers.secrets(visit))
+    sheet = await posted(visit, form)
     if sheet.go in ("", "look"):
-        page = await _form_page(visit, sheet.answers, sheet.faults, sheet.focus)
+        page = await _form_page(visit, sheet.answers, sheet.faults, sheet.focus, is_pod=is_pod)
         return page.refused() if sheet.faults else page
-    draft = definition_form.definition_draft(sheet.form, sheet.answers, fargate=False)
+    draft = _draft(sheet.form, sheet.answers, is_pod=is_pod)
     sheet.tell(draft.faults)
     try:
         definition_form.check_definition(draft.members)
@@ -138,19 +147,27 @@ async def _change_new(visit: Visit) -> Answer:
         sheet.tell_refusal(err)
     told = await sheet.carry_out(visit, "RegisterJobDefinition", draft.members)
     if told is None:
-        return (await _form_page(visit, sheet.answers, sheet.faults)).refused()
+        return (await _form_page(visit, sheet.answers, sheet.faults, is_pod=is_pod)).refused()
     key = f"{told['jobDefinitionName']}:{told['revision']}"
     visit.session.notices.append(f"Registered {key}.")
     return Redirect(location=f"{HERE}/{key}")
 
 
+def _draft(form: tables.Form, answers: Mapping[str, list[str]], *, is_pod: bool) -> tables.Draft:
+    if is_pod:
+        return pod_form.definition_draft(form, answers)
+    return definition_form.definition_draft(form, answers, fargate=False)
+
+
 async def _form_page(
-    visit: Visit, answers: Mapping[str, list[str]], faults: Mapping[str, str] | None = None, focus: str = ""
-) -> Page:
+    visit: Visit, answers: Mapping[str, list[str]], faults: Mapping[str, str] | None = None, focus: str = "", *,
+    is_pod: bool = False,
+) -> Page:  # fmt: skip
     is_fargate = (answers.get("platformCapabilities") or [""])[0] == FARGATE
-    form = _form(is_fargate, await offers.secrets(visit))
-    members = definition_form.definition_draft(form, answers, fargate=False).members
+    form = pod_form.definition() if is_pod else _form(is_fargate, await offers.secrets(visit))
+    members = _draft(form, answers, is_pod=is_pod).members
     view: dict[str, Any] = {
+        "is_pod": is_pod,
         "form": form, "answers": answers, "faults": faults or {}, "focus": focus,
         "room": await offers.room_of(visit, members), "remarks": definition_form.remarks(members),
     }  # fmt: skip

@@ -106,7 +106,7 @@ def row_of(environment: pb.ComputeEnvironment, hosts: Mapping[str, host_pb2.Host
         state=word(pb.ResourceState, environment.state),
         status=word(pb.ResourceStatus, environment.status),
         status_reason=environment.status_reason,
-        kind=f"{kind}, {_PURCHASES.get(capacity, capacity)}" if kind == "MANAGED" else kind,
+        kind=f"{kind}, {_PURCHASES.get(capacity, capacity)}{_of_cluster(environment)}" if kind == "MANAGED" else kind,
         strategy=word(pb.AllocationStrategy, resources.allocation_strategy) or "-",
         hosts=len(environment.host_ids),
         vcpus=f"{amounts.millis(held)} of {amounts.millis(there)}",
@@ -115,6 +115,10 @@ def row_of(environment: pb.ComputeEnvironment, hosts: Mapping[str, host_pb2.Host
         failure=scaling.last_failure,
         next_try_at_ms=scaling.next_try_at_ms if scaling.last_failure else 0,
     )
+
+
+def _of_cluster(environment: pb.ComputeEnvironment) -> str:
+    return f" of cluster {environment.kubernetes.name}" if environment.HasField("kubernetes") else ""
 
 
 _PURCHASES = {"EC2": "on-demand hosts", "SPOT": "spot hosts"}
@@ -137,7 +141,11 @@ def facts_of(environment: pb.ComputeEnvironment) -> list[tuple[str, str]]:
     it = environment.compute_resources
     if environment.type == pb.COMPUTE_ENVIRONMENT_TYPE_UNMANAGED:
         return [("vCPUs, for fair share", str(environment.unmanaged_vcpus)), ("Tags", _pairs(environment.tags))]
-    facts = [
+    cluster = environment.kubernetes
+    facts = (
+        [("Cluster", f"{cluster.name}, namespace {cluster.namespace}")] if environment.HasField("kubernetes") else []
+    )
+    facts += [
         ("Allocation strategy", word(pb.AllocationStrategy, it.allocation_strategy) or "none said"),
         ("Minimum vCPUs", amounts.count(it.min_vcpus)),
         ("Desired vCPUs", amounts.count(it.desired_vcpus)),

@@ -11,7 +11,7 @@ from batchyard.v1 import compute_environment_pb2 as pb
 from batchyard.v1 import host_pb2
 from batchyard_gateway.batch.handlers import names_of
 from batchyard_gateway.console.forms import command_lines, environment_form, offers, room
-from batchyard_gateway.console.forms.environment_form import EC2, FARGATE, UNMANAGED
+from batchyard_gateway.console.forms.environment_form import EC2, EKS, FARGATE, UNMANAGED
 from batchyard_gateway.console.forms.faults import Faults, faults_of
 from batchyard_gateway.console.forms.sheet import Sheet, blank, once, posted
 from batchyard_gateway.console.forms.tables import Form
@@ -100,7 +100,12 @@ async def _selection(visit: Visit, name: str) -> Selection:
 
 # Creating and editing ---------------------------------------------------------------
 
-KINDS = ((EC2, "Your own hosts (EC2)"), (FARGATE, "Fargate"), (UNMANAGED, "Unmanaged"))
+KINDS = (
+    (EC2, "Your own hosts (EC2)"),
+    (FARGATE, "Fargate"),
+    (EKS, "Nodes of a Kubernetes cluster (EKS)"),
+    (UNMANAGED, "Unmanaged"),
+)
 
 
 def _kind(visit: Visit) -> str:
@@ -110,7 +115,8 @@ def _kind(visit: Visit) -> str:
 
 async def _form_of(visit: Visit, kind: str, *, is_new: bool) -> Form:
     hosts = await offers.hosts(visit)
-    return environment_form.environment(kind, room.host_types(hosts), room.spot_hosts(hosts), is_new=is_new)
+    clusters = offers.clusters(hosts, names_of(visit.context))
+    return environment_form.environment(kind, room.host_types(hosts), room.spot_hosts(hosts), clusters, is_new=is_new)
 
 
 async def show_new(visit: Visit) -> Answer:

@@ -53,10 +53,15 @@ def _line(definition: pb.JobDefinition) -> Line:
     return Line(
         key=f"{definition.name}:{definition.revision}",
         image=", ".join(dict.fromkeys(each.image or PROCESS for each in containers)),
-        command=f"containers {several}" if several else shlex.join(definition.container.command),
+        command=_what(definition) if several else shlex.join(definition.container.command),
         asks=", ".join(amounts),
         created_at_ms=definition.created_at_ms,
     )
+
+
+def _what(definition: pb.JobDefinition) -> str:
+    names = ", ".join(each.name for each in definition.task.containers)
+    return f"{'a pod of' if definition.task.HasField('pod') else 'containers'} {names}"
 
 
 def paths(value: Any, at: str = "") -> Iterator[tuple[str, str]]:

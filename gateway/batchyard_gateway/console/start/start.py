@@ -9,8 +9,7 @@ from typing import Any
 
 from batchyard.errors import RequestError
 from batchyard.v1.job_definition_pb2 import ListJobDefinitionsRequest
-from batchyard_gateway.batch.environments import FARGATE_TYPES
-from batchyard_gateway.batch.operations import SERVICE as BATCH
+from batchyard_gateway.batch.handlers import names_of
 from batchyard_gateway.console.forms import command_lines, definition_form, environment_form, offers, room, tables
 from batchyard_gateway.console.forms.faults import faults_of
 from batchyard_gateway.console.forms.fields import WrongError
@@ -103,11 +102,8 @@ async def _is_any(items: AsyncGenerator[Any, None]) -> bool:
 async def _yard(visit: Visit) -> wizard.Yard:
     """Read what there is."""
     hosts = await offers.hosts(visit)
-    found = await BATCH.operations["DescribeComputeEnvironments"].handler(visit.context, {"maxResults": 100})
-    environments = {
-        each["computeEnvironmentName"]: each["computeResources"]["type"] in FARGATE_TYPES
-        for each in found["computeEnvironments"]
-    }
+    found = (await offers.environments(visit))[: offers.NAMES_MAX]
+    environments = {each.name: environment_form.kind_of(each, names_of(visit.context)) for each in found}
     return wizard.Yard(
         environments=environments,
         queues=[queue.name for queue in await offers.queues(visit)],
@@ -117,6 +113,7 @@ async def _yard(visit: Visit) -> wizard.Yard:
         host_types=room.host_types(hosts),
         spot_hosts=room.spot_hosts(hosts),
         runs_containers=room.runs_containers(hosts),
+        clusters=offers.clusters(hosts, names_of(visit.context)),
         account_id=visit.context.account_id,
     )
 
@@ -128,10 +125,11 @@ async def _selection(visit: Visit, yard: wizard.Yard) -> room.Selection | None:
         judged = client.list_environment_hosts(name)
     else:
         members = wizard.drafted(wizard.ENVIRONMENT, session, yard).members
-        resources = environment_form.resources_of(members)
-        if resources is None:
+        asked = environment_form.creation_of(members)
+        if asked is None:
             return None
-        judged = client.list_environment_hosts(compute_resources=resources)
+        cluster = asked.kubernetes if asked.HasField("kubernetes") else None
+        judged = client.list_environment_hosts(compute_resources=asked.compute_resources, kubernetes=cluster)
     try:
         return room.selection([host async for host in judged], await offers.hosts(visit))
     except RequestError:  # it breaks a rule of the yard's, which is told when it is made
@@ -147,7 +145,7 @@ async def _page(
     view: dict[str, Any] = {
         "step": step, "steps": wizard.STEPS, "done": _done(session, yard), "faults": faults or {}, "focus": focus,
         "form": wizard.form(step, session, yard), "answers": wizard.answers_of(step, session, yard),
-        "is_fargate": wizard.is_fargate(session, yard), "cards": (), "room": None, "selection": None, "remarks": (), "command": "",
+        "has_cluster": bool(yard.clusters), "cards": (), "room": None, "selection": None, "remarks": (), "command": "",
     }  # fmt: skip
     commands: tuple[Command, ...] = ()
     if step in wizard.OPERATIONS:

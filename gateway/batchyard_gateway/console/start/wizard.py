@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchyard_gateway.console.forms import definition_form, environment_form, queue_form, submission_form
-from batchyard_gateway.console.forms.environment_form import EC2, FARGATE
+from batchyard_gateway.console.forms import definition_form, environment_form, pod_form, queue_form, submission_form
+from batchyard_gateway.console.forms.environment_form import EC2, EKS, FARGATE
 from batchyard_gateway.console.forms.faults import faults_of
 from batchyard_gateway.console.forms.fields import Choice, Field
 from batchyard_gateway.console.forms.tables import Draft, Form, Section, called, kept, read
@@ -58,7 +58,7 @@ class Yard:
     What there is.
 
     Attributes:
-        environments: By name, whether they are of Fargate.
+        environments: By name, of which orchestration type they are.
         queues: Names.
         policies: Names of scheduling policies, and what is shown for them; an empty name for none.
         definitions: ``name:revision`` of the newest ACTIVE one of each name.
@@ -66,10 +66,11 @@ class Yard:
         host_types: How many hosts of each.
         spot_hosts: How many.
         runs_containers: Whether a host does.
+        clusters: ARNs and namespaces of those that its hosts are nodes of.
         account_id: Of the gateway.
     """
 
-    environments: Mapping[str, bool] = field(default_factory=dict)
+    environments: Mapping[str, str] = field(default_factory=dict)
     queues: Sequence[str] = ()
     policies: Sequence[tuple[str, str]] = ()
     definitions: Sequence[str] = ()
@@ -77,6 +78,7 @@ class Yard:
     host_types: Mapping[str, int] = field(default_factory=dict)
     spot_hosts: int = 0
     runs_containers: bool = False
+    clusters: Sequence[tuple[str, str]] = ()
     account_id: str = ""
 
     def names(self, step: str) -> Sequence[str]:
@@ -110,27 +112,34 @@ def before(step: str) -> str:
 # What steps ask --------------------------------------------------------------------
 
 
-def orchestration(session: Session) -> str:
-    """Return the type that was chosen; own hosts where nobody chose."""
+_TYPES = {EC2: "EC2", FARGATE: "Fargate", EKS: "EKS"}
+
+
+def orchestration(session: Session, yard: Yard) -> str:
+    """Return the type that was chosen; own hosts where nobody chose, or there is no cluster for it."""
     (chosen, *_) = session.get(ORCHESTRATION, {}).get(_TYPE) or [EC2]
-    return FARGATE if chosen == FARGATE else EC2
+    return chosen if chosen in _TYPES and (chosen != EKS or yard.clusters) else EC2
 
 
 def form(step: str, session: Session, yard: Yard) -> Form:
     """Return the form of a step."""
-    fargate = is_fargate(session, yard)
+    kind = kind_of(session, yard)
     match step:
         case "orchestration":
-            options = ((EC2, "EC2"), (FARGATE, "Fargate"))
+            options = tuple((name, label) for name, label in _TYPES.items() if name != EKS or yard.clusters)
             return (Section(title="", fields=(Choice(name=_TYPE, label="Orchestration type", options=options),)),)
         case "environment":
-            made = environment_form.environment(orchestration(session), yard.host_types, yard.spot_hosts)
+            asked = orchestration(session, yard)
+            made = environment_form.environment(asked, yard.host_types, yard.spot_hosts, yard.clusters)
         case "queue":
             own = name_of(ENVIRONMENT, session, yard)
-            others = [name for name in yard.environments if name != own]
+            # AWS mixes EKS with nothing else.
+            others = [name for name, of in yard.environments.items() if name != own and (of == EKS) == (kind == EKS)]
             made = queue_form.queue(others, yard.policies, is_first_given=True)
         case "definition":
-            made = definition_form.definition(fargate=fargate, secrets=yard.secrets)
+            made = definition_form.definition(fargate=kind == FARGATE, secrets=yard.secrets)
+            if kind == EKS:
+                made = pod_form.definition()
         case _:
             return (Section(title="Job", fields=(_job_name(),)),)
     return (*_existing(step, yard), *made)
@@ -153,10 +162,10 @@ def _existing(step: str, yard: Yard) -> Form:
     return (Section(title="", fields=(choice,)),)
 
 
-def is_fargate(session: Session, yard: Yard) -> bool:
-    """Say whether jobs go to an environment of Fargate's."""
+def kind_of(session: Session, yard: Yard) -> str:
+    """Return of which orchestration type the environment is that jobs go to."""
     used = chosen(ENVIRONMENT, session, yard)
-    return yard.environments[used] if used else orchestration(session) == FARGATE
+    return yard.environments[used] if used else orchestration(session, yard)
 
 
 def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
@@ -167,10 +176,15 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
             return {_TYPE: [EC2]}
         case "environment":
             found = dict(environment_form.PRESETS)
+            if orchestration(session, yard) == EKS and yard.clusters:
+                arn, namespace = yard.clusters[0]
+                found |= {environment_form.CLUSTER: arn, environment_form.NAMESPACE: namespace}
         case "queue":
             found = dict(queue_form.PRESETS)
+        case "definition" if kind_of(session, yard) == EKS:
+            found = dict(pod_form.PRESETS)
         case "definition":
-            fargate = is_fargate(session, yard)
+            fargate = kind_of(session, yard) == FARGATE
             image = "busybox:latest" if yard.runs_containers or fargate else definition_form.PROCESS
             found = {**definition_form.PRESETS, f"{definition_form.CONTAINER}image": image}
             if fargate:
@@ -180,7 +194,8 @@ def presets(step: str, session: Session, yard: Yard) -> dict[str, list[str]]:
             found = {"jobName": "hello"}
     answers = {name: [text] for name, text in found.items()}
     if step == DEFINITION:
-        answers[definition_form.COMMAND] = ["echo hello"]
+        command = pod_form.COMMAND if kind_of(session, yard) == EKS else definition_form.COMMAND
+        answers[command] = ["echo hello"]
     if step in (ENVIRONMENT, QUEUE) and yard.names(step):
         answers[EXISTING] = [yard.names(step)[0]]
     return answers
@@ -200,8 +215,9 @@ def keep(step: str, session: Session, given: Iterable[tuple[str, str]]) -> None:
         WrongError: it is too long.
     """
     existing = Section(title="", fields=(Field(name=EXISTING, label=""),))
-    anything = Yard(policies=(("", ""),))
-    session[step] = kept((*form(step, session, anything), existing), given)
+    anything = Yard(policies=(("", ""),), clusters=(("", ""),))
+    pod = pod_form.definition() if step == DEFINITION else ()
+    session[step] = kept((*form(step, session, anything), *pod, existing), given)
 
 
 # What steps say --------------------------------------------------------------------
@@ -237,11 +253,14 @@ def drafted(step: str, session: Session, yard: Yard) -> Draft:
     made = [section for section in asked if section.fields[0].name != EXISTING]
     match step:
         case "environment":
-            return environment_form.environment_draft(orchestration(session), made, answers)
+            return environment_form.environment_draft(orchestration(session, yard), made, answers)
         case "queue":
             return queue_form.queue_draft(made, answers, name_of(ENVIRONMENT, session, yard))
         case "definition":
-            return definition_form.definition_draft(made, answers, fargate=is_fargate(session, yard))
+            kind = kind_of(session, yard)
+            if kind == EKS:
+                return pod_form.definition_draft(made, answers)
+            return definition_form.definition_draft(made, answers, fargate=kind == FARGATE)
         case "job":
             draft = read(made, answers)
             queue, definition = name_of(QUEUE, session, yard), name_of(DEFINITION, session, yard)
