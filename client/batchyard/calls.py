@@ -153,6 +153,7 @@ class Calls:
         self.note_signature = Call(connection, access_keys.NoteSignature)
 
         access = AccessServiceStub(channel)
+        self.get_login = Call(connection, access.GetLogin)
         self.who_am_i = Call(connection, access.WhoAmI)
         self.bind_role = Call(connection, access.BindRole)
         self.unbind_role = Call(connection, access.UnbindRole)

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import wraps
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -94,11 +95,14 @@ class Client:
         self,
         address: str | None = None,
         *,
+        credentials: Path | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
     ) -> None:
-        self.client = AsyncClient(address, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry)
+        self.client = AsyncClient(
+            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+        )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False
 
@@ -174,6 +178,7 @@ class Client:
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)
 
+    get_login = _sync(AsyncClient.get_login)
     who_am_i = _sync(AsyncClient.who_am_i)
     bind_role = _sync(AsyncClient.bind_role)
     unbind_role = _sync(AsyncClient.unbind_role)

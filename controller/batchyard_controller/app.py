@@ -61,6 +61,7 @@ from .audit import Audit
 from .authority import Authority
 from .config import Config, without_login
 from .doors import Door, PeerKind, add_port, listen_with_tls
+from .issuer import Issuer
 from .leadership import Leadership, lead
 from .metrics import Metrics
 from .private_socket import listen_privately
@@ -143,11 +144,13 @@ class Trust:
         authority: The yard's CA; None where there is none, so that nobody comes from other machines.
         administrator: Who may do all, at whichever door.
         agents_port: Where hosts that join are to connect.
+        issuer: The OpenID provider that vouches for users; None: none does.
     """
 
     authority: Authority | None = None
     administrator: Administrator | None = None
     agents_port: int = 0
+    issuer: Issuer | None = None
 
 
 NOBODY = Trust()
@@ -189,6 +192,7 @@ def build_server(
         throttles or Throttles(),
         _wall_ms,
         own.as_token() if own is not None else None,
+        trust.issuer,
     )
     server = grpc.aio.server(
         interceptors=(*interceptors, ErrorInterceptor(), authorizer),
@@ -207,7 +211,7 @@ def build_server(
         names.append(AGENT_SERVICE)
     if door.kind is not PeerKind.HOST:
         _add_user_services(server, leadership, sessions, vault, door, trust)
-        access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit), server)
+        access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit, trust.issuer), server)
         names += [name for name in SERVICES if name != AGENT_SERVICE]
     reflection.enable_server_reflection(names, server)
     return server
@@ -359,9 +363,11 @@ def _open_doors(
 
 def _read_trust(config: Config) -> Trust:
     needs_authority = not config.is_insecure and bool(config.listen or config.listen_agents)
+    issuer = Issuer(config.login, time.time, time.monotonic) if config.login is not None else None
     if not needs_authority and not config.ca.is_file():
-        return NOBODY
+        return Trust(issuer=issuer)
     return Trust(
+        issuer=issuer,
         authority=Authority(config.ca, time.time),
         administrator=read_administrator(config.ca.with_name(administrator.FILE_NAME)),
         agents_port=split_address(config.listen_agents)[1] if config.listen_agents else 0,

@@ -17,6 +17,7 @@ from batchyard.errors import PermissionDeniedError, Reason, UnauthenticatedError
 from batchyard_controller.core.model.identities import Binding, Role, Token
 from batchyard_controller.core.model.secrets import AccessKey
 
+from .login import Login
 from .roles import THE_ADMINISTRATOR, Grant, Kind, Principal, Thing, Verb, may
 
 TOKEN_PREFIX = "by_pat_"  # noqa: S105  # what all begin with, so that scanners find them
@@ -35,6 +36,7 @@ class Credentials:
         bearer: Its token; empty: none.
         access_key_id: The access key for whose owner it asks to act; empty: for nobody else.
         role: The role that it drops to, whatever it might do; empty: keeps all.
+        login: Whom the yard's provider vouches for by its token, which was checked; None: nobody.
     """
 
     is_local: bool = False
@@ -42,6 +44,7 @@ class Credentials:
     bearer: str = ""
     access_key_id: str = ""
     role: str = ""
+    login: Login | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,9 @@ def _caller(directory: Directory, credentials: Credentials, now_ms: int, adminis
     if credentials.host_id:
         grants = (Grant(role=Role.AGENT),)
         return Principal(grants=grants, via=f"host {credentials.host_id}", host_id=credentials.host_id)
+    if credentials.login is not None:
+        user = _user(directory, credentials.login.user, "login")
+        return replace(user, grants=(*user.grants, *credentials.login.grants))
     if credentials.bearer:
         return _bearer(directory, credentials.bearer, now_ms, administrator)
     if credentials.is_local:

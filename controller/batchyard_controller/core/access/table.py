@@ -155,6 +155,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
     },
     "SearchService": {"Search": _row(Verb.READ, None, Place.FILTER)},
     "AccessService": {
+        "GetLogin": _row(Verb.READ, None, Place.OPEN),
         "WhoAmI": _row(Verb.READ, None, Place.KNOWN),
         "BindRole": _row(Verb.CHANGE, None, Place.WORLD, "user"),
         "UnbindRole": _row(Verb.CHANGE, None, Place.WORLD, "user"),
