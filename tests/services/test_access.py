@@ -50,9 +50,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Who asks: ann, with one role, in the queue ``mine`` or in the yard; and the administrator."""
 
-UNASKED = {"Connect", "RenewCertificate", "GetTrust", "Join", "ListJoinTokens"}
+UNASKED = {"Connect", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
 """Of agents, and of hosts that join; without a CA there is no list of join tokens to look at."""
-OPEN = {"GetTrust", "Join"}
+OPEN = {"GetLogin", "GetTrust", "Join"}
 """Asked by who is nobody yet."""
 
 Metadata = tuple[tuple[str, str], ...]
