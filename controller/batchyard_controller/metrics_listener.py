@@ -22,7 +22,8 @@ from batchyard.settings import is_loopback, split_address
 
 from .authority import Age, Authority, Leaf
 from .core.access.directory import Credentials
-from .core.access.roles import Kind, Principal, Thing, Verb, may
+from .core.access.roles import Kind, Principal, Thing, Verb
+from .core.requests.permission import permit
 
 REQUEST_S = 10.0
 """For a whole request, its handshake included."""
@@ -89,9 +90,7 @@ def _guarded(app: Any, identify: Identify) -> Any:
         given = str(environ.get("HTTP_AUTHORIZATION", ""))
         bearer = given[len(_BEARER) :] if given[: len(_BEARER)].lower() == _BEARER else ""
         try:
-            principal = identify(Credentials(bearer=bearer))
-            if not may(principal, Verb.READ, Thing(Kind.METRICS)):
-                raise PermissionDeniedError(f"{principal.name} may not read the metrics")
+            permit(identify(Credentials(bearer=bearer)), Verb.READ, Thing(Kind.METRICS))
         except BatchyardError as error:
             status = {PermissionDeniedError: "403 Forbidden", UnavailableError: "503 Service Unavailable"}
             headers = [("Content-Type", "text/plain; charset=utf-8"), ("WWW-Authenticate", "Bearer")]

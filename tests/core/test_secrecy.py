@@ -18,7 +18,7 @@ from batchyard.errors import (
 )
 from batchyard.tasks import Secret
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import AccessKeyRevoked, DefinitionChanged, SealedKept, Ticked
+from batchyard_controller.core.events import DefinitionChanged, SealedChanged, Ticked
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
@@ -135,11 +135,11 @@ def test_numbers_are_bounded_but_a_value_may_always_be_replaced(yard: Yard, monk
 
 
 def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
-    yard.apply(SealedKept(records=(StoredSecret(name="db", sealed=SEALED),)))
-    yard.apply(SealedKept(records=(AccessKey(id="BYAK1", sealed=SEALED),)))
+    yard.apply(SealedChanged(kept=(StoredSecret(name="db", sealed=SEALED),)))
+    yard.apply(SealedChanged(kept=(AccessKey(id="BYAK1", sealed=SEALED),)))
     yard.world.ledger.take()
     yard.apply(secrecy.delete_secret(yard.world, "db"))
-    yard.apply(AccessKeyRevoked(id="BYAK1"))
+    yard.apply(secrecy.revoke_access_key(yard.world, "BYAK1"))
     assert {touch for group in yard.world.ledger.take().values() for touch in group} == {
         ("secret", "db"),
         ("access_key", "BYAK1"),
@@ -152,7 +152,7 @@ def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
 
 def test_rotated_access_key_is_good_for_a_while_and_rotated_once(yard: Yard) -> None:
     former = AccessKey(id="BYAK1", sealed=SEALED, owner="ann", description="ci")
-    yard.apply(SealedKept(records=(former,)))
+    yard.apply(SealedChanged(kept=(former,)))
     event, (made, ending) = secrecy.rotate_access_key(
         yard.world, AccessKey(id="BYAK2", sealed=SEALED), former, 60, yard.now
     )
@@ -171,7 +171,7 @@ def test_rotated_access_key_is_good_for_a_while_and_rotated_once(yard: Yard) -> 
 def test_sealed_anew_is_only_what_is_as_it_was(yard: Yard) -> None:
     for name in ("kept", "replaced", "deleted"):
         put(yard, name)
-    yard.apply(SealedKept(records=(AccessKey(id="BYAK1", sealed=SEALED),)))
+    yard.apply(SealedChanged(kept=(AccessKey(id="BYAK1", sealed=SEALED),)))
     found = secrecy.sealed_otherwise(yard.world, "new", 10)
     assert len(found) == 4
     assert len(secrecy.sealed_otherwise(yard.world, "new", 3)) == 3

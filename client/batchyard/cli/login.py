@@ -13,7 +13,7 @@ from batchyard.cli import output as out
 from batchyard.cli.clock import now_s
 from batchyard.cli.token import known_yard
 from batchyard.credentials import Credentials, write_credentials
-from batchyard.errors import FailedPreconditionError, Reason, UnavailableError
+from batchyard.errors import Reason, UnavailableError
 from batchyard.sync import Client
 
 
@@ -38,7 +38,7 @@ def login(session: options.Session, like: Path | None) -> None:
         provider = client.get_login()
     if not provider.issuer:
         text = "this yard has no OpenID provider; its administrator can make you a token (batchyard token create)"
-        raise FailedPreconditionError(text, reason=Reason.NO_LOGIN)
+        raise click.UsageError(text)
     found = _log_in(provider.issuer, provider.client_id)
     target = kept if like is None and kept is not None else settings.own_credentials()
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -266,24 +266,11 @@ class DefinitionChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretDeleted:
-    """A secret was deleted."""
+class SealedChanged:
+    """Secrets or access keys were made or changed, or deleted and revoked for ever."""
 
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedKept:
-    """Secrets or access keys were made or changed, several of them together."""
-
-    records: tuple[StoredSecret | AccessKey, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKeyRevoked:
-    """An access key was revoked for ever."""
-
-    id: str
+    kept: tuple[StoredSecret | AccessKey, ...] = ()
+    dropped: tuple[StoredSecret | AccessKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,9 +379,7 @@ Event = (
     | ConsumableChanged
     | ConsumableDeleted
     | DefinitionChanged
-    | SecretDeleted
-    | SealedKept
-    | AccessKeyRevoked
+    | SealedChanged
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

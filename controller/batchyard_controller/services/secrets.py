@@ -93,7 +93,7 @@ class Secrets(rpc.SecretServiceServicer):
 
             def decide(world: World, now: Instant, anew: Sequence[Any] = anew) -> tuple[Any, int]:
                 event = secrecy.seal_anew(world, anew)
-                return event, len(event.records)
+                return event, len(event.kept)
 
             count += await driver.request(decide)
 

@@ -12,7 +12,6 @@ from typing import assert_never
 
 from batchyard.states import EndCause
 from batchyard_controller.core.events import (
-    AccessKeyRevoked,
     AttemptsReported,
     ConsumableChanged,
     ConsumableDeleted,
@@ -46,8 +45,7 @@ from batchyard_controller.core.events import (
     QuotaShareChanged,
     QuotaShareDeleted,
     RoleChanged,
-    SealedKept,
-    SecretDeleted,
+    SealedChanged,
     Ticked,
     TokenChanged,
 )
@@ -118,7 +116,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SealedKept() | SecretDeleted() | AccessKeyRevoked():
+        case SealedChanged():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)

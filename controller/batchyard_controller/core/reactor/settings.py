@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from batchyard_controller.core.events import (
-    AccessKeyRevoked,
     ConsumableChanged,
     ConsumableDeleted,
     DefinitionChanged,
@@ -18,15 +17,14 @@ from batchyard_controller.core.events import (
     QueueChanged,
     QuotaShareChanged,
     RoleChanged,
-    SealedKept,
-    SecretDeleted,
+    SealedChanged,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.quota_shares import QuotaShare
-from batchyard_controller.core.model.secrets import StoredSecret
+from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
@@ -77,21 +75,16 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
     world.wants_plan = True
 
 
-def on_sealed_changed(world: World, event: SealedKept | SecretDeleted | AccessKeyRevoked) -> None:
-    """Keep or forget secrets and access keys; no job waits for one."""
-    match event:
-        case SealedKept(records=kept):
-            for record in kept:
-                if isinstance(record, StoredSecret):
-                    records.keep_plain(world, "secret", record.name, record)
-                else:
-                    records.keep_plain(world, "access_key", record.id, record)
-        case SecretDeleted(name=name):
-            records.drop_plain(world, "secret", name)
-        case AccessKeyRevoked(id=key_id):
-            records.drop_plain(world, "access_key", key_id)
-        case _:
-            assert_never(event)
+def on_sealed_changed(world: World, event: SealedChanged) -> None:
+    """Keep and forget secrets and access keys; no job waits for one."""
+    for record in event.kept:
+        records.keep_plain(world, *_place(record), record)
+    for record in event.dropped:
+        records.drop_plain(world, *_place(record))
+
+
+def _place(record: StoredSecret | AccessKey) -> tuple[str, str]:
+    return ("secret", record.name) if isinstance(record, StoredSecret) else ("access_key", record.id)
 
 
 def forget_old_access_keys(world: World, date_ms: int) -> None:
