@@ -229,7 +229,7 @@ def _metadata_url(text: str) -> str:
 OPTIONS = (
     click.Option(
         ["--controller"],
-        default=settings.default_address,
+        default=settings.default_agents_address,
         show_default=True,
         metavar="HOST:PORT",
         callback=reads(settings.parse_address),

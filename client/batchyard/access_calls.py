@@ -16,6 +16,10 @@ from batchyard.v1 import access_pb2 as pb
 class AccessCalls(Caller):
     """The part of the client that is about users, roles and tokens."""
 
+    async def get_login(self) -> pb.GetLoginResponse:
+        """Return with which OpenID provider users of the yard log in; ``issuer`` is empty where there is none."""
+        return await self.calls.get_login(pb.GetLoginRequest(), retry=True)
+
     async def who_am_i(self) -> pb.WhoAmIResponse:
         """Return who this client is to the controller, and what they may be."""
         return await self.calls.who_am_i(pb.WhoAmIRequest(), retry=True)

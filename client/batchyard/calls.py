@@ -128,6 +128,7 @@ class Calls:
         self.cordon_host = Call(connection, hosts.CordonHost)
         self.drain_host = Call(connection, hosts.DrainHost)
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
+        self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
@@ -141,15 +142,18 @@ class Calls:
         self.put_secret = Call(connection, secrets.PutSecret)
         self.list_secrets = Call(connection, secrets.ListSecrets)
         self.delete_secret = Call(connection, secrets.DeleteSecret)
+        self.rekey_secrets = Call(connection, secrets.RekeySecrets)
 
         access_keys = AccessKeyServiceStub(channel)
         self.create_access_key = Call(connection, access_keys.CreateAccessKey)
         self.list_access_keys = Call(connection, access_keys.ListAccessKeys)
+        self.rotate_access_key = Call(connection, access_keys.RotateAccessKey)
         self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
         self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
         self.note_signature = Call(connection, access_keys.NoteSignature)
 
         access = AccessServiceStub(channel)
+        self.get_login = Call(connection, access.GetLogin)
         self.who_am_i = Call(connection, access.WhoAmI)
         self.bind_role = Call(connection, access.BindRole)
         self.unbind_role = Call(connection, access.UnbindRole)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +56,9 @@ class AsyncClient(
     Args:
         address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
             the settings file, else the socket of this user's controller, else where the
-            credentials say. For a port credentials are needed: ``BATCHYARD_CREDENTIALS`` names their file.
+            credentials say. For a port credentials are needed.
+        credentials: The file of what is needed for a port. Default: ``BATCHYARD_CREDENTIALS``, else the
+            settings file, else the user's own.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
@@ -70,6 +73,7 @@ class AsyncClient(
         self,
         address: str | None = None,
         *,
+        credentials: Path | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
@@ -78,7 +82,7 @@ class AsyncClient(
         found = settings.client_settings()
         self._connection = Connection(
             address=found.address if address is None else settings.parse_address(arguments.text("address", address)),
-            credentials=found.credentials,
+            credentials=found.credentials if credentials is None else credentials,
             is_insecure=found.is_insecure,
             timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),

@@ -20,7 +20,8 @@ import grpc
 import grpc.aio
 
 from batchyard import errors
-from batchyard.credentials import read_credentials
+from batchyard.clock import read_wall_s
+from batchyard.credentials import Credentials, prolonged, read_credentials
 from batchyard.errors import Reason
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.settings import is_loopback
@@ -86,6 +87,8 @@ class Connection:
         self.is_insecure = is_insecure
         self._bearer: tuple[tuple[str, str], ...] = ()
         """Says who asks, with each call."""
+        self._login: str | None = None
+        """The token of a login, which ends by itself and can be prolonged."""
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
@@ -112,6 +115,31 @@ class Connection:
         """What every call carries besides its request; known in full once there is a channel."""
         return (*(self._owner.metadata if self._owner is not None else self._bearer), *self._more)
 
+    async def keep_login(self) -> None:
+        """
+        Prolong a login that ends soon; other credentials are as they are.
+
+        Raises:
+            UnauthenticatedError: the login is over.
+            UnavailableError: the provider does not answer.
+        """
+        if self._owner is not None:
+            await self._owner.keep_login()
+        elif self._login is not None and self.credentials is not None:
+            from batchyard.oidc import is_ending  # noqa: PLC0415  # of logins alone
+
+            if is_ending(self._login, now_s := read_wall_s()):
+                self._know(await asyncio.to_thread(prolonged, self.credentials, now_s))
+
+    async def _said(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call that is made now; raises as `keep_login`."""
+        await self.keep_login()
+        return self.metadata
+
+    def _know(self, known: Credentials) -> None:
+        self._bearer = (("authorization", f"Bearer {known.token}"),) if known.token else ()
+        self._login = known.token if known.issuer else None
+
     @cached_property
     def channel(self) -> grpc.aio.Channel:
         """
@@ -131,7 +159,7 @@ class Connection:
             text = f"no credentials for {self.address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
             raise errors.UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
         known = read_credentials(self.credentials)
-        self._bearer = (("authorization", f"Bearer {known.token}"),)
+        self._know(known)
         # Who answers is the controller of that yard, wherever it was dialled.
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", controller_name(known.yard))]
         trusted = grpc.ssl_channel_credentials(known.ca.encode())
@@ -167,7 +195,7 @@ class Connection:
         pauses = _pauses()
         while True:
             try:
-                return await method(request, timeout=self.timeout_s, metadata=self.metadata)
+                return await method(request, timeout=self.timeout_s, metadata=await self._said())
             except grpc.aio.AioRpcError as err:
                 error = error_from_rpc(err, self.address)
                 pause_s = next(pauses)
@@ -195,7 +223,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
         while True:
-            call = method(request, timeout=STREAM_DEADLINE_S, metadata=self.metadata)
+            call = method(request, timeout=STREAM_DEADLINE_S, metadata=await self._said())
             try:
                 async for message in call:
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
@@ -235,7 +263,7 @@ class Connection:
         unanswered: deque[Q] = deque()
         pauses, give_up_at = _pauses(), 0.0
         while True:
-            call = method(timeout=STREAM_DEADLINE_S, metadata=self.metadata)
+            call = method(timeout=STREAM_DEADLINE_S, metadata=await self._said())
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
@@ -265,7 +293,7 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s, metadata=self.metadata)
+        call = method(request, timeout=self.timeout_s, metadata=await self._said())
         try:
             async for message in call:
                 yield message

@@ -57,6 +57,16 @@ class SecretCalls(Caller):
         request = pb.DeleteSecretRequest(name=arguments.text("name", name))
         await self.calls.delete_secret(request)
 
+    async def rekey_secrets(self) -> pb.RekeySecretsResponse:
+        """
+        Encrypt all secrets and access keys anew with the first key of the controller's key file.
+
+        Raises:
+            FailedPreconditionError: there is no key, or one of them does not open, which is named; those
+                before it are done.
+        """
+        return await self.calls.rekey_secrets(pb.RekeySecretsRequest(), retry=True)
+
     async def create_access_key(self, *, description: str = "", owner: str = "") -> key_pb.CreateAccessKeyResponse:
         """
         Make an access key. Keep its ``secret``: it is told here and never again.
@@ -70,6 +80,25 @@ class SecretCalls(Caller):
         """
         request = arguments.request(key_pb.CreateAccessKeyRequest, description=description, owner=owner)
         return await self.calls.create_access_key(request)
+
+    async def rotate_access_key(
+        self, access_key_id: str, *, keep_s: int | None = None
+    ) -> key_pb.RotateAccessKeyResponse:
+        """
+        Make the key that takes another's place, of the same user. Keep its ``secret``: it is told once.
+
+        Args:
+            access_key_id: The former one.
+            keep_s: How long that stays good, in seconds, at most 90 days; 0 ends it now. Default: a day.
+
+        Raises:
+            FailedPreconditionError: another took its place before.
+            NotFoundError: there is no such key.
+        """
+        request = key_pb.RotateAccessKeyRequest(id=arguments.text("access_key_id", access_key_id))
+        if keep_s is not None:
+            request.keep_s = arguments.integer("keep_s", keep_s, bits=64)
+        return await self.calls.rotate_access_key(request)
 
     async def list_access_keys(self, *, page_size: int = 100) -> AsyncGenerator[key_pb.AccessKey, None]:
         """Iterate over access keys, in the order of their ids."""

@@ -195,10 +195,31 @@ def default_address(environment: Mapping[str, str] | None = None) -> str:
     return f"unix:{SYSTEM_SOCKET if is_system else own}"
 
 
+def agents_socket(socket: Path) -> Path:
+    """Return where agents of this machine come in, where a group may use the controller's *socket*."""
+    return socket.with_name("agents.sock")
+
+
+def default_agents_address() -> str:
+    """Return where a controller of this machine listens for agents."""
+    found = default_address()
+    own = agents_socket(Path(found.removeprefix("unix:")))
+    return f"unix:{own}" if os.path.exists(own) else found  # noqa: PTH110  # says no of closed folders
+
+
+def own_credentials() -> Path:
+    """Return where a user's own credentials lie, whether there are any or not."""
+    return _own_credentials(os.environ)  # noqa: TID251  # the client's one door to it
+
+
+def _own_credentials(env: Mapping[str, str]) -> Path:
+    home = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config"
+    return Path(home) / "batchyard" / CREDENTIALS_NAME
+
+
 def _found_credentials(env: Mapping[str, str]) -> Path | None:
     """Return the file of credentials that is read where none is named; None when there is none."""
-    home = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config"
-    places = [Path(home) / "batchyard" / CREDENTIALS_NAME, Path("/etc/batchyard") / CREDENTIALS_NAME]
+    places = [_own_credentials(env), Path("/etc/batchyard") / CREDENTIALS_NAME]
     return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113  # says no of closed folders
 
 

@@ -37,9 +37,14 @@ def make_private_folder(path: Path, mode: int = MODE) -> None:
         _check(path)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
     """
-    Write a file of this user's alone in one step: it is whole, or as it was before.
+    Write a file of one user's alone in one step: it is whole, or as it was before.
+
+    Args:
+        path: Where.
+        text: All that is to be in it.
+        owner: Ids of a user and a group; default: who runs this.
 
     Raises:
         OSError: it cannot be written.
@@ -49,6 +54,8 @@ def write_private(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import wraps
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -94,11 +95,14 @@ class Client:
         self,
         address: str | None = None,
         *,
+        credentials: Path | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
     ) -> None:
-        self.client = AsyncClient(address, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry)
+        self.client = AsyncClient(
+            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+        )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False
 
@@ -144,6 +148,7 @@ class Client:
     list_hosts = _sync_iterator(AsyncClient.list_hosts)
     summarize_hosts = _sync(AsyncClient.summarize_hosts)
     describe_host = _sync(AsyncClient.describe_host)
+    approve_host = _sync(AsyncClient.approve_host)
     cordon_host = _sync(AsyncClient.cordon_host)
     uncordon_host = _sync(AsyncClient.uncordon_host)
     drain_host = _sync(AsyncClient.drain_host)
@@ -173,6 +178,7 @@ class Client:
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)
 
+    get_login = _sync(AsyncClient.get_login)
     who_am_i = _sync(AsyncClient.who_am_i)
     bind_role = _sync(AsyncClient.bind_role)
     unbind_role = _sync(AsyncClient.unbind_role)
@@ -188,8 +194,10 @@ class Client:
     create_join_token = _sync(AsyncClient.create_join_token)
     list_join_tokens = _sync_iterator(AsyncClient.list_join_tokens)
     revoke_join_token = _sync(AsyncClient.revoke_join_token)
+    rekey_secrets = _sync(AsyncClient.rekey_secrets)
     create_access_key = _sync(AsyncClient.create_access_key)
     list_access_keys = _sync_iterator(AsyncClient.list_access_keys)
+    rotate_access_key = _sync(AsyncClient.rotate_access_key)
     revoke_access_key = _sync(AsyncClient.revoke_access_key)
     derive_signing_key = _sync(AsyncClient.derive_signing_key)
     note_signature = _sync(AsyncClient.note_signature)

@@ -430,6 +430,22 @@ class YardCalls(Caller):
         request = host_pb.ReclaimHostRequest(host=arguments.text("host", host), undo=True)
         return (await self.calls.reclaim_host(request)).host
 
+    async def approve_host(self, host: str) -> host_pb.ApproveHostResponse:
+        """
+        Let count what a host says of itself and has to be approved, if anything: other labels, another type, far more.
+
+        Args:
+            host: Its id, the beginning of one, or its name.
+
+        Returns:
+            ``approved`` says what that was.
+
+        Raises:
+            NotFoundError: no such host.
+        """
+        request = host_pb.ApproveHostRequest(host=arguments.text("host", host))
+        return await self.calls.approve_host(request)
+
     async def remove_host(self, host: str, *, force: bool = False) -> None:
         """
         Forget a host; one that has joined is shut out at once, and needs a new join token to come back.

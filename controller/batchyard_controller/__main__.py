@@ -17,7 +17,7 @@ from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
-from .config import Config, default_audit, default_store, parse_fence, read_offers
+from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -58,6 +58,22 @@ def _fence(text: str) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the audit log, for this user alone. Default: beside the file of a sqlite store, "
     "else in this user's state folder.",
+)
+@click.option(
+    "--oidc-issuer",
+    default="",
+    metavar="URL",
+    help="OpenID provider with which users log in (batchyard login). Default: none.",
+)
+@click.option("--oidc-client-id", default="", metavar="ID", help="As which this yard is known to it.")
+@click.option("--oidc-user-claim", default="sub", metavar="CLAIM", help="What of its tokens is the user's name.")
+@click.option("--oidc-groups-claim", default="groups", metavar="CLAIM", help="What of them are the user's groups.")
+@click.option(
+    "oidc_roles",
+    "--oidc-role",
+    multiple=True,
+    metavar="GROUP=ROLE[@QUEUE]",
+    help="What a group's members are, in the yard or in one queue; repeatable.",
 )
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
 @click.option(
@@ -114,6 +130,11 @@ def main(
     is_insecure: bool,
     store: str,
     audit: Path | None,
+    oidc_issuer: str,
+    oidc_client_id: str,
+    oidc_user_claim: str,
+    oidc_groups_claim: str,
+    oidc_roles: tuple[str, ...],
     metrics: str,
     secrets_key: str,
     keep_jobs_days: float,
@@ -142,6 +163,7 @@ def main(
             is_insecure=is_insecure,
             store=store,
             audit=audit or default_audit(store),
+            login=read_login(oidc_issuer, oidc_client_id, oidc_user_claim, oidc_groups_claim, oidc_roles),
             metrics=metrics,
             secrets_key=secrets_key,
             log_level=log_level,

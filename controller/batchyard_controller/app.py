@@ -8,17 +8,16 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from batchyard.ids import HostId, JobId, uuid7
-from batchyard.settings import is_loopback, split_address
+from batchyard.settings import agents_socket, is_loopback, split_address
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
@@ -53,6 +52,8 @@ from batchyard.v1 import (
     tag_pb2,
     tag_pb2_grpc,
 )
+from batchyard_controller.core.access.directory import Credentials, identify
+from batchyard_controller.core.access.roles import Principal
 from batchyard_controller.core.model.values import Instant
 
 from . import administrator
@@ -61,8 +62,10 @@ from .audit import Audit
 from .authority import Authority
 from .config import Config, without_login
 from .doors import Door, PeerKind, add_port, listen_with_tls
+from .issuer import Issuer
 from .leadership import Leadership, lead
 from .metrics import Metrics
+from .metrics_listener import serve_metrics
 from .private_socket import listen_privately
 from .providers.launcher import Launcher
 from .services.access import Access
@@ -143,11 +146,13 @@ class Trust:
         authority: The yard's CA; None where there is none, so that nobody comes from other machines.
         administrator: Who may do all, at whichever door.
         agents_port: Where hosts that join are to connect.
+        issuer: The OpenID provider that vouches for users; None: none does.
     """
 
     authority: Authority | None = None
     administrator: Administrator | None = None
     agents_port: int = 0
+    issuer: Issuer | None = None
 
 
 NOBODY = Trust()
@@ -189,6 +194,7 @@ def build_server(
         throttles or Throttles(),
         _wall_ms,
         own.as_token() if own is not None else None,
+        trust.issuer,
     )
     server = grpc.aio.server(
         interceptors=(*interceptors, ErrorInterceptor(), authorizer),
@@ -201,13 +207,13 @@ def build_server(
         ),
     )
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-    if door.kind is not PeerKind.TLS:
+    if door.serves_agents:
         agents = Agents(leadership, sessions, trust.authority, door)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         names.append(AGENT_SERVICE)
-    if door.kind is not PeerKind.HOST:
+    if door.serves_users:
         _add_user_services(server, leadership, sessions, vault, door, trust)
-        access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit), server)
+        access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit, trust.issuer), server)
         names += [name for name in SERVICES if name != AGENT_SERVICE]
     reflection.enable_server_reflection(names, server)
     return server
@@ -262,12 +268,12 @@ async def serve(config: Config) -> None:
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
     audit = Audit(config.audit, _wall_ms)
-    servers = _open_doors(config, leadership, sessions, vault, audit)
+    trust = _read_trust(config)
+    servers = _open_doors(config, trust, leadership, sessions, vault, audit)
     for server in servers:
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if config.metrics:
-        host, _, port = config.metrics.rpartition(":")
-        start_http_server(int(port), host, registry=metrics.registry)
+        serve_metrics(config.metrics, metrics.registry, trust.authority, _identifier(leadership, trust))
     for server in servers:
         await server.start()
     log.info(
@@ -324,7 +330,7 @@ async def _report_health(leadership: Leadership, healthy: health.aio.HealthServi
 
 
 def _open_doors(
-    config: Config, leadership: Leadership, sessions: Sessions, vault: Vault, audit: Audit
+    config: Config, trust: Trust, leadership: Leadership, sessions: Sessions, vault: Vault, audit: Audit
 ) -> list[grpc.aio.Server]:
     """
     Make the servers of all listeners.
@@ -333,7 +339,7 @@ def _open_doors(
         OSError: one cannot be listened on, or the CA that it needs is not there.
         ValueError: what is known of the first administrator cannot be read.
     """
-    trust, throttles = _read_trust(config), Throttles()
+    throttles = Throttles()
 
     def build(door: Door) -> grpc.aio.Server:
         return build_server(leadership, sessions, vault, door, trust, audit=audit, throttles=throttles)
@@ -342,6 +348,11 @@ def _open_doors(
     own = build(Door(PeerKind.LOCAL, uid=uid, group=group))
     listen_privately(own, config.socket, config.socket_group)
     servers = [own]
+    if config.socket_group:  # whom it lets in speaks for no host of this machine: these have a socket of their own
+        servers.append(build(Door(PeerKind.LOCAL, uid=os.geteuid(), agents_alone=True)))
+        listen_privately(servers[-1], agents_socket(config.socket))
+    else:
+        agents_socket(config.socket).unlink(missing_ok=True)  # of a life with a group, where agents would look
     if config.is_insecure:
         if not is_loopback(config.listen):
             raise OSError(f"--insecure-loopback-only needs --listen with an address of loopback, not {config.listen!r}")
@@ -357,11 +368,20 @@ def _open_doors(
     return servers
 
 
+def _identifier(leadership: Leadership, trust: Trust) -> Callable[[Credentials], Principal]:
+    """Return who says, at a moment, who somebody is by the yard's own tokens."""
+    own = trust.administrator.as_token() if trust.administrator is not None else None
+    return lambda credentials: identify(leadership.driver.directory, credentials, _wall_ms(), own)
+
+
 def _read_trust(config: Config) -> Trust:
     needs_authority = not config.is_insecure and bool(config.listen or config.listen_agents)
+    needs_authority |= bool(config.metrics) and not is_loopback(config.metrics)
+    issuer = Issuer(config.login, time.time, time.monotonic) if config.login is not None else None
     if not needs_authority and not config.ca.is_file():
-        return NOBODY
+        return Trust(issuer=issuer)
     return Trust(
+        issuer=issuer,
         authority=Authority(config.ca, time.time),
         administrator=read_administrator(config.ca.with_name(administrator.FILE_NAME)),
         agents_port=split_address(config.listen_agents)[1] if config.listen_agents else 0,

@@ -1,4 +1,4 @@
-"""Commands about the yard's CA: ``controller init|rotate-ca|certificate``. They need no controller that runs."""
+"""Commands about the yard's keys: ``controller init|rotate-ca|certificate|rotate-key``. They need no controller that runs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from . import administrator
 from .administrator import Administrator, split_token, write_administrator, write_token
 from .authority import FILE_NAME, Authority, drop_former_ca, make_authority, replace_ca
 from .clock import read_date, read_wall_s
+from .config import default_store
+from .vault import add_key, drop_keys, key_file_of
 
 CERTIFICATE_DAYS_MAX = 397
 """CA/Browser Forum: browsers trust no longer ones."""
@@ -128,4 +130,35 @@ def certificate(folder: Path, ca: Path, names: tuple[str, ...], days: int) -> No
     click.echo(f"{folder}/tls.crt and tls.key, good for {days} days; clients trust {folder}/ca.crt")
 
 
-COMMANDS: list[click.Command] = [init, rotate_ca, certificate]
+@click.command("rotate-key")
+@click.option(
+    "--secrets-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar=settings.variable("secrets_key", "controller"),
+    help="The key file. Default: that beside the file of the store.",
+)
+@click.option(
+    "--store", default=default_store, envvar=settings.variable("store", "controller"), help="As of the controller."
+)
+@click.option("--keep-only", metavar="ID", help="Drop all keys but this, which `batchyard secret rekey` named.")
+def rotate_key(secrets_key: Path | None, store: str, keep_only: str | None) -> None:
+    """
+    Put a new key of secrets and access keys first in the key file; the others stay, to decrypt.
+
+    A controller that runs takes it over by itself. Give all controllers of a store the same file, then
+    encrypt anew what is stored with `batchyard secret rekey`, then drop the others with --keep-only.
+    """
+    scheme, _, rest = store.partition("://")
+    if secrets_key is None and scheme != "sqlite":
+        raise click.UsageError("--secrets-key FILE is needed: only a sqlite store has its key file beside it")
+    path = secrets_key or key_file_of(rest)
+    try:
+        if keep_only is None:
+            click.echo(f"key {add_key(path)} encrypts from now on; next: batchyard secret rekey")
+        else:
+            click.echo(f"dropped {', '.join(drop_keys(path, keep_only)) or 'none'}; {path} holds {keep_only}")
+    except (OSError, ValueError) as err:
+        raise click.ClickException(str(err)) from err
+
+
+COMMANDS: list[click.Command] = [init, rotate_ca, certificate, rotate_key]

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchyard import settings
+from batchyard.oidc import require_safe
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.login import LoginRules
+from batchyard_controller.core.access.roles import Grant
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.identities import Role
+from batchyard_controller.core.requests.checks import Violations
+from batchyard_controller.core.requests.identities import check_role
 
 from .providers.launcher import Offer
 from .providers.offers import Surroundings, offers
@@ -30,6 +36,7 @@ class Config:
         is_insecure: *listen*, an address of loopback, takes everybody, as plain text: for tests.
         store: Store URL, see ``store.open``.
         audit: Folder of the audit log; None for none.
+        login: Who vouches for users, if anybody.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -46,6 +53,7 @@ class Config:
     is_insecure: bool = False
     store: str
     audit: Path | None = None
+    login: LoginRules | None = None
     metrics: str = ""
     secrets_key: str = ""
     log_level: str = "info"
@@ -85,6 +93,44 @@ def parse_fence(text: str) -> int:
             f"{text!r} is neither never nor a whole number of seconds from {limits.FENCE_S_MIN} to {limits.FENCE_S_MAX}"
         )
     return int(text) * 1000
+
+
+def read_login(
+    issuer: str, client_id: str, user_claim: str, groups_claim: str, roles: Sequence[str]
+) -> LoginRules | None:
+    """
+    Return who vouches for users; None where no issuer is given.
+
+    Args:
+        issuer: URL of an OpenID provider.
+        client_id: As which the yard is known to it.
+        user_claim: See `LoginRules`.
+        groups_claim: See `LoginRules`.
+        roles: ``GROUP=ROLE`` or ``GROUP=ROLE@QUEUE`` each.
+
+    Raises:
+        ValueError: something is missing, or no role is called so.
+    """
+    if not issuer:
+        if client_id or roles:
+            raise ValueError("--oidc-client-id and --oidc-role are of use with --oidc-issuer alone")
+        return None
+    if not client_id:
+        raise ValueError("--oidc-issuer needs --oidc-client-id too")
+    require_safe(issuer)
+    grants: dict[str, tuple[Grant, ...]] = {}
+    for text in roles:
+        group, equals, bound = text.rpartition("=")
+        role, _, queue = bound.partition("@")
+        out: Violations = []
+        check_role(out, role, queue)
+        if not (group and equals) or out:
+            why = out[0].message if out else "it must be GROUP=ROLE or GROUP=ROLE@QUEUE"
+            raise ValueError(f"--oidc-role {text!r}: {why}")
+        grants[group] = (*grants.get(group, ()), Grant(role=Role(role), queue=queue))
+    return LoginRules(
+        issuer=issuer, client_id=client_id, user_claim=user_claim, groups_claim=groups_claim, grants=grants
+    )
 
 
 def without_login(store: str) -> str:

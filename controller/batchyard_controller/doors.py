@@ -72,9 +72,10 @@ class Door:
 
     Args:
         kind: Of all that come in there.
-        uid, group: See `Peer`.
+        uid, group: See `Peer`. What a group may use serves no agents.
         yard: HOST: of whose hosts.
         read_wall_s: HOST: the clock.
+        agents_alone: It serves agents, and nobody else, as a HOST's does.
     """
 
     def __init__(
@@ -85,8 +86,11 @@ class Door:
         group: str = "",
         yard: str = "",
         read_wall_s: Callable[[], float] = read_wall_s,
+        agents_alone: bool = False,
     ) -> None:
         self.kind = kind
+        self.serves_users = kind is not PeerKind.HOST and not agents_alone
+        self.serves_agents = kind is not PeerKind.TLS and not group
         self._read_wall_s = read_wall_s
         self._peer = Peer(kind=kind, uid=uid, group=group)
         self._yard = yard

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from batchyard.errors import FailedPreconditionError, Reason
-from batchyard.state_folder import make_private_folder
+from batchyard.state_folder import make_private_folder, write_private
 from batchyard_controller.core.model.secrets import Sealed
 
 from .store.keys import key_of
@@ -42,11 +42,46 @@ class Vault:
 
     Args:
         keys: By key id, each of 32 bytes. Without any, nothing can be sealed or opened.
+        path: The file that they stand in: when it changes, it is read again. Default: in none.
     """
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, keys: Mapping[str, bytes], path: Path | None = None) -> None:
+        self._path = path
+        self._age = _age(path) if path is not None else None
+        self._take(keys)
+
+    def _take(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._sealing = next(iter(keys), None)
+
+    def _look_again(self) -> None:
+        """
+        Read the file again if it was changed, so that no controller of a store lags behind.
+
+        Raises:
+            FailedPreconditionError: it cannot be read, or holds what is no key.
+        """
+        if self._path is None:
+            return
+        try:
+            age = _age(self._path)
+            if age != self._age:
+                self._take(read_keys(self._path))
+                self._age = age
+        except (OSError, ValueError) as err:
+            raise FailedPreconditionError(str(err), reason=Reason.KEY_FILE_BROKEN) from err
+
+    def sealing(self) -> str:
+        """
+        Return the id of the key that seals now.
+
+        Raises:
+            FailedPreconditionError: there is none.
+        """
+        self._look_again()
+        if self._sealing is None:
+            raise FailedPreconditionError(NO_KEYS, reason=Reason.NO_ENCRYPTION_KEY)
+        return self._sealing
 
     def seal(self, kind: str, name: str, value: str) -> Sealed:
         """
@@ -55,9 +90,7 @@ class Vault:
         Raises:
             FailedPreconditionError: there is no key.
         """
-        key_id = self._sealing
-        if key_id is None:
-            raise FailedPreconditionError(NO_KEYS, reason=Reason.NO_ENCRYPTION_KEY)
+        key_id = self.sealing()
         nonce = secrets.token_bytes(NONCE_BYTES)
         ciphertext = self._ciphers[key_id].encrypt(nonce, value.encode(), _bound_to(kind, name, key_id))
         return Sealed(key_id=key_id, nonce=nonce, ciphertext=ciphertext)
@@ -71,6 +104,8 @@ class Vault:
         """
         if self._sealing is None:
             raise FailedPreconditionError(NO_KEYS, reason=Reason.NO_ENCRYPTION_KEY)
+        if sealed.key_id not in self._ciphers:
+            self._look_again()
         cipher = self._ciphers.get(sealed.key_id)
         what = f"{kind.replace('_', ' ')} {name}"
         if cipher is None:
@@ -84,6 +119,12 @@ class Vault:
             text = f"{what} does not open with key {sealed.key_id}: the key is another one, or the record was changed"
             metadata = {"key_id": sealed.key_id}
             raise FailedPreconditionError(text, reason=Reason.ENCRYPTED_VALUE_BROKEN, metadata=metadata) from None
+
+
+def _age(path: Path) -> tuple[int, int, int]:
+    """Return what differs whenever a file was replaced or written to."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _bound_to(kind: str, name: str, key_id: str) -> bytes:
@@ -110,15 +151,57 @@ def open_vault(store: str, key_file: str) -> Vault:
     """
     scheme, _, rest = store.partition("://")
     if key_file:
-        return Vault(read_keys(Path(key_file)))
+        return _vault_of(Path(key_file))
     if scheme == "memory":
         return Vault(make_keys())
     if scheme != "sqlite":
         return Vault({})
-    path = Path(f"{rest}.key")
+    path = key_file_of(rest)
     if not path.exists():
         _write_keys(path, make_keys())
-    return Vault(read_keys(path))
+    return _vault_of(path)
+
+
+def key_file_of(database: str) -> Path:
+    """Return the key file of an embedded store: beside its own."""
+    return Path(f"{database}.key")
+
+
+def _vault_of(path: Path) -> Vault:
+    return Vault(read_keys(path), path)
+
+
+def add_key(path: Path) -> str:
+    """
+    Put a fresh key first in a key file, in one step, and return its id: it encrypts from now on.
+
+    Raises:
+        OSError: the file cannot be read or replaced.
+        ValueError: it is open to others or holds what is no key.
+    """
+    fresh, present = make_keys(), read_keys(path)
+    _replace_keys(path, fresh | present)
+    return next(iter(fresh))
+
+
+def drop_keys(path: Path, keep: str) -> list[str]:
+    """
+    Leave a key file none but its first key, in one step, and return the ids of those that went.
+
+    Args:
+        path: The key file.
+        keep: That key's id, so that nobody drops one which is in use by mistake.
+
+    Raises:
+        OSError: the file cannot be read or replaced.
+        ValueError: *keep* is not the first, or as for `read_keys`.
+    """
+    present = read_keys(path)
+    first = next(iter(present))
+    if first != keep:
+        raise ValueError(f"key file {path} begins with key {first}, not {keep}: nothing was dropped")
+    _replace_keys(path, {first: present[first]})
+    return [key_id for key_id in present if key_id != first]
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
@@ -166,7 +249,7 @@ def _write_keys(path: Path, keys: Mapping[str, bytes]) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.writelines(f"{key_id}:{base64.b64encode(key).decode()}\n" for key_id, key in keys.items())
+            file.write(_lines(keys))
             file.flush()
             os.fsync(file.fileno())
         try:
@@ -175,6 +258,21 @@ def _write_keys(path: Path, keys: Mapping[str, bytes]) -> None:
             return
     finally:
         draft.unlink()
+    _sync_folder(path)
+
+
+def _replace_keys(path: Path, keys: Mapping[str, bytes]) -> None:
+    """Write a key file anew, of the same owner; it lasts before anything is encrypted with what is new in it."""
+    status = path.stat()
+    write_private(path, _lines(keys), (status.st_uid, status.st_gid))
+    _sync_folder(path)
+
+
+def _lines(keys: Mapping[str, bytes]) -> str:
+    return "".join(f"{key_id}:{base64.b64encode(key).decode()}\n" for key_id, key in keys.items())
+
+
+def _sync_folder(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

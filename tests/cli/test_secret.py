@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.cli.conftest import Run
 from tests.sdk.yard import Yard
+
+from batchyard_controller.authority_commands import rotate_key
+from batchyard_controller.vault import open_vault, read_keys
 
 
 def _type(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -62,6 +66,44 @@ def test_access_key_is_shown_once(run: Run, yard: Yard) -> None:
     assert secret not in listed
     assert run("access-key", "revoke", made["access_key"]["id"]).code == 0
     assert run("access-key", "revoke", made["access_key"]["id"]).code == 3
+
+
+def test_access_key_is_rotated_and_both_are_listed(run: Run, yard: Yard) -> None:
+    key_id = yard.client.create_access_key(description="ci").access_key.id
+    table = run("access-key", "rotate", key_id, "--keep", "2h")
+    made, secret = (line.split()[-1] for line in table.out.splitlines())
+    assert len(secret) == 40
+    assert f"{key_id} ends " in table.err
+    ends = {key.id: key.expires_at_ms - key.created_at_ms for key in yard.client.list_access_keys()}
+    assert 7_190_000 < ends.pop(key_id) < 7_300_000
+    assert [*ends] == [made]
+    assert run("access-key", "rotate", key_id).code == 3
+
+
+def test_secrets_are_encrypted_anew(run: Run, yard: Yard) -> None:
+    yard.client.put_secret("db", "canary")
+    assert run("secret", "rekey", "-o", "name").out == "k1\n"
+    told = run("secret", "rekey").err
+    assert "0 encrypted anew: all secrets and access keys are now with key k1\n" in told
+    assert told.endswith("batchyard controller rotate-key --keep-only k1\n")
+
+
+def test_key_file_gets_a_new_first_key_and_loses_the_others(tmp_path: Path) -> None:
+    store = f"sqlite://{tmp_path / 'controller.db'}"
+    open_vault(store, "")
+    file = tmp_path / "controller.db.key"
+    (old,) = read_keys(file)
+    rotated = CliRunner().invoke(rotate_key, ["--store", store])
+    new, *others = read_keys(file)
+    assert (rotated.output, others) == (
+        f"key {new} encrypts from now on; next: batchyard secret rekey\n",
+        [old],
+    )
+    refused = CliRunner().invoke(rotate_key, ["--store", store, "--keep-only", old])
+    assert (refused.exit_code, list(read_keys(file))) == (1, [new, old])
+    dropped = CliRunner().invoke(rotate_key, ["--secrets-key", str(file), "--keep-only", new])
+    assert (dropped.output, list(read_keys(file))) == (f"dropped {old}; {file} holds {new}\n", [new])
+    assert CliRunner().invoke(rotate_key, ["--store", "etcd://x:1"]).exit_code == 2
 
 
 def test_job_and_definition_name_their_secrets(run: Run, yard: Yard) -> None:

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 from tests.core.yard import Yard, container, task
 
-from batchyard.errors import InvalidArgumentError, NotFoundError, Reason, ResourceExhaustedError
+from batchyard.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Reason,
+    ResourceExhaustedError,
+)
 from batchyard.tasks import Secret
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, DefinitionChanged, SecretPut
+from batchyard_controller.core.events import DefinitionChanged, SealedChanged, Ticked
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
@@ -36,7 +42,7 @@ def yard() -> Yard:
 
 
 def put(yard: Yard, name: str) -> None:
-    yard.apply(secrecy.put_secret(yard.world, StoredSecret(name=name, sealed=SEALED), yard.now))
+    yard.apply(secrecy.put_secret(yard.world, StoredSecret(name=name, sealed=SEALED), yard.now)[0])
 
 
 def asking(*secrets: tuple[str, str], **environment: str) -> Any:
@@ -112,8 +118,8 @@ def test_bad_names_of_secrets(name: str) -> None:
 def test_replaced_secret_keeps_when_it_was_made(yard: Yard) -> None:
     put(yard, "db")
     later = Instant(wall_ms=9_000, boot_ms=9_000)
-    event = secrecy.put_secret(yard.world, StoredSecret(name="db", sealed=SEALED), later)
-    assert (event.secret.created_at_ms, event.secret.updated_at_ms) == (yard.now.wall_ms, 9_000)
+    _, kept = secrecy.put_secret(yard.world, StoredSecret(name="db", sealed=SEALED), later)
+    assert (kept.created_at_ms, kept.updated_at_ms) == (yard.now.wall_ms, 9_000)
 
 
 def test_numbers_are_bounded_but_a_value_may_always_be_replaced(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,17 +129,17 @@ def test_numbers_are_bounded_but_a_value_may_always_be_replaced(yard: Yard, monk
     put(yard, "db")
     with pytest.raises(ResourceExhaustedError, match="there are 1 secrets, the most allowed"):
         put(yard, "other")
-    yard.apply(secrecy.create_access_key(yard.world, AccessKey(id="BYAK1", sealed=SEALED), yard.now))
+    yard.apply(secrecy.create_access_key(yard.world, AccessKey(id="BYAK1", sealed=SEALED), yard.now)[0])
     with pytest.raises(ResourceExhaustedError, match="there are 1 access keys"):
         secrecy.create_access_key(yard.world, AccessKey(id="BYAK2", sealed=SEALED), yard.now)
 
 
 def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
-    yard.apply(SecretPut(secret=StoredSecret(name="db", sealed=SEALED)))
-    yard.apply(AccessKeyCreated(access_key=AccessKey(id="BYAK1", sealed=SEALED)))
+    yard.apply(SealedChanged(kept=(StoredSecret(name="db", sealed=SEALED),)))
+    yard.apply(SealedChanged(kept=(AccessKey(id="BYAK1", sealed=SEALED),)))
     yard.world.ledger.take()
     yard.apply(secrecy.delete_secret(yard.world, "db"))
-    yard.apply(AccessKeyRevoked(id="BYAK1"))
+    yard.apply(secrecy.revoke_access_key(yard.world, "BYAK1"))
     assert {touch for group in yard.world.ledger.take().values() for touch in group} == {
         ("secret", "db"),
         ("access_key", "BYAK1"),
@@ -142,6 +148,41 @@ def test_what_is_deleted_is_touched_and_gone(yard: Yard) -> None:
         secrecy.delete_secret(yard.world, "db")
     with pytest.raises(NotFoundError, match="access key 'BYAK1' not found"):
         secrecy.revoke_access_key(yard.world, "BYAK1")
+
+
+def test_rotated_access_key_is_good_for_a_while_and_rotated_once(yard: Yard) -> None:
+    former = AccessKey(id="BYAK1", sealed=SEALED, owner="ann", description="ci")
+    yard.apply(SealedChanged(kept=(former,)))
+    event, (made, ending) = secrecy.rotate_access_key(
+        yard.world, AccessKey(id="BYAK2", sealed=SEALED), former, 60, yard.now
+    )
+    yard.apply(event)
+    assert (made.owner, made.description, made.expires_at_ms) == ("ann", "ci", 0)
+    end_ms = yard.now.wall_ms + 60_000
+    assert [ending.is_good(at_ms) for at_ms in (end_ms - 1, end_ms)] == [True, False]
+    assert set(yard.world.directory.access_keys) == {"BYAK1", "BYAK2"}
+    with pytest.raises(FailedPreconditionError, match="BYAK1 was rotated before"):
+        secrecy.rotate_access_key(yard.world, AccessKey(id="BYAK3", sealed=SEALED), ending, 60, yard.now)
+    yard.now = Instant(wall_ms=end_ms, boot_ms=yard.now.boot_ms + 60_000)
+    yard.apply(Ticked())
+    assert set(yard.world.access_keys) == set(yard.world.directory.access_keys) == {"BYAK2"}
+
+
+def test_sealed_anew_is_only_what_is_as_it_was(yard: Yard) -> None:
+    for name in ("kept", "replaced", "deleted"):
+        put(yard, name)
+    yard.apply(SealedChanged(kept=(AccessKey(id="BYAK1", sealed=SEALED),)))
+    found = secrecy.sealed_otherwise(yard.world, "new", 10)
+    assert len(found) == 4
+    assert len(secrecy.sealed_otherwise(yard.world, "new", 3)) == 3
+    assert secrecy.sealed_otherwise(yard.world, SEALED.key_id, 3) == []
+    other = Sealed(key_id="k", nonce=b"o", ciphertext=b"o")
+    yard.apply(secrecy.put_secret(yard.world, StoredSecret(name="replaced", sealed=other), yard.now)[0])
+    yard.apply(secrecy.delete_secret(yard.world, "deleted"))
+    anew = Sealed(key_id="new", nonce=b"n", ciphertext=b"n")
+    yard.apply(secrecy.seal_anew(yard.world, [(record, anew) for record in found]))
+    assert {name: secret.sealed for name, secret in yard.world.secrets.items()} == {"kept": anew, "replaced": other}
+    assert yard.world.access_keys["BYAK1"].sealed == anew
 
 
 @pytest.mark.parametrize(
@@ -161,7 +202,7 @@ def test_signing_keys_are_of_these_days(date: str, is_told: bool) -> None:
 
 def put_of(yard: Yard, name: str, owner: str, *queues: str) -> None:
     secret = StoredSecret(name=name, sealed=SEALED, owner=owner, queues=queues)
-    yard.apply(secrecy.put_secret(yard.world, secret, yard.now))
+    yard.apply(secrecy.put_secret(yard.world, secret, yard.now)[0])
 
 
 def test_a_secret_is_for_jobs_of_its_owner_or_of_its_queues(yard: Yard) -> None:

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import os
 import signal
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +25,25 @@ from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.ports import hold_address
 
-from batchyard import Client, InvalidArgumentError, JobState, NotFoundError, RequestError, container, job_state
+from batchyard import (
+    Client,
+    InvalidArgumentError,
+    JobState,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+    container,
+    job_state,
+)
 from batchyard.v1.job_definition_pb2 import ContainerProperties
+from batchyard_controller.vault import add_key, drop_keys
 
 pytestmark = pytest.mark.timeout(240)
 
 CANARY = "canary-4f1c9d0be2"
 END_LIMIT_S = 60.0
+SECRETS = 600
+"""More than are encrypted anew in one turn."""
 
 
 def asking(script: str, *, runtime: str, **secrets: str) -> ContainerProperties:
@@ -155,3 +168,48 @@ def test_controller_without_a_key_runs_jobs_and_keeps_no_secrets(yards: OpenYard
                 call()
         job = client.submit_job(name="job", container=container(["true"], memory=32)).job_id
         assert job_state(client.wait(job, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("etcd", marks=pytest.mark.etcd)])
+def test_controller_that_is_killed_while_it_encrypts_anew_loses_nothing(
+    yards: OpenYard, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each value is under the one key or the other, whenever that was; asked again, all are under the new one."""
+    keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text(f"k1:{base64.b64encode(os.urandom(32)).decode()}\n")
+    monkeypatch.setenv("BATCHYARD_CONTROLLER_SECRETS_KEY", str(keys))
+    yard = yards(etcd_store(request.getfixturevalue("etcd")) if kind == "etcd" else "")
+    yard.start("a")
+    with yard.client() as client:
+        for number in range(SECRETS):
+            client.put_secret(f"s{number:04}", f"value {number}")
+        fresh = add_key(keys)
+
+        def rekey() -> None:
+            with contextlib.suppress(UnavailableError), yard.client(retry_s=0.1) as other:
+                other.rekey_secrets()
+
+        def sealed_with(key_id: str) -> int:
+            return sum(secret.key_id == key_id for secret in client.list_secrets(page_size=1000))
+
+        rekeying = threading.Thread(target=rekey)
+        rekeying.start()
+        while rekeying.is_alive() and next(client.list_secrets(page_size=1)).key_id != fresh:
+            pass
+        yard.controller.kill()
+        rekeying.join()
+        yard.controller.start()
+        until(lambda: sealed_with(fresh) + sealed_with("k1") == SECRETS, "all are there")
+        client.rekey_secrets()
+        assert sealed_with(fresh) == SECRETS
+        assert drop_keys(keys, fresh) == ["k1"]
+        yard.controller.kill()
+        yard.controller.start()
+        until(lambda: yard.is_ready(client, "a"), "the host is ready")
+        wanted = {f"S{number}": f"s{number:04}" for number in range(0, SECRETS, SECRETS // 40)}
+        script = asking("env | grep ^S[0-9] | sort", runtime="process", **wanted)
+        job = client.submit_job(name="job", container=script).job_id
+        assert job_state(client.wait(job, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
+        lines = sorted(f"{name}=value {name[1:]}" for name in wanted)
+        assert sorted(read_log(client, job).splitlines()) == lines

@@ -97,6 +97,10 @@ def _access() -> Iterator[Case]:
     yield "role that nobody has", "UnbindRole", access.UnbindRoleRequest(user="ann", role="viewer")
     for ttl_s in (-1, 90 * 24 * 3600 + 1):
         yield f"token for {ttl_s} s", "CreateToken", access.CreateTokenRequest(user="ann", ttl_s=ttl_s)
+    for keep_s in (-1, 90 * 24 * 3600 + 1):
+        rotation = access_key.RotateAccessKeyRequest(id="BYAK", keep_s=keep_s)
+        yield f"access key kept for {keep_s} s", "RotateAccessKey", rotation
+    yield "access key that is not there", "RotateAccessKey", access_key.RotateAccessKeyRequest(id="BYAK")
     yield "token with much to say", "CreateToken", access.CreateTokenRequest(user="ann", description="d" * 257)
     yield "token that is not there", "RevokeToken", access.RevokeTokenRequest(id="0" * 16)
     yield "roles of a user of 65 letters", "ListBindings", access.ListBindingsRequest(user="u" * 65)

@@ -39,7 +39,7 @@ from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard_controller.app import NOBODY, Trust, build_server, clock
 from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import AccessKeyCreated
+from batchyard_controller.core.events import SealedChanged
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.secrets import AccessKey, Sealed
 from batchyard_controller.core.model.values import Instant
@@ -184,7 +184,7 @@ class Controller:
     async def know_access_key(self, key_id: str) -> None:
         """Keep an access key of the administrator's by an id of the test's, for a gateway that asks nobody for it."""
         key = AccessKey(id=key_id, sealed=Sealed(key_id="none", nonce=b"", ciphertext=b""))
-        await self.leadership.driver.request(lambda _, __: (AccessKeyCreated(access_key=key), None))
+        await self.leadership.driver.request(lambda _, __: (SealedChanged(kept=(key,)), None))
 
     async def furnish(self) -> None:
         """Make a compute environment and a queue, both of the name ``default``."""

@@ -9,6 +9,7 @@ change write it anew with ``REWRITE=1`` and read every cell that changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -49,9 +50,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Who asks: ann, with one role, in the queue ``mine`` or in the yard; and the administrator."""
 
-UNASKED = {"Connect", "RenewCertificate", "GetTrust", "Join", "ListJoinTokens"}
+UNASKED = {"Connect", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
 """Of agents, and of hosts that join; without a CA there is no list of join tokens to look at."""
-OPEN = {"GetTrust", "Join"}
+OPEN = {"GetLogin", "GetTrust", "Join"}
 """Asked by who is nobody yet."""
 
 Metadata = tuple[tuple[str, str], ...]
@@ -118,7 +119,9 @@ class Caller:
             return await method(request, metadata=self.metadata)
         stream = method(metadata=self.metadata) if found.streams_in else method(request, metadata=self.metadata)
         if found.streams_in:
-            await stream.write(request)
+            # One that was refused meanwhile fails without saying so: reading tells.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await stream.write(request)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 answer = await stream.read()
@@ -349,6 +352,7 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("CordonHost", "", host_pb2.CordonHostRequest(host="alpha"))
     row("DrainHost", "", host_pb2.DrainHostRequest(host="alpha"))
     row("ReclaimHost", "", host_pb2.ReclaimHostRequest(host="alpha", delay_s=100))
+    row("ApproveHost", "", host_pb2.ApproveHostRequest(host="alpha"))
     row("RemoveHost", "", host_pb2.RemoveHostRequest(host="alpha"))
     row("CreateJoinToken", "", join_token_pb2.CreateJoinTokenRequest())
     row("RevokeJoinToken", "", join_token_pb2.RevokeJoinTokenRequest(id="0" * 16))
@@ -356,7 +360,9 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("CreateToken", "for another", access_pb.CreateTokenRequest(user="bob"))
     row("CreateAccessKey", "for oneself", key_pb.CreateAccessKeyRequest())
     row("CreateAccessKey", "for another", key_pb.CreateAccessKeyRequest(owner="bob"))
+    row("RekeySecrets", "", secret_pb2.RekeySecretsRequest())
     for owner in reversed(OWNERS):
+        row("RotateAccessKey", owner, key_pb.RotateAccessKeyRequest(id=yard.keys[owner]))
         row("RevokeAccessKey", owner, key_pb.RevokeAccessKeyRequest(id=yard.keys[owner]))
         row("RevokeToken", owner, access_pb.RevokeTokenRequest(id=yard.token_ids[owner]))
 

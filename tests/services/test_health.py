@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import grp
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,7 +19,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as ak
+from batchyard.v1 import agent_pb2, host_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.agent_pb2_grpc import AgentServiceStub
+from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard_controller.app import SERVICES, serve
 from batchyard_controller.config import Config
 from batchyard_controller.store.sqlite import SqliteStore
@@ -40,6 +46,24 @@ async def former(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await store.campaign("former")
     yield store
     await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(config: Config) -> AsyncIterator[None]:
+    """Run the program as ``batchyard controller`` does, until it leads, and end it by SIGTERM."""
+    program = asyncio.create_task(serve(config))
+    async with asyncio.timeout(PATIENCE_S):
+        while not config.socket.exists():
+            await asyncio.sleep(0.01)
+        async with grpc.aio.insecure_channel(f"unix:{config.socket}") as own:
+            watched = health_pb2_grpc.HealthStub(own).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            while (await watched.read()).status != SERVING:
+                pass
+            watched.cancel()
+    yield
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE_S):
+        await program
 
 
 @pytest.fixture
@@ -115,3 +139,30 @@ async def test_access_keys_are_served_on_the_programs_socket_and_not_on_its_port
     elsewhere = AccessKeyServiceStub(channel)
     for call in (elsewhere.ListAccessKeys(ak.ListAccessKeysRequest()), elsewhere.DeriveSigningKey(derive)):
         assert (await refusal(call)).reason == Reason.SOCKET_ONLY
+
+
+async def test_whom_a_group_lets_in_speaks_for_no_host(tmp_path: Path) -> None:
+    """Agents of the machine have a socket of their own then, which serves nobody else; it goes with the group."""
+    config = Config(
+        socket=tmp_path / "controller.sock",
+        socket_group=grp.getgrgid(os.getegid()).gr_name,
+        store=f"sqlite://{tmp_path / 'controller.db'}",
+    )
+    agents = tmp_path / "agents.sock"
+    async with _running(config):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("*.sock")}
+        assert modes == {"controller.sock": 0o660, "agents.sock": 0o600}
+        hello, summary = agent_pb2.RenewCertificateRequest(), host_pb2.SummarizeHostsRequest()
+        async with (
+            grpc.aio.insecure_channel(f"unix:{config.socket}") as shared,
+            grpc.aio.insecure_channel(f"unix:{agents}") as own,
+        ):
+            assert (await HostServiceStub(shared).SummarizeHosts(summary)).hosts_by_state == {}
+            for call in (
+                AgentServiceStub(shared).RenewCertificate(hello),
+                HostServiceStub(own).SummarizeHosts(summary),
+            ):
+                assert (await refusal(call)).code == "UNIMPLEMENTED"
+            assert (await refusal(AgentServiceStub(own).RenewCertificate(hello))).code != "UNIMPLEMENTED"
+    async with _running(replace(config, socket_group="")):
+        assert not agents.exists()

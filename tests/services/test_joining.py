@@ -36,7 +36,7 @@ from batchyard_agent.standing import Applicant, Standing, find_membership, next_
 from batchyard_controller.app import AGENT_SERVICE
 from batchyard_controller.doors import PeerKind, listen_with_tls
 
-from .controller import PATIENCE_S, code_of, refusal_of
+from .controller import PATIENCE_S, MemoryController, code_of, refusal_of
 from .hand_agent import HandAgent, ended
 from .rpcs import RPCS, Rpc
 from .secured import OTHER_YARD, TOKEN, Secured, make_trust, open_door, secured
@@ -54,6 +54,31 @@ async def doors(tmp_path: Path) -> AsyncIterator[Secured]:
 async def new_member(doors: Secured, folder: Path, name: str = "alpha", **fields: Any) -> Membership:
     folder.mkdir()
     return await join(doors.users, folder, await doors.token(**fields), name, NOBODY)
+
+
+# What a host says of itself ----------------------------------------------------------------
+
+
+async def test_what_a_joined_host_may_not_say_alone_waits_over_restarts(tmp_path: Path) -> None:
+    """By a real certificate; what waits is stored, so the next controller neither believes nor forgets it."""
+    async with secured(tmp_path / "controller") as doors:
+        member = await new_member(doors, tmp_path / "alpha")
+        async with doors.as_host(member) as yard:
+            agent = HandAgent(yard, member.host_id)
+            await agent.join()
+            agent.facts.labels["pool"] = "secret"
+            agent.facts.labels["agent/rack"] = "7"
+            await agent.beat(facts=agent.facts)
+            assert (await agent.hear("heartbeat_ack")).sequence == 1
+            await agent.hear_nothing()
+            host = (await doors.yard.describe_host()).host
+            assert (dict(host.facts.labels), list(host.awaiting)) == ({"agent/rack": "7"}, ["label pool=secret"])
+    async with MemoryController(doors.yard.data) as heir:
+        await heir.until_leads()
+        assert list((await heir.describe_host()).host.awaiting) == ["label pool=secret"]
+        answer = await heir.hosts.ApproveHost(host_pb2.ApproveHostRequest(host="alpha"))
+        assert list(answer.approved) == ["label pool=secret"]
+        assert answer.host.facts.labels["pool"] == "secret"
 
 
 # Every call without credentials ----------------------------------------------------------
@@ -76,7 +101,7 @@ async def _outcome(channel: grpc.aio.Channel, rpc: Rpc, token: str = "") -> str:
     return "OK"
 
 
-OPEN = {"GetTrust": "OK", "Join": "INVALID_ARGUMENT"}
+OPEN = {"GetLogin": "OK", "GetTrust": "OK", "Join": "INVALID_ARGUMENT"}
 """What everybody may ask; the second wants a key."""
 
 

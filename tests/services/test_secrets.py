@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from batchyard.errors import Reason
 from batchyard.v1 import access_key_pb2 as ak
@@ -15,7 +17,8 @@ from batchyard.v1.job_pb2 import SubmitJobRequest
 from batchyard_controller.app import clock
 from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signatures
-from batchyard_controller.vault import Vault, make_keys
+from batchyard_controller.services.secrets import REKEYED_TOGETHER
+from batchyard_controller.vault import Vault, add_key, drop_keys, make_keys, open_vault
 
 from .controller import MemoryController, container, refusal, submission
 from .hand_agent import OTHER_ID, HandAgent, ended, running
@@ -142,6 +145,7 @@ async def test_access_keys_are_not_served_where_users_come_in() -> None:
             public.access_keys.DeriveSigningKey(_scope("BYAK" + "0" * 16)),
             public.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest()),
             public.access_keys.NoteSignature(ak.NoteSignatureRequest(signature="0a" * 32)),
+            public.access_keys.RotateAccessKey(ak.RotateAccessKeyRequest(id="BYAK")),
             public.access_keys.RevokeAccessKey(ak.RevokeAccessKeyRequest(id="BYAK")),
         ):
             told = await refusal(call)
@@ -167,6 +171,46 @@ async def test_next_controller_reads_what_the_former_kept_and_says_when_it_has_a
         assert (told.code, told.reason) == ("FAILED_PRECONDITION", Reason.ENCRYPTION_KEY_MISSING)
         assert "is not in the key file" in told.text
         await put(stranger, "db")  # a value that nobody can read any more may be replaced
+
+
+async def test_rotated_access_key_signs_beside_the_one_in_its_place(bare: MemoryController) -> None:
+    made = await bare.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest(owner="ann", description="ci"))
+    rotated = await bare.access_keys.RotateAccessKey(ak.RotateAccessKeyRequest(id=made.access_key.id))
+    assert (rotated.access_key.owner, rotated.access_key.description) == ("ann", "ci")
+    assert 23 * 3_600_000 < rotated.former.expires_at_ms - clock().wall_ms <= 24 * 3_600_000
+    for key_id, secret in ((made.access_key.id, made.secret), (rotated.access_key.id, rotated.secret)):
+        assert (await bare.access_keys.DeriveSigningKey(_scope(key_id))).signing_key == _signing_key(secret)
+    again = await refusal(bare.access_keys.RotateAccessKey(ak.RotateAccessKeyRequest(id=made.access_key.id)))
+    assert (again.code, again.reason) == ("FAILED_PRECONDITION", Reason.ACCESS_KEY_ROTATED)
+    last = await bare.access_keys.RotateAccessKey(ak.RotateAccessKeyRequest(id=rotated.access_key.id, keep_s=0))
+    assert not (await bare.access_keys.DeriveSigningKey(_scope(rotated.access_key.id))).signing_key
+    assert (await bare.access_keys.DeriveSigningKey(_scope(last.access_key.id))).signing_key
+
+
+async def test_values_are_encrypted_anew_with_a_new_key(tmp_path: Path) -> None:
+    """In several turns; what one key cannot open is named, and nothing else waits for it."""
+    keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text("k1:" + base64.b64encode(bytes(32)).decode() + "\n")
+    vault = open_vault("etcd://x:1", str(keys))
+    async with MemoryController(vault=vault) as yard:
+        await yard.until_leads()
+        for number in range(REKEYED_TOGETHER + 1):
+            await put(yard, f"s{number}")
+        made = await yard.access_keys.CreateAccessKey(ak.CreateAccessKeyRequest())
+        none = await yard.secrets.RekeySecrets(sp.RekeySecretsRequest())
+        assert (none.key_id, none.count) == ("k1", 0)
+        fresh = add_key(keys)
+        done = await yard.secrets.RekeySecrets(sp.RekeySecretsRequest())
+        assert (done.key_id, done.count) == (fresh, REKEYED_TOGETHER + 2)
+        assert not [name for name, stored in yard.stored().items() if b'"k1"' in stored]
+        drop_keys(keys, fresh)
+        derived = await yard.access_keys.DeriveSigningKey(_scope(made.access_key.id))
+        assert derived.signing_key == _signing_key(made.secret)
+        keys.write_text("k2:" + base64.b64encode(b"2" * 32).decode() + "\n")
+        told = await refusal(yard.secrets.RekeySecrets(sp.RekeySecretsRequest()))
+        assert (told.code, told.reason) == ("FAILED_PRECONDITION", Reason.ENCRYPTION_KEY_MISSING)
+        assert f"secret s0 is encrypted with key {fresh}" in told.text
 
 
 # Delivery -------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from batchyard.errors import FailedPreconditionError
+from batchyard.errors import FailedPreconditionError, Reason
 from batchyard_controller.core.model.secrets import Sealed
-from batchyard_controller.vault import Vault, make_keys, open_vault, read_keys
+from batchyard_controller.vault import Vault, add_key, drop_keys, make_keys, open_vault, read_keys
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 
@@ -79,6 +79,36 @@ def test_first_key_seals_and_all_open(tmp_path: Path) -> None:
     )
     assert both.open("secret", "db", sealed) == "value"
     assert both.seal("secret", "db", "value").key_id == "new"
+
+
+def test_key_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    """So that a running controller takes a new key over, and one that takes over from it opens what that sealed."""
+    path = _key_file(tmp_path / "keys", _line("old", OLD))
+    leader, standby = open_vault("etcd://x:1", str(path)), open_vault("etcd://x:1", str(path))
+    before = leader.seal("secret", "db", "value")
+    added = add_key(path)
+    assert list(read_keys(path)) == [added, "old"]
+    after = leader.seal("secret", "db", "value")
+    assert (before.key_id, after.key_id, leader.sealing()) == ("old", added, added)
+    assert standby.open("secret", "db", after) == leader.open("secret", "db", before) == "value"
+    with pytest.raises(ValueError, match=f"begins with key {added}, not old: nothing was dropped"):
+        drop_keys(path, "old")
+    assert drop_keys(path, added) == ["old"]
+    assert (list(read_keys(path)), path.stat().st_mode & 0o777) == ([added], 0o600)
+    assert leader.sealing() == added
+    with pytest.raises(FailedPreconditionError, match="key old, which is not in the key file"):
+        leader.open("secret", "db", before)
+
+
+def test_key_file_that_broke_seals_nothing_and_what_was_sealed_opens(tmp_path: Path) -> None:
+    path = _key_file(tmp_path / "keys", _line("k", OLD))
+    vault = open_vault("etcd://x:1", str(path))
+    sealed = vault.seal("secret", "db", "value")
+    path.write_text("k:nothing\n")
+    with pytest.raises(FailedPreconditionError, match="line 1: no key") as told:
+        vault.seal("secret", "db", "value")
+    assert told.value.reason is Reason.KEY_FILE_BROKEN
+    assert vault.open("secret", "db", sealed) == "value"
 
 
 def test_embedded_store_gets_a_key_file_of_its_own_that_stays(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands about access keys of the AWS gateway: ``access-key create|list|revoke``."""
+"""Commands about access keys of the AWS gateway: ``access-key create|rotate|list|revoke``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,29 @@ def create(session: options.Session, owner: str, description: str) -> None:
     out.note("keep the secret now: it cannot be shown again")
 
 
+@access_key.command()
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--keep",
+    type=options.whole_span,
+    default="1d",
+    show_default=True,
+    help="How long the former key stays good; 0s: no longer.",
+)
+@options.shared
+@options.session
+def rotate(session: options.Session, key_id: str, keep: int) -> None:
+    """Make the key that takes the place of another, of the same user, and write it; both are good for a while."""
+    with session.client() as client:
+        made = client.rotate_access_key(key_id, keep_s=keep)
+    if session.output == "json":
+        out.write_json(out.to_plain(made))
+        return
+    out.show_fields([("Access key id", made.access_key.id), ("Secret access key", made.secret)])
+    out.note("keep the secret now: it cannot be shown again")
+    out.note(f"{key_id} ends {spans.moment(made.former.expires_at_ms, now_ms())}")
+
+
 @access_key.command("list")
 @options.shared
 @options.session
@@ -47,6 +70,7 @@ def list_(session: options.Session) -> None:
         out.Column(title="ID", cell=lambda row: row.id),
         out.Column(title="CREATED", cell=lambda row: spans.age(row.created_at_ms, now)),
         out.Column(title="USER", cell=lambda row: row.owner),
+        out.Column(title="ENDS", cell=lambda row: spans.moment(row.expires_at_ms, now)),
         out.Column(title="DESCRIPTION", cell=lambda row: row.description, is_elastic=True),
     ]
     out.show_rows(session.output, rows, columns, lambda row: row.id)

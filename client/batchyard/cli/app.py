@@ -49,6 +49,7 @@ COMMANDS = {
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
+    "login": ("login", "Log in with the yard's OpenID provider."),
     "whoami": ("role", "Say who you are to the controller."),
     "role": ("role", "Roles: what users may do."),
     "token": ("token", "Tokens: by which users are known to the controller."),

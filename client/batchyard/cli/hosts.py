@@ -1,4 +1,4 @@
-"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``, ``host reclaim``, ``host remove``."""
+"""Commands about hosts: ``hosts``, ``drain``, ``cordon``, ``uncordon``, ``host reclaim``, ``host approve``, ``host remove``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def uncordon(session: options.Session, host: str) -> None:
 
 @click.group()
 def host() -> None:
-    """Say that a host is taken away, or is gone; see also hosts, drain, cordon and uncordon."""
+    """Say that a host is taken away, or is gone, or may be what it says; see also hosts, drain, cordon and uncordon."""
 
 
 @host.command()
@@ -98,6 +98,28 @@ def reclaim(session: options.Session, host: str, delay_s: int, undo: bool) -> No
         raise click.UsageError("--in cannot be said with --undo")
     with session.client() as client:
         _show_change(session.output, client.keep_host(host) if undo else client.reclaim_host(host, delay_s=delay_s))
+
+
+@host.command()
+@click.argument("host", shell_complete=names.hosts)
+@options.shared
+@options.session
+def approve(session: options.Session, host: str) -> None:
+    """
+    Let count what HOST says of itself, where it has joined and that has to be approved.
+
+    Other labels than it joined with, but those that begin with agent/, another type, more GPUs, or over a
+    quarter more CPU or memory. `batchyard hosts HOST` shows what waits.
+    """
+    with session.client() as client:
+        answer = client.approve_host(host)
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(answer))
+        case "name":
+            out.show_names([answer.host.facts.name])
+        case _:
+            out.note(f"{answer.host.facts.name} is approved: {'; '.join(answer.approved) or 'nothing waited'}")
 
 
 @host.command()
@@ -166,6 +188,8 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
                 out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
             if row.facts.faults:
                 out.note(f"{row.facts.name}: {'; '.join(row.facts.faults)}")
+            if row.awaiting:
+                out.note(f"{row.facts.name} waits for `batchyard host approve`: {'; '.join(row.awaiting)}")
 
 
 def _short_ids(rows: Sequence[Host]) -> dict[str, str]:
@@ -189,6 +213,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Host", facts.name),
             ("Id", host.id),
             ("State", _state(host)),
+            ("To approve", "; ".join(host.awaiting)),
             ("Suspected", _suspicion(host)),
             ("Reclaimed", spans.moment(host.reclaimed_at_ms, now)),
             ("vCPUs", f"{_vcpus(host)} held by attempts, {host.usage.cpu_percent}% busy"),

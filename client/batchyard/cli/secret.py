@@ -1,4 +1,4 @@
-"""Commands about secrets: ``secret put|list|delete``. Law: a value never stands in an argument."""
+"""Commands about secrets: ``secret put|list|delete|rekey``. Law: a value never stands in an argument."""
 
 from __future__ import annotations
 
@@ -92,3 +92,24 @@ def delete(session: options.Session, name: str) -> None:
     with session.client() as client:
         client.delete_secret(name)
     out.note(f"secret {name} deleted")
+
+
+@secret.command()
+@options.shared
+@options.session
+def rekey(session: options.Session) -> None:
+    """
+    Encrypt all secrets and access keys anew, with the first key of the controller's key file.
+
+    Put a new one there first: `batchyard controller rotate-key`. If this is cut short, begin it again.
+    """
+    with session.client() as client:
+        done = client.rekey_secrets()
+    match session.output:
+        case "json":
+            out.write_json(out.to_plain(done))
+        case "name":
+            out.show_names([done.key_id])
+        case _:
+            out.note(f"{done.count} encrypted anew: all secrets and access keys are now with key {done.key_id}")
+            out.note(f"drop the others on each controller: batchyard controller rotate-key --keep-only {done.key_id}")

@@ -46,7 +46,7 @@ def create(
     session: options.Session, user: str, days: float, description: str, kept: Path | None, like: Path | None
 ) -> None:
     """Make a token of USER and write it; it is never shown again."""
-    known = _known(like) if kept is not None else None
+    known = known_yard(like) if kept is not None else None
     with session.client() as client:
         made = client.create_token(user, description=description, ttl_s=max(1, round(days * DAY_S)))
     if kept is not None and known is not None:
@@ -64,7 +64,7 @@ def create(
             out.note("keep the token now: it cannot be shown again")
 
 
-def _known(like: Path | None) -> Credentials:
+def known_yard(like: Path | None) -> Credentials:
     """Return credentials that tell where the yard is, and how it is known."""
     path = like or settings.client_settings().credentials
     if path is None:

@@ -44,6 +44,11 @@ class AccessKeyServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysResponse.FromString,
                 _registered_method=True)
+        self.RotateAccessKey = channel.unary_unary(
+                '/batchyard.v1.AccessKeyService/RotateAccessKey',
+                request_serializer=batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyResponse.FromString,
+                _registered_method=True)
         self.RevokeAccessKey = channel.unary_unary(
                 '/batchyard.v1.AccessKeyService/RevokeAccessKey',
                 request_serializer=batchyard_dot_v1_dot_access__key__pb2.RevokeAccessKeyRequest.SerializeToString,
@@ -73,6 +78,14 @@ class AccessKeyServiceServicer(object):
 
     def ListAccessKeys(self, request, context):
         """Lists keys, never secrets, in order of their ids, a page a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAccessKey(self, request, context):
+        """Makes the key that takes another's place: of the same user, with the same description.
+        Both are good until the former ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +126,11 @@ def add_AccessKeyServiceServicer_to_server(servicer, server):
                     servicer.ListAccessKeys,
                     request_deserializer=batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysResponse.SerializeToString,
+            ),
+            'RotateAccessKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAccessKey,
+                    request_deserializer=batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyResponse.SerializeToString,
             ),
             'RevokeAccessKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeAccessKey,
@@ -184,6 +202,33 @@ class AccessKeyService(object):
             '/batchyard.v1.AccessKeyService/ListAccessKeys',
             batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysRequest.SerializeToString,
             batchyard_dot_v1_dot_access__key__pb2.ListAccessKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAccessKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.AccessKeyService/RotateAccessKey',
+            batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyRequest.SerializeToString,
+            batchyard_dot_v1_dot_access__key__pb2.RotateAccessKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

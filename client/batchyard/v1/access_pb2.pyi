@@ -51,6 +51,36 @@ class RoleBinding(google.protobuf.message.Message):
 Global___RoleBinding: typing_extensions.TypeAlias = RoleBinding
 
 @typing.final
+class GetLoginRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___GetLoginRequest: typing_extensions.TypeAlias = GetLoginRequest
+
+@typing.final
+class GetLoginResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: builtins.int
+    CLIENT_ID_FIELD_NUMBER: builtins.int
+    issuer: builtins.str
+    """Its URL; empty: with none."""
+    client_id: builtins.str
+    """As which this yard is known to it."""
+    def __init__(
+        self,
+        *,
+        issuer: builtins.str = ...,
+        client_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_id", b"client_id", "issuer", b"issuer"]) -> None: ...
+
+Global___GetLoginResponse: typing_extensions.TypeAlias = GetLoginResponse
+
+@typing.final
 class WhoAmIRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

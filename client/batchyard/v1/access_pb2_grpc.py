@@ -34,6 +34,11 @@ class AccessServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.GetLogin = channel.unary_unary(
+                '/batchyard.v1.AccessService/GetLogin',
+                request_serializer=batchyard_dot_v1_dot_access__pb2.GetLoginRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_access__pb2.GetLoginResponse.FromString,
+                _registered_method=True)
         self.WhoAmI = channel.unary_unary(
                 '/batchyard.v1.AccessService/WhoAmI',
                 request_serializer=batchyard_dot_v1_dot_access__pb2.WhoAmIRequest.SerializeToString,
@@ -78,6 +83,13 @@ class AccessServiceStub(object):
 
 class AccessServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
+
+    def GetLogin(self, request, context):
+        """Says with which OpenID provider users log in; asked by who is nobody yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
         """Says who the caller is, and what they may do; asked by whoever is known at all.
@@ -138,6 +150,11 @@ class AccessServiceServicer(object):
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogin,
+                    request_deserializer=batchyard_dot_v1_dot_access__pb2.GetLoginRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_access__pb2.GetLoginResponse.SerializeToString,
+            ),
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
                     request_deserializer=batchyard_dot_v1_dot_access__pb2.WhoAmIRequest.FromString,
@@ -188,6 +205,33 @@ def add_AccessServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AccessService(object):
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def GetLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.AccessService/GetLogin',
+            batchyard_dot_v1_dot_access__pb2.GetLoginRequest.SerializeToString,
+            batchyard_dot_v1_dot_access__pb2.GetLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def WhoAmI(request,

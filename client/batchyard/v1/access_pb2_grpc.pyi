@@ -25,6 +25,22 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_AccessServiceGetLoginType = typing_extensions.TypeVar(
+    '_AccessServiceGetLoginType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.access_pb2.GetLoginRequest,
+        batchyard.v1.access_pb2.GetLoginResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.access_pb2.GetLoginRequest,
+        batchyard.v1.access_pb2.GetLoginResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.access_pb2.GetLoginRequest,
+        batchyard.v1.access_pb2.GetLoginResponse,
+    ],
+)
+
 _AccessServiceWhoAmIType = typing_extensions.TypeVar(
     '_AccessServiceWhoAmIType',
     grpc.UnaryUnaryMultiCallable[
@@ -153,9 +169,13 @@ _AccessServiceGetAuditHeadType = typing_extensions.TypeVar(
     ],
 )
 
-class AccessServiceStub(typing.Generic[_AccessServiceWhoAmIType, _AccessServiceBindRoleType, _AccessServiceUnbindRoleType, _AccessServiceListBindingsType, _AccessServiceCreateTokenType, _AccessServiceListTokensType, _AccessServiceRevokeTokenType, _AccessServiceGetAuditHeadType]):
+class AccessServiceStub(typing.Generic[_AccessServiceGetLoginType, _AccessServiceWhoAmIType, _AccessServiceBindRoleType, _AccessServiceUnbindRoleType, _AccessServiceListBindingsType, _AccessServiceCreateTokenType, _AccessServiceListTokensType, _AccessServiceRevokeTokenType, _AccessServiceGetAuditHeadType]):
     @typing.overload
     def __init__(self: AccessServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.access_pb2.GetLoginRequest,
+            batchyard.v1.access_pb2.GetLoginResponse,
+        ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.access_pb2.WhoAmIRequest,
             batchyard.v1.access_pb2.WhoAmIResponse,
@@ -193,6 +213,10 @@ class AccessServiceStub(typing.Generic[_AccessServiceWhoAmIType, _AccessServiceB
     @typing.overload
     def __init__(self: AccessServiceStub[
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.access_pb2.GetLoginRequest,
+            batchyard.v1.access_pb2.GetLoginResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.access_pb2.WhoAmIRequest,
             batchyard.v1.access_pb2.WhoAmIResponse,
         ],
@@ -226,6 +250,9 @@ class AccessServiceStub(typing.Generic[_AccessServiceWhoAmIType, _AccessServiceB
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
+    GetLogin: _AccessServiceGetLoginType
+    """Says with which OpenID provider users log in; asked by who is nobody yet."""
+
     WhoAmI: _AccessServiceWhoAmIType
     """Says who the caller is, and what they may do; asked by whoever is known at all."""
 
@@ -251,6 +278,10 @@ class AccessServiceStub(typing.Generic[_AccessServiceWhoAmIType, _AccessServiceB
     """Says where this controller's audit log has come to, to check the files against."""
 
 AccessServiceAsyncStub: typing_extensions.TypeAlias = AccessServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.access_pb2.GetLoginRequest,
+        batchyard.v1.access_pb2.GetLoginResponse,
+    ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.access_pb2.WhoAmIRequest,
         batchyard.v1.access_pb2.WhoAmIResponse,
@@ -286,6 +317,14 @@ AccessServiceAsyncStub: typing_extensions.TypeAlias = AccessServiceStub[
 ]
 
 class AccessServiceServicer(metaclass=abc.ABCMeta):
+    @abc.abstractmethod
+    def GetLogin(
+        self,
+        request: batchyard.v1.access_pb2.GetLoginRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.access_pb2.GetLoginResponse, collections.abc.Awaitable[batchyard.v1.access_pb2.GetLoginResponse]]:
+        """Says with which OpenID provider users log in; asked by who is nobody yet."""
+
     @abc.abstractmethod
     def WhoAmI(
         self,

@@ -386,6 +386,7 @@ class Host(google.protobuf.message.Message):
     SUSPICION_FIELD_NUMBER: builtins.int
     SUSPECTED_UNTIL_MS_FIELD_NUMBER: builtins.int
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
+    AWAITING_FIELD_NUMBER: builtins.int
     id: builtins.str
     state: Global___HostState.ValueType
     last_heard_at_ms: builtins.int
@@ -408,6 +409,10 @@ class Host(google.protobuf.message.Message):
     def allocated(self) -> batchyard.v1.resources_pb2.Resources: ...
     @property
     def usage(self) -> Global___HostUsage: ...
+    @property
+    def awaiting(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What it says of itself that does not count until an operator approves it."""
+
     def __init__(
         self,
         *,
@@ -423,9 +428,10 @@ class Host(google.protobuf.message.Message):
         suspicion: builtins.str = ...,
         suspected_until_ms: builtins.int = ...,
         reclaimed_at_ms: builtins.int = ...,
+        awaiting: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["allocated", b"allocated", "facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "reclaimed_at_ms", b"reclaimed_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "awaiting", b"awaiting", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "reclaimed_at_ms", b"reclaimed_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
 
 Global___Host: typing_extensions.TypeAlias = Host
 
@@ -675,6 +681,44 @@ class ReclaimHostResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
 
 Global___ReclaimHostResponse: typing_extensions.TypeAlias = ReclaimHostResponse
+
+@typing.final
+class ApproveHostRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
+
+Global___ApproveHostRequest: typing_extensions.TypeAlias = ApproveHostRequest
+
+@typing.final
+class ApproveHostResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    APPROVED_FIELD_NUMBER: builtins.int
+    @property
+    def host(self) -> Global___Host: ...
+    @property
+    def approved(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What waited."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        approved: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["approved", b"approved", "host", b"host"]) -> None: ...
+
+Global___ApproveHostResponse: typing_extensions.TypeAlias = ApproveHostResponse
 
 @typing.final
 class RemoveHostRequest(google.protobuf.message.Message):

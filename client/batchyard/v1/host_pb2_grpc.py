@@ -64,6 +64,11 @@ class HostServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.FromString,
                 _registered_method=True)
+        self.ApproveHost = channel.unary_unary(
+                '/batchyard.v1.HostService/ApproveHost',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.ApproveHostRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.ApproveHostResponse.FromString,
+                _registered_method=True)
         self.RemoveHost = channel.unary_unary(
                 '/batchyard.v1.HostService/RemoveHost',
                 request_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
@@ -118,6 +123,14 @@ class HostServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveHost(self, request, context):
+        """Lets count what a host that has joined says of itself and has to be approved: other
+        labels, another type, far more than it joined with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveHost(self, request, context):
         """Forgets a host. One that has joined is shut out at once; one that has not must not
         be connected. Refused while attempts count as running on it, unless forced.
@@ -158,6 +171,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.ReclaimHost,
                     request_deserializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.SerializeToString,
+            ),
+            'ApproveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveHost,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.ApproveHostRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.ApproveHostResponse.SerializeToString,
             ),
             'RemoveHost': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveHost,
@@ -327,6 +345,33 @@ class HostService(object):
             '/batchyard.v1.HostService/ReclaimHost',
             batchyard_dot_v1_dot_host__pb2.ReclaimHostRequest.SerializeToString,
             batchyard_dot_v1_dot_host__pb2.ReclaimHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/ApproveHost',
+            batchyard_dot_v1_dot_host__pb2.ApproveHostRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.ApproveHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,22 @@ _HostServiceReclaimHostType = typing_extensions.TypeVar(
     ],
 )
 
+_HostServiceApproveHostType = typing_extensions.TypeVar(
+    '_HostServiceApproveHostType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ApproveHostRequest,
+        batchyard.v1.host_pb2.ApproveHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ApproveHostRequest,
+        batchyard.v1.host_pb2.ApproveHostResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ApproveHostRequest,
+        batchyard.v1.host_pb2.ApproveHostResponse,
+    ],
+)
+
 _HostServiceRemoveHostType = typing_extensions.TypeVar(
     '_HostServiceRemoveHostType',
     grpc.UnaryUnaryMultiCallable[
@@ -137,7 +153,7 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceRemoveHostType]):
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -163,6 +179,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.ReclaimHostRequest,
             batchyard.v1.host_pb2.ReclaimHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ApproveHostRequest,
+            batchyard.v1.host_pb2.ApproveHostResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
@@ -197,6 +217,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
             batchyard.v1.host_pb2.ReclaimHostResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ApproveHostRequest,
+            batchyard.v1.host_pb2.ApproveHostResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
         ],
@@ -221,6 +245,11 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
     """Announces that a host is taken away, as a spot host is: it gets no new work, and
     what still runs then ends and may be tried elsewhere. Over when it joins after
     another boot. A host's agent announces it by itself where it can know.
+    """
+
+    ApproveHost: _HostServiceApproveHostType
+    """Lets count what a host that has joined says of itself and has to be approved: other
+    labels, another type, far more than it joined with.
     """
 
     RemoveHost: _HostServiceRemoveHostType
@@ -252,6 +281,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.ReclaimHostRequest,
         batchyard.v1.host_pb2.ReclaimHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ApproveHostRequest,
+        batchyard.v1.host_pb2.ApproveHostResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.RemoveHostRequest,
@@ -309,6 +342,16 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         """Announces that a host is taken away, as a spot host is: it gets no new work, and
         what still runs then ends and may be tried elsewhere. Over when it joins after
         another boot. A host's agent announces it by itself where it can know.
+        """
+
+    @abc.abstractmethod
+    def ApproveHost(
+        self,
+        request: batchyard.v1.host_pb2.ApproveHostRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.ApproveHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ApproveHostResponse]]:
+        """Lets count what a host that has joined says of itself and has to be approved: other
+        labels, another type, far more than it joined with.
         """
 
     @abc.abstractmethod

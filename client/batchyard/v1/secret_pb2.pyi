@@ -160,3 +160,33 @@ class DeleteSecretResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___DeleteSecretResponse: typing_extensions.TypeAlias = DeleteSecretResponse
+
+@typing.final
+class RekeySecretsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___RekeySecretsRequest: typing_extensions.TypeAlias = RekeySecretsRequest
+
+@typing.final
+class RekeySecretsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    key_id: builtins.str
+    """Which key encrypts all of them now."""
+    count: builtins.int
+    """How many secrets and access keys were encrypted with another."""
+    def __init__(
+        self,
+        *,
+        key_id: builtins.str = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "key_id", b"key_id"]) -> None: ...
+
+Global___RekeySecretsResponse: typing_extensions.TypeAlias = RekeySecretsResponse

@@ -49,6 +49,11 @@ class SecretServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_secret__pb2.DeleteSecretRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_secret__pb2.DeleteSecretResponse.FromString,
                 _registered_method=True)
+        self.RekeySecrets = channel.unary_unary(
+                '/batchyard.v1.SecretService/RekeySecrets',
+                request_serializer=batchyard_dot_v1_dot_secret__pb2.RekeySecretsRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_secret__pb2.RekeySecretsResponse.FromString,
+                _registered_method=True)
 
 
 class SecretServiceServicer(object):
@@ -75,6 +80,14 @@ class SecretServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RekeySecrets(self, request, context):
+        """Encrypts all secrets and access keys anew with the first key of the controller's key file.
+        What is cut short leaves each encrypted with one key or the other: ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SecretServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
                     servicer.DeleteSecret,
                     request_deserializer=batchyard_dot_v1_dot_secret__pb2.DeleteSecretRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_secret__pb2.DeleteSecretResponse.SerializeToString,
+            ),
+            'RekeySecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.RekeySecrets,
+                    request_deserializer=batchyard_dot_v1_dot_secret__pb2.RekeySecretsRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_secret__pb2.RekeySecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class SecretService(object):
             '/batchyard.v1.SecretService/DeleteSecret',
             batchyard_dot_v1_dot_secret__pb2.DeleteSecretRequest.SerializeToString,
             batchyard_dot_v1_dot_secret__pb2.DeleteSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RekeySecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.SecretService/RekeySecrets',
+            batchyard_dot_v1_dot_secret__pb2.RekeySecretsRequest.SerializeToString,
+            batchyard_dot_v1_dot_secret__pb2.RekeySecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,7 +73,23 @@ _SecretServiceDeleteSecretType = typing_extensions.TypeVar(
     ],
 )
 
-class SecretServiceStub(typing.Generic[_SecretServicePutSecretType, _SecretServiceListSecretsType, _SecretServiceDeleteSecretType]):
+_SecretServiceRekeySecretsType = typing_extensions.TypeVar(
+    '_SecretServiceRekeySecretsType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.secret_pb2.RekeySecretsRequest,
+        batchyard.v1.secret_pb2.RekeySecretsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.secret_pb2.RekeySecretsRequest,
+        batchyard.v1.secret_pb2.RekeySecretsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.secret_pb2.RekeySecretsRequest,
+        batchyard.v1.secret_pb2.RekeySecretsResponse,
+    ],
+)
+
+class SecretServiceStub(typing.Generic[_SecretServicePutSecretType, _SecretServiceListSecretsType, _SecretServiceDeleteSecretType, _SecretServiceRekeySecretsType]):
     @typing.overload
     def __init__(self: SecretServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -87,6 +103,10 @@ class SecretServiceStub(typing.Generic[_SecretServicePutSecretType, _SecretServi
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.secret_pb2.DeleteSecretRequest,
             batchyard.v1.secret_pb2.DeleteSecretResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.secret_pb2.RekeySecretsRequest,
+            batchyard.v1.secret_pb2.RekeySecretsResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -104,6 +124,10 @@ class SecretServiceStub(typing.Generic[_SecretServicePutSecretType, _SecretServi
             batchyard.v1.secret_pb2.DeleteSecretRequest,
             batchyard.v1.secret_pb2.DeleteSecretResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.secret_pb2.RekeySecretsRequest,
+            batchyard.v1.secret_pb2.RekeySecretsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     PutSecret: _SecretServicePutSecretType
@@ -114,6 +138,11 @@ class SecretServiceStub(typing.Generic[_SecretServicePutSecretType, _SecretServi
 
     DeleteSecret: _SecretServiceDeleteSecretType
     """Forgets a secret; attempts that have started keep what they got."""
+
+    RekeySecrets: _SecretServiceRekeySecretsType
+    """Encrypts all secrets and access keys anew with the first key of the controller's key file.
+    What is cut short leaves each encrypted with one key or the other: ask again.
+    """
 
 SecretServiceAsyncStub: typing_extensions.TypeAlias = SecretServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -127,6 +156,10 @@ SecretServiceAsyncStub: typing_extensions.TypeAlias = SecretServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.secret_pb2.DeleteSecretRequest,
         batchyard.v1.secret_pb2.DeleteSecretResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.secret_pb2.RekeySecretsRequest,
+        batchyard.v1.secret_pb2.RekeySecretsResponse,
     ],
 ]
 
@@ -154,5 +187,15 @@ class SecretServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.secret_pb2.DeleteSecretResponse, collections.abc.Awaitable[batchyard.v1.secret_pb2.DeleteSecretResponse]]:
         """Forgets a secret; attempts that have started keep what they got."""
+
+    @abc.abstractmethod
+    def RekeySecrets(
+        self,
+        request: batchyard.v1.secret_pb2.RekeySecretsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.secret_pb2.RekeySecretsResponse, collections.abc.Awaitable[batchyard.v1.secret_pb2.RekeySecretsResponse]]:
+        """Encrypts all secrets and access keys anew with the first key of the controller's key file.
+        What is cut short leaves each encrypted with one key or the other: ask again.
+        """
 
 def add_SecretServiceServicer_to_server(servicer: SecretServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

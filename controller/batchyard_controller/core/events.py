@@ -171,6 +171,13 @@ class HostReclaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostApproved:
+    """An operator approved what a host says of itself."""
+
+    host_id: HostId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -263,31 +270,11 @@ class DefinitionChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretPut:
-    """A secret was made, or its value replaced."""
+class SealedChanged:
+    """Secrets or access keys were made or changed, or deleted and revoked for ever."""
 
-    secret: StoredSecret
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretDeleted:
-    """A secret was deleted."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKeyCreated:
-    """An access key was made."""
-
-    access_key: AccessKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKeyRevoked:
-    """An access key was revoked for ever."""
-
-    id: str
+    kept: tuple[StoredSecret | AccessKey, ...] = ()
+    dropped: tuple[StoredSecret | AccessKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +369,7 @@ Event = (
     | HostHeard
     | HostMarked
     | HostReclaimed
+    | HostApproved
     | HostRemoved
     | AttemptsReported
     | EnvironmentChanged
@@ -395,10 +383,7 @@ Event = (
     | ConsumableChanged
     | ConsumableDeleted
     | DefinitionChanged
-    | SecretPut
-    | SecretDeleted
-    | AccessKeyCreated
-    | AccessKeyRevoked
+    | SealedChanged
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

@@ -112,6 +112,9 @@ VALUE_FROM_LENGTH_MAX = 2048
 ACCESS_KEYS_MAX = 1000
 ACCESS_KEY_ID_LENGTH_MAX = 128
 ACCESS_KEY_DESCRIPTION_LENGTH_MAX = 256
+ACCESS_KEY_KEEP_S_MAX = 90 * 24 * 3600
+"""Ours, as of tokens: how long a key is good beside the one that took its place."""
+ACCESS_KEY_KEEP_S_DEFAULT = 24 * 3600
 SECRET_QUEUES_MAX = 50
 """Ours: queues that share one secret."""
 USER_LENGTH_MAX = 64

@@ -18,6 +18,7 @@ from batchyard_controller.core.requests import identities
 from batchyard_controller.core.requests.checks import Violations, check_text, refuse
 from batchyard_controller.core.requests.names import check_name
 from batchyard_controller.core.world.world import World
+from batchyard_controller.issuer import Issuer
 from batchyard_controller.leadership import Leadership
 
 from .callers import caller
@@ -33,9 +34,15 @@ SECRET_BYTES = 32
 class Access(rpc.AccessServiceServicer):
     """Thin: checks fields, throws dice for tokens, lets admission decide."""
 
-    def __init__(self, leadership: Leadership, audit: Audit) -> None:
+    def __init__(self, leadership: Leadership, audit: Audit, issuer: Issuer | None) -> None:
         self._leadership = leadership
         self._audit = audit
+        self._issuer = issuer
+
+    async def GetLogin(self, request: pb.GetLoginRequest, context: Any) -> pb.GetLoginResponse:
+        if self._issuer is None:
+            return pb.GetLoginResponse()
+        return pb.GetLoginResponse(issuer=self._issuer.rules.issuer, client_id=self._issuer.rules.client_id)
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
         known = caller()

@@ -7,6 +7,7 @@ import secrets
 import string
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, InvalidArgumentError, Reason, Violation
@@ -19,7 +20,7 @@ from batchyard_controller.core.access.things import access_key_thing
 from batchyard_controller.core.model.secrets import AccessKey
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
-from batchyard_controller.core.requests.checks import Violations, check_text, refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.identities import check_user
 from batchyard_controller.core.requests.permission import find_access_key, permit
 from batchyard_controller.core.world.world import World
@@ -60,19 +61,36 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
             check_user(out, "owner", request.owner)
         refuse(out)
         maker = caller()
-        key_id = ID_PREFIX + _throw(_ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
-        secret = _throw(_SECRET_CHARACTERS, SECRET_LENGTH)
-        sealed = self._vault.seal("access_key", key_id, secret)
-        owner = request.owner or maker.user
-        record = AccessKey(id=key_id, sealed=sealed, description=request.description, owner=owner)
+        bare, secret = self._throw_key()
+        record = replace(bare, description=request.description, owner=request.owner or maker.user)
 
         def decide(world: World, now: Instant) -> tuple[Any, AccessKey]:
             permit(maker, Verb.CREATE, access_key_thing(record))
-            event = secrecy.create_access_key(world, record, now)
-            return event, event.access_key
+            return secrecy.create_access_key(world, record, now)
 
         created = await self._leadership.driver.request(decide)
         return pb.CreateAccessKeyResponse(access_key=_message(created), secret=secret)
+
+    async def RotateAccessKey(self, request: pb.RotateAccessKeyRequest, context: Any) -> pb.RotateAccessKeyResponse:
+        out: Violations = []
+        keep_s = request.keep_s if request.HasField("keep_s") else limits.ACCESS_KEY_KEEP_S_DEFAULT
+        check_range(out, "keep_s", keep_s, 0, limits.ACCESS_KEY_KEEP_S_MAX, "s")
+        refuse(out)
+        changer = caller()
+        record, secret = self._throw_key()
+
+        def decide(world: World, now: Instant) -> tuple[Any, tuple[AccessKey, AccessKey]]:
+            former = find_access_key(world, changer, Verb.CHANGE, request.id)
+            return secrecy.rotate_access_key(world, record, former, keep_s, now)
+
+        made, former = await self._leadership.driver.request(decide)
+        return pb.RotateAccessKeyResponse(access_key=_message(made), secret=secret, former=_message(former))
+
+    def _throw_key(self) -> tuple[AccessKey, str]:
+        """Return a new key by dice, of nobody yet, and its secret."""
+        key_id = ID_PREFIX + _throw(_ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
+        secret = _throw(_SECRET_CHARACTERS, SECRET_LENGTH)
+        return AccessKey(id=key_id, sealed=self._vault.seal("access_key", key_id, secret)), secret
 
     async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
         size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
@@ -110,7 +128,9 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         refuse(out)
 
         def look(world: World) -> tuple[AccessKey | None, bool]:
-            return world.access_keys.get(key_id), bool(world.access_keys)
+            found = world.access_keys.get(key_id)
+            is_good = found is not None and found.is_good(self._clock().wall_ms)
+            return found if is_good else None, bool(world.access_keys)
 
         found, any_keys = await self._leadership.driver.read(look)
         # An unknown id costs the same derivation, so that the time it takes tells little.
@@ -148,6 +168,9 @@ class AccessKeysElsewhere(rpc.AccessKeyServiceServicer):
     async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
         raise _elsewhere()
 
+    async def RotateAccessKey(self, request: pb.RotateAccessKeyRequest, context: Any) -> pb.RotateAccessKeyResponse:
+        raise _elsewhere()
+
     async def RevokeAccessKey(self, request: pb.RevokeAccessKeyRequest, context: Any) -> pb.RevokeAccessKeyResponse:
         raise _elsewhere()
 
@@ -173,4 +196,5 @@ def _message(access_key: AccessKey) -> pb.AccessKey:
         description=access_key.description,
         created_at_ms=access_key.created_at_ms,
         owner=access_key.owner,
+        expires_at_ms=access_key.expires_at_ms,
     )

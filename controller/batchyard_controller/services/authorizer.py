@@ -11,6 +11,7 @@ longer those with which it began; and a change is answered after its line in the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -34,6 +35,7 @@ from batchyard_controller.core.access.table import ROWS, Place, Row, require_row
 from batchyard_controller.core.model.identities import Token
 from batchyard_controller.core.requests.permission import denied
 from batchyard_controller.doors import Door, Peer, PeerKind
+from batchyard_controller.issuer import Issuer, is_web_token
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.throttles import Throttles
 
@@ -97,6 +99,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         throttles: How often may be called, and failed.
         now_ms: The wall clock.
         administrator: The token that the yard was set up with; None: none.
+        issuer: The provider that vouches for users; None: none does.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         throttles: Throttles,
         now_ms: Callable[[], int],
         administrator: Token | None = None,
+        issuer: Issuer | None = None,
     ) -> None:
         self._answers = answers
         self._leadership = leadership
@@ -116,6 +120,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
         self._throttles = throttles
         self._now_ms = now_ms
         self._administrator = administrator
+        self._issuer = issuer
 
     async def intercept_service(
         self,
@@ -147,7 +152,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
         async def guarded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             try:
-                self._identify(_Call(_REFLECTION, _KNOWN, metadata, self._door.peer(context)))
+                self._identify(await self._learnt(_Call(_REFLECTION, _KNOWN, metadata, self._door.peer(context))))
             except RequestError as error:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
             async for answer in handler.stream_stream(requests, context):
@@ -157,7 +162,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
     def _unary(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(request: Any, context: Any) -> Any:
-            call = begin(context)
+            call = await self._learnt(begin(context))
             principal = Principal() if call.row.place is Place.OPEN else self._enter(call, request)
             if principal is None:
                 return self._answers[call.method]()
@@ -176,7 +181,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
     def _stream(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            call = begin(context)
+            call = await self._learnt(begin(context))
             principal = self._enter(call, request)
             try:
                 async for answer in handle(request, context):
@@ -190,7 +195,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
     def _streams(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            call = begin(context)
+            call = await self._learnt(begin(context))
             principal = self._enter(call, None)
 
             async def same() -> AsyncIterator[Any]:
@@ -227,11 +232,19 @@ class Authorizer(grpc.aio.ServerInterceptor):
         CALLER.set(principal)
         return principal
 
+    async def _learnt(self, call: _Call) -> _Call:
+        """Return a call once its provider's key is known, if it can be; all others at once."""
+        if self._issuer is not None and is_web_token(call.credentials.bearer):
+            await self._issuer.learn(call.credentials.bearer)
+        return call
+
     def _identify(self, call: _Call) -> Principal:
         credentials = call.credentials
         if credentials == _LOCAL:
             return THE_ADMINISTRATOR
         try:
+            if self._issuer is not None and is_web_token(credentials.bearer):
+                credentials = replace(credentials, login=self._issuer.login(credentials.bearer))
             return identify(self._leadership.driver.directory, credentials, self._now_ms(), self._administrator)
         except RequestError as error:
             self._count_failure(call, error)

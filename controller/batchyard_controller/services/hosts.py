@@ -13,9 +13,10 @@ from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import job_thing
+from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests.hosts import find_host, mark_host, reclaim_host, remove_host
+from batchyard_controller.core.requests.hosts import approve_host, find_host, mark_host, reclaim_host, remove_host
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
@@ -101,6 +102,13 @@ class Hosts(rpc.HostServiceServicer):
         await self._leadership.driver.request(decide)
         return pb.ReclaimHostResponse(host=await self._shown(request.host))
 
+    async def ApproveHost(self, request: pb.ApproveHostRequest, context: Any) -> pb.ApproveHostResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, tuple[str, ...]]:
+            return approve_host(world, request.host)
+
+        approved = await self._leadership.driver.request(decide)
+        return pb.ApproveHostResponse(host=await self._shown(request.host), approved=approved)
+
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Any) -> pb.RemoveHostResponse:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
             return remove_host(world, request.host, force=request.force), None
@@ -140,6 +148,7 @@ class Hosts(rpc.HostServiceServicer):
             suspicion=suspicion,
             suspected_until_ms=self._wall_ms(until_boot_ms) if suspicion else 0,
             reclaimed_at_ms=record.reclaimed_at_ms,
+            awaiting=awaited(record),
         )
 
     def _wall_ms(self, boot_ms: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from batchyard.ids import NAME_LENGTH_MAX
@@ -10,7 +12,7 @@ from batchyard.v1 import secret_pb2_grpc as rpc
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import secret_thing
-from batchyard_controller.core.model.secrets import StoredSecret
+from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
 from batchyard_controller.core.requests.checks import Violations, check_range, refuse
@@ -24,6 +26,8 @@ from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "secrets"
+REKEYED_TOGETHER = 200
+"""Records in one turn, so that nobody waits long for it."""
 
 
 class Secrets(rpc.SecretServiceServicer):
@@ -47,8 +51,7 @@ class Secrets(rpc.SecretServiceServicer):
 
         def decide(world: World, now: Instant) -> tuple[Any, StoredSecret]:
             permit_put_secret(world, changer, request.name)
-            event = secrecy.put_secret(world, record, now)
-            return event, event.secret
+            return secrecy.put_secret(world, record, now)
 
         return pb.PutSecretResponse(secret=_message(await self._leadership.driver.request(decide)))
 
@@ -78,6 +81,25 @@ class Secrets(rpc.SecretServiceServicer):
 
         await self._leadership.driver.request(decide)
         return pb.DeleteSecretResponse()
+
+    async def RekeySecrets(self, request: pb.RekeySecretsRequest, context: Any) -> pb.RekeySecretsResponse:
+        driver, count = self._leadership.driver, 0
+        while True:
+            key_id = self._vault.sealing()
+            found = await driver.read(partial(secrecy.sealed_otherwise, key_id=key_id, count=REKEYED_TOGETHER))
+            if not found:
+                return pb.RekeySecretsResponse(key_id=key_id, count=count)
+            anew = [(record, self._seal_anew(record)) for record in found]
+
+            def decide(world: World, now: Instant, anew: Sequence[Any] = anew) -> tuple[Any, int]:
+                event = secrecy.seal_anew(world, anew)
+                return event, len(event.kept)
+
+            count += await driver.request(decide)
+
+    def _seal_anew(self, record: StoredSecret | AccessKey) -> Sealed:
+        kind, name = ("secret", record.name) if isinstance(record, StoredSecret) else ("access_key", record.id)
+        return self._vault.seal(kind, name, self._vault.open(kind, name, record.sealed))
 
 
 def _message(secret: StoredSecret) -> pb.SecretInfo:

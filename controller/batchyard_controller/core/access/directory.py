@@ -17,6 +17,7 @@ from batchyard.errors import PermissionDeniedError, Reason, UnauthenticatedError
 from batchyard_controller.core.model.identities import Binding, Role, Token
 from batchyard_controller.core.model.secrets import AccessKey
 
+from .login import Login
 from .roles import THE_ADMINISTRATOR, Grant, Kind, Principal, Thing, Verb, may
 
 TOKEN_PREFIX = "by_pat_"  # noqa: S105  # what all begin with, so that scanners find them
@@ -35,6 +36,7 @@ class Credentials:
         bearer: Its token; empty: none.
         access_key_id: The access key for whose owner it asks to act; empty: for nobody else.
         role: The role that it drops to, whatever it might do; empty: keeps all.
+        login: Whom the yard's provider vouches for by its token, which was checked; None: nobody.
     """
 
     is_local: bool = False
@@ -42,6 +44,7 @@ class Credentials:
     bearer: str = ""
     access_key_id: str = ""
     role: str = ""
+    login: Login | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,12 @@ class Directory:
     Attributes:
         grants: Of each user.
         tokens: By id.
-        owners: Of access keys, by id.
+        access_keys: By id.
     """
 
     grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
+    access_keys: Mapping[str, AccessKey] = field(default_factory=dict)
 
 
 def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_keys: Iterable[AccessKey]) -> Directory:
@@ -68,7 +71,7 @@ def make_directory(bindings: Iterable[Binding], tokens: Iterable[Token], access_
     return Directory(
         grants=grants,
         tokens={token.id: token for token in tokens},
-        owners={access_key.id: access_key.owner for access_key in access_keys},
+        access_keys={access_key.id: access_key for access_key in access_keys},
     )
 
 
@@ -92,7 +95,7 @@ def identify(
     if credentials.role:
         caller = _dropped(caller, credentials.role)
     if credentials.access_key_id:
-        return _acted_for(directory, caller, credentials.access_key_id)
+        return _acted_for(directory, caller, credentials.access_key_id, now_ms)
     return caller
 
 
@@ -100,6 +103,9 @@ def _caller(directory: Directory, credentials: Credentials, now_ms: int, adminis
     if credentials.host_id:
         grants = (Grant(role=Role.AGENT),)
         return Principal(grants=grants, via=f"host {credentials.host_id}", host_id=credentials.host_id)
+    if credentials.login is not None:
+        user = _user(directory, credentials.login.user, "login")
+        return replace(user, grants=(*user.grants, *credentials.login.grants))
     if credentials.bearer:
         return _bearer(directory, credentials.bearer, now_ms, administrator)
     if credentials.is_local:
@@ -136,11 +142,11 @@ def _dropped(caller: Principal, role: str) -> Principal:
     return Principal(grants=(Grant(role=Role(role)),), via=f"{role} by {caller.via}")
 
 
-def _acted_for(directory: Directory, caller: Principal, access_key_id: str) -> Principal:
+def _acted_for(directory: Directory, caller: Principal, access_key_id: str, now_ms: int) -> Principal:
     """Return the owner of an access key: who acts for another may do no more, and no less, than they."""
     if not may(caller, Verb.USE, Thing(Kind.SIGNING_KEY)):
         raise PermissionDeniedError(f"{caller.name} may not act for others", reason=Reason.PERMISSION_DENIED)
-    owner = directory.owners.get(access_key_id)
-    if owner is None:
+    access_key = directory.access_keys.get(access_key_id)
+    if access_key is None or not access_key.is_good(now_ms):
         raise UnauthenticatedError(_REFUSED, reason=Reason.BAD_CREDENTIALS)
-    return _user(directory, owner, f"access key {access_key_id}")
+    return _user(directory, access_key.owner, f"access key {access_key_id}")

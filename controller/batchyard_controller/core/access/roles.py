@@ -48,6 +48,7 @@ class Kind(StrEnum):
     AUDIT = "audit log"
     JOIN_TOKEN = "join token"  # noqa: S105  # a word
     SESSION = "session of a host"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ RIGHTS: Mapping[Role, _Rights] = {
         (Reach.ANY, "USE", (Kind.SIGNING_KEY,)),
         (Reach.ANY, "READ", (Kind.QUEUE, Kind.COUNTS, Kind.HOST)),  # of which its console keeps figures
     ),
-    Role.METRICS: {},
+    Role.METRICS: _rights((Reach.ANY, "READ", (Kind.METRICS,))),
 }
 """Of each role what it may do; all that stands nowhere here is denied."""
 

@@ -131,16 +131,19 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "CordonHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "DrainHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ReclaimHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
+        "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
     },
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),
         "ListSecrets": _row(Verb.READ, Kind.SECRET, Place.FILTER),
+        "RekeySecrets": _row(Verb.CHANGE, Kind.SECRET, Place.DOOR),
         "DeleteSecret": _row(Verb.CHANGE, Kind.SECRET, Place.WORLD, "name"),
     },
     "AccessKeyService": {
         "CreateAccessKey": _row(Verb.CREATE, Kind.ACCESS_KEY, Place.WORLD, "owner"),
         "ListAccessKeys": _row(Verb.READ, Kind.ACCESS_KEY, Place.FILTER),
+        "RotateAccessKey": _row(Verb.CHANGE, Kind.ACCESS_KEY, Place.WORLD, "id"),
         "RevokeAccessKey": _row(Verb.CHANGE, Kind.ACCESS_KEY, Place.WORLD, "id"),
         "DeriveSigningKey": _row(Verb.USE, Kind.SIGNING_KEY, Place.DOOR, "access_key_id"),
         "NoteSignature": _row(Verb.USE, Kind.SIGNING_KEY, Place.DOOR),
@@ -152,6 +155,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
     },
     "SearchService": {"Search": _row(Verb.READ, None, Place.FILTER)},
     "AccessService": {
+        "GetLogin": _row(Verb.READ, None, Place.OPEN),
         "WhoAmI": _row(Verb.READ, None, Place.KNOWN),
         "BindRole": _row(Verb.CHANGE, None, Place.WORLD, "user"),
         "UnbindRole": _row(Verb.CHANGE, None, Place.WORLD, "user"),

@@ -126,6 +126,8 @@ class HostRecord:
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
         reclaim_at_ms: When it is taken away, by the word of an operator; 0: nobody said so.
         fence_ms: The longest fence that its agent may go by, of those that it was told; 0: never.
+        approved: Up to which amounts one that has joined is believed; None: what it says is.
+        awaiting: What it says, while an operator has yet to approve some of it; None: *facts* is all.
         gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
             only its name still counts, for jobs that ran there.
     """
@@ -139,6 +141,8 @@ class HostRecord:
     gone_at_ms: int = 0
     reclaim_at_ms: int = 0
     fence_ms: int = limits.FENCE_MS
+    approved: Resources | None = None
+    awaiting: HostFacts | None = None
 
     @property
     def reclaimed_at_ms(self) -> int:

@@ -9,11 +9,16 @@ was made before there were users.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 ADMINISTRATOR = "administrator"
 """What the administrator is called where a name must be shown or given; no user may be called so."""
+
+
+USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*", re.ASCII)
+"""What a user may be called."""
 
 
 class Role(StrEnum):

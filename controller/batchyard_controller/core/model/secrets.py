@@ -39,6 +39,7 @@ class AccessKey:
 
     Attributes:
         owner: The user; empty: the administrator.
+        expires_at_ms: When it ends, as another has taken its place; 0: only when it is revoked.
     """
 
     id: str
@@ -46,3 +47,8 @@ class AccessKey:
     description: str = ""
     created_at_ms: int = 0
     owner: str = ""
+    expires_at_ms: int = 0
+
+    def is_good(self, now_ms: int) -> bool:
+        """Say whether it still opens anything, by the wall clock."""
+        return not self.expires_at_ms or now_ms < self.expires_at_ms

@@ -39,7 +39,7 @@ class Refusal:
 
     Attributes:
         kind: A resource's name, or ``hosts``, ``environments``, ``max_vcpus``, ``queue_limit``, ``share_limit``, ``quota_share``,
-            ``consumable``, ``gang``, ``scaling``, ``reservation``, ``kept``, ``share_reservation``, ``order``, ``room``.
+            ``consumable``, ``gang``, ``scaling``, ``reservation``, ``kept``, ``share_reservation``, ``order``, ``room``, ``approval``.
         free: Sum over the hosts that the job may use.
         largest_free: Most that one of them has free.
         largest_capacity: Most that one of them could have, those that are away included.

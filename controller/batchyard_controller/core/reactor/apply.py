@@ -12,8 +12,6 @@ from typing import assert_never
 
 from batchyard.states import EndCause
 from batchyard_controller.core.events import (
-    AccessKeyCreated,
-    AccessKeyRevoked,
     AttemptsReported,
     ConsumableChanged,
     ConsumableDeleted,
@@ -22,6 +20,7 @@ from batchyard_controller.core.events import (
     EnvironmentDeleted,
     Event,
     FrontAsked,
+    HostApproved,
     HostEnrolled,
     HostHeard,
     HostJoined,
@@ -46,8 +45,7 @@ from batchyard_controller.core.events import (
     QuotaShareChanged,
     QuotaShareDeleted,
     RoleChanged,
-    SecretDeleted,
-    SecretPut,
+    SealedChanged,
     Ticked,
     TokenChanged,
 )
@@ -74,6 +72,7 @@ from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
 from .settings import (
+    forget_old_access_keys,
     on_access_changed,
     on_queue_deleted,
     on_quota_share_deleted,
@@ -101,7 +100,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked() | HostReclaimed() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
@@ -117,7 +116,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
+        case SealedChanged():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
@@ -165,5 +164,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
     forget_old_hosts(world, date_ms)
     forget_old_enrolments(world, date_ms)
+    forget_old_access_keys(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

@@ -10,6 +10,7 @@ from batchyard.states import EndCause
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import EndSession, SendStop
 from batchyard_controller.core.events import (
+    HostApproved,
     HostHeard,
     HostJoined,
     HostLeft,
@@ -17,8 +18,9 @@ from batchyard_controller.core.events import (
     HostReclaimed,
     HostRemoved,
 )
+from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
-from batchyard_controller.core.model.hosts import Host, longer_fence, told_fence
+from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
@@ -70,15 +72,25 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
-    """Keep what a host says of itself; after another boot nobody takes it away, but for what it says anew."""
+    """
+    Keep what a host says of itself; after another boot nobody takes it away, but for what it says anew.
+
+    Of one that has joined, what has to be approved waits; not of those for which another speaks, who could as
+    well speak for new ones.
+    """
     if event.facts is None:
         return
-    record = replace(host.record, facts=event.facts)
+    judge = claims.judged if host.spoken_for_by == host.record.id else claims.believed
+    record = judge(host.record, event.facts)
     if isinstance(event, HostJoined):
         fence_ms = longer_fence(record.fence_ms, told_fence(event.facts, world.fence_ms))
         record = replace(record, machine_id=event.machine_id or record.machine_id, fence_ms=fence_ms)
         if host.record.facts.boot_id != event.facts.boot_id:
             record = replace(record, reclaim_at_ms=0)
+    _keep_facts(world, host, record)
+
+
+def _keep_facts(world: World, host: Host, record: HostRecord) -> None:
     is_retyped = record.facts.host_type != host.record.facts.host_type
     change_record(world, host, record)
     if is_retyped:
@@ -148,7 +160,9 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
             world.refresh_host(world.hosts[other])
 
 
-def on_host_asked(world: World, event: HostMarked | HostReclaimed | HostRemoved, now: Instant, out: Out) -> None:
+def on_host_asked(
+    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved, now: Instant, out: Out
+) -> None:
     """Do what an operator says of a host."""
     match event:
         case HostReclaimed(host_id=host_id, at_ms=at_ms):
@@ -156,6 +170,9 @@ def on_host_asked(world: World, event: HostMarked | HostReclaimed | HostRemoved,
             change_record(world, host, replace(host.record, reclaim_at_ms=at_ms))
         case HostMarked():
             _mark(world, world.hosts[event.host_id], event)
+        case HostApproved(host_id=host_id):
+            host = world.hosts[host_id]
+            _keep_facts(world, host, claims.approved(host.record))
         case HostRemoved(host_id=host_id):
             _remove(world, host_id, now, out)
         case _:

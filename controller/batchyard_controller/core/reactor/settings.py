@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from batchyard_controller.core.events import (
-    AccessKeyCreated,
-    AccessKeyRevoked,
     ConsumableChanged,
     ConsumableDeleted,
     DefinitionChanged,
@@ -19,14 +17,14 @@ from batchyard_controller.core.events import (
     QueueChanged,
     QuotaShareChanged,
     RoleChanged,
-    SecretDeleted,
-    SecretPut,
+    SealedChanged,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
@@ -87,19 +85,22 @@ def _keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
         change_queue(world, queue.name, lambda: records.keep_queue(world, queue, now))
 
 
-def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKeyCreated | AccessKeyRevoked) -> None:
-    """Keep or forget a secret or an access key; no job waits for one."""
-    match event:
-        case SecretPut(secret=secret):
-            records.keep_plain(world, "secret", secret.name, secret)
-        case SecretDeleted(name=name):
-            records.drop_plain(world, "secret", name)
-        case AccessKeyCreated(access_key=access_key):
-            records.keep_plain(world, "access_key", access_key.id, access_key)
-        case AccessKeyRevoked(id=key_id):
-            records.drop_plain(world, "access_key", key_id)
-        case _:
-            assert_never(event)
+def on_sealed_changed(world: World, event: SealedChanged) -> None:
+    """Keep and forget secrets and access keys; no job waits for one."""
+    for record in event.kept:
+        records.keep_plain(world, *_place(record), record)
+    for record in event.dropped:
+        records.drop_plain(world, *_place(record))
+
+
+def _place(record: StoredSecret | AccessKey) -> tuple[str, str]:
+    return ("secret", record.name) if isinstance(record, StoredSecret) else ("access_key", record.id)
+
+
+def forget_old_access_keys(world: World, date_ms: int) -> None:
+    """Forget access keys whose place others took, and which have ended."""
+    for access_key in [each for each in world.access_keys.values() if not each.is_good(date_ms)]:
+        records.drop_plain(world, "access_key", access_key.id)
 
 
 def on_access_changed(world: World, event: RoleChanged | TokenChanged, now: Instant) -> None:

@@ -19,7 +19,8 @@ from batchyard.errors import (
 )
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostMarked, HostReclaimed, HostRemoved
+from batchyard_controller.core.events import HostApproved, HostMarked, HostReclaimed, HostRemoved
+from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
@@ -150,6 +151,22 @@ def reclaim_host(world: World, given: str, delay_s: int, now: Instant, *, undo: 
     refuse(out)
     host = find_host(world, given)
     return HostReclaimed(host_id=host.record.id, at_ms=0 if undo else now.wall_ms + delay_s * 1000)
+
+
+def approve_host(world: World, given: str) -> tuple[HostApproved | None, tuple[str, ...]]:
+    """
+    Admit that what a host says of itself counts; no event where nothing waits for that.
+
+    Returns:
+        With the event, what waited.
+
+    Raises:
+        NotFoundError: no such host.
+        InvalidArgumentError: several hosts' ids begin so.
+    """
+    host = find_host(world, given)
+    is_waiting = host.record.awaiting is not None
+    return HostApproved(host_id=host.record.id) if is_waiting else None, awaited(host.record)
 
 
 def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard_controller.core import limits
 from batchyard_controller.core.access.roles import Kind, Principal, Thing, Verb, may, may_bind
 from batchyard_controller.core.events import RoleChanged, TokenChanged
-from batchyard_controller.core.model.identities import ADMINISTRATOR, Binding, Role, Token
+from batchyard_controller.core.model.identities import ADMINISTRATOR, USER_NAME, Binding, Role, Token
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -17,7 +16,6 @@ from .checks import Violations, check_range, check_text, quote, require_room
 from .permission import denied, permit
 from .settings import find_queue
 
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*", re.ASCII)
 _BINDABLE = tuple(role for role in Role if role is not Role.AGENT)
 """Agents are known by their certificates alone."""
 _OF_THE_YARD = (Role.SECURITY_ADMIN, Role.GATEWAY, Role.METRICS)
@@ -31,7 +29,7 @@ def check_user(out: Violations, field: str, user: str) -> None:
     elif len(user) > limits.USER_LENGTH_MAX:
         text = f"{len(user)} characters; at most {limits.USER_LENGTH_MAX} are allowed"
         out.append(Violation(field, text, Reason.TOO_LONG))
-    elif _USER.fullmatch(user) is None:
+    elif USER_NAME.fullmatch(user) is None:
         text = f"{quote(user)} may hold only letters, digits and '._@+-', first a letter or digit"
         out.append(Violation(field, text, Reason.BAD_CHARACTERS))
     elif user == ADMINISTRATOR:

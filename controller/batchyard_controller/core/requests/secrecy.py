@@ -8,6 +8,7 @@ can be read. As in `submissions`, nothing changes; the event is returned, or a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +16,8 @@ from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Vio
 from batchyard.ids import AttemptId, HostId
 from batchyard.tasks import Task
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import AccessKeyCreated, AccessKeyRevoked, SecretDeleted, SecretPut
-from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
+from batchyard_controller.core.events import SealedChanged
+from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -46,7 +47,7 @@ def check_secret_value(out: Violations, field: str, value: str) -> None:
         out.append(Violation(field, "holds a NUL, which no environment variable can", Reason.BAD_CHARACTERS))
 
 
-def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
+def put_secret(world: World, secret: StoredSecret, now: Instant) -> tuple[SealedChanged, StoredSecret]:
     """Admit a new secret, or a new value of one, which stays its owner's."""
     former = world.secrets.get(secret.name)
     if former is None:
@@ -54,14 +55,15 @@ def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
     else:
         secret = replace(secret, owner=former.owner)
     created_at_ms = now.wall_ms if former is None else former.created_at_ms
-    return SecretPut(secret=replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms))
+    kept = replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms)
+    return SealedChanged(kept=(kept,)), kept
 
 
-def delete_secret(world: World, name: str) -> SecretDeleted:
+def delete_secret(world: World, name: str) -> SealedChanged:
     """Admit that a secret is forgotten, also if jobs that wait name it: they will fail to start."""
     if name not in world.secrets:
         raise no_such_secret(name)
-    return SecretDeleted(name=name)
+    return SealedChanged(dropped=(world.secrets[name],))
 
 
 def no_such_secret(name: str) -> NotFoundError:
@@ -119,18 +121,62 @@ def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str
     }
 
 
-def create_access_key(world: World, access_key: AccessKey, now: Instant) -> AccessKeyCreated:
+def create_access_key(world: World, access_key: AccessKey, now: Instant) -> tuple[SealedChanged, AccessKey]:
     """Admit a new access key."""
     assert access_key.id not in world.access_keys, "20 characters by dice never repeat"
     require_room(len(world.access_keys), limits.ACCESS_KEYS_MAX, "access keys", Reason.TOO_MANY_ACCESS_KEYS)
-    return AccessKeyCreated(access_key=replace(access_key, created_at_ms=now.wall_ms))
+    made = replace(access_key, created_at_ms=now.wall_ms)
+    return SealedChanged(kept=(made,)), made
 
 
-def revoke_access_key(world: World, key_id: str) -> AccessKeyRevoked:
+def rotate_access_key(
+    world: World, made: AccessKey, former: AccessKey, keep_s: int, now: Instant
+) -> tuple[SealedChanged, tuple[AccessKey, AccessKey]]:
+    """
+    Admit a key in another's place, which ends a while after.
+
+    AWS's practice: a second key is made, clients take it over while both are good, then the first ends.
+
+    Returns:
+        With the event the new key, and the former as it is now.
+
+    Raises:
+        FailedPreconditionError: another took its place before.
+        ResourceExhaustedError: there are too many.
+    """
+    if former.expires_at_ms:
+        text = f"access key {former.id} was rotated before; rotate the one that took its place"
+        metadata = {"access_key_id": former.id}
+        raise FailedPreconditionError(text, reason=Reason.ACCESS_KEY_ROTATED, metadata=metadata)
+    _, made = create_access_key(world, made, now)
+    made = replace(made, owner=former.owner, description=former.description)
+    both = (made, replace(former, expires_at_ms=now.wall_ms + keep_s * 1000))
+    return SealedChanged(kept=both), both
+
+
+def sealed_otherwise(world: World, key_id: str, count: int) -> list[StoredSecret | AccessKey]:
+    """Return some of the secrets and access keys, at most *count*, that are not encrypted with this key."""
+    every: tuple[StoredSecret | AccessKey, ...] = (*world.secrets.values(), *world.access_keys.values())
+    return [record for record in every if record.sealed.key_id != key_id][:count]
+
+
+def seal_anew(world: World, sealed: Sequence[tuple[StoredSecret | AccessKey, Sealed]]) -> SealedChanged:
+    """Admit the same values encrypted with another key, but of what was changed or deleted meanwhile."""
+    kept: list[StoredSecret | AccessKey] = []
+    for record, anew in sealed:
+        present = (
+            world.secrets.get(record.name) if isinstance(record, StoredSecret) else world.access_keys.get(record.id)
+        )
+        if present is not None and present.sealed == record.sealed:
+            kept.append(replace(present, sealed=anew))
+    return SealedChanged(kept=tuple(kept))
+
+
+def revoke_access_key(world: World, key_id: str) -> SealedChanged:
     """Admit the end of an access key."""
     if key_id not in world.access_keys:
         raise no_such_access_key(key_id)
-    return AccessKeyRevoked(id=key_id)
+    return SealedChanged(dropped=(world.access_keys[key_id],))
 
 
 def no_such_access_key(key_id: str) -> NotFoundError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from batchyard.states import JobState
 from batchyard_controller.core.jobs.dependencies import child_standing
+from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.settings import ResourceState
@@ -24,6 +26,8 @@ from .causes import ending_cause
 from .history import live_attempt
 from .parts import parts_waiting
 
+UNAPPROVED_SHOWN = 5
+
 
 def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     """Return what stands against placing a unit, or the children of an array, now."""
@@ -31,7 +35,20 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
     cleared = _cleared_for(world, unit)
-    return (*(() if cleared is None else (cleared,)), *explain_unit(world, unit, queue))
+    return (*(() if cleared is None else (cleared,)), *explain_unit(world, unit, queue), *_unapproved(world))
+
+
+def _unapproved(world: World) -> tuple[Refusal, ...]:
+    """Say which hosts could perhaps do more, once an operator has approved what they say of themselves."""
+    waiting = (host.record for host in world.hosts.values() if host.record.awaiting is not None)
+    return tuple(
+        Refusal(
+            kind="approval",
+            message=f"host {record.facts.name} says that it has {'; '.join(claims.awaited(record))}: "
+            f"that counts once an operator approves it (batchyard host approve {record.facts.name})",
+        )
+        for record in islice(waiting, UNAPPROVED_SHOWN)
+    )
 
 
 def _cleared_for(world: World, unit: Unit) -> Refusal | None:
