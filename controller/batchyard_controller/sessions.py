@@ -40,6 +40,7 @@ from batchyard_controller.core.commands import (
     SendStop,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
+from batchyard_controller.core.jobs.output_paths import with_output_paths
 from batchyard_controller.core.jobs.resolution import propagated_tags
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
@@ -410,6 +411,7 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     spec, name = unit.job.spec, attempt.id
     facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
+    task = with_output_paths(unit.task, unit, unit.index or 0, attempt.number, facts.name)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
@@ -422,5 +424,5 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         tags=dict(propagated_tags(spec)),
         is_fargate=platform is Platform.FARGATE,
         compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
-        **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
+        **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -505,6 +505,17 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "an unknown log driver": {"log_configuration": {"log_driver": "paper"}},
     "a relative working directory": {"working_directory": "srv"},
     "a NUL in the working directory": {"working_directory": "/srv\0"},
+    "a stdin of 65537 bytes": {"stdin": b"x" * 65_537},
+    "an output path of bad marks": {"output_path": "logs/%q-%"},
+    "an output path that is a folder": {"output_path": "logs/"},
+    "a NUL in the output path": {"output_path": "a\0b"},
+    "what only a process can have": {
+        "image": "busybox",
+        "working_directory": "/srv",
+        "working_directory_optional": True,
+        "stdin": b"x",
+        "output_path": "out",
+    },
     "what only a container can have": {
         "privileged": True,
         "volumes": [{"name": "v"}],

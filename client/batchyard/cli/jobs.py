@@ -324,10 +324,14 @@ def _pod_lines(task: TaskProperties) -> list[tuple[str, str]]:
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
     import shlex
 
+    where = ", where the host has it" if container.working_directory_optional else ""
     return [
         ("Image", container.image or "none (a process on the host)"),
         ("Entrypoint", shlex.join(container.entrypoint)),
         ("Command", shlex.join(container.command)),
+        ("Starts in", f"{container.working_directory}{where}" if container.working_directory else ""),
+        ("Reads", f"{len(container.stdin)} bytes" if container.stdin else ""),
+        ("Copy of log", container.output_path),
         ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
         ("Starts after", conditions_line(container.depends_on)),
         ("GPUs", gpus_line(container)),

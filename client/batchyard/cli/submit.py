@@ -27,7 +27,8 @@ Submit a job: what follows the options is its command, word by word, no shell.
   batchyard submit --nodes 4 --vcpus 8 -- ./train.sh
   batchyard submit --definition train:3 --param epochs=5
 
-Without --image the command is a plain process on the host. Writes the job's id.
+Without --image the command is a plain process on the host, and starts in this
+folder where the host has it. Writes the job's id.
 With --wait or --follow the exit code is the job's own; an interrupt leaves the
 job running.
 """
@@ -168,6 +169,7 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
     from batchyard.v1.job_definition_pb2 import ContainerProperties
 
     wanted = container.fill(ContainerProperties(), flags)
+    container.start_here(wanted)
     if not flags["node_count"]:
         return {**request, "container": wanted}
     from batchyard import nodes

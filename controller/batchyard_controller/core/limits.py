@@ -130,6 +130,8 @@ HOST_PATHS_MAX = 100
 """Ours: so that a record of a host stays small."""
 EXIT_CODE_MAX = 255
 """Linux: what a process can end with."""
+STDIN_BYTES_MAX = 64 * KIB
+"""Ours: it is kept with the job, beside the 30 KiB of all else."""
 LOG_SIZE_MIB_MAX = 1024
 """Ours."""
 SWAPPINESS_MAX = 100

@@ -129,6 +129,8 @@ def _check_one(out: Violations, field: str, container: Container, task: Task, *,
     check_surroundings(out, field, container, task)
     if task.pod is None:
         _check_needs_image(out, field, container)
+    if task.pod is not None or runtime_of(container.image) == DOCKER:
+        _check_needs_process(out, field, container)
 
 
 def check_complete(out: Violations, spec: JobSpec) -> None:
@@ -199,6 +201,17 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
         "linux_parameters.devices": container.linux_parameters.devices,
     }
     text = "needs a container: give the job an image"
+    out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+
+
+def _check_needs_process(out: Violations, field: str, container: Container) -> None:
+    """Check that a container asks for nothing that only a process can have."""
+    asked = {
+        "working_directory_optional": container.working_directory_optional,
+        "stdin": container.stdin,
+        "output_path": container.output_path,
+    }
+    text = "is for plain processes: a job with an image cannot have it"
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
