@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, job_ids, logs, names, options, remarks
+from batchyard.cli import container, exits, job_ids, job_scripts, logs, names, options, remarks
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
@@ -26,15 +26,55 @@ Submit a job: what follows the options is its command, word by word, no shell.
   batchyard submit --array 20 --vcpus 0.5 --memory 1G -- ./part.sh
   batchyard submit --nodes 4 --vcpus 8 -- ./train.sh
   batchyard submit --definition train:3 --param epochs=5
+  batchyard submit fit.sh a b
 
 Without --image the command is a plain process on the host, and starts in this
-folder where the host has it. Writes the job's id.
+folder where the host has it. A file that begins with #!, with no -- before it, goes
+with the job; options in its lines #BATCHYARD, and common ones of #SBATCH, count as
+if they were given first. Writes the job's id.
 With --wait or --follow the exit code is the job's own; an interrupt leaves the
 job running.
 """
 
 
-@click.command(context_settings={"allow_interspersed_args": False}, help=_HELP, short_help="Submit a job.")
+class _WithScripts(click.Command):
+    """A command whose first word, where no ``--`` stands before it, may be a script that says more options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the options that a script holds before those that are given, which so win."""
+        found, _, _ = self.make_parser(ctx).parse_args(list(args))
+        command = found.get("command") or ()
+        given = args[: len(args) - len(command)]
+        if command and given[-1:] != ["--"] and (text := _script(command[0])) is not None:
+            name = PurePath(command[0]).name
+            try:
+                script = job_scripts.read(text, name)
+            except ValueError as err:
+                raise click.UsageError(str(err), ctx) from err
+            for each in script.ignored:
+                out.note(each)
+            stem = ["--name", derived_name((PurePath(name).stem,), "")]
+            args = [*stem, *script.options, *given, "--", *script.command, *command[1:]]
+        return super().parse_args(ctx, args)
+
+
+def _script(path: str) -> str | None:
+    """Return the text of a script; None of all other words."""
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(2) != b"#!":
+                return None
+            return "#!" + file.read().decode()
+    except (OSError, ValueError):
+        return None
+
+
+@click.command(
+    cls=_WithScripts,
+    context_settings={"allow_interspersed_args": False},
+    help=_HELP,
+    short_help="Submit a job.",
+)
 @click.option("-q", "--queue", shell_complete=names.queues, help="Where it waits (BATCHYARD_QUEUE). Default default.")
 @click.option(
     "-d",
