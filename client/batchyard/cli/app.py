@@ -9,6 +9,7 @@ that need them, so that ``--help`` and completion stay quick.
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -47,6 +48,8 @@ COMMANDS = {
     "quota-share": ("quota_share", "Quota shares: parts of a queue with capacity of their own."),
     "consumable-resource": ("consumable_resource", "Consumable resources: what jobs hold beside hosts."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
+    "apply": ("apply", "Have the yard be what a file says."),
+    "import": ("apply", "Take over an AWS account's definitions, queues and environments."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
     "access-key": ("access_key", "Access keys: who may call the AWS Batch gateway."),
@@ -86,7 +89,7 @@ class _Loader(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded:
             module = importlib.import_module(f"batchyard.cli.{COMMANDS[name][0]}")
-            self._loaded[name] = getattr(module, name.replace("-", "_"))
+            self._loaded[name] = getattr(module, f"{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}")
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: click.Command) -> None:
