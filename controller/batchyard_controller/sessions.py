@@ -41,7 +41,7 @@ from batchyard_controller.core.commands import (
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.output_paths import with_output_paths
-from batchyard_controller.core.jobs.resolution import propagated_tags
+from batchyard_controller.core.jobs.resolution import propagated_tags, with_values
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import told_fence
@@ -411,7 +411,8 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     spec, name = unit.job.spec, attempt.id
     facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
-    task = with_output_paths(unit.task, unit, unit.index or 0, attempt.number, facts.name)
+    task = with_values(unit.task, unit.job.values.values(unit.number)) if unit.is_child else unit.task
+    task = with_output_paths(task, unit, unit.number, attempt.number, facts.name)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,

@@ -35,6 +35,7 @@ COMMANDS = {
     "logs": ("logs", "Write the log of a job."),
     "explain": ("jobs", "Say why a job is where it is."),
     "cancel": ("stops", "Cancel jobs that have not started."),
+    "retry": ("retry", "Submit jobs, or the failed children of arrays, again."),
     "update-job": ("stops", "Change the priority of jobs that have not ended."),
     "terminate": ("stops", "Stop jobs in whatever state they are."),
     "hosts": ("hosts", "List hosts, or show one."),

@@ -191,6 +191,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Queue", job.queue),
             ("Definition", job.job_definition),
             ("Array", _array(job)),
+            ("Item", _item(job)),
             ("Nodes", _nodes(job)),
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
             ("Depends on", " ".join(map(_dependency, job.depends_on))),
@@ -215,6 +216,11 @@ def _show_job(job: Job, now: int) -> None:
         if any(attempt.containers for attempt in job.attempts):
             click.echo()
             _show_containers(job.attempts, now)
+
+
+def _item(job: Job) -> str:
+    number = f" (number {job.array.number})" if job.array.HasField("number") else ""
+    return f"{job.array.item}{number}" if job.array.HasField("item") else number.strip(" ()")
 
 
 def _pod_of(job: Job) -> str:

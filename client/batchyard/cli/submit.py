@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, job_ids, job_scripts, logs, names, options, remarks
+from batchyard.cli import array_input, container, exits, job_ids, job_scripts, logs, names, options, remarks
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
 if TYPE_CHECKING:
+    from batchyard.array_values import ArrayValues
     from batchyard.sync import Client
     from batchyard.v1.job_pb2 import ContainerOverrides, Dependency
 
@@ -24,6 +25,8 @@ Submit a job: what follows the options is its command, word by word, no shell.
   batchyard submit -- echo hello
   batchyard submit --wait --image busybox:latest -- sh -c 'exit 7'
   batchyard submit --array 20 --vcpus 0.5 --memory 1G -- ./part.sh
+  batchyard submit --each-line inputs.txt -- ./fit Ref::item
+  batchyard submit --sweep lr=0.1,0.2 --sweep seed=1..5 -- ./train Ref::lr Ref::seed
   batchyard submit --nodes 4 --vcpus 8 -- ./train.sh
   batchyard submit --definition train:3 --param epochs=5
   batchyard submit fit.sh a b
@@ -87,7 +90,28 @@ def _script(path: str) -> str | None:
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @container.described
 @click.option("--container", "part", metavar="NAME", help="Which of the definition's several containers is overridden.")
-@click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
+@click.option(
+    "--array",
+    metavar="N|NUMBERS",
+    help="Children of an array job: how many, or their numbers, as 1-100:5 or 3,7,9-12; of items, which.",
+)
+@click.option("--each-line", type=click.File("rb"), help="An array with a child for each line of FILE; - is stdin.")
+@click.option(
+    "--from-json", type=click.File("rb"), help="An array with a child for each element of the JSON array in FILE."
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="An array with a child for each combination: lr=0.1,0.2 or seed=1..5 or n=0..100..10.",
+)
+@click.option(
+    "--max-fails",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Once more children have failed, what is left of the array is stopped. Default: never.",
+)
 @click.option(
     "--concurrency",
     "array_concurrency",
@@ -133,6 +157,7 @@ def _script(path: str) -> str | None:
 @options.session
 def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) -> int:
     """Submit a job (the text of --help is ``_HELP``)."""
+    flags["array_size"], flags["array_values"] = _array(flags)
     _check(flags, follow=follow)
     remarks.on_sizes(flags)
     with session.client() as client:
@@ -149,6 +174,13 @@ def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) 
         return _until_end(client, answer.job_id, follow=follow)
 
 
+def _array(flags: Mapping[str, Any]) -> tuple[int, ArrayValues]:
+    try:
+        return array_input.read(flags["array"] or "", flags["each_line"], flags["from_json"], flags["sweeps"])
+    except ValueError as err:
+        raise click.UsageError(str(err)) from err
+
+
 def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
     if not flags["command"] and not flags["definition"]:
         raise click.UsageError("say what to run: batchyard submit [OPTIONS] -- COMMAND..., or --definition NAME")
@@ -162,6 +194,8 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
     if flags["definition"] and given:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
     _check_nodes(flags)
+    if flags["max_fails"] is not None and not flags["array_size"]:
+        raise click.UsageError("--max-fails is only for an array")
     if follow and flags["array_size"]:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
 
@@ -187,6 +221,8 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
         "queue": flags["queue"] or session.queue,
         "array_size": flags["array_size"] or 0,
         "array_concurrency": flags["array_concurrency"] or 0,
+        "array_values": array_input.message(flags["array_values"]),
+        "array_max_fails": flags["max_fails"],
         "depends_on": [_dependency(client, text) for text in flags["depends_on"]],
         "share_identifier": flags["share_identifier"],
         "request_id": flags["request_id"],

@@ -41,6 +41,11 @@ IMAGE_LENGTH_MAX = 255
 ARRAY_SIZE_MIN = 2
 ARRAY_SIZE_MAX = 1_000_000
 """AWS allows 10,000; the native limit is ours."""
+ARRAY_NUMBERS_LENGTH_MAX = 64 * KIB
+ARRAY_ITEMS_BYTES_MAX = 256 * KIB
+"""Ours: they are kept once with the array, beside the 30 KiB of all else; each item counts one byte more."""
+SWEEP_AXES_MAX = 16
+"""Ours."""
 NODES_MAX = 1_000
 """AWS: nodes of a multi-node job, unless it raises that on request."""
 NODE_RANGES_MAX = 5

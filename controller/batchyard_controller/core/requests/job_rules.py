@@ -23,6 +23,7 @@ from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, 
 from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
+from .array_rules import check_array
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
@@ -303,12 +304,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.node_overrides is not None:
         _check_node_overrides(out, submission.node_overrides)
     check_pod_metadata(out, "pod_overrides", submission.pod_overrides.labels, submission.pod_overrides.annotations)
-    if submission.array_size != 0:
-        check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
-    if submission.array_concurrency != 0:
-        check_range(out, "array_concurrency", submission.array_concurrency, 1, limits.ARRAY_SIZE_MAX, "children")
-        if not submission.array_size:
-            out.append(Violation("array_concurrency", "is only for an array job", Reason.CONFLICT))
+    check_array(out, submission)
     _check_dependencies(out, submission)
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
