@@ -38,6 +38,8 @@ COMMANDS = {
     "retry": ("retry", "Submit jobs, or the failed children of arrays, again."),
     "update-job": ("stops", "Change the priority of jobs that have not ended."),
     "terminate": ("stops", "Stop jobs in whatever state they are."),
+    "top": ("doctor", "Show what the yard does now."),
+    "doctor": ("doctor", "Look at what a yard needs so that jobs run."),
     "hosts": ("hosts", "List hosts, or show one."),
     "drain": ("hosts", "Empty a host: no new work, what runs goes on."),
     "cordon": ("hosts", "Give a host no new work."),
