@@ -20,6 +20,8 @@ from math import prod
 ITEM = "item"
 """By this name a command refers to the item as it is: ``Ref::item``."""
 
+_NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+"""As ``Ref::`` takes it; members of other names are in the item alone."""
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
 
 
@@ -161,4 +163,5 @@ def _members(item: str) -> dict[str, str]:
         found = json.loads(item)
     except (ValueError, RecursionError):
         return {}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items() if key != ITEM}
+    members = {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
+    return {key: value for key, value in members.items() if key != ITEM and _NAME.fullmatch(key) and "\0" not in value}

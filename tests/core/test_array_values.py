@@ -47,6 +47,7 @@ def test_the_last_parameter_of_a_sweep_is_the_fastest() -> None:
 def test_members_of_an_item_that_is_an_object_have_names() -> None:
     values = ArrayValues(items=('{"in": "a b", "n": 3, "item": "x"}',))
     assert values.values(0) == {"in": "a b", "n": "3", "item": '{"in": "a b", "n": 3, "item": "x"}'}
+    assert ArrayValues(items=('{"a=b": "x", "n": "\\u0000"}',)).values(0).keys() == {"item"}
     assert ArrayValues(items=("{no json",)).values(0) == {"item": "{no json"}
     assert NO_VALUES.values(0) == {}
 

@@ -490,6 +490,7 @@ BAD_ARRAYS: list[tuple[str, int, dict[str, Any]]] = [
     ("numbers of 65537 characters", 2, {"numbers": "1" * 65_537}),
     ("a number without an item", 2, {"numbers": "1-2", "items": ["a", "b"]}),
     ("items of more than 256 KiB", 2, {"items": ["a", "b" * 262_144]}),
+    ("an item of more than 32 KiB", 2, {"items": ["a", "b" * 32_769]}),
     ("an item with a line end", 2, {"items": ["a", "b\n"]}),
     ("items and a sweep", 2, {"items": ["a", "b"], "sweep": [{"name": "n", "values": ["1", "2"]}]}),
     ("bad sweeps", 2, {"sweep": [{"name": "item", "values": ["1"]}, {"name": "n"}, {"name": "n", "values": ["1"]}]}),

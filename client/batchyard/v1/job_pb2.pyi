@@ -628,7 +628,7 @@ class ArrayValues(google.protobuf.message.Message):
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The child of number n has the n-th, from 0. At most 256 KiB in all, of which each takes
-        one byte more than it is long.
+        one byte more than it is long, and 32 KiB each.
         """
 
     @property

@@ -44,6 +44,8 @@ ARRAY_SIZE_MAX = 1_000_000
 ARRAY_NUMBERS_LENGTH_MAX = 64 * KIB
 ARRAY_ITEMS_BYTES_MAX = 256 * KIB
 """Ours: they are kept once with the array, beside the 30 KiB of all else; each item counts one byte more."""
+ARRAY_ITEM_BYTES_MAX = 32 * KIB
+"""Ours: as SECRET_BYTES_MAX; of a sweep the longest value of each parameter together."""
 SWEEP_AXES_MAX = 16
 """Ours."""
 NODES_MAX = 1_000

@@ -73,6 +73,12 @@ def _check_items(out: Violations, values: ArrayValues) -> None:
         text = f"{size} bytes, one more an item; at most {limits.ARRAY_ITEMS_BYTES_MAX} are allowed"
         out.append(Violation(field, text, Reason.TOO_LONG))
         return
+    told = [values.items, *(axis.values for axis in values.sweep)]
+    if (
+        size := sum(max((len(text.encode()) for text in each), default=0) for each in told)
+    ) > limits.ARRAY_ITEM_BYTES_MAX:
+        text = f"an item of {size} bytes; at most {limits.ARRAY_ITEM_BYTES_MAX} are allowed"
+        out.append(Violation(field, text, Reason.TOO_LONG))
     if wrong := next((text for text in texts if _CONTROL.search(text)), None):
         out.append(Violation(field, f"{quote(wrong)} holds a control character", Reason.BAD_CHARACTERS))
     if len(values.sweep) > limits.SWEEP_AXES_MAX:
