@@ -44,6 +44,8 @@ class JobCalls(Caller):
         parameters: Mapping[str, str] | None = None,
         array_size: int = 0,
         array_concurrency: int = 0,
+        array_values: pb.ArrayValues | None = None,
+        array_max_fails: int | None = None,
         depends_on: Sequence[str | pb.Dependency] = (),
         attempts: int | None = None,
         infrastructure_retries: int | None = None,
@@ -80,6 +82,8 @@ class JobCalls(Caller):
             parameters: Values for the definition's ``Ref::name`` placeholders.
             array_size: Children of an array job, at least 2; 0 is a single job.
             array_concurrency: Most children at once; 0 is no bound.
+            array_values: Numbers and items of the children; *array_size* says how many these are.
+            array_max_fails: Once more children than these have FAILED the rest is stopped; None: never.
             depends_on: Ids of jobs to wait for, or ``Dependency`` messages.
             attempts: Tries, not retries: 3 means at most 3. None: the definition's, else 1.
             infrastructure_retries: Tries that their host failed, and that do not count,
@@ -124,6 +128,8 @@ class JobCalls(Caller):
             array_size=array_size,
             depends_on=arguments.dependencies(depends_on),
             array_concurrency=array_concurrency,
+            array_values=array_values,
+            array_max_fails=array_max_fails,
             retry_strategy=arguments.retry_strategy(
                 attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries
             ),

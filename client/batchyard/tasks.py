@@ -149,6 +149,10 @@ class Container:
         start_timeout_s: How long it waits for others, and others for it once it was started, before the task
             fails; 0: without end (AWS: startTimeout).
         stop_timeout_s: From SIGTERM to SIGKILL; 0: as whoever stops it says, 30 s mostly (AWS: stopTimeout).
+        working_directory_optional: Of plain processes: where its host has no such folder it starts in an empty one.
+        stdin: Of plain processes: what it reads.
+        output_path: Of plain processes: where a copy of its log goes, with ``%`` and a letter for what differs
+            (`output_paths`).
         entrypoint: Of pods: in place of the image's, whose arguments *command* then is.
         image_pull_policy: Of pods; empty: by the image's tag (`pods.pull_policy`).
         cpu_limit_millis: Of pods: most CPU that it gets, in thousandths; 0: no bound.
@@ -179,6 +183,9 @@ class Container:
     depends_on: tuple[ContainerDependency, ...] = ()
     start_timeout_s: int = 0
     stop_timeout_s: int = 0
+    working_directory_optional: bool = False
+    stdin: bytes = b""
+    output_path: str = ""
     entrypoint: tuple[str, ...] = ()
     image_pull_policy: str = ""
     cpu_limit_millis: int = 0

@@ -40,7 +40,8 @@ from batchyard_controller.core.commands import (
     SendStop,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
-from batchyard_controller.core.jobs.resolution import propagated_tags
+from batchyard_controller.core.jobs.output_paths import with_output_paths
+from batchyard_controller.core.jobs.resolution import propagated_tags, with_values
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import told_fence
@@ -436,6 +437,8 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
     facts = world.hosts[attempt.host_id].record.facts
     platform = world.platform_of(attempt.compute_environment)
     level = world.level_of(spec)
+    task = with_values(unit.task, unit.job.values.values(unit.number)) if unit.is_child else unit.task
+    task = with_output_paths(task, unit, unit.number, attempt.number, facts.name)
     return pb.AttemptSpec(
         attempt_id=name,
         job_id=unit.id,
@@ -450,5 +453,5 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
         security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
         job_queue=spec.queue,
-        **task_fields(unit.task),  # type: ignore[arg-type]  # its one field, by name
+        **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

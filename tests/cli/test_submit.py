@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -437,3 +438,35 @@ def test_a_process_starts_where_it_is_told(
         assert yard.client.describe_job(made.out.strip()).container.working_directory == str(folder)
     refused = run("submit", "--definition", "d", "--cwd", ".")
     assert "--cwd cannot be given with --definition: only the definition can say it" in refused.err
+
+
+def test_a_process_starts_here_unless_it_is_told_where(
+    run: Run, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = yard.client.describe_job(run("submit", "--", "x").out.strip()).container
+    assert (here.working_directory, here.working_directory_optional) == (str(tmp_path), True)
+    there = yard.client.describe_job(run("submit", "--cwd", "/data", "--", "x").out.strip()).container
+    assert (there.working_directory, there.working_directory_optional) == ("/data", False)
+    image = yard.client.describe_job(run("submit", "--image", "busybox", "--", "x").out.strip()).container
+    assert (image.working_directory, image.working_directory_optional) == ("", False)
+
+
+def test_what_a_process_reads_and_where_its_log_is_copied(
+    run: Run, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").write_bytes(b"\0one\n")
+    made = run("submit", "--stdin", str(tmp_path / "in"), "--log-file", "logs/%x-%j.out", "--", "cat")
+    container = yard.client.describe_job(made.out.strip()).container
+    assert (container.stdin, container.output_path) == (b"\0one\n", "logs/%x-%j.out")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
+    piped = run("submit", "--stdin", "-", "--", "cat")
+    assert yard.client.describe_job(piped.out.strip()).container.stdin == b"piped"
+    (tmp_path / "in").write_bytes(b"x" * 65537)
+    refused = run("submit", "--stdin", str(tmp_path / "in"), "--", "cat")
+    assert (refused.code, refused.out) == (3, "")
+    assert "container.stdin: 65537 bytes; at most 65536 are allowed" in refused.err
+    image = run("submit", "--image", "busybox", "--log-file", "%q", "--", "cat")
+    assert "container.output_path: '%q' is not one of %a, %j, %n, %N, %t, %x, %%" in image.err
+    assert "container.output_path: is for plain processes: a job with an image cannot have it" in image.err
+    assert "only the definition can say it" in run("submit", "--definition", "d", "--stdin", "-").err

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from tests.agent.runtimes.engine import ensure_image
+from tests.cli.test_apply import ACCOUNT
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
 from tests.ports import hold_address
 
-from batchyard import Client
+from batchyard import Client, JobState, job_state
 
 END_LIMIT_S = 60.0
 
@@ -250,3 +251,21 @@ def test_a_job_of_fargate_goes_to_hosts_that_offer_it_alone(yard: Yard, aws: Aws
         assert told.container.resources.disk_mib == 21 << 10
         (facts,) = [each.facts for each in client.list_hosts() if each.facts.name == "sized"]
     assert (list(facts.platforms), facts.sandbox) == (["FARGATE"], "")
+
+
+@pytest.mark.docker
+def test_an_accounts_definitions_move_over_and_run(yard: Yard, tmp_path: Path) -> None:
+    """What AWS says of an account is imported by the command line; its definitions run in its queue."""
+    yard.start("alpha", cpus=4, runtimes="docker")
+    exported = tmp_path / "account.json"
+    exported.write_text(ACCOUNT.read_text().replace('"busybox"', json.dumps(ensure_image())))
+    command = [str(Path(sys.executable).with_name("batchyard")), "--address", yard.socket, "import", str(exported)]
+    imported = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "19 made" in imported.stderr, imported.stderr
+    names = ("plain", "old-style", "parameters", "environment", "retries", "timeout", "limits", "roles", "tagged")
+    with yard.client() as client:
+        jobs = [client.submit_job(name=name, queue="high", job_definition=name).job_id for name in names]
+        ended = client.wait_all(jobs, timeout_s=END_LIMIT_S)
+        assert {job.name: job_state(job) for job in ended} == dict.fromkeys(names, JobState.SUCCEEDED)
+        said = {name: b"".join(client.read_logs(job)).decode() for name, job in zip(names, jobs, strict=True)}
+    assert said == dict.fromkeys(names, "moved\n") | {"plain": "moved again\n", "old-style": ""}

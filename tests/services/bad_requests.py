@@ -530,6 +530,20 @@ def _time_limits(*fields: dict[str, Any]) -> list[jq.JobStateTimeLimitAction]:
     return [jq.JobStateTimeLimitAction(**(right | f)) for f in fields]
 
 
+BAD_ARRAYS: list[tuple[str, int, dict[str, Any]]] = [
+    ("values, but no array", 0, {"items": ["a"]}),
+    ("another number of children", 3, {"items": ["a", "b"]}),
+    ("numbers that do not ascend", 2, {"numbers": "2,1"}),
+    ("numbers of 65537 characters", 2, {"numbers": "1" * 65_537}),
+    ("a number without an item", 2, {"numbers": "1-2", "items": ["a", "b"]}),
+    ("items of more than 256 KiB", 2, {"items": ["a", "b" * 262_144]}),
+    ("an item of more than 32 KiB", 2, {"items": ["a", "b" * 32_769]}),
+    ("an item with a line end", 2, {"items": ["a", "b\n"]}),
+    ("items and a sweep", 2, {"items": ["a", "b"], "sweep": [{"name": "n", "values": ["1", "2"]}]}),
+    ("bad sweeps", 2, {"sweep": [{"name": "item", "values": ["1"]}, {"name": "n"}, {"name": "n", "values": ["1"]}]}),
+    ("17 sweeps", 2, {"sweep": [{"name": f"n{i}", "values": ["1"]} for i in range(17)]}),
+]
+
 CONTAINERS: dict[str, dict[str, Any]] = {
     "an image of 256 characters": {"image": "i" * 256},
     "an image with a space": {"image": "busy box"},
@@ -552,6 +566,17 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "an unknown log driver": {"log_configuration": {"log_driver": "paper"}},
     "a relative working directory": {"working_directory": "srv"},
     "a NUL in the working directory": {"working_directory": "/srv\0"},
+    "a stdin of 65537 bytes": {"stdin": b"x" * 65_537},
+    "an output path of bad marks": {"output_path": "logs/%q-%"},
+    "an output path that is a folder": {"output_path": "logs/"},
+    "a NUL in the output path": {"output_path": "a\0b"},
+    "what only a process can have": {
+        "image": "busybox",
+        "working_directory": "/srv",
+        "working_directory_optional": True,
+        "stdin": b"x",
+        "output_path": "out",
+    },
     "what only a container can have": {
         "privileged": True,
         "volumes": [{"name": "v"}],
@@ -759,6 +784,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     )
     for size in (-1, 1, 1_000_001, INT64_MAX):
         yield f"array of {size}", rpc, submission(array_size=size)
+    for what, size, values in BAD_ARRAYS:
+        yield f"array of {what}", rpc, submission(array_size=size, array_values=values, array_max_fails=-1)
     yield "timeout of -1 s", rpc, submission(timeout_s=-1)
     yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
     yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)

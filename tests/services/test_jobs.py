@@ -489,3 +489,30 @@ async def test_caller_that_goes_away_leaves_a_whole_job_or_none(yard: MemoryCont
 async def test_deadline_of_the_caller_is_kept(yard: MemoryController) -> None:
     watch = yard.jobs.WatchJobs(pb.WatchJobsRequest(), timeout=0.2)
     assert await watch.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_what_children_are_told_outlives_a_controller() -> None:
+    """A million of them, of which nothing is kept but what was asked for."""
+    data = MemoryData()
+    axes = [
+        {"name": "n", "values": [str(i) for i in range(1000)]},
+        {"name": "m", "values": [str(i) for i in range(1000)]},
+    ]
+    async with MemoryController(data) as first:
+        await first.until_leads()
+        await first.furnish()
+        task = container("fit", "Ref::n", "Ref::m", resources=amounts(4000, 64))
+        values = {"numbers": "7-999999", "sweep": axes}
+        made = await first.submit(container=task, array_size=999_993, array_values=values, array_max_fails=5)
+        before = await first.describe(made)
+    async with MemoryController(data) as second:
+        await second.until_leads()
+        after = await second.describe(made)
+        assert after.array.values == before.array.values
+        assert after.array.max_fails == 5
+        assert (await second.describe(f"{made}:999992")).array.item == '{"n": "999", "m": "999"}'
+        agent = HandAgent(second)
+        await agent.join()
+        (started,) = await agent.hear_starts()
+        assert list(started.container.command) == ["fit", "0", "7"]
+        assert (started.environment["BATCHYARD_ITEM_m"], started.environment["AWS_BATCH_JOB_ARRAY_INDEX"]) == ("7", "7")

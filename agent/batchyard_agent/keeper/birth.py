@@ -43,12 +43,12 @@ class Order:
         Read an order.
 
         Its fields: name, log, folder, whether that is to be made, user, groups, writes, joins, limits, arguments,
-        environment, closed, shared.
+        environment, closed, shared, wanted folder, stdin.
 
         Raises:
             NotSpokenError, ValueError: it is none.
         """
-        name, _, _, _, user, groups, _, _, limits, _, _, _, _ = self.fields = fields
+        name, _, _, _, user, groups, _, _, limits, _, _, _, _, _, _ = self.fields = fields
         self.name = name.decode()
         self.user = _pair(user)
         self.groups = [os.fsdecode(group) for group in wire.unpack(groups)]
@@ -56,7 +56,7 @@ class Order:
 
     @property
     def folder(self) -> bytes:
-        """Where it starts."""
+        """Where it starts, unless another is wanted that is there."""
         return self.fields[2]
 
     @property
@@ -96,6 +96,40 @@ class Order:
             pass
         if self.user is not None:
             os.chown(self.folder, *self.user, follow_symlinks=False)
+
+    def open_input(self, null: int) -> int:
+        """
+        Open what it reads; *null* where that is nothing.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        data = self.fields[14]
+        if not data:
+            return null
+        held = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        while data:
+            data = data[os.write(held, data) :]
+        os.lseek(held, 0, os.SEEK_SET)
+        return held
+
+    def enter_folder(self, log: int) -> None:
+        """
+        Go where it starts; that it is not where it wanted to, its log says.
+
+        Raises:
+            OSError: its folder cannot be entered.
+        """
+        if wanted := self.fields[13]:
+            try:
+                os.chdir(wanted)
+            except OSError as error:
+                why = os.strerror(error.errno or 0).encode()
+                line = b"[batchyard: this host has no folder %s for the job (%s): it starts in an empty one]\n"
+                os.write(log, line % (wanted, why))
+            else:
+                return
+        os.chdir(self.folder)
 
     def take_limits(self, mark: int) -> None:
         """
@@ -214,7 +248,7 @@ class _Child:
         marks.put(self._mark)
         self._stage = b"log"
         log = order.open_log()
-        os.dup2(self._null, 0)
+        os.dup2(order.open_input(self._null), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
         self._stage = b"folder"
@@ -227,7 +261,7 @@ class _Child:
             os.setresgid(order.user[1], order.user[1], order.user[1])
             os.setresuid(order.user[0], order.user[0], order.user[0])
         self._stage = b"cwd"
-        os.chdir(order.folder)
+        order.enter_folder(log)
         self._stage = b"journal"
         os.write(self._journal, self._line + b"%d\n" % os.getpid())
         self._stage = b"exec"

@@ -161,7 +161,9 @@ class _Warden:
             sigwait([SIGTERM])
         self._stage = b"log"
         log = order.open_log()
+        given = 0
         try:
+            given = order.open_input(0)
             self._stage = b"folder"
             order.make_folder()
             self._stage = b"namespace"
@@ -173,11 +175,11 @@ class _Warden:
             os.setresgid(gid, gid, 0)
             os.setresuid(uid, uid, 0)  # the last is gone with the call of the command
             self._stage = b"cwd"
-            os.chdir(order.folder)
+            order.enter_folder(log)
             self._stage = b"journal"
             os.write(self._held[0], record.line("pid", order.name, "")[:-1] + self._pid + b"\n")
             self._stage = b"exec"
-            streams = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+            streams = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
             self._command = order.execute(
                 lambda path, argv, variables: os.posix_spawn(
                     path,
@@ -191,6 +193,8 @@ class _Warden:
             )
         finally:
             os.close(log)
+            if given:
+                os.close(given)
 
     def _take_back(self) -> None:
         """Be root again, as nothing had happened; and let go of the lock."""

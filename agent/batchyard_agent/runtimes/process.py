@@ -45,6 +45,7 @@ from batchyard_agent.runtimes.process_launch import (
     write_durably,
 )
 from batchyard_agent.runtimes.process_live import Live, bound_log, ending, hold_to_memory
+from batchyard_agent.runtimes.process_output import OutputCopy
 from batchyard_agent.runtimes.process_task import Tasks
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -110,6 +111,7 @@ class ProcessRuntime:
         """By name, of several processes of an attempt each."""
         self._tasks = Tasks(self, self._tell)
         self._watch: asyncio.TimerHandle | None = None
+        self._endings: set[asyncio.Task[None]] = set()
         self._broom = scratch.Broom()
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
@@ -215,13 +217,27 @@ class ProcessRuntime:
             live.order = ()
             live.tell(Started(attempt_id=live.attempt_id, started_at_ms=kept.started_at_ms))
             self._follow(live, kept)
-        if kept.ended is not None:
-            del self._live[name]
-            bound_log(live, log_limit.finish)
-            if kept.ended.stage and whole_name(name) == name:
-                self._let_go(name)
-            live.has_ended = True
-            live.tell(ending(live, kept))
+        if kept.ended is not None and live.copy is None:
+            self._end(live, kept)
+        elif kept.ended is not None and not live.is_ending:
+            live.is_ending = True
+            ending_task = self._loop.create_task(self._end_with_copy(live, kept))
+            self._endings.add(ending_task)
+            ending_task.add_done_callback(self._endings.discard)
+
+    async def _end_with_copy(self, live: Live, kept: Kept) -> None:
+        assert live.copy is not None
+        await live.copy.finish()
+        self._end(live, kept)
+
+    def _end(self, live: Live, kept: Kept) -> None:
+        assert kept.ended is not None
+        del self._live[live.name]
+        bound_log(live, log_limit.finish)
+        if kept.ended.stage and whole_name(live.name) == live.name:
+            self._let_go(live.name)
+        live.has_ended = True
+        live.tell(ending(live, kept))
 
     def _let_go(self, name: str) -> None:
         """Leave nothing of an attempt that never ran."""
@@ -359,6 +375,11 @@ class ProcessRuntime:
         """See ``Runtime``."""
         self._link.listen(None)
         await self._tasks.close()
+        for each in list(self._endings):
+            each.cancel()
+        for live in self._live.values():
+            if live.copy is not None:
+                await live.copy.close()
         self._live.clear()
         self._observe = None
         if self._watch:
@@ -372,6 +393,10 @@ class ProcessRuntime:
 
     def _follow(self, live: Live, kept: Kept) -> None:
         live.pid = kept.pid
+        if live.output:
+            own = str((self._scratch / whole_name(live.name)).absolute())
+            folders = live.working_directory or own, own
+            live.copy = OutputCopy(live.output, folders, live.log_path, self._user)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
         if live.disk_mib:

@@ -112,9 +112,11 @@ class Launcher:
         """
         _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
         scratch = self.scratch.absolute()
-        folder = spec.container.working_directory or str(scratch / whole_name(name))
+        own, wanted = str(scratch / whole_name(name)), spec.container.working_directory
+        is_optional = spec.container.working_directory_optional
+        folder = own if is_optional else wanted or own
         environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
-        words = [folder, *spec.container.command, *environment, *environment.values()]
+        words = [folder, wanted, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:
             raise CannotLaunchError("no command specified")
         if any("\0" in word for word in words):
@@ -126,7 +128,7 @@ class Launcher:
             name.encode(),
             encode(spec.log_path.absolute()),
             encode(folder),
-            b"" if spec.container.working_directory else b"1",
+            b"1" if folder == own else b"",
             f"{self.user.uid}:{self.user.gid}".encode() if self.user else b"",
             pack([encode(each) for each in plan.folders]),
             pack([encode(each) for write in plan.writes for each in (write.path, write.value, write.may_be_missing)]),
@@ -136,6 +138,8 @@ class Launcher:
             pack([encode(f"{key}={value}") for key, value in environment.items()]),
             pack([encode(each) for each in self._closed(spec.gpu_uuids)]),
             encode(scratch),
+            encode(wanted if is_optional else ""),
+            spec.container.stdin,
         )
 
     def _closed(self, gpu_uuids: tuple[str, ...]) -> list[str]:

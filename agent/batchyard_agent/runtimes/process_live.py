@@ -20,6 +20,7 @@ from batchyard.resources import Usage
 from batchyard_agent.core.containers import Seen
 from batchyard_agent.keeper_link import Kept
 from batchyard_agent.runtimes import process_launch, process_table
+from batchyard_agent.runtimes.process_output import OutputCopy
 from batchyard_agent.runtimes.protocol import Exited, LaunchSpec, StartFailed, Vanished
 
 UNKNOWN_REASON = "the attempt's keeper was killed, the exit code is lost"
@@ -38,7 +39,10 @@ class Live:
         tell: Is told what becomes of it.
         pid: Of its command; 0: it has not started yet.
         order: What the keeper is told to start it; empty once it runs.
+        output: Where a copy of its log goes; empty: nowhere.
+        copy: That copy, once it runs.
         is_killed: The keeper was told to kill it.
+        is_ending: Its end is told when the copy has all.
         has_ended: Its end was told.
     """
 
@@ -54,7 +58,10 @@ class Live:
     pid: int = 0
     order: tuple[bytes, ...] = ()
     killed_for_memory: bool = False
+    output: str = ""
+    copy: OutputCopy | None = None
     is_killed: bool = False
+    is_ending: bool = False
     has_ended: bool = False
 
     @classmethod
@@ -70,6 +77,7 @@ class Live:
             memory_mib=spec.container.resources.memory_mib,
             disk_mib=spec.container.resources.disk_mib,
             tell=tell,
+            output=spec.container.output_path,
         )
 
 

@@ -9,6 +9,7 @@ that need them, so that ``--help`` and completion stay quick.
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -34,8 +35,11 @@ COMMANDS = {
     "logs": ("logs", "Write the log of a job."),
     "explain": ("jobs", "Say why a job is where it is."),
     "cancel": ("stops", "Cancel jobs that have not started."),
+    "retry": ("retry", "Submit jobs, or the failed children of arrays, again."),
     "update-job": ("stops", "Change the priority of jobs that have not ended."),
     "terminate": ("stops", "Stop jobs in whatever state they are."),
+    "top": ("doctor", "Show what the yard does now."),
+    "doctor": ("doctor", "Look at what a yard needs so that jobs run."),
     "hosts": ("hosts", "List hosts, or show one."),
     "drain": ("hosts", "Empty a host: no new work, what runs goes on."),
     "cordon": ("hosts", "Give a host no new work."),
@@ -47,6 +51,8 @@ COMMANDS = {
     "quota-share": ("quota_share", "Quota shares: parts of a queue with capacity of their own."),
     "consumable-resource": ("consumable_resource", "Consumable resources: what jobs hold beside hosts."),
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
+    "apply": ("apply", "Have the yard be what a file says."),
+    "import": ("apply", "Take over an AWS account's definitions, queues and environments."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
     "login": ("login", "Log in with the yard's OpenID provider."),
@@ -92,7 +98,7 @@ class _Loader(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded:
             module = importlib.import_module(f"batchyard.cli.{COMMANDS[name][0]}")
-            self._loaded[name] = getattr(module, name.replace("-", "_"))
+            self._loaded[name] = getattr(module, f"{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}")
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: click.Command) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,12 +25,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_VCPUS = "1"
 DEFAULT_MEMORY = "256M"
+STDIN_BYTES_READ = 1 << 20
+"""More than the controller takes; it says how much that is."""
 
 FLAGS = {
     "volumes": "--volume",
     "devices": "--device",
     "user": "--user",
     "cwd": "--cwd",
+    "stdin": "--stdin",
+    "log_file": "--log-file",
     "privileged": "--privileged",
     "read_only": "--read-only",
     "shm_size": "--shm-size",
@@ -158,8 +163,17 @@ def _surroundings(function: F) -> F:
         click.option(
             "--cwd",
             metavar="FOLDER",
-            help="Where it starts; of a plain process one that its host has, . is this one. Default: the image's, or an "
-            "empty one for each try.",
+            help="Where it starts; of a plain process one that its host has, . is this one. Default: the image's; a "
+            "process of `submit` starts in this one where its host has it, else in an empty one for each try.",
+        ),
+        click.option(
+            "--stdin", type=click.File("rb"), help="What a plain process reads, at most 64 KiB; - is stdin here."
+        ),
+        click.option(
+            "--log-file",
+            metavar="PATTERN",
+            help="File on the host for a copy of a plain process's log; %j is the job's id, %a the child's number, %t the "
+            "try, %n the node, %x the job's name, %N the host, %% a %.",
         ),
         click.option("--user", metavar="NAME|UID[:GID]", help="Whom it runs as. Default: the image's."),
     ):
@@ -208,6 +222,17 @@ def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProp
     return wanted
 
 
+def start_here(wanted: ContainerProperties) -> None:
+    """Have a plain process start in this folder where its host has it, unless it is told where."""
+    from batchyard.runtimes import PROCESS, runtime_of
+
+    if runtime_of(wanted.image) != PROCESS or wanted.working_directory:
+        return
+    with suppress(FileNotFoundError):  # this one was removed
+        wanted.working_directory = os.getcwd()  # noqa: PTH109  # as it is, links and all
+        wanted.working_directory_optional = True
+
+
 def _fill_resources(wanted: Resources, flags: Mapping[str, Any]) -> None:
     from batchyard import arguments
 
@@ -229,6 +254,10 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
     if flags["cwd"] is not None:
         # Links of this machine are none of the host's or image's.
         wanted.working_directory = os.path.abspath(arguments.text("cwd", flags["cwd"]))  # noqa: PTH100
+    if flags["stdin"] is not None:
+        wanted.stdin = flags["stdin"].read(STDIN_BYTES_READ)
+    if flags["log_file"] is not None:
+        wanted.output_path = arguments.text("log_file", flags["log_file"])
     if flags["privileged"]:
         wanted.privileged = True
     if flags["read_only"]:

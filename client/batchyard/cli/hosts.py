@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from batchyard.cli import names, options, spans
 from batchyard.cli import output as out
-from batchyard.cli.clock import now_ms
+from batchyard.cli.clock import now_ms, now_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchyard.sync import Client
     from batchyard.v1.host_pb2 import DescribeHostResponse, Gpu, Host, HostFacts
 
 
 CLOCK_SLACK_MS = 5_000
+LOOK_S = 0.5
+"""Between looks at a host that drains."""
 SHORT_ID_MIN = 8
 """Of a host's id, where it is shown in short: its first group of digits."""
 
@@ -43,12 +47,46 @@ def hosts(session: options.Session, host: str | None) -> None:
 
 @click.command()
 @click.argument("host", shell_complete=names.hosts)
+@click.option("-w", "--wait", "is_waited_for", is_flag=True, help="Until nothing runs there any more.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=options.positive_span,
+    metavar="TIME",
+    help="With --wait: give up after it, with 124.",
+)
 @options.shared
 @options.session
-def drain(session: options.Session, host: str) -> None:
+def drain(session: options.Session, host: str, is_waited_for: bool, timeout_s: float | None) -> None:
     """Give HOST no new work and count it drained when its last attempt has ended."""
     with session.client() as client:
-        _show_change(session.output, client.drain_host(host))
+        drained = client.drain_host(host)
+        if is_waited_for:
+            drained = _once_drained(client, drained, timeout_s)
+        _show_change(session.output, drained)
+
+
+def _once_drained(client: Client, host: Host, timeout_s: float | None) -> Host:
+    """
+    Return a host once nothing runs on it any more.
+
+    Raises:
+        DeadlineExceededError: not in time.
+        FailedPreconditionError: somebody gave it work again meanwhile.
+    """
+    from batchyard.errors import DeadlineExceededError, FailedPreconditionError
+
+    give_up_at_s = now_s() + timeout_s if timeout_s else None
+    while (state := _state(host)) != "DRAINED":
+        if state not in ("DRAINING", "UNREACHABLE"):
+            raise FailedPreconditionError(f"{host.facts.name} is {state} now, and drains no more")
+        if give_up_at_s is not None and now_s() >= give_up_at_s:
+            raise DeadlineExceededError(
+                f"{host.attempts} attempts still run on {host.facts.name} after {timeout_s:g} s"
+            )
+        time.sleep(LOOK_S)
+        host = client.describe_host(host.id).host
+    return host
 
 
 @click.command()

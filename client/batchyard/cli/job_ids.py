@@ -1,7 +1,8 @@
 """
 Job ids as people write them: whole, as the beginning of one, or ``last``.
 
-A child's ``:<index>`` or a node's ``#<index>`` may follow each. Ids begin with the time of submission, so that a
+A child's ``:<index>`` or a node's ``#<index>`` may follow each, or several children's
+``:1-5,9``. Ids begin with the time of submission, so that a
 beginning says where to look. A job that was submitted here last is remembered in the
 user's state folder.
 """
@@ -32,6 +33,9 @@ SAME_MS_LENGTH = 23
 SAME_MS_LENGTH_MIN = 18
 """The time and 12 random bits, for tables that have no room for more."""
 
+CHILDREN_MAX = 10_000
+"""As many as are watched by id."""
+
 _TIME_DIGITS = 12
 _CLOCKS_APART_MS = 60_000
 """How far a job's submission may lie from its id's time."""
@@ -56,8 +60,32 @@ def full(client: Client, given: str) -> str:
 
 
 def all_full(client: Client, given: Iterable[str]) -> list[str]:
-    """Return the ids that are meant, each once."""
-    return list(dict.fromkeys(full(client, each) for each in given))
+    """
+    Return the ids that are meant, each once; of ``ID:1-5,9`` each of these children.
+
+    Raises:
+        InvalidArgumentError: these are no numbers, or more than ``CHILDREN_MAX``.
+        InvalidArgumentError, NotFoundError: as of `full`.
+    """
+    return list(dict.fromkeys(one for each in given for one in _children(client, each)))
+
+
+def _children(client: Client, given: str) -> list[str]:
+    from batchyard.array_values import numbers_of
+    from batchyard.errors import InvalidArgumentError, Reason, Violation
+
+    job, colon, numbers = given.partition(":")
+    if not colon or not ("-" in numbers or "," in numbers):
+        return [full(client, given)]
+    try:
+        found = numbers_of(numbers)
+    except ValueError as err:
+        raise InvalidArgumentError.from_violations([Violation("job_id", str(err), Reason.MALFORMED)]) from err
+    if len(found) > CHILDREN_MAX:
+        text = f"{given[:60]!r} names {len(found)} children; at most {CHILDREN_MAX} are taken at once"
+        raise InvalidArgumentError.from_violations([Violation("job_id", text, Reason.TOO_MANY)])
+    array = full(client, job)
+    return [f"{array}:{found.at(place)}" for place in range(len(found))]
 
 
 def short(ids: Sequence[str], same_ms_length: int = SAME_MS_LENGTH) -> list[str]:

@@ -15,7 +15,7 @@ from batchyard.cli.clock import now_ms
 from batchyard.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchyard.v1.job_definition_pb2 import (
         ContainerDependency,
@@ -30,16 +30,35 @@ if TYPE_CHECKING:
 STATES = [state.value for state in JobState]
 
 WATCH_S = 2
+SORTS: dict[str, Callable[[JobSummary], Any]] = {
+    "name": lambda job: job.name,
+    "queue": lambda job: job.queue,
+    "state": lambda job: job.state,
+    "host": lambda job: job.host_name,
+    "exit": lambda job: job.exit_code,
+    "tries": lambda job: job.attempts,
+    "age": lambda job: -job.created_at_ms,
+    "ran": lambda job: (job.stopped_at_ms or now_ms()) - job.started_at_ms if job.started_at_ms else -1,
+}
+"""What lists are sorted by."""
 
 
 @click.command()
 @job_filters.filters
 @click.option("--oldest-first", is_flag=True, help="In order of submission.")
+@click.option(
+    "--sort",
+    type=click.Choice([sign + key for key in SORTS for sign in ("", "-")]),
+    metavar="[-]KEY",
+    help=f"Sort those that are listed: {', '.join(SORTS)}; with - the largest first.",
+)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("-w", "--watch", "is_watched", is_flag=True, help="Show them again every 2 seconds, until Ctrl-C.")
 @options.shared
 @options.session
-def jobs(session: options.Session, /, oldest_first: bool, limit: int, is_watched: bool, **flags: Any) -> None:
+def jobs(
+    session: options.Session, /, oldest_first: bool, sort: str | None, limit: int, is_watched: bool, **flags: Any
+) -> None:
     """List jobs, newest first."""
     if is_watched and session.output not in ("table", "wide"):
         raise click.UsageError(f"--watch is for a person: it cannot write {session.output}")
@@ -52,7 +71,10 @@ def jobs(session: options.Session, /, oldest_first: bool, limit: int, is_watched
             found.close()
             if is_watched:
                 click.clear()
-            show_jobs(session.output, rows[:limit], now_ms())
+            listed = rows[:limit]
+            if sort:
+                listed.sort(key=SORTS[sort.removeprefix("-")], reverse=sort.startswith("-"))
+            show_jobs(session.output, listed, now_ms())
             if len(rows) > limit:
                 which = "oldest" if oldest_first else "newest"
                 out.note(f"there are more than the {which} {limit}: --limit N shows them")
@@ -191,6 +213,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Queue", job.queue),
             ("Definition", job.job_definition),
             ("Array", _array(job)),
+            ("Item", _item(job)),
             ("Nodes", _nodes(job)),
             ("Children", ", ".join(f"{counts[s]} {s}" for s in STATES if counts.get(s))),
             ("Depends on", " ".join(map(_dependency, job.depends_on))),
@@ -217,6 +240,11 @@ def _show_job(job: Job, now: int) -> None:
         if any(attempt.containers for attempt in job.attempts):
             click.echo()
             _show_containers(job.attempts, now)
+
+
+def _item(job: Job) -> str:
+    number = f" (number {job.array.number})" if job.array.HasField("number") else ""
+    return f"{job.array.item}{number}" if job.array.HasField("item") else number.strip(" ()")
 
 
 def _pod_of(job: Job) -> str:
@@ -334,10 +362,14 @@ def _pod_lines(task: TaskProperties) -> list[tuple[str, str]]:
 def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
     import shlex
 
+    where = ", where the host has it" if container.working_directory_optional else ""
     return [
         ("Image", container.image or "none (a process on the host)"),
         ("Entrypoint", shlex.join(container.entrypoint)),
         ("Command", shlex.join(container.command)),
+        ("Starts in", f"{container.working_directory}{where}" if container.working_directory else ""),
+        ("Reads", f"{len(container.stdin)} bytes" if container.stdin else ""),
+        ("Copy of log", container.output_path),
         ("Essential", "no" if container.HasField("essential") and not container.essential else ""),
         ("Starts after", conditions_line(container.depends_on)),
         ("GPUs", gpus_line(container)),

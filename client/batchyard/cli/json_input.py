@@ -30,12 +30,24 @@ def parse(text: str | bytes, message: M) -> M:
         plain = json.loads(text, object_pairs_hook=_object)
         if not isinstance(plain, dict):
             raise json_format.ParseError("it is no JSON object")
-        _spell_out(message.DESCRIPTOR, plain)
-        return json_format.ParseDict(plain, message)
+        return parse_plain(plain, message)
     except json.JSONDecodeError as err:
         raise json_format.ParseError(f"Failed to load JSON: {err}.") from err
     except RecursionError as err:
         raise json_format.ParseError("it is nested too deep") from err
+
+
+def parse_plain(plain: dict[str, Any], message: M) -> M:
+    """
+    Fill *message* from what JSON, or the like, was read as, and return it; *plain* is changed.
+
+    Raises:
+        json_format.ParseError: it is none of such a message.
+    """
+    from google.protobuf import json_format
+
+    _spell_out(message.DESCRIPTOR, plain)
+    return json_format.ParseDict(plain, message)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNENDED = (*WAITING_STATES, *ACTIVE_STATES)
 
 
-def _chosen(function: options.F) -> options.F:
+def chosen(function: options.F) -> options.F:
     """Add what says which jobs are meant: ids, or filters."""
     for add in (
         click.argument("job_ids", metavar="[JOB...]", nargs=-1, shell_complete=names.jobs),
@@ -31,7 +31,7 @@ def _chosen(function: options.F) -> options.F:
     return function
 
 
-def _jobs_meant(
+def jobs_meant(
     client: Client, job_ids: Sequence[str], flags: dict[str, Any], states: Iterable[JobState], verb: str
 ) -> list[str]:
     """
@@ -66,7 +66,7 @@ def _jobs_meant(
 
 
 @click.command()
-@_chosen
+@chosen
 @click.option("--reason", default="Cancelled by the user", show_default=True, help="Becomes the status reason.")
 @options.shared
 @options.session
@@ -80,7 +80,7 @@ def cancel(session: options.Session, /, job_ids: tuple[str, ...], reason: str, *
     """
     code = 0
     with session.client() as client:
-        for job_id in _jobs_meant(client, job_ids, flags, WAITING_STATES, "Cancel"):
+        for job_id in jobs_meant(client, job_ids, flags, WAITING_STATES, "Cancel"):
             # One that is unknown is refused in the words of what is asked for.
             waited = sum(_children(job, WAITING_STATES) for job in client.describe_jobs([job_id]))
             client.cancel_job(job_id, reason)
@@ -131,7 +131,7 @@ def update_job(session: options.Session, job_ids: tuple[str, ...], priority: int
 
 
 @click.command()
-@_chosen
+@chosen
 @click.option("--reason", default="Terminated by the user", show_default=True, help="Becomes the status reason.")
 @options.shared
 @options.session
@@ -142,6 +142,6 @@ def terminate(session: options.Session, /, job_ids: tuple[str, ...], reason: str
     JOBs are ids; or flags say which are meant, of those that have not ended.
     """
     with session.client() as client:
-        for job_id in _jobs_meant(client, job_ids, flags, _UNENDED, "Terminate"):
+        for job_id in jobs_meant(client, job_ids, flags, _UNENDED, "Terminate"):
             client.terminate_job(job_id, reason)
             out.note(f"termination asked for {job_id}")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import container, exits, job_ids, logs, names, options, remarks
+from batchyard.cli import array_input, container, exits, job_ids, job_scripts, logs, names, options, remarks
 from batchyard.cli import output as out
 from batchyard.ids import NAME_LENGTH_MAX
 
 if TYPE_CHECKING:
+    from batchyard.array_values import ArrayValues
     from batchyard.sync import Client
     from batchyard.v1.job_pb2 import ContainerOverrides, Dependency
 
@@ -24,16 +25,59 @@ Submit a job: what follows the options is its command, word by word, no shell.
   batchyard submit -- echo hello
   batchyard submit --wait --image busybox:latest -- sh -c 'exit 7'
   batchyard submit --array 20 --vcpus 0.5 --memory 1G -- ./part.sh
+  batchyard submit --each-line inputs.txt -- ./fit Ref::item
+  batchyard submit --sweep lr=0.1,0.2 --sweep seed=1..5 -- ./train Ref::lr Ref::seed
   batchyard submit --nodes 4 --vcpus 8 -- ./train.sh
   batchyard submit --definition train:3 --param epochs=5
+  batchyard submit fit.sh a b
 
-Without --image the command is a plain process on the host. Writes the job's id.
+Without --image the command is a plain process on the host, and starts in this
+folder where the host has it. A file that begins with #!, with no -- before it, goes
+with the job; options in its lines #BATCHYARD, and common ones of #SBATCH, count as
+if they were given first. Writes the job's id.
 With --wait or --follow the exit code is the job's own; an interrupt leaves the
 job running.
 """
 
 
-@click.command(context_settings={"allow_interspersed_args": False}, help=_HELP, short_help="Submit a job.")
+class _WithScripts(click.Command):
+    """A command whose first word, where no ``--`` stands before it, may be a script that says more options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the options that a script holds before those that are given, which so win."""
+        found, _, _ = self.make_parser(ctx).parse_args(list(args))
+        command = found.get("command") or ()
+        given = args[: len(args) - len(command)]
+        if command and given[-1:] != ["--"] and (text := _script(command[0])) is not None:
+            name = PurePath(command[0]).name
+            try:
+                script = job_scripts.read(text, name)
+            except ValueError as err:
+                raise click.UsageError(str(err), ctx) from err
+            for each in script.ignored:
+                out.note(each)
+            stem = ["--name", derived_name((PurePath(name).stem,), "")]
+            args = [*stem, *script.options, *given, "--", *script.command, *command[1:]]
+        return super().parse_args(ctx, args)
+
+
+def _script(path: str) -> str | None:
+    """Return the text of a script; None of all other words."""
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(2) != b"#!":
+                return None
+            return "#!" + file.read().decode()
+    except (OSError, ValueError):
+        return None
+
+
+@click.command(
+    cls=_WithScripts,
+    context_settings={"allow_interspersed_args": False},
+    help=_HELP,
+    short_help="Submit a job.",
+)
 @click.option("-q", "--queue", shell_complete=names.queues, help="Where it waits (BATCHYARD_QUEUE). Default default.")
 @click.option(
     "-d",
@@ -46,7 +90,28 @@ job running.
 @click.option("--name", help="Default: made from the command's or definition's name.")
 @container.described
 @click.option("--container", "part", metavar="NAME", help="Which of the definition's several containers is overridden.")
-@click.option("--array", "array_size", type=click.IntRange(min=2), metavar="N", help="Children of an array job.")
+@click.option(
+    "--array",
+    metavar="N|NUMBERS",
+    help="Children of an array job: how many, or their numbers, as 1-100:5 or 3,7,9-12; of items, which.",
+)
+@click.option("--each-line", type=click.File("rb"), help="An array with a child for each line of FILE; - is stdin.")
+@click.option(
+    "--from-json", type=click.File("rb"), help="An array with a child for each element of the JSON array in FILE."
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="An array with a child for each combination: lr=0.1,0.2 or seed=1..5 or n=0..100..10.",
+)
+@click.option(
+    "--max-fails",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Once more children have failed, what is left of the array is stopped. Default: never.",
+)
 @click.option(
     "--concurrency",
     "array_concurrency",
@@ -92,6 +157,7 @@ job running.
 @options.session
 def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) -> int:
     """Submit a job (the text of --help is ``_HELP``)."""
+    flags["array_size"], flags["array_values"] = _array(flags)
     _check(flags, follow=follow)
     remarks.on_sizes(flags)
     with session.client() as client:
@@ -108,6 +174,13 @@ def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) 
         return _until_end(client, answer.job_id, follow=follow)
 
 
+def _array(flags: Mapping[str, Any]) -> tuple[int, ArrayValues]:
+    try:
+        return array_input.read(flags["array"] or "", flags["each_line"], flags["from_json"], flags["sweeps"])
+    except ValueError as err:
+        raise click.UsageError(str(err)) from err
+
+
 def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
     if not flags["command"] and not flags["definition"]:
         raise click.UsageError("say what to run: batchyard submit [OPTIONS] -- COMMAND..., or --definition NAME")
@@ -121,6 +194,8 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
     if flags["definition"] and given:
         raise click.UsageError(f"{given[0]} cannot be given with --definition: only the definition can say it")
     _check_nodes(flags)
+    if flags["max_fails"] is not None and not flags["array_size"]:
+        raise click.UsageError("--max-fails is only for an array")
     if follow and flags["array_size"]:
         raise click.UsageError("--follow cannot be given with --array: an array has a log for each child")
 
@@ -146,6 +221,8 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
         "queue": flags["queue"] or session.queue,
         "array_size": flags["array_size"] or 0,
         "array_concurrency": flags["array_concurrency"] or 0,
+        "array_values": array_input.message(flags["array_values"]),
+        "array_max_fails": flags["max_fails"],
         "depends_on": [_dependency(client, text) for text in flags["depends_on"]],
         "share_identifier": flags["share_identifier"],
         "request_id": flags["request_id"],
@@ -168,6 +245,7 @@ def _request(client: Client, session: options.Session, flags: Mapping[str, Any])
     from batchyard.v1.job_definition_pb2 import ContainerProperties
 
     wanted = container.fill(ContainerProperties(), flags)
+    container.start_here(wanted)
     if not flags["node_count"]:
         return {**request, "container": wanted}
     from batchyard import nodes

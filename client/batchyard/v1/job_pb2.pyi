@@ -469,6 +469,8 @@ class SubmitJobRequest(google.protobuf.message.Message):
     NODES_FIELD_NUMBER: builtins.int
     NODE_OVERRIDES_FIELD_NUMBER: builtins.int
     POD_OVERRIDES_FIELD_NUMBER: builtins.int
+    ARRAY_VALUES_FIELD_NUMBER: builtins.int
+    ARRAY_MAX_FAILS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -490,6 +492,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     submitted_by: builtins.str
     """Who submits, such as the id of the access key that signed; at most 128 characters.
     Kept and given back: it is the caller's word.
+    """
+    array_max_fails: builtins.int
+    """Of an array job: once more children than these have FAILED the rest is stopped;
+    absent: none are stopped.
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties:
@@ -537,6 +543,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     def pod_overrides(self) -> Global___PodOverrides:
         """Of a job that is a pod."""
 
+    @property
+    def array_values(self) -> Global___ArrayValues:
+        """Of an array job: numbers and items of its children, of which there may then be one."""
+
     def __init__(
         self,
         *,
@@ -564,15 +574,79 @@ class SubmitJobRequest(google.protobuf.message.Message):
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node_overrides: Global___NodeOverrides | None = ...,
         pod_overrides: Global___PodOverrides | None = ...,
+        array_values: Global___ArrayValues | None = ...,
+        array_max_fails: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_size", b"array_size", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_array_max_fails", b"_array_max_fails", "_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "array_max_fails", b"array_max_fails", "array_values", b"array_values", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_array_max_fails", b"_array_max_fails", "_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_max_fails", b"array_max_fails", "array_size", b"array_size", "array_values", b"array_values", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_array_max_fails", b"_array_max_fails"]) -> typing.Literal["array_max_fails"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_propagate_tags", b"_propagate_tags"]) -> typing.Literal["propagate_tags"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___SubmitJobRequest: typing_extensions.TypeAlias = SubmitJobRequest
+
+@typing.final
+class SweepAxis(google.protobuf.message.Message):
+    """One parameter of a sweep."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Letters, digits, "-" and "_"; not "item"."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "values", b"values"]) -> None: ...
+
+Global___SweepAxis: typing_extensions.TypeAlias = SweepAxis
+
+@typing.final
+class ArrayValues(google.protobuf.message.Message):
+    """What the children of an array are told. A child's number is its AWS_BATCH_JOB_ARRAY_INDEX;
+    its item is BATCHYARD_ITEM, and Ref::item;
+    each member of an item that is a JSON object, or each parameter of a sweep, is
+    BATCHYARD_ITEM_<name>, and Ref::<name>.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBERS_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    SWEEP_FIELD_NUMBER: builtins.int
+    numbers: builtins.str
+    """Ascending, as "0-9", "1-100:5" or "3,7,9-12"; at most 64 KiB. Empty: from 0 on."""
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The child of number n has the n-th, from 0. At most 256 KiB in all, of which each takes
+        one byte more than it is long, and 32 KiB each.
+        """
+
+    @property
+    def sweep(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SweepAxis]:
+        """In place of items: each combination of values, the last parameter the fastest. At most
+        16, by the same limit.
+        """
+
+    def __init__(
+        self,
+        *,
+        numbers: builtins.str = ...,
+        items: collections.abc.Iterable[builtins.str] | None = ...,
+        sweep: collections.abc.Iterable[Global___SweepAxis] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items", "numbers", b"numbers", "sweep", b"sweep"]) -> None: ...
+
+Global___ArrayValues: typing_extensions.TypeAlias = ArrayValues
 
 @typing.final
 class SubmitJobResponse(google.protobuf.message.Message):
@@ -919,6 +993,10 @@ class ArrayProperties(google.protobuf.message.Message):
     STATUS_SUMMARY_FIELD_NUMBER: builtins.int
     STATUS_SUMMARY_UPDATED_AT_MS_FIELD_NUMBER: builtins.int
     CONCURRENCY_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    MAX_FAILS_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
     size: builtins.int
     index: builtins.int
     """Set on a child."""
@@ -926,9 +1004,19 @@ class ArrayProperties(google.protobuf.message.Message):
     """When a child last changed its state; set on a parent."""
     concurrency: builtins.int
     """Most children at once; 0 means no bound."""
+    number: builtins.int
+    """Of a child, where it is not its index."""
+    max_fails: builtins.int
+    """As SubmitJobRequest.array_max_fails; of a parent."""
+    item: builtins.str
+    """Of a described child that has one."""
     @property
     def status_summary(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """Children in each state, by state name; set on a parent."""
+
+    @property
+    def values(self) -> Global___ArrayValues:
+        """Of a described parent."""
 
     def __init__(
         self,
@@ -938,10 +1026,21 @@ class ArrayProperties(google.protobuf.message.Message):
         status_summary: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         status_summary_updated_at_ms: builtins.int = ...,
         concurrency: builtins.int = ...,
+        number: builtins.int | None = ...,
+        values: Global___ArrayValues | None = ...,
+        max_fails: builtins.int | None = ...,
+        item: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_index", b"_index", "index", b"index"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_index", b"_index", "concurrency", b"concurrency", "index", b"index", "size", b"size", "status_summary", b"status_summary", "status_summary_updated_at_ms", b"status_summary_updated_at_ms"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_index", b"_index", "_item", b"_item", "_max_fails", b"_max_fails", "_number", b"_number", "index", b"index", "item", b"item", "max_fails", b"max_fails", "number", b"number", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_index", b"_index", "_item", b"_item", "_max_fails", b"_max_fails", "_number", b"_number", "concurrency", b"concurrency", "index", b"index", "item", b"item", "max_fails", b"max_fails", "number", b"number", "size", b"size", "status_summary", b"status_summary", "status_summary_updated_at_ms", b"status_summary_updated_at_ms", "values", b"values"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_index", b"_index"]) -> typing.Literal["index"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_item", b"_item"]) -> typing.Literal["item"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_fails", b"_max_fails"]) -> typing.Literal["max_fails"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_number", b"_number"]) -> typing.Literal["number"] | None: ...
 
 Global___ArrayProperties: typing_extensions.TypeAlias = ArrayProperties
 

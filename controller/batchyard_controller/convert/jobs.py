@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from batchyard.array_values import ArrayValues
 from batchyard.rows import ListOf, Row, Rows, Words
 from batchyard.states import JobState
 from batchyard.task_messages import read_task, task_fields
@@ -24,6 +25,7 @@ _DEPENDENCIES = ListOf(
         Row("type", kind=Words(DependencyType, pb.DependencyType.DESCRIPTOR, "is no dependency type")),
     )
 )
+ARRAY_VALUES = Rows(ArrayValues, pb.ArrayValues)
 _SPELT = (Row("definition", "job_definition"), Row("retry", "retry_strategy", RETRY))
 _SUBMISSION = Rows(
     Submission,

@@ -41,6 +41,13 @@ IMAGE_LENGTH_MAX = 255
 ARRAY_SIZE_MIN = 2
 ARRAY_SIZE_MAX = 1_000_000
 """AWS allows 10,000; the native limit is ours."""
+ARRAY_NUMBERS_LENGTH_MAX = 64 * KIB
+ARRAY_ITEMS_BYTES_MAX = 256 * KIB
+"""Ours: they are kept once with the array, beside the 30 KiB of all else; each item counts one byte more."""
+ARRAY_ITEM_BYTES_MAX = 32 * KIB
+"""Ours: as SECRET_BYTES_MAX; of a sweep the longest value of each parameter together."""
+SWEEP_AXES_MAX = 16
+"""Ours."""
 NODES_MAX = 1_000
 """AWS: nodes of a multi-node job, unless it raises that on request."""
 NODE_RANGES_MAX = 5
@@ -152,6 +159,8 @@ HOST_PATHS_MAX = 100
 """Ours: so that a record of a host stays small."""
 EXIT_CODE_MAX = 255
 """Linux: what a process can end with."""
+STDIN_BYTES_MAX = 64 * KIB
+"""Ours: it is kept with the job, beside the 30 KiB of all else."""
 LOG_SIZE_MIB_MAX = 1024
 """Ours."""
 SWAPPINESS_MAX = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchyard.array_values import NO_VALUES
 from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
@@ -11,7 +12,7 @@ from batchyard.task_messages import CONDITIONS
 from batchyard.v1 import job_pb2
 from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import USAGE, end_cause_number
-from batchyard_controller.convert.jobs import dependency_messages, job_state_number, spec_message
+from batchyard_controller.convert.jobs import ARRAY_VALUES, dependency_messages, job_state_number, spec_message
 from batchyard_controller.core.access.roles import Principal, Verb, may
 from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.jobs.ends import has_succeeded
@@ -47,7 +48,7 @@ def job_message(world: World, unit: Unit) -> job_pb2.Job:
         attempts=attempts,
         nodes=NODES.write(job.spec.nodes) if unit.is_parent and job.spec.nodes is not None else None,
         node=summary.node if summary.HasField("node") else None,
-        array=summary.array if summary.HasField("array") else None,
+        array=_described_array(unit, summary),
         depends_on=dependency_messages(job.depends_on),
         is_cancelled=summary.is_cancelled,
         is_terminated=summary.is_terminated,
@@ -97,13 +98,28 @@ def _array(unit: Unit) -> job_pb2.ArrayProperties | None:
     if job.kind is not JobKind.ARRAY:
         return None
     if unit.is_child:
-        return job_pb2.ArrayProperties(size=job.size, index=unit.index)
+        number = unit.number
+        shown = None if number == unit.index else number
+        return job_pb2.ArrayProperties(size=job.size, index=unit.index, number=shown)
     return job_pb2.ArrayProperties(
         size=job.size,
         concurrency=job.concurrency,
+        max_fails=job.max_fails,
         status_summary={str(s): job.children.count(s) for s in JobState},
         status_summary_updated_at_ms=job.children.updated_at_ms or job.created_at_ms,
     )
+
+
+def _described_array(unit: Unit, summary: job_pb2.JobSummary) -> job_pb2.ArrayProperties | None:
+    """Return what is told of an array or a child with what is too long for lists."""
+    if not summary.HasField("array"):
+        return None
+    array, values = summary.array, unit.job.values
+    if unit.is_child and (item := values.item(unit.number)) is not None:
+        array.item = item
+    elif unit.is_parent and values != NO_VALUES:
+        array.values.CopyFrom(ARRAY_VALUES.write(values))
+    return array
 
 
 def _node(unit: Unit) -> job_pb2.NodeDetails | None:

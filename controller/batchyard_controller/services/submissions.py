@@ -146,6 +146,9 @@ def _payload_bytes(request: pb.SubmitJobRequest) -> int:
         payload.CopyFrom(request)
         payload.ClearField("annotations")
         payload.ClearField("depends_on")
+        payload.ClearField("array_values")
+        if payload.HasField("container"):
+            payload.container.ClearField("stdin")
         size = payload.ByteSize()
     return size
 

@@ -44,7 +44,18 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 """Bare: for records all of whose fields are given."""
 
-_SUBMISSION = ("name", "seq", "created_at_ms", "kind", "size", "concurrency", "depends_on", "request_id")
+_SUBMISSION = (
+    "name",
+    "seq",
+    "created_at_ms",
+    "kind",
+    "size",
+    "concurrency",
+    "values",
+    "max_fails",
+    "depends_on",
+    "request_id",
+)
 """Fields of a job that are written once; with the spec they are its submission."""
 
 _UNSETTLED = bytes(code if state.is_final else 0 for code, state in enumerate(STATES)).ljust(256, b"\0")

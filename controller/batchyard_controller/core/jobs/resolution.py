@@ -8,8 +8,10 @@ replaces the whole, environment merges by name, amounts replace one by one).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from batchyard.array_values import NO_VALUES, ArrayValues
 from batchyard.errors import Reason, Violation
 from batchyard.pairs import Pairs
 from batchyard.pods import Pod
@@ -111,6 +113,8 @@ class Submission:
     parameters: Pairs = ()
     array_size: int = 0
     array_concurrency: int = 0
+    array_values: ArrayValues = NO_VALUES
+    array_max_fails: int | None = None
     depends_on: tuple[Dependency, ...] = ()
     retry: RetryStrategy | None = None
     timeout_s: int = 0
@@ -130,9 +134,11 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
     given = definition.task if definition is not None else submission.task or NO_TASK
     defaults = definition.parameters if definition is not None else ()
     parameters = merge(defaults, submission.parameters)
+    # What differs from child to child is put in when one is started.
+    kept = {name: f"Ref::{name}" for name in submission.array_values.names}
     given_nodes = definition.nodes if definition is not None else submission.nodes
     if given_nodes is None:
-        task, violations = _override(given, submission, dict(parameters))
+        task, violations = _override(given, submission, {**dict(parameters), **kept})
         nodes = None
     else:
         task = NO_TASK
@@ -277,6 +283,21 @@ def propagated_tags(spec: JobSpec) -> Pairs:
 def merge(base: Pairs, over: Pairs) -> Pairs:
     """Merge two maps by key; *over* wins."""
     return tuple(sorted({**dict(base), **dict(over)}.items())) if over else base
+
+
+def with_values(task: Task, values: Mapping[str, str]) -> Task:
+    """Put what one child is told in the place of ``Ref::name``; the same task where nothing changes."""
+    if not values:
+        return task
+
+    def put(words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_REFERENCE.sub(lambda m: values.get(m[1], m[0]), word) for word in words)
+
+    containers = tuple(
+        replace(each, command=put(each.command), entrypoint=put(each.entrypoint)) for each in task.all_containers
+    )
+    count = len(task.containers)
+    return replace(task, containers=containers[:count], init_containers=containers[count:])
 
 
 def _substitute(command: tuple[str, ...], parameters: dict[str, str]) -> tuple[tuple[str, ...], list[Violation]]:

@@ -7,6 +7,7 @@ BATCHYARD are ours.
 
 from __future__ import annotations
 
+from batchyard.array_values import ITEM
 from batchyard.ids import AttemptId, log_stream_prefix, task_id
 from batchyard.tasks import DEFAULT_NAME
 from batchyard_controller.core.model.attempts import Attempt
@@ -49,8 +50,11 @@ def attempt_variables(
         if not unit.leads:
             variables["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = main_address
     elif unit.is_child:
-        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(unit.index)
+        number = unit.number
+        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(number)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(unit.job.size)
+        for key, value in unit.job.values.values(number).items():
+            variables["BATCHYARD_ITEM" if key == ITEM else f"BATCHYARD_ITEM_{key}"] = value
     return variables
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from batchyard.array_values import NO_VALUES, ArrayValues
 from batchyard.ids import JobId
 from batchyard.pairs import Pairs
 from batchyard.resources import Resources
@@ -178,6 +179,8 @@ class Job:
         seq: Place in the order of all submissions; a retry keeps it.
         size: Children of an array, or nodes; 0 of a single job.
         concurrency: Most children that are RUNNABLE or active at once; 0 means no bound.
+        values: Numbers and items of the children.
+        max_fails: Once more of them have FAILED the rest is stopped; None: never.
         ending: Why it came to its final state; None until then.
         ended_at_ms: When, by the controller's clock; 0 until then.
         started_at_ms: When the first child of an array ran; 0 until then. Units know by their attempts.
@@ -196,6 +199,8 @@ class Job:
     kind: JobKind = JobKind.SINGLE
     size: int = 0
     concurrency: int = 0
+    values: ArrayValues = NO_VALUES
+    max_fails: int | None = None
     depends_on: tuple[Dependency, ...] = ()
     request_id: str = ""
     state: JobState = JobState.SUBMITTED

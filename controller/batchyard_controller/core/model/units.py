@@ -56,6 +56,11 @@ class Unit:
         return self.index is not None and self.job.kind is JobKind.NODES
 
     @property
+    def number(self) -> int:
+        """What a child is told as its index, by which its item is found; 0 of all else."""
+        return 0 if self.index is None or self.is_node else self.job.values.number(self.index)
+
+    @property
     def leads(self) -> bool:
         """Whether it is the main node, whose life is the job's."""
         nodes = self.job.spec.nodes

@@ -67,7 +67,7 @@ from .hosts import (
     on_host_joined,
     on_host_left,
 )
-from .jobs import on_job_asked, on_job_changed, on_job_submitted
+from .jobs import on_job_asked, on_job_changed, on_job_submitted, stop_failing
 from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
@@ -137,6 +137,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_ticked(world, now, out)
         case _:
             assert_never(event)
+    stop_failing(world, now, out)
     return out
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batchyard.states import ACTIVE_STATES, EndCause
-from batchyard_controller.core.commands import SendStop
+from batchyard.states import ACTIVE_STATES, EndCause, JobState
+from batchyard_controller.core.commands import PublishMove, SendStop
 from batchyard_controller.core.events import JobCancelled, JobPriorityChanged, JobSubmitted, JobTagged, JobTerminated
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.endings import Ending, Trigger
-from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records, waiting
@@ -80,6 +80,23 @@ def on_job_terminated(world: World, event: JobTerminated, now: Instant, out: Out
         for index in unit.job.children.noted(ACTIVE_STATES):
             _terminate_unit(world, Unit(unit.job, index), event.reason, now, out)
         Progress(world, now, out).fail_waiting(unit.job, Ending(trigger=Trigger.TERMINATED, words=event.reason))
+
+
+def stop_failing(world: World, now: Instant, out: Out) -> None:
+    """Stop what is left of arrays of which, by what has just moved, more children have failed than they may have."""
+    moved = {
+        each.job_id
+        for each in out
+        if each.__class__ is PublishMove and each.after is JobState.FAILED and each.index is not None
+    }
+    for job_id in moved:
+        job = world.jobs[job_id]
+        if job.max_fails is None or job.state.is_final or job.terminate_reason or job.kind is not JobKind.ARRAY:
+            continue
+        failed = job.children.count(JobState.FAILED)
+        if failed > job.max_fails:
+            reason = f"{failed} children failed; at most {job.max_fails} may"
+            on_job_terminated(world, JobTerminated(job_id=job.id, index=None, reason=reason), now, out)
 
 
 def _terminate_unit(world: World, unit: Unit, reason: str, now: Instant, out: Out) -> None:

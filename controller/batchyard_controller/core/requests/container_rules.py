@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from batchyard.errors import Reason, Violation
 from batchyard.tasks import Container, LinuxParameters, Task, Tmpfs, Ulimit, Volume
 from batchyard_controller.core import limits
+from batchyard_controller.core.jobs.output_paths import LETTERS, unknown_marks
 
 from .checks import Violations, check_range, check_text, quote
 
@@ -55,11 +56,27 @@ def check_surroundings(out: Violations, field: str, container: Container, task: 
     _check_gpus(out, field, container)
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
+    _check_streams(out, field, container)
     for i, ulimit in enumerate(container.ulimits):
         _check_ulimit(out, f"{field}.ulimits[{i}]", ulimit)
     _check_mount_points(out, field, container, task)
     _check_linux(out, f"{field}.linux_parameters", container.linux_parameters)
     _check_places(out, field, container)
+
+
+def _check_streams(out: Violations, field: str, container: Container) -> None:
+    """Check what a process reads, and where what it writes goes beside its log."""
+    if (size := len(container.stdin)) > limits.STDIN_BYTES_MAX:
+        text = f"{size} bytes; at most {limits.STDIN_BYTES_MAX} are allowed"
+        out.append(Violation(f"{field}.stdin", text, Reason.TOO_LONG))
+    path = container.output_path
+    check_text(out, f"{field}.output_path", path, limits.PATH_LENGTH_MAX)
+    if path.endswith("/"):
+        out.append(Violation(f"{field}.output_path", f"{quote(path)} names no file", Reason.MALFORMED))
+    if unknown := unknown_marks(path):
+        known = ", ".join(f"%{letter}" for letter in LETTERS)
+        text = f"{quote(unknown[0])} is not one of {known}"
+        out.append(Violation(f"{field}.output_path", text, Reason.UNKNOWN_VALUE))
 
 
 def _check_gpus(out: Violations, field: str, container: Container) -> None:

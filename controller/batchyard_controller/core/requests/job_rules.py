@@ -23,6 +23,7 @@ from batchyard_controller.core.model.jobs import DefinitionType, JobDefinition, 
 from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
+from .array_rules import check_array
 from .checks import Violations, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
@@ -129,6 +130,8 @@ def _check_one(out: Violations, field: str, container: Container, task: Task, *,
     check_surroundings(out, field, container, task)
     if task.pod is None:
         _check_needs_image(out, field, container)
+    if task.pod is not None or runtime_of(container.image) == DOCKER:
+        _check_needs_process(out, field, container)
 
 
 def check_complete(out: Violations, spec: JobSpec) -> None:
@@ -199,6 +202,17 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
         "linux_parameters.devices": container.linux_parameters.devices,
     }
     text = "needs a container: give the job an image"
+    out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+
+
+def _check_needs_process(out: Violations, field: str, container: Container) -> None:
+    """Check that a container asks for nothing that only a process can have."""
+    asked = {
+        "working_directory_optional": container.working_directory_optional,
+        "stdin": container.stdin,
+        "output_path": container.output_path,
+    }
+    text = "is for plain processes: a job with an image cannot have it"
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
@@ -290,12 +304,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.node_overrides is not None:
         _check_node_overrides(out, submission.node_overrides)
     check_pod_metadata(out, "pod_overrides", submission.pod_overrides.labels, submission.pod_overrides.annotations)
-    if submission.array_size != 0:
-        check_range(out, "array_size", submission.array_size, limits.ARRAY_SIZE_MIN, limits.ARRAY_SIZE_MAX)
-    if submission.array_concurrency != 0:
-        check_range(out, "array_concurrency", submission.array_concurrency, 1, limits.ARRAY_SIZE_MAX, "children")
-        if not submission.array_size:
-            out.append(Violation("array_concurrency", "is only for an array job", Reason.CONFLICT))
+    check_array(out, submission)
     _check_dependencies(out, submission)
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)

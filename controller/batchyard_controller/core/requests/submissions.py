@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from batchyard.array_values import NO_VALUES
 from batchyard.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -96,6 +97,8 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         kind=_kind(submission, spec),
         size=submission.array_size if spec.nodes is None else spec.nodes.count,
         concurrency=submission.array_concurrency,
+        values=submission.array_values,
+        max_fails=submission.array_max_fails,
         depends_on=submission.depends_on,
         request_id=submission.request_id,
     )
@@ -120,6 +123,8 @@ def _check_nodes(submission: Submission, definition: JobDefinition | None) -> No
         text = "is not for a multi-node job"
         if submission.array_size:
             out.append(Violation("array_size", text, Reason.CONFLICT))
+        if submission.array_values != NO_VALUES:
+            out.append(Violation("array_values", text, Reason.CONFLICT))
         if submission.overrides != Overrides():
             out.append(Violation("overrides", f"{text}: use node_overrides", Reason.CONFLICT))
         if submission.node_overrides is not None:

@@ -50,7 +50,10 @@ _KINDS = (
     ("AFTER_ANY", "Its end, whatever it is"),
     ("AFTER_FAILURE", "Its failure"),
 )
-_NATIVE_OF_CONTAINERS = ("working_directory", "log_size_mib", "gpu_models", "gpu_memory_mib")
+_NATIVE_OF_CONTAINERS = (
+    *("working_directory", "working_directory_optional", "stdin", "output_path"),
+    *("log_size_mib", "gpu_models", "gpu_memory_mib"),
+)
 _NATIVE_OF_RETRIES = ("infrastructure_retries", "spot_attempts", "preemption_retries_before_termination")
 _REFERENCE = re.compile(r"Ref::([A-Za-z0-9_-]+)")
 
@@ -292,7 +295,10 @@ def _native(job: pb.Job) -> Members:
     own = {name: container[name] for name in _NATIVE_OF_CONTAINERS if name in container}
     own |= {"resources": {"disk_mib": job.container.resources.disk_mib}} if job.container.resources.disk_mib else {}
     again = {name: retries[name] for name in _NATIVE_OF_RETRIES if name in retries}
-    return {name: value for name, value in (("container", own), ("retry_strategy", again)) if value}
+    array = described.get("array", {})
+    given = {"container": own, "retry_strategy": again, "array_values": array.get("values")}
+    found = {name: value for name, value in given.items() if value}
+    return found | ({"array_max_fails": array["max_fails"]} if "max_fails" in array else {})
 
 
 def _differing(told: Members, definition: Members) -> Members:
