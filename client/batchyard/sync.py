@@ -107,6 +107,11 @@ class Client:
         """Where the controller is expected."""
         return self.client.address
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which its calls run, in a thread of its own."""
+        return self._loop
+
     submit_job = _sync(AsyncClient.submit_job)
     submit_jobs = _sync_iterator(AsyncClient.submit_jobs)
     describe_job = _sync(AsyncClient.describe_job)
