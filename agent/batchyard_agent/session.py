@@ -89,10 +89,12 @@ class Identity:
     Attributes:
         nonce: Made by each run.
         machine_id: Of the operating system; empty where there is none.
+        run: One higher each time the agent starts.
     """
 
     nonce: str
     machine_id: str = ""
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,8 @@ class Sessions:
     One session after the other with one controller.
 
     Args:
-        target: Address of the controller.
+        target: Address of the controller, as it is told.
+        connect: Opens a channel to it, each session's own.
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
         decode: Reads attempts' specs.
@@ -122,6 +125,7 @@ class Sessions:
         self,
         *,
         target: str,
+        connect: Callable[[], grpc.aio.Channel],
         driver: Driver,
         logs: Logs,
         host: Host,
@@ -132,6 +136,8 @@ class Sessions:
     ) -> None:
         self._target = target
         self._decode = decode
+        self._connect = connect
+        self._session: Session | None = None
         self._driver = driver
         self._logs = logs
         self._host = host
@@ -159,6 +165,7 @@ class Sessions:
                 identity=self._identity,
                 decode=self._decode,
             )
+            self._session = session
             reason = await self._once(session)
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
                 # Before Python 3.13 a task group whose own task fails at that moment swallows it.
@@ -174,10 +181,15 @@ class Sessions:
             await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
             backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
 
+    def reopen(self, reason: str) -> None:
+        """End the session that there is, if any; another one follows, by a new channel."""
+        if self._session is not None:
+            self._session.leave(reason)
+
     async def _once(self, session: Session) -> str:
         """Hold one session to its end and say why it ended."""
         reason = ""
-        async with grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS) as channel:
+        async with self._connect() as channel:
             call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[no-untyped-call,unused-ignore]  # the stub's channel type is the synchronous one
             try:
                 await session.run(call)
@@ -283,6 +295,7 @@ class Session:
             nonce=self._identity.nonce,
             machine_id=self._identity.machine_id,
             usage=await self._host.read_usage(),
+            run=self._identity.run,
         )
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):

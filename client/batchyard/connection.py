@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from batchyard import errors
+from batchyard.credentials import read_credentials
+from batchyard.errors import Reason
 from batchyard.rpc_errors import error_from_rpc
+from batchyard.settings import is_loopback
+from batchyard.yard_names import controller_name
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -56,32 +61,91 @@ class Connection:
 
     Attributes:
         address: ``host:port`` or ``unix:/path``.
+        credentials: File with what is needed for a port.
+        is_insecure: Speak plain text with a port of loopback, for tests.
         timeout_s: Deadline of each call.
         retry_s: How long a call that is safe to repeat is repeated while the
             controller is away.
         on_retry: Called with the error before each new try.
+        metadata: What every call carries besides its request.
     """
 
     def __init__(
-        self, *, address: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+        self,
+        *,
+        address: str,
+        credentials: Path | None,
+        is_insecure: bool,
+        timeout_s: float,
+        retry_s: float,
+        on_retry: Callable[[errors.WorldError], None],
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.address = address
+        self.credentials = credentials
+        self.is_insecure = is_insecure
+        self._bearer: tuple[tuple[str, str], ...] = ()
+        """Says who asks, with each call."""
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
+        self._more = tuple(metadata)
+        self._owner: Connection | None = None
         self._is_closed = False
+
+    def carrying(self, *metadata: tuple[str, str]) -> Connection:
+        """Return a connection over the same channel whose calls carry more; closing this one closes it."""
+        shared = Connection(
+            address=self.address,
+            credentials=self.credentials,
+            is_insecure=self.is_insecure,
+            timeout_s=self.timeout_s,
+            retry_s=self.retry_s,
+            on_retry=self.on_retry,
+            metadata=metadata,
+        )
+        shared._owner = self
+        return shared
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries besides its request; known in full once there is a channel."""
+        return (*(self._owner.metadata if self._owner is not None else self._bearer), *self._more)
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
-        """The channel, which belongs to the running loop from its first use on."""
-        if self._is_closed:
+        """
+        The channel, which belongs to the running loop from its first use on.
+
+        Raises:
+            UnauthenticatedError: there are no credentials for this address.
+            InvalidArgumentError: what should be credentials is none.
+        """
+        if self._owner is not None:
+            return self._owner.channel
+        if self.is_closed:
             raise RuntimeError("this client is closed")
-        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        if self.address.startswith("unix:") or (self.is_insecure and is_loopback(self.address)):
+            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        if self.credentials is None:
+            text = f"no credentials for {self.address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
+            raise errors.UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
+        known = read_credentials(self.credentials)
+        self._bearer = (("authorization", f"Bearer {known.token}"),)
+        # Who answers is the controller of that yard, wherever it was dialled.
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", controller_name(known.yard))]
+        trusted = grpc.ssl_channel_credentials(known.ca.encode())
+        return grpc.aio.secure_channel(self.address, trusted, options=options)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it, or the one whose channel it shares, was closed."""
+        return self._is_closed or (self._owner is not None and self._owner.is_closed)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "channel" in self.__dict__:
+        if "channel" in self.__dict__ and self._owner is None:
             await self.channel.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
@@ -103,7 +167,7 @@ class Connection:
         pauses = _pauses()
         while True:
             try:
-                return await method(request, timeout=self.timeout_s)
+                return await method(request, timeout=self.timeout_s, metadata=self.metadata)
             except grpc.aio.AioRpcError as err:
                 error = error_from_rpc(err, self.address)
                 pause_s = next(pauses)
@@ -131,7 +195,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
         while True:
-            call = method(request, timeout=STREAM_DEADLINE_S)
+            call = method(request, timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async for message in call:
                     pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
@@ -171,7 +235,7 @@ class Connection:
         unanswered: deque[Q] = deque()
         pauses, give_up_at = _pauses(), 0.0
         while True:
-            call = method(timeout=STREAM_DEADLINE_S)
+            call = method(timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
@@ -201,7 +265,7 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s)
+        call = method(request, timeout=self.timeout_s, metadata=self.metadata)
         try:
             async for message in call:
                 yield message
@@ -211,7 +275,7 @@ class Connection:
             call.cancel()
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("this client is closed")
 
 

@@ -45,7 +45,7 @@ class UsageServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def SumUsage(self, request, context):
-        """Sums attempts of jobs that are kept, a part of them a call. A call counts 5,000 jobs and
+        """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
         attempts at most, some hundredths of a second: sums of further calls are to be added,
         peaks compared, until there is no token.
         """

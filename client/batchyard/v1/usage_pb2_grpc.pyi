@@ -59,7 +59,7 @@ class UsageServiceStub(typing.Generic[_UsageServiceSumUsageType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     SumUsage: _UsageServiceSumUsageType
-    """Sums attempts of jobs that are kept, a part of them a call. A call counts 5,000 jobs and
+    """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
     attempts at most, some hundredths of a second: sums of further calls are to be added,
     peaks compared, until there is no token.
     """
@@ -78,7 +78,7 @@ class UsageServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.usage_pb2.SumUsageRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.usage_pb2.SumUsageResponse, collections.abc.Awaitable[batchyard.v1.usage_pb2.SumUsageResponse]]:
-        """Sums attempts of jobs that are kept, a part of them a call. A call counts 5,000 jobs and
+        """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
         attempts at most, some hundredths of a second: sums of further calls are to be added,
         peaks compared, until there is no token.
         """

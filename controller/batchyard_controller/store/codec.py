@@ -22,7 +22,9 @@ from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.chunks import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -140,6 +142,10 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "definition": _encode_definition,
     "secret": _encode_setting("secrets"),
     "access_key": _encode_setting("access_keys"),
+    "binding": _encode_setting("bindings"),
+    "token": _encode_setting("tokens"),
+    "join_token": _encode_setting("join_tokens"),
+    "member": _encode_setting("members"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -240,33 +246,15 @@ class _Decoder:
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
         records = self._records
+        if kind in _PLAIN:
+            listed, type_ = _PLAIN[kind]
+            getattr(records, listed).append(self._decode(type_, value))
+            return
         match kind:
-            case "environment":
-                records.environments.append(self._decode(ComputeEnvironment, value))
-            case "queue":
-                records.queues.append(self._decode(JobQueue, value))
-            case "scheduling_policy":
-                records.policies.append(self._decode(SchedulingPolicy, value))
-            case "quota_share":
-                records.quota_shares.append(self._decode(QuotaShare, value))
-            case "consumable":
-                records.consumables.append(self._decode(ConsumableResource, value))
-            case "definition":
-                records.definitions.append(self._decode(JobDefinition, value))
-            case "secret":
-                records.secrets.append(self._decode(StoredSecret, value))
-            case "access_key":
-                records.access_keys.append(self._decode(AccessKey, value))
-            case "host":
-                records.hosts.append(self._decode(HostRecord, value))
-            case "launch":
-                records.launches.append(self._decode(Launch, value))
             case "job":
                 records.jobs.append(self._job(JobId(name), value))
             case "state":
                 records.states[JobId(name)] = self._decode(StoredState, value)
-            case "attempt":
-                records.attempts.append(self._decode(Attempt, value))
             case "children":
                 job_id, _, number = name.partition("/")
                 records.chunks.append((JobId(job_id), int(number), _decode_chunk(value)))
@@ -285,6 +273,26 @@ class _Decoder:
         if spec is None:
             spec = self._specs[raw] = self._decode(JobSpec, upgrade("spec", raw))
         return Job(id=job_id, spec=spec, **{name: getattr(stored, name) for name in _SUBMISSION})
+
+
+_PLAIN: dict[str, tuple[str, type]] = {
+    "environment": ("environments", ComputeEnvironment),
+    "queue": ("queues", JobQueue),
+    "scheduling_policy": ("policies", SchedulingPolicy),
+    "quota_share": ("quota_shares", QuotaShare),
+    "consumable": ("consumables", ConsumableResource),
+    "definition": ("definitions", JobDefinition),
+    "secret": ("secrets", StoredSecret),
+    "access_key": ("access_keys", AccessKey),
+    "binding": ("bindings", Binding),
+    "token": ("tokens", Token),
+    "join_token": ("join_tokens", JoinToken),
+    "member": ("members", Member),
+    "host": ("hosts", HostRecord),
+    "launch": ("launches", Launch),
+    "attempt": ("attempts", Attempt),
+}
+"""Kinds of which each record is one of ours: the list of them, and its type."""
 
 
 def _decode_chunk(value: bytes) -> Chunk:

@@ -20,7 +20,9 @@ from batchyard_controller.core.model.children import RestEnd
 from batchyard_controller.core.model.chunks import Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
 from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -78,6 +80,10 @@ class Records:
     definitions: list[JobDefinition] = field(default_factory=list)
     secrets: list[StoredSecret] = field(default_factory=list)
     access_keys: list[AccessKey] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    join_tokens: list[JoinToken] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     hosts: list[HostRecord] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
@@ -130,6 +136,11 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
         world.fleet.bounds.set_consumable(resource)
     world.secrets = {secret.name: secret for secret in records.secrets}
     world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
+    world.bindings = {binding.name: binding for binding in records.bindings}
+    world.tokens = {token.id: token for token in records.tokens}
+    world.know_users()
+    world.join_tokens = {token.id: token for token in records.join_tokens}
+    world.members = {member.host_id: member for member in records.members}
     for definition in sorted(records.definitions, key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
     world.launches = {launch.id: launch for launch in records.launches}
