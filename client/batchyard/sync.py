@@ -173,6 +173,7 @@ class Client:
     delete_consumable_resource = _sync(AsyncClient.delete_consumable_resource)
 
     search = _sync(AsyncClient.search)
+    sum_usage = _sync(AsyncClient.sum_usage)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)

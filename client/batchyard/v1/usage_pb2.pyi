@@ -27,7 +27,7 @@ class _UsageKeyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     USAGE_KEY_UNSPECIFIED: _UsageKey.ValueType  # 0
     USAGE_KEY_USER: _UsageKey.ValueType  # 1
-    """Whose the job is."""
+    """Whose the job is; "administrator" of what has no owner."""
     USAGE_KEY_QUEUE: _UsageKey.ValueType  # 2
     USAGE_KEY_DEFINITION: _UsageKey.ValueType  # 3
     """With its revision; empty of jobs without a definition."""
@@ -40,7 +40,7 @@ class UsageKey(_UsageKey, metaclass=_UsageKeyEnumTypeWrapper): ...
 
 USAGE_KEY_UNSPECIFIED: UsageKey.ValueType  # 0
 USAGE_KEY_USER: UsageKey.ValueType  # 1
-"""Whose the job is."""
+"""Whose the job is; "administrator" of what has no owner."""
 USAGE_KEY_QUEUE: UsageKey.ValueType  # 2
 USAGE_KEY_DEFINITION: UsageKey.ValueType  # 3
 """With its revision; empty of jobs without a definition."""
@@ -56,12 +56,14 @@ class SumUsageRequest(google.protobuf.message.Message):
 
     BY_FIELD_NUMBER: builtins.int
     QUEUES_FIELD_NUMBER: builtins.int
-    USERS_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     JOB_DEFINITION_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     ENDED_AFTER_MS_FIELD_NUMBER: builtins.int
     ENDED_BEFORE_MS_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    owner: builtins.str
+    """As ListJobsRequest.owner."""
     job_definition: builtins.str
     """As ListJobsRequest.job_definition."""
     name: builtins.str
@@ -79,23 +81,19 @@ class SumUsageRequest(google.protobuf.message.Message):
     def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Of jobs of these queues, at most 50; empty for all."""
 
-    @property
-    def users(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Of jobs of these users, at most 50; empty for all."""
-
     def __init__(
         self,
         *,
         by: collections.abc.Iterable[Global___UsageKey.ValueType] | None = ...,
         queues: collections.abc.Iterable[builtins.str] | None = ...,
-        users: collections.abc.Iterable[builtins.str] | None = ...,
+        owner: builtins.str = ...,
         job_definition: builtins.str = ...,
         name: builtins.str = ...,
         ended_after_ms: builtins.int = ...,
         ended_before_ms: builtins.int = ...,
         page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["by", b"by", "ended_after_ms", b"ended_after_ms", "ended_before_ms", b"ended_before_ms", "job_definition", b"job_definition", "name", b"name", "page_token", b"page_token", "queues", b"queues", "users", b"users"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "ended_after_ms", b"ended_after_ms", "ended_before_ms", b"ended_before_ms", "job_definition", b"job_definition", "name", b"name", "owner", b"owner", "page_token", b"page_token", "queues", b"queues"]) -> None: ...
 
 Global___SumUsageRequest: typing_extensions.TypeAlias = SumUsageRequest
 
