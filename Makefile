@@ -13,7 +13,7 @@ ARGS   ?=
 # core; more than 16 have nothing to do at the end.
 WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
-TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/image.py tests/clients/test_tools.py tests/clients/test_workflows.py tests/clients/tools.py tests/console tests/contract tests/e2e tests/gateway tests/house tests/kubernetes tests/ports.py tests/processes.py tests/providers tests/sdk tests/services tests/wheels.py
+TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/image.py tests/clients/test_snakemake.py tests/clients/test_tools.py tests/clients/test_workflows.py tests/clients/tools.py tests/console tests/contract tests/e2e tests/functions tests/gateway tests/house tests/kubernetes tests/ports.py tests/processes.py tests/providers tests/sdk tests/services tests/wheels.py
 
 # No setting of Batchyard's, which would refuse it: for scripts/with-services.sh alone.
 unexport BATCHYARD_DOCKERD_FLAGS

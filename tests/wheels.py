@@ -1,4 +1,4 @@
-"""The wheel of this project, as a release would have it."""
+"""Wheels of this repository, as a release would have them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel into a folder without asking a network for anything, and return its path."""
+def build_wheel(folder: Path, source: Path = ROOT) -> Path:
+    """Build the wheel of a project into a folder without asking a network for anything, and return its path."""
     line = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*line, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
+    subprocess.run([*line, "--wheel-dir", str(folder), str(source)], check=True, timeout=120)
     (wheel,) = folder.glob("*.whl")
     return wheel

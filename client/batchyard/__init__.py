@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         Violation,
         WorldError,
     )
+    from batchyard.functions.executor import Executor
+    from batchyard.functions.future import JobError, JobFuture
     from batchyard.pod_arguments import pod
     from batchyard.states import JobState
     from batchyard.submit_calls import submit_error
@@ -47,9 +49,12 @@ __all__ = [
     "BatchyardError",
     "Client",
     "DeadlineExceededError",
+    "Executor",
     "FailedPreconditionError",
     "InternalError",
     "InvalidArgumentError",
+    "JobError",
+    "JobFuture",
     "JobState",
     "NotFoundError",
     "PermissionDeniedError",
@@ -71,6 +76,9 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "client",
     "Client": "sync",
+    "Executor": "functions.executor",
+    "JobError": "functions.future",
+    "JobFuture": "functions.future",
     "JobState": "states",
     "container": "arguments",
     "job_state": "wording",

@@ -30,6 +30,7 @@ from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
+from batchyard.v1.usage_pb2_grpc import UsageServiceStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -132,6 +133,8 @@ class Calls:
         self.remove_host = Call(connection, hosts.RemoveHost)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
+
+        self.sum_usage = Call(connection, UsageServiceStub(channel).SumUsage)
 
         tags = TagServiceStub(channel)
         self.tag_resource = Call(connection, tags.TagResource)

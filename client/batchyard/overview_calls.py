@@ -6,13 +6,13 @@ Thin: arguments are checked, one request is sent, its answer returned.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
-from batchyard import arguments
+from batchyard import arguments, wording
 from batchyard.calls import Caller
 from batchyard.errors import Reason
 from batchyard.v1 import compute_environment_pb2 as environment_pb
-from batchyard.v1 import host_pb2, search_pb2
+from batchyard.v1 import host_pb2, search_pb2, usage_pb2
 
 
 class OverviewCalls(Caller):
@@ -80,3 +80,67 @@ class OverviewCalls(Caller):
         if arguments.integer("limit", limit) == 0:
             raise arguments.refuse("limit", "must be at least 1", Reason.OUT_OF_RANGE)
         return await self.calls.search(arguments.request(search_pb2.SearchRequest, text=text, limit=limit))
+
+    async def sum_usage(
+        self,
+        by: Sequence[str] = (),
+        *,
+        queue: str | Sequence[str] = "",
+        owner: str = "",
+        job_definition: str = "",
+        name: str = "",
+        ended_after_ms: int = 0,
+        ended_before_ms: int = 0,
+    ) -> list[usage_pb2.UsageSum]:
+        """
+        Sum what attempts took and used that have ended, of jobs that are kept; in as many calls as that takes.
+
+        Args:
+            by: ``USER``, ``QUEUE``, ``DEFINITION``, ``DAY`` (of the attempt's end, UTC) or ``JOB``, or
+                several; none: one sum of all.
+            queue: Of jobs of this queue, or these.
+            owner: Of jobs of this user.
+            job_definition: As of `list_jobs_page`.
+            name: As of `list_jobs_page`.
+            ended_after_ms: Attempts that ended then or later.
+            ended_before_ms: Attempts that ended before.
+
+        Returns:
+            A sum for each combination of the keys' values that there is, in their order.
+
+        Raises:
+            NotFoundError: no such queue.
+            InvalidArgumentError: a key is none of these.
+        """
+        keys = [wording.number(usage_pb2.UsageKey, f"by[{i}]", key) for i, key in enumerate(arguments.texts("by", by))]
+        request = arguments.request(
+            usage_pb2.SumUsageRequest,
+            by=keys,
+            queues=arguments.texts("queue", [queue] if isinstance(queue, str) and queue else queue or []),
+            owner=owner,
+            job_definition=job_definition,
+            name=name,
+            ended_after_ms=ended_after_ms,
+            ended_before_ms=ended_before_ms,
+        )
+        sums: dict[tuple[str, ...], usage_pb2.UsageSum] = {}
+        while True:
+            page = await self.calls.sum_usage(request)
+            for each in page.sums:
+                _add(sums.setdefault(tuple(each.keys), usage_pb2.UsageSum(keys=each.keys)), each)
+            if not page.next_page_token:
+                return [sums[key] for key in sorted(sums)]
+            request.page_token = page.next_page_token
+
+
+_PEAK = ("peak_memory_kib", "peak_asked_mib")
+
+
+def _add(total: usage_pb2.UsageSum, part: usage_pb2.UsageSum) -> None:
+    """Add a sum to another."""
+    if part.peak_memory_kib > total.peak_memory_kib:
+        for name in _PEAK:
+            setattr(total, name, getattr(part, name))
+    for field in part.DESCRIPTOR.fields:
+        if field.name not in ("keys", *_PEAK):
+            setattr(total, field.name, getattr(total, field.name) + getattr(part, field.name))

@@ -8,7 +8,7 @@ broke can be sent again, and is not a second job.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from batchyard import arguments
@@ -36,8 +36,8 @@ class SubmitCalls(Caller):
 
         Args:
             jobs: Requests; one without a queue goes to ``default``, one without a
-                request id is given one. It is read some hundreds ahead, in another
-                thread. A job may depend on an earlier one by ``request:<request id>``.
+                request id is given one. What is no sequence is read some hundreds ahead,
+                in another thread. A job may depend on an earlier one by ``request:<request id>``.
 
         Raises:
             InvalidArgumentError: an element is no ``SubmitJobRequest``.
@@ -56,8 +56,10 @@ def submit_error(result: pb.SubmitResult) -> RequestError | None:
 
 async def _messages(jobs: Iterable[pb.SubmitJobRequest]) -> AsyncGenerator[pb.SubmitJobsRequest, None]:
     numbered = enumerate(arguments.iterable("jobs", jobs))
-    # Not in the loop, which other calls share: whoever makes the jobs may take its time.
-    while (message := await asyncio.to_thread(_fill, numbered)).jobs:
+    is_ready = isinstance(jobs, Sequence)
+    # Not in the loop, which other calls share: whoever makes the jobs may take its time. What is
+    # made needs no thread; at the end of a program there are none to be had.
+    while (message := _fill(numbered) if is_ready else await asyncio.to_thread(_fill, numbered)).jobs:
         yield message
 
 

@@ -111,6 +111,11 @@ class Client:
         """Where the controller is expected."""
         return self.client.address
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which its calls run, in a thread of its own."""
+        return self._loop
+
     submit_job = _sync(AsyncClient.submit_job)
     submit_jobs = _sync_iterator(AsyncClient.submit_jobs)
     describe_job = _sync(AsyncClient.describe_job)
@@ -173,6 +178,7 @@ class Client:
     delete_consumable_resource = _sync(AsyncClient.delete_consumable_resource)
 
     search = _sync(AsyncClient.search)
+    sum_usage = _sync(AsyncClient.sum_usage)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)

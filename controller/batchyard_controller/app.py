@@ -51,6 +51,8 @@ from batchyard.v1 import (
     secret_pb2_grpc,
     tag_pb2,
     tag_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
 )
 from batchyard_controller.core.access.directory import Credentials, identify
 from batchyard_controller.core.access.roles import Principal
@@ -86,6 +88,7 @@ from .services.quota_shares import QuotaShares
 from .services.searching import Searching
 from .services.secrets import Secrets
 from .services.tags import Tags
+from .services.usage import UsageSums
 from .sessions import Sessions
 from .store.open import open_store
 from .throttles import Throttles
@@ -107,6 +110,7 @@ SERVICES = tuple(
         (access_pb2, "AccessService"),
         (tag_pb2, "TagService"),
         (search_pb2, "SearchService"),
+        (usage_pb2, "UsageService"),
         (join_token_pb2, "JoinTokenService"),
         (join_pb2, "JoinService"),
         (agent_pb2, "AgentService"),
@@ -240,6 +244,7 @@ def _add_user_services(
     host_pb2_grpc.add_HostServiceServicer_to_server(Hosts(leadership, sessions, clock), server)
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
     search_pb2_grpc.add_SearchServiceServicer_to_server(Searching(leadership), server)
+    usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageSums(leadership), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
         AccessKeysElsewhere() if door.kind is PeerKind.PLAIN else AccessKeys(leadership, vault, clock), server

@@ -31,6 +31,10 @@ _OF_YARD = {
     "launches": (GaugeMetricFamily, "Launched hosts", ("environment", "state")),
     "hosts_being_reclaimed": (GaugeMetricFamily, "Hosts that are to be taken away", ()),
     "reclaimed_attempts": (CounterMetricFamily, "Attempts that ended with their hosts", ("environment",)),
+    "attempts": (CounterMetricFamily, "Attempts that have ended", ("queue", "outcome")),
+    "attempt_seconds": (CounterMetricFamily, "How long attempts ran that have ended", ("queue",)),
+    "asked_seconds": (CounterMetricFamily, "What those held, times how long they ran", ("queue", "resource")),
+    "used_seconds": (CounterMetricFamily, "What those used, in the same units", ("queue", "resource")),
 }
 """Metrics that are read of the yard, by name: kind, help, labels."""
 

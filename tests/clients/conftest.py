@@ -32,10 +32,12 @@ class Yard:
     Attributes:
         variables: All that a tool is told of it.
         batch: boto3's client of it.
+        socket: Address of its controller, for our own tools.
     """
 
     variables: Mapping[str, str]
     batch: Any
+    socket: str
 
     def endings(self, name: str) -> list[str]:
         """Return how the jobs of a name ended, oldest first; the name may end with ``*``."""
@@ -82,7 +84,8 @@ def _open(url: str, state_dir: Path) -> Yard:
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
-    return Yard(variables={"AWS_ENDPOINT_URL": url, **keys}, batch=batch)
+    socket = f"unix:{state_dir / 'controller.sock'}"
+    return Yard(variables={"AWS_ENDPOINT_URL": url, **keys}, batch=batch, socket=socket)
 
 
 def _told(state_dir: Path) -> dict[str, str]:

@@ -2,7 +2,8 @@
 Public tools above AWS Batch, each from PyPI in a virtual environment of its own, unmodified.
 
 An environment is made once and kept beside the tests' own (``make clean`` removes
-both). It must never hold anything of ours: tools know a yard by AWS's variables alone.
+both). It must never hold anything of ours: tools know a yard by AWS's variables alone, and our
+plugin is put beside its tool by its test.
 """
 
 from __future__ import annotations
@@ -97,5 +98,12 @@ MOTO = Tool(requirements=("moto==5.2.5", "moto[s3]==5.2.5", "flask", "flask-cors
 REDUN = Tool(requirements=("redun==0.44.1",))
 SNAKEMAKE = Tool(
     requirements=("snakemake==9.27.1", "snakemake-executor-plugin-aws-batch==0.2.1", S3_PLUGIN), kept=(S3_PLUGIN,)
+)
+# Of the plugin's own environment, what a pip would install with it, but for what is ours.
+SNAKEMAKE_FOR_PLUGINS = Tool(
+    requirements=(
+        *("snakemake-interface-executor-plugins==9.4.0", "snakemake==9.27.1"),
+        *("grpcio>=1.71.2", "protobuf>=5.29", "googleapis-common-protos>=1.67", "click>=8.1", "rich>=13.7"),
+    )
 )
 TORCHX = Tool(requirements=("torchx==0.7.0", "torchx[aws_batch]==0.7.0"))

@@ -25,6 +25,7 @@ from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import secret_pb2 as secret
 from batchyard.v1 import security_pb2
 from batchyard.v1 import tag_pb2 as tag
+from batchyard.v1 import usage_pb2 as usage
 
 from . import bad_pods, bad_tasks
 from .controller import amounts, container, definition, environment, order, queue, submission
@@ -67,6 +68,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _lists()
     yield from _hosts()
     yield from _searches()
+    yield from _usage()
     yield from _join_tokens()
     yield from _tags(array)
     yield from _policies()
@@ -920,6 +922,21 @@ def _lists() -> Iterator[Case]:
             what = token if len(token) < 50 else f"{token[:8]}... of {len(token)}"
             yield f"page token {what!a}", rpc, request(page_token=token)
     yield "definitions in an unknown status", "ListJobDefinitions", jd.ListJobDefinitionsRequest(status=99)  # type: ignore[arg-type]
+
+
+def _usage() -> Iterator[Case]:
+    rpc, keys = "SumUsage", usage.UsageKey
+    yield "usage by nothing", rpc, usage.SumUsageRequest(by=[keys.USAGE_KEY_UNSPECIFIED])
+    yield "usage by what there is not", rpc, usage.SumUsageRequest(by=[99])  # type: ignore[list-item]
+    yield "usage by the same twice", rpc, usage.SumUsageRequest(by=[keys.USAGE_KEY_DAY, keys.USAGE_KEY_DAY])
+    yield "usage of an unknown queue", rpc, usage.SumUsageRequest(queues=["nobody"])
+    yield "usage of 51 queues", rpc, usage.SumUsageRequest(queues=["default"] * 51)
+    yield "usage of a long user", rpc, usage.SumUsageRequest(owner="u" * 300)
+    yield "usage of a long definition", rpc, usage.SumUsageRequest(job_definition="d" * 142)
+    yield "usage of a long name", rpc, usage.SumUsageRequest(name="n" * 130)
+    yield "usage of what ended before -1", rpc, usage.SumUsageRequest(ended_before_ms=-1)
+    yield "usage of what ended after -1", rpc, usage.SumUsageRequest(ended_after_ms=-1)
+    yield "usage after a token that is none", rpc, usage.SumUsageRequest(page_token="x")
 
 
 def _searches() -> Iterator[Case]:

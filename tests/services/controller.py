@@ -36,6 +36,7 @@ from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
+from batchyard.v1.usage_pb2_grpc import UsageServiceStub
 from batchyard_controller.app import NOBODY, Trust, build_server, clock
 from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
@@ -138,6 +139,7 @@ class Controller:
         self.definitions: Any = JobDefinitionServiceStub(self.channel)
         self.hosts: Any = HostServiceStub(self.channel)
         self.searching: Any = SearchServiceStub(self.channel)
+        self.usage: Any = UsageServiceStub(self.channel)
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)

@@ -24,7 +24,7 @@ from batchyard.v1 import access_key_pb2 as key_pb
 from batchyard.v1 import access_pb2 as access_pb
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import consumable_resource_pb2 as consumable_pb
-from batchyard.v1 import host_pb2, job_pb2, join_token_pb2, search_pb2, secret_pb2, tag_pb2
+from batchyard.v1 import host_pb2, job_pb2, join_token_pb2, search_pb2, secret_pb2, tag_pb2, usage_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import quota_share_pb2 as share_pb
@@ -282,6 +282,7 @@ def asked(yard: Yard) -> dict[str, tuple[str, Message]]:
         rows[f"ListTags {whose}"] = ("ListTags", tag_pb2.ListTagsRequest(kind=tag_pb2.RESOURCE_KIND_JOB, name=job_id))
     for name in QUEUES:
         row("GetJobQueueSnapshot", name, queue_pb.GetJobQueueSnapshotRequest(name=name))
+        row("SumUsage of queue", name, usage_pb2.SumUsageRequest(queues=[name]))
         row("WatchJobs queue", name, job_pb2.WatchJobsRequest(queue=name))
         row("SubmitJob to", name, submission(queue=name))
         row("SubmitJobs to", name, job_pb2.SubmitJobsRequest(jobs=[submission(queue=name)]))

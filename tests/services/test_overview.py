@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from batchyard.v1 import host_pb2, search_pb2
+import pytest
+
+from batchyard.v1 import host_pb2, search_pb2, usage_pb2
+from batchyard_controller.core.views import usage
 
 from .controller import MemoryController, definition
 from .hand_agent import OTHER_ID, HandAgent
@@ -42,3 +45,20 @@ async def test_search_finds_things_of_every_kind(yard: MemoryController) -> None
         await yard.submit("default-j")
     told = await yard.searching.Search(search_pb2.SearchRequest(text="default", limit=2))
     assert (len(told.jobs), told.is_partial) == (2, True)
+
+
+async def test_usage_is_summed_page_by_page(yard: MemoryController, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever adds up what the pages say has it all."""
+    agent = HandAgent(yard)
+    await agent.join()
+    for _ in range(3):
+        await yard.submit()
+        (spec,) = await agent.hear_starts()
+        await agent.finish(spec.attempt_id)
+    monkeypatch.setattr(usage, "LOOKS_MAX", 2)
+    by = [usage_pb2.USAGE_KEY_USER, usage_pb2.USAGE_KEY_QUEUE]
+    first = await yard.usage.SumUsage(usage_pb2.SumUsageRequest(by=by))
+    assert [list(each.keys) for each in first.sums] == [["administrator", "default"]]
+    second = await yard.usage.SumUsage(usage_pb2.SumUsageRequest(by=by, page_token=first.next_page_token))
+    assert [page.sums[0].attempts for page in (first, second)] == [2, 1]
+    assert not second.next_page_token

@@ -30,6 +30,7 @@ COMMANDS = {
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),
     "search": ("search", "Find jobs, queues, environments, definitions and hosts."),
+    "usage": ("usage", "Sum what jobs took and used, by user, queue, definition or day."),
     "describe": ("jobs", "Show all about jobs."),
     "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),
     "logs": ("logs", "Write the log of a job."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchyard.cli import job_filters, names, options, spans
+from batchyard.cli import job_filters, names, options, spans, usage
 from batchyard.cli import job_ids as ids
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
@@ -232,6 +232,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Stopped", spans.moment(job.stopped_at_ms, now)),
             ("Runs as", _pod_of(job)),
             ("Image digest", _digest_of(job)),
+            ("Hint", "; ".join(_hints(job))),
         ]
     )
     if job.attempts:
@@ -245,6 +246,14 @@ def _show_job(job: Job, now: int) -> None:
 def _item(job: Job) -> str:
     number = f" (number {job.array.number})" if job.array.HasField("number") else ""
     return f"{job.array.item}{number}" if job.array.HasField("item") else number.strip(" ()")
+
+
+def _hints(job: Job) -> list[str]:
+    """Say where a job asked for much more than it used; of nodes, which may differ, nothing."""
+    if not (job.HasField("container") or job.HasField("task")):
+        return []
+    cpu_millis, memory_mib, *_ = asked_of(job)
+    return usage.hints_of_job(job.attempts, cpu_millis, memory_mib)
 
 
 def _pod_of(job: Job) -> str:

@@ -257,10 +257,12 @@ class Children:
             containers=chunk.containers.get(i, ()),
         )
 
-    def tried(self) -> Iterator[int]:
-        """Yield the indices of children of which a try has ended, in order."""
-        for number in sorted(self.chunks):
-            yield from (number * CHUNK + i for i, tries in enumerate(self.chunks[number].attempts) if tries)
+    def tried(self, first: int = 0) -> Iterator[int]:
+        """Yield the indices of children from *first* on of which a try has ended, in order."""
+        for number in sorted(each for each in self.chunks if each >= first // CHUNK):
+            base = number * CHUNK
+            tried = (base + i for i, tries in enumerate(self.chunks[number].attempts) if tries)
+            yield from (index for index in tried if index >= first)
 
     def tried_last(self) -> Iterator[int]:
         """Yield the same in reverse."""

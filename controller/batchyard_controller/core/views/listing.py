@@ -131,7 +131,7 @@ def _steps(world: World, wanted: JobFilter, beyond: Place | None) -> Iterable[tu
     """Yield what is looked at in turn, with its place; None in place of a unit that is not wanted."""
     matches = wanted.predicate()
     if not wanted.host_id:
-        jobs = _jobs(world, wanted, None if beyond is None else beyond[0])
+        jobs = walk_jobs(world, wanted, None if beyond is None else beyond[0])
         return (((job.seq, 0), Unit(job) if matches(job, job.state) else None) for job in jobs)
     visits = Visits(world, HostId(wanted.host_id))
     if wanted.states and wanted.states <= ACTIVE_STATES:
@@ -156,14 +156,15 @@ def _host_steps(
     seq, place = beyond or (None, -1)
     if seq is not None:  # more of that job may come
         seq += -1 if wanted.oldest_first else 1
-    for job in _jobs(world, wanted, seq):
+    for job in walk_jobs(world, wanted, seq):
         is_resumed = beyond is not None and job.seq == beyond[0]
         for there, unit in visits.steps(job, place if is_resumed else -1):
             if not is_resumed or there > place:
                 yield (job.seq, there), unit
 
 
-def _jobs(world: World, wanted: JobFilter, beyond: int | None) -> Iterator[Job]:
+def walk_jobs(world: World, wanted: JobFilter, beyond: int | None) -> Iterator[Job]:
+    """Yield what may be wanted that stands beyond a number of the order of submission; others may be among them."""
     after_ms, before_ms = wanted.created_after_ms, wanted.created_before_ms
     several = _sources(world, wanted)
     jobs = walk_together(several, beyond, after_ms, before_ms, oldest_first=wanted.oldest_first)
@@ -172,7 +173,7 @@ def _jobs(world: World, wanted: JobFilter, beyond: int | None) -> Iterator[Job]:
 
 def readable(world: World, reader: Principal) -> Iterator[Job]:
     """Yield jobs that somebody may read, the newest first, None of them twice; others may be among them."""
-    return _jobs(world, JobFilter(reader=reader), None)
+    return walk_jobs(world, JobFilter(reader=reader), None)
 
 
 def _sources(world: World, wanted: JobFilter) -> list[SubmittedJobs]:

@@ -42,7 +42,7 @@ class Reading:
 
 def readings(world: World, now: Instant) -> list[Reading]:
     """Read all of a yard."""
-    return [*_waiting(world, now), *_allocation(world), *_launches(world), *_reclaims(world)]
+    return [*_waiting(world, now), *_allocation(world), *_launches(world), *_reclaims(world), *_usage(world)]
 
 
 def _waiting(world: World, now: Instant) -> Iterator[Reading]:
@@ -100,3 +100,16 @@ def _reclaims(world: World) -> Iterator[Reading]:
     yield Reading("hosts_being_reclaimed", (), number)
     reclaimed = sorted(world.reclaimed.items())[:NAMES_MAX]
     yield from (Reading("reclaimed_attempts", (name,), number) for name, number in reclaimed)
+
+
+def _usage(world: World) -> Iterator[Reading]:
+    """Read what attempts took and used that have ended in this term."""
+    for name, used in sorted(world.used.items())[:NAMES_MAX]:
+        yield Reading("attempts", (name, "succeeded"), used.attempts - used.failed)
+        yield Reading("attempts", (name, "failed"), used.failed)
+        yield Reading("attempt_seconds", (name,), used.wall_ms / 1000)
+        yield Reading("asked_seconds", (name, "cpu"), used.cpu_asked_ms / 1000)
+        yield Reading("asked_seconds", (name, "gpu"), used.gpu_asked_ms / 1000)
+        yield Reading("asked_seconds", (name, "memory_mib"), used.memory_asked_mib_s)
+        yield Reading("used_seconds", (name, "cpu"), used.cpu_used_ms / 1000)
+        yield Reading("used_seconds", (name, "memory_mib"), used.memory_used_mib_s)

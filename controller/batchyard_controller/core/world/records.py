@@ -28,6 +28,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.tenants import Stay
 
@@ -370,6 +371,7 @@ def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt,
     tenancy.hold(world, unit, now, -1)
     occupy(world, unit, attempt, -1)
     tenancy.note_run(world, unit, ended)
+    world.used.setdefault(unit.job.spec.queue, UsageSum()).add(ended, asked)
     if attempt.started_at_ms:
         _consume(world, unit)
     world.wants_plan = True

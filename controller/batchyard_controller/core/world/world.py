@@ -31,6 +31,7 @@ from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
 from batchyard_controller.core.model.units import Unit, find_unit
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant, utc
 from batchyard_controller.core.placement.due_times import DueTimes
 from batchyard_controller.core.placement.fleet import UNBOUNDED, Fleet
@@ -142,6 +143,8 @@ class World:
     """Who blocked the head of each queue that bounds it, at the last tick."""
     reclaimed: Counter[str] = field(default_factory=Counter)
     """Attempts that ended with their reclaimed hosts in this term, by environment."""
+    used: dict[str, UsageSum] = field(default_factory=dict)
+    """What attempts took and used that ended in this term, by queue."""
     wants_plan: bool = False
     """Whether something happened that a plan should look at."""
     _specs: WeakKeyDictionary[JobSpec, ref[JobSpec]] = field(default_factory=WeakKeyDictionary)
