@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_type_hints
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -197,40 +198,68 @@ async def load_records(store: Store) -> Records:
         CorruptRecordError: a record cannot be read.
         StoreError: the store cannot be reached.
     """
-    records = Records()
-    decoder = _Decoder(records)
+    decoder = Decoder()
     async for page in store.load():
         decoder.take(page)
-    decoder.finish()
-    return records
+    return decoder.finish()
 
 
-class _Decoder:
-    """Sorts pairs into records."""
+class Decoder:
+    """Sorts pairs into records, and keeps up with what becomes of them."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self) -> None:
+        self._records = Records()
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-        self._specs: dict[bytes, JobSpec] = {}
-        self._old_chunks: list[tuple[str, bytes]] = []
+        self._specs: WeakValueDictionary[bytes, JobSpec] = WeakValueDictionary()
+        self._old_chunks: dict[str, bytes] = {}
         """Of an earlier form; what they mean hangs on their arrays."""
 
-    def take(self, page: Iterable[tuple[str, bytes]]) -> None:
-        for key, value in page:
+    def take(self, pairs: Iterable[tuple[str, bytes]]) -> None:
+        """
+        Read pairs; what was read of their keys before goes.
+
+        Raises:
+            CorruptRecordError: a record cannot be read.
+        """
+        for key, value in pairs:
             kind = key.partition("/")[0]
             if kind not in KINDS:
                 continue
             if kind == "children" and OLD_CHUNK in value:
-                self._old_chunks.append((key, value))
+                self._old_chunks[key] = value
             else:
+                self._old_chunks.pop(key, None)
                 self._try_one(kind, key, value, partial(upgrade, kind))
 
-    def finish(self) -> None:
-        """Read what had to wait for other records."""
-        for key, value in self._old_chunks:
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget pairs; those that are not there, too."""
+        for key in keys:
+            kind = key.partition("/")[0]
+            if kind in KINDS:
+                self._old_chunks.pop(key, None)
+                self._all_of(kind).pop(name_of(kind, key), None)
+
+    def finish(self) -> Records:
+        """
+        Read what had to wait for other records, and give away all; they keep up no longer.
+
+        Raises:
+            CorruptRecordError: a record cannot be read.
+        """
+        for key, value in self._old_chunks.items():
             job_id = name_of("children", key).partition("/")[0]
-            array = self._records.states.get(JobId(job_id), StoredState())
+            array = self._records.states.get(job_id, StoredState())
             self._try_one("children", key, value, partial(upgrade_children, terminate_reason=array.terminate_reason))
+        return self._records
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._old_chunks) + sum(len(self._all_of(kind)) for kind in KINDS)
+
+    def _all_of(self, kind: str) -> dict[str, Any]:
+        """Return the records of a kind by their names."""
+        of_kind: dict[str, Any] = getattr(self._records, _PLACES[kind])
+        return of_kind
 
     def _try_one(self, kind: str, key: str, value: bytes, bring_up_to_date: Callable[[bytes], bytes]) -> None:
         try:
@@ -239,37 +268,15 @@ class _Decoder:
             raise CorruptRecordError(f"stored record {key} cannot be read: {err}") from err
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
-        records = self._records
+        record: Any
         match kind:
-            case "environment":
-                records.environments.append(self._decode(ComputeEnvironment, value))
-            case "queue":
-                records.queues.append(self._decode(JobQueue, value))
-            case "scheduling_policy":
-                records.policies.append(self._decode(SchedulingPolicy, value))
-            case "quota_share":
-                records.quota_shares.append(self._decode(QuotaShare, value))
-            case "consumable":
-                records.consumables.append(self._decode(ConsumableResource, value))
-            case "definition":
-                records.definitions.append(self._decode(JobDefinition, value))
-            case "secret":
-                records.secrets.append(self._decode(StoredSecret, value))
-            case "access_key":
-                records.access_keys.append(self._decode(AccessKey, value))
-            case "host":
-                records.hosts.append(self._decode(HostRecord, value))
-            case "launch":
-                records.launches.append(self._decode(Launch, value))
             case "job":
-                records.jobs.append(self._job(JobId(name), value))
-            case "state":
-                records.states[JobId(name)] = self._decode(StoredState, value)
-            case "attempt":
-                records.attempts.append(self._decode(Attempt, value))
+                record = self._job(JobId(name), value)
             case "children":
-                job_id, _, number = name.partition("/")
-                records.chunks.append((JobId(job_id), int(number), _decode_chunk(value)))
+                record = _decode_chunk(value)
+            case _:
+                record = self._decode(_TYPES[kind], value)
+        self._all_of(kind)[name] = record
 
     def _decode(self, type_: type[T], value: bytes) -> T:
         decoder = self._decoders.get(type_)
@@ -285,6 +292,28 @@ class _Decoder:
         if spec is None:
             spec = self._specs[raw] = self._decode(JobSpec, upgrade("spec", raw))
         return Job(id=job_id, spec=spec, **{name: getattr(stored, name) for name in _SUBMISSION})
+
+
+_TYPES: dict[str, type] = {
+    "environment": ComputeEnvironment,
+    "queue": JobQueue,
+    "scheduling_policy": SchedulingPolicy,
+    "quota_share": QuotaShare,
+    "consumable": ConsumableResource,
+    "definition": JobDefinition,
+    "secret": StoredSecret,
+    "access_key": AccessKey,
+    "host": HostRecord,
+    "launch": Launch,
+    "state": StoredState,
+    "attempt": Attempt,
+}
+_PLACES = {
+    "scheduling_policy": "policies",
+    "children": "chunks",
+    "launch": "launches",
+} | {kind: f"{kind}s" for kind in KINDS if kind not in ("scheduling_policy", "children", "launch")}
+"""Where ``Records`` has each kind."""
 
 
 def _decode_chunk(value: bytes) -> Chunk:
