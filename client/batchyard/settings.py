@@ -43,7 +43,8 @@ class ClientSettings:
     What the SDK needs to know.
 
     Attributes:
-        address: ``host:port``, or ``unix:/path``; default as ``default_address`` says.
+        address: ``host:port``, or ``unix:/path``, or several with commas, of which one leads;
+            default as ``default_address`` says.
         timeout_s: Deadline of each call.
         retry_s: How long a submit is repeated while the controller is away.
     """
@@ -68,7 +69,7 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
             values[key] = env[f"BATCHYARD_{key.upper()}"]
     fallback = ClientSettings(address="")
     return ClientSettings(
-        address=parse_address(str(values.get("address") or default_address(env))),
+        address=parse_addresses(str(values.get("address") or default_address(env))),
         timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
         retry_s=_seconds("retry_s", values.get("retry_s", fallback.retry_s)),
     )
@@ -205,6 +206,21 @@ def parse_address(address: str) -> str:
         violation = Violation("address", f"must be host:port or unix:/path, not {address!r}", Reason.MALFORMED)
         raise InvalidArgumentError.from_violations([violation])
     return f"{host}:{port}"
+
+
+def parse_addresses(addresses: str) -> str:
+    """
+    Return *addresses*, one or several with commas, each as ``parse_address`` returns it.
+
+    Raises:
+        InvalidArgumentError: if one of them is none.
+    """
+    return ",".join(parse_address(address.strip()) for address in addresses.split(","))
+
+
+def is_wildcard(listen: str) -> bool:
+    """Say whether a listener's address names none by which it can be reached from elsewhere."""
+    return listen.rpartition(":")[0].strip("[]") in ("", "0.0.0.0", "::")
 
 
 def is_loopback(listen: str) -> bool:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from batchyard.ids import JobId, uuid7
-from batchyard.settings import is_loopback
+from batchyard.settings import is_loopback, is_wildcard
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
@@ -49,7 +49,7 @@ from batchyard.v1 import (
 from batchyard_controller.core.model.values import Instant
 
 from .config import Config, without_login
-from .leadership import Leadership, lead
+from .leadership import Leadership, lead, name_candidate
 from .metrics import Metrics
 from .private_socket import listen_privately
 from .providers.launcher import Launcher
@@ -190,7 +190,8 @@ async def serve(config: Config) -> None:
     for server in servers:
         await server.start()
     log.info("listening", socket=str(config.socket), address=config.listen, store=without_login(config.store))
-    candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    candidate = name_candidate(name, "" if is_wildcard(config.listen) else config.listen)
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
         terms = group.create_task(
@@ -207,9 +208,11 @@ async def serve(config: Config) -> None:
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
+        watcher = group.create_task(metrics.watch_loop())
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
+        watcher.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()

@@ -185,7 +185,7 @@ class Sessions(rpc.AgentServiceServicer):
         hello = await _check_hello(driver, first)
         self._refuse_twin(hello)
         if self._leadership.driver is not driver:
-            raise UnavailableError("another term began meanwhile; try again", reason=Reason.NOT_LEADING)
+            raise self._leadership.refusal()
         session = self._begin(driver, hello)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
@@ -276,6 +276,10 @@ class Sessions(rpc.AgentServiceServicer):
                 )
                 driver.post(heard)
                 self._usage[session.host_id] = host_usage(beat.usage)
+                if not driver.leads:
+                    # It stood still, and another may lead, for whom the host's fence began before this heartbeat.
+                    session.end(self._leadership.refusal())
+                    return
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":
                 session.take_slice(request.log_slice)
