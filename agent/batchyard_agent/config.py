@@ -44,7 +44,7 @@ class Config:
     How one agent runs.
 
     Attributes:
-        controller: Address of the controller.
+        controller: Address of the controller, or several with commas.
         state_dir: The agent's own folder.
         name: The host's name, unique in its yard.
         runtimes: Which to offer, all of them needed; empty: docker and process, if they open.
@@ -206,9 +206,9 @@ OPTIONS = (
         ["--controller"],
         default=settings.default_address,
         show_default=True,
-        metavar="HOST:PORT",
-        callback=reads(settings.parse_address),
-        help="Where the controller listens.",
+        metavar="HOST:PORT[,...]",
+        callback=reads(settings.parse_addresses),
+        help="Where the controller listens; several are controllers of one yard, of which one leads.",
     ),
     click.Option(
         ["--state-dir"],

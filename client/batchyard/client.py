@@ -31,7 +31,8 @@ class AsyncClient(JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, Sha
     It connects with its first call and belongs to the event loop of that call.
 
     Args:
-        address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
+        address: ``host:port`` or ``unix:/path``; several with commas are controllers
+            of one yard, of which the one that leads is found. Default: ``BATCHYARD_ADDRESS``, else
             the settings file, else the socket of this user's controller.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
@@ -52,7 +53,9 @@ class AsyncClient(JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, Sha
     ) -> None:
         found = settings.client_settings()
         self._connection = Connection(
-            address=found.address if address is None else settings.parse_address(arguments.text("address", address)),
+            addresses=found.address
+            if address is None
+            else settings.parse_addresses(arguments.text("address", address)),
             timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
             on_retry=on_retry,
@@ -61,7 +64,7 @@ class AsyncClient(JobCalls, JobLists, SubmitCalls, YardCalls, OverviewCalls, Sha
     @property
     def address(self) -> str:
         """Where the controller is expected."""
-        return self._connection.address
+        return ",".join(self._connection.addresses)
 
     async def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""

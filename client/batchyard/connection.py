@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 
 from batchyard import errors
+from batchyard.moving_channel import MovingChannel
 from batchyard.rpc_errors import error_from_rpc
 
 Q = TypeVar("Q")
@@ -54,8 +55,11 @@ class Connection:
     """
     One channel to a controller. It is opened by the first call, in that call's loop.
 
+    Of several controllers one leads. A call that another has refused, or did not get, goes
+    to the next, whether it may be repeated or not, as nothing was done.
+
     Attributes:
-        address: ``host:port`` or ``unix:/path``.
+        addresses: ``host:port`` or ``unix:/path`` each.
         timeout_s: Deadline of each call.
         retry_s: How long a call that is safe to repeat is repeated while the
             controller is away.
@@ -63,9 +67,9 @@ class Connection:
     """
 
     def __init__(
-        self, *, address: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+        self, *, addresses: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
     ) -> None:
-        self.address = address
+        self.addresses = tuple(addresses.split(","))
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
@@ -76,13 +80,17 @@ class Connection:
         """The channel, which belongs to the running loop from its first use on."""
         if self._is_closed:
             raise RuntimeError("this client is closed")
-        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        return cast("grpc.aio.Channel", self._line)
+
+    @cached_property
+    def _line(self) -> MovingChannel:
+        return MovingChannel(self.addresses, lambda address: grpc.aio.insecure_channel(address, options=_OPTIONS))
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "channel" in self.__dict__:
-            await self.channel.close()
+        if "_line" in self.__dict__:
+            await self._line.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
         """
@@ -99,17 +107,20 @@ class Connection:
         """
         self._check_open()
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (self.retry_s if retry else 0.0)
-        pauses = _pauses()
+        give_up_at = loop.time() + self.retry_s
+        pauses = self._pauses()
         while True:
+            address = self._line.address
             try:
                 return await method(request, timeout=self.timeout_s)
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 pause_s = next(pauses)
-                if not isinstance(error, errors.UnavailableError) or loop.time() + pause_s >= give_up_at:
+                is_over = loop.time() + pause_s >= give_up_at or not (retry or self._was_elsewhere(error))
+                if is_over or not isinstance(error, errors.UnavailableError):
                     raise error from err
-                self.on_retry(error)
+                if pause_s:
+                    self.on_retry(error)
             await asyncio.sleep(pause_s)
 
     async def stream(self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q) -> AsyncGenerator[R, None]:
@@ -129,18 +140,19 @@ class Connection:
         """
         self._check_open()
         loop = asyncio.get_running_loop()
-        pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+        pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
         while True:
+            address = self._line.address
             call = method(request, timeout=STREAM_DEADLINE_S)
             try:
                 async for message in call:
-                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                    pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
                     yield message
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 if isinstance(error, errors.DeadlineExceededError):
                     # Our own deadline: nothing to say for a minute, or a dead connection.
-                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                    pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
                 else:
                     if error.reason in errors.HOST_AWAY:
                         give_up_at = min(give_up_at, loop.time() + HOST_AWAY_S)
@@ -169,16 +181,17 @@ class Connection:
         self._check_open()
         loop = asyncio.get_running_loop()
         unanswered: deque[Q] = deque()
-        pauses, give_up_at = _pauses(), 0.0
+        pauses, give_up_at = self._pauses(), 0.0
         while True:
+            address = self._line.address
             call = method(timeout=STREAM_DEADLINE_S)
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
-                        pauses, give_up_at = _pauses(), 0.0
+                        pauses, give_up_at = self._pauses(), 0.0
                         yield answer
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 pause_s = next(pauses)
                 if not isinstance(error, errors.UnavailableError | errors.DeadlineExceededError):
                     raise error from err
@@ -201,14 +214,46 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s)
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as err:
-            raise error_from_rpc(err, self.address) from err
-        finally:
-            call.cancel()
+        loop = asyncio.get_running_loop()
+        pauses, give_up_at = self._pauses(), loop.time() + self.retry_s
+        while True:
+            address, has_begun = self._line.address, False
+            call = method(request, timeout=self.timeout_s)
+            try:
+                async for message in call:
+                    has_begun = True
+                    yield message
+            except grpc.aio.AioRpcError as err:
+                error = self._error(err, address)
+                pause_s = next(pauses)
+                if has_begun or not self._was_elsewhere(error) or loop.time() + pause_s >= give_up_at:
+                    raise error from err
+            else:
+                return
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause_s)
+
+    def _error(self, err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
+        """Return what a call to *address* failed with; the next goes elsewhere, if it failed for lack of a leader."""
+        error = error_from_rpc(err, address)
+        is_away = isinstance(error, errors.UnavailableError | errors.DeadlineExceededError)
+        if is_away and error.reason not in errors.HOST_AWAY:
+            self._line.move(address, error.metadata.get("leader", ""))
+        return error
+
+    def _was_elsewhere(self, error: errors.BatchyardError) -> bool:
+        """Say whether another of several controllers is to be asked, as nothing was done by the one that was."""
+        return len(self.addresses) > 1 and error.reason in errors.NOTHING_DONE
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield how long to wait before each new try: not at all where there is an address that was not tried."""
+        yield from [0.0] * (len(self.addresses) - 1)
+        pause_s = 0.1
+        while True:
+            yield pause_s
+            yield from [0.0] * (len(self.addresses) - 1)
+            pause_s = min(pause_s * 2, 2.0)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -255,10 +300,3 @@ async def _write(call: grpc.aio.StreamStreamCall[Q, R], request: Q) -> None:
 def _broken() -> grpc.aio.AioRpcError:
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "Stream removed")
-
-
-def _pauses() -> Iterator[float]:
-    pause_s = 0.1
-    while True:
-        yield pause_s
-        pause_s = min(pause_s * 2, 2.0)

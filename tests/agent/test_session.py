@@ -241,6 +241,17 @@ async def test_a_deposed_leader_is_left(agent, controller):
     assert agent.table.meta.epoch == EPOCH
 
 
+async def test_of_several_controllers_the_agent_finds_the_one_that_leads(tmp_path, controller):
+    async with serving() as standby:
+        standby.refusal = grpc.StatusCode.UNAVAILABLE
+        async with Agent(tmp_path / "state", f"{standby.target},{controller.target}").at_work():
+            stream = await controller.streams.get()
+            await stream.welcome()
+            controller.refusal, standby.refusal = grpc.StatusCode.UNAVAILABLE, None
+            stream.ended.set()
+            await (await standby.streams.get()).welcome(EPOCH + 1)
+
+
 async def test_a_silent_controller_is_left(tmp_path, controller, monkeypatch):
     monkeypatch.setattr("batchyard_agent.session.SILENCE_MIN_S", 0.2)
     async with Agent(tmp_path, controller.target).at_work():
