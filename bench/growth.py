@@ -20,6 +20,7 @@ from tests.core.yard import container, facts, task
 
 from batchyard.ids import HostId, JobId, uuid7
 from batchyard.states import EndCause
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
 from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
@@ -154,7 +155,7 @@ async def _looked(size: int, shapes: int) -> Look:
         apply(world, FrontAsked(queue=QUEUE), NOW)
 
     return Look(
-        explain_us=_time(lambda: explain_message(world, newest[0])),
+        explain_us=_time(lambda: explain_message(world, THE_ADMINISTRATOR, newest[0])),
         list_us=_time(lambda: [summary_message(world, unit) for unit in newest]),
         front_us=_time(front),
     )

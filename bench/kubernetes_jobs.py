@@ -173,7 +173,7 @@ async def _add_agent(yard: Yard, cluster: Cluster, namespace: str, count: int) -
         yard.folder,
         "batchyard_agent.kubernetes",
         *("--controller", yard.address, "--state-dir", str(yard.folder / "kubernetes"), "--namespace", namespace),
-        *("--kubeconfig", str(cluster.kubeconfig), "--log-level", "error"),
+        *("--kubeconfig", str(cluster.kubeconfig), "--log-level", "error", "--insecure-loopback-only"),
     )
     yard.programs.append(agent)
     await yard.client.calls.create_compute_environment(

@@ -53,6 +53,7 @@ PROGRAMS = {
     "hyperqueue": "hyperqueue_jobs",
     "console": "console",
     "lists": "lists",
+    "secured": "secured",
 }
 ON_REQUEST = {"hyperqueue", "process-memory"}
 """What needs PyPI, and what takes long."""

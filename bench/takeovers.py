@@ -1,12 +1,15 @@
 """
 How soon a standby leads: killed leaders of a yard whose queue is long, on a real etcd.
 
-    bash scripts/with-services.sh python -m bench.takeovers [--kills N] [--queued N]
+    bash scripts/with-services.sh python -m bench.takeovers [--kills N] [--queued N] [--upgrades N]
 
 Taken from outside, by following the store as a standby does: from the moment at which
 the next leader's election is stored to that at which its first claim of a host is.
 Beside it in the same run: a controller that starts when nobody leads, and so has all to
 read. How long its event loop stood still each leader says by its metrics.
+
+Then leaders are stopped and started again, as an upgrade does, while jobs are submitted:
+how many submits were refused, and how long one took at most.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from tests.contract.etcd_server import EtcdServer
 from tests.ports import hold_address
 
 from batchyard import AsyncClient
+from batchyard.errors import BatchyardError
 from batchyard.settings import SOCKET_NAME
 from batchyard.v1 import job_pb2
 from batchyard_controller.store.open import open_store
@@ -121,7 +125,15 @@ def start(name: str, folder: Path, store: str, address: str) -> Node:
         name,
         folder,
         "batchyard_controller",
-        *("--listen", address, "--socket", str(folder / f"{name}-{SOCKET_NAME}"), "--metrics", metrics),
+        *(
+            "--listen",
+            address,
+            "--insecure-loopback-only",
+            "--socket",
+            str(folder / f"{name}-{SOCKET_NAME}"),
+            "--metrics",
+            metrics,
+        ),
         *("--store", store, "--secrets-key", str(folder / "secrets.key"), "--log-level", "info"),
     )
     return Node(program, metrics)
@@ -145,7 +157,7 @@ async def top_up(client: AsyncClient, count: int) -> int:
     return (await client.describe_job_queues([QUEUE]))[0].job_counts["RUNNABLE"]
 
 
-async def measure(kills: int, queued: int, cold: int) -> AsyncIterator[str]:
+async def measure(kills: int, queued: int, cold: int, upgrades: int) -> AsyncIterator[str]:
     """Kill leaders, and say what was seen."""
     with temporary_folder() as folder:
         server = EtcdServer(folder / "etcd", ["--quota-backend-bytes", str(8 << 30)])
@@ -168,7 +180,15 @@ async def measure(kills: int, queued: int, cold: int) -> AsyncIterator[str]:
                     "agent",
                     folder,
                     "batchyard_agent",
-                    *("--controller", everywhere, "--state-dir", str(folder / "agent"), "--name", "agent"),
+                    *(
+                        "--controller",
+                        everywhere,
+                        "--insecure-loopback-only",
+                        "--state-dir",
+                        str(folder / "agent"),
+                        "--name",
+                        "agent",
+                    ),
                     *("--runtimes", "fake", "--cpus", str(CPUS), "--memory", "1024G", "--log-level", "warning"),
                 )
             )
@@ -184,6 +204,7 @@ async def measure(kills: int, queued: int, cold: int) -> AsyncIterator[str]:
                 takeovers.append(took_s)
                 blocks.append(blocked_s)
                 yield f"warm {number + 1}: {took_s:.2f} s, loop blocked {blocked_s:.2f} s, kill to claim {refused_s:.2f} s"
+            yield await run.upgrade(upgrades)
             takeovers.sort()
             yield (
                 f"{kills} leaders killed at {queued:,} queued singles: takeover p50 {takeovers[kills // 2]:.2f} s, "
@@ -233,6 +254,34 @@ class Run:
         leader.program.start()
         return self.watcher.takeover_s(new), blocked_s or 0.0, self.watcher.claimed[new] - killed_at
 
+    async def upgrade(self, times: int) -> str:
+        """Stop the leader and start it again, time after time, while jobs are submitted; say how that went."""
+        submits: list[float] = []
+        refused: list[str] = []
+
+        async def submit() -> None:
+            while True:
+                began = time.monotonic()
+                try:
+                    await self.client.calls.submit_job(next(submissions(1)), retry=True)
+                except BatchyardError as err:
+                    refused.append(str(err))
+                submits.append(time.monotonic() - began)
+
+        submitting = asyncio.create_task(submit())
+        for _ in range(times):
+            leader, epoch = self.leader(), self.epoch
+            (standby,) = [node for node in self.nodes if node is not leader]
+            await standby.until_warm()
+            await asyncio.to_thread(leader.program.stop)
+            leader.program.start()
+            await self.watcher.until_claims(epoch)
+        submitting.cancel()
+        return (
+            f"{times} leaders stopped and started: {len(submits):,} submits, {len(refused)} refused, "
+            f"the longest took {max(submits):.2f} s" + "".join(f"\n  {each}" for each in refused[:3])
+        )
+
     async def take_over_cold(self) -> tuple[float, float]:
         """Kill all, and start one when nobody leads; return as ``take_over``."""
         await top_up(self.client, self.queued)
@@ -249,8 +298,8 @@ class Run:
         return self.watcher.takeover_s(new), blocked_s or 0.0
 
 
-async def _main(kills: int, queued: int, cold: int) -> None:
-    async for line in measure(kills, queued, cold):
+async def _main(kills: int, queued: int, cold: int, upgrades: int) -> None:
+    async for line in measure(kills, queued, cold, upgrades):
         print(line, flush=True)
 
 
@@ -259,5 +308,6 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--queued", type=int, default=100_000)
     parser.add_argument("--cold", type=int, default=2)
+    parser.add_argument("--upgrades", type=int, default=3)
     given = parser.parse_args()
-    asyncio.run(_main(given.kills, given.queued, given.cold))
+    asyncio.run(_main(given.kills, given.queued, given.cold, given.upgrades))

@@ -38,6 +38,9 @@ hypothesis.settings.load_profile("batchyard")
 
 # Processes that tests have agents run look into the tests' own folders, which are root's where the tests run as root.
 os.environ.setdefault("BATCHYARD_AGENT_ALLOW_ROOT_JOBS", "1")
+# Most yards of tests are on a port of loopback, without the cost of keys; what TLS does is tested by itself.
+os.environ.setdefault("BATCHYARD_INSECURE_LOOPBACK_ONLY", "1")
+os.environ.setdefault("BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY", "1")
 
 REQUIRED_IN_CI = (
     *("etcd", "docker", "pypi", "browser", "emulator", "kubernetes"),
@@ -194,7 +197,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         file = last_words(config.workerinput).open("w")
-        config.add_cleanup(lambda: (file.close(), Path(file.name).unlink()))
+        config.add_cleanup(file.close)
+        config.add_cleanup(functools.partial(os.unlink, file.name))
         faulthandler.enable(file)
 
 
@@ -205,7 +209,7 @@ def last_words(worker: dict[str, str]) -> Path:
 
 def pytest_handlecrashitem(report: pytest.TestReport) -> None:
     """Tell in a crash's report where the worker was."""
-    words = last_words(report.node.workerinput)  # type: ignore[attr-defined]
+    words = last_words(report.node.workerinput)
     found = words.read_text()
     words.unlink()
     report.longrepr = f"{report.longrepr}\n{found or 'It was killed by another: for want of memory?'}"

@@ -20,13 +20,15 @@ def run(**values: Any) -> None:
     keeper = keeper_link.begin(keeper_dir(config.state_dir))
     # Most of what an agent is, and of its start, comes after the keeper has one.
     from batchyard_agent import app  # noqa: PLC0415
+    from batchyard_agent.joining import JoinError  # noqa: PLC0415
     from batchyard_agent.journal import StateDirectoryError  # noqa: PLC0415
+    from batchyard_agent.membership import BrokenMembershipError  # noqa: PLC0415
     from batchyard_agent.runtimes.protocol import RuntimeUnavailableError  # noqa: PLC0415
     from batchyard_agent.session import TwinError  # noqa: PLC0415
 
     try:
         asyncio.run(app.run(config, keeper))
-    except (StateDirectoryError, RuntimeUnavailableError, TwinError) as error:
+    except (StateDirectoryError, RuntimeUnavailableError, TwinError, JoinError, BrokenMembershipError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -14,11 +14,12 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from batchyard.ids import AttemptId, uuid7
+from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard_agent import clock
 from batchyard_agent.books import SWEEP_S, Books
@@ -42,6 +43,7 @@ from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_agent.standing import Standing, enter, next_run
 from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
@@ -64,6 +66,8 @@ async def run(config: Config, keeper: int = 0) -> None:
 
     Raises:
         StateDirectoryError: the state folder cannot be used.
+        JoinError: the host has not joined the controller's yard, and cannot.
+        BrokenMembershipError: by what it is known there cannot be read.
         TwinError: another agent with this one's identity, as of a copied state folder, is connected.
         RuntimeUnavailableError: a runtime that was asked for by name cannot be used.
         ExceptionGroup: a part of the agent broke.
@@ -75,7 +79,9 @@ async def run(config: Config, keeper: int = 0) -> None:
     take_orphans()
     journal = Journal.open(config.state_dir, uuid7(clock.read_wall_ms(), os.urandom(10)))
     try:
-        await Agent(config, journal, keeper).run(stop)
+        standing = await begin(config, journal, stop)
+        if standing is not None:
+            await Agent(config, journal, standing, keeper).run(stop)
     except ExceptionGroup as group:
         twins, _ = group.split(TwinError)
         if twins is None:
@@ -85,11 +91,22 @@ async def run(config: Config, keeper: int = 0) -> None:
         journal.close()
 
 
+async def begin(config: Config, journal: Journal, stop: asyncio.Event) -> Standing | None:
+    """Begin a run as who this host is; see `enter`."""
+    meta = journal.load_meta()
+    standing = await enter(config.applicant, HostId(meta.host_id), stop, clock.read_wall_ms, random.random)
+    if standing is not None:
+        host_id = meta.host_id if standing.member is None else standing.member.host_id
+        await journal.commit((), meta=replace(next_run(meta, standing.yard), host_id=host_id))
+    return standing
+
+
 class Agent:
     """One agent's parts."""
 
-    def __init__(self, config: Config, journal: Journal, keeper: int = 0) -> None:
+    def __init__(self, config: Config, journal: Journal, standing: Standing, keeper: int = 0) -> None:
         self._config = config
+        self._standing = standing
         self._books = Books(
             journal,
             config.state_dir / "logs",
@@ -125,12 +142,15 @@ class Agent:
             await notices.look()
             sessions = Sessions(
                 target=self._config.controller,
+                connect=self._standing.connect,
                 driver=self._driver,
                 logs=self._books.logs,
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
-                identity=Identity(nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id()),
+                identity=Identity(
+                    nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id(), run=self._table.meta.run
+                ),
             )
             log.info(
                 "agent started",
@@ -145,6 +165,7 @@ class Agent:
                     parts = (
                         self._driver.run(),
                         sessions.run(),
+                        self._standing.run(sessions.reopen),
                         notices.run(),
                         self._books.run_sweeps(),
                         self._books.run_syncs(),

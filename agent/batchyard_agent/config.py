@@ -27,6 +27,7 @@ from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
 from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
+from batchyard_agent.standing import Applicant
 
 T = TypeVar("T")
 
@@ -44,7 +45,9 @@ class Config:
     How one agent runs.
 
     Attributes:
-        controller: Address of the controller, or several with commas.
+        controller: Address of the controller, or several with commas: sockets, or users' ports.
+        join_token_file: What is shown there by a host that has not joined yet.
+        is_insecure: Speak plain text with a port of loopback, for tests.
         state_dir: The agent's own folder.
         name: The host's name, unique in its yard.
         runtimes: Which to offer, all of them needed; empty: docker and process, if they open.
@@ -75,6 +78,8 @@ class Config:
     controller: str
     state_dir: Path
     name: str
+    join_token_file: Path | None = None
+    is_insecure: bool = False
     runtimes: tuple[str, ...] = ()
     cpu_millis: int | None = None
     memory_mib: int | None = None
@@ -102,6 +107,17 @@ class Config:
     log_bytes_max: int = BYTES_MAX
     logs_age_max_s: int = AGE_MAX_S
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
+
+    @property
+    def applicant(self) -> Applicant:
+        """As whom the host comes to its controller."""
+        return Applicant(
+            controller=self.controller,
+            folder=self.state_dir,
+            name=self.name,
+            join_token_file=self.join_token_file,
+            is_insecure=self.is_insecure,
+        )
 
     @property
     def scratch(self) -> Path:
@@ -208,7 +224,19 @@ OPTIONS = (
         show_default=True,
         metavar="HOST:PORT[,...]",
         callback=reads(settings.parse_addresses),
-        help="Where the controller listens; several are controllers of one yard, of which one leads.",
+        help="Where the controller listens: its socket, or for a host of another machine users' port; "
+        "several are controllers of one yard, of which one leads.",
+    ),
+    click.Option(
+        ["--join-token-file"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="With a token of `batchyard join-token create`, for a host that has not joined yet. Default: none.",
+    ),
+    click.Option(
+        ["is_insecure", "--insecure-loopback-only"],
+        is_flag=True,
+        help="For tests: speak plain text with a controller on a port of loopback. Default: no.",
     ),
     click.Option(
         ["--state-dir"],

@@ -90,10 +90,12 @@ class Identity:
     Attributes:
         nonce: Made by each run.
         machine_id: Of the operating system; empty where there is none.
+        run: One higher each time the agent starts.
     """
 
     nonce: str
     machine_id: str = ""
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,8 @@ class Sessions:
     One session after the other with the controller that leads.
 
     Args:
-        target: Address of the controller, or several with commas, of which one leads.
+        target: Address of the controller, as it is told, or several with commas, of which one leads.
+        connect: Opens a channel to one of them, each session's own.
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
         decode: Reads attempts' specs.
@@ -123,6 +126,7 @@ class Sessions:
         self,
         *,
         target: str,
+        connect: Callable[[str], grpc.aio.Channel],
         driver: Driver,
         logs: Logs,
         host: Host,
@@ -134,6 +138,8 @@ class Sessions:
         self._targets = target.split(",")
         self._target = self._targets[0]
         self._decode = decode
+        self._connect = connect
+        self._session: Session | None = None
         self._driver = driver
         self._logs = logs
         self._host = host
@@ -163,6 +169,7 @@ class Sessions:
                 identity=self._identity,
                 decode=self._decode,
             )
+            self._session = session
             reason = await self._once(session)
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
                 # Before Python 3.13 a task group whose own task fails at that moment swallows it.
@@ -192,10 +199,15 @@ class Sessions:
         self._target = leader if is_told else self._targets[place % len(self._targets)]
         return is_told
 
+    def reopen(self, reason: str) -> None:
+        """End the session that there is, if any; another one follows, by a new channel."""
+        if self._session is not None:
+            self._session.leave(reason)
+
     async def _once(self, session: Session) -> str:
         """Hold one session to its end and say why it ended."""
         reason = ""
-        async with grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS) as channel:
+        async with self._connect(self._target) as channel:
             call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[no-untyped-call,unused-ignore]  # the stub's channel type is the synchronous one
             try:
                 await session.run(call)
@@ -303,6 +315,7 @@ class Session:
             nonce=self._identity.nonce,
             machine_id=self._identity.machine_id,
             usage=await self._host.read_usage(),
+            run=self._identity.run,
         )
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):

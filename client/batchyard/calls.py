@@ -17,12 +17,14 @@ import grpc.aio
 from batchyard.connection import Connection
 from batchyard.v1 import job_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.join_token_pb2_grpc import JoinTokenServiceStub
 from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
@@ -56,7 +58,7 @@ class Call(Generic[Q, R]):
 
 
 class Calls:
-    """All RPCs of the contract but the agents' own, by their names in lower case."""
+    """All RPCs of the contract but the agents' own and those of hosts that join, by their names in lower case."""
 
     def __init__(self, connection: Connection) -> None:  # noqa: PLR0915  # a row an RPC
         channel = connection.channel
@@ -114,6 +116,11 @@ class Calls:
         self.list_job_definitions = Call(connection, definitions.ListJobDefinitions)
         self.deregister_job_definition = Call(connection, definitions.DeregisterJobDefinition)
 
+        join_tokens = JoinTokenServiceStub(channel)
+        self.create_join_token = Call(connection, join_tokens.CreateJoinToken)
+        self.list_join_tokens = Call(connection, join_tokens.ListJoinTokens)
+        self.revoke_join_token = Call(connection, join_tokens.RevokeJoinToken)
+
         hosts = HostServiceStub(channel)
         self.list_hosts = Call(connection, hosts.ListHosts)
         self.summarize_hosts = Call(connection, hosts.SummarizeHosts)
@@ -141,6 +148,16 @@ class Calls:
         self.revoke_access_key = Call(connection, access_keys.RevokeAccessKey)
         self.derive_signing_key = Call(connection, access_keys.DeriveSigningKey)
         self.note_signature = Call(connection, access_keys.NoteSignature)
+
+        access = AccessServiceStub(channel)
+        self.who_am_i = Call(connection, access.WhoAmI)
+        self.bind_role = Call(connection, access.BindRole)
+        self.unbind_role = Call(connection, access.UnbindRole)
+        self.list_bindings = Call(connection, access.ListBindings)
+        self.create_token = Call(connection, access.CreateToken)
+        self.list_tokens = Call(connection, access.ListTokens)
+        self.revoke_token = Call(connection, access.RevokeToken)
+        self.get_audit_head = Call(connection, access.GetAuditHead)
 
     def submit_jobs(
         self, requests: AsyncGenerator[job_pb2.SubmitJobsRequest, None]

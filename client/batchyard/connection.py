@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from batchyard import errors
+from batchyard.credentials import read_credentials
+from batchyard.errors import Reason
 from batchyard.moving_channel import MovingChannel
 from batchyard.rpc_errors import error_from_rpc
+from batchyard.settings import is_loopback
+from batchyard.yard_names import controller_name
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -60,36 +65,102 @@ class Connection:
 
     Attributes:
         addresses: ``host:port`` or ``unix:/path`` each.
+        credentials: File with what is needed for a port.
+        is_insecure: Speak plain text with a port of loopback, for tests.
         timeout_s: Deadline of each call.
         retry_s: How long a call that is safe to repeat is repeated while the
             controller is away.
         on_retry: Called with the error before each new try.
+        metadata: What every call carries besides its request.
     """
 
     def __init__(
-        self, *, addresses: str, timeout_s: float, retry_s: float, on_retry: Callable[[errors.WorldError], None]
+        self,
+        *,
+        addresses: str,
+        credentials: Path | None,
+        is_insecure: bool,
+        timeout_s: float,
+        retry_s: float,
+        on_retry: Callable[[errors.WorldError], None],
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.addresses = tuple(addresses.split(","))
+        self.credentials = credentials
+        self.is_insecure = is_insecure
+        self._bearer: tuple[tuple[str, str], ...] = ()
+        """Says who asks, with each call."""
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.on_retry = on_retry
+        self._more = tuple(metadata)
+        self._owner: Connection | None = None
         self._is_closed = False
+
+    def carrying(self, *metadata: tuple[str, str]) -> Connection:
+        """Return a connection over the same channel whose calls carry more; closing this one closes it."""
+        shared = Connection(
+            addresses=",".join(self.addresses),
+            credentials=self.credentials,
+            is_insecure=self.is_insecure,
+            timeout_s=self.timeout_s,
+            retry_s=self.retry_s,
+            on_retry=self.on_retry,
+            metadata=metadata,
+        )
+        shared._owner = self
+        return shared
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries besides its request; known in full once there is a channel."""
+        return (*(self._owner.metadata if self._owner is not None else self._bearer), *self._more)
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
-        """The channel, which belongs to the running loop from its first use on."""
-        if self._is_closed:
+        """
+        The channel, which belongs to the running loop from its first use on.
+
+        Raises:
+            UnauthenticatedError: there are no credentials for this address.
+            InvalidArgumentError: what should be credentials is none.
+        """
+        if self._owner is not None:
+            return self._owner.channel
+        if self.is_closed:
             raise RuntimeError("this client is closed")
+        if self.credentials is not None and not all(map(self._is_plain, self.addresses)):
+            self._bearer = (("authorization", f"Bearer {read_credentials(self.credentials).token}"),)
         return cast("grpc.aio.Channel", self._line)
 
     @cached_property
     def _line(self) -> MovingChannel:
-        return MovingChannel(self.addresses, lambda address: grpc.aio.insecure_channel(address, options=_OPTIONS))
+        return self._owner._line if self._owner is not None else MovingChannel(self.addresses, self._open)  # noqa: SLF001  # another of its own kind
+
+    def _is_plain(self, address: str) -> bool:
+        return address.startswith("unix:") or (self.is_insecure and is_loopback(address))
+
+    def _open(self, address: str) -> grpc.aio.Channel:
+        if self._is_plain(address):
+            return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        if self.credentials is None:
+            text = f"no credentials for {address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
+            raise errors.UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
+        known = read_credentials(self.credentials)
+        # Who answers is the controller of that yard, wherever it was dialled.
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", controller_name(known.yard))]
+        trusted = grpc.ssl_channel_credentials(known.ca.encode())
+        return grpc.aio.secure_channel(address, trusted, options=options)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it, or the one whose channel it shares, was closed."""
+        return self._is_closed or (self._owner is not None and self._owner.is_closed)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "_line" in self.__dict__:
+        if "_line" in self.__dict__ and self._owner is None:
             await self._line.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
@@ -112,7 +183,7 @@ class Connection:
         while True:
             address = self._line.address
             try:
-                return await method(request, timeout=self.timeout_s)
+                return await method(request, timeout=self.timeout_s, metadata=self.metadata)
             except grpc.aio.AioRpcError as err:
                 error = self._error(err, address)
                 pause_s = next(pauses)
@@ -143,7 +214,7 @@ class Connection:
         pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
         while True:
             address = self._line.address
-            call = method(request, timeout=STREAM_DEADLINE_S)
+            call = method(request, timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async for message in call:
                     pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
@@ -184,7 +255,7 @@ class Connection:
         pauses, give_up_at = self._pauses(), 0.0
         while True:
             address = self._line.address
-            call = method(timeout=STREAM_DEADLINE_S)
+            call = method(timeout=STREAM_DEADLINE_S, metadata=self.metadata)
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
@@ -218,7 +289,7 @@ class Connection:
         pauses, give_up_at = self._pauses(), loop.time() + self.retry_s
         while True:
             address, has_begun = self._line.address, False
-            call = method(request, timeout=self.timeout_s)
+            call = method(request, timeout=self.timeout_s, metadata=self.metadata)
             try:
                 async for message in call:
                     has_begun = True
@@ -256,7 +327,7 @@ class Connection:
             pause_s = min(pause_s * 2, 2.0)
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("this client is closed")
 
 

@@ -8,6 +8,8 @@ Every error Batchyard raises on purpose.
     |   +-- AlreadyExistsError        the name is taken
     |   +-- FailedPreconditionError   not in this state (disabled, in use, ...)
     |   +-- ResourceExhaustedError    a limit of the controller is reached
+    |   +-- UnauthenticatedError      nobody knows who asks
+    |   +-- PermissionDeniedError     who asks may not
     +-- WorldError                the world failed
         +-- UnavailableError          the controller cannot be reached or has no leader
         +-- DeadlineExceededError     no answer in time
@@ -37,6 +39,8 @@ class Reason(StrEnum):
     ALREADY_EXISTS = "ALREADY_EXISTS"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     REFUSED = "REFUSED"
     UNAVAILABLE = "UNAVAILABLE"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -60,6 +64,9 @@ class Reason(StrEnum):
     HOST_REMOVED = "HOST_REMOVED"
     SECRET_NOT_FOUND = "SECRET_NOT_FOUND"  # noqa: S105  # a word
     ACCESS_KEY_NOT_FOUND = "ACCESS_KEY_NOT_FOUND"
+    TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"  # noqa: S105  # a word
+    BINDING_NOT_FOUND = "BINDING_NOT_FOUND"
+    JOIN_TOKEN_NOT_FOUND = "JOIN_TOKEN_NOT_FOUND"  # noqa: S105  # a word
 
     # Of AlreadyExistsError.
     JOB_QUEUE_EXISTS = "JOB_QUEUE_EXISTS"
@@ -90,6 +97,8 @@ class Reason(StrEnum):
     HOST_CONNECTED = "HOST_CONNECTED"
     HOST_BUSY = "HOST_BUSY"
     HOST_TWIN = "HOST_TWIN"
+    NO_CA = "NO_CA"
+    NO_AGENTS_PORT = "NO_AGENTS_PORT"
     NO_ENCRYPTION_KEY = "NO_ENCRYPTION_KEY"
     ENCRYPTION_KEY_MISSING = "ENCRYPTION_KEY_MISSING"
     ENCRYPTED_VALUE_BROKEN = "ENCRYPTED_VALUE_BROKEN"
@@ -104,6 +113,20 @@ class Reason(StrEnum):
     TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
     TOO_MANY_HOSTS = "TOO_MANY_HOSTS"
     TOO_MANY_ACCESS_KEYS = "TOO_MANY_ACCESS_KEYS"
+    TOO_MANY_TOKENS = "TOO_MANY_TOKENS"
+    TOO_MANY_BINDINGS = "TOO_MANY_BINDINGS"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    TOO_MANY_JOIN_TOKENS = "TOO_MANY_JOIN_TOKENS"
+
+    # Of UnauthenticatedError.
+    NO_CREDENTIALS = "NO_CREDENTIALS"
+    BAD_CREDENTIALS = "BAD_CREDENTIALS"
+    BAD_JOIN_TOKEN = "BAD_JOIN_TOKEN"  # noqa: S105  # a word
+    HOST_NOT_JOINED = "HOST_NOT_JOINED"
+
+    # Of PermissionDeniedError.
+    JOIN_TOKEN_NOT_FOR = "JOIN_TOKEN_NOT_FOR"  # noqa: S105  # a word
+    HOST_NOT_ITSELF = "HOST_NOT_ITSELF"
 
     # Of UnavailableError.
     CONTROLLER_UNREACHABLE = "CONTROLLER_UNREACHABLE"
@@ -112,6 +135,8 @@ class Reason(StrEnum):
     LEADERSHIP_LOST = "LEADERSHIP_LOST"
     HOST_DISCONNECTED = "HOST_DISCONNECTED"
     HOST_SILENT = "HOST_SILENT"
+    RIGHTS_CHANGED = "RIGHTS_CHANGED"
+    AUDIT_FAILED = "AUDIT_FAILED"
 
     # Of violations.
     INVALID_VALUE = "INVALID_VALUE"
@@ -239,6 +264,18 @@ class ResourceExhaustedError(RequestError):
     """A limit of the controller is reached; try again later."""
 
     default_reason = Reason.RESOURCE_EXHAUSTED
+
+
+class UnauthenticatedError(RequestError):
+    """Who asks has not proved who they are, or is nobody any more."""
+
+    default_reason = Reason.UNAUTHENTICATED
+
+
+class PermissionDeniedError(RequestError):
+    """It is known who asks, and they may not do this."""
+
+    default_reason = Reason.PERMISSION_DENIED
 
 
 class WorldError(BatchyardError):

@@ -30,6 +30,7 @@ class JobsWanted(TypedDict, total=False):
     tags: Mapping[str, str | None] | None
     host: str
     oldest_first: bool
+    owner: str
     page_size: int
 
 
@@ -66,6 +67,7 @@ class JobLists(Caller):
         tags: Mapping[str, str | None] | None = None,
         host: str = "",
         oldest_first: bool = False,
+        owner: str = "",
         page_size: int = 100,
         page_token: str = "",
     ) -> pb.ListJobsResponse:
@@ -88,6 +90,7 @@ class JobLists(Caller):
             host: Only what has, or had, an attempt on this host, by its id or name; of an
                 array its children are listed, and not itself.
             oldest_first: In order of submission.
+            owner: Only jobs of this user; ``administrator``: of the administrator.
             page_size: Jobs a call, at most 1000.
             page_token: The last page's ``next_page_token``; empty begins.
 
@@ -113,6 +116,7 @@ class JobLists(Caller):
             tags=_tags(tags),
             host=host,
             oldest_first=oldest_first,
+            owner=owner,
             page_size=page_size,
             page_token=page_token,
         )

@@ -26,8 +26,8 @@ _CLASSES: dict[grpc.StatusCode, type[errors.BatchyardError]] = {
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhaustedError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.RequestError,
-    grpc.StatusCode.UNAUTHENTICATED: errors.RequestError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
     grpc.StatusCode.UNIMPLEMENTED: errors.RequestError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     # The server's doing: our own cancelling raises asyncio.CancelledError.
@@ -40,7 +40,11 @@ _REFUSALS: dict[str, type[errors.RequestError]] = {
     "AlreadyExists": errors.AlreadyExistsError,
     "FailedPrecondition": errors.FailedPreconditionError,
     "ResourceExhausted": errors.ResourceExhaustedError,
+    "Unauthenticated": errors.UnauthenticatedError,
+    "PermissionDenied": errors.PermissionDeniedError,
 }
+
+_HANDSHAKE = ("handshake", "verification check", "certificate_verify_failed")
 
 _BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "GOAWAY")
 
@@ -93,6 +97,8 @@ def _lost_connection(kind: type[errors.BatchyardError], text: str, address: str)
         return None
     if "failed to connect" in text.lower() or "connections to all backends" in text.lower():
         cause = text.rpartition(": ")[2]
+        if any(sign in text.lower() for sign in _HANDSHAKE):
+            cause = "who answers there is no controller of this yard, or speaks no TLS"
     elif "resolution failed" in text.lower() or "errors resolving" in text:
         cause = "the name does not resolve"
     else:

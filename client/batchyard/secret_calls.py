@@ -7,7 +7,7 @@ value of a secret in an exception.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from batchyard import arguments
 from batchyard.calls import Caller
@@ -19,18 +19,25 @@ from batchyard.v1 import secret_pb2 as pb
 class SecretCalls(Caller):
     """The part of the client that is about secrets and access keys."""
 
-    async def put_secret(self, name: str, value: str) -> pb.SecretInfo:
+    async def put_secret(self, name: str, value: str, *, queues: Sequence[str] = ()) -> pb.SecretInfo:
         """
         Keep a value under a name, encrypted; it replaces the former one and can never be read back.
 
         Args:
             name: Up to 512 letters, digits and ``/_+=.@-``.
             value: At most 32 KiB.
+            queues: Those whose jobs may all use it; by default none but jobs of its owner, whoever
+                put it first.
 
         Raises:
             FailedPreconditionError: the controller has no key to encrypt it with.
+            PermissionDeniedError: it is another's.
         """
-        request = pb.PutSecretRequest(name=arguments.text("name", name), value=_hidden("value", value))
+        request = pb.PutSecretRequest(
+            name=arguments.text("name", name),
+            value=_hidden("value", value),
+            queues=arguments.texts("queues", queues),
+        )
         answer = await self.calls.put_secret(request, retry=True)
         return answer.secret
 
@@ -50,17 +57,18 @@ class SecretCalls(Caller):
         request = pb.DeleteSecretRequest(name=arguments.text("name", name))
         await self.calls.delete_secret(request)
 
-    async def create_access_key(self, *, description: str = "") -> key_pb.CreateAccessKeyResponse:
+    async def create_access_key(self, *, description: str = "", owner: str = "") -> key_pb.CreateAccessKeyResponse:
         """
         Make an access key. Keep its ``secret``: it is told here and never again.
 
         Args:
             description: At most 256 characters.
+            owner: The user who it is to stand for; empty: the caller.
 
         Raises:
             FailedPreconditionError: the controller has no key to encrypt it with.
         """
-        request = key_pb.CreateAccessKeyRequest(description=arguments.text("description", description))
+        request = arguments.request(key_pb.CreateAccessKeyRequest, description=description, owner=owner)
         return await self.calls.create_access_key(request)
 
     async def list_access_keys(self, *, page_size: int = 100) -> AsyncGenerator[key_pb.AccessKey, None]:

@@ -34,7 +34,8 @@ _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
 _OF_KUBERNETES = re.compile(r"BATCHYARD(_[A-Z0-9]+)*_(SERVICE_HOST|(SERVICE_)?PORT(_[A-Z0-9_]+)?)")
 """What a pod is given for each service beside it whose name begins with ours."""
 
-CLIENT_KEYS = frozenset({"address", "timeout_s", "retry_s", "output", "queue"})
+CLIENT_KEYS = frozenset({"address", "credentials", "insecure_loopback_only", "timeout_s", "retry_s", "output", "queue"})
+CREDENTIALS_NAME = "credentials.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,16 @@ class ClientSettings:
 
     Attributes:
         address: ``host:port``, or ``unix:/path``, or several with commas, of which one leads;
-            default as ``default_address`` says.
+            default as ``default_address`` says, and where nobody listens there, that of the credentials.
+        credentials: File with what is needed for an address that is no socket; None: there is none.
+        is_insecure: Speak plain text with an address of loopback, for tests.
         timeout_s: Deadline of each call.
         retry_s: How long a submit is repeated while the controller is away.
     """
 
     address: str
+    credentials: Path | None = None
+    is_insecure: bool = False
     timeout_s: float = 30.0
     retry_s: float = 30.0
 
@@ -64,12 +69,15 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
     env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
     check_environment(env, CLIENT_KEYS)
     values = defaults("client", environment=env, known=CLIENT_KEYS)
-    for key in ("address", "timeout_s", "retry_s"):
+    for key in ("address", "credentials", "insecure_loopback_only", "timeout_s", "retry_s"):
         if env.get(f"BATCHYARD_{key.upper()}"):
             values[key] = env[f"BATCHYARD_{key.upper()}"]
     fallback = ClientSettings(address="")
+    credentials = Path(str(values["credentials"])) if values.get("credentials") else _found_credentials(env)
     return ClientSettings(
-        address=parse_addresses(str(values.get("address") or default_address(env))),
+        address=parse_addresses(str(values.get("address") or _address_of(credentials, default_address(env)))),
+        credentials=credentials,
+        is_insecure=_switch("insecure_loopback_only", values.get("insecure_loopback_only", False)),
         timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
         retry_s=_seconds("retry_s", values.get("retry_s", fallback.retry_s)),
     )
@@ -187,6 +195,22 @@ def default_address(environment: Mapping[str, str] | None = None) -> str:
     return f"unix:{SYSTEM_SOCKET if is_system else own}"
 
 
+def _found_credentials(env: Mapping[str, str]) -> Path | None:
+    """Return the file of credentials that is read where none is named; None when there is none."""
+    home = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config"
+    places = [Path(home) / "batchyard" / CREDENTIALS_NAME, Path("/etc/batchyard") / CREDENTIALS_NAME]
+    return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113  # says no of closed folders
+
+
+def _address_of(credentials: Path | None, socket: str) -> str:
+    """Return where the controller is if nobody says: on this machine if there is one, else where credentials say."""
+    if credentials is None or os.path.exists(socket.removeprefix("unix:")):  # noqa: PTH110  # the same
+        return socket
+    from batchyard.credentials import read_credentials  # noqa: PLC0415  # it needs a reader of TOML
+
+    return read_credentials(credentials).address
+
+
 def parse_address(address: str) -> str:
     """
     Return *address* as ``host:port`` or ``unix:/path``; a bare host gets port 8470.
@@ -223,6 +247,21 @@ def is_wildcard(listen: str) -> bool:
     return listen.rpartition(":")[0].strip("[]") in ("", "0.0.0.0", "::")
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """
+    Return host, without brackets, and port of ``host:port``.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    host, _, port = parse_address(address).rpartition(":")
+    if address.startswith("unix:"):
+        raise InvalidArgumentError.from_violations(
+            [Violation("address", f"must be host:port, not {address!r}", Reason.MALFORMED)]
+        )
+    return host.strip("[]"), int(port)
+
+
 def is_loopback(listen: str) -> bool:
     """Say whether nobody beyond this machine can reach a listener at this address."""
     host = listen.rpartition(":")[0].strip("[]")
@@ -255,6 +294,15 @@ def _value(path: Path, section: str, key: str, value: object) -> object:
             return [f"{name}={item}" for name, item in value.items()]
         case _:
             raise _broken(path, f"{section}.{key}", f"must be a plain value or a list of them, not {value!r}")
+
+
+def _switch(key: str, value: object) -> bool:
+    text = str(value).lower()
+    if text not in ("1", "true", "0", "false", ""):
+        raise InvalidArgumentError.from_violations(
+            [Violation(key, f"must be true or false, not {value!r}", Reason.MALFORMED)]
+        )
+    return text in ("1", "true")
 
 
 def _seconds(key: str, value: object) -> float:

@@ -8,6 +8,7 @@ folder that another user could have prepared is not used.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -34,6 +35,41 @@ def make_private_folder(path: Path, mode: int = MODE) -> None:
         make_private_folder(path, mode)
     except FileExistsError:
         _check(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """
+    Write a file of this user's alone in one step: it is whole, or as it was before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def read_private(path: Path) -> str:
+    """
+    Read a file that must be closed to others.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        PermissionError: others may read or write it, or it cannot be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            raise PermissionError(f"{path} has mode {mode:04o}; only 0600 is safe (chmod 600 {path})")
+        return file.read()
 
 
 def _check(path: Path) -> None:

@@ -421,7 +421,7 @@ class YardCalls(Caller):
 
     async def remove_host(self, host: str, *, force: bool = False) -> None:
         """
-        Forget a host that is gone for good.
+        Forget a host; one that has joined is shut out at once, and needs a new join token to come back.
 
         Args:
             host: Its id, the beginning of one, or its name; of two of one name the one that is not connected is meant.
@@ -431,7 +431,7 @@ class YardCalls(Caller):
         Raises:
             NotFoundError: no such host.
             InvalidArgumentError: several are meant.
-            FailedPreconditionError: it is connected, or attempts count as running on it.
+            FailedPreconditionError: it is connected and has not joined, or attempts count as running on it.
         """
         request = host_pb.RemoveHostRequest(host=arguments.text("host", host), force=arguments.flag("force", force))
         await self.calls.remove_host(request)

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 
 from batchyard import program_log, program_settings, settings
+from batchyard.audit_log import BrokenChainError
 from batchyard.errors import InvalidArgumentError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 
 from . import garbage
 from .app import serve
-from .config import Config, default_store, parse_fence, read_offers
+from .authority_commands import CA_OPTION, COMMANDS
+from .config import Config, default_audit, default_store, parse_fence, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -27,7 +29,7 @@ def _fence(text: str) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-@click.command(context_settings={"show_default": True})
+@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -35,8 +37,28 @@ def _fence(text: str) -> int:
     help="The gRPC socket, for this user alone.",
 )
 @click.option("--socket-group", default="", metavar="GROUP", help="A group that may connect to the socket too.")
-@click.option("--listen", default="", help="host:port of a further gRPC listener, for other machines; none by default.")
+@click.option(
+    "--listen", default="", help="host:port of a listener for users of other machines, with TLS; none by default."
+)
+@click.option(
+    "--listen-agents",
+    default="",
+    help="host:port of a listener for hosts that have joined, with TLS on both sides; none by default.",
+)
+@CA_OPTION
+@click.option(
+    "is_insecure",
+    "--insecure-loopback-only",
+    is_flag=True,
+    help="For tests: let everybody in at --listen, an address of loopback, as plain text. Default: no.",
+)
 @click.option("--store", default=default_store, help="sqlite:///PATH, etcd://HOST:PORT[,...][/PREFIX] or memory://.")
+@click.option(
+    "--audit",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the audit log, for this user alone. Default: beside the file of a sqlite store, "
+    "else in this user's state folder.",
+)
 @click.option("--metrics", default="", help="host:port of the Prometheus listener; none by default.")
 @click.option(
     "--secrets-key",
@@ -80,11 +102,18 @@ def _fence(text: str) -> int:
     help="Where processes of local hosts work, below folders that all may enter. Default: beside --local-hosts.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.pass_context
 def main(
+    ctx: click.Context,
+    /,
     socket: Path,
     socket_group: str,
     listen: str,
+    listen_agents: str,
+    ca: Path,
+    is_insecure: bool,
     store: str,
+    audit: Path | None,
     metrics: str,
     secrets_key: str,
     keep_jobs_days: float,
@@ -95,7 +124,9 @@ def main(
     local_scratch: Path | None,
     log_level: str,
 ) -> None:
-    """Run the Batchyard controller."""
+    """Run the Batchyard controller, or see to its CA."""
+    if ctx.invoked_subcommand is not None:
+        return
     program_log.set_up(log_level)
     failed = False
     try:
@@ -106,7 +137,11 @@ def main(
             socket=socket,
             socket_group=socket_group,
             listen=listen,
+            listen_agents=listen_agents,
+            ca=ca,
+            is_insecure=is_insecure,
             store=store,
+            audit=audit or default_audit(store),
             metrics=metrics,
             secrets_key=secrets_key,
             log_level=log_level,
@@ -116,7 +151,7 @@ def main(
         )
         garbage.spare_survivors()
         asyncio.run(serve(config))
-    except* (OSError, ValueError, StoreError, CorruptRecordError, InvalidArgumentError) as errors:
+    except* (OSError, ValueError, StoreError, CorruptRecordError, BrokenChainError, InvalidArgumentError) as errors:
         for error in errors.exceptions:
             click.echo(f"batchyard controller: {error}", err=True)
         failed = True

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -16,11 +17,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from batchyard.ids import JobId, uuid7
-from batchyard.settings import is_loopback, is_wildcard
+from batchyard.ids import HostId, JobId, uuid7
+from batchyard.settings import is_loopback, is_wildcard, split_address
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
+    access_pb2,
+    access_pb2_grpc,
     agent_pb2,
     agent_pb2_grpc,
     compute_environment_pb2,
@@ -35,6 +38,10 @@ from batchyard.v1 import (
     job_pb2_grpc,
     job_queue_pb2,
     job_queue_pb2_grpc,
+    join_pb2,
+    join_pb2_grpc,
+    join_token_pb2,
+    join_token_pb2_grpc,
     quota_share_pb2,
     quota_share_pb2_grpc,
     scheduling_policy_pb2,
@@ -48,18 +55,28 @@ from batchyard.v1 import (
 )
 from batchyard_controller.core.model.values import Instant
 
+from . import administrator
+from .administrator import Administrator, read_administrator
+from .audit import Audit
+from .authority import Authority
 from .config import Config, without_login
+from .doors import Door, PeerKind, add_port, listen_with_tls
 from .leadership import Leadership, lead, name_candidate
 from .metrics import Metrics
 from .private_socket import listen_privately
 from .providers.launcher import Launcher
+from .services.access import Access
 from .services.access_keys import AccessKeys, AccessKeysElsewhere
+from .services.agents import Agents
+from .services.authorizer import Authorizer, methods_of
 from .services.consumables import ConsumableResources
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
 from .services.errors import ErrorInterceptor
 from .services.hosts import Hosts
 from .services.jobs import Jobs
+from .services.join_tokens import JoinTokens
+from .services.joining import Joining
 from .services.policies import SchedulingPolicies
 from .services.queues import JobQueues
 from .services.quota_shares import QuotaShares
@@ -68,6 +85,7 @@ from .services.secrets import Secrets
 from .services.tags import Tags
 from .sessions import Sessions
 from .store.open import open_store
+from .throttles import Throttles
 from .vault import Vault, open_vault
 
 SERVICES = tuple(
@@ -83,11 +101,15 @@ SERVICES = tuple(
         (host_pb2, "HostService"),
         (secret_pb2, "SecretService"),
         (access_key_pb2, "AccessKeyService"),
+        (access_pb2, "AccessService"),
         (tag_pb2, "TagService"),
         (search_pb2, "SearchService"),
+        (join_token_pb2, "JoinTokenService"),
+        (join_pb2, "JoinService"),
         (agent_pb2, "AgentService"),
     )
 )
+AGENT_SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 """Longest message taken; agents' reports are the longest."""
 STOP_GRACE_S = 1.0
@@ -98,32 +120,78 @@ def clock() -> Instant:
     return Instant(wall_ms=time.time_ns() // 1_000_000, boot_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
 
 
+def _wall_ms() -> int:
+    return clock().wall_ms
+
+
 def new_job_id() -> JobId:
     """Make a job id."""
     return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
+
+
+def new_host_id() -> HostId:
+    """Make the id of a host that joins."""
+    return HostId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """
+    By what strangers are known.
+
+    Attributes:
+        authority: The yard's CA; None where there is none, so that nobody comes from other machines.
+        administrator: Who may do all, at whichever door.
+        agents_port: Where hosts that join are to connect.
+    """
+
+    authority: Authority | None = None
+    administrator: Administrator | None = None
+    agents_port: int = 0
+
+
+NOBODY = Trust()
 
 
 def build_server(
     leadership: Leadership,
     sessions: Sessions,
     vault: Vault,
+    door: Door,
+    trust: Trust = NOBODY,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     *,
-    is_private: bool,
+    audit: Audit | None = None,
+    throttles: Throttles | None = None,
 ) -> grpc.aio.Server:
     """
-    Put all services on one server.
+    Put the services of one listener on a server: users' services, or the agents' own, or both.
 
     Args:
         leadership: Who leads, and with what driver.
         sessions: The agents' streams.
         vault: What secrets and access keys are sealed with.
+        door: The listener. Access keys are told by a socket alone; agents do not come by users' port.
+        trust: By what strangers are known.
         interceptors: They see a call before, and its answer after, all of ours. Default: none.
-        is_private: Nobody but the controller's own user, or a group of its choice, can
-            connect: access keys are told to these alone.
+        audit: Where it is written who did what. Default: nowhere.
+        throttles: How often may be called, over all listeners. Default: of this one alone.
+
+    Raises:
+        TypeError: of a call nobody has said who may make it.
     """
+    audit, own = audit or Audit(None, _wall_ms), trust.administrator
+    authorizer = Authorizer(
+        methods_of(SERVICES),
+        leadership,
+        door,
+        audit,
+        throttles or Throttles(),
+        _wall_ms,
+        own.as_token() if own is not None else None,
+    )
     server = grpc.aio.server(
-        interceptors=(*interceptors, ErrorInterceptor()),
+        interceptors=(*interceptors, ErrorInterceptor(), authorizer),
         options=(
             ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
             ("grpc.keepalive_time_ms", 20_000),
@@ -132,6 +200,22 @@ def build_server(
             ("grpc.so_reuseport", 0),
         ),
     )
+    names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+    if door.kind is not PeerKind.TLS:
+        agents = Agents(leadership, sessions, trust.authority, door)
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        names.append(AGENT_SERVICE)
+    if door.kind is not PeerKind.HOST:
+        _add_user_services(server, leadership, sessions, vault, door, trust)
+        access_pb2_grpc.add_AccessServiceServicer_to_server(Access(leadership, audit), server)
+        names += [name for name in SERVICES if name != AGENT_SERVICE]
+    reflection.enable_server_reflection(names, server)
+    return server
+
+
+def _add_user_services(
+    server: grpc.aio.Server, leadership: Leadership, sessions: Sessions, vault: Vault, door: Door, trust: Trust
+) -> None:
     compute_environment_pb2_grpc.add_ComputeEnvironmentServiceServicer_to_server(
         ComputeEnvironments(leadership), server
     )
@@ -152,11 +236,12 @@ def build_server(
     search_pb2_grpc.add_SearchServiceServicer_to_server(Searching(leadership), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
-        AccessKeys(leadership, vault, clock) if is_private else AccessKeysElsewhere(), server
+        AccessKeysElsewhere() if door.kind is PeerKind.PLAIN else AccessKeys(leadership, vault, clock), server
     )
-    agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server
+    join_token_pb2_grpc.add_JoinTokenServiceServicer_to_server(JoinTokens(leadership, trust.authority, clock), server)
+    join_pb2_grpc.add_JoinServiceServicer_to_server(
+        Joining(leadership, trust.authority, trust.agents_port, new_host_id, door), server
+    )
 
 
 async def serve(config: Config) -> None:
@@ -176,12 +261,8 @@ async def serve(config: Config) -> None:
     sessions = Sessions(leadership, vault, config.fence_ms)
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
-    own = build_server(leadership, sessions, vault, is_private=True)
-    listen_privately(own, config.socket, config.socket_group)
-    servers = [own]
-    if config.listen:
-        servers.append(build_server(leadership, sessions, vault, is_private=False))
-        _listen(servers[-1], config.listen)
+    audit = Audit(config.audit, _wall_ms)
+    servers = _open_doors(config, leadership, sessions, vault, audit)
     for server in servers:
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if config.metrics:
@@ -189,7 +270,13 @@ async def serve(config: Config) -> None:
         start_http_server(int(port), host, registry=metrics.registry)
     for server in servers:
         await server.start()
-    log.info("listening", socket=str(config.socket), address=config.listen, store=without_login(config.store))
+    log.info(
+        "listening",
+        socket=str(config.socket),
+        address=config.listen,
+        agents=config.listen_agents,
+        store=without_login(config.store),
+    )
     name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     candidate = name_candidate(name, "" if is_wildcard(config.listen) else config.listen)
     stop = _stop_signal()
@@ -216,6 +303,7 @@ async def serve(config: Config) -> None:
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()
+    audit.close()
     log.info("stopped")
 
 
@@ -238,21 +326,49 @@ async def _report_health(leadership: Leadership, healthy: health.aio.HealthServi
         await change.wait()
 
 
-def _listen(server: grpc.aio.Server, address: str) -> None:
-    if address.startswith("unix"):
-        raise OSError(f"--listen takes host:port, not {address}; the socket is --socket")
-    if not is_loopback(address):
-        structlog.get_logger().warning(
-            "LISTENING BEYOND LOOPBACK WITHOUT AUTHENTICATION: anyone who reaches this port can run "
-            "commands on every host; keep it behind a firewall",
-            address=address,
-        )
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as err:
-        raise OSError(f"cannot listen on {address}: {err}") from err
-    if port == 0:
-        raise OSError(f"cannot listen on {address}")
+def _open_doors(
+    config: Config, leadership: Leadership, sessions: Sessions, vault: Vault, audit: Audit
+) -> list[grpc.aio.Server]:
+    """
+    Make the servers of all listeners.
+
+    Raises:
+        OSError: one cannot be listened on, or the CA that it needs is not there.
+        ValueError: what is known of the first administrator cannot be read.
+    """
+    trust, throttles = _read_trust(config), Throttles()
+
+    def build(door: Door) -> grpc.aio.Server:
+        return build_server(leadership, sessions, vault, door, trust, audit=audit, throttles=throttles)
+
+    uid, group = (None, config.socket_group) if config.socket_group else (os.geteuid(), "")
+    own = build(Door(PeerKind.LOCAL, uid=uid, group=group))
+    listen_privately(own, config.socket, config.socket_group)
+    servers = [own]
+    if config.is_insecure:
+        if not is_loopback(config.listen):
+            raise OSError(f"--insecure-loopback-only needs --listen with an address of loopback, not {config.listen!r}")
+        servers.append(build(Door(PeerKind.PLAIN)))
+        add_port(servers[-1], config.listen, None)
+        return servers
+    for address, kind in ((config.listen, PeerKind.TLS), (config.listen_agents, PeerKind.HOST)):
+        if address:
+            assert trust.authority is not None, "read for these"
+            door = Door(kind, yard=trust.authority.yard)
+            servers.append(build(door))
+            listen_with_tls(servers[-1], address, trust.authority, hosts_alone=kind is PeerKind.HOST)
+    return servers
+
+
+def _read_trust(config: Config) -> Trust:
+    needs_authority = not config.is_insecure and bool(config.listen or config.listen_agents)
+    if not needs_authority and not config.ca.is_file():
+        return NOBODY
+    return Trust(
+        authority=Authority(config.ca, time.time),
+        administrator=read_administrator(config.ca.with_name(administrator.FILE_NAME)),
+        agents_port=split_address(config.listen_agents)[1] if config.listen_agents else 0,
+    )
 
 
 def _stop_signal() -> asyncio.Event:

@@ -24,8 +24,12 @@ class Config:
     Attributes:
         socket: Path of the gRPC socket, the one listener that serves access keys.
         socket_group: Group that may connect to it; empty: its owner alone.
-        listen: ``host:port`` of a further gRPC listener, for hosts and users of other machines; empty for none.
+        listen: ``host:port`` of a listener for users of other machines, with TLS; empty for none.
+        listen_agents: ``host:port`` of one for hosts that have joined, with TLS on both sides; empty for none.
+        ca: File of the yard's CA, which both need.
+        is_insecure: *listen*, an address of loopback, takes everybody, as plain text: for tests.
         store: Store URL, see ``store.open``.
+        audit: Folder of the audit log; None for none.
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -37,7 +41,11 @@ class Config:
     socket: Path
     socket_group: str = ""
     listen: str = ""
+    listen_agents: str = ""
+    ca: Path = Path("/nonexistent")
+    is_insecure: bool = False
     store: str
+    audit: Path | None = None
     metrics: str = ""
     secrets_key: str = ""
     log_level: str = "info"
@@ -53,6 +61,14 @@ def default_store() -> str:
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "batchyard"
     return f"sqlite://{folder / 'controller.db'}"
+
+
+def default_audit(store: str) -> Path | None:
+    """Return the folder of the audit log of a store: beside the file of an embedded one; none for one in memory."""
+    scheme, _, rest = store.partition("://")
+    if scheme == "memory":
+        return None
+    return Path(f"{rest}.audit") if scheme == "sqlite" else settings.state_dir() / "audit"
 
 
 def parse_fence(text: str) -> int:

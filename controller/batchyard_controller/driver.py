@@ -80,6 +80,8 @@ class Driver:
         self, store: Store, epoch: int, world: World, sink: CommandSink, clock: Callable[[], Instant], metrics: Metrics
     ) -> None:
         self.epoch = epoch
+        self.directory = world.directory
+        """Who is who, as it is stored: for whoever must know before there is a turn."""
         self._store = store
         self._world = world
         self._sink = sink
@@ -253,6 +255,7 @@ class Driver:
         if touched:
             with self._metrics.committing(len(touched)):
                 await self._store.commit(encode_touched(self._world, touched), self.epoch)
+        self.directory = self._world.directory
 
     def _serve_reads(self) -> None:
         """

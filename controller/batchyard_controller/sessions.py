@@ -21,13 +21,13 @@ from batchyard.errors import (
     NotFoundError,
     Reason,
     RequestError,
+    UnauthenticatedError,
     UnavailableError,
     Violation,
 )
 from batchyard.ids import AttemptId, HostId, is_uuid
 from batchyard.task_messages import task_fields
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import agent_pb2_grpc as rpc
 from batchyard.v1 import host_pb2
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import (
@@ -46,12 +46,14 @@ from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import told_fence
 from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests.checks import printable
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, printable, refuse
+from batchyard_controller.core.requests.enrolment import check_host_name, check_session, not_joined
 from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
 from .convert.hosts import host_facts, host_usage, reports, reserved
+from .doors import Peer, PeerKind
 from .driver import Driver
 from .leadership import Leadership
 from .move_log import MoveLog
@@ -71,7 +73,7 @@ class _Session:
 
     def __init__(self, host_id: HostId, host_name: str, number: int, epoch: int, hello: pb.Hello) -> None:
         self.nonce, self.machine_id = hello.nonce, hello.machine_id
-        self.refusal: UnavailableError | None = None
+        self.refusal: UnavailableError | UnauthenticatedError | None = None
         """Why it is over, if this side hung up on its agent."""
         self.host_id = host_id
         self.host_name = host_name
@@ -97,7 +99,7 @@ class _Session:
         acks, self._acks = self._acks, []
         self.send(ack=pb.AckAttempts(attempt_ids=acks))
 
-    def end(self, refusal: UnavailableError | None = None) -> None:
+    def end(self, refusal: UnavailableError | UnauthenticatedError | None = None) -> None:
         """Let the stream end after what is queued."""
         self.refusal = self.refusal or refusal
         self._out.put_nowait(None)
@@ -144,7 +146,7 @@ class _Session:
                 future.set_exception(_disconnected(self.host_id, text))
 
 
-class Sessions(rpc.AgentServiceServicer):
+class Sessions:
     """All sessions of this controller, term after term; the driver's sink."""
 
     def __init__(self, leadership: Leadership, vault: Vault, fence_ms: int = limits.FENCE_MS) -> None:
@@ -176,20 +178,27 @@ class Sessions(rpc.AgentServiceServicer):
 
     # In ---------------------------------------------------------------------
 
-    async def Connect(
-        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Any
-    ) -> AsyncIterator[pb.ConnectResponse]:
-        """Serve one agent until either side has enough."""
+    async def serve(self, requests: AsyncIterator[pb.ConnectRequest], peer: Peer) -> AsyncIterator[pb.ConnectResponse]:
+        """
+        Serve one agent until either side has enough.
+
+        Args:
+            requests: What it says.
+            peer: Who it is; of one that comes without a certificate its hello says that.
+        """
         driver = self._leadership.driver
-        first = await anext(request_iterator, None)
-        hello = await _check_hello(driver, first)
+        first = await anext(requests, None)
+        hello = await _check_hello(driver, first, peer)
         self._refuse_twin(hello)
         if self._leadership.driver is not driver:
             raise self._leadership.refusal()
-        session = self._begin(driver, hello)
+        session = self._begin(driver, hello, peer.proven)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
-        reader = asyncio.create_task(self._read_requests(driver, session, request_iterator))
+        reader = asyncio.create_task(self._read_requests(driver, session, requests))
+        expiry = None
+        if peer.kind is PeerKind.HOST:
+            expiry = asyncio.get_running_loop().call_later(peer.left_s, session.end, _expired())
         try:
             async for message in session.messages():
                 yield message
@@ -198,6 +207,8 @@ class Sessions(rpc.AgentServiceServicer):
             if reader.done():
                 reader.result()  # raises what was wrong with the agent's message
         finally:
+            if expiry is not None:
+                expiry.cancel()
             reader.cancel()
             session.abandon()
             if self._sessions.get(session.host_id) is session:
@@ -221,7 +232,7 @@ class Sessions(rpc.AgentServiceServicer):
             )
             raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": hello.host_id})
 
-    def _begin(self, driver: Driver, hello: pb.Hello) -> _Session:
+    def _begin(self, driver: Driver, hello: pb.Hello, by: HostId | None) -> _Session:
         host_id, facts = HostId(hello.host_id), host_facts(hello.facts)
         session = _Session(host_id, facts.name, next(self._numbers), self._epoch, hello)
         former = self._sessions.get(host_id)
@@ -244,6 +255,9 @@ class Sessions(rpc.AgentServiceServicer):
                 facts=facts,
                 session=session.number,
                 machine_id=hello.machine_id,
+                by=by,
+                run=hello.run,
+                nonce=hello.nonce,
                 reports=reports(hello.attempts),
                 reserved=reserved(hello.usage),
             )
@@ -324,10 +338,7 @@ class Sessions(rpc.AgentServiceServicer):
     def _hang_up(self, session: _Session, command: EndSession) -> None:
         if session.number == command.session:
             del self._sessions[session.host_id]
-            text = f"nothing was heard of this host for {limits.CONTACT_LIMIT_MS // 1000} s"
-            if command.is_stopped:
-                text = "this host was launched for jobs, and is stopped now"
-            session.end(UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": session.host_id}))
+            session.end(_why_hung_up(command))
 
     async def read_log(
         self,
@@ -365,12 +376,26 @@ class Sessions(rpc.AgentServiceServicer):
         return piece
 
 
+def _expired() -> UnauthenticatedError:
+    text = "the certificate of this session has expired"
+    return UnauthenticatedError(text, reason=Reason.BAD_CREDENTIALS)
+
+
+def _why_hung_up(command: EndSession) -> UnavailableError | UnauthenticatedError:
+    if command.is_removed:
+        return not_joined(command.host_id)
+    text = f"nothing was heard of this host for {limits.CONTACT_LIMIT_MS // 1000} s"
+    if command.is_stopped:
+        text = "this host was launched for jobs, and is stopped now"
+    return UnavailableError(text, reason=Reason.HOST_SILENT, metadata={"host_id": command.host_id})
+
+
 def _disconnected(host_id: str, text: str) -> UnavailableError:
     return UnavailableError(text, reason=Reason.HOST_DISCONNECTED, metadata={"host_id": host_id})
 
 
-async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.Hello:
-    """Check an agent's first words."""
+async def _check_hello(driver: Driver, first: pb.ConnectRequest | None, peer: Peer) -> pb.Hello:
+    """Check an agent's first words, and that it speaks for the host that it is."""
     if first is None or not first.HasField("hello"):
         raise InvalidArgumentError("the first message of a session must be a hello", reason=Reason.NO_HELLO)
     hello = first.hello
@@ -378,15 +403,15 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None) -> pb.He
         text = f"{hello.host_id!r} is no UUID"
         raise InvalidArgumentError.from_violations([Violation("hello.host_id", text, Reason.MALFORMED)])
     name = hello.facts.name
-    if not 1 <= len(name) <= 253 or not name.isprintable():
-        text = f"{name!r} is no host name"
-        raise InvalidArgumentError.from_violations([Violation("hello.facts.name", text, Reason.MALFORMED)])
-
-    if len(hello.machine_id) > limits.HOST_TEXT_LENGTH_MAX:
-        text = f"{len(hello.machine_id)} characters; at most {limits.HOST_TEXT_LENGTH_MAX} are allowed"
-        raise InvalidArgumentError.from_violations([Violation("hello.machine_id", text, Reason.TOO_LONG)])
+    out: Violations = []
+    check_host_name(out, "hello.facts.name", name)
+    check_text(out, "hello.machine_id", hello.machine_id, limits.HOST_TEXT_LENGTH_MAX)
+    check_text(out, "hello.nonce", hello.nonce, limits.HOST_TEXT_LENGTH_MAX)
+    check_range(out, "hello.run", hello.run, 0, limits.INT32_MAX)
+    refuse(out)
 
     def decide(world: World, now: Instant) -> tuple[None, None]:
+        check_session(world, HostId(hello.host_id), peer.proven, name, hello.run, hello.nonce)
         check_newcomer(world, HostId(hello.host_id), name, hello.machine_id, now)
         return None, None
 

@@ -38,6 +38,7 @@ from .config import Config, split_listen
 from .connections import Waiting, door, source_of
 from .errors import ApiError, BusyException, ClientException, ServerException, TooManyRequestsException
 from .heads import check_sender, check_type
+from .refused import refused
 from .routing import find_service, region_of
 from .services import Context, Guard, Operation, Service
 from .throttle import TokenBucket
@@ -107,7 +108,7 @@ class Gateway:
         except ApiError as err:
             return service.protocol.write_error(err, request_id)
         except sdk_errors.RequestError as err:
-            return service.protocol.write_error(ClientException(str(err)), request_id)
+            return service.protocol.write_error(refused(err) or ClientException(str(err)), request_id)
         except sdk_errors.WorldError as err:
             log.warning("the controller failed", error=str(err), request_id=request_id)
             return service.protocol.write_error(ServerException(str(err)), request_id)
@@ -129,7 +130,7 @@ class Gateway:
         if self.under_way >= REQUESTS_MAX:
             raise BusyException
         context = Context(
-            client=self.client,
+            client=self.client.acting_for(principal.access_key_id),
             principal=principal,
             account_id=self.config.account_id,
             region=region_of(request, self.config.region),
@@ -180,15 +181,14 @@ async def serve(config: Config) -> None:
     Serve until SIGTERM or SIGINT.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the address cannot be listened on, or is beyond loopback and there is no certificate.
     """
     if not (is_loopback(config.listen) or config.tls_cert):
-        log.warning(
-            "LISTENING BEYOND LOOPBACK WITHOUT TLS: whoever can listen on the way reads jobs and their "
-            "environments; give --tls-cert and --tls-key, or keep the port in a private network",
-            address=config.listen,
+        raise OSError(
+            f"beyond loopback, at {config.listen}, a certificate is needed: --tls-cert and --tls-key, as "
+            "`batchyard controller certificate` makes them"
         )
-    async with AsyncClient(config.controller) as client:
+    async with AsyncClient(config.controller, role="gateway") as client:
         guard = Authenticator(
             client,
             region=config.region,
@@ -215,7 +215,7 @@ async def serving(gateway: Gateway) -> AsyncIterator[uvicorn.Server]:
     console = make_console(gateway)
     async with asyncio.TaskGroup() as group:
         beside = group.create_task(console.run())
-        yield server(build(gateway, console.routes()), gateway.config, at_stop=console.hub.close)
+        yield server(build(gateway, console.routes()), gateway.config, at_stop=console.hubs.close)
         beside.cancel()
 
 
@@ -224,6 +224,7 @@ def make_console(gateway: Gateway) -> Console:
     from .console.application import Console  # noqa: PLC0415  # templates cost nothing where none is wanted
     from .console.entry.entry import Entry  # noqa: PLC0415
     from .console.live.hub import Hub  # noqa: PLC0415
+    from .console.live.hubs import Hubs  # noqa: PLC0415
 
     entry = Entry(
         gateway.client,
@@ -232,13 +233,17 @@ def make_console(gateway: Gateway) -> Console:
         read_wall_s=time.time,
         read_s=time.monotonic,
     )
-    hub = Hub(gateway.client, boot=secrets.token_hex(4), read_s=time.monotonic, read_wall_s=time.time)
+
+    def hub(access_key_id: str) -> Hub:
+        upstream = gateway.client.acting_for(access_key_id)
+        return Hub(upstream, boot=secrets.token_hex(4), read_s=time.monotonic, read_wall_s=time.time)
+
     return Console(
         config=gateway.config,
         client=gateway.client,
         own_names=gateway.own_names,
         entry=entry,
-        hub=hub,
+        hubs=Hubs(hub),
         read_wall_s=time.time,
         read_s=time.monotonic,
     )

@@ -14,6 +14,7 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.probe import reclaim
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError
+from batchyard_agent.standing import Standing
 
 from .runtimes.engine import Seen, container_spec, named, scope
 from .session_controller import serving
@@ -41,10 +42,14 @@ class SilentAtFirst(FakeRuntime):
         SilentAtFirst.discarded.set_result(attempt_id)
 
 
+def standing_of(config: Config) -> Standing:
+    return Standing(config.applicant, None, clock.read_wall_ms, lambda: 0.0)
+
+
 @contextlib.asynccontextmanager
 async def at_work(config: Config):
     journal, stop = Journal.open(config.state_dir, "host-1"), asyncio.Event()
-    agent = app.Agent(config, journal)
+    agent = app.Agent(config, journal, standing_of(config))
     running = asyncio.create_task(agent.run(stop))
     try:
         yield agent
@@ -111,7 +116,7 @@ async def test_containers_are_on_the_network_that_the_operator_chose(tmp_path, s
     """The host's own is the one that we are on; on none there is loopback alone."""
     config = Config(controller="127.0.0.1:1", state_dir=tmp_path / "state", name="alpha", container_network=network)
     journal = Journal.open(config.state_dir, scope)
-    runtime, seen = app.Agent(config, journal)._make_runtime("docker"), Seen()
+    runtime, seen = app.Agent(config, journal, standing_of(config))._make_runtime("docker"), Seen()
     await runtime.open(seen)
     look = "busybox readlink /proc/self/ns/net; cat /proc/net/dev"
     spec = container_spec(tmp_path, named(network), "sh", "-c", look)

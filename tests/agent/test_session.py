@@ -26,7 +26,7 @@ from batchyard_agent.journal import Journal
 from batchyard_agent.logs import Logs
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.protocol import Adoption, LaunchSpec, StopSignal
-from batchyard_agent.session import UNTOLD, Identity, Session, Sessions
+from batchyard_agent.session import CHANNEL_OPTIONS, UNTOLD, Identity, Session, Sessions
 
 from .core.builders import SESSION, start
 from .session_controller import ENDED, EPOCH, RUNNING, serving
@@ -62,6 +62,7 @@ class Agent:
         self.runtime = runtime or FakeRuntime(now_ms=clock.read_wall_ms)
         self.host = StillHost()
         self.sessions = Sessions(
+            connect=lambda address: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS),
             target=target,
             driver=self.driver,
             logs=self.logs,

@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 
 from batchyard import Client, InvalidArgumentError, settings
 
-WRONG = "BATCHYARD_ENDPOINT: no such setting; there are BATCHYARD_ADDRESS, BATCHYARD_OUTPUT"
+WRONG = "BATCHYARD_ENDPOINT: no such setting; there are BATCHYARD_ADDRESS, BATCHYARD_CREDENTIALS"
 
 
 def test_a_wrong_variable_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

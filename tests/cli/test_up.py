@@ -47,6 +47,7 @@ class Up:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        self._credentials = state_dir / "administrator.toml"
 
     def text(self) -> str:
         return self.log.read_bytes()[self.seen :].decode()
@@ -68,7 +69,11 @@ class Up:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchyard", "--address", self.address, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        # As a user of another machine: over TLS, by what `up` has written.
+        secured = {"BATCHYARD_CREDENTIALS": str(self._credentials), "BATCHYARD_INSECURE_LOOPBACK_ONLY": "0"}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **secured}
+        )
 
 
 @pytest.fixture
@@ -126,7 +131,7 @@ def test_several_agents_share_the_machine(tmp_path: Path, ups: list[Up]) -> None
     up = Up(tmp_path / "state", "--agents", "2")
     ups.append(up)
     up.until_ready()
-    with Client(up.address) as client:
+    with Client(f"unix:{tmp_path}/state/controller.sock") as client:
         hosts = list(client.list_hosts())
         assert [host.facts.name for host in hosts] == [f"{socket.gethostname()}-{i}" for i in (1, 2)]
         assert sum(host.facts.capacity.cpu_millis for host in hosts) <= 1000 * len(os.sched_getaffinity(0))
@@ -174,7 +179,7 @@ def test_a_taken_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["up", "--state-dir", str(tmp_path / "file" / "state")]) == 1
+    assert main(["up", "--http", "", "--state-dir", str(tmp_path / "file" / "state")]) == 1
     assert "cannot write to the state directory" in capsys.readouterr().err
 
 
@@ -208,6 +213,7 @@ def test_what_one_agent_is_told(tmp_path: Path) -> None:
         *("-m", "batchyard_controller", "--socket", f"{tmp_path}/controller.sock"),
         *("--store", f"sqlite:///{tmp_path}/controller.sqlite"),
         *("--local-hosts", f"{tmp_path}/hosts", "--local-scratch", f"{plan.scratch_dir}/hosts"),
+        *("--ca", f"{tmp_path}/ca.pem"),
     )
     assert plan.gateway().arguments[1:] == (
         *("-m", "batchyard_gateway", "--listen", "127.0.0.1:8471"),

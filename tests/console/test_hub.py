@@ -13,10 +13,11 @@ from tests.services.controller import MemoryController
 
 from batchyard.client import AsyncClient
 from batchyard.v1 import job_pb2
-from batchyard_gateway.app import Gateway, serving
+from batchyard_gateway.app import Gateway, make_console
 from batchyard_gateway.batch.operations import SERVICE
 from batchyard_gateway.config import Config
 from batchyard_gateway.console.live import hub as live
+from batchyard_gateway.console.live import hubs
 from batchyard_gateway.console.live.hub import Hub, Looker
 
 PATIENCE_S = 20.0
@@ -178,6 +179,40 @@ async def test_a_hub_that_breaks_ends_the_gateway(client: AsyncClient, monkeypat
     monkeypatch.setattr(Hub, "run", broken)
     config = Config(controller=client.address)
     gateway = Gateway(config=config, client=client, services=(SERVICE,), guard=Anybody())
-    with pytest.raises(ExceptionGroup, match="unhandled errors"):
-        async with serving(gateway):
-            await asyncio.sleep(PATIENCE_S)
+    console = make_console(gateway)
+
+    async def visit() -> None:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            group.create_task(console.run())
+            await asyncio.sleep(0)
+            console.hubs.of("BYAK")  # as for the first page of a key
+
+    with pytest.raises(ExceptionGroup) as died:
+        await visit()
+    assert died.group_contains(RuntimeError, match="a bug")
+
+
+async def test_each_key_has_a_hub_of_its_own_and_those_that_are_idle_are_few(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "HUBS_MAX", 2)
+    kept = hubs.Hubs(lambda _: hub_of(Counted(client)))
+
+    async def serve() -> None:
+        async with asyncio.TaskGroup() as group:
+            kept.begin(group)
+            await asyncio.Event().wait()
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    first, second = kept.of("a"), kept.of("b")
+    assert kept.of("a") is first is not second
+    stream = first.stream(looker("counts"))
+    await anext(stream)
+    kept.of("c")
+    kept.of("d")
+    assert kept.of("a") is first, "an open page keeps its hub"
+    assert kept.of("b") is not second
+    await stream.aclose()
+    serving.cancel()
+    await asyncio.wait({serving})

@@ -16,7 +16,7 @@ from batchyard_gateway.console.jobs.job_filters import Filters, read
 
 ALL = (
     "queue=a&queue=b&state=FAILED&state=RUNNING&tag=team%3Dblue&tag=owner&name=train*&definition=d%3A3"
-    "&share=s&host=alpha&from=2026-01-02T03%3A04&to=2026-02-03T00%3A00&size=500"
+    "&share=s&host=alpha&user=ann&from=2026-01-02T03%3A04&to=2026-02-03T00%3A00&size=500"
 )
 
 
@@ -31,6 +31,7 @@ def test_all_filters_go_together() -> None:
         "job_definition": "d:3",
         "share_identifier": "s",
         "host": "alpha",
+        "owner": "ann",
         "created_after_ms": 1_767_323_039_999,
         "created_before_ms": 1_770_076_800_000,
         "page_size": 500,
@@ -49,7 +50,7 @@ def test_each_filter_is_dropped_alone() -> None:
     chips = filters.chips()
     assert [chip.text for chip in chips] == [
         "queue a", "queue b", "state FAILED", "state RUNNING", "tag team=blue", "tag owner", "name train*",
-        "definition d:3", "share s", "host alpha", "created from 2026-01-02T03:04", "created before 2026-02-03T00:00",
+        "definition d:3", "share s", "host alpha", "user ann", "created from 2026-01-02T03:04", "created before 2026-02-03T00:00",
     ]  # fmt: skip
     for chip in chips:
         assert len(chip.without.chips()) == len(chips) - 1
@@ -144,6 +145,10 @@ def test_a_refusal_stands_at_its_field(error: errors.RequestError, faults: dict[
             ],
         ),
         ({"tags": ("a=b c",), "host": "h"}, ["batchyard jobs --tag 'a=b c' --host h --limit 100"]),
+        (
+            {"queues": ("q",), "user": "ann", "states": ("FAILED",)},
+            ["batchyard jobs --queue q --state FAILED --user ann --limit 100"],
+        ),
     ],
 )
 def test_commands_list_the_same(given: dict[str, Any], lines: list[str]) -> None:

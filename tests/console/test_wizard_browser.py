@@ -69,7 +69,7 @@ def real(tmp_path: Path) -> Iterator[Yard]:
 
 def begin(yard: Yard, runtimes: str) -> None:
     """Start the controller and one agent; no environment, no queue."""
-    yard.controller.start()
+    yard.start_controller()
     yard.add_agent("a", cpus=2, runtimes=runtimes).start()
     with yard.client() as client:
         until(lambda: yard.is_ready(client, "a"), "the host is ready")

@@ -78,9 +78,9 @@ class Visitor:
         assert found is not None
         return found[1]
 
-    def sign_in(self) -> Visitor:
-        """Make an access key and sign in with it."""
-        made = self.endpoint.run(self.endpoint.client.create_access_key())
+    def sign_in(self, owner: str = "") -> Visitor:
+        """Make an access key of a user's, or the administrator's, and sign in with it."""
+        made = self.endpoint.run(self.endpoint.client.create_access_key(owner=owner))
         self.key_id, self.secret = made.access_key.id, made.secret
         reply = self.send("POST", "sign-in", {"key": self.key_id, "secret": self.secret})
         assert reply.status == 303, reply.text

@@ -65,7 +65,7 @@ class Shelf:
         gone = self._seen - world.jobs.keys()
         kept = [key for key in stored if key.startswith(("job/", "state/", "children/", "attempt/"))]
         assert not [key for key in kept if key.partition("/")[2][:36] in gone]
-        lists: list[Iterable[Job]] = [world.all_jobs, *world.by_queue.values(), world.ended]
+        lists: list[Iterable[Job]] = [world.all_jobs, *world.by_queue.values(), *world.by_owner.values(), world.ended]
         assert not gone & {job.id for jobs in lists for job in jobs}
         assert not gone & set(world.requests.values())
         lines = [line for queue in world.by_queue for line in world.lines.of_queue(queue)]
@@ -91,6 +91,10 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("consumable", world.consumables),
         ("secret", world.secrets),
         ("access_key", world.access_keys),
+        ("binding", world.bindings),
+        ("token", world.tokens),
+        ("join_token", world.join_tokens),
+        ("member", world.members),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
@@ -116,6 +120,8 @@ def described(world: World) -> dict[str, Any]:
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
+        "access": (world.bindings, world.tokens, world.directory),
+        "enrolment": (world.join_tokens, world.members),
         "sharing": (
             world.policies,
             world.quota_shares,

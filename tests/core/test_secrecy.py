@@ -154,3 +154,44 @@ def test_signing_keys_are_of_these_days(date: str, is_told: bool) -> None:
     out: Violations = []
     secrecy.check_signing_scope(out, int(now.timestamp() * 1000), date, "eu", "batch")
     assert [violation.reason for violation in out] == ([] if is_told else [Reason.OUT_OF_RANGE])
+
+
+# Whose -----------------------------------------------------------------------------
+
+
+def put_of(yard: Yard, name: str, owner: str, *queues: str) -> None:
+    secret = StoredSecret(name=name, sealed=SEALED, owner=owner, queues=queues)
+    yard.apply(secrecy.put_secret(yard.world, secret, yard.now))
+
+
+def test_a_secret_is_for_jobs_of_its_owner_or_of_its_queues(yard: Yard) -> None:
+    yard.queue("other")
+    put_of(yard, "anns", "ann")
+    put_of(yard, "shared", "bob", "q")
+    both = asking(("A", "anns"), ("S", "shared"))
+    assert yard.submit("q", owner="ann", container=both).spec.owner == "ann"
+    yard.submit("other", container=both)
+    for queue, owner, missing in (("other", "ann", "shared"), ("q", "bob", "anns"), ("q", "anne", "anns")):
+        with pytest.raises(NotFoundError) as caught:
+            yard.submit(queue, owner=owner, container=both)
+        assert caught.value.metadata == {"name": missing}
+
+
+def test_a_name_that_came_to_another_gives_nothing_to_who_waits(yard: Yard) -> None:
+    put_of(yard, "db", "ann")
+    job = yard.submit("q", owner="ann", container=asking(("DB", "db")))
+    yard.host("alpha")
+    yard.plan()
+    (attempt,) = yard.world.attempts.values()
+    assert set(secrecy.secrets_of(yard.world, attempt.id, attempt.host_id)[""]) == {"DB"}
+    yard.apply(secrecy.delete_secret(yard.world, "db"))
+    put_of(yard, "db", "bob")
+    with pytest.raises(NotFoundError):
+        secrecy.secrets_of(yard.world, attempt.id, attempt.host_id)
+    assert yard.world.jobs[job.id].spec.owner == "ann"
+
+
+def test_a_new_value_leaves_a_secret_whose_it_is(yard: Yard) -> None:
+    put_of(yard, "db", "ann")
+    put_of(yard, "db", "sam", "q")
+    assert (yard.world.secrets["db"].owner, yard.world.secrets["db"].queues) == ("ann", ("q",))

@@ -31,7 +31,7 @@ RUNTIME = Path("/run")
 STOP_LIMIT_S = 30.0
 
 USED = {
-    "DynamicUser", "Environment", "EnvironmentFile", "ExecStart", "LimitNOFILE", "LoadCredential", "NoNewPrivileges",
+    "DynamicUser", "Environment", "EnvironmentFile", "ExecStart", "ExecStartPre", "LimitNOFILE", "LoadCredential", "NoNewPrivileges",
     "CapabilityBoundingSet", "Group", "ProtectHome", "ProtectSystem", "PrivateTmp", "RuntimeDirectory",
     "RuntimeDirectoryMode", "StateDirectory", "StateDirectoryMode", "UMask",
 }  # fmt: skip
@@ -190,6 +190,8 @@ def become(unit: Unit) -> None:
     words += ["--bounding-set=-all", "--inh-caps=-all"] if "CapabilityBoundingSet" in unit.settings else []
     words += [f"--reuid={unit.uid}", f"--regid={unit.gid}", "--clear-groups"] if unit.uid else []
     os.chdir("/")
+    for line in unit.settings.get("ExecStartPre", []):
+        subprocess.run([*words, *shlex.split(line)], check=True, env=unit.environment())
     os.execvpe(words[0], [*words, *shlex.split(unit.last("ExecStart"))], unit.environment())
 
 

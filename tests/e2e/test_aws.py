@@ -223,8 +223,8 @@ def test_the_gateway_stops_well(yard: Yard, aws: Aws) -> None:
 def test_a_job_of_fargate_goes_to_hosts_that_offer_it_alone(yard: Yard, aws: Aws) -> None:
     """Beside a host that does not, as a container of its size; nobody is told its host."""
     yard.add_agent("sized", runtimes="docker").arguments += ["--platform", "FARGATE"]
-    yard.agents["sized"].start()
     yard.start("own", cpus=4, runtimes="docker")
+    yard.agents["sized"].start()
     aws.sign_in(yard)
     resources = {"type": "FARGATE", "maxvCpus": 4, "subnets": ["subnet-1"], "securityGroupIds": ["sg-1"]}
     aws("create-compute-environment", computeEnvironmentName="f", type="MANAGED", computeResources=resources)

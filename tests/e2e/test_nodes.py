@@ -16,7 +16,7 @@ import pytest
 from tests.agent.runtimes.engine import ensure_image
 from tests.e2e.machines import ip
 from tests.e2e.programs import Program, until
-from tests.e2e.yard import Yard
+from tests.e2e.yard import SECURED, Yard
 
 from batchyard import Client, container, job_state, nodes
 from batchyard.states import JobState
@@ -65,10 +65,9 @@ class SpacedYard(Yard):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._name = f"gang-{uuid.uuid4().hex[:6]}"
-        self.address = "10.77.0.254:8470"
-        arguments = [sys.executable, "-m", "batchyard_controller", "--listen", self.address, "--store", self.store]
-        arguments += ["--socket", self.socket.removeprefix("unix:")]
-        self.controller = Program("controller", self._within(self._name, arguments), folder / "controller.log")
+        self.address, self.agents_address = "10.77.0.254:8470", "10.77.0.254:8472"
+        arguments = self._within(self._name, self.controller_arguments())
+        self.controller = Program("controller", arguments, folder / "controller.log")
 
     @contextmanager
     def network(self, *names: str) -> Iterator[dict[str, str]]:
@@ -109,7 +108,7 @@ class SpacedYard(Yard):
         """Prepare an agent in the namespace of its host."""
         plain = super().add_agent(name, cpus=cpus, runtimes=runtimes)
         arguments = self._within(f"{self._name}-{name}", plain.arguments)
-        self.agents[name] = Program(f"agent {name}", arguments, self.folder / f"agent-{name}.log")
+        self.agents[name] = Program(f"agent {name}", arguments, self.folder / f"agent-{name}.log", SECURED)
         return self.agents[name]
 
     def _space(self, spaces: ExitStack, name: str) -> None:

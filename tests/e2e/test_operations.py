@@ -45,9 +45,15 @@ def machines(wheel: Path) -> Iterator[dict[str, Machine]]:
             # The packages that pip was told not to look for.
             machine.run("cd /opt/batchyard/lib/python3.*/site-packages && echo /mnt/packages > packages.pth")
         made["head"].run(commands("### 2. On the controller's machine"))
+        head = made["head"]
+        until(head, "batchyard hosts")
+        token = head.run(commands("### 3. A token for the hosts, on the controller's machine")).strip()
+        credentials = head.run("cat /var/lib/batchyard-controller/administrator.toml")
         for name in ("left", "right"):
-            made[name].run(commands("### 3. On each host"))
-        until(made["right"], "BATCHYARD_ADDRESS=10.0.0.1:8470 batchyard hosts | grep -c READY | grep 2")
+            made[name].run(commands("### 4. On each host").replace("TOKEN", token))
+            keep = "umask 077; mkdir -p /root/.config/batchyard; cat > /root/.config/batchyard/credentials.toml"
+            made[name].run(f"{keep} <<'TOML'\n{credentials}TOML\n")
+        until(made["right"], "batchyard hosts | grep -c READY | grep 2")
         yield made
 
 
@@ -55,11 +61,7 @@ def machines(wheel: Path) -> Iterator[dict[str, Machine]]:
 def told(machines: dict[str, Machine]) -> str:
     """Follow the last two steps in one shell, as whoever reads the page does; return what was written."""
     head = machines["head"]
-    head.run(
-        "cd /etc/batchyard && umask 077 && openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=10.0.0.1 "
-        "-addext subjectAltName=IP:10.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null"
-    )
-    last_two = ("### 4. Where jobs wait, and on which hosts they run", "### 5. AWS's tools, if you want them")
+    last_two = ("### 5. Where jobs wait, and on which hosts they run", "### 6. AWS's tools, if you want them")
     return head.run("".join(map(commands, last_two)))
 
 
@@ -74,7 +76,6 @@ def until(machine: Machine, command: str) -> None:
 def test_the_steps_lead_to_a_yard_that_runs_jobs(machines: dict[str, Machine]) -> None:
     """Each job names the host it ran on, and both hosts are used."""
     written = machines["left"].run(
-        "export BATCHYARD_ADDRESS=10.0.0.1:8470\n"
         "job=$(batchyard submit --array 8 --vcpus $(nproc) -- sh -c 'sleep 1; hostname')\n"
         'batchyard wait "$job"\n'
         'for index in 0 1 2 3 4 5 6 7; do batchyard logs "$job:$index"; done'
@@ -96,9 +97,9 @@ def test_the_gateways_key_stays_roots(machines: dict[str, Machine], told: str) -
     key, secret = re.findall(r"^(?:Access key id|Secret access key) +(\S+)$", told, re.MULTILINE)
     left = machines["left"]
     until(left, "python3 -c \"import socket; socket.create_connection(('10.0.0.1', 8471))\"")
-    left.run(f"cat > /root/tls.crt <<'PEM'\n{head.run('cat /etc/batchyard/tls.crt')}PEM\n")
+    left.run(f"cat > /root/ca.crt <<'PEM'\n{head.run('cat /etc/batchyard/ca.crt')}PEM\n")
     ask = "import boto3; print(*[q['jobQueueName'] for q in boto3.client('batch').describe_job_queues()['jobQueues']])"
-    where = "AWS_ENDPOINT_URL_BATCH=https://10.0.0.1:8471 AWS_CA_BUNDLE=/root/tls.crt AWS_DEFAULT_REGION=us-east-1"
+    where = "AWS_ENDPOINT_URL_BATCH=https://10.0.0.1:8471 AWS_CA_BUNDLE=/root/ca.crt AWS_DEFAULT_REGION=us-east-1"
     who = f"AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}"
     assert left.run(f'{where} {who} /opt/batchyard/bin/python -c "{ask}"') == "default\n"
 
@@ -107,14 +108,13 @@ def test_the_secrets_key_stays_roots(machines: dict[str, Machine]) -> None:
     """
     The unit's user reads its copy of the key; a job gets a secret that was sealed with it.
 
-    The last of this file: the access key of step 5 was sealed with the key that was there before.
+    The last of this file: the access key of step 6 was sealed with the key that was there before.
     """
     head = machines["head"]
     head.run(key_commands())
     assert head.run("stat -c '%a %u' /etc/batchyard/secrets.key") == "600 0\n"
-    until(head, "BATCHYARD_ADDRESS=10.0.0.1:8470 batchyard secret list")
+    until(head, "batchyard secret list")
     written = head.run(
-        "export BATCHYARD_ADDRESS=10.0.0.1:8470\n"
         "echo -n sesame | batchyard secret put prod/db\n"
         "batchyard secret list -o json | grep '\"k1\"'\n"
         "job=$(batchyard submit --secret DB_PASSWORD=prod/db -- sh -c 'echo it is $DB_PASSWORD')\n"

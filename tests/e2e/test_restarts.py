@@ -280,6 +280,7 @@ def test_two_hosts_of_one_name(yard: Yard) -> None:
     yard.start("a")
     second = yard.add_program(
         "impostor", "batchyard_agent", "--controller", yard.address, "--name", "a", "--cpus", "1",
+        "--join-token-file", str(yard.token_file),
         "--runtimes", "process", "--state-dir", str(yard.folder / "impostor"),
     )  # fmt: skip
     second.start()

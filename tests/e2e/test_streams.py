@@ -61,7 +61,7 @@ def test_a_watch_resumes_where_it_broke_off(yard: Yard, witness: Witness) -> Non
         yard.agents["a"].stop()  # so that the job waits until the first watch has been opened
         until(lambda: not yard.is_ready(client, "a"), "the host has left")
         job_id = submit(client, witness, "job")
-        first = Watch(yard.address, job_id)
+        first = Watch(yard.socket, job_id)
         present = first.next()
         assert (present.snapshot, [job_state(event.job) for event in present.events]) == (True, [JobState.RUNNABLE])
         yard.agents["a"].start()
@@ -71,7 +71,7 @@ def test_a_watch_resumes_where_it_broke_off(yard: Yard, witness: Witness) -> Non
 
         witness.release()
         assert client.wait(job_id, timeout_s=30).exit_code == 0
-        second = Watch(yard.address, job_id, cursor)
+        second = Watch(yard.socket, job_id, cursor)
         ended, later = second.until(JobState.SUCCEEDED)
         assert ended == WAY[3:]
         second.break_off()
@@ -79,7 +79,7 @@ def test_a_watch_resumes_where_it_broke_off(yard: Yard, witness: Witness) -> Non
         yard.controller.kill()
         yard.controller.start()
         until(lambda: yard.is_ready(client, "a"), "the controller is back")
-        third = Watch(yard.address, job_id, later)
+        third = Watch(yard.socket, job_id, later)
         again = third.next()
         assert (again.snapshot, [job_state(event.job) for event in again.events]) == (True, [JobState.SUCCEEDED])
         third.break_off()

@@ -45,7 +45,12 @@ class Up:
         self.agent_dir = self.state_dir / "agent-1"
         self.folder = folder
         self.address = hold_address()
-        self._environment = {**os.environ, "BATCHYARD_ADDRESS": self.address}
+        # As a user of another machine: over TLS, by what `up` has written.
+        self._secured = {
+            "BATCHYARD_CREDENTIALS": str(self.state_dir / "administrator.toml"),
+            "BATCHYARD_INSECURE_LOOPBACK_ONLY": "0",
+        }
+        self._environment = {**os.environ, "BATCHYARD_ADDRESS": self.address, **self._secured}
         self._children: list[psutil.Process] = []
         self.program = self.prepare(
             "up", "up", "--listen", self.address, "--http", "", "--state-dir", str(self.state_dir)
@@ -54,7 +59,7 @@ class Up:
     def prepare(self, name: str, *arguments: str) -> Program:
         """Prepare a command line of ours that goes on for a while."""
         line = [sys.executable, "-m", "batchyard", "--address", self.address, *arguments]
-        return Program(name, line, self.folder / f"{name}.log")
+        return Program(name, line, self.folder / f"{name}.log", self._secured)
 
     def start(self) -> None:
         """Start the yard and wait until it says that it is ready."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
 from batchyard_agent.runtimes.plain_names import attempt_id_of
 
 RETRY_S = 90.0
+SECURED = {"BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY": "0", "BATCHYARD_INSECURE_LOOPBACK_ONLY": "0"}
+"""Over what most tests are content with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class Span:
 
 class Yard:
     """
-    Processes of one test, all below one folder.
+    Processes of one test, all below one folder; hosts join by tokens, over TLS.
 
     Args:
         folder: State and logs of all.
@@ -73,47 +76,70 @@ class Yard:
         self.folder = folder
         self.address = hold_address()
         self.store = store or f"sqlite:///{folder / 'controller.sqlite'}"
+        self.agents_address = hold_address()
         self.socket = f"unix:{folder / 'controller.sock'}"
-        arguments = [sys.executable, "-m", "batchyard_controller", "--listen", self.address, "--store", self.store]
-        arguments += ["--socket", self.socket.removeprefix("unix:")]
-        self.controller = Program("controller", arguments, folder / "controller.log")
+        self.ca = folder / "ca.pem"
+        self.token_file = folder / "join-token"
+        init = ["controller", "init", "--ca", str(self.ca), "--address", self.address]
+        subprocess.run([sys.executable, "-m", "batchyard", *init], check=True, capture_output=True, timeout=60)
+        self.controller = Program("controller", self.controller_arguments(), folder / "controller.log")
         self.agents: dict[str, Program] = {}
         self.others: list[Program] = []
+
+    def controller_arguments(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "batchyard_controller", "--store", self.store, "--ca", str(self.ca)),
+            *("--listen", self.address, "--listen-agents", self.agents_address),
+            *("--socket", self.socket.removeprefix("unix:")),
+        ]
 
     # Starting -----------------------------------------------------------------
 
     def start(self, *names: str, cpus: int = 2, runtimes: str = "process") -> None:
         """Start the controller and agents, and make the compute environment and the queue ``default``."""
-        self.controller.start()
-        for name in names:
-            self.add_agent(name, cpus=cpus, runtimes=runtimes).start()
+        self.start_controller()
         with self.client() as client:
+            for name in names:
+                self.add_agent(name, cpus=cpus, runtimes=runtimes).start()
             until(lambda: self.is_ready(client, *names), "all hosts are ready")
-            client.create_compute_environment(
-                "default",
-                compute_resources=environment_pb.ComputeResources(
-                    type=environment_pb.CAPACITY_TYPE_EC2,
-                    allocation_strategy=environment_pb.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
-                ),
-            )
-            until(
-                lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID,
-                "the environment is VALID",
-            )
-            client.create_job_queue("default", compute_environments=["default"])
-            until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
+            self.make_queue(client)
+
+    def start_controller(self, speaks_for: str = "") -> None:
+        """Start the controller, and make a token with which hosts join, and speak for others as told."""
+        self.controller.start()
+        with self.client() as client:
+            until(lambda: list(client.list_join_tokens()) == [], "the controller answers")
+            token = client.create_join_token(ttl_s=24 * 3600, uses=1000, speaks_for=speaks_for)
+            self.token_file.write_text(token.token)
+
+    def make_queue(self, client: Client) -> None:
+        """Make the compute environment and the queue ``default``."""
+        client.create_compute_environment(
+            "default",
+            compute_resources=environment_pb.ComputeResources(
+                type=environment_pb.CAPACITY_TYPE_EC2,
+                allocation_strategy=environment_pb.ALLOCATION_STRATEGY_BEST_FIT_PROGRESSIVE,
+            ),
+        )
+        until(
+            lambda: environment_of(client).status == environment_pb.RESOURCE_STATUS_VALID,
+            "the environment is VALID",
+        )
+        client.create_job_queue("default", compute_environments=["default"])
+        until(lambda: queue_of(client).status == environment_pb.RESOURCE_STATUS_VALID, "the queue is VALID")
 
     def add_agent(self, name: str, *, cpus: int = 2, runtimes: str = "process") -> Program:
         """Prepare an agent whose host bears *name*; the caller starts it."""
         arguments = [sys.executable, "-m", "batchyard_agent", "--controller", self.address]
+        arguments += ["--join-token-file", str(self.token_file)]
         arguments += ["--name", name, "--state-dir", str(self.state_dir(name)), "--runtimes", runtimes]
         arguments += ["--cpus", str(cpus), "--memory", "4G"]
-        self.agents[name] = Program(f"agent {name}", arguments, self.folder / f"agent-{name}.log")
+        self.agents[name] = Program(f"agent {name}", arguments, self.folder / f"agent-{name}.log", SECURED)
         return self.agents[name]
 
     def add_program(self, name: str, *arguments: str) -> Program:
         """Prepare some other program of ours, whose log is shown and which is swept away too."""
-        program = Program(name, [sys.executable, "-m", *arguments], self.folder / f"{name}.log")
+        program = Program(name, [sys.executable, "-m", *arguments], self.folder / f"{name}.log", SECURED)
         self.others.append(program)
         return program
 

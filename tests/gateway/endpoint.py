@@ -55,6 +55,9 @@ class Reply:
         return json.loads(self.body)
 
 
+ANYBODY = "ANYBODY"
+
+
 class Anybody:
     """Admits whatever comes as one user: for tests of what is behind the door, and of the door's other locks."""
 
@@ -62,7 +65,7 @@ class Anybody:
         pass
 
     async def admit(self, request: Request, is_change: bool) -> Principal:
-        return Principal(access_key_id="ANYBODY")
+        return Principal(access_key_id=ANYBODY)
 
 
 class Endpoint:
@@ -98,6 +101,7 @@ class Endpoint:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with MemoryController() as self.yard, AsyncClient(self._controller or self.yard.address) as self.client:
             await self.yard.until_leads()
+            await self.yard.know_access_key(ANYBODY)
             config = Config(controller=self.client.address, **self._settings)
             gateway = Gateway(config=config, client=self.client, services=(SERVICE,), guard=self._guard(self.client))
             with listen(config.listen) as listener:

@@ -18,14 +18,16 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from tests.agent.runtimes.process_records import end_attempts
-from tests.gateway.endpoint import Anybody
+from tests.gateway.endpoint import ANYBODY, Anybody
 from tests.services.controller import MemoryController
 
 from batchyard import AsyncClient, container
 from batchyard.v1 import host_pb2, job_pb2
+from batchyard_agent import clock
 from batchyard_agent.app import Agent
 from batchyard_agent.config import Config as AgentConfig
 from batchyard_agent.journal import Journal
+from batchyard_agent.standing import Standing
 from batchyard_gateway.app import SERVICES, Gateway, build, listen, server
 from batchyard_gateway.config import Config
 from batchyard_gateway.services import Guard
@@ -118,6 +120,7 @@ async def around(
     """Start a yard; all of it ends with the block."""
     async with MemoryController() as controller:
         await controller.until_leads()
+        await controller.know_access_key(ANYBODY)
         await controller.furnish()
         async with (
             AsyncClient(controller.address) as client,
@@ -150,7 +153,8 @@ async def agent(folder: Path, address: str) -> AsyncIterator[None]:
     )
     journal = Journal.open(folder, HOST_ID)
     stop = asyncio.Event()
-    running = asyncio.create_task(Agent(config, journal).run(stop))
+    standing = Standing(config.applicant, None, clock.read_wall_ms, lambda: 0.0)
+    running = asyncio.create_task(Agent(config, journal, standing).run(stop))
     try:
         yield
     finally:

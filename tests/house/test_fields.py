@@ -198,11 +198,14 @@ SPELT = {
         {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"}
         | {"name", "image", "resources", "stop_timeout_s"},
     ),
-    f"{CONVERT}/definitions.py": (OF_DEFINITIONS, {"task", "nodes", "retry", "revision", "status", "created_at_ms"}),
+    f"{CONVERT}/definitions.py": (
+        OF_DEFINITIONS,
+        {"task", "nodes", "retry", "revision", "status", "created_at_ms", "owner"},
+    ),
     f"{CONVERT}/jobs.py": (
         OF_DEFINITIONS,
         {"definition", "task", "nodes", "retry", "definition_tags"}
-        | {"name", "type", "created_at_ms"},  # the job's own
+        | {"name", "type", "created_at_ms", "owner"},  # the job's own
     ),
     "controller/batchyard_controller/store/codec.py": (
         OF_CONTAINERS,

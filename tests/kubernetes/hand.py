@@ -25,7 +25,8 @@ from typing import Any
 
 import httpx2
 import lightkube
-from lightkube.resources.core_v1 import Pod
+import msgspec
+from lightkube.resources.core_v1 import Node, NodeStatus, Pod, PodStatus
 from tests.kubernetes.cluster import Cluster
 
 KILLED = 137
@@ -151,6 +152,9 @@ class Hand:
 def hand(cluster: Cluster, namespace: str) -> Iterator[Hand]:
     """Play the nodes of a namespace's pods."""
     playing = Hand(cluster, namespace, lightkube.Client(lightkube.KubeConfig.from_file(cluster.kubeconfig)))
+    # msgspec 0.22 crashes the interpreter where two threads decode objects of a class for the first time at once.
+    for kind in (Pod, PodStatus, Node, NodeStatus):
+        msgspec.json.Decoder(kind)
     threads = [threading.Thread(target=target, daemon=True) for target in (playing.run_watch, playing.run)]
     for thread in threads:
         thread.start()

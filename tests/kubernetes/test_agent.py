@@ -210,7 +210,7 @@ def test_what_finds_no_room_on_its_node_and_what_ran_on_one_that_is_gone(yard: K
 @pytest.mark.docker
 def test_own_hosts_come_first_and_a_cluster_takes_what_is_too_much(yard: KubernetesYard) -> None:
     image, node = ensure_image(), yard.add_node()
-    yard.controller.start()
+    yard.start_controller(speaks_for="*")
     yard.agent.start()
     yard.add_agent("own", cpus=1, runtimes="docker").start()
     with yard.client() as client, hand(yard.cluster, yard.namespace) as nodes:

@@ -98,7 +98,7 @@ def batch(kubelet_cluster: Cluster, node: Node, tmp_path_factory: pytest.TempPat
         tmp_path_factory.mktemp("eks"), kubelet_cluster, kubelet_cluster.make_namespace(), selector=NODES
     )
     try:
-        yard.controller.start()
+        yard.start_controller(speaks_for="*")
         yard.agent.start()
         with yard.client() as client:
             until(lambda: yard.is_ready(client, node.name), "the node is a host")

@@ -42,6 +42,8 @@ class KubernetesYard(Yard):
             self.address,
             "--state-dir",
             str(self.folder / AGENT),
+            "--join-token-file",
+            str(self.token_file),
             "--namespace",
             self.namespace,
         ]
@@ -61,10 +63,9 @@ class KubernetesYard(Yard):
         self.cluster.patch_node_status(name, {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]})
         return name
 
-    def begin(self, *nodes: str, controller: bool = True) -> None:
+    def begin(self, *nodes: str) -> None:
         """Start controller and agent, and make the environment and the queue ``default`` of the cluster."""
-        if controller:
-            self.controller.start()
+        self.start_controller(speaks_for="*")
         self.agent.start()
         with self.client() as client:
             until(lambda: self.is_ready(client, *nodes), "all nodes are ready")

@@ -29,6 +29,7 @@ from batchyard.tasks import Condition, Container, ContainerDependency, Container
 from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard.v1.job_pb2 import ContainerState
 from batchyard.wording import word
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
 from batchyard_controller.core.commands import (
     Command,
     EndSession,
@@ -470,7 +471,7 @@ class Stage:
     def do_explain(self, label: str) -> list[str]:
         """Tell why a job is where it is, as users are told."""
         unit = self.yard.unit(self._id(label))
-        told = explain_message(self.yard.world, unit)
+        told = explain_message(self.yard.world, THE_ADMINISTRATOR, unit)
         place = f"place {told.position}{' or later' if told.position_is_least else ''}" if told.position else ""
         estimate = f"starts by {utc(told.estimated_start_at_ms)}" if told.estimated_start_at_ms else ""
         kinds = ", ".join(refusal.kind for refusal in told.refusals)

@@ -11,7 +11,8 @@ from tests.services.rpcs import RPCS
 
 from batchyard import AsyncClient, RequestError
 
-FOR_CLIENTS = {name: rpc for name, rpc in RPCS.items() if name != "Connect"}  # that one is the agents'
+OF_AGENTS = {"Connect", "RenewCertificate", "GetTrust", "Join"}
+FOR_CLIENTS = {name: rpc for name, rpc in RPCS.items() if name not in OF_AGENTS}
 
 
 def snake(name: str) -> str:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from tests.sdk.yard import AsyncYard
 from tests.services.hand_agent import HOST_ID, ended
+from tests.services.secured import TOKEN, YARD, make_trust
 
 import batchyard
 from batchyard import (
@@ -25,13 +27,16 @@ from batchyard import (
     InvalidArgumentError,
     JobState,
     NotFoundError,
+    PermissionDeniedError,
     RequestError,
     ResourceExhaustedError,
+    UnauthenticatedError,
     UnavailableError,
     Violation,
     container,
     job_state,
 )
+from batchyard.credentials import Credentials, write_credentials
 from batchyard.errors import BatchyardError, Reason, WorldError
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_pb2 as pb
@@ -151,8 +156,8 @@ async def test_violations_come_with_their_fields(client: AsyncClient) -> None:
         (grpc.StatusCode.ALREADY_EXISTS, AlreadyExistsError),
         (grpc.StatusCode.FAILED_PRECONDITION, FailedPreconditionError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, ResourceExhaustedError),
-        (grpc.StatusCode.PERMISSION_DENIED, RequestError),
-        (grpc.StatusCode.UNAUTHENTICATED, RequestError),
+        (grpc.StatusCode.PERMISSION_DENIED, PermissionDeniedError),
+        (grpc.StatusCode.UNAUTHENTICATED, UnauthenticatedError),
         (grpc.StatusCode.UNIMPLEMENTED, RequestError),
         (grpc.StatusCode.UNAVAILABLE, UnavailableError),
         (grpc.StatusCode.CANCELLED, UnavailableError),
@@ -181,7 +186,12 @@ async def test_every_call_has_a_deadline() -> None:
                 await client.describe_jobs(["a"])
 
 
-async def test_a_host_that_does_not_resolve_is_unavailable() -> None:
+async def test_a_host_that_does_not_resolve_is_unavailable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust = make_trust(tmp_path)
+    assert trust.authority is not None
+    known = Credentials(address="x:1", yard=YARD, ca=trust.authority.bundle, token=TOKEN)
+    write_credentials(tmp_path / "credentials.toml", known)
+    monkeypatch.setenv("BATCHYARD_CREDENTIALS", str(tmp_path / "credentials.toml"))
     async with AsyncClient("no.such.host.invalid:1", timeout_s=20) as client:
         with pytest.raises(UnavailableError, match=r"cannot reach the controller at no\.such\.host\.invalid:1"):
             await client.describe_jobs(["a"])

@@ -56,7 +56,7 @@ def test_values_come_as_click_wants_them(tmp_path: Path) -> None:
         ("address = 1\n", "address: no such section"),
         (
             "[client]\nadress = 'x'\n",
-            "client.adress: no such key; there are address, output, queue, retry_s, timeout_s",
+            "client.adress: no such key; there are address, credentials, insecure_loopback_only, output, queue, retry_s, timeout_s",
         ),
         ("[client]\naddress = [[1]]\n", "client.address: must be a plain value or a list of them"),
         ("[client]\naddress = 'a:b:c'\n", "address: must be host:port or unix:/path, not 'a:b:c'"),

@@ -20,7 +20,7 @@ from tests.services.controller import PATIENCE_S, MemoryController
 
 from batchyard import AsyncClient, Client, container
 from batchyard.v1.agent_pb2 import AttemptReport
-from batchyard_controller.app import clock
+from batchyard_controller.app import NOBODY, clock
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.store.memory import MemoryData
 from batchyard_controller.vault import KEY_BYTES, Vault
@@ -40,11 +40,13 @@ class AsyncYard:
         wire: What a test may spoil.
         client: A client of it.
         behind_ms: How much the controller's wall clock is late.
+        trust: By what strangers are known once it is started again. Default: by nothing.
     """
 
     def __init__(self) -> None:
         self.wire = Wire()
         self.behind_ms = 0
+        self.trust = NOBODY
         self._data = MemoryData()
         self._vault = Vault({"k1": secrets.token_bytes(KEY_BYTES)})
         # Bound and never listened on: while the controller is stopped, its port is nobody else's.
@@ -74,7 +76,7 @@ class AsyncYard:
     async def start(self) -> None:
         """Start a controller at the address and over the data of before, if there was one."""
         self._controller = MemoryController(
-            self._data, self._vault, address=self.address, clock=self._clock, interceptors=[self.wire]
+            self._data, self._vault, address=self.address, clock=self._clock, interceptors=[self.wire], trust=self.trust
         )
         await self._controller.__aenter__()
         await self._controller.until_leads()

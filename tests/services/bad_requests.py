@@ -8,15 +8,21 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from batchyard.v1 import access_key_pb2 as access_key
+from batchyard.v1 import access_pb2 as access
+from batchyard.v1 import agent_pb2 as agent
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
 from batchyard.v1 import job_queue_pb2 as jq
+from batchyard.v1 import join_pb2 as join
+from batchyard.v1 import join_token_pb2 as join_token
 from batchyard.v1 import quota_share_pb2 as qs
 from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
+from batchyard.v1 import secret_pb2 as secret
 from batchyard.v1 import tag_pb2 as tag
 
 from . import bad_pods, bad_tasks
@@ -60,11 +66,42 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _lists()
     yield from _hosts()
     yield from _searches()
+    yield from _join_tokens()
     yield from _tags(array)
     yield from _policies()
     yield from _quota_shares()
     yield from _consumables()
     yield from _shares(waiting, array)
+    yield from _access()
+
+
+def _access() -> Iterator[Case]:
+    users = {
+        "empty": "",
+        "65 characters": "u" * 65,
+        "a slash": "a/b",
+        "a dash first": "-a",
+        "administrator": "administrator",
+    }
+    for what, user in users.items():
+        yield f"role of a user: {what}", "BindRole", access.BindRoleRequest(user=user, role="viewer")
+        yield f"token of a user: {what}", "CreateToken", access.CreateTokenRequest(user=user)
+        if user:
+            yield f"access key of a user: {what}", "CreateAccessKey", access_key.CreateAccessKeyRequest(owner=user)
+    for role in ("", "root", "agent", "VIEWER"):
+        yield f"role {role!r}", "BindRole", access.BindRoleRequest(user="ann", role=role)
+    yield "role in a queue that is not there", "BindRole", access.BindRoleRequest(user="ann", role="viewer", queue="x")
+    yield "role in a queue of no name", "BindRole", access.BindRoleRequest(user="ann", role="viewer", queue="a b")
+    yield "role of the yard in a queue", "BindRole", access.BindRoleRequest(user="a", role="gateway", queue="default")
+    yield "role that nobody has", "UnbindRole", access.UnbindRoleRequest(user="ann", role="viewer")
+    for ttl_s in (-1, 90 * 24 * 3600 + 1):
+        yield f"token for {ttl_s} s", "CreateToken", access.CreateTokenRequest(user="ann", ttl_s=ttl_s)
+    yield "token with much to say", "CreateToken", access.CreateTokenRequest(user="ann", description="d" * 257)
+    yield "token that is not there", "RevokeToken", access.RevokeTokenRequest(id="0" * 16)
+    yield "roles of a user of 65 letters", "ListBindings", access.ListBindingsRequest(user="u" * 65)
+    yield "secret of 51 queues", "PutSecret", secret.PutSecretRequest(name="s", queues=[f"q{i}" for i in range(51)])
+    yield "jobs of a user of 65 letters", "ListJobs", job.ListJobsRequest(owner="u" * 65)
+    yield "children of a user", "ListJobs", job.ListJobsRequest(array_job_id=NOBODY, owner="ann")
 
 
 ANNOTATIONS = {
@@ -842,6 +879,31 @@ def _searches() -> Iterator[Case]:
         yield f"search for {what}", "Search", search.SearchRequest(text=text)
     for limit in (-1, 51):
         yield f"search for {limit}", "Search", search.SearchRequest(text="t", limit=limit)
+
+
+JOIN_TOKENS: dict[str, dict[str, Any]] = {
+    "59 seconds": {"ttl_s": 59},
+    "31 days": {"ttl_s": 31 * 24 * 3600},
+    "less than no uses": {"uses": -1},
+    "10,001 uses": {"uses": 10_001},
+    "a name of two lines": {"host_name": "a\nb"},
+    "a name of 254 characters": {"host_name": "a" * 254},
+    "names of two lines to speak for": {"speaks_for": "a\nb"},
+    "an address for a network": {"networks": ["10.0.0.1/24"]},
+    "a name for a network": {"networks": ["here"]},
+    "21 networks": {"networks": ["10.0.0.0/24"] * 21},
+    "nothing wrong, without a CA": {},
+}
+
+
+def _join_tokens() -> Iterator[Case]:
+    for what, fields in JOIN_TOKENS.items():
+        yield f"join token of {what}", "CreateJoinToken", join_token.CreateJoinTokenRequest(**fields)
+    yield "join tokens from nowhere", "ListJoinTokens", join_token.ListJoinTokensRequest(page_token="x")
+    yield "end of no join token", "RevokeJoinToken", join_token.RevokeJoinTokenRequest(id="nobody")
+    yield "joining without a CA", "Join", join.JoinRequest()
+    yield "trust without a CA", "GetTrust", join.GetTrustRequest()
+    yield "renewal without a CA", "RenewCertificate", agent.RenewCertificateRequest()
 
 
 def _hosts() -> Iterator[Case]:

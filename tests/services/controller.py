@@ -22,6 +22,7 @@ from batchyard.v1 import host_pb2, job_pb2, resources_pb2
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
+from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
@@ -29,21 +30,27 @@ from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard.v1.job_queue_pb2_grpc import JobQueueServiceStub
+from batchyard.v1.join_token_pb2_grpc import JoinTokenServiceStub
 from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
-from batchyard_controller.app import build_server, clock
+from batchyard_controller.app import NOBODY, Trust, build_server, clock
+from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
+from batchyard_controller.core.events import AccessKeyCreated
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.secrets import AccessKey, Sealed
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.leadership import Leadership, lead, name_candidate
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.providers.launcher import Launcher, Offer
 from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.protocol import Store
+from batchyard_controller.throttles import Throttles
 from batchyard_controller.vault import Vault, make_keys
 
 from .hand_provider import HandProvider
@@ -62,7 +69,11 @@ class Controller:
         address: Where it listens. Default: a free port of loopback.
         clock: Of the driver.
         interceptors: Put before the server's own.
-        is_private: Serve as on the socket, access keys included.
+        door: What it serves, and for whom. Default: all, as on the socket.
+        trust: By what strangers are known. Default: by nothing.
+        other: Another listener beside the first, at ``other_address``; default: none.
+        audit: Default: none is kept.
+        throttles: Default: those of a controller.
         offers: Providers. Default: one that is played by hand, as ``provider``.
     """
 
@@ -74,7 +85,11 @@ class Controller:
         address: str = "127.0.0.1:0",
         clock: Callable[[], Instant] = clock,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-        is_private: bool = True,
+        door: Door | None = None,
+        trust: Trust = NOBODY,
+        other: Door | None = None,
+        audit: Audit | None = None,
+        throttles: Throttles | None = None,
         offers: Sequence[Offer] | None = None,
         fence_ms: int = limits.FENCE_MS,
     ) -> None:
@@ -85,10 +100,16 @@ class Controller:
         self._clock = clock
         self.metrics = Metrics()
         self.leadership = Leadership()
-        vault = vault or Vault(make_keys())
+        self.vault = vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault, fence_ms)
-        self._server = build_server(self.leadership, self.sessions, vault, interceptors, is_private=is_private)
+        shared: dict[str, Any] = {"audit": audit, "throttles": throttles or Throttles()}
+        first = door or Door(PeerKind.LOCAL)
+        self._server = build_server(self.leadership, self.sessions, vault, first, trust, interceptors, **shared)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
+        self._other: grpc.aio.Server | None = None
+        if other is not None:
+            self._other = build_server(self.leadership, self.sessions, vault, other, trust, **shared)
+            self.other_address = f"127.0.0.1:{self._other.add_insecure_port('127.0.0.1:0')}"
 
     async def __aenter__(self) -> Self:
         self._terms = asyncio.create_task(
@@ -105,6 +126,8 @@ class Controller:
             )
         )
         await self._server.start()
+        if self._other is not None:
+            await self._other.start()
         self.channel = grpc.aio.insecure_channel(self.address)
         self.jobs: Any = JobServiceStub(self.channel)
         self.queues: Any = JobQueueServiceStub(self.channel)
@@ -118,12 +141,16 @@ class Controller:
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)
+        self.access: Any = AccessServiceStub(self.channel)
+        self.join_tokens: Any = JoinTokenServiceStub(self.channel)
         self.agents: Any = AgentServiceStub(self.channel)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
         await self._server.stop(None)
+        if self._other is not None:
+            await self._other.stop(None)
         has_died = self._terms.done()
         self._terms.cancel()
         await asyncio.wait({self._terms})
@@ -153,6 +180,11 @@ class Controller:
         if self._terms.done():
             self._terms.result()
         assert changing.done(), f"after {PATIENCE_S} s it still {complaint}"
+
+    async def know_access_key(self, key_id: str) -> None:
+        """Keep an access key of the administrator's by an id of the test's, for a gateway that asks nobody for it."""
+        key = AccessKey(id=key_id, sealed=Sealed(key_id="none", nonce=b"", ciphertext=b""))
+        await self.leadership.driver.request(lambda _, __: (AccessKeyCreated(access_key=key), None))
 
     async def furnish(self) -> None:
         """Make a compute environment and a queue, both of the name ``default``."""

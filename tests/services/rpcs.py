@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -27,10 +28,14 @@ class Rpc:
 
     def method(self, yard: Controller) -> Any:
         """Return how to call it."""
-        opens = {
-            (False, False): yard.channel.unary_unary,
-            (False, True): yard.channel.unary_stream,
-            (True, True): yard.channel.stream_stream,
+        return self.over(yard.channel)
+
+    def over(self, channel: grpc.aio.Channel) -> Any:
+        """Return how to call it over a channel."""
+        opens: dict[tuple[bool, bool], Any] = {
+            (False, False): channel.unary_unary,
+            (False, True): channel.unary_stream,
+            (True, True): channel.stream_stream,
         }
         serializer, deserializer = self.request.SerializeToString, self.response.FromString
         return opens[self.streams_in, self.streams_out](

@@ -24,6 +24,7 @@ from .hand_agent import HandAgent
 from .rpcs import RPCS, Rpc
 
 ANSWERS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
+ANSWERS |= {"UNAUTHENTICATED"}
 
 
 def test_every_service_of_the_contract_is_served() -> None:

@@ -48,7 +48,12 @@ async def channel(former: SqliteStore, tmp_path: Path) -> AsyncIterator[grpc.aio
     address = _free_address()
     program = asyncio.create_task(
         serve(
-            Config(socket=tmp_path / "controller.sock", listen=address, store=f"sqlite://{tmp_path / 'controller.db'}")
+            Config(
+                socket=tmp_path / "controller.sock",
+                listen=address,
+                is_insecure=True,
+                store=f"sqlite://{tmp_path / 'controller.db'}",
+            )
         )
     )
     async with grpc.aio.insecure_channel(address) as opened:

@@ -13,11 +13,12 @@ from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import secret_pb2 as sp
 from batchyard.v1.job_pb2 import SubmitJobRequest
 from batchyard_controller.app import clock
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.services.access_keys import SIGNATURES_KEPT_MS, Signatures
 from batchyard_controller.vault import Vault, make_keys
 
 from .controller import MemoryController, container, refusal, submission
-from .hand_agent import OTHER_ID, HandAgent, ended
+from .hand_agent import OTHER_ID, HandAgent, ended, running
 
 VALUE = "hunter2-canary"
 NOW = datetime.fromtimestamp(clock().wall_ms / 1000, UTC)
@@ -134,7 +135,7 @@ def test_signatures_are_forgotten_when_they_are_too_old_to_come_again() -> None:
 
 async def test_access_keys_are_not_served_where_users_come_in() -> None:
     """Who reaches the port of hosts and users can neither list keys nor have one that signs for another."""
-    async with MemoryController(is_private=False) as public:
+    async with MemoryController(door=Door(PeerKind.PLAIN)) as public:
         await public.until_leads()
         for call in (
             public.access_keys.ListAccessKeys(ak.ListAccessKeysRequest()),
@@ -187,10 +188,14 @@ async def test_host_gets_the_secrets_of_its_own_live_attempt_alone(yard: MemoryC
     assert dict((await agent.ask_secrets(spec.attempt_id)).values) == {"DB": VALUE, "TOKEN": "t"}
     await other.join()
     stolen = await other.ask_secrets(spec.attempt_id)
-    assert (dict(stolen.values), stolen.error) == ({}, "the attempt is not one that this host is to run")
+    assert (dict(stolen.values), stolen.error) == ({}, "the attempt is not one that this host is to start")
+    await agent.report(running(spec.attempt_id))
+    await agent.hear_nothing()
+    started = await agent.ask_secrets(spec.attempt_id)
+    assert (dict(started.values), started.error) == ({}, stolen.error), "it has what it needs"
     await agent.finish(spec.attempt_id)
     late = await agent.ask_secrets(spec.attempt_id)
-    assert (dict(late.values), late.error) == ({}, "the attempt is not one that this host is to run")
+    assert (dict(late.values), late.error) == ({}, "the attempt is not one that this host is to start")
 
 
 async def test_unknown_secret_is_refused_at_submission_and_told_when_it_went_later(yard: MemoryController) -> None:

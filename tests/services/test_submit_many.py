@@ -13,6 +13,8 @@ from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller import driver
 from batchyard_controller.app import new_job_id
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
+from batchyard_controller.services.callers import CALLER
 from batchyard_controller.services.submissions import UNDER_WAY_MAX, Submissions
 
 from .controller import PATIENCE_S, MemoryController, refusal_of, submission
@@ -133,6 +135,7 @@ async def test_bytes_that_are_no_message_end_the_stream_after_what_came_before(y
 
 async def test_no_more_is_read_than_may_be_under_way(yard: MemoryController) -> None:
     """A caller that sends faster than it reads is held up, not kept in memory."""
+    CALLER.set(THE_ADMINISTRATOR)
     read = 0
 
     async def messages() -> AsyncIterator[pb.SubmitJobsRequest]:

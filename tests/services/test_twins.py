@@ -24,7 +24,9 @@ JOBS = 3
 
 
 def _config(yard: MemoryController, folder: Path) -> Config:
-    return Config(controller=yard.address, name="alpha", state_dir=folder, runtimes=("fake",), cpu_millis=8000)
+    return Config(
+        controller=yard.address, name="alpha", state_dir=folder, runtimes=("fake",), cpu_millis=8000, is_insecure=True
+    )
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +37,9 @@ async def _agent(config: Config) -> AsyncIterator[asyncio.Task[None]]:
     async def work() -> None:
         journal = Journal.open(config.state_dir, HOST_ID)
         try:
-            await app.Agent(config, journal).run(stop)
+            standing = await app.begin(config, journal, stop)
+            assert standing is not None
+            await app.Agent(config, journal, standing).run(stop)
         finally:
             journal.close()
 

@@ -156,6 +156,8 @@ class Meta:
         boot_id: The boot of the machine in which the rest was written.
         contact_ms: When the last acknowledged heartbeat was sent (boottime).
         fence_ms: Silence after which attempts are killed; 0 means never.
+        yard: Whose epochs are counted; empty: that of this machine, whoever has its socket.
+        run: Number of this run of the agent, one higher each time it starts.
     """
 
     host_id: str
@@ -163,6 +165,8 @@ class Meta:
     boot_id: str = ""
     contact_ms: int | None = None
     fence_ms: int = 0
+    yard: str = ""
+    run: int = 0
 
 
 class IllegalMoveError(AssertionError):

@@ -20,21 +20,24 @@ def run(**values: Any) -> None:
     config = config_from(values)
     program_log.set_up(config.log_level)
     # What --help needs is little, and the library much.
+    from batchyard_agent.joining import JoinError  # noqa: PLC0415
     from batchyard_agent.journal import StateDirectoryError  # noqa: PLC0415
     from batchyard_agent.kubernetes import app  # noqa: PLC0415
     from batchyard_agent.kubernetes.cluster import NoClusterError  # noqa: PLC0415
     from batchyard_agent.kubernetes.tenancy import TakenAwayError  # noqa: PLC0415
+    from batchyard_agent.membership import BrokenMembershipError  # noqa: PLC0415
     from batchyard_agent.session import TwinError  # noqa: PLC0415
 
+    known_errors = (StateDirectoryError, NoClusterError, TakenAwayError, TwinError, JoinError, BrokenMembershipError)
     try:
         if config.release:
             click.echo(f"finalizers taken off: {asyncio.run(app.release(config))}")
         else:
             asyncio.run(app.run(config))
-    except (StateDirectoryError, NoClusterError, TwinError) as error:
+    except known_errors as error:
         raise click.ClickException(str(error)) from error
     except ExceptionGroup as group:
-        known, _ = group.split((StateDirectoryError, NoClusterError, TakenAwayError, TwinError))
+        known, _ = group.split(known_errors)
         if known is None:
             raise
         raise click.ClickException(str(_first(known))) from None

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import structlog
 
+from batchyard.ids import HostId
 from batchyard_agent import clock
 from batchyard_agent.core.events import Now
 from batchyard_agent.journal import StateDirectoryError
@@ -28,6 +29,7 @@ from batchyard_agent.kubernetes.pod_body import FINALIZER, HOST_LABEL
 from batchyard_agent.kubernetes.rights import needed
 from batchyard_agent.kubernetes.tenancy import Tenancy, read_id
 from batchyard_agent.loop_errors import broken
+from batchyard_agent.standing import Standing, enter
 
 START_AGAIN_S = 5.0
 
@@ -41,6 +43,8 @@ async def run(config: KubernetesConfig) -> None:
     Raises:
         NoClusterError: there is no cluster, or it does not allow what the agent has to do.
         StateDirectoryError: the state folder cannot be used.
+        JoinError: the agent has not joined the controller's yard, and cannot.
+        BrokenMembershipError: by what it is known there cannot be read.
         TakenAwayError: another agent has taken a namespace.
         ExceptionGroup: a part of the agent broke.
     """
@@ -51,8 +55,10 @@ async def run(config: KubernetesConfig) -> None:
     cluster = Cluster(read_config(config.kubeconfig, config.context))
     try:
         await _check_rights(cluster, config.limits.namespaces, stop)
-        if not stop.is_set():
-            await KubernetesAgent(config, cluster, read_id(config.state_dir)).run(stop)
+        agent_id = read_id(config.state_dir)
+        standing = await enter(config.applicant, HostId(agent_id), stop, clock.read_wall_ms, random.random)
+        if standing is not None and not stop.is_set():
+            await KubernetesAgent(config, cluster, standing, agent_id).run(stop)
     except OSError as error:
         raise StateDirectoryError(f"cannot use the state folder {config.state_dir}: {error}") from error
     finally:
@@ -106,8 +112,9 @@ async def _check_rights(cluster: Cluster, namespaces: tuple[str, ...], stop: asy
 class KubernetesAgent:
     """One agent's parts."""
 
-    def __init__(self, config: KubernetesConfig, cluster: Cluster, agent_id: str) -> None:
+    def __init__(self, config: KubernetesConfig, cluster: Cluster, standing: Standing, agent_id: str) -> None:
         self._config = config
+        self._standing = standing
         self._cluster = cluster
         self._mirror = Mirror(cluster, self._on_node)
         self._nodes: dict[str, NodeAgent] = {}
@@ -119,6 +126,7 @@ class KubernetesAgent:
             read_now=run_clock(),
             dice=random.random,
             nonce=os.urandom(16).hex(),
+            standing=standing,
         )
         self._tenancy = Tenancy(cluster, config.limits.namespaces, agent_id, self._shared.read_now)
         self._group: asyncio.TaskGroup | None = None
@@ -148,6 +156,7 @@ class KubernetesAgent:
             self._group = group
             group.create_task(self._mirror.run())
             group.create_task(self._tenancy.keep())
+            group.create_task(self._standing.run(self._reopen))
             group.create_task(broken())
 
     async def _fill(self) -> None:
@@ -188,6 +197,10 @@ class KubernetesAgent:
         if self._group is not None:
             self._group.create_task(self._run_node(agent))
         return agent
+
+    def _reopen(self, reason: str) -> None:
+        for agent in self._nodes.values():
+            agent.reopen(reason)
 
     async def _run_node(self, agent: NodeAgent) -> None:
         await agent.run()

@@ -18,6 +18,7 @@ from batchyard import settings
 from batchyard_agent import config as plain
 from batchyard_agent.kubernetes.limits import PodLimits
 from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
+from batchyard_agent.standing import Applicant
 
 CLUSTER_DEFAULT = "kubernetes"
 OTHER_NAMESPACES_MAX = 16
@@ -65,6 +66,7 @@ class KubernetesConfig:
         lost_after_s: After how long a node that is not ready counts as down, with all that it ran; 0: never.
         log_bytes_max: See ``Config``; so the two below.
         release: Take the finalizers off what is left, and be no agent.
+        join_token_file: See ``Config``; so the next.
     """
 
     controller: str
@@ -81,6 +83,19 @@ class KubernetesConfig:
     logs_total_bytes_max: int = TOTAL_BYTES_MAX
     log_level: str = "info"
     release: bool = False
+    join_token_file: Path | None = None
+    is_insecure: bool = False
+
+    @property
+    def applicant(self) -> Applicant:
+        """As whom the agent comes to its controller, before it speaks for any node."""
+        return Applicant(
+            controller=self.controller,
+            folder=self.state_dir,
+            name=self.cluster,
+            join_token_file=self.join_token_file,
+            is_insecure=self.is_insecure,
+        )
 
 
 def parse_selector(text: str) -> Selector:
@@ -124,7 +139,16 @@ def _span(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-_SHARED = ("controller", "labels", "allow_privileged", "allow_volume", "log_bytes_max", "logs_age_max_s")
+_SHARED = (
+    "controller",
+    "join_token_file",
+    "is_insecure",
+    "labels",
+    "allow_privileged",
+    "allow_volume",
+    "log_bytes_max",
+    "logs_age_max_s",
+)
 _SHARED_LAST = ("logs_total_bytes_max", "log_level")
 
 

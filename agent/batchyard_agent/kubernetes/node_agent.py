@@ -37,6 +37,7 @@ from batchyard_agent.kubernetes.node_host import NodeHost, gpu_uuids, host_id_of
 from batchyard_agent.kubernetes.pod_body import Place
 from batchyard_agent.kubernetes.runtime import PodRuntime
 from batchyard_agent.session import Identity, Sessions
+from batchyard_agent.standing import Standing, next_run
 
 GONE_AFTER_S = 60.0
 """A node that was taken out of the cluster may live, and its kubelet then ends what it ran and tells so: it gets this
@@ -63,6 +64,7 @@ class Shared:
     read_now: Callable[[], Now]
     dice: Callable[[], float]
     nonce: str
+    standing: Standing
 
 
 def folder_of(config: KubernetesConfig, node_uid: str) -> Path:
@@ -119,6 +121,7 @@ class NodeAgent:
             on_stray=self._take_stray,
         )
         self._silent_since_ms: int | None = None if node.is_ready else self._now_ms()
+        self._sessions: Sessions | None = None
         self._is_gone = False
         self._is_given_up = False
         self._is_heard = asyncio.Event()
@@ -150,9 +153,16 @@ class NodeAgent:
         self._is_gone = True
         self._silent_since_ms = self._now_ms()
 
+    def reopen(self, reason: str) -> None:
+        """End the session that there is, if any; another one follows."""
+        if self._sessions is not None:
+            self._sessions.reopen(reason)
+
     async def run(self) -> None:
         """Be the node's agent until it is gone, and all that it ran is settled."""
-        runtime, driver = self._runtime, self._driver
+        runtime, driver, table = self._runtime, self._driver, self._books.table
+        table.meta = next_run(table.meta, self._shared.standing.yard)
+        await self._books.journal.commit((), meta=table.meta)
         await runtime.open(driver.observe)
         driver.runtimes[KUBERNETES] = runtime
         held = tuple((KUBERNETES, AttemptId(attempt_id)) for attempt_id in await runtime.launched())
@@ -227,14 +237,16 @@ class NodeAgent:
             await self._is_heard.wait()
             sessions = Sessions(
                 target=shared.config.controller,
+                connect=shared.standing.connect,
                 driver=self._driver,
                 logs=self._books.logs,
                 host=self._host,
                 read_now=shared.read_now,
                 dice=shared.dice,
-                identity=Identity(nonce=shared.nonce),
+                identity=Identity(nonce=shared.nonce, run=self._books.table.meta.run),
                 decode=self._decode,
             )
+            self._sessions = sessions
             session = asyncio.get_running_loop().create_task(sessions.run())
             try:
                 while self._is_heard.is_set() and not session.done():

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def access_key() -> None:
-    """Access keys: who may call the AWS Batch gateway."""
+    """Access keys: by which users call the AWS Batch gateway."""
 
 
 @access_key.command()
+@click.option("--user", "owner", default="", help="Who it is to stand for. Default: yourself.")
 @click.option("--description", default="", help="Whose it is, or for what.")
 @options.shared
 @options.session
-def create(session: options.Session, description: str) -> None:
+def create(session: options.Session, owner: str, description: str) -> None:
     """Make an access key and write its id and its secret, which is never shown again."""
     with session.client() as client:
-        made = client.create_access_key(description=description)
+        made = client.create_access_key(description=description, owner=owner)
     if session.output == "json":
         out.write_json(out.to_plain(made))
         return
@@ -45,6 +46,7 @@ def list_(session: options.Session) -> None:
     columns: list[out.Column[AccessKey]] = [
         out.Column(title="ID", cell=lambda row: row.id),
         out.Column(title="CREATED", cell=lambda row: spans.age(row.created_at_ms, now)),
+        out.Column(title="USER", cell=lambda row: row.owner),
         out.Column(title="DESCRIPTION", cell=lambda row: row.description, is_elastic=True),
     ]
     out.show_rows(session.output, rows, columns, lambda row: row.id)

@@ -49,7 +49,12 @@ COMMANDS = {
     "job-definition": ("job_definition", "Job definitions: numbered templates of jobs."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
-    "access-key": ("access_key", "Access keys: who may call the AWS Batch gateway."),
+    "whoami": ("role", "Say who you are to the controller."),
+    "role": ("role", "Roles: what users may do."),
+    "token": ("token", "Tokens: by which users are known to the controller."),
+    "access-key": ("access_key", "Access keys: by which users call the AWS Batch gateway."),
+    "audit": ("audit", "The audit log: who changed what."),
+    "join-token": ("join_token", "Join tokens: with what hosts join the yard."),
     "completion": ("completion", "Write a shell's completion script."),
 }
 """Every command: the module of ``batchyard.cli`` that holds it, and what it does."""
@@ -72,8 +77,8 @@ JSON has the fields of protos/batchyard/v1 by their names there, 64-bit numbers
 as numbers, enums as tables show them. Commands that list or describe by name give a list, others an object.
 
 \b
-Settings: flags, then BATCHYARD_* (ADDRESS, OUTPUT, QUEUE, TIMEOUT_S, RETRY_S,
-CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
+Settings: flags, then BATCHYARD_* (ADDRESS, CREDENTIALS, OUTPUT, QUEUE, TIMEOUT_S,
+RETRY_S, CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
 """
 
 

@@ -23,6 +23,7 @@ from batchyard.arns import REGION_DEFAULT
 from batchyard.cli import options
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
+from batchyard.state_folder import write_private
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
@@ -43,7 +44,7 @@ def hand_over(client: Client, state_dir: Path, http: str) -> None:
         kept = {"AWS_ACCESS_KEY_ID": made.access_key.id, "AWS_SECRET_ACCESS_KEY": made.secret}
     endpoints = {f"AWS_ENDPOINT_URL_{service}": f"http://{http}" for service in AWS_SERVICES}
     keys = {name: kept[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    _write(path, json.dumps({**keys, "AWS_DEFAULT_REGION": REGION_DEFAULT, **endpoints}, indent=2) + "\n")
+    write_private(path, json.dumps({**keys, "AWS_DEFAULT_REGION": REGION_DEFAULT, **endpoints}, indent=2) + "\n")
 
 
 def read(path: Path) -> dict[str, str]:
@@ -57,7 +58,7 @@ def read(path: Path) -> dict[str, str]:
 def make_key_file(path: Path) -> None:
     """Make the controller's key file for a store that it makes none for; one that is there stays."""
     if not path.exists():
-        _write(path, f"up:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+        write_private(path, f"up:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
 
 
 @click.command()
@@ -112,18 +113,3 @@ def _of_environment() -> dict[str, str]:
     needed = ("AWS_ENDPOINT_URL_BATCH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     found = {name: os.environ.get(name, "") for name in (*needed, "AWS_DEFAULT_REGION")}  # noqa: TID251  # AWS's own
     return {name: value for name, value in found.items() if value} if all(found[name] for name in needed) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file of this user's alone in one step."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

@@ -107,7 +107,10 @@ def reclaim(session: options.Session, host: str, delay_s: int, undo: bool) -> No
 @options.session
 def remove(session: options.Session, host: str, force: bool) -> None:
     """
-    Forget HOST, which is gone for good; an agent that is started there again makes it known again.
+    Forget HOST. One that has joined is shut out at once, and needs a new join token to come back.
+
+    One that had not to join, on the controller's own machine, must not be connected; an agent that is
+    started there again makes it known again.
 
     Of two hosts of one name, as after a machine was set up anew, the one that is not connected.
     """

@@ -50,6 +50,7 @@ _FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--host",),
         {"default": "", "shell_complete": names.hosts, "help": "Only what has, or had, an attempt on it."},
     ),
+    "owner": (("--user",), {"default": "", "help": "Only jobs of this user."}),
     "since_s": (
         ("--since",),
         {"type": options.positive_span, "metavar": "TIME", "help": "Only jobs submitted so lately: 90s, 15m, 2h, 1d."},
@@ -90,5 +91,6 @@ def wanted(client: Client, flags: Mapping[str, Any]) -> dict[str, Any]:
         "job_definition": flags["definition"],
         "tags": {key: value if mark else None for key, mark, value in (tag.partition("=") for tag in flags["tags"])},
         "host": flags["host"],
+        "owner": flags["owner"],
         "created_after_ms": now_ms() - int(since_s * 1000) if since_s else 0,
     }

@@ -202,6 +202,7 @@ def _show_job(job: Job, now: int) -> None:
             ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
+            ("User", job.owner),
             ("Submitted by", job.submitted_by),
             ("Created", spans.moment(job.created_at_ms, now)),
             ("Started", spans.moment(job.started_at_ms, now)),

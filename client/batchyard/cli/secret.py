@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import options, spans
+from batchyard.cli import names, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 
@@ -23,10 +23,18 @@ def secret() -> None:
 
 @secret.command()
 @click.argument("name")
+@click.option(
+    "-q",
+    "--queue",
+    "queues",
+    multiple=True,
+    shell_complete=names.queues,
+    help="Let all jobs of this queue, or these, use it. Default: jobs of its owner alone.",
+)
 @click.option("--from-file", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Its content.")
 @options.shared
 @options.session
-def put(session: options.Session, name: str, file: Path | None) -> None:
+def put(session: options.Session, name: str, queues: tuple[str, ...], file: Path | None) -> None:
     """
     Keep a value under NAME; it replaces the former one.
 
@@ -34,7 +42,7 @@ def put(session: options.Session, name: str, file: Path | None) -> None:
     """
     value = _read(file)
     with session.client() as client:
-        made = client.put_secret(name, value)
+        made = client.put_secret(name, value, queues=queues)
     match session.output:
         case "json":
             out.write_json(out.to_plain(made))
@@ -69,6 +77,8 @@ def list_(session: options.Session) -> None:
         out.Column(title="CREATED", cell=lambda row: spans.age(row.created_at_ms, now)),
         out.Column(title="CHANGED", cell=lambda row: spans.age(row.updated_at_ms, now)),
         out.Column(title="KEY", cell=lambda row: row.key_id),
+        out.Column(title="OWNER", cell=lambda row: row.owner),
+        out.Column(title="QUEUES", cell=lambda row: " ".join(row.queues), is_elastic=True),
     ]
     out.show_rows(session.output, rows, columns, lambda row: row.name)
 

@@ -13,11 +13,12 @@ import shlex
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ class YardPlan:
     What ``up`` starts.
 
     Attributes:
-        listen: Address of the controller beyond its socket; empty for none.
+        listen: Address of the controller for users of other machines; empty for none.
+        listen_agents: The same for hosts that join; empty for none.
         http: Address of the gateway; empty for none.
         state_dir: Where everything is kept.
         store: The controller's store.
@@ -78,6 +80,7 @@ class YardPlan:
     """
 
     listen: str
+    listen_agents: str = ""
     http: str
     state_dir: Path
     store: str
@@ -109,6 +112,16 @@ class YardPlan:
         """How this user's clients, agents and gateway reach the controller."""
         return f"unix:{self.socket}"
 
+    @property
+    def ca(self) -> Path:
+        """The yard's CA, with the first administrator's credentials beside it."""
+        return self.state_dir / "ca.pem"
+
+    def init(self) -> tuple[str, ...]:
+        """Return what makes the CA."""
+        told = ("--address", self.listen) if self.listen else ()
+        return (sys.executable, "-m", CONTROLLER, "init", "--ca", str(self.ca), "--if-missing", *told)
+
     def controller(self) -> ChildSpec:
         """Return the controller to start."""
         arguments = [sys.executable, "-m", CONTROLLER, "--socket", str(self.socket), "--store", self.store]
@@ -118,7 +131,9 @@ class YardPlan:
             "--local-scratch",
             str(self.scratch_dir / "hosts"),
         ]
+        arguments += ["--ca", str(self.ca)]
         arguments += ["--listen", self.listen] if self.listen else []
+        arguments += ["--listen-agents", self.listen_agents] if self.listen_agents else []
         arguments += ["--secrets-key", self.secrets_key] if self.secrets_key else []
         return ChildSpec(name="controller", arguments=tuple(arguments), log=self.state_dir / "controller.log")
 
@@ -148,7 +163,14 @@ class YardPlan:
     "--listen",
     default="",
     metavar="HOST:PORT",
-    help="Listen there too. Whoever reaches it can run jobs as you: see SECURITY.md. Default: a socket for you alone.",
+    help="Listen there too, with TLS, for who has the credentials that lie in the state directory "
+    "(administrator.toml). Default: a socket for you alone.",
+)
+@click.option(
+    "--listen-agents",
+    default="",
+    metavar="HOST:PORT",
+    help="Listen there for hosts that join (`batchyard join-token create`), beside --listen. Default: nowhere.",
 )
 @click.option(
     "--http",
@@ -167,6 +189,7 @@ def up(
     _session: options.Session,
     /,
     listen: str,
+    listen_agents: str,
     http: str,
     state_dir: Path | None,
     agents: int,
@@ -178,7 +201,13 @@ def up(
     require(CONTROLLER, AGENT, *([] if http == "" else [GATEWAY]))
     directory = (state_dir or settings.state_dir()).absolute()
     plan = yard_plan(listen, http, directory, agents, runtimes, store)
-    for address, flag in ((plan.listen, "--listen"), (plan.http, "--http")):
+    if listen_agents:
+        plan = replace(plan, listen_agents=settings.parse_address(listen_agents))
+    for address, flag in (
+        (plan.listen, "--listen"),
+        (plan.listen_agents, "--listen-agents"),
+        (plan.http, "--http"),
+    ):
         if address:
             _check_free(address, flag)
     with _only_one(directory), _stop_signals() as stop:
@@ -260,6 +289,10 @@ def _run(plan: YardPlan, children: Children, stop: threading.Event, *, verbose: 
     out.note(f"state and logs are in {plan.state_dir}")
     if plan.secrets_key:
         gateway_access.make_key_file(Path(plan.secrets_key))
+    if not plan.ca.exists():
+        made = subprocess.run(plan.init(), capture_output=True, text=True, check=False)
+        if made.returncode:
+            return _ended(children, stop, made.stderr.strip())
     children.start(plan.controller())
     with Client(plan.address, timeout_s=5) as client:
         if not _until(lambda: _answers(client), children, stop, verbose=verbose):
@@ -338,6 +371,8 @@ def _tell_ready(client: Client, plan: YardPlan) -> None:
     out.note(
         f"ready at {plan.listen or plan.address}" + (f"; AWS Batch API at http://{plan.http}" if plan.http else "")
     )
+    if plan.listen:
+        out.note(f"credentials for users of other machines: {plan.ca.with_name('administrator.toml')}")
     for host in hosts:
         capacity = host.facts.capacity
         amounts = resources_line(capacity.cpu_millis, capacity.memory_mib, capacity.gpu_millis, 0)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61tchyard/v1/access_key.proto\x12\x0c\x62\x61tchyard.v1\"C\n\tAccessKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x03 \x01(\x03\"-\n\x16\x43reateAccessKeyRequest\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\"V\n\x17\x43reateAccessKeyResponse\x12+\n\naccess_key\x18\x01 \x01(\x0b\x32\x17.batchyard.v1.AccessKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\">\n\x15ListAccessKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x16ListAccessKeysResponse\x12,\n\x0b\x61\x63\x63\x65ss_keys\x18\x01 \x03(\x0b\x32\x17.batchyard.v1.AccessKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RevokeAccessKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17RevokeAccessKeyResponse\"_\n\x17\x44\x65riveSigningKeyRequest\x12\x15\n\raccess_key_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\"A\n\x18\x44\x65riveSigningKeyResponse\x12\x13\n\x0bsigning_key\x18\x01 \x01(\x0c\x12\x10\n\x08\x61ny_keys\x18\x02 \x01(\x08\")\n\x14NoteSignatureRequest\x12\x11\n\tsignature\x18\x01 \x01(\t\"\'\n\x15NoteSignatureResponse\x12\x0e\n\x06\x61ge_ms\x18\x01 \x01(\x03\x32\xec\x03\n\x10\x41\x63\x63\x65ssKeyService\x12^\n\x0f\x43reateAccessKey\x12$.batchyard.v1.CreateAccessKeyRequest\x1a%.batchyard.v1.CreateAccessKeyResponse\x12[\n\x0eListAccessKeys\x12#.batchyard.v1.ListAccessKeysRequest\x1a$.batchyard.v1.ListAccessKeysResponse\x12^\n\x0fRevokeAccessKey\x12$.batchyard.v1.RevokeAccessKeyRequest\x1a%.batchyard.v1.RevokeAccessKeyResponse\x12\x61\n\x10\x44\x65riveSigningKey\x12%.batchyard.v1.DeriveSigningKeyRequest\x1a&.batchyard.v1.DeriveSigningKeyResponse\x12X\n\rNoteSignature\x12\".batchyard.v1.NoteSignatureRequest\x1a#.batchyard.v1.NoteSignatureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61tchyard/v1/access_key.proto\x12\x0c\x62\x61tchyard.v1\"R\n\tAccessKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x03 \x01(\x03\x12\r\n\x05owner\x18\x04 \x01(\t\"<\n\x16\x43reateAccessKeyRequest\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"V\n\x17\x43reateAccessKeyResponse\x12+\n\naccess_key\x18\x01 \x01(\x0b\x32\x17.batchyard.v1.AccessKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\">\n\x15ListAccessKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x16ListAccessKeysResponse\x12,\n\x0b\x61\x63\x63\x65ss_keys\x18\x01 \x03(\x0b\x32\x17.batchyard.v1.AccessKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x16RevokeAccessKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17RevokeAccessKeyResponse\"_\n\x17\x44\x65riveSigningKeyRequest\x12\x15\n\raccess_key_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\"A\n\x18\x44\x65riveSigningKeyResponse\x12\x13\n\x0bsigning_key\x18\x01 \x01(\x0c\x12\x10\n\x08\x61ny_keys\x18\x02 \x01(\x08\")\n\x14NoteSignatureRequest\x12\x11\n\tsignature\x18\x01 \x01(\t\"\'\n\x15NoteSignatureResponse\x12\x0e\n\x06\x61ge_ms\x18\x01 \x01(\x03\x32\xec\x03\n\x10\x41\x63\x63\x65ssKeyService\x12^\n\x0f\x43reateAccessKey\x12$.batchyard.v1.CreateAccessKeyRequest\x1a%.batchyard.v1.CreateAccessKeyResponse\x12[\n\x0eListAccessKeys\x12#.batchyard.v1.ListAccessKeysRequest\x1a$.batchyard.v1.ListAccessKeysResponse\x12^\n\x0fRevokeAccessKey\x12$.batchyard.v1.RevokeAccessKeyRequest\x1a%.batchyard.v1.RevokeAccessKeyResponse\x12\x61\n\x10\x44\x65riveSigningKey\x12%.batchyard.v1.DeriveSigningKeyRequest\x1a&.batchyard.v1.DeriveSigningKeyResponse\x12X\n\rNoteSignature\x12\".batchyard.v1.NoteSignatureRequest\x1a#.batchyard.v1.NoteSignatureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,27 +32,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.access_key_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESSKEY']._serialized_start=47
-  _globals['_ACCESSKEY']._serialized_end=114
-  _globals['_CREATEACCESSKEYREQUEST']._serialized_start=116
-  _globals['_CREATEACCESSKEYREQUEST']._serialized_end=161
-  _globals['_CREATEACCESSKEYRESPONSE']._serialized_start=163
-  _globals['_CREATEACCESSKEYRESPONSE']._serialized_end=249
-  _globals['_LISTACCESSKEYSREQUEST']._serialized_start=251
-  _globals['_LISTACCESSKEYSREQUEST']._serialized_end=313
-  _globals['_LISTACCESSKEYSRESPONSE']._serialized_start=315
-  _globals['_LISTACCESSKEYSRESPONSE']._serialized_end=410
-  _globals['_REVOKEACCESSKEYREQUEST']._serialized_start=412
-  _globals['_REVOKEACCESSKEYREQUEST']._serialized_end=448
-  _globals['_REVOKEACCESSKEYRESPONSE']._serialized_start=450
-  _globals['_REVOKEACCESSKEYRESPONSE']._serialized_end=475
-  _globals['_DERIVESIGNINGKEYREQUEST']._serialized_start=477
-  _globals['_DERIVESIGNINGKEYREQUEST']._serialized_end=572
-  _globals['_DERIVESIGNINGKEYRESPONSE']._serialized_start=574
-  _globals['_DERIVESIGNINGKEYRESPONSE']._serialized_end=639
-  _globals['_NOTESIGNATUREREQUEST']._serialized_start=641
-  _globals['_NOTESIGNATUREREQUEST']._serialized_end=682
-  _globals['_NOTESIGNATURERESPONSE']._serialized_start=684
-  _globals['_NOTESIGNATURERESPONSE']._serialized_end=723
-  _globals['_ACCESSKEYSERVICE']._serialized_start=726
-  _globals['_ACCESSKEYSERVICE']._serialized_end=1218
+  _globals['_ACCESSKEY']._serialized_end=129
+  _globals['_CREATEACCESSKEYREQUEST']._serialized_start=131
+  _globals['_CREATEACCESSKEYREQUEST']._serialized_end=191
+  _globals['_CREATEACCESSKEYRESPONSE']._serialized_start=193
+  _globals['_CREATEACCESSKEYRESPONSE']._serialized_end=279
+  _globals['_LISTACCESSKEYSREQUEST']._serialized_start=281
+  _globals['_LISTACCESSKEYSREQUEST']._serialized_end=343
+  _globals['_LISTACCESSKEYSRESPONSE']._serialized_start=345
+  _globals['_LISTACCESSKEYSRESPONSE']._serialized_end=440
+  _globals['_REVOKEACCESSKEYREQUEST']._serialized_start=442
+  _globals['_REVOKEACCESSKEYREQUEST']._serialized_end=478
+  _globals['_REVOKEACCESSKEYRESPONSE']._serialized_start=480
+  _globals['_REVOKEACCESSKEYRESPONSE']._serialized_end=505
+  _globals['_DERIVESIGNINGKEYREQUEST']._serialized_start=507
+  _globals['_DERIVESIGNINGKEYREQUEST']._serialized_end=602
+  _globals['_DERIVESIGNINGKEYRESPONSE']._serialized_start=604
+  _globals['_DERIVESIGNINGKEYRESPONSE']._serialized_end=669
+  _globals['_NOTESIGNATUREREQUEST']._serialized_start=671
+  _globals['_NOTESIGNATUREREQUEST']._serialized_end=712
+  _globals['_NOTESIGNATURERESPONSE']._serialized_start=714
+  _globals['_NOTESIGNATURERESPONSE']._serialized_end=753
+  _globals['_ACCESSKEYSERVICE']._serialized_start=756
+  _globals['_ACCESSKEYSERVICE']._serialized_end=1248
 # @@protoc_insertion_point(module_scope)

@@ -293,6 +293,7 @@ class Hello(google.protobuf.message.Message):
     NONCE_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     MACHINE_ID_FIELD_NUMBER: builtins.int
+    RUN_FIELD_NUMBER: builtins.int
     host_id: builtins.str
     """Made by the agent once and kept in its journal."""
     epoch: builtins.int
@@ -303,6 +304,10 @@ class Hello(google.protobuf.message.Message):
     """
     machine_id: builtins.str
     """Of the operating system (/etc/machine-id); empty where there is none."""
+    run: builtins.int
+    """Rises with each run of the agent: of a host that has joined, a copy of an earlier
+    state is known by it.
+    """
     @property
     def facts(self) -> batchyard.v1.host_pb2.HostFacts: ...
     @property
@@ -323,9 +328,10 @@ class Hello(google.protobuf.message.Message):
         nonce: builtins.str = ...,
         usage: batchyard.v1.host_pb2.HostUsage | None = ...,
         machine_id: builtins.str = ...,
+        run: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id", "machine_id", b"machine_id", "nonce", b"nonce", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "facts", b"facts", "host_id", b"host_id", "machine_id", b"machine_id", "nonce", b"nonce", "run", b"run", "usage", b"usage"]) -> None: ...
 
 Global___Hello: typing_extensions.TypeAlias = Hello
 
@@ -761,3 +767,39 @@ class ConnectResponse(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "start", "stop", "revoke", "ack", "log_read", "secret_values"] | None: ...
 
 Global___ConnectResponse: typing_extensions.TypeAlias = ConnectResponse
+
+@typing.final
+class RenewCertificateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CSR_FIELD_NUMBER: builtins.int
+    csr: builtins.str
+    """As in JoinRequest."""
+    def __init__(
+        self,
+        *,
+        csr: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["csr", b"csr"]) -> None: ...
+
+Global___RenewCertificateRequest: typing_extensions.TypeAlias = RenewCertificateRequest
+
+@typing.final
+class RenewCertificateResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: builtins.int
+    TRUSTED_FIELD_NUMBER: builtins.int
+    certificate: builtins.str
+    """The host's certificate, with those above it, as PEM."""
+    trusted: builtins.str
+    """Certificates that are trusted, as PEM."""
+    def __init__(
+        self,
+        *,
+        certificate: builtins.str = ...,
+        trusted: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["certificate", b"certificate", "trusted", b"trusted"]) -> None: ...
+
+Global___RenewCertificateResponse: typing_extensions.TypeAlias = RenewCertificateResponse

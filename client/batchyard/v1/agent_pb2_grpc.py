@@ -39,6 +39,11 @@ class AgentServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_agent__pb2.ConnectRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_agent__pb2.ConnectResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/batchyard.v1.AgentService/RenewCertificate',
+                request_serializer=batchyard_dot_v1_dot_agent__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_agent__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer(object):
@@ -52,6 +57,13 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """Certifies the key anew with which the host has connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +71,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=batchyard_dot_v1_dot_agent__pb2.ConnectRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_agent__pb2.ConnectResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=batchyard_dot_v1_dot_agent__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_agent__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +105,33 @@ class AgentService(object):
             '/batchyard.v1.AgentService/Connect',
             batchyard_dot_v1_dot_agent__pb2.ConnectRequest.SerializeToString,
             batchyard_dot_v1_dot_agent__pb2.ConnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.AgentService/RenewCertificate',
+            batchyard_dot_v1_dot_agent__pb2.RenewCertificateRequest.SerializeToString,
+            batchyard_dot_v1_dot_agent__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,12 +41,32 @@ _AgentServiceConnectType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentServiceStub(typing.Generic[_AgentServiceConnectType]):
+_AgentServiceRenewCertificateType = typing_extensions.TypeVar(
+    '_AgentServiceRenewCertificateType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.agent_pb2.RenewCertificateRequest,
+        batchyard.v1.agent_pb2.RenewCertificateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.agent_pb2.RenewCertificateRequest,
+        batchyard.v1.agent_pb2.RenewCertificateResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.agent_pb2.RenewCertificateRequest,
+        batchyard.v1.agent_pb2.RenewCertificateResponse,
+    ],
+)
+
+class AgentServiceStub(typing.Generic[_AgentServiceConnectType, _AgentServiceRenewCertificateType]):
     @typing.overload
     def __init__(self: AgentServiceStub[
         grpc.StreamStreamMultiCallable[
             batchyard.v1.agent_pb2.ConnectRequest,
             batchyard.v1.agent_pb2.ConnectResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.agent_pb2.RenewCertificateRequest,
+            batchyard.v1.agent_pb2.RenewCertificateResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -56,6 +76,10 @@ class AgentServiceStub(typing.Generic[_AgentServiceConnectType]):
             batchyard.v1.agent_pb2.ConnectRequest,
             batchyard.v1.agent_pb2.ConnectResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.agent_pb2.RenewCertificateRequest,
+            batchyard.v1.agent_pb2.RenewCertificateResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Connect: _AgentServiceConnectType
@@ -63,10 +87,17 @@ class AgentServiceStub(typing.Generic[_AgentServiceConnectType]):
     idempotent; commands carry the leader's epoch and an agent refuses a lower one.
     """
 
+    RenewCertificate: _AgentServiceRenewCertificateType
+    """Certifies the key anew with which the host has connected."""
+
 AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         batchyard.v1.agent_pb2.ConnectRequest,
         batchyard.v1.agent_pb2.ConnectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.agent_pb2.RenewCertificateRequest,
+        batchyard.v1.agent_pb2.RenewCertificateResponse,
     ],
 ]
 
@@ -80,5 +111,13 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
         """The first request is a Hello, the first response a Welcome. Messages are
         idempotent; commands carry the leader's epoch and an agent refuses a lower one.
         """
+
+    @abc.abstractmethod
+    def RenewCertificate(
+        self,
+        request: batchyard.v1.agent_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.agent_pb2.RenewCertificateResponse, collections.abc.Awaitable[batchyard.v1.agent_pb2.RenewCertificateResponse]]:
+        """Certifies the key anew with which the host has connected."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -119,8 +119,8 @@ class HostServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveHost(self, request, context):
-        """Forgets a host that is gone for good. Refused while it is connected, or while
-        attempts count as running on it, unless forced.
+        """Forgets a host. One that has joined is shut out at once; one that has not must not
+        be connected. Refused while attempts count as running on it, unless forced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -224,8 +224,8 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
     """
 
     RemoveHost: _HostServiceRemoveHostType
-    """Forgets a host that is gone for good. Refused while it is connected, or while
-    attempts count as running on it, unless forced.
+    """Forgets a host. One that has joined is shut out at once; one that has not must not
+    be connected. Refused while attempts count as running on it, unless forced.
     """
 
 HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
@@ -317,8 +317,8 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.host_pb2.RemoveHostRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.host_pb2.RemoveHostResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.RemoveHostResponse]]:
-        """Forgets a host that is gone for good. Refused while it is connected, or while
-        attempts count as running on it, unless forced.
+        """Forgets a host. One that has joined is shut out at once; one that has not must not
+        be connected. Refused while attempts count as running on it, unless forced.
         """
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

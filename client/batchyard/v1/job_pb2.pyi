@@ -1060,6 +1060,7 @@ class Job(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -1087,6 +1088,8 @@ class Job(google.protobuf.message.Message):
     """
     submitted_by: builtins.str
     """As its submission says; empty where nobody said it."""
+    owner: builtins.str
+    """The user who submitted it, as the controller knows them; empty: the administrator."""
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @property
@@ -1158,9 +1161,10 @@ class Job(google.protobuf.message.Message):
         task: batchyard.v1.job_definition_pb2.TaskProperties | None = ...,
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node: Global___NodeDetails | None = ...,
+        owner: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "node", b"node", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -1245,6 +1249,7 @@ class JobSummary(google.protobuf.message.Message):
     SUBMITTED_BY_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -1270,6 +1275,8 @@ class JobSummary(google.protobuf.message.Message):
     """
     submitted_by: builtins.str
     """As Job.submitted_by."""
+    owner: builtins.str
+    """As Job.owner."""
     @property
     def array(self) -> Global___ArrayProperties: ...
     @property
@@ -1310,9 +1317,10 @@ class JobSummary(google.protobuf.message.Message):
         submitted_by: builtins.str = ...,
         containers: collections.abc.Iterable[builtins.str] | None = ...,
         node: Global___NodeDetails | None = ...,
+        owner: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code", "node", b"node"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "owner", b"owner", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary
@@ -1358,6 +1366,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     OLDEST_FIRST_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     array_job_id: builtins.str
     """One array's children, or the nodes of one job."""
     name: builtins.str
@@ -1386,6 +1395,8 @@ class ListJobsRequest(google.protobuf.message.Message):
     """
     oldest_first: builtins.bool
     """In the order of submission; by default the newest come first. Children come by index."""
+    owner: builtins.str
+    """Only jobs of this user, when set; "administrator": the administrator's. Not for children."""
     @property
     def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Jobs of these queues, at most 50; empty for all. Not together with array_job_id."""
@@ -1415,8 +1426,9 @@ class ListJobsRequest(google.protobuf.message.Message):
         tags: collections.abc.Iterable[Global___TagFilter] | None = ...,
         host: builtins.str = ...,
         oldest_first: builtins.bool = ...,
+        owner: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "host", b"host", "job_definition", b"job_definition", "name", b"name", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "queues", b"queues", "share_identifier", b"share_identifier", "states", b"states", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["array_job_id", b"array_job_id", "consumable", b"consumable", "created_after_ms", b"created_after_ms", "created_before_ms", b"created_before_ms", "host", b"host", "job_definition", b"job_definition", "name", b"name", "oldest_first", b"oldest_first", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "queues", b"queues", "share_identifier", b"share_identifier", "states", b"states", "tags", b"tags"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61tchyard/v1/secret.proto\x12\x0c\x62\x61tchyard.v1\"X\n\nSecretInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x02 \x01(\x03\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\x12\x0e\n\x06key_id\x18\x04 \x01(\t\"/\n\x10PutSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"=\n\x11PutSecretResponse\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x18.batchyard.v1.SecretInfo\";\n\x12ListSecretsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListSecretsResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.batchyard.v1.SecretInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65leteSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSecretResponse2\x88\x02\n\rSecretService\x12L\n\tPutSecret\x12\x1e.batchyard.v1.PutSecretRequest\x1a\x1f.batchyard.v1.PutSecretResponse\x12R\n\x0bListSecrets\x12 .batchyard.v1.ListSecretsRequest\x1a!.batchyard.v1.ListSecretsResponse\x12U\n\x0c\x44\x65leteSecret\x12!.batchyard.v1.DeleteSecretRequest\x1a\".batchyard.v1.DeleteSecretResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61tchyard/v1/secret.proto\x12\x0c\x62\x61tchyard.v1\"w\n\nSecretInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x02 \x01(\x03\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x0e\n\x06queues\x18\x06 \x03(\t\"?\n\x10PutSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06queues\x18\x03 \x03(\t\"=\n\x11PutSecretResponse\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x18.batchyard.v1.SecretInfo\";\n\x12ListSecretsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListSecretsResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.batchyard.v1.SecretInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65leteSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSecretResponse2\x88\x02\n\rSecretService\x12L\n\tPutSecret\x12\x1e.batchyard.v1.PutSecretRequest\x1a\x1f.batchyard.v1.PutSecretResponse\x12R\n\x0bListSecrets\x12 .batchyard.v1.ListSecretsRequest\x1a!.batchyard.v1.ListSecretsResponse\x12U\n\x0c\x44\x65leteSecret\x12!.batchyard.v1.DeleteSecretRequest\x1a\".batchyard.v1.DeleteSecretResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.secret_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SECRETINFO']._serialized_start=43
-  _globals['_SECRETINFO']._serialized_end=131
-  _globals['_PUTSECRETREQUEST']._serialized_start=133
-  _globals['_PUTSECRETREQUEST']._serialized_end=180
-  _globals['_PUTSECRETRESPONSE']._serialized_start=182
-  _globals['_PUTSECRETRESPONSE']._serialized_end=243
-  _globals['_LISTSECRETSREQUEST']._serialized_start=245
-  _globals['_LISTSECRETSREQUEST']._serialized_end=304
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=306
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=395
-  _globals['_DELETESECRETREQUEST']._serialized_start=397
-  _globals['_DELETESECRETREQUEST']._serialized_end=432
-  _globals['_DELETESECRETRESPONSE']._serialized_start=434
-  _globals['_DELETESECRETRESPONSE']._serialized_end=456
-  _globals['_SECRETSERVICE']._serialized_start=459
-  _globals['_SECRETSERVICE']._serialized_end=723
+  _globals['_SECRETINFO']._serialized_end=162
+  _globals['_PUTSECRETREQUEST']._serialized_start=164
+  _globals['_PUTSECRETREQUEST']._serialized_end=227
+  _globals['_PUTSECRETRESPONSE']._serialized_start=229
+  _globals['_PUTSECRETRESPONSE']._serialized_end=290
+  _globals['_LISTSECRETSREQUEST']._serialized_start=292
+  _globals['_LISTSECRETSREQUEST']._serialized_end=351
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=353
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=442
+  _globals['_DELETESECRETREQUEST']._serialized_start=444
+  _globals['_DELETESECRETREQUEST']._serialized_end=479
+  _globals['_DELETESECRETRESPONSE']._serialized_start=481
+  _globals['_DELETESECRETRESPONSE']._serialized_end=503
+  _globals['_SECRETSERVICE']._serialized_start=506
+  _globals['_SECRETSERVICE']._serialized_end=770
 # @@protoc_insertion_point(module_scope)

@@ -28,11 +28,19 @@ class SecretInfo(google.protobuf.message.Message):
     CREATED_AT_MS_FIELD_NUMBER: builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: builtins.int
     KEY_ID_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
     name: builtins.str
     created_at_ms: builtins.int
     updated_at_ms: builtins.int
     key_id: builtins.str
     """Which key encrypts it."""
+    owner: builtins.str
+    """The user whose it is; empty: the administrator."""
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Whose jobs may use it besides the owner's: all jobs of these queues."""
+
     def __init__(
         self,
         *,
@@ -40,8 +48,10 @@ class SecretInfo(google.protobuf.message.Message):
         created_at_ms: builtins.int = ...,
         updated_at_ms: builtins.int = ...,
         key_id: builtins.str = ...,
+        owner: builtins.str = ...,
+        queues: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["created_at_ms", b"created_at_ms", "key_id", b"key_id", "name", b"name", "updated_at_ms", b"updated_at_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at_ms", b"created_at_ms", "key_id", b"key_id", "name", b"name", "owner", b"owner", "queues", b"queues", "updated_at_ms", b"updated_at_ms"]) -> None: ...
 
 Global___SecretInfo: typing_extensions.TypeAlias = SecretInfo
 
@@ -51,17 +61,23 @@ class PutSecretRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 512 letters, digits and "/_+=.@-"."""
     value: builtins.str
     """At most 32 KiB; no NUL, as it becomes an environment variable."""
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Queues whose jobs may all use it; at most 50, replaces the former ones."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         value: builtins.str = ...,
+        queues: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "queues", b"queues", "value", b"value"]) -> None: ...
 
 Global___PutSecretRequest: typing_extensions.TypeAlias = PutSecretRequest
 

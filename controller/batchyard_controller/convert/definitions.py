@@ -48,16 +48,17 @@ _REGISTRATION = Rows(
     JobDefinition,
     pb.RegisterJobDefinitionRequest,
     *_SPELT,
-    record_only=("task", "revision", "status", "created_at_ms"),
+    record_only=("task", "revision", "status", "created_at_ms", "owner"),
     message_only=_TASK,
 )
 _DEFINITION = Rows(JobDefinition, pb.JobDefinition, *_SPELT, record_only=("task",), message_only=_TASK)
 _STATUS = Words(DefinitionStatus, pb.JobDefinitionStatus.DESCRIPTOR)
 
 
-def definition(message: pb.RegisterJobDefinitionRequest, now_ms: int) -> JobDefinition:
-    """Turn a registration into a definition whose revision is not chosen yet."""
-    return _REGISTRATION.read(message, task=read_task(message) or NO_TASK, revision=0, created_at_ms=now_ms)
+def definition(message: pb.RegisterJobDefinitionRequest, owner: str, now_ms: int) -> JobDefinition:
+    """Turn a user's registration into a definition whose revision is not chosen yet."""
+    task = read_task(message) or NO_TASK
+    return _REGISTRATION.read(message, task=task, revision=0, created_at_ms=now_ms, owner=owner)
 
 
 def definition_message(value: JobDefinition) -> pb.JobDefinition:

@@ -31,7 +31,7 @@ _SUBMISSION = Rows(
     *_SPELT,
     Row("nodes", kind=NODES),
     Row("depends_on", kind=_DEPENDENCIES),
-    record_only=("task",),
+    record_only=("task", "owner"),
     message_only=("container", "task"),
 )
 _SPEC = Rows(
@@ -59,9 +59,9 @@ def job_states(numbers: Iterable[int]) -> frozenset[JobState]:
     return frozenset(_STATES.read(number, "states") for number in numbers)
 
 
-def submission(message: pb.SubmitJobRequest) -> Submission:
-    """Turn a request into a submission."""
-    return _SUBMISSION.read(message, task=read_task(message))
+def submission(message: pb.SubmitJobRequest, owner: str) -> Submission:
+    """Turn a request of a user, or of the administrator, who has no name, into a submission."""
+    return _SUBMISSION.read(message, task=read_task(message), owner=owner)
 
 
 def spec_message(value: JobSpec, task: Task | None, **others: Any) -> pb.Job:

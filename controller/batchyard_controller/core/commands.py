@@ -50,11 +50,12 @@ class SendAck:
 
 @dataclass(frozen=True, slots=True)
 class EndSession:
-    """Hang up on a host that was silent for too long, or that is *stopped*; it may open another session."""
+    """Hang up on a host that was silent for too long, or that is *stopped*, and may open another session; or *removed*."""
 
     host_id: HostId
     session: int
     is_stopped: bool = False
+    is_removed: bool = False
 
 
 class PublishMove(NamedTuple):

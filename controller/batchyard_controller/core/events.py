@@ -16,7 +16,9 @@ from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import ContainerEnd
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
@@ -100,12 +102,22 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostJoined:
-    """An agent opened a session and said all that it keeps."""
+    """
+    An agent opened a session and said all that it keeps.
+
+    Attributes:
+        by: Who has proved that they may; None on the controller's own machine.
+        run: Number of the agent's run.
+        nonce: Of that run.
+    """
 
     host_id: HostId
     facts: HostFacts
     session: int
     machine_id: str = ""
+    by: HostId | None = None
+    run: int = 0
+    nonce: str = ""
     reports: tuple[Report, ...] = ()
     reserved: Resources = NOTHING
 
@@ -275,6 +287,44 @@ class AccessKeyRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoleChanged:
+    """A user was given a role, or it was taken from them."""
+
+    binding: Binding
+    is_bound: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenChanged:
+    """A token was made, or revoked for ever."""
+
+    token: Token
+    is_made: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenCreated:
+    """A token was made with which hosts may join."""
+
+    join_token: JoinToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenRevoked:
+    """Nobody joins with a token any more."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEnrolled:
+    """A host has joined, with a token that is now as *join_token*; without uses left it is gone."""
+
+    member: Member
+    join_token: JoinToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """A plan was made of the world as it is."""
 
@@ -345,6 +395,11 @@ Event = (
     | SecretDeleted
     | AccessKeyCreated
     | AccessKeyRevoked
+    | RoleChanged
+    | TokenChanged
+    | JoinTokenCreated
+    | JoinTokenRevoked
+    | HostEnrolled
     | Planned
     | ProviderAnswered
     | ProviderListed

@@ -112,8 +112,27 @@ VALUE_FROM_LENGTH_MAX = 2048
 ACCESS_KEYS_MAX = 1000
 ACCESS_KEY_ID_LENGTH_MAX = 128
 ACCESS_KEY_DESCRIPTION_LENGTH_MAX = 256
+SECRET_QUEUES_MAX = 50
+"""Ours: queues that share one secret."""
+USER_LENGTH_MAX = 64
+"""Ours."""
+BINDINGS_MAX = 10_000
+TOKENS_MAX = 10_000
+"""Ours: each is looked at when any changes."""
+TOKEN_TTL_S_MAX = 90 * 24 * 3600
+"""Ours (reliability 2.2): what must be renewed is missed when it is not needed any more."""
+TOKEN_TTL_S_DEFAULT = 30 * 24 * 3600
 SIGNING_SCOPE_LENGTH_MAX = 64
 """Ours."""
+JOIN_TOKENS_MAX = 1000
+JOIN_TOKEN_TTL_S = 3600
+JOIN_TOKEN_TTL_S_MIN = 60
+JOIN_TOKEN_TTL_S_MAX = 30 * 24 * 3600
+JOIN_TOKEN_USES_MAX = 10_000
+JOIN_TOKEN_NETWORKS_MAX = 20
+"""Ours: who finds a token that was forgotten somewhere should find it useless."""
+HOST_NAME_LENGTH_MAX = 253
+"""RFC 1035: of a name in text."""
 VOLUME_NAME_LENGTH_MAX = 255
 """AWS: Volume.name."""
 PATH_LENGTH_MAX = 4096

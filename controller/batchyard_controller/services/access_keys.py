@@ -14,14 +14,19 @@ from batchyard.signing import derive_signing_key
 from batchyard.v1 import access_key_pb2 as pb
 from batchyard.v1 import access_key_pb2_grpc as rpc
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Verb, may
+from batchyard_controller.core.access.things import access_key_thing
 from batchyard_controller.core.model.secrets import AccessKey
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
 from batchyard_controller.core.requests.checks import Violations, check_text, refuse
+from batchyard_controller.core.requests.identities import check_user
+from batchyard_controller.core.requests.permission import find_access_key, permit
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault
 
+from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "access_keys"
@@ -51,13 +56,18 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
     async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
         out: Violations = []
         check_text(out, "description", request.description, limits.ACCESS_KEY_DESCRIPTION_LENGTH_MAX)
+        if request.owner:
+            check_user(out, "owner", request.owner)
         refuse(out)
+        maker = caller()
         key_id = ID_PREFIX + _throw(_ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
         secret = _throw(_SECRET_CHARACTERS, SECRET_LENGTH)
         sealed = self._vault.seal("access_key", key_id, secret)
-        record = AccessKey(id=key_id, sealed=sealed, description=request.description)
+        owner = request.owner or maker.user
+        record = AccessKey(id=key_id, sealed=sealed, description=request.description, owner=owner)
 
         def decide(world: World, now: Instant) -> tuple[Any, AccessKey]:
+            permit(maker, Verb.CREATE, access_key_thing(record))
             event = secrecy.create_access_key(world, record, now)
             return event, event.access_key
 
@@ -66,9 +76,14 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
 
     async def ListAccessKeys(self, request: pb.ListAccessKeysRequest, context: Any) -> pb.ListAccessKeysResponse:
         size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
+        reader = caller()
 
         def look(world: World) -> pb.ListAccessKeysResponse:
-            ids = sorted(key_id for key_id in world.access_keys if key_id > after)
+            ids = sorted(
+                key_id
+                for key_id, found in world.access_keys.items()
+                if key_id > after and may(reader, Verb.READ, access_key_thing(found))
+            )
             return pb.ListAccessKeysResponse(
                 access_keys=[_message(world.access_keys[key_id]) for key_id in ids[:size]],
                 next_page_token=encode_token(LISTED, ids[size - 1]) if len(ids) > size else "",
@@ -77,7 +92,13 @@ class AccessKeys(rpc.AccessKeyServiceServicer):
         return await self._leadership.driver.read(look)
 
     async def RevokeAccessKey(self, request: pb.RevokeAccessKeyRequest, context: Any) -> pb.RevokeAccessKeyResponse:
-        await self._leadership.driver.request(lambda world, now: (secrecy.revoke_access_key(world, request.id), None))
+        changer = caller()
+
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            find_access_key(world, changer, Verb.CHANGE, request.id)
+            return secrecy.revoke_access_key(world, request.id), None
+
+        await self._leadership.driver.request(decide)
         return pb.RevokeAccessKeyResponse()
 
     async def DeriveSigningKey(self, request: pb.DeriveSigningKeyRequest, context: Any) -> pb.DeriveSigningKeyResponse:
@@ -147,4 +168,9 @@ def _throw(characters: str, length: int) -> str:
 
 
 def _message(access_key: AccessKey) -> pb.AccessKey:
-    return pb.AccessKey(id=access_key.id, description=access_key.description, created_at_ms=access_key.created_at_ms)
+    return pb.AccessKey(
+        id=access_key.id,
+        description=access_key.description,
+        created_at_ms=access_key.created_at_ms,
+        owner=access_key.owner,
+    )

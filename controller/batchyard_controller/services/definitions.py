@@ -10,6 +10,8 @@ from batchyard.v1 import job_definition_pb2_grpc as rpc
 from batchyard_controller.convert.definitions import definition, definition_message, definition_status
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Verb, may
+from batchyard_controller.core.access.things import definition_thing
 from batchyard_controller.core.model.jobs import JobDefinition
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import settings
@@ -19,9 +21,11 @@ from batchyard_controller.core.requests.names import (
     check_definition_key,
     check_lengths,
 )
+from batchyard_controller.core.requests.permission import find_definition, permit_registration
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
+from .callers import caller
 from .paging import as_number, decode_token, encode_token, page_size
 
 
@@ -43,10 +47,12 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
     async def RegisterJobDefinition(
         self, request: pb.RegisterJobDefinitionRequest, context: Any
     ) -> pb.RegisterJobDefinitionResponse:
-        record = definition(request, self._now_ms())
+        registrar = caller()
+        record = definition(request, registrar.user, self._now_ms())
         refuse(check_definition(record, payload_bytes(request)))
 
         def decide(world: World, now: Instant) -> tuple[Any, JobDefinition]:
+            permit_registration(world, registrar, record.name)
             event = settings.register_definition(world, record)
             return event, event.definition
 
@@ -59,6 +65,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         keys = list(request.job_definitions)
         check_describe("job_definitions", keys)
         refuse(check_lengths("job_definitions", keys, limits.DEFINITION_KEY_LENGTH_MAX))
+        reader = caller()
 
         def look(world: World) -> list[pb.JobDefinition]:
             found: list[JobDefinition] = []
@@ -68,7 +75,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                     found += [one] if one is not None else []
                 else:
                     found += reversed(world.definitions.get(key, ()))
-            return [definition_message(d) for d in found]
+            return [definition_message(d) for d in found if may(reader, Verb.READ, definition_thing(d))]
 
         return pb.DescribeJobDefinitionsResponse(job_definitions=await self._leadership.driver.read(look))
 
@@ -80,6 +87,7 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         name, _, revision = decode_token(listed, request.page_token).rpartition(":")
         after = (name, -as_number(revision) if revision else 0)
         status = definition_status(request.status)
+        reader = caller()
 
         def look(world: World) -> pb.ListJobDefinitionsResponse:
             names = [request.name] if request.name else sorted(world.definitions)
@@ -88,7 +96,9 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
                 for n in names
                 if n >= after[0]
                 for d in reversed(world.definitions.get(n, ()))
-                if (d.name, -d.revision) > after and status in (None, d.status)
+                if (d.name, -d.revision) > after
+                and status in (None, d.status)
+                and may(reader, Verb.READ, definition_thing(d))
             ]
             return pb.ListJobDefinitionsResponse(
                 job_definitions=[definition_message(d) for d in found[:size]],
@@ -103,8 +113,10 @@ class JobDefinitions(rpc.JobDefinitionServiceServicer):
         out: Violations = []
         check_definition_key(out, "job_definition", request.job_definition, needs_revision=True)
         refuse(out)
+        changer = caller()
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
+            find_definition(world, changer, Verb.CHANGE, request.job_definition)
             return settings.deregister_definition(world, request.job_definition), None
 
         await self._leadership.driver.request(decide)

@@ -11,6 +11,8 @@ from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard.wording import word
 from batchyard_controller.convert.hosts import host_facts_message
 from batchyard_controller.convert.values import resources_message
+from batchyard_controller.core.access.roles import Verb, may
+from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.hosts import find_host, mark_host, reclaim_host, remove_host
@@ -19,6 +21,7 @@ from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
+from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "hosts"
@@ -67,9 +70,15 @@ class Hosts(rpc.HostServiceServicer):
         return await self._leadership.driver.read(look)
 
     async def DescribeHost(self, request: pb.DescribeHostRequest, context: Any) -> pb.DescribeHostResponse:
+        reader = caller()
+
         def look(world: World) -> pb.DescribeHostResponse:
             host = find_host(world, request.host)
-            attempts = list(host.attempts.values())
+            attempts = [
+                each
+                for each in host.attempts.values()
+                if may(reader, Verb.READ, job_thing(world.unit_of(each).job.spec))
+            ]
             return pb.DescribeHostResponse(
                 host=self._view(world, host),
                 attempt_ids=[attempt.id for attempt in attempts],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
@@ -10,6 +12,8 @@ from batchyard.v1 import job_pb2
 from batchyard_controller.convert.definitions import NODES
 from batchyard_controller.convert.hosts import USAGE, end_cause_number
 from batchyard_controller.convert.jobs import dependency_messages, job_state_number, spec_message
+from batchyard_controller.core.access.roles import Principal, Verb, may
+from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.jobs.variables import log_stream_name
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -84,6 +88,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         consumables=dict(unit.consumables if unit.is_node else unit.job.spec.consumables),
         submitted_by=unit.job.spec.submitted_by,
         containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.all_containers],
+        owner=unit.job.spec.owner,
     )
 
 
@@ -189,10 +194,12 @@ def digest_message(children: Children, cells: int) -> job_pb2.GetArrayDigestResp
     )
 
 
-def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
-    """Say why a job is where it is."""
+def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.ExplainJobResponse:
+    """Say why a job is where it is, and of which others *reader* may know."""
     waits = waiting.waits_for_host(unit)
     place = waiting.place_of(world, unit)
+    if place is not None and not _sees(world, reader, place.first_id):
+        place = replace(place, first_id="")
     dependents = dependents_of(world, unit)
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
@@ -214,7 +221,12 @@ def explain_message(world: World, unit: Unit) -> job_pb2.ExplainJobResponse:
         first_job_id=place.first_id if place is not None else "",
         estimated_start_at_ms=place.starts_at_ms if place is not None else 0,
         eligible_hosts=waiting.eligible_hosts(world, unit) if waits else 0,
-        dependent_ids=dependents.ids,
+        dependent_ids=[each for each in dependents.ids if _sees(world, reader, each)],
         dependents=dependents.count,
         dependents_is_least=not dependents.is_exact,
     )
+
+
+def _sees(world: World, reader: Principal, job_id: str) -> bool:
+    unit = world.find(job_id)
+    return unit is not None and may(reader, Verb.READ, job_thing(unit.job.spec))

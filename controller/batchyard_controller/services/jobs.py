@@ -12,17 +12,23 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Principal, Verb, may
+from batchyard_controller.core.access.things import job_thing
+from batchyard_controller.core.events import Event
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
+from batchyard_controller.core.requests.permission import find_unit
 from batchyard_controller.core.views import history, words
 from batchyard_controller.core.views.causes import ending_cause
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
+from .callers import caller
 from .job_view import digest_message, explain_message, job_message
 from .listing import Listing, find_array
 from .submissions import Submissions
@@ -54,9 +60,10 @@ class Jobs(rpc.JobServiceServicer):
         ids = list(request.job_ids)
         check_describe("job_ids", ids)
         refuse(check_lengths("job_ids", ids, limits.JOB_ID_LENGTH_MAX))
+        reader = caller()
 
         def look(world: World) -> list[pb.Job]:
-            return [job_message(world, unit) for unit in _find_units(world, ids)]
+            return [job_message(world, unit) for unit in _find_units(world, reader, ids)]
 
         return pb.DescribeJobsResponse(jobs=await self._leadership.driver.read(look))
 
@@ -68,16 +75,14 @@ class Jobs(rpc.JobServiceServicer):
         check_job_id(out, "job_id", request.job_id)
         check_range(out, "cells", request.cells, 0, limits.DIGEST_CELLS_MAX)
         refuse(out)
-        cells = request.cells or limits.DIGEST_CELLS_MAX
+        cells, reader = request.cells or limits.DIGEST_CELLS_MAX, caller()
         return await self._leadership.driver.read(
-            lambda world: digest_message(find_array(world, request.job_id).children, cells)
+            lambda world: digest_message(find_array(world, reader, request.job_id).children, cells)
         )
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         _check_stop(request)
-        await self._leadership.driver.request(
-            lambda world, now: (submissions.cancel_job(world, request.job_id, request.reason), None)
-        )
+        await self._change(request.job_id, lambda world: submissions.cancel_job(world, request.job_id, request.reason))
         return pb.CancelJobResponse()
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:
@@ -88,17 +93,27 @@ class Jobs(rpc.JobServiceServicer):
         else:
             out.append(Violation("scheduling_priority", "nothing to change is said", Reason.REQUIRED))
         refuse(out)
-        await self._leadership.driver.request(
-            lambda world, now: (submissions.update_job(world, request.job_id, request.scheduling_priority), None)
+        await self._change(
+            request.job_id, lambda world: submissions.update_job(world, request.job_id, request.scheduling_priority)
         )
         return pb.UpdateJobResponse()
 
     async def TerminateJob(self, request: pb.TerminateJobRequest, context: Any) -> pb.TerminateJobResponse:
         _check_stop(request)
-        await self._leadership.driver.request(
-            lambda world, now: (submissions.terminate_job(world, request.job_id, request.reason), None)
+        await self._change(
+            request.job_id, lambda world: submissions.terminate_job(world, request.job_id, request.reason)
         )
         return pb.TerminateJobResponse()
+
+    async def _change(self, job_id: str, admit: Callable[[World], Event | None]) -> None:
+        """Have something done to a job that the caller may change."""
+        changer = caller()
+
+        def decide(world: World, now: Instant) -> tuple[Event | None, None]:
+            find_unit(world, changer, Verb.CHANGE, job_id)
+            return admit(world), None
+
+        await self._leadership.driver.request(decide)
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
@@ -122,10 +137,11 @@ class Jobs(rpc.JobServiceServicer):
 
     async def _await_attempt(self, request: pb.ReadLogsRequest) -> _LogPlace:
         """Find the attempt whose log is asked for; when following, wait for one to start."""
+        reader = caller()
         while True:
             moves = self._sessions.moves
             place = moves.end
-            found = await self._leadership.driver.read(lambda world: _find_attempt(world, request))
+            found = await self._leadership.driver.read(lambda world: _find_attempt(world, reader, request))
             if found is not None:
                 return found
             if not request.follow:
@@ -138,10 +154,10 @@ class Jobs(rpc.JobServiceServicer):
         check_job_id(out, "job_id", request.job_id)
         refuse(out)
 
+        reader = caller()
+
         def look(world: World) -> pb.ExplainJobResponse:
-            for unit in _find_units(world, [request.job_id]):
-                return explain_message(world, unit)
-            raise _no_such_job(request.job_id)
+            return explain_message(world, reader, find_unit(world, reader, Verb.READ, request.job_id))
 
         return await self._leadership.driver.read(look)
 
@@ -150,14 +166,9 @@ _LogPlace = tuple[str, str, str, str]
 """A host's id and name, an attempt, and which of several containers."""
 
 
-def _find_units(world: World, ids: Iterable[str]) -> list[Unit]:
+def _find_units(world: World, reader: Principal, ids: Iterable[str]) -> list[Unit]:
     found = map(world.find, ids)
-    return [unit for unit in found if unit is not None]
-
-
-def _no_such_job(job_id: str) -> NotFoundError:
-    text = f"job {quote(job_id)} not found"
-    return NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
+    return [unit for unit in found if unit is not None and may(reader, Verb.READ, job_thing(unit.job.spec))]
 
 
 def _check_stop(request: pb.CancelJobRequest | pb.TerminateJobRequest) -> None:
@@ -179,12 +190,9 @@ def _check_read(request: pb.ReadLogsRequest) -> None:
     refuse(out)
 
 
-def _find_attempt(world: World, request: pb.ReadLogsRequest) -> _LogPlace | None:
+def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) -> _LogPlace | None:
     """Return where the log of an attempt is, None if the job has none yet."""
-    units = _find_units(world, [request.job_id])
-    if not units:
-        raise _no_such_job(request.job_id)
-    unit = units[0]
+    unit = find_unit(world, reader, Verb.READ_LOG, request.job_id)
     if unit.is_parent and unit.job.kind is JobKind.ARRAY:
         text = f"{unit.id} is an array; name a child, such as {unit.id}:0"
         raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})

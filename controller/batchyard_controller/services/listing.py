@@ -5,19 +5,23 @@ from __future__ import annotations
 from itertools import islice
 
 from batchyard.errors import NotFoundError, Reason, Violation
-from batchyard.ids import NAME_LENGTH_MAX, JobId
+from batchyard.ids import NAME_LENGTH_MAX, HostId, JobId
 from batchyard.states import JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Kind, Principal, Thing, Verb, may
+from batchyard_controller.core.access.things import job_thing, queue_thing
 from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
 from batchyard_controller.core.requests.hosts import find_host_id
+from batchyard_controller.core.requests.permission import permit
 from batchyard_controller.core.views.listing import JobFilter, Place, find_page
 from batchyard_controller.core.world.world import World
 
+from .callers import caller
 from .job_view import summary_message
 from .paging import as_number, decode_token, encode_token, page_size
 
@@ -32,6 +36,7 @@ _NOT_FOR_CHILDREN = (
     "tags",
     "host",
     "oldest_first",
+    "owner",
 )
 
 
@@ -45,6 +50,7 @@ class Listing:
 
     def __init__(self, request: pb.ListJobsRequest) -> None:
         self._request = request
+        self._reader = caller()
         self._size = page_size(request.page_size)
         self._listed = _listed(request)
         self._beyond = _place(decode_token(self._listed, request.page_token))
@@ -63,7 +69,7 @@ class Listing:
     def _list_jobs(self, world: World) -> pb.ListJobsResponse:
         request = self._request
         wanted = JobFilter(
-            queues=frozenset(settings.find_queue(world, name).name for name in request.queues),
+            queues=frozenset(self._find_queue(world, name) for name in request.queues),
             states=self._states,
             name=request.name,
             definition=request.job_definition,
@@ -72,14 +78,24 @@ class Listing:
             share_identifier=request.share_identifier,
             consumable=request.consumable,
             tags=tuple((tag.key, tag.value if tag.HasField("value") else None) for tag in request.tags),
-            host_id=find_host_id(world, request.host) if request.host else "",
+            host_id=self._find_host(world, request.host) if request.host else "",
             oldest_first=request.oldest_first,
+            owner=request.owner,
+            reader=self._reader,
         )
         page = find_page(world, wanted, self._beyond, self._size)
         return self._page(world, page.units, page.next_beyond)
 
+    def _find_queue(self, world: World, name: str) -> str:
+        permit(self._reader, Verb.READ, queue_thing(name))
+        return settings.find_queue(world, name).name
+
+    def _find_host(self, world: World, host: str) -> HostId:
+        permit(self._reader, Verb.READ, Thing(Kind.HOST))
+        return find_host_id(world, host)
+
     def _list_children(self, world: World) -> pb.ListJobsResponse:
-        job = find_array(world, self._request.array_job_id)
+        job = find_array(world, self._reader, self._request.array_job_id)
         first = 0 if self._beyond is None else self._beyond[0] + 1
         found = list(islice(job.children.indices(self._states or frozenset(JobState), first), self._size + 1))
         units = [Unit(job, index) for index in found[: self._size]]
@@ -93,15 +109,15 @@ class Listing:
         )
 
 
-def find_array(world: World, job_id: str) -> Job:
+def find_array(world: World, reader: Principal, job_id: str) -> Job:
     """
-    Return an array job, or a multi-node job.
+    Return an array job, or a multi-node job, that *reader* may read.
 
     Raises:
         NotFoundError: there is none of this id.
     """
     job = world.jobs.get(JobId(job_id))
-    if job is None or job.kind is JobKind.SINGLE:
+    if job is None or job.kind is JobKind.SINGLE or not may(reader, Verb.READ, job_thing(job.spec)):
         text = f"array job {quote(job_id)} not found"
         raise NotFoundError(text, reason=Reason.JOB_NOT_FOUND, metadata={"job_id": job_id})
     return job
@@ -139,6 +155,7 @@ def _check(request: pb.ListJobsRequest) -> Violations:
     check_text(out, "consumable", request.consumable, NAME_LENGTH_MAX)
     check_text(out, "share_identifier", request.share_identifier, limits.SHARE_IDENTIFIER_LENGTH_MAX)
     check_text(out, "host", request.host, limits.HOST_TEXT_LENGTH_MAX)
+    check_text(out, "owner", request.owner, limits.USER_LENGTH_MAX)
     for i, tag in enumerate(request.tags[: limits.LIST_FILTERS_MAX]):
         check_text(out, f"tags[{i}].key", tag.key, limits.TAG_KEY_LENGTH_MAX)
         check_text(out, f"tags[{i}].value", tag.value, limits.TAG_VALUE_LENGTH_MAX)

@@ -9,6 +9,8 @@ from batchyard.v1 import job_queue_pb2_grpc as rpc
 from batchyard_controller.convert.quota_shares import use_messages
 from batchyard_controller.convert.settings import queue, queue_changes, queue_message
 from batchyard_controller.convert.values import check_describe
+from batchyard_controller.core.access.roles import Principal, Verb, may
+from batchyard_controller.core.access.things import counts_thing, queue_thing
 from batchyard_controller.core.events import FrontAsked
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.values import Instant
@@ -21,15 +23,22 @@ from batchyard_controller.core.views.utilization import accounts, utilization
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
+from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "queues"
 
 
-def view(world: World, record: JobQueue) -> pb.JobQueue:
-    """Describe a queue with its job counts."""
+def view(world: World, reader: Principal, record: JobQueue) -> pb.JobQueue:
+    """Describe a queue with its job counts, if *reader* may read them."""
     platforms = (environment.platform for environment in world.environments_of(record))
-    return queue_message(record, words.QUEUE_HEALTHY, world.counts.get(record.name, {}), platforms)
+    is_counted = may(reader, Verb.READ, counts_thing(record.name))
+    counts = world.counts.get(record.name) if is_counted else None
+    return queue_message(record, words.QUEUE_HEALTHY, counts or {}, platforms)
+
+
+def _is_seen(reader: Principal, name: str) -> bool:
+    return may(reader, Verb.READ, queue_thing(name))
 
 
 def _snapshot(world: World, name: str) -> pb.GetJobQueueSnapshotResponse:
@@ -74,26 +83,29 @@ class JobQueues(rpc.JobQueueServiceServicer):
             return settings.create_queue(world, record, now), None
 
         await self._leadership.driver.request(decide)
-        return pb.CreateJobQueueResponse(job_queue=await self._view(record.name))
+        return pb.CreateJobQueueResponse(job_queue=await self._view(caller(), record.name))
 
     async def DescribeJobQueues(
         self, request: pb.DescribeJobQueuesRequest, context: Any
     ) -> pb.DescribeJobQueuesResponse:
         names = list(request.names)
         check_describe("names", names)
+        reader = caller()
 
         def look(world: World) -> list[pb.JobQueue]:
-            return [view(world, world.queues[name]) for name in names if name in world.queues]
+            seen = (name for name in names if name in world.queues and _is_seen(reader, name))
+            return [view(world, reader, world.queues[name]) for name in seen]
 
         return pb.DescribeJobQueuesResponse(job_queues=await self._leadership.driver.read(look))
 
     async def ListJobQueues(self, request: pb.ListJobQueuesRequest, context: Any) -> pb.ListJobQueuesResponse:
         size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
+        reader = caller()
 
         def look(world: World) -> pb.ListJobQueuesResponse:
-            names = sorted(name for name in world.queues if name > after)
+            names = sorted(name for name in world.queues if name > after and _is_seen(reader, name))
             return pb.ListJobQueuesResponse(
-                job_queues=[view(world, world.queues[name]) for name in names[:size]],
+                job_queues=[view(world, reader, world.queues[name]) for name in names[:size]],
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
             )
 
@@ -115,7 +127,7 @@ class JobQueues(rpc.JobQueueServiceServicer):
             return settings.update_queue(world, request.name, changes), None
 
         await self._leadership.driver.request(decide)
-        return pb.UpdateJobQueueResponse(job_queue=await self._view(request.name))
+        return pb.UpdateJobQueueResponse(job_queue=await self._view(caller(), request.name))
 
     async def DeleteJobQueue(self, request: pb.DeleteJobQueueRequest, context: Any) -> pb.DeleteJobQueueResponse:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
@@ -124,5 +136,5 @@ class JobQueues(rpc.JobQueueServiceServicer):
         await self._leadership.driver.request(decide)
         return pb.DeleteJobQueueResponse()
 
-    async def _view(self, name: str) -> pb.JobQueue:
-        return await self._leadership.driver.read(lambda world: view(world, settings.find_queue(world, name)))
+    async def _view(self, reader: Principal, name: str) -> pb.JobQueue:
+        return await self._leadership.driver.read(lambda world: view(world, reader, settings.find_queue(world, name)))

@@ -14,6 +14,7 @@ from batchyard_controller.core.views.search import search
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
+from .callers import caller
 from .job_view import summary_message
 
 
@@ -30,9 +31,10 @@ class Searching(rpc.SearchServiceServicer):
         check_text(out, "text", request.text, NAME_LENGTH_MAX)
         check_range(out, "limit", request.limit, 0, limits.SEARCH_MAX)
         refuse(out)
+        reader = caller()
 
         def look(world: World) -> pb.SearchResponse:
-            found = search(world, request.text, request.limit or limits.SEARCH_DEFAULT)
+            found = search(world, request.text, request.limit or limits.SEARCH_DEFAULT, reader)
             return pb.SearchResponse(
                 jobs=[summary_message(world, unit) for unit in found.units],
                 queues=found.queues,

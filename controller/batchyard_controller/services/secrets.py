@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchyard.ids import NAME_LENGTH_MAX
 from batchyard.v1 import secret_pb2 as pb
 from batchyard.v1 import secret_pb2_grpc as rpc
+from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Verb, may
+from batchyard_controller.core.access.things import secret_thing
 from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
-from batchyard_controller.core.requests.checks import Violations, refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, refuse
+from batchyard_controller.core.requests.names import check_lengths
+from batchyard_controller.core.requests.permission import find_secret, permit_put_secret
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.vault import Vault
 
+from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "secrets"
@@ -30,11 +37,16 @@ class Secrets(rpc.SecretServiceServicer):
         out: Violations = []
         secrecy.check_secret_name(out, "name", request.name)
         secrecy.check_secret_value(out, "value", request.value)
+        check_range(out, "queues", len(request.queues), 0, limits.SECRET_QUEUES_MAX, "queues")
+        out += check_lengths("queues", request.queues, NAME_LENGTH_MAX)
         refuse(out)
+        changer = caller()
         sealed = self._vault.seal("secret", request.name, request.value)
-        record = StoredSecret(name=request.name, sealed=sealed)
+        queues = tuple(sorted(set(request.queues)))
+        record = StoredSecret(name=request.name, sealed=sealed, owner=changer.user, queues=queues)
 
         def decide(world: World, now: Instant) -> tuple[Any, StoredSecret]:
+            permit_put_secret(world, changer, request.name)
             event = secrecy.put_secret(world, record, now)
             return event, event.secret
 
@@ -42,9 +54,14 @@ class Secrets(rpc.SecretServiceServicer):
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Any) -> pb.ListSecretsResponse:
         size, after = page_size(request.page_size), decode_token(LISTED, request.page_token)
+        reader = caller()
 
         def look(world: World) -> pb.ListSecretsResponse:
-            names = sorted(name for name in world.secrets if name > after)
+            names = sorted(
+                name
+                for name, secret in world.secrets.items()
+                if name > after and may(reader, Verb.READ, secret_thing(secret))
+            )
             return pb.ListSecretsResponse(
                 secrets=[_message(world.secrets[name]) for name in names[:size]],
                 next_page_token=encode_token(LISTED, names[size - 1]) if len(names) > size else "",
@@ -53,7 +70,13 @@ class Secrets(rpc.SecretServiceServicer):
         return await self._leadership.driver.read(look)
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Any) -> pb.DeleteSecretResponse:
-        await self._leadership.driver.request(lambda world, now: (secrecy.delete_secret(world, request.name), None))
+        changer = caller()
+
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            find_secret(world, changer, Verb.CHANGE, request.name)
+            return secrecy.delete_secret(world, request.name), None
+
+        await self._leadership.driver.request(decide)
         return pb.DeleteSecretResponse()
 
 
@@ -63,4 +86,6 @@ def _message(secret: StoredSecret) -> pb.SecretInfo:
         created_at_ms=secret.created_at_ms,
         updated_at_ms=secret.updated_at_ms,
         key_id=secret.sealed.key_id,
+        owner=secret.owner,
+        queues=secret.queues,
     )

@@ -17,11 +17,16 @@ from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
 from batchyard_controller.core import limits
+from batchyard_controller.core.events import JobSubmitted
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import check_range, refuse
 from batchyard_controller.core.requests.job_rules import check_submission
+from batchyard_controller.core.requests.permission import permit_submission
+from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
+from .callers import caller
 from .errors import metadata_of
 
 if TYPE_CHECKING:
@@ -117,14 +122,20 @@ class Submissions:
         Raises:
             InvalidArgumentError: a field breaks a rule.
         """
-        wanted = submission(request)
+        sender = caller()
+        wanted = submission(request, sender.user)
         violations = check_submission(wanted)
         if (size := _payload_bytes(request)) > limits.SUBMIT_BYTES_MAX:
             text = f"the payload has {size} bytes; at most {limits.SUBMIT_BYTES_MAX} are allowed"
             violations.append(Violation("request", text, Reason.TOO_LONG))
         refuse(violations)
         job_id = self._new_job_id()
-        return lambda world, now: submissions.submit_job(world, wanted, job_id, now)
+
+        def decide(world: World, now: Instant) -> tuple[JobSubmitted | None, Job]:
+            permit_submission(world, sender, wanted)
+            return submissions.submit_job(world, wanted, job_id, now)
+
+        return decide
 
 
 def _payload_bytes(request: pb.SubmitJobRequest) -> int:

@@ -9,12 +9,16 @@ from batchyard.pairs import pairs
 from batchyard.rows import Words
 from batchyard.v1 import tag_pb2 as pb
 from batchyard.v1 import tag_pb2_grpc as rpc
+from batchyard_controller.core.access.roles import Verb
 from batchyard_controller.core.model.values import Instant, ResourceKind
 from batchyard_controller.core.requests import tagging
 from batchyard_controller.core.requests.checks import Violations, refuse
 from batchyard_controller.core.requests.names import check_resource_name, check_tag_keys, check_tags
+from batchyard_controller.core.requests.permission import permit_tagging
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
+
+from .callers import caller
 
 _KINDS = Words(ResourceKind, pb.ResourceKind.DESCRIPTOR)
 
@@ -32,8 +36,10 @@ class Tags(rpc.TagServiceServicer):
             out.append(Violation("tags", "at least one tag is required", Reason.REQUIRED))
         check_tags(out, tags)
         refuse(out)
+        changer = caller()
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
+            permit_tagging(world, changer, Verb.CHANGE, kind, request.name)
             return tagging.tag_resource(world, kind, request.name, tags), None
 
         await self._leadership.driver.request(decide)
@@ -43,9 +49,10 @@ class Tags(rpc.TagServiceServicer):
         kind, out = _resource(request)
         check_tag_keys(out, request.keys)
         refuse(out)
-        keys = frozenset(request.keys)
+        keys, changer = frozenset(request.keys), caller()
 
         def decide(world: World, now: Instant) -> tuple[Any, None]:
+            permit_tagging(world, changer, Verb.CHANGE, kind, request.name)
             return tagging.untag_resource(world, kind, request.name, keys), None
 
         await self._leadership.driver.request(decide)
@@ -54,8 +61,10 @@ class Tags(rpc.TagServiceServicer):
     async def ListTags(self, request: pb.ListTagsRequest, context: Any) -> pb.ListTagsResponse:
         kind, out = _resource(request)
         refuse(out)
+        reader = caller()
 
         def look(world: World) -> pb.ListTagsResponse:
+            permit_tagging(world, reader, Verb.READ, kind, request.name)
             found = tagging.find_tagged(world, kind, request.name)
             return pb.ListTagsResponse(tags=dict(tagging.tags_of(found)))
 

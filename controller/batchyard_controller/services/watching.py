@@ -18,16 +18,20 @@ from batchyard.ids import JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_state_number
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.roles import Verb
+from batchyard_controller.core.access.things import queue_thing
 from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import refuse
 from batchyard_controller.core.requests.names import check_lengths
+from batchyard_controller.core.requests.permission import permit
 from batchyard_controller.core.views.snapshot import Watched, take_snapshot
 from batchyard_controller.core.world.world import World
 from batchyard_controller.driver import Driver
 from batchyard_controller.move_log import MoveLog, seen_at_ms
 
+from .callers import caller
 from .job_view import summary_message
 
 T = TypeVar("T")
@@ -55,7 +59,7 @@ class Watch:
         if request.content not in pb.WatchContent.values():
             out.append(Violation("content", f"{request.content} is no content of a watch", Reason.UNKNOWN_VALUE))
         refuse(out)
-        self._watched = Watched(ids=frozenset(map(JobId, request.job_ids)), queue=request.queue)
+        self._watched = Watched(ids=frozenset(map(JobId, request.job_ids)), queue=request.queue, reader=caller())
         self._cursor = request.cursor if len(request.cursor) <= limits.CURSOR_LENGTH_MAX else ""
         self._content = request.content
         self._now_ms = now_ms
@@ -129,6 +133,8 @@ class Watch:
 
     def _check_queue(self, world: World) -> None:
         queue = self._watched.queue
+        if queue:
+            permit(self._watched.reader, Verb.READ, queue_thing(queue))
         if queue and queue not in world.by_queue:
             settings.find_queue(world, queue)
 
@@ -151,17 +157,17 @@ class Watch:
                 at_ms=move.at_ms,
             )
             for move in moves
-            if (job := world.jobs.get(move.job_id)) is not None and self._watched.has_queue(job)
+            if (job := world.jobs.get(move.job_id)) is not None and self._watched.has_job(job)
         ]
 
     def _changed_ids(self, world: World, moves: list[PublishMove]) -> list[JobId]:
-        """Return who is to be looked at again; whoever is no longer kept is in no queue."""
-        has_queue = self._watched.has_queue
+        """Return who is to be looked at again; whoever is no longer kept is in no queue, and nobody's."""
+        watched = self._watched
         ids = {
             each: None
             for move in moves
-            if not self._watched.queue or ((job := world.jobs.get(move.job_id)) is not None and has_queue(job))
-            for each in self._watched.changed_ids(move)
+            if watched.is_of_all or ((job := world.jobs.get(move.job_id)) is not None and watched.has_job(job))
+            for each in watched.changed_ids(move)
         }
         return list(ids)
 

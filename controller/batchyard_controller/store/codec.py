@@ -23,7 +23,9 @@ from batchyard.ids import AttemptId, HostId, JobId
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.chunks import CHUNK, STATES, Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -141,6 +143,10 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "definition": _encode_definition,
     "secret": _encode_setting("secrets"),
     "access_key": _encode_setting("access_keys"),
+    "binding": _encode_setting("bindings"),
+    "token": _encode_setting("tokens"),
+    "join_token": _encode_setting("join_tokens"),
+    "member": _encode_setting("members"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -303,6 +309,10 @@ _TYPES: dict[str, type] = {
     "definition": JobDefinition,
     "secret": StoredSecret,
     "access_key": AccessKey,
+    "binding": Binding,
+    "token": Token,
+    "join_token": JoinToken,
+    "member": Member,
     "host": HostRecord,
     "launch": Launch,
     "state": StoredState,

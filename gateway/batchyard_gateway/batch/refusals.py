@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from batchyard import errors
 from batchyard.errors import Reason
-from batchyard_gateway.errors import ClientException, ExecutionException
+from batchyard_gateway.errors import ApiError, ClientException, ExecutionException
+from batchyard_gateway.refused import refused
 
 from .names import CONSUMABLE, ENVIRONMENT, POLICY, QUEUE, Names
 
@@ -84,7 +85,7 @@ _PREFIXES = {
 _LETTER = re.compile(r"_([a-z])")
 
 
-def client_exception(operation: str, error: errors.RequestError, names: Names) -> ClientException:
+def client_exception(operation: str, error: errors.RequestError, names: Names) -> ApiError:
     """
     Return the error that AWS's caller gets for an error of the SDK.
 
@@ -93,6 +94,8 @@ def client_exception(operation: str, error: errors.RequestError, names: Names) -
         error: What the SDK said.
         names: Makes ARNs.
     """
+    if (of_caller := refused(error)) is not None:
+        return of_caller
     text = TEXTS.get((error.reason, operation)) or TEXTS.get((error.reason, ANY))
     if text is not None:
         kind = _ARN_KINDS.get(error.reason)

@@ -29,6 +29,7 @@ from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
 from batchyard.settings import is_loopback
 from batchyard_gateway import heads
+from batchyard_gateway.authentication import Memory
 from batchyard_gateway.bodies import Bodies
 from batchyard_gateway.config import Config
 from batchyard_gateway.connections import source_of
@@ -41,9 +42,9 @@ from .answers.problems import BROKEN, problem
 from .answers.rendering import Renderer, UnknownPartError
 from .answers.streaming import Streaming, first_of
 from .entry.entry import Entry
-from .entry.sessions import LIFETIME_S, Session
+from .entry.sessions import CHECK_S, LIFETIME_S, SESSIONS_MAX, Session
 from .figures.samples import Samples, Seen, sample
-from .live.hub import Hub
+from .live.hubs import Hubs
 from .routes import ROWS, Row
 from .visit import ROOT, Answer, Page, Redirect, Stream, Visit, missing, own_path
 from .writing.moments import STYLES, Clock, zone_of
@@ -84,7 +85,7 @@ class Console:
         client: Connected to the controller.
         own_names: What the gateway is called by besides its addresses, in lower case.
         entry: Who lets people in.
-        hub: Tells open pages of changes.
+        hubs: Tell open pages of changes.
         read_wall_s: The clock, in seconds since the epoch.
         read_s: The clock that no hand sets.
     """
@@ -93,10 +94,13 @@ class Console:
     client: AsyncClient
     own_names: Collection[str]
     entry: Entry
-    hub: Hub
+    hubs: Hubs
     read_wall_s: Callable[[], float]
     read_s: Callable[[], float]
     samples: Samples = field(init=False, default_factory=Samples)
+    _seers: Memory[str, bool] = field(
+        init=False, default_factory=lambda: Memory(ttl_s=CHECK_S, entries_max=SESSIONS_MAX)
+    )
     _assets: Mapping[str, assets.Asset] = field(init=False, default_factory=assets.load)
     _bodies: Bodies = field(init=False, default_factory=Bodies)
     _renderer: Renderer = field(init=False)
@@ -127,7 +131,7 @@ class Console:
     async def run(self) -> None:
         """Do what goes on beside the server, for ever; what fails of it ends all of it."""
         async with self._beside as group:
-            group.create_task(self.hub.run())
+            self.hubs.begin(group)
             group.create_task(sample(self.client, self.samples, self.read_s))
 
     # Serving -----------------------------------------------------------------------
@@ -144,13 +148,14 @@ class Console:
     async def _serve(self, row: Row, http: HttpRequest) -> Response:
         """Answer a request for a page of the table."""
         visit: Visit | None = None
+        head: Request | None = None
         try:
             with self._slot():
                 head = self._check(http)
                 session = await self.entry.find(self._token(http), is_use=not _is_by_itself(http))
             if session is None:
                 return self._stranger(http, head)
-            visit = self._visit(http, session)
+            visit = self._visit(http, session, sees_yard=await self._sees_yard(session))
             act = row.show
             if http.method == "POST" and row.change is not None:
                 # Without a slot: a body may be long in coming, and its connection waits among those that do.
@@ -159,6 +164,11 @@ class Console:
             with self._slot():
                 answer = await act(visit)
             return self._write(answer, visit, http)
+        except sdk_errors.UnauthenticatedError as err:
+            if head is None:
+                return self._write(problem(err), visit, http)
+            self.entry.leave(self._token(http))  # its key was revoked meanwhile
+            return self._stranger(http, head)
         except (ApiError, sdk_errors.BatchyardError) as err:
             return self._write(problem(err), visit, http)
         except Exception:  # the last line of defence: a bug is the console's fault and told as such
@@ -223,11 +233,20 @@ class Console:
             raise ApiError("RequestEntityTooLargeException", f"A form may have {FORM_FIELDS_MAX} fields.", 413)
         return QueryParams(body.decode("utf-8", errors="replace"))
 
-    def _visit(self, http: HttpRequest, session: Session) -> Visit:
+    async def _sees_yard(self, session: Session) -> bool:
+        """Say whether a session may read all jobs and hosts, and so figures of all together; asked as often as its key."""
+        known = self._seers.get(session.access_key_id, self.read_s())
+        if known is None:
+            known = (await self.client.acting_for(session.access_key_id).who_am_i()).sees_yard
+            self._seers.put(session.access_key_id, known, self.read_s())
+        return known
+
+    def _visit(self, http: HttpRequest, session: Session, *, sees_yard: bool) -> Visit:
+        client, hub = self.client.acting_for(session.access_key_id), self.hubs.of(session.access_key_id)
         style = http.cookies.get("batchyard-clock", STYLES[0])
         zone = zone_of(http.cookies.get("batchyard-zone", "").replace("%2F", "/"))
         context = Context(
-            client=self.client,
+            client=client,
             principal=Principal(access_key_id=session.access_key_id),
             account_id=self.config.account_id,
             region=self.config.region,
@@ -239,15 +258,15 @@ class Console:
             query=http.query_params,
             form=QueryParams(),
             session=session,
-            client=self.client,
+            client=client,
             context=context,
             clock=Clock(
                 style=style if style in STYLES else STYLES[0], zone=zone, now_ms=int(self.read_wall_s() * 1000)
             ),
             address=f"{http.scope['scheme']}://{http.headers.get('host', '')}",
-            samples=Seen(self.samples, self.read_s()),
-            hub=self.hub,
-            since=self.hub.position,
+            samples=Seen(self.samples if sees_yard else Samples(), self.read_s()),
+            hub=hub,
+            since=hub.position,
             last_event=http.headers.get("last-event-id", ""),
             is_signed_in=partial(self._is_signed_in, self._token(http)),
             begin=self._beside.create_task,
@@ -295,7 +314,7 @@ class Console:
     async def _sign_out(self, http: HttpRequest) -> Response:
         async def leave(visit: Visit) -> Answer:
             self.entry.leave(self._token(http))
-            self.hub.wake()
+            self.hubs.wake()
             return Redirect(location=f"{ROOT}/sign-in", cookies={self._cookie(http): ""})
 
         return await self._serve(Row("/sign-out", _nothing, leave), http)

@@ -92,7 +92,12 @@ class NodeOverrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request to submit a job, as its sender wrote it."""
+    """
+    A request to submit a job, as its sender wrote it.
+
+    Attributes:
+        owner: Who sent it, which is not the sender's word; empty: the administrator.
+    """
 
     name: str
     queue: str
@@ -117,6 +122,7 @@ class Submission:
     annotations: Pairs = ()
     request_id: str = ""
     submitted_by: str = ""
+    owner: str = ""
 
 
 def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
@@ -150,6 +156,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         definition_tags=template.tags if propagates else (),
         annotations=merge(template.annotations, submission.annotations),
         submitted_by=submission.submitted_by,
+        owner=submission.owner,
         platform_capabilities=template.platform_capabilities,
     )
     return spec, violations

@@ -211,6 +211,7 @@ class Host:
         clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
             than 0 if behind; 0: it is right, as far as we know.
         clock_misses: Heartbeats in a row that told of a clock that is off.
+        spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
         containers: How each of several containers of these is, as it last told; after a new leader's start,
@@ -225,6 +226,7 @@ class Host:
     heard_wall_ms: int = 0
     clock_off_ms: int = 0
     clock_misses: int = 0
+    spoken_for_by: HostId | None = None
     is_stopped: bool = False
     reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)

@@ -90,6 +90,7 @@ class JobDefinition:
 
     Attributes:
         task: What a job of it runs; of type MULTINODE *nodes* say that.
+        owner: The user who registered the first revision of its name; empty: the administrator.
     """
 
     name: str
@@ -108,6 +109,7 @@ class JobDefinition:
     platform_capabilities: tuple[str, ...] = ()
     annotations: Pairs = ()
     created_at_ms: int = 0
+    owner: str = ""
 
     @property
     def key(self) -> str:
@@ -125,7 +127,8 @@ class JobSpec:
         consumables: What each unit holds of consumable resources while it is active; of a multi-node job
             its main node, for all.
         definition_tags: Those of the definition, if they go on to the containers.
-        submitted_by: Who submitted it, in the caller's words.
+        submitted_by: By what it was submitted, in the caller's words, as the access key that signed.
+        owner: The user who submitted it; empty: the administrator.
         platform_capabilities: Environments of which platforms may have it (AWS: platformCapabilities); empty: of any.
     """
 
@@ -144,6 +147,7 @@ class JobSpec:
     definition_tags: Pairs = ()
     annotations: Pairs = ()
     submitted_by: str = ""
+    owner: str = ""
     platform_capabilities: tuple[str, ...] = ()
 
     @property

@@ -22,6 +22,7 @@ from batchyard_controller.core.events import (
     EnvironmentDeleted,
     Event,
     FrontAsked,
+    HostEnrolled,
     HostHeard,
     HostJoined,
     HostLeft,
@@ -33,6 +34,8 @@ from batchyard_controller.core.events import (
     JobSubmitted,
     JobTagged,
     JobTerminated,
+    JoinTokenCreated,
+    JoinTokenRevoked,
     Planned,
     PolicyChanged,
     PolicyDeleted,
@@ -42,9 +45,11 @@ from batchyard_controller.core.events import (
     QueueDeleted,
     QuotaShareChanged,
     QuotaShareDeleted,
+    RoleChanged,
     SecretDeleted,
     SecretPut,
     Ticked,
+    TokenChanged,
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -53,6 +58,7 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
+from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
     forget_old_hosts,
@@ -67,7 +73,13 @@ from .jobs import on_job_asked, on_job_changed, on_job_submitted
 from .progress import Out
 from .reclaims import end_reclaimed
 from .scaling import on_provider_heard, scale
-from .settings import on_queue_deleted, on_quota_share_deleted, on_sealed_changed, on_setting_changed
+from .settings import (
+    on_access_changed,
+    on_queue_deleted,
+    on_quota_share_deleted,
+    on_sealed_changed,
+    on_setting_changed,
+)
 from .starts import end_rests
 from .time_limits import cancel_overdue
 
@@ -107,6 +119,10 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_setting_changed(world, event, now)
         case SecretPut() | SecretDeleted() | AccessKeyCreated() | AccessKeyRevoked():
             on_sealed_changed(world, event)
+        case RoleChanged() | TokenChanged():
+            on_access_changed(world, event, now)
+        case JoinTokenCreated() | JoinTokenRevoked() | HostEnrolled():
+            on_enrolment_changed(world, event)
         case QueueDeleted():
             on_queue_deleted(world, event.name, now, out)
         case QuotaShareDeleted():
@@ -148,5 +164,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
     forget_old_hosts(world, date_ms)
+    forget_old_enrolments(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):
         records.forget_job(world, job)

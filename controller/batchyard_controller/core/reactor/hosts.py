@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import EndSession, SendStop
@@ -24,6 +25,7 @@ from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported
+from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
 from .progress import Out
 from .reclaims import change_record
@@ -38,10 +40,11 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         host = records.add_host(world, event.host_id, replace(event.facts, reclaimed_at_ms=0))
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
-    host.session, host.is_stopped = event.session, False
+    host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by
     records.hear(world, host, now)
     _settle(world, host, event, now, out)
     _set_facts(world, host, event)
+    note_run(world, event)
     note_joined(world, host, now)
     host.reserved = event.reserved
     world.refresh_host(host)
@@ -154,7 +157,7 @@ def on_host_asked(world: World, event: HostMarked | HostReclaimed | HostRemoved,
         case HostMarked():
             _mark(world, world.hosts[event.host_id], event)
         case HostRemoved(host_id=host_id):
-            _remove(world, world.hosts[host_id], now, out)
+            _remove(world, host_id, now, out)
         case _:
             assert_never(event)
 
@@ -167,8 +170,16 @@ def _mark(world: World, host: Host, event: HostMarked) -> None:
     records.change_host(world, host, marked)
 
 
-def _remove(world: World, host: Host, now: Instant, out: Out) -> None:
-    """Forget a host; what ran there is lost."""
+def _remove(world: World, host_id: HostId, now: Instant, out: Out) -> None:
+    """Forget a host, and hang up on it; what ran there is lost."""
+    for other in world.hosts.values():
+        if other.is_reachable and host_id in (other.record.id, other.spoken_for_by):
+            out.append(EndSession(other.record.id, other.session, is_removed=True))
+            _lose_session(world, other)
+    host = world.hosts.get(host_id)
+    if host is None:  # it has joined, and never came, or speaks for others alone
+        records.drop_plain(world, "member", host_id)
+        return
     for attempt in list(host.attempts.values()):
         end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
     records.drop_host(world, host, now.wall_ms)

@@ -21,7 +21,9 @@ from batchyard_controller.core.model.children import RestEnd
 from batchyard_controller.core.model.chunks import Chunk
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.endings import Ending
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
 from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -81,6 +83,10 @@ class Records:
     definitions: dict[str, JobDefinition] = field(default_factory=dict)
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
     access_keys: dict[str, AccessKey] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    join_tokens: dict[str, JoinToken] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     launches: dict[str, Launch] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -168,6 +174,11 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
         world.fleet.bounds.set_consumable(resource)
     world.secrets = dict(records.secrets)
     world.access_keys = dict(records.access_keys)
+    world.bindings = dict(records.bindings)
+    world.tokens = dict(records.tokens)
+    world.know_users()
+    world.join_tokens = dict(records.join_tokens)
+    world.members = {member.host_id: member for member in records.members.values()}
     for definition in sorted(records.definitions.values(), key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
     world.launches = {launch.id: launch for launch in records.launches.values()}

@@ -44,7 +44,8 @@ def scale(world: World, now: Instant) -> None:
     for name in decision.reached:
         environment = world.environments[name]
         resources = replace(environment.compute_resources, desired_vcpus=0)
-        records.keep_environment(world, replace(environment, compute_resources=resources))
+        resized = replace(environment, compute_resources=resources)
+        records.keep_plain(world, "environment", environment.name, resized)
 
 
 def _retire(world: World, launch: Launch, reason: str, now: Instant, *, is_failure: bool) -> None:

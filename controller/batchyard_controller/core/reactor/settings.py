@@ -18,8 +18,10 @@ from batchyard_controller.core.events import (
     PolicyDeleted,
     QueueChanged,
     QuotaShareChanged,
+    RoleChanged,
     SecretDeleted,
     SecretPut,
+    TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
 from batchyard_controller.core.model.endings import Ending, Trigger
@@ -31,6 +33,9 @@ from batchyard_controller.core.world.world import World
 
 from .jobs import on_job_terminated
 from .progress import Out, Progress
+
+TOKEN_KEPT_MS = 30 * 24 * 3600 * 1000
+"""How long a token that has become too old is still listed, so that people see why it opens nothing."""
 
 SettingChanged = (
     EnvironmentChanged
@@ -49,9 +54,9 @@ def on_setting_changed(world: World, event: SettingChanged, now: Instant) -> Non
     """Keep a changed compute environment, queue, policy, share, consumable resource or definition; who waits is asked again."""
     match event:
         case EnvironmentChanged(environment=environment):
-            records.keep_environment(world, environment)
+            records.keep_plain(world, "environment", environment.name, environment)
         case EnvironmentDeleted(name=name):
-            records.drop_environment(world, name)
+            records.drop_plain(world, "environment", name)
         case QueueChanged(queue=queue):
             records.keep_queue(world, queue, now)
         case PolicyChanged(policy=policy):
@@ -76,13 +81,30 @@ def on_sealed_changed(world: World, event: SecretPut | SecretDeleted | AccessKey
     """Keep or forget a secret or an access key; no job waits for one."""
     match event:
         case SecretPut(secret=secret):
-            records.keep_secret(world, secret)
+            records.keep_plain(world, "secret", secret.name, secret)
         case SecretDeleted(name=name):
-            records.drop_secret(world, name)
+            records.drop_plain(world, "secret", name)
         case AccessKeyCreated(access_key=access_key):
-            records.keep_access_key(world, access_key)
+            records.keep_plain(world, "access_key", access_key.id, access_key)
         case AccessKeyRevoked(id=key_id):
-            records.drop_access_key(world, key_id)
+            records.drop_plain(world, "access_key", key_id)
+        case _:
+            assert_never(event)
+
+
+def on_access_changed(world: World, event: RoleChanged | TokenChanged, now: Instant) -> None:
+    """Keep or forget a role or a token; with a new token those go that were too old long ago."""
+    match event:
+        case RoleChanged(binding=binding, is_bound=True):
+            records.keep_plain(world, "binding", binding.name, binding)
+        case RoleChanged(binding=binding):
+            records.drop_plain(world, "binding", binding.name)
+        case TokenChanged(token=token, is_made=True):
+            for other in [each for each in world.tokens.values() if now.wall_ms - each.expires_at_ms > TOKEN_KEPT_MS]:
+                records.drop_plain(world, "token", other.id)
+            records.keep_plain(world, "token", token.id, token)
+        case TokenChanged(token=token):
+            records.drop_plain(world, "token", token.id)
         case _:
             assert_never(event)
 

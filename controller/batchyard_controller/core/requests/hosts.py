@@ -116,6 +116,14 @@ def _meant(world: World, given: str) -> list[Host]:
     return begun
 
 
+def _joined(world: World, given: str) -> HostId | None:
+    """Return the host of an id or a name that has joined and was never seen, unless one that was is called so."""
+    if any(given in (host.record.id, host.record.facts.name) for host in world.hosts.values()):
+        return None
+    unseen = [member for member in world.members.values() if member.host_id not in world.hosts]
+    return next((member.host_id for member in unseen if given in (member.host_id, member.name)), None)
+
+
 def _ambiguous(text: str, hosts: Iterable[Host]) -> InvalidArgumentError:
     ids = ", ".join(sorted(host.record.id for host in hosts))
     return InvalidArgumentError.from_violations([Violation("host", f"{text}: {ids}", Reason.INVALID_VALUE)])
@@ -146,7 +154,10 @@ def reclaim_host(world: World, given: str, delay_s: int, now: Instant, *, undo: 
 
 def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:
     """
-    Admit that a host is forgotten: one that is not connected, and runs nothing unless *force* says that it cannot.
+    Admit that a host is forgotten: one that cannot come back, and runs nothing unless *force* says that it cannot.
+
+    Who joined with a token cannot come back without another one, connected or not; who had to show none must be
+    stopped first.
 
     Of several that have the name, as after a machine was set up anew, that is the one which is away.
 
@@ -155,13 +166,16 @@ def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:
         InvalidArgumentError: several are meant that are not connected.
         FailedPreconditionError: it is connected, or attempts count as running on it.
     """
+    joined = _joined(world, given)
+    if joined is not None:
+        return HostRemoved(host_id=joined)
     meant = _meant(world, given)
     away = [host for host in meant if not host.is_reachable]
     if len(away) > 1:
         raise _ambiguous(f"several hosts named {given} are not connected; remove each by its id", away)
     host = (away or meant)[0]
     name, metadata = host.record.facts.name, {"host": given}
-    if host.is_reachable:
+    if host.is_reachable and host.record.id not in world.members:
         text = f"host {name} is connected and would be back at once; stop its agent first"
         raise FailedPreconditionError(text, reason=Reason.HOST_CONNECTED, metadata=metadata)
     if host.attempts and not force:

@@ -47,10 +47,12 @@ def check_secret_value(out: Violations, field: str, value: str) -> None:
 
 
 def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
-    """Admit a new secret, or a new value of one."""
+    """Admit a new secret, or a new value of one, which stays its owner's."""
     former = world.secrets.get(secret.name)
     if former is None:
         require_room(len(world.secrets), limits.SECRETS_MAX, "secrets", Reason.TOO_MANY_SECRETS)
+    else:
+        secret = replace(secret, owner=former.owner)
     created_at_ms = now.wall_ms if former is None else former.created_at_ms
     return SecretPut(secret=replace(secret, created_at_ms=created_at_ms, updated_at_ms=now.wall_ms))
 
@@ -58,46 +60,60 @@ def put_secret(world: World, secret: StoredSecret, now: Instant) -> SecretPut:
 def delete_secret(world: World, name: str) -> SecretDeleted:
     """Admit that a secret is forgotten, also if jobs that wait name it: they will fail to start."""
     if name not in world.secrets:
-        text = f"secret {quote(name)} not found"
-        raise NotFoundError(text, reason=Reason.SECRET_NOT_FOUND, metadata={"name": name})
+        raise no_such_secret(name)
     return SecretDeleted(name=name)
 
 
-def find_secret(world: World, value_from: str) -> StoredSecret:
-    """Return the secret that a job's ``value_from`` means or raise NotFoundError."""
+def no_such_secret(name: str) -> NotFoundError:
+    """Return the error for a secret that is not there."""
+    text = f"secret {quote(name)} not found"
+    return NotFoundError(text, reason=Reason.SECRET_NOT_FOUND, metadata={"name": name})
+
+
+def may_use(secret: StoredSecret, owner: str, queue: str) -> bool:
+    """
+    Say whether a user's job in a queue may have a secret; the administrator's may have all.
+
+    Asked again whenever a job starts: in between a name may have come to another.
+    """
+    return not owner or secret.owner == owner or queue in secret.queues
+
+
+def find_secret(world: World, value_from: str, owner: str, queue: str) -> StoredSecret:
+    """Return the secret that ``value_from`` means in a user's job or raise NotFoundError, also for one it may not have."""
     for name in secret_names(value_from):
-        if name in world.secrets:
+        if name in world.secrets and may_use(world.secrets[name], owner, queue):
             return world.secrets[name]
-    text = f"secret {quote(value_from)} not found"
-    raise NotFoundError(text, reason=Reason.SECRET_NOT_FOUND, metadata={"name": value_from})
+    raise no_such_secret(value_from)
 
 
-def require_secrets(world: World, task: Task) -> None:
-    """Refuse a job that asks for a secret which is not there."""
+def require_secrets(world: World, task: Task, owner: str, queue: str) -> None:
+    """Refuse a user's job that asks for a secret which is not there for it."""
     for container in task.containers:
         for secret in container.secrets:
-            find_secret(world, secret.value_from)
+            find_secret(world, secret.value_from, owner, queue)
 
 
 def secrets_of(world: World, attempt_id: AttemptId, host_id: HostId) -> dict[str, dict[str, StoredSecret]]:
     """
-    Return the secrets of a live attempt of this host, still sealed: by container, empty of a plain task, and variable.
+    Return the secrets of an attempt that this host is to start, still sealed: by container, empty of a plain task, and variable.
 
     Raises:
-        FailedPreconditionError: it is no such attempt.
+        FailedPreconditionError: it is no such attempt, or has started, with what it needed.
         NotFoundError: a secret is gone.
     """
     attempt = world.attempts.get(attempt_id)
-    if attempt is None or attempt.host_id != host_id:
+    if attempt is None or attempt.host_id != host_id or attempt.started_at_ms:
         raise FailedPreconditionError(
-            "the attempt is not one that this host is to run",
+            "the attempt is not one that this host is to start",
             reason=Reason.ATTEMPT_NOT_CLAIMED,
             metadata={"host_id": host_id, "attempt_id": attempt_id},
         )
-    task = world.unit_of(attempt).task
+    unit = world.unit_of(attempt)
+    task, spec = unit.task, unit.job.spec
     return {
         "" if task.is_plain else container.shown_name: {
-            secret.name: find_secret(world, secret.value_from) for secret in container.secrets
+            secret.name: find_secret(world, secret.value_from, spec.owner, spec.queue) for secret in container.secrets
         }
         for container in task.containers
     }
@@ -113,9 +129,14 @@ def create_access_key(world: World, access_key: AccessKey, now: Instant) -> Acce
 def revoke_access_key(world: World, key_id: str) -> AccessKeyRevoked:
     """Admit the end of an access key."""
     if key_id not in world.access_keys:
-        text = f"access key {quote(key_id)} not found"
-        raise NotFoundError(text, reason=Reason.ACCESS_KEY_NOT_FOUND, metadata={"access_key_id": key_id})
+        raise no_such_access_key(key_id)
     return AccessKeyRevoked(id=key_id)
+
+
+def no_such_access_key(key_id: str) -> NotFoundError:
+    """Return the error for an access key that is not there."""
+    text = f"access key {quote(key_id)} not found"
+    return NotFoundError(text, reason=Reason.ACCESS_KEY_NOT_FOUND, metadata={"access_key_id": key_id})
 
 
 def check_signing_scope(out: Violations, now_ms: int, date: str, region: str, service: str) -> None:

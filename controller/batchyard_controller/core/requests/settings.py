@@ -168,17 +168,23 @@ def delete_queue(world: World, name: str) -> QueueDeleted:
 
 
 def register_definition(world: World, definition: JobDefinition) -> DefinitionChanged:
-    """Admit the next revision of a definition."""
-    revision = len(world.definitions.get(definition.name, ())) + 1
-    return DefinitionChanged(definition=replace(definition, revision=revision))
+    """Admit the next revision of a definition; a name stays whose it was first."""
+    revisions = world.definitions.get(definition.name, ())
+    owner = revisions[0].owner if revisions else definition.owner
+    return DefinitionChanged(definition=replace(definition, revision=len(revisions) + 1, owner=owner))
 
 
 def deregister_definition(world: World, key: str) -> DefinitionChanged | None:
     """Admit that a revision becomes INACTIVE; None when it is already."""
     found = world.find_definition(key) if ":" in key else None
     if found is None:
-        text = f"job definition {quote(key)} not found"
-        raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": key})
+        raise no_such_definition(key)
     if found.status is DefinitionStatus.INACTIVE:
         return None
     return DefinitionChanged(definition=replace(found, status=DefinitionStatus.INACTIVE))
+
+
+def no_such_definition(key: str) -> NotFoundError:
+    """Return the error for a revision that is not there."""
+    text = f"job definition {quote(key)} not found"
+    return NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": key})

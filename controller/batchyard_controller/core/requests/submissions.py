@@ -54,7 +54,7 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         InvalidArgumentError, NotFoundError, FailedPreconditionError: see the texts.
     """
     if submission.request_id:
-        first = world.requests.get(submission.request_id)
+        first = world.requests.get((submission.owner, submission.request_id))
         if first is not None:
             return None, world.jobs[first]
     queue = world.queues.get(submission.queue)
@@ -80,9 +80,9 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
             check_fargate(violations, "container", spec.task, complete=True)
     refuse(violations)
     if submission.depends_on:
-        submission = replace(submission, depends_on=_with_ids(world, submission.depends_on))
+        submission = replace(submission, depends_on=_with_ids(world, submission))
     for task in spec.tasks:
-        require_secrets(world, task)
+        require_secrets(world, task, spec.owner, spec.queue)
     require_consumables(world, spec.consumables)
     _check_dependencies(world, submission)
     job = Job(
@@ -125,14 +125,15 @@ def _check_nodes(submission: Submission, definition: JobDefinition | None) -> No
     refuse(out)
 
 
-def _with_ids(world: World, depends_on: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
+def _with_ids(world: World, submission: Submission) -> tuple[Dependency, ...]:
     """Put ids in the place of ``request:<request id>``, by which jobs of one stream name each other."""
+    depends_on = submission.depends_on
     if not any(d.job_id.startswith(BY_REQUEST) for d in depends_on):
         return depends_on
     found: list[Dependency] = []
     for dependency in depends_on:
         if dependency.job_id.startswith(BY_REQUEST):
-            job_id = world.requests.get(dependency.job_id.removeprefix(BY_REQUEST))
+            job_id = world.requests.get((submission.owner, dependency.job_id.removeprefix(BY_REQUEST)))
             if job_id is None:
                 text = f"depends_on: no job was submitted with {quote(dependency.job_id)}"
                 raise NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": dependency.job_id})
@@ -149,13 +150,18 @@ def _check_dependencies(world: World, submission: Submission) -> None:
             continue
         other = world.jobs.get(JobId(dependency.job_id))
         if other is None:
-            text = f"depends_on: job {dependency.job_id} not found"
-            raise NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": dependency.job_id})
+            raise no_such_dependency(dependency.job_id)
         size_there = other.size if other.kind is JobKind.ARRAY else 0
         if dependency.type is DependencyType.N_TO_N and size_there != submission.array_size:
             size = f"an array of {other.size}" if size_there else "no array"
             text = f"N_TO_N needs arrays of equal size: job {other.id} is {size}, this one of {submission.array_size}"
             raise InvalidArgumentError.from_violations([Violation(f"depends_on[{i}]", text, Reason.ARRAY_SIZES_DIFFER)])
+
+
+def no_such_dependency(job_id: str) -> NotFoundError:
+    """Return the error for a job to be waited for that is not there."""
+    text = f"depends_on: job {job_id} not found"
+    return NotFoundError(text, reason=Reason.DEPENDENCY_NOT_FOUND, metadata={"job_id": job_id})
 
 
 def _check_share(world: World, queue: JobQueue, submission: Submission) -> None:
@@ -196,9 +202,14 @@ def _definition_of(world: World, submission: Submission) -> JobDefinition | None
         return None
     definition = world.find_definition(submission.definition)
     if definition is None or definition.status is not DefinitionStatus.ACTIVE:
-        text = f"JobDefinition name {submission.definition} does not exist or is not in ACTIVE status"
-        raise NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": submission.definition})
+        raise no_active_definition(submission.definition)
     return definition
+
+
+def no_active_definition(name: str) -> NotFoundError:
+    """Return the error for a definition that no job can be made of (AWS's words)."""
+    text = f"JobDefinition name {name} does not exist or is not in ACTIVE status"
+    return NotFoundError(text, reason=Reason.JOB_DEFINITION_NOT_FOUND, metadata={"name": name})
 
 
 def update_job(world: World, job_id: str, scheduling_priority: int) -> JobPriorityChanged | None:

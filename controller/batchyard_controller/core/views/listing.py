@@ -9,10 +9,13 @@ and yet say where the next begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batchyard.ids import HostId
 from batchyard.states import ACTIVE_STATES, JobState
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Principal, Verb, may, scope_of
+from batchyard_controller.core.access.things import job_thing
+from batchyard_controller.core.model.identities import ADMINISTRATOR
 from batchyard_controller.core.model.jobs import Job, JobSpec
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.world.submitted import SubmittedJobs, walk_together
@@ -41,6 +44,8 @@ class JobFilter:
         host_id: Of a host on which an attempt is or was. Children are then wanted, in
             order of index, in place of their array.
         oldest_first: In order of submission, and not against it.
+        owner: A user, or the administrator by that name.
+        reader: Who asks: what they may not read is not wanted.
     """
 
     queues: frozenset[str] = frozenset()
@@ -54,6 +59,8 @@ class JobFilter:
     tags: tuple[tuple[str, str | None], ...] = ()
     host_id: str = ""
     oldest_first: bool = False
+    owner: str = ""
+    reader: Principal = field(default=THE_ADMINISTRATOR)
 
     def predicate(self) -> Callable[[Job, JobState], bool]:
         """Return what says whether a job, or a child of it, in a state is wanted; hosts are not asked."""
@@ -75,7 +82,9 @@ class JobFilter:
     def _wants(self, spec: JobSpec) -> bool:
         tags = dict(spec.tags)
         return (
-            (not self.queues or spec.queue in self.queues)
+            may(self.reader, Verb.READ, job_thing(spec))
+            and (not self.owner or (spec.owner or ADMINISTRATOR) == self.owner)
+            and (not self.queues or spec.queue in self.queues)
             and (not self.definition or self._matches_definition(spec.definition))
             and self.share_identifier in ("", spec.share_identifier)
             and (not self.consumable or any(name == self.consumable for name, _ in spec.consumables))
@@ -155,7 +164,35 @@ def _host_steps(
 
 
 def _jobs(world: World, wanted: JobFilter, beyond: int | None) -> Iterator[Job]:
-    several = [world.by_queue.get(queue) or SubmittedJobs() for queue in wanted.queues] or [world.all_jobs]
-    return walk_together(
-        several, beyond, wanted.created_after_ms, wanted.created_before_ms, oldest_first=wanted.oldest_first
-    )
+    after_ms, before_ms = wanted.created_after_ms, wanted.created_before_ms
+    several = _sources(world, wanted)
+    jobs = walk_together(several, beyond, after_ms, before_ms, oldest_first=wanted.oldest_first)
+    return jobs if len(several) == 1 else _each_once(jobs)
+
+
+def readable(world: World, reader: Principal) -> Iterator[Job]:
+    """Yield jobs that somebody may read, the newest first, None of them twice; others may be among them."""
+    return _jobs(world, JobFilter(reader=reader), None)
+
+
+def _sources(world: World, wanted: JobFilter) -> list[SubmittedJobs]:
+    """Return lists in which all that is wanted stands, and little else."""
+    if wanted.owner and wanted.owner != ADMINISTRATOR:
+        return [world.by_owner.get(wanted.owner) or SubmittedJobs()]
+    scope = scope_of(wanted.reader)
+    queues = wanted.queues if scope.is_all else (wanted.queues or scope.queues) & scope.queues
+    several = [world.by_queue.get(queue) or SubmittedJobs() for queue in queues]
+    if scope.is_all:
+        return several or [world.all_jobs]
+    if not wanted.queues or wanted.queues - queues:
+        several.append(world.by_owner.get(scope.user) or SubmittedJobs())
+    return several or [SubmittedJobs()]
+
+
+def _each_once(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Yield jobs that come in order, but for those that stood in several lists."""
+    last: Job | None = None
+    for job in jobs:
+        if job is not last:
+            yield job
+        last = job

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Kind, Principal, Thing, Verb, may
+from batchyard_controller.core.access.things import definition_thing, job_thing, queue_thing
 from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
@@ -46,17 +48,31 @@ class Found:
     is_partial: bool
 
 
-def search(world: World, text: str, limit: int) -> Found:
-    """Find jobs, queues, environments, definitions and hosts, up to *limit* of each, that a text may mean."""
+def search(world: World, text: str, limit: int, reader: Principal = THE_ADMINISTRATOR) -> Found:
+    """
+    Find jobs, queues, environments, definitions and hosts, up to *limit* of each, that a text may mean.
+
+    What *reader* may not read is not found.
+    """
     wanted = text.strip().casefold()
-    units, has_older = _units(world, wanted, limit + 1)
+    units, has_older = _units(world, wanted, limit + 1, reader)
     queues, environments, definitions = (
         heapq.nsmallest(limit + 1, (name for name in names if name.casefold().startswith(wanted)))
-        for names in (world.queues, world.environments, world.definitions)
+        for names in (
+            [name for name in world.queues if may(reader, Verb.READ, queue_thing(name))],
+            world.environments if may(reader, Verb.READ, Thing(Kind.ENVIRONMENT)) else (),
+            [
+                name
+                for name, (first, *_) in world.definitions.items()
+                if may(reader, Verb.READ, definition_thing(first))
+            ],
+        )
     )
     hosts = heapq.nsmallest(
         limit + 1,
-        (host.record for host in world.hosts.values() if _is_host(host.record, wanted)),
+        (host.record for host in world.hosts.values() if _is_host(host.record, wanted))
+        if may(reader, Verb.READ, Thing(Kind.HOST))
+        else (),
         key=lambda record: (record.facts.name, record.id),
     )
     kinds: tuple[list[object], ...] = (units, queues, environments, definitions, hosts)  # type: ignore[assignment]
@@ -70,17 +86,23 @@ def search(world: World, text: str, limit: int) -> Found:
     )
 
 
-def _units(world: World, wanted: str, limit: int) -> tuple[list[Unit], bool]:
+def _units(world: World, wanted: str, limit: int, reader: Principal) -> tuple[list[Unit], bool]:
     """Return up to *limit* jobs, and whether there may be older ones."""
+
+    def sees(job: Job) -> bool:
+        return may(reader, Verb.READ, job_thing(job.spec))
+
     exact = world.find(wanted)
-    if exact is not None:
+    if exact is not None and sees(exact.job):
         return [exact], False
     made = (job for job in islice(_made_when(world, wanted), listing.LOOKS_MAX) if job.id.startswith(wanted))
-    found = list(islice(made, limit))
+    found = list(islice(filter(sees, made), limit))
     if found:
         return [Unit(job) for job in reversed(found)], False
-    newest = islice(world.all_jobs.walk(oldest_first=False), listing.LOOKS_MAX)
-    return [Unit(job) for job in islice(_matching(newest, wanted), limit)], len(world.jobs) > listing.LOOKS_MAX
+    jobs = listing.readable(world, reader)
+    newest = islice(jobs, listing.LOOKS_MAX)
+    units = [Unit(job) for job in islice(filter(sees, _matching(newest, wanted)), limit)]
+    return units, len(units) < limit and next(jobs, None) is not None
 
 
 def _matching(jobs: Iterable[Job], wanted: str) -> Iterator[Job]:

@@ -8,9 +8,11 @@ ended since, by the clocks of the controllers that wrote the ends down.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batchyard.ids import JobId, split_job_id, unit_id, unit_order
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Principal, Verb, may
+from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.commands import PublishMove
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.units import Unit
@@ -22,10 +24,15 @@ CLOCK_SLACK_MS = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What is watched: ids of single jobs, of arrays with their children, or of children; of one queue; empty is all."""
+    """
+    What is watched: ids of single jobs, of arrays with their children, or of children; of one queue; empty is all.
+
+    What *reader* may not read is not watched.
+    """
 
     ids: frozenset[JobId] = frozenset()
     queue: str = ""
+    reader: Principal = field(default=THE_ADMINISTRATOR)
 
     def has_unit(self, job_id: JobId, index: int | None) -> bool:
         """Say whether a job or child is watched, as far as ids say."""
@@ -43,9 +50,14 @@ class Watched:
         else:
             yield from (each for each in _spelt(move.job_id, move.index) if each in self.ids)
 
-    def has_queue(self, job: Job) -> bool:
-        """Say whether a job's queue is watched."""
-        return self.queue in ("", job.spec.queue)
+    @property
+    def is_of_all(self) -> bool:
+        """Whether jobs are watched whatever they are, if their ids are."""
+        return not self.queue and self.reader.is_administrator
+
+    def has_job(self, job: Job) -> bool:
+        """Say whether a job is watched, as far as its queue and its owner say."""
+        return self.queue in ("", job.spec.queue) and may(self.reader, Verb.READ, job_thing(job.spec))
 
 
 def _spelt(job_id: JobId, index: int | None) -> tuple[JobId, ...]:
@@ -69,7 +81,7 @@ def take_snapshot(world: World, watched: Watched, seen_ms: int | None) -> list[U
         units += [Unit(job) for job in _ended_since(world, since_ms)]
     shown: dict[JobId, Unit] = {}
     for unit in units:
-        if not watched.has_queue(unit.job):
+        if not watched.has_job(unit.job):
             continue
         if unit.is_parent and since_ms is not None:
             for index in unit.job.children.ended_since(since_ms):

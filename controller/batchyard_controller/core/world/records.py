@@ -26,8 +26,7 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
-from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
-from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.tenants import Stay
@@ -37,18 +36,6 @@ from .occupancy import bound_shares, hold_quota, occupy
 from .world import World
 
 # Settings, secrets, hosts ---------------------------------------------------------
-
-
-def keep_environment(world: World, environment: ComputeEnvironment) -> None:
-    """Keep a new or changed compute environment."""
-    world.environments[environment.name] = environment
-    _note_alone(world, "environment", environment.name)
-
-
-def drop_environment(world: World, name: str) -> None:
-    """Forget a compute environment."""
-    del world.environments[name]
-    _note_alone(world, "environment", name)
 
 
 def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
@@ -63,7 +50,9 @@ def keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
 
 
 def drop_queue(world: World, name: str) -> None:
-    """Forget a job queue, and its quota shares."""
+    """Forget a job queue, its quota shares, and who was what in it: a later one of its name is another."""
+    for binding in [each for each in world.bindings.values() if each.queue == name]:
+        drop_plain(world, "binding", binding.name)
     for share in world.shares_of(name):
         del world.quota_shares[share.id]
         _note_alone(world, "quota_share", share.id)
@@ -125,28 +114,30 @@ def keep_definition(world: World, definition: JobDefinition) -> None:
     _note_alone(world, "definition", definition.key)
 
 
-def keep_secret(world: World, secret: StoredSecret) -> None:
-    """Keep a new or changed secret."""
-    world.secrets[secret.name] = secret
-    _note_alone(world, "secret", secret.name)
+PLAIN = {
+    "environment": "environments",
+    "secret": "secrets",
+    "access_key": "access_keys",
+    "binding": "bindings",
+    "token": "tokens",
+    "join_token": "join_tokens",
+    "member": "members",
+}
+"""Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
 
 
-def drop_secret(world: World, name: str) -> None:
-    """Forget a secret."""
-    del world.secrets[name]
-    _note_alone(world, "secret", name)
+def keep_plain(world: World, kind: str, name: str, record: object) -> None:
+    """Keep a new or changed record of a plain kind."""
+    getattr(world, PLAIN[kind])[name] = record
+    world.know_users()
+    _note_alone(world, kind, name)
 
 
-def keep_access_key(world: World, access_key: AccessKey) -> None:
-    """Keep a new access key."""
-    world.access_keys[access_key.id] = access_key
-    _note_alone(world, "access_key", access_key.id)
-
-
-def drop_access_key(world: World, key_id: str) -> None:
-    """Forget an access key."""
-    del world.access_keys[key_id]
-    _note_alone(world, "access_key", key_id)
+def drop_plain(world: World, kind: str, name: str) -> None:
+    """Forget a record of a plain kind, if there is one."""
+    if getattr(world, PLAIN[kind]).pop(name, None) is not None:
+        world.know_users()
+        _note_alone(world, kind, name)
 
 
 def add_host(world: World, host_id: HostId, facts: HostFacts) -> Host:
@@ -179,10 +170,11 @@ def note_heard(world: World, host: Host, at_ms: int) -> None:
 
 
 def drop_host(world: World, host: Host, at_ms: int) -> None:
-    """Forget a host on which nothing runs, but for its name; marks of operators do not outlive it."""
+    """Forget a host on which nothing runs, but for its name; neither marks of operators outlive it nor its key."""
     assert not host.attempts, f"attempts run on {host.record.id}"
     del world.hosts[host.record.id]
     world.forget_host(host)
+    drop_plain(world, "member", host.record.id)
     gone = replace(host.record, cordoned=False, draining=False, reclaim_at_ms=0, gone_at_ms=at_ms)
     world.gone_hosts[gone.id] = gone
     _note_alone(world, "host", gone.id)

@@ -16,10 +16,13 @@ from batchyard.arns import environment_uuid
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
 from batchyard.states import JobState
 from batchyard_controller.core import limits
+from batchyard_controller.core.access.directory import Directory, make_directory
 from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
+from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
+from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
@@ -50,6 +53,14 @@ from .submitted import SubmittedJobs
 _BEFORE_ALL = Instant(wall_ms=0, boot_ms=0)
 RESTS = "rests after a failed start"
 
+RequestKey = tuple[str, str]
+"""A user, and a request id: nobody's answers another."""
+
+
+def request_key(job: Job) -> RequestKey:
+    """Return what a job's request is known by."""
+    return job.spec.owner, job.request_id
+
 
 @dataclass(slots=True, eq=False)
 class World:
@@ -75,6 +86,14 @@ class World:
     """By name; revision n stands at place n - 1."""
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
     access_keys: dict[str, AccessKey] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    """By user, role and queue; see ``Binding.name``."""
+    tokens: dict[str, Token] = field(default_factory=dict)
+    directory: Directory = field(default_factory=Directory)
+    """What follows of the last three: who is who."""
+    join_tokens: dict[str, JoinToken] = field(default_factory=dict)
+    members: dict[HostId, Member] = field(default_factory=dict)
+    """Hosts that have joined, seen or not yet; hosts of this machine need not."""
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
@@ -86,8 +105,8 @@ class World:
     """Hosts whose clock is not as this controller's."""
     apart: set[JobId] = field(default_factory=set)
     """Jobs that stand in lines of their image's own."""
-    requests: dict[str, JobId] = field(default_factory=dict)
-    """First job of each request id."""
+    requests: dict[RequestKey, JobId] = field(default_factory=dict)
+    """First job of each request id of each user."""
     dependents: dict[JobId, list[JobId]] = field(default_factory=dict)
     """Jobs that wait for the end of another."""
     followers: dict[JobId, list[JobId]] = field(default_factory=dict)
@@ -115,6 +134,8 @@ class World:
     """Units in each state, by queue; an array counts as its children, a multi-node job as its nodes."""
     named: Named = field(default_factory=Named)
     by_queue: dict[str, SubmittedJobs] = field(default_factory=dict)
+    by_owner: dict[str, SubmittedJobs] = field(default_factory=dict)
+    """Jobs of each user; not the administrator's, who asks for all."""
     all_jobs: SubmittedJobs = field(default_factory=SubmittedJobs)
     blocked: dict[str, BlockedHead] = field(default_factory=dict)
     """Who blocked the head of each queue that bounds it, at the last tick."""
@@ -152,20 +173,28 @@ class World:
         assert job.id not in self.jobs, f"job {job.id} added twice"
         self.jobs[job.id] = job
         if job.request_id:
-            self.requests[job.request_id] = job.id
+            self.requests[request_key(job)] = job.id
         self.last_seq = max(self.last_seq, job.seq)
         self.all_jobs.add(job)
         self.by_queue.setdefault(job.spec.queue, SubmittedJobs()).add(job)
+        if job.spec.owner:
+            self.by_owner.setdefault(job.spec.owner, SubmittedJobs()).add(job)
 
     def unindex_job(self, job: Job) -> None:
         """Take a job that has ended out of all indexes."""
         assert job.state.is_final, "live jobs are never forgotten"
         del self.jobs[job.id]
-        self.requests.pop(job.request_id, None)
+        self.requests.pop(request_key(job), None)
         self.apart.discard(job.id)
         self.all_jobs.remove(job)
         self.by_queue[job.spec.queue].remove(job)
+        if job.spec.owner:
+            self.by_owner[job.spec.owner].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
+
+    def know_users(self) -> None:
+        """Put together anew who is who, after any of it has changed."""
+        self.directory = make_directory(self.bindings.values(), self.tokens.values(), self.access_keys.values())
 
     def count(self, queue: str, before: JobState | None, after: JobState, number: int = 1) -> None:
         """Note that units of a queue moved."""

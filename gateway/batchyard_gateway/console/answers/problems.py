@@ -27,6 +27,8 @@ def problem(err: ApiError | sdk_errors.BatchyardError) -> Page:
         return Page(template="problem.html", title="Refused", view={"text": err.message}, status=err.status)
     if isinstance(err, sdk_errors.NotFoundError):
         return missing(f"{sentence(str(err))}{_FORGOTTEN if err.reason is Reason.JOB_NOT_FOUND else ''}")
+    if isinstance(err, sdk_errors.PermissionDeniedError):
+        return Page(template="problem.html", title="Refused", view={"text": sentence(str(err))}, status=403)
     if isinstance(err, sdk_errors.RequestError):
         return Page(template="problem.html", title="Refused", view={"text": str(err)}, status=400)
     log.warning("the controller failed", error=str(err))

@@ -21,6 +21,7 @@ MAP_MAX = 1_000
 """Hosts that a map shows; of more there are pages of a table."""
 
 PORT_DEFAULT = 8470
+AGENTS_PORT_DEFAULT = 8472
 CELL = 28
 """Side of a map's cell, in its own units."""
 
@@ -251,26 +252,25 @@ def actions_for(host: pb.Host) -> list[tuple[str, str]]:
     return actions
 
 
-def joining_lines(controller: str, gateway_host: str) -> tuple[list[str], str]:
+def joining_lines(gateway_host: str) -> tuple[list[str], str]:
     """
-    Return how another machine becomes a host, and what is to be done before; empty if nothing.
+    Return how another machine becomes a host, and what is to be done before.
 
     Args:
-        controller: Where this gateway finds its controller.
         gateway_host: By which name the browser knows this machine, on which the controller runs too.
     """
-    is_open = not controller.startswith("unix:") and not is_loopback(controller)
     here = gateway_host if gateway_host and not is_loopback(f"{gateway_host}:1") else "CONTROLLER"
-    address = controller if is_open else f"{here}:{PORT_DEFAULT}"
+    address = f"{here}:{PORT_DEFAULT}"
     lines = [
+        "(umask 077; echo TOKEN > /etc/batchyard/join-token)",
         f"echo BATCHYARD_AGENT_CONTROLLER={address} >> /etc/batchyard/agent.env",
         "systemctl enable --now batchyard-agent",
     ]
-    if is_open:
-        return lines, ""
     before = (
-        f"The controller listens on {controller} alone, where other machines do not reach it: on its machine put "
-        f"BATCHYARD_CONTROLLER_LISTEN={address} into /etc/batchyard/controller.env and start it again."
+        "TOKEN is what `batchyard join-token create` writes on the controller's machine; it is good for one host and "
+        "an hour. If the controller has no ports for other machines yet, put there "
+        f"BATCHYARD_CONTROLLER_LISTEN={address} and BATCHYARD_CONTROLLER_LISTEN_AGENTS={here}:{AGENTS_PORT_DEFAULT} "
+        "into /etc/batchyard/controller.env and start it again."
     )
     if here == "CONTROLLER":
         before += " CONTROLLER stands for that machine's address."

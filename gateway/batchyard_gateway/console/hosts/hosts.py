@@ -30,7 +30,7 @@ async def show(visit: Visit) -> Answer:
     is_map = visit.query.get("view") == "map"
     state = visit.query.get("state", "")
     hosts, token = await _read(visit, state, host_view.MAP_MAX if is_map else PAGE)
-    lines, before = host_view.joining_lines(visit.client.address, urlsplit(visit.address).hostname or "")
+    lines, before = host_view.joining_lines(urlsplit(visit.address).hostname or "")
     view = {
         "is_map": is_map,
         "state": state,

@@ -30,17 +30,17 @@ VALUES_MAX = 50
 
 _SEVERAL = {"queue": "queues", "state": "states", "tag": "tags"}
 _ONE = {
-    "name": "name", "definition": "definition", "share": "share", "host": "host",
+    "name": "name", "definition": "definition", "share": "share", "host": "host", "user": "user",
     "from": "created_from", "to": "created_to", "array": "array",
 }  # fmt: skip
 _MOMENTS = {"from": "after_ms", "to": "before_ms"}
 _LABELS = {
     "queue": "queue", "state": "state", "name": "name", "definition": "definition", "share": "share",
-    "tag": "tag", "host": "host", "from": "created from", "to": "created before",
+    "tag": "tag", "host": "host", "user": "user", "from": "created from", "to": "created before",
 }  # fmt: skip
 _FIELDS = {
     "queues": "queue", "states": "state", "name": "name", "job_definition": "definition", "share_identifier": "share",
-    "tags": "tag", "host": "host", "created_after_ms": "from", "created_before_ms": "to",
+    "tags": "tag", "host": "host", "owner": "user", "created_after_ms": "from", "created_before_ms": "to",
 }  # fmt: skip
 """Names in an address, by the contract's fields."""
 
@@ -70,6 +70,7 @@ class Filters:
     share: str = ""
     tags: tuple[str, ...] = ()
     host: str = ""
+    user: str = ""
     array: str = ""
     size: int = SIZE
     after_ms: int = 0
@@ -91,6 +92,7 @@ class Filters:
             share_identifier=self.share,
             tags={key: value if mark else None for key, mark, value in (tag.partition("=") for tag in self.tags)},
             host=self.host,
+            owner=self.user,
         )
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -142,7 +144,8 @@ class Filters:
         for flag, values in (("--queue", self.queues), ("--state", self.states), ("--tag", self.tags)):
             words += [word for value in values for word in (flag, value)]
         for flag, value in (
-            ("--array", self.array), ("--name", self.name), ("--definition", self.definition), ("--host", self.host)
+            ("--array", self.array), ("--name", self.name), ("--definition", self.definition), ("--host", self.host),
+            ("--user", self.user),
         ):  # fmt: skip
             words += [flag, value] if value else []
         return [batchyard(*words, "--limit", str(self.size))]
@@ -160,7 +163,7 @@ class Filters:
             )
             if value
         ]
-        is_sayable = len(self.states) + len(filters) == 1 and not self.tags and not self.host
+        is_sayable = len(self.states) + len(filters) == 1 and not (self.tags or self.host or self.user)
         if not is_sayable or (not self.array and len(self.queues) != 1):
             return []
         words = ["--array-job-id", self.array] if self.array else ["--job-queue", self.queues[0]]

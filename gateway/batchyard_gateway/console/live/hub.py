@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchyard.errors import WorldError
+from batchyard.errors import BatchyardError
 from batchyard.v1 import host_pb2, job_pb2, job_queue_pb2
 
 from .glances import Glances
@@ -101,6 +101,11 @@ class Hub:
     def position(self) -> str:
         """What a page that is read now has seen."""
         return self._tabs.position
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether any page is open."""
+        return len(self._tabs) > 0
 
     @property
     def is_full(self) -> bool:
@@ -212,7 +217,7 @@ class Hub:
             try:
                 async with asyncio.timeout(READ_S), self._lock:
                     await self._read_queues()
-            except (WorldError, TimeoutError):
+            except (BatchyardError, TimeoutError):
                 self._tabs.leave(self._heard_ms)
             await asyncio.sleep(COUNTS_S)
 
@@ -240,7 +245,7 @@ class Hub:
         try:
             async with asyncio.timeout(READ_S):
                 hosts = [_without_heard(host) async for host in self._upstream.list_hosts()]
-        except (WorldError, TimeoutError):
+        except (BatchyardError, TimeoutError):
             return  # who reads the queues tells of it
         if self._hosts is None:
             self._tabs.begin("hosts")
@@ -258,7 +263,7 @@ class Hub:
                             self._tabs.miss_jobs(self._read_s())
                         is_first = False
                         self._tabs.change_jobs(message.changed_ids, self._read_s())
-            except WorldError:
+            except BatchyardError:
                 self._tabs.end("jobs")
             await asyncio.sleep(COUNTS_S)
 
