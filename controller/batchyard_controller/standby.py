@@ -115,6 +115,7 @@ class Standby:
             await asyncio.sleep(0)
         if news.epoch:
             self._epoch, self.leader = news.epoch, news.leader
+        if self._epoch:  # all was read that there was when it began
             self._metrics.note_followed(len(decoder))
         self._wake()
 

@@ -209,3 +209,24 @@ async def test_leader_that_steps_down_makes_room_for_another(yard: MemoryControl
     await other.close()
     await yard.until_leads()
     assert await yard.state(await yard.submit()) == "RUNNABLE"
+
+
+async def test_standby_that_has_read_the_store_leads_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it followed is what it leads with; its metric says that it has."""
+    async with MemoryController() as first:
+        await first.until_leads()
+        await first.furnish()
+        async with MemoryController(first.data) as standby:
+            job_id = await first.submit()
+            async with asyncio.timeout(PATIENCE_S):
+                while read_metric(standby, "standby_records") < len(first.stored()):
+                    await asyncio.sleep(0.01)
+            monkeypatch.setattr(MemoryStore, "load", None)
+            first.data.depose()
+            await standby.until_leads(epoch=2)
+            assert await standby.state(job_id) == "RUNNABLE"
+            assert read_metric(standby, "standby_records") == 0
+
+
+def read_metric(controller: MemoryController, name: str) -> float:
+    return controller.metrics.registry.get_sample_value(f"batchyard_{name}") or 0.0
