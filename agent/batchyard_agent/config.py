@@ -46,7 +46,7 @@ class Config:
     How one agent runs.
 
     Attributes:
-        controller: Address of the controller: a socket, or users' port.
+        controller: Address of the controller, or several with commas: sockets, or users' ports.
         join_token_file: What is shown there by a host that has not joined yet.
         is_insecure: Speak plain text with a port of loopback, for tests.
         state_dir: The agent's own folder.
@@ -231,9 +231,10 @@ OPTIONS = (
         ["--controller"],
         default=settings.default_agents_address,
         show_default=True,
-        metavar="HOST:PORT",
-        callback=reads(settings.parse_address),
-        help="Where the controller listens: its socket, or for a host of another machine users' port.",
+        metavar="HOST:PORT[,...]",
+        callback=reads(settings.parse_addresses),
+        help="Where the controller listens: its socket, or for a host of another machine users' port; "
+        "several are controllers of one yard, of which one leads.",
     ),
     click.Option(
         ["--join-token-file"],

@@ -135,7 +135,7 @@ class LocalHost:
         limit = self._config.gpus
         usage = cpu_memory.read_usage(self._disk())
         free_mib = min(usage.disk_free_mib, cpu_memory.read_disk_free_mib(self._config.state_dir))
-        address = self._config.node_address or read_address(self._config.controller)
+        address = self._config.node_address or read_address(self._config.controller.split(",")[0])
         gpus = gpus if limit is None else gpus[:limit]
         return Reading(usage=usage, free_mib=free_mib, gpus=gpus, address=address)
 

@@ -32,6 +32,7 @@ from batchyard_agent.logs import LogNotFoundError, Logs
 
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 5.0
+ELECTION_BACKOFF_MAX_S = 1.0
 WELCOME_TIMEOUT_S = 15.0
 SILENCE_BEATS = 3
 SILENCE_MIN_S = 5.0
@@ -111,11 +112,11 @@ class Timers:
 
 class Sessions:
     """
-    One session after the other with one controller.
+    One session after the other with the controller that leads.
 
     Args:
-        target: Address of the controller, as it is told.
-        connect: Opens a channel to it, each session's own.
+        target: Address of the controller, as it is told, or several with commas, of which one leads.
+        connect: Opens a channel to one of them, each session's own.
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
         decode: Reads attempts' specs.
@@ -125,7 +126,7 @@ class Sessions:
         self,
         *,
         target: str,
-        connect: Callable[[], grpc.aio.Channel],
+        connect: Callable[[str], grpc.aio.Channel],
         driver: Driver,
         logs: Logs,
         host: Host,
@@ -134,7 +135,8 @@ class Sessions:
         identity: Identity,
         decode: Decode = spec_from,
     ) -> None:
-        self._target = target
+        self._targets = target.split(",")
+        self._target = self._targets[0]
         self._decode = decode
         self._connect = connect
         self._session: Session | None = None
@@ -144,6 +146,8 @@ class Sessions:
         self._read_now = read_now
         self._dice = dice
         self._identity = identity
+        self._leader = ""
+        """Who leads, as the last controller said."""
         self._refused_at_ms: int | None = None
         """Since when another agent of this identity has kept this one out."""
 
@@ -178,8 +182,22 @@ class Sessions:
             tell = log.debug if told else log.warning
             tell("no controller; attempts go on", controller=self._target, reason=reason)
             told = True
+            is_told = self._move_on()
             await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
-            backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+            backoff_s = BACKOFF_MIN_S if is_told else min(self._backoff_max_s, backoff_s * 2)
+
+    @property
+    def _backoff_max_s(self) -> float:
+        """Of several controllers one is about to lead, where none does."""
+        return BACKOFF_MAX_S if len(self._targets) == 1 else ELECTION_BACKOFF_MAX_S
+
+    def _move_on(self) -> bool:
+        """Choose where to go next: to whom the last controller said leads, or to the next; say whether it was told."""
+        leader, self._leader = self._leader, ""
+        is_told = leader in self._targets and leader != self._target
+        place = self._targets.index(self._target) + 1
+        self._target = leader if is_told else self._targets[place % len(self._targets)]
+        return is_told
 
     def reopen(self, reason: str) -> None:
         """End the session that there is, if any; another one follows, by a new channel."""
@@ -189,7 +207,7 @@ class Sessions:
     async def _once(self, session: Session) -> str:
         """Hold one session to its end and say why it ended."""
         reason = ""
-        async with self._connect() as channel:
+        async with self._connect(self._target) as channel:
             call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[no-untyped-call,unused-ignore]  # the stub's channel type is the synchronous one
             try:
                 await session.run(call)
@@ -205,7 +223,9 @@ class Sessions:
     def _judge(self, error: BaseException) -> str:
         """Say why a stream broke, or give up for good if this agent has a twin."""
         assert isinstance(error, grpc.aio.AioRpcError)
-        if error_from_rpc(error, self._target).reason != Reason.HOST_TWIN:
+        told = error_from_rpc(error, self._target)
+        self._leader = told.metadata.get("leader", "")
+        if told.reason != Reason.HOST_TWIN:
             return f"{error.code().name}: {error.details()}"
         now_ms = self._read_now().boot_ms
         if self._refused_at_ms is None:

@@ -9,8 +9,10 @@ does not feel that another one comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,7 +42,7 @@ class Applicant:
     Who wants to be known to a controller.
 
     Attributes:
-        controller: Its address.
+        controller: Its address, or several with commas, of which one leads.
         folder: The agent's own, in which its key and certificate are kept.
         name: What the host, or the agent of many, is to be called.
         join_token_file: What is shown there by who has not joined yet.
@@ -56,8 +58,27 @@ class Applicant:
     @property
     def has_to_join(self) -> bool:
         """Whether the controller takes none but members of its yard."""
-        is_own_machine = self.controller.startswith("unix:")
-        return not (is_own_machine or (self.is_insecure and settings.is_loopback(self.controller)))
+        return not all(
+            address.startswith("unix:") or (self.is_insecure and settings.is_loopback(address))
+            for address in self.controllers
+        )
+
+    @property
+    def controllers(self) -> list[str]:
+        """The addresses one by one."""
+        return self.controller.split(",")
+
+    async def ask(self, question: Callable[[str], Awaitable[Membership]]) -> Membership:
+        """
+        Ask one controller after the other, until one answers that leads.
+
+        Raises:
+            WorldError: none does.
+        """
+        for controller in self.controllers[:-1]:
+            with contextlib.suppress(WorldError):
+                return await question(controller)
+        return await question(self.controllers[-1])
 
 
 class Standing:
@@ -84,11 +105,11 @@ class Standing:
         """Of which it is a member; empty on the controller's own machine."""
         return self.member.yard if self.member is not None else ""
 
-    def connect(self) -> grpc.aio.Channel:
-        """Open a channel to the controller."""
+    def connect(self, controller: str) -> grpc.aio.Channel:
+        """Open a channel to one of the controllers."""
         if self.member is None:
-            return grpc.aio.insecure_channel(self._who.controller, options=CHANNEL_OPTIONS)
-        return member_channel(self._who.controller, self.member, tuple(CHANNEL_OPTIONS))
+            return grpc.aio.insecure_channel(controller, options=CHANNEL_OPTIONS)
+        return member_channel(controller, self.member, tuple(CHANNEL_OPTIONS))
 
     async def run(self, reopen: Callable[[str], None]) -> NoReturn:
         """
@@ -118,10 +139,10 @@ class Standing:
                 reopen("the certificate was renewed")
 
     async def _renewed(self, member: Membership) -> Membership:
-        controller, folder = self._who.controller, self._who.folder
-        if member.expires_at_s <= self._read_wall_ms() / 1000:
-            return await join_again(controller, folder, member)
-        return await renew(controller, folder, member)
+        folder = self._who.folder
+        has_expired = member.expires_at_s <= self._read_wall_ms() / 1000
+        replace_it = join_again if has_expired else renew
+        return await self._who.ask(lambda controller: replace_it(controller, folder, member))
 
 
 async def enter(
@@ -173,7 +194,7 @@ async def find_membership(who: Applicant, former_id: HostId) -> Membership | Non
     while True:
         try:
             token = _read_token(who.join_token_file)
-            joined = await join(who.controller, who.folder, token, who.name, former_id)
+            joined = await who.ask(partial(_join, who, token, former_id))
         except RequestError as error:
             raise JoinError(f"the controller does not let this host join: {error}") from error
         except (WorldError, OSError) as error:
@@ -184,6 +205,10 @@ async def find_membership(who: Applicant, former_id: HostId) -> Membership | Non
             log.info("joined", host=joined.host_id, yard=joined.yard)
             return joined
         await asyncio.sleep(JOIN_PAUSE_S)
+
+
+async def _join(who: Applicant, token: str, former_id: HostId, controller: str) -> Membership:
+    return await join(controller, who.folder, token, who.name, former_id)
 
 
 def next_run(meta: Meta, yard: str) -> Meta:

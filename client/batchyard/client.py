@@ -54,7 +54,8 @@ class AsyncClient(
     It connects with its first call and belongs to the event loop of that call.
 
     Args:
-        address: ``host:port`` or ``unix:/path``. Default: ``BATCHYARD_ADDRESS``, else
+        address: ``host:port`` or ``unix:/path``; several with commas are controllers of one
+            yard, of which the one that leads is found. Default: ``BATCHYARD_ADDRESS``, else
             the settings file, else the socket of this user's controller, else where the
             credentials say. For a port credentials are needed.
         credentials: The file of what is needed for a port. Default: ``BATCHYARD_CREDENTIALS``, else the
@@ -81,7 +82,9 @@ class AsyncClient(
     ) -> None:
         found = settings.client_settings()
         self._connection = Connection(
-            address=found.address if address is None else settings.parse_address(arguments.text("address", address)),
+            addresses=found.address
+            if address is None
+            else settings.parse_addresses(arguments.text("address", address)),
             credentials=found.credentials if credentials is None else credentials,
             is_insecure=found.is_insecure,
             timeout_s=found.timeout_s if timeout_s is None else arguments.seconds("timeout_s", timeout_s),
@@ -111,7 +114,7 @@ class AsyncClient(
     @property
     def address(self) -> str:
         """Where the controller is expected."""
-        return self._connection.address
+        return ",".join(self._connection.addresses)
 
     async def close(self) -> None:
         """Close the connection. The client cannot be used afterwards."""

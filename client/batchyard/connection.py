@@ -23,6 +23,7 @@ from batchyard import errors
 from batchyard.clock import read_wall_s
 from batchyard.credentials import Credentials, prolonged, read_credentials
 from batchyard.errors import Reason
+from batchyard.moving_channel import MovingChannel
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.settings import is_loopback
 from batchyard.yard_names import controller_name
@@ -60,8 +61,11 @@ class Connection:
     """
     One channel to a controller. It is opened by the first call, in that call's loop.
 
+    Of several controllers one leads. A call that another has refused, or did not get, goes
+    to the next, whether it may be repeated or not, as nothing was done.
+
     Attributes:
-        address: ``host:port`` or ``unix:/path``.
+        addresses: ``host:port`` or ``unix:/path`` each.
         credentials: File with what is needed for a port.
         is_insecure: Speak plain text with a port of loopback, for tests.
         timeout_s: Deadline of each call.
@@ -74,7 +78,7 @@ class Connection:
     def __init__(
         self,
         *,
-        address: str,
+        addresses: str,
         credentials: Path | None,
         is_insecure: bool,
         timeout_s: float,
@@ -82,7 +86,7 @@ class Connection:
         on_retry: Callable[[errors.WorldError], None],
         metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self.address = address
+        self.addresses = tuple(addresses.split(","))
         self.credentials = credentials
         self.is_insecure = is_insecure
         self._bearer: tuple[tuple[str, str], ...] = ()
@@ -99,7 +103,7 @@ class Connection:
     def carrying(self, *metadata: tuple[str, str]) -> Connection:
         """Return a connection over the same channel whose calls carry more; closing this one closes it."""
         shared = Connection(
-            address=self.address,
+            addresses=",".join(self.addresses),
             credentials=self.credentials,
             is_insecure=self.is_insecure,
             timeout_s=self.timeout_s,
@@ -153,17 +157,28 @@ class Connection:
             return self._owner.channel
         if self.is_closed:
             raise RuntimeError("this client is closed")
-        if self.address.startswith("unix:") or (self.is_insecure and is_loopback(self.address)):
-            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        if self.credentials is not None and not all(map(self._is_plain, self.addresses)):
+            self._know(read_credentials(self.credentials))
+        return cast("grpc.aio.Channel", self._line)
+
+    @cached_property
+    def _line(self) -> MovingChannel:
+        return self._owner._line if self._owner is not None else MovingChannel(self.addresses, self._open)  # noqa: SLF001  # another of its own kind
+
+    def _is_plain(self, address: str) -> bool:
+        return address.startswith("unix:") or (self.is_insecure and is_loopback(address))
+
+    def _open(self, address: str) -> grpc.aio.Channel:
+        if self._is_plain(address):
+            return grpc.aio.insecure_channel(address, options=_OPTIONS)
         if self.credentials is None:
-            text = f"no credentials for {self.address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
+            text = f"no credentials for {address}: BATCHYARD_CREDENTIALS=FILE names those that the yard gave you"
             raise errors.UnauthenticatedError(text, reason=Reason.NO_CREDENTIALS)
         known = read_credentials(self.credentials)
-        self._know(known)
         # Who answers is the controller of that yard, wherever it was dialled.
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", controller_name(known.yard))]
         trusted = grpc.ssl_channel_credentials(known.ca.encode())
-        return grpc.aio.secure_channel(self.address, trusted, options=options)
+        return grpc.aio.secure_channel(address, trusted, options=options)
 
     @property
     def is_closed(self) -> bool:
@@ -173,8 +188,8 @@ class Connection:
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._is_closed = True
-        if "channel" in self.__dict__ and self._owner is None:
-            await self.channel.close()
+        if "_line" in self.__dict__ and self._owner is None:
+            await self._line.close()
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, retry: bool = False) -> R:
         """
@@ -191,17 +206,20 @@ class Connection:
         """
         self._check_open()
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (self.retry_s if retry else 0.0)
-        pauses = _pauses()
+        give_up_at = loop.time() + self.retry_s
+        pauses = self._pauses()
         while True:
+            address = self._line.address
             try:
                 return await method(request, timeout=self.timeout_s, metadata=await self._said())
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 pause_s = next(pauses)
-                if not isinstance(error, errors.UnavailableError) or loop.time() + pause_s >= give_up_at:
+                is_over = loop.time() + pause_s >= give_up_at or not (retry or self._was_elsewhere(error))
+                if is_over or not isinstance(error, errors.UnavailableError):
                     raise error from err
-                self.on_retry(error)
+                if pause_s:
+                    self.on_retry(error)
             await asyncio.sleep(pause_s)
 
     async def stream(self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q) -> AsyncGenerator[R, None]:
@@ -221,18 +239,19 @@ class Connection:
         """
         self._check_open()
         loop = asyncio.get_running_loop()
-        pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+        pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
         while True:
+            address = self._line.address
             call = method(request, timeout=STREAM_DEADLINE_S, metadata=await self._said())
             try:
                 async for message in call:
-                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                    pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
                     yield message
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 if isinstance(error, errors.DeadlineExceededError):
                     # Our own deadline: nothing to say for a minute, or a dead connection.
-                    pauses, give_up_at = _pauses(), loop.time() + RECONNECT_S
+                    pauses, give_up_at = self._pauses(), loop.time() + RECONNECT_S
                 else:
                     if error.reason in errors.HOST_AWAY:
                         give_up_at = min(give_up_at, loop.time() + HOST_AWAY_S)
@@ -261,16 +280,17 @@ class Connection:
         self._check_open()
         loop = asyncio.get_running_loop()
         unanswered: deque[Q] = deque()
-        pauses, give_up_at = _pauses(), 0.0
+        pauses, give_up_at = self._pauses(), 0.0
         while True:
+            address = self._line.address
             call = method(timeout=STREAM_DEADLINE_S, metadata=await self._said())
             try:
                 async with aclosing(_exchange_in(call, requests, unanswered)) as answers:
                     async for answer in answers:
-                        pauses, give_up_at = _pauses(), 0.0
+                        pauses, give_up_at = self._pauses(), 0.0
                         yield answer
             except grpc.aio.AioRpcError as err:
-                error = error_from_rpc(err, self.address)
+                error = self._error(err, address)
                 pause_s = next(pauses)
                 if not isinstance(error, errors.UnavailableError | errors.DeadlineExceededError):
                     raise error from err
@@ -293,14 +313,46 @@ class Connection:
             BatchyardError: the class for the status, with its details.
         """
         self._check_open()
-        call = method(request, timeout=self.timeout_s, metadata=await self._said())
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as err:
-            raise error_from_rpc(err, self.address) from err
-        finally:
-            call.cancel()
+        loop = asyncio.get_running_loop()
+        pauses, give_up_at = self._pauses(), loop.time() + self.retry_s
+        while True:
+            address, has_begun = self._line.address, False
+            call = method(request, timeout=self.timeout_s, metadata=await self._said())
+            try:
+                async for message in call:
+                    has_begun = True
+                    yield message
+            except grpc.aio.AioRpcError as err:
+                error = self._error(err, address)
+                pause_s = next(pauses)
+                if has_begun or not self._was_elsewhere(error) or loop.time() + pause_s >= give_up_at:
+                    raise error from err
+            else:
+                return
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause_s)
+
+    def _error(self, err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
+        """Return what a call to *address* failed with; the next goes elsewhere, if it failed for lack of a leader."""
+        error = error_from_rpc(err, address)
+        is_away = isinstance(error, errors.UnavailableError | errors.DeadlineExceededError)
+        if is_away and error.reason not in errors.HOST_AWAY:
+            self._line.move(address, error.metadata.get("leader", ""))
+        return error
+
+    def _was_elsewhere(self, error: errors.BatchyardError) -> bool:
+        """Say whether another of several controllers is to be asked, as nothing was done by the one that was."""
+        return len(self.addresses) > 1 and error.reason in errors.NOTHING_DONE
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield how long to wait before each new try: not at all where there is an address that was not tried."""
+        yield from [0.0] * (len(self.addresses) - 1)
+        pause_s = 0.1
+        while True:
+            yield pause_s
+            yield from [0.0] * (len(self.addresses) - 1)
+            pause_s = min(pause_s * 2, 2.0)
 
     def _check_open(self) -> None:
         if self.is_closed:
@@ -347,10 +399,3 @@ async def _write(call: grpc.aio.StreamStreamCall[Q, R], request: Q) -> None:
 def _broken() -> grpc.aio.AioRpcError:
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "Stream removed")
-
-
-def _pauses() -> Iterator[float]:
-    pause_s = 0.1
-    while True:
-        yield pause_s
-        pause_s = min(pause_s * 2, 2.0)

@@ -167,6 +167,9 @@ class Reason(StrEnum):
     MORE_VIOLATIONS = "MORE_VIOLATIONS"
 
 
+NOTHING_DONE = frozenset({Reason.NOT_LEADING, Reason.CONTROLLER_UNREACHABLE})
+"""A call that failed so was surely not carried out."""
+
 HOST_AWAY = frozenset({Reason.HOST_DISCONNECTED, Reason.HOST_SILENT})
 """The controller is there, and the host that has what was asked for is not."""
 

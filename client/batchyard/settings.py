@@ -44,8 +44,8 @@ class ClientSettings:
     What the SDK needs to know.
 
     Attributes:
-        address: ``host:port``, or ``unix:/path``; default as ``default_address`` says, and where nobody listens
-            there, that of the credentials.
+        address: ``host:port``, or ``unix:/path``, or several with commas, of which one leads;
+            default as ``default_address`` says, and where nobody listens there, that of the credentials.
         credentials: File with what is needed for an address that is no socket; None: there is none.
         is_insecure: Speak plain text with an address of loopback, for tests.
         timeout_s: Deadline of each call.
@@ -75,7 +75,7 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
     fallback = ClientSettings(address="")
     credentials = Path(str(values["credentials"])) if values.get("credentials") else _found_credentials(env)
     return ClientSettings(
-        address=parse_address(str(values.get("address") or _address_of(credentials, default_address(env)))),
+        address=parse_addresses(str(values.get("address") or _address_of(credentials, default_address(env)))),
         credentials=credentials,
         is_insecure=_switch("insecure_loopback_only", values.get("insecure_loopback_only", False)),
         timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
@@ -251,6 +251,21 @@ def parse_address(address: str) -> str:
         violation = Violation("address", f"must be host:port or unix:/path, not {address!r}", Reason.MALFORMED)
         raise InvalidArgumentError.from_violations([violation])
     return f"{host}:{port}"
+
+
+def parse_addresses(addresses: str) -> str:
+    """
+    Return *addresses*, one or several with commas, each as ``parse_address`` returns it.
+
+    Raises:
+        InvalidArgumentError: if one of them is none.
+    """
+    return ",".join(parse_address(address.strip()) for address in addresses.split(","))
+
+
+def is_wildcard(listen: str) -> bool:
+    """Say whether a listener's address names none by which it can be reached from elsewhere."""
+    return listen.rpartition(":")[0].strip("[]") in ("", "0.0.0.0", "::")
 
 
 def split_address(address: str) -> tuple[str, int]:

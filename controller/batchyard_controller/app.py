@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from batchyard.ids import HostId, JobId, uuid7
-from batchyard.settings import agents_socket, is_loopback, split_address
+from batchyard.settings import agents_socket, is_loopback, is_wildcard, split_address
 from batchyard.v1 import (
     access_key_pb2,
     access_key_pb2_grpc,
@@ -65,7 +65,7 @@ from .authority import Authority
 from .config import Config, without_login
 from .doors import Door, PeerKind, add_port, listen_with_tls
 from .issuer import Issuer
-from .leadership import Leadership, lead
+from .leadership import Leadership, lead, name_candidate
 from .metrics import Metrics
 from .metrics_listener import serve_metrics
 from .private_socket import listen_privately
@@ -288,7 +288,8 @@ async def serve(config: Config) -> None:
         agents=config.listen_agents,
         store=without_login(config.store),
     )
-    candidate = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    candidate = name_candidate(name, "" if is_wildcard(config.listen) else config.listen)
     stop = _stop_signal()
     async with asyncio.TaskGroup() as group:
         terms = group.create_task(
@@ -305,9 +306,11 @@ async def serve(config: Config) -> None:
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
+        watcher = group.create_task(metrics.watch_loop())
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
+        watcher.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()

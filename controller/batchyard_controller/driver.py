@@ -30,7 +30,7 @@ from batchyard_controller.core.world.world import World
 
 from .metrics import Metrics
 from .store.codec import encode_touched
-from .store.protocol import Store
+from .store.protocol import DeposedError, Store
 
 T = TypeVar("T")
 
@@ -96,6 +96,11 @@ class Driver:
         self._turn = _Turn()
         self._pace = Pace()
 
+    @property
+    def leads(self) -> bool:
+        """Whether nobody else can lead now; see ``Store.leads``."""
+        return not self._ended and self._store.leads(self.epoch)
+
     def post(self, event: Event) -> None:
         """Hand in an event; nothing is answered."""
         self._inbox.append(event)
@@ -142,7 +147,8 @@ class Driver:
 
     def _enlist(self) -> None:
         if self._ended:
-            raise UnavailableError("this controller does not lead now; try again", reason=Reason.NOT_LEADING)
+            text = "this controller does not lead now; try again"
+            raise UnavailableError(text, reason=Reason.NOT_LEADING, metadata={"leader": ""})
         self._wake.set()
 
     async def run(self) -> None:
@@ -252,6 +258,14 @@ class Driver:
         self.directory = self._world.directory
 
     def _serve_reads(self) -> None:
+        """
+        Serve who reads.
+
+        Raises:
+            DeposedError: another may lead, and have stored more than is known here.
+        """
+        if not self._store.leads(self.epoch):
+            raise DeposedError(f"epoch {self.epoch} can no longer be proved to lead")
         reads, self._reads = self._reads, []
         for read in reads:
             if read.answer.done():

@@ -18,18 +18,21 @@ from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.reactor.recovery import Steps, restoring
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.world import World
 
 from . import garbage
 from .driver import CommandSink, Driver
 from .metrics import Metrics
-from .store.codec import load_records
+from .standby import Standby
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
 
 PAUSE_S = 0.5
 """Between a failed term and the next campaign."""
+
+_AT = " at "
+"""Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
 """Begins a term of the given epoch for hosts and watchers."""
@@ -50,6 +53,7 @@ class Leadership:
     """Where services find the driver of the present term, if there is one."""
 
     def __init__(self) -> None:
+        self._standby: Standby | None = None
         self._driver: Driver | None = None
         self._change = asyncio.Event()
 
@@ -62,8 +66,16 @@ class Leadership:
             UnavailableError: there is none now.
         """
         if self._driver is None:
-            raise UnavailableError("this controller does not lead now; try again", reason=Reason.NOT_LEADING)
+            raise self.refusal()
         return self._driver
+
+    def refusal(self) -> UnavailableError:
+        """Return what a caller is told while another controller leads, or none: nothing was done; ask that one."""
+        leader = address_of(self._standby.leader) if self._standby is not None else ""
+        text = f"the controller at {leader} leads" if leader else "try again"
+        return UnavailableError(
+            f"this controller does not lead now; {text}", reason=Reason.NOT_LEADING, metadata={"leader": leader}
+        )
 
     @property
     def leads(self) -> bool:
@@ -75,8 +87,13 @@ class Leadership:
         """Set when the next term begins or this one ends; take it before looking, so that none is missed."""
         return self._change
 
+    def wait(self, standby: Standby) -> None:
+        """Wait for the next term, as *standby* does."""
+        self._standby = standby
+
     def enter(self, driver: Driver) -> None:
         """Begin a term."""
+        self._standby = None
         self._set(driver)
 
     def leave(self) -> None:
@@ -112,9 +129,14 @@ async def lead(
         world: World | None = None  # that of the last term goes before another is loaded
         garbage.look_at_all()
         try:
-            epoch = await store.campaign(candidate)
+            async with Standby(store, metrics) as standby:
+                leadership.wait(standby)
+                epoch = await store.campaign(candidate)
+                log.info("elected", epoch=epoch)
+                records = await standby.records(epoch)
             catalogues = launcher.catalogues if launcher is not None else {}
-            world = restore(await load_records(store), clock(), retention, catalogues, fence_ms)
+            world = await _build(restoring(records, clock(), retention, catalogues, fence_ms))
+            del records
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
             await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
@@ -130,6 +152,27 @@ async def lead(
             # awaits nothing in its body would count its own cancelling here: driver and term do.)
             raise asyncio.CancelledError
         await asyncio.sleep(PAUSE_S)
+
+
+def name_candidate(name: str, address: str) -> str:
+    """Return what a candidate calls itself in the store, so that others know its address, if there is one."""
+    return f"{name}{_AT}{address}" if address else name
+
+
+def address_of(candidate: str) -> str:
+    """Return where a candidate is reached; nothing where it does not say so."""
+    return candidate.partition(_AT)[2]
+
+
+async def _build(steps: Steps[World]) -> World:
+    """Take all steps, and let others have their turn after each."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            world: World = end.value
+            return world
+        await asyncio.sleep(0)
 
 
 async def _serve_term(

@@ -7,10 +7,11 @@ whole yard is one value that is replaced, so that no scrape sees half of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,6 +23,7 @@ _LATE_S = (-3_600, -900, -300, -60, -5, 5, 60, 300, 900, 3_600, 4 * 3_600)
 _QUEUES_MAX = 200
 """Queues that have a histogram of their own."""
 _OTHERS = "others"
+LOOK_EVERY_S = 0.05
 
 _OF_YARD = {
     "waiting": (GaugeMetricFamily, "Jobs and children that wait for a host", ("queue", "reason")),
@@ -84,6 +86,17 @@ class Metrics:
             registry=self.registry,
             buckets=_LATE_S,
         )
+        self._followed = Gauge(
+            "batchyard_standby_records",
+            "Records that a controller has read and that waits to lead; 0 where it leads, or has still to read them",
+            registry=self.registry,
+        )
+        self._stood = Gauge(
+            "batchyard_loop_blocked_max_seconds",
+            "Longest time for which the event loop stood still since the start",
+            registry=self.registry,
+        )
+        self._stood_max_s = 0.0
         self._yard = _YardCollector()
         self.registry.register(self._yard)
 
@@ -93,6 +106,19 @@ class Metrics:
         with self._commits.time():
             yield
         self._records.inc(groups)
+
+    def note_followed(self, records: int) -> None:
+        """Keep how much a standby knows."""
+        self._followed.set(records)
+
+    async def watch_loop(self) -> None:
+        """Measure, for ever, how long the event loop stands still."""
+        loop = asyncio.get_running_loop()
+        while True:
+            wakes_at = loop.time() + LOOK_EVERY_S
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._stood_max_s = max(self._stood_max_s, loop.time() - wakes_at)
+            self._stood.set(self._stood_max_s)
 
     def planning(self) -> AbstractContextManager[object]:
         """Time a placement pass."""

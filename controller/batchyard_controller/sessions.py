@@ -192,7 +192,7 @@ class Sessions:
         hello = await _check_hello(driver, first, peer)
         self._refuse_twin(hello)
         if self._leadership.driver is not driver:
-            raise UnavailableError("another term began meanwhile; try again", reason=Reason.NOT_LEADING)
+            raise self._leadership.refusal()
         session = self._begin(driver, hello, peer.proven)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
@@ -291,6 +291,10 @@ class Sessions:
                 )
                 driver.post(heard)
                 self._usage[session.host_id] = host_usage(beat.usage)
+                if not driver.leads:
+                    # It stood still, and another may lead, for whom the host's fence began before this heartbeat.
+                    session.end(self._leadership.refusal())
+                    return
                 session.send(heartbeat_ack=pb.HeartbeatAck(sequence=beat.sequence))
             case "log_slice":
                 session.take_slice(request.log_slice)

@@ -35,7 +35,7 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
 @click.option(
     "--controller",
     default=settings.default_address,
-    callback=_reads(settings.parse_address),
+    callback=_reads(settings.parse_addresses),
     help="Where the controller listens; it must be a socket of this machine, as only there it tells signing keys.",
 )
 @click.option(

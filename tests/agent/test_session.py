@@ -62,7 +62,7 @@ class Agent:
         self.runtime = runtime or FakeRuntime(now_ms=clock.read_wall_ms)
         self.host = StillHost()
         self.sessions = Sessions(
-            connect=lambda: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS),
+            connect=lambda address: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS),
             target=target,
             driver=self.driver,
             logs=self.logs,
@@ -240,6 +240,17 @@ async def test_a_deposed_leader_is_left(agent, controller):
     current = await controller.streams.get()
     assert list((await current.welcome(EPOCH)).attempts) == []
     assert agent.table.meta.epoch == EPOCH
+
+
+async def test_of_several_controllers_the_agent_finds_the_one_that_leads(tmp_path, controller):
+    async with serving() as standby:
+        standby.refusal = grpc.StatusCode.UNAVAILABLE
+        async with Agent(tmp_path / "state", f"{standby.target},{controller.target}").at_work():
+            stream = await controller.streams.get()
+            await stream.welcome()
+            controller.refusal, standby.refusal = grpc.StatusCode.UNAVAILABLE, None
+            stream.ended.set()
+            await (await standby.streams.get()).welcome(EPOCH + 1)
 
 
 async def test_a_silent_controller_is_left(tmp_path, controller, monkeypatch):

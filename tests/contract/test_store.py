@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.contract.conftest import Home
@@ -11,7 +12,7 @@ from tests.ports import hold_address
 
 from batchyard_controller.store.open import open_store
 from batchyard_controller.store.packing import ATOM_BYTES_MAX, ATOM_CHANGES_MAX
-from batchyard_controller.store.protocol import Atom, Delete, DeposedError, Put, Store, StoreUnavailableError
+from batchyard_controller.store.protocol import Atom, Delete, DeposedError, News, Put, Store, StoreUnavailableError
 
 IS_WAITING_S = 1.0
 """How long a candidate must be seen to wait; longer than every store's poll."""
@@ -319,3 +320,83 @@ async def test_unreachable_store_says_so() -> None:
         with pytest.raises(StoreUnavailableError):
             await load(store)
         await store.close()
+
+
+async def test_follower_is_told_what_is_there_and_what_becomes_of_it(home: Home) -> None:
+    """Told in order, and who leads behind all that its predecessors committed; sqlite tells that there is none."""
+    leader, waiting = home.open(), home.open()
+    epoch = await leader.campaign("first at a:1")
+    await leader.commit([(Put("a", b"1"), Put("b", b"1"))], epoch)
+    following = waiting.follow()
+    if home.kind == "sqlite":
+        assert following is None
+        return
+    assert following is not None
+    told = Told()
+    await told.take(following, epoch)
+    assert (told.pairs, told.leader) == ({"a": b"1", "b": b"1"}, "first at a:1")
+    await leader.commit([(Put("a", b"2"), Delete("b"), Delete("never")), (Put("c", b"3"),)], epoch)
+    await leader.resign()
+    epoch = await waiting.campaign("second")
+    await told.take(following, epoch)
+    assert told.pairs == {"a": b"2", "c": b"3"} == dict(await load(waiting))
+    assert told.leader == "second"
+
+
+async def test_followers_world_is_the_stores(home: Home) -> None:
+    """Whatever is committed, by whomever, a follower has it when it hears of the next leader."""
+    if home.kind == "sqlite":
+        return
+    dice = random.Random(7)
+    store, waiting = home.open(), home.open()
+    told, following = Told(), waiting.follow()
+    assert following is not None
+    for term in range(4):
+        epoch = await store.campaign(f"term {term}")
+        for _ in range(8):
+            keys = {f"k/{dice.randrange(60)}" for _ in range(dice.randrange(1, 40))}
+            atom = tuple(Put(key, dice.randbytes(4)) if dice.random() < 0.6 else Delete(key) for key in keys)
+            await store.commit([atom], epoch)
+        await store.resign()
+        epoch = await waiting.campaign("reader")
+        await told.take(following, epoch)
+        assert told.pairs == dict(await load(waiting))
+        await waiting.resign()
+
+
+async def test_only_who_leads_says_so(home: Home) -> None:
+    first, second = home.open(), home.open()
+    assert not first.leads(1)
+    epoch = await first.campaign("first")
+    assert first.leads(epoch)
+    assert not first.leads(epoch + 1)
+    await first.resign()
+    assert not first.leads(epoch)
+    later = await second.campaign("second")
+    assert second.leads(later)
+    assert not first.leads(later)
+
+
+class Told:
+    """What a follower knows."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[str, bytes] = {}
+        self.leader = ""
+
+    async def take(self, following: AsyncIterator[News], epoch: int) -> None:
+        """Listen until *epoch* is told of."""
+        async with asyncio.timeout(10):
+            async for news in following:
+                if news.is_anew:
+                    self.pairs.clear()
+                for change in news.changes:
+                    if isinstance(change, Put):
+                        self.pairs[change.key] = change.value
+                    else:
+                        self.pairs.pop(change.key, None)
+                if news.epoch:
+                    self.leader = news.leader
+                if news.epoch == epoch:
+                    return
+        raise AssertionError("the news ended")

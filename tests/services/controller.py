@@ -45,7 +45,7 @@ from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.secrets import AccessKey, Sealed
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.doors import Door, PeerKind
-from batchyard_controller.leadership import Leadership, lead
+from batchyard_controller.leadership import Leadership, lead, name_candidate
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.providers.launcher import Launcher, Offer
 from batchyard_controller.sessions import Sessions
@@ -116,7 +116,7 @@ class Controller:
         self._terms = asyncio.create_task(
             lead(
                 self._store,
-                "test",
+                name_candidate("test", self.address),
                 self.leadership,
                 self.sessions.open_term,
                 self._clock,

@@ -396,7 +396,7 @@ async def test_an_agent_renews_its_certificate_by_itself(tmp_path: Path, age_s: 
         kept = read_membership(folder)
         assert kept is not None
         assert kept.expires_at_s > member.expires_at_s
-        async with standing.connect() as channel:
+        async with standing.connect(doors.users) as channel:
             port = SimpleNamespace(agents=AgentServiceStub(channel), leadership=doors.yard.leadership)
             await HandAgent(port, member.host_id).join()  # type: ignore[arg-type]
 

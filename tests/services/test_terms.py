@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 
+from batchyard import AsyncClient
 from batchyard.errors import Reason
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
@@ -17,7 +19,7 @@ from batchyard_controller.sessions import Sessions
 from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.vault import Vault, make_keys
 
-from .controller import PATIENCE_S, MemoryController, code_of, queue, refusal, submission
+from .controller import PATIENCE_S, MemoryController, code_of, container, queue, refusal, refusal_of, submission
 from .hand_agent import HandAgent, running
 
 
@@ -28,7 +30,8 @@ async def test_controller_that_does_not_lead_says_so() -> None:
         async with MemoryController(first.data) as standby:
             told = await refusal(standby.jobs.SubmitJob(submission()))
             assert (told.code, told.reason) == ("UNAVAILABLE", Reason.NOT_LEADING)
-            assert told.text == "this controller does not lead now; try again"
+            assert told.text == f"this controller does not lead now; the controller at {first.address} leads"
+            assert told.metadata == {"leader": first.address}
             told = await refusal(standby.queues.ListJobQueues(queue_pb.ListJobQueuesRequest()))
             assert told.code == "UNAVAILABLE"
             agent = HandAgent(standby)
@@ -38,6 +41,41 @@ async def test_controller_that_does_not_lead_says_so() -> None:
             first.data.depose()
             await standby.until_leads()
             assert await standby.state(job_id) == "RUNNABLE"
+
+
+async def test_client_of_several_controllers_finds_the_one_that_leads() -> None:
+    """A submit and a question find their way past a standby, and over to it when it leads, without an error."""
+    retries: list[str] = []
+    async with MemoryController() as first:
+        await first.until_leads()
+        await first.furnish()
+        async with MemoryController(first.data) as standby:
+            everywhere = f"{standby.address},{first.address}"
+            async with AsyncClient(
+                everywhere, retry_s=PATIENCE_S, on_retry=lambda e: retries.append(e.reason)
+            ) as client:
+                queues = [queue.name async for queue in client.list_job_queues()]
+                assert queues == ["default"]
+                before = (await client.submit_job(name="before", container=container())).job_id
+                assert not retries, "the standby says where to go"
+                first.data.depose()
+                await standby.until_leads(epoch=2)
+                await first.stop_serving()
+                after = (await client.submit_job(name="after", container=container())).job_id
+                assert [job.id async for job in client.list_jobs(queue="default")] == [after, before]
+
+
+async def test_leader_that_may_have_been_overtaken_answers_no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood still: another may lead, and count the host's fence from before this heartbeat."""
+    async with MemoryController() as yard:
+        await yard.until_leads()
+        agent = HandAgent(yard)
+        await agent.join()
+        monkeypatch.setattr(MemoryStore, "leads", lambda self, epoch: False)
+        await agent.beat()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await agent.read()  # an acknowledgement would come first
+        assert refusal_of(refused.value).reason == Reason.NOT_LEADING
 
 
 async def test_controller_stops_though_its_term_ends_at_that_moment() -> None:
@@ -171,3 +209,24 @@ async def test_leader_that_steps_down_makes_room_for_another(yard: MemoryControl
     await other.close()
     await yard.until_leads()
     assert await yard.state(await yard.submit()) == "RUNNABLE"
+
+
+async def test_standby_that_has_read_the_store_leads_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it followed is what it leads with; its metric says that it has."""
+    async with MemoryController() as first:
+        await first.until_leads()
+        await first.furnish()
+        async with MemoryController(first.data) as standby:
+            job_id = await first.submit()
+            async with asyncio.timeout(PATIENCE_S):
+                while read_metric(standby, "standby_records") < len(first.stored()):
+                    await asyncio.sleep(0.01)
+            monkeypatch.setattr(MemoryStore, "load", None)
+            first.data.depose()
+            await standby.until_leads(epoch=2)
+            assert await standby.state(job_id) == "RUNNABLE"
+            assert read_metric(standby, "standby_records") == 0
+
+
+def read_metric(controller: MemoryController, name: str) -> float:
+    return controller.metrics.registry.get_sample_value(f"batchyard_{name}") or 0.0

@@ -90,7 +90,7 @@ def shared(function: F) -> F:
             metavar="ADDRESS",
             expose_value=False,
             callback=_set,
-            help="The controller (BATCHYARD_ADDRESS). Default: the socket of this user's `batchyard up`.",
+            help="The controller, or several with commas (BATCHYARD_ADDRESS). Default: the socket of this user's `batchyard up`.",
         ),
         click.option(
             "-o",

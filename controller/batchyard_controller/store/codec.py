@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_type_hints
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -214,40 +215,68 @@ async def load_records(store: Store) -> Records:
         CorruptRecordError: a record cannot be read.
         StoreError: the store cannot be reached.
     """
-    records = Records()
-    decoder = _Decoder(records)
+    decoder = Decoder()
     async for page in store.load():
         decoder.take(page)
-    decoder.finish()
-    return records
+    return decoder.finish()
 
 
-class _Decoder:
-    """Sorts pairs into records."""
+class Decoder:
+    """Sorts pairs into records, and keeps up with what becomes of them."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self) -> None:
+        self._records = Records()
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-        self._specs: dict[bytes, JobSpec] = {}
-        self._old_chunks: list[tuple[str, bytes]] = []
+        self._specs: WeakValueDictionary[bytes, JobSpec] = WeakValueDictionary()
+        self._old_chunks: dict[str, bytes] = {}
         """Of an earlier form; what they mean hangs on their arrays."""
 
-    def take(self, page: Iterable[tuple[str, bytes]]) -> None:
-        for key, value in page:
+    def take(self, pairs: Iterable[tuple[str, bytes]]) -> None:
+        """
+        Read pairs; what was read of their keys before goes.
+
+        Raises:
+            CorruptRecordError: a record cannot be read.
+        """
+        for key, value in pairs:
             kind = key.partition("/")[0]
             if kind not in KINDS:
                 continue
             if kind == "children" and OLD_CHUNK in value:
-                self._old_chunks.append((key, value))
+                self._old_chunks[key] = value
             else:
+                self._old_chunks.pop(key, None)
                 self._try_one(kind, key, value, partial(upgrade, kind))
 
-    def finish(self) -> None:
-        """Read what had to wait for other records."""
-        for key, value in self._old_chunks:
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget pairs; those that are not there, too."""
+        for key in keys:
+            kind = key.partition("/")[0]
+            if kind in KINDS:
+                self._old_chunks.pop(key, None)
+                self._all_of(kind).pop(name_of(kind, key), None)
+
+    def finish(self) -> Records:
+        """
+        Read what had to wait for other records, and give away all; they keep up no longer.
+
+        Raises:
+            CorruptRecordError: a record cannot be read.
+        """
+        for key, value in self._old_chunks.items():
             job_id = name_of("children", key).partition("/")[0]
-            array = self._records.states.get(JobId(job_id), StoredState())
+            array = self._records.states.get(job_id, StoredState())
             self._try_one("children", key, value, partial(upgrade_children, terminate_reason=array.terminate_reason))
+        return self._records
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._old_chunks) + sum(len(self._all_of(kind)) for kind in KINDS)
+
+    def _all_of(self, kind: str) -> dict[str, Any]:
+        """Return the records of a kind by their names."""
+        of_kind: dict[str, Any] = getattr(self._records, _PLACES[kind])
+        return of_kind
 
     def _try_one(self, kind: str, key: str, value: bytes, bring_up_to_date: Callable[[bytes], bytes]) -> None:
         try:
@@ -256,19 +285,15 @@ class _Decoder:
             raise CorruptRecordError(f"stored record {key} cannot be read: {err}") from err
 
     def _take_one(self, kind: str, name: str, value: bytes) -> None:
-        records = self._records
-        if kind in _PLAIN:
-            listed, type_ = _PLAIN[kind]
-            getattr(records, listed).append(self._decode(type_, value))
-            return
+        record: Any
         match kind:
             case "job":
-                records.jobs.append(self._job(JobId(name), value))
-            case "state":
-                records.states[JobId(name)] = self._decode(StoredState, value)
+                record = self._job(JobId(name), value)
             case "children":
-                job_id, _, number = name.partition("/")
-                records.chunks.append((JobId(job_id), int(number), _decode_chunk(value)))
+                record = _decode_chunk(value)
+            case _:
+                record = self._decode(_TYPES[kind], value)
+        self._all_of(kind)[name] = record
 
     def _decode(self, type_: type[T], value: bytes) -> T:
         decoder = self._decoders.get(type_)
@@ -286,24 +311,30 @@ class _Decoder:
         return Job(id=job_id, spec=spec, **{name: getattr(stored, name) for name in _SUBMISSION})
 
 
-_PLAIN: dict[str, tuple[str, type]] = {
-    "environment": ("environments", ComputeEnvironment),
-    "queue": ("queues", JobQueue),
-    "scheduling_policy": ("policies", SchedulingPolicy),
-    "quota_share": ("quota_shares", QuotaShare),
-    "consumable": ("consumables", ConsumableResource),
-    "definition": ("definitions", JobDefinition),
-    "secret": ("secrets", StoredSecret),
-    "access_key": ("access_keys", AccessKey),
-    "binding": ("bindings", Binding),
-    "token": ("tokens", Token),
-    "join_token": ("join_tokens", JoinToken),
-    "member": ("members", Member),
-    "host": ("hosts", HostRecord),
-    "launch": ("launches", Launch),
-    "attempt": ("attempts", Attempt),
+_TYPES: dict[str, type] = {
+    "environment": ComputeEnvironment,
+    "queue": JobQueue,
+    "scheduling_policy": SchedulingPolicy,
+    "quota_share": QuotaShare,
+    "consumable": ConsumableResource,
+    "definition": JobDefinition,
+    "secret": StoredSecret,
+    "access_key": AccessKey,
+    "binding": Binding,
+    "token": Token,
+    "join_token": JoinToken,
+    "member": Member,
+    "host": HostRecord,
+    "launch": Launch,
+    "state": StoredState,
+    "attempt": Attempt,
 }
-"""Kinds of which each record is one of ours: the list of them, and its type."""
+_PLACES = {
+    "scheduling_policy": "policies",
+    "children": "chunks",
+    "launch": "launches",
+} | {kind: f"{kind}s" for kind in KINDS if kind not in ("scheduling_policy", "children", "launch")}
+"""Where ``Records`` has each kind."""
 
 
 def _decode_chunk(value: bytes) -> Chunk:

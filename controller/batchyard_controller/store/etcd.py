@@ -12,20 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
 from batchyard_controller.store.etcd_client import AnswerTooLargeError, EtcdClient, Login, Tls
+from batchyard_controller.store.etcd_reading import Reading
+from batchyard_controller.store.etcd_renewal import EtcdLine, Held
 from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
+from batchyard_controller.store.lease import LeaseKeeper, now
 from batchyard_controller.store.packing import LEADER_KEY, check, merge, pack
 from batchyard_controller.store.protocol import (
     Atom,
     Change,
     Delete,
     DeposedError,
+    News,
     Put,
     StoreError,
+    StoreUnavailableError,
     UnknownOutcomeError,
 )
 
@@ -34,14 +40,13 @@ LEASE_TTL_S_MIN = 2
 """etcd grants no shorter lease, with its default timing."""
 
 _LEADER_POLL_S = 0.25
-_RENEWAL_RETRY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Term:
     epoch: int
-    renewal: asyncio.Task[None]
-    """Done when the term is over."""
+    keeper: LeaseKeeper
+    tending: asyncio.Task[None]
 
 
 class EtcdStore:
@@ -72,6 +77,7 @@ class EtcdStore:
         self._prefix = prefix
         self._leader_key = (prefix + LEADER_KEY).encode()
         self._lease_ttl_s = lease_ttl_s
+        self._endpoints, self._tls, self._login = tuple(endpoints), tls, login
         self._client = EtcdClient(endpoints, tls=tls, login=login)
         self._term: _Term | None = None
         self._lease: int | None = None
@@ -82,22 +88,25 @@ class EtcdStore:
         while True:
             while await self._read_leader() is not None:  # noqa: ASYNC110  (another machine sets no Event of ours)
                 await asyncio.sleep(_LEADER_POLL_S)
-            asked_at = _now()
+            asked_at = now()
             self._lease = await self._client.grant(self._lease_ttl_s)
             epoch = await self._claim(candidate, self._lease)
             if epoch is not None:
-                renewal = asyncio.create_task(self._run_renewal(self._lease, epoch, asked_at))
-                self._term = _Term(epoch=epoch, renewal=renewal)
+                held = Held(lease=self._lease, key=self._leader_key, epoch=epoch)
+                keeper = LeaseKeeper(self._open_line(held), self._lease_ttl_s, asked_at)
+                tending = asyncio.create_task(self._tend_connection())
+                self._term = _Term(epoch=epoch, keeper=keeper, tending=tending)
                 return epoch
             await self.resign()
+
+    def leads(self, epoch: int) -> bool:
+        """See ``Store``."""
+        return self._term is not None and self._term.epoch == epoch and self._term.keeper.is_held()
 
     async def deposed(self) -> None:
         """See ``Store``."""
         if self._term is not None:
-            renewal = self._term.renewal
-            await asyncio.wait([renewal])
-            if not renewal.cancelled():
-                renewal.result()  # raises what should never happen in there
+            await self._term.keeper.over.wait()
 
     async def resign(self) -> None:
         """See ``Store``."""
@@ -110,6 +119,48 @@ class EtcdStore:
 
     async def load(self, prefix: str = "") -> AsyncIterator[list[tuple[str, bytes]]]:
         """See ``Store``."""
+        async for answer in self._read_all(prefix):
+            page = [(kv.key.decode()[len(self._prefix) :], kv.value) for kv in answer.kvs if kv.key != self._leader_key]
+            if page:
+                yield page
+
+    async def follow(self) -> AsyncIterator[News]:
+        """See ``Store``."""
+        while True:
+            reading = Reading(self._prefix)
+            yield News(is_anew=True)
+            async for answer in self._read_all():
+                for news in reading.take_page(answer):
+                    yield news
+            yield News(epoch=reading.epoch, leader=reading.leader)
+            async with aclosing(self._watch(reading)) as watching:
+                async for news in watching:
+                    yield news
+
+    async def _watch(self, reading: Reading) -> AsyncGenerator[News, None]:
+        """Tell what came after *reading*, until it must be read anew."""
+        start = self._prefix.encode()
+        request = wire.WatchCreateRequest(
+            key=start, range_end=after_prefix(start), start_revision=reading.revision + 1, progress_notify=True
+        )
+        async with aclosing(self._client.watch(request)) as answers:
+            async for answer in answers:
+                if answer.canceled and not answer.compact_revision:
+                    raise StoreUnavailableError(f"etcd ended the watch: {answer.cancel_reason}")
+                if answer.canceled or answer.header.revision < reading.revision:
+                    return
+                for news in reading.take_events(answer):
+                    if news.epoch and await self._count(reading.revision) != reading.count:
+                        return  # older servers may lose events over a compaction
+                    yield news
+
+    async def _count(self, revision: int) -> int:
+        start = self._prefix.encode()
+        request = wire.RangeRequest(key=start, range_end=after_prefix(start), revision=revision, count_only=True)
+        return (await self._client.range(request)).count
+
+    async def _read_all(self, prefix: str = "") -> AsyncIterator[wire.RangeResponse]:
+        """Read, page by page, what is below *prefix*."""
         start = (self._prefix + prefix).encode()
         request = wire.RangeRequest(key=start, range_end=after_prefix(start), limit=PAGE_PAIRS)
         while True:
@@ -120,9 +171,7 @@ class EtcdStore:
                     raise
                 request.limit //= 2
                 continue
-            page = [(kv.key.decode()[len(self._prefix) :], kv.value) for kv in answer.kvs if kv.key != self._leader_key]
-            if page:
-                yield page
+            yield answer
             if not answer.more:
                 return
             request.key = answer.kvs[-1].key + b"\0"
@@ -132,7 +181,7 @@ class EtcdStore:
     async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:
         """See ``Store``."""
         check(atoms)
-        if self._term is None or self._term.epoch != epoch or self._term.renewal.done():
+        if self._term is None or self._term.epoch != epoch or not self._term.keeper.is_held():
             raise DeposedError(f"epoch {epoch} is not led by this store")
         leads = wire.Compare(key=self._leader_key, target=wire.COMPARE_TARGET_CREATE_REVISION, create_revision=epoch)
         for group in pack(atoms):
@@ -179,36 +228,21 @@ class EtcdStore:
         leader = await self._read_leader()
         return leader.create_revision if leader is not None and leader.lease == lease else None
 
-    async def _run_renewal(self, lease: int, epoch: int, renewed_at: float) -> None:
-        """Renew *lease*; return when it is lost, or might soon be."""
-        next_at = renewed_at + self._lease_ttl_s / 3
-        give_up_at = renewed_at + self._lease_ttl_s * 2 / 3
+    async def _tend_connection(self) -> None:
+        """Move on from a server that fails before a commit finds it so, and must fail with it."""
         while True:
-            await asyncio.sleep(next_at - _now())
-            sent_at = _now()
-            try:
-                async with asyncio.timeout_at(give_up_at):
-                    if not await self._renew(lease, epoch):
-                        return
-            except TimeoutError:
-                return
-            except StoreError:
-                next_at = min(_now() + _RENEWAL_RETRY_S, give_up_at)
-            else:
-                next_at = sent_at + self._lease_ttl_s / 3
-                give_up_at = sent_at + self._lease_ttl_s * 2 / 3
+            await asyncio.sleep(self._lease_ttl_s / 3)
+            with contextlib.suppress(StoreError):
+                await self._read_leader()
 
-    async def _renew(self, lease: int, epoch: int) -> bool:
-        # Before 3.4.38 etcd can say "renewed" of a lease that was revoked, so look at the key too.
-        if not await self._client.renew(lease):
-            return False
-        leader = await self._read_leader()
-        return leader is not None and leader.create_revision == epoch
+    def _open_line(self, held: Held) -> EtcdLine:
+        return EtcdLine(held, self._endpoints, self._tls, self._login)
 
     def _end_term(self) -> None:
         """Let the epoch never write again, whatever becomes of the lease."""
         if self._term is not None:
-            self._term.renewal.cancel()
+            self._term.keeper.stop()
+            self._term.tending.cancel()
             self._term = None
 
 
@@ -219,7 +253,3 @@ def after_prefix(prefix: bytes) -> bytes:
     No byte of UTF-8 is 0xff, so the last one can always be raised.
     """
     return prefix[:-1] + bytes([prefix[-1] + 1])
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -1,5 +1,5 @@
 """
-A thin client of the etcd v3 API: the seven calls that the etcd store makes.
+A thin client of the etcd v3 API: the calls that the etcd store makes.
 
 It knows connections, deadlines and versions, and nothing of leaders, epochs or
 records. Laws: a transaction is sent once and never again, whatever happens;
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -30,8 +30,6 @@ from batchyard_controller.store.protocol import (
 
 READ_TIMEOUT_S = 2.0
 TXN_TIMEOUT_S = 5.0
-RENEWAL_TIMEOUT_S = 1.0
-"""Half of a read's, so that a renewal can try a second server in good time."""
 
 RECEIVE_BYTES_MAX = 64 << 20
 
@@ -41,7 +39,7 @@ _TOKEN_S = 60.0
 _RETIRE_S = TXN_TIMEOUT_S
 """A connection given up is closed only when transactions on it had their time."""
 
-_OPTIONS = (
+OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
@@ -52,6 +50,9 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A watch waits for ever on a connection that died without a word.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
 )
 _ANOTHER_SERVER_MAY_ANSWER = frozenset(
     {
@@ -125,18 +126,6 @@ class _Connection:
         answer: M = await call(request, timeout=timeout_s, metadata=self.metadata)
         return answer
 
-    async def renew(self, lease: int) -> int:
-        call = self.channel.stream_stream(
-            "/etcdserverpb.Lease/LeaseKeepAlive",
-            request_serializer=_serialise,
-            response_deserializer=wire.LeaseKeepAliveResponse.FromString,
-        )
-        # Without hasleader, a server cut off from its cluster leaves us waiting.
-        metadata = (*self.metadata, ("hasleader", "true"))
-        requests = iter([wire.LeaseKeepAliveRequest(id=lease)])
-        ttls_s = [answer.ttl async for answer in call(requests, timeout=RENEWAL_TIMEOUT_S, metadata=metadata)]
-        return ttls_s[0] if ttls_s else 0
-
 
 class EtcdClient:
     """
@@ -183,8 +172,41 @@ class EtcdClient:
         try:
             answer = await there.call("KV/Txn", request, wire.TxnResponse, TXN_TIMEOUT_S)
         except grpc.aio.AioRpcError as err:
-            raise UnknownOutcomeError(_describe(there.endpoint, err)) from err
+            raise UnknownOutcomeError(describe(there.endpoint, err)) from err
         return answer.succeeded
+
+    async def watch(self, request: wire.WatchCreateRequest) -> AsyncGenerator[wire.WatchResponse, None]:
+        """
+        Tell what becomes of keys, until the server ends it. Raises as ``range`` does.
+
+        Never sent twice: who watches knows where to go on.
+        """
+        there = await self._connect()
+        watch = there.channel.stream_stream(
+            "/etcdserverpb.Watch/Watch",
+            request_serializer=_serialise,
+            response_deserializer=wire.WatchResponse.FromString,
+        )
+        # Without hasleader, a server cut off from its cluster leaves us waiting.
+        call = watch(metadata=(*there.metadata, ("hasleader", "true")))
+        try:
+            await call.write(wire.WatchRequest(create_request=request))
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                yield cast("wire.WatchResponse", answer)
+            raise StoreUnavailableError(f"etcd at {there.endpoint} ended the watch")
+        except grpc.aio.AioRpcError as err:
+            self._leave(there)
+            raise _unavailable(there.endpoint, err) from err
+        except asyncio.InvalidStateError as err:  # grpc.aio's word for a call that is over
+            self._leave(there)
+            raise StoreUnavailableError(f"etcd at {there.endpoint} ended the watch") from err
+        except asyncio.CancelledError as err:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+                raise
+            # The connection was given up by another call, not we by our task.
+            raise StoreUnavailableError(f"the connection to etcd at {there.endpoint} was given up") from err
+        finally:
+            call.cancel()
 
     async def grant(self, ttl_s: int) -> int:
         """
@@ -197,14 +219,6 @@ class EtcdClient:
             lambda there: there.call("Lease/LeaseGrant", request, wire.LeaseGrantResponse, READ_TIMEOUT_S)
         )
         return answer.id
-
-    async def renew(self, lease: int) -> int:
-        """Renew *lease* and return the seconds it has left, 0 if it is gone. Raises as ``range`` does."""
-
-        async def send(there: _Connection) -> int:
-            return await (await self._with_fresh_token(there)).renew(lease)
-
-        return await self._repeat(send)
 
     async def revoke(self, lease: int) -> None:
         """End *lease*, and with it the keys that hang on it; no error if it is gone. Raises as ``range`` does."""
@@ -249,9 +263,13 @@ class EtcdClient:
     async def _connect(self) -> _Connection:
         """Return the connection, made and checked if there is none."""
         async with self._connecting:
-            if self._connection is None:
-                self._connection = await self._connect_to(self._endpoints[self._turn % len(self._endpoints)])
-            return self._connection
+            there = self._connection
+            if there is None:
+                there = await self._connect_to(self._endpoints[self._turn % len(self._endpoints)])
+            elif self._login is not None and asyncio.get_running_loop().time() - there.logged_in_at >= _TOKEN_S:
+                there = await self._log_in_again(there)
+            self._connection = there
+            return there
 
     async def _connect_to(self, endpoint: str) -> _Connection:
         there = _Connection(endpoint=endpoint, channel=self._open_channel(endpoint))
@@ -276,24 +294,22 @@ class EtcdClient:
         now = asyncio.get_running_loop().time()
         return replace(there, metadata=(("token", answer.token),), logged_in_at=now)
 
-    async def _with_fresh_token(self, there: _Connection) -> _Connection:
-        """Log in again before the token runs out, which would look like an unknown outcome to a transaction."""
-        age_s = asyncio.get_running_loop().time() - there.logged_in_at
-        if self._login is None or age_s < _TOKEN_S:
-            return there
-        fresh = await self._log_in(there)
-        if self._connection is there:
-            self._connection = fresh
-        return fresh
+    async def _log_in_again(self, there: _Connection) -> _Connection:
+        """Renew the token before it runs out, which would look like an unknown outcome to a transaction."""
+        try:
+            return await self._log_in(there)
+        except grpc.aio.AioRpcError as err:
+            self._leave(there)
+            raise _unavailable(there.endpoint, err) from err
 
     def _open_channel(self, endpoint: str) -> grpc.aio.Channel:
         if self._tls is None:
-            return grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+            return grpc.aio.insecure_channel(endpoint, options=OPTIONS)
         try:
             credentials = self._tls.read()
         except OSError as err:
             raise StoreUnavailableError(f"cannot read a TLS file for etcd: {err}") from err
-        return grpc.aio.secure_channel(endpoint, credentials, options=_OPTIONS)
+        return grpc.aio.secure_channel(endpoint, credentials, options=OPTIONS)
 
     def _leave(self, there: _Connection) -> None:
         """Let the next call go to the next server, unless another call has seen to it."""
@@ -339,8 +355,9 @@ def _serialise(message: Message) -> bytes:
 def _unavailable(endpoint: str, err: grpc.aio.AioRpcError) -> StoreUnavailableError:
     is_too_large = err.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (err.details() or "")
     kind = AnswerTooLargeError if is_too_large else StoreUnavailableError
-    return kind(_describe(endpoint, err))
+    return kind(describe(endpoint, err))
 
 
-def _describe(endpoint: str, err: grpc.aio.AioRpcError) -> str:
+def describe(endpoint: str, err: Any) -> str:
+    """Say what a gRPC error of either kind means."""
     return f"etcd at {endpoint}: {err.code().name}: {err.details()}"

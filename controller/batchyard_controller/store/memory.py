@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from batchyard_controller.store.packing import check
-from batchyard_controller.store.protocol import Atom, DeposedError, Put, UnknownOutcomeError
+from batchyard_controller.store.protocol import Atom, DeposedError, News, Put, UnknownOutcomeError
 
 PAGE_PAIRS = 2000
 
@@ -22,6 +22,7 @@ PAGE_PAIRS = 2000
 @dataclass(slots=True, kw_only=True)
 class _Term:
     epoch: int
+    candidate: str
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -39,6 +40,7 @@ class MemoryData:
         self.epoch = 0
         self._term: _Term | None = None
         self._atoms_until_cut: int | None = None
+        self._followers: list[asyncio.Queue[News]] = []
 
     def depose(self) -> None:
         """End the current leadership, as the leader's death or a lease run out would."""
@@ -50,13 +52,40 @@ class MemoryData:
         """Let the next commit write at most *atoms* atoms and then fail with an unknown outcome."""
         self._atoms_until_cut = atoms
 
-    async def begin_term(self) -> _Term:
+    async def begin_term(self, candidate: str) -> _Term:
         """Wait until nobody leads, then lead."""
         while self._term is not None:
             await self._term.over.wait()
         self.epoch += 1
-        self._term = _Term(epoch=self.epoch)
+        self._term = _Term(epoch=self.epoch, candidate=candidate)
+        self._tell(News(epoch=self.epoch, leader=candidate))
         return self._term
+
+    async def follow(self) -> AsyncIterator[News]:
+        """Tell all pairs, then what becomes of them."""
+        news: asyncio.Queue[News] = asyncio.Queue()
+        pairs = tuple(Put(key, value) for key, value in self.pairs.items())
+        term = self._term
+        self._followers.append(news)
+        try:
+            yield News(
+                is_anew=True,
+                changes=pairs,
+                epoch=term.epoch if term is not None else 0,
+                leader=term.candidate if term is not None else "",
+            )
+            while True:
+                yield await news.get()
+        finally:
+            self._followers.remove(news)
+
+    def leads(self, epoch: int) -> bool:
+        """Say whether *epoch* leads."""
+        return self._term is not None and self._term.epoch == epoch
+
+    def _tell(self, news: News) -> None:
+        for follower in self._followers:
+            follower.put_nowait(news)
 
     def write(self, atoms: Sequence[Atom], epoch: int) -> None:
         """Carry out *atoms* if *epoch* leads."""
@@ -69,6 +98,7 @@ class MemoryData:
                     self.pairs[change.key] = change.value
                 else:
                     self.pairs.pop(change.key, None)
+        self._tell(News(changes=tuple(change for atom in atoms[:cut] for change in atom)))
         if cut is not None:
             self.depose()
             raise UnknownOutcomeError(f"the commit was cut after at most {cut} of {len(atoms)} atoms")
@@ -84,8 +114,12 @@ class MemoryStore:
     async def campaign(self, candidate: str) -> int:
         """See ``Store``."""
         await self.resign()
-        self._term = await self._data.begin_term()
+        self._term = await self._data.begin_term(candidate)
         return self._term.epoch
+
+    def leads(self, epoch: int) -> bool:
+        """See ``Store``."""
+        return self._term is not None and self._term.epoch == epoch and self._data.leads(epoch)
 
     async def deposed(self) -> None:
         """See ``Store``."""
@@ -103,6 +137,10 @@ class MemoryStore:
         pairs = sorted(pair for pair in self._data.pairs.items() if pair[0].startswith(prefix))
         for start in range(0, len(pairs), PAGE_PAIRS):
             yield pairs[start : start + PAGE_PAIRS]
+
+    def follow(self) -> AsyncIterator[News]:
+        """See ``Store``."""
+        return self._data.follow()
 
     async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:
         """See ``Store``."""

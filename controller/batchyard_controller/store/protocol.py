@@ -13,6 +13,7 @@ keys' UTF-8 bytes, which is also that of Python's strings.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from batchyard.errors import WorldError
@@ -38,6 +39,25 @@ Changes that take effect together or not at all; the last of one key wins.
 
 At most 100 changes and 1 MiB of keys and values (``packing.py``).
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """
+    What became of a store, told by ``Store.follow``.
+
+    Attributes:
+        is_anew: All that was told before is void; what is in the store follows, from nothing on.
+        changes: In the order of their commits.
+        epoch: Of whoever leads since these changes: they and those before are all that its
+            predecessors committed. 0: as before.
+        leader: What that one calls itself, as its ``campaign`` was told.
+    """
+
+    is_anew: bool = False
+    changes: Sequence[Change] = ()
+    epoch: int = 0
+    leader: str = ""
 
 
 class StoreError(WorldError):
@@ -90,6 +110,14 @@ class Store(Protocol):
             UnsupportedServerError: see there.
         """
 
+    def leads(self, epoch: int) -> bool:
+        """
+        Say whether nobody else can lead now, as far as *epoch* and the clock tell.
+
+        True is no licence to write, which only ``commit`` gives: it is for what must not be
+        said by one that was overtaken, such as that a host was heard. Never waits.
+        """
+
     async def deposed(self) -> None:
         """
         Return once leadership is lost or can no longer be relied upon.
@@ -115,6 +143,20 @@ class Store(Protocol):
 
         Raises:
             StoreUnavailableError: the store cannot be reached.
+        """
+
+    def follow(self) -> AsyncIterator[News] | None:
+        """
+        Tell what is in the store and then all that becomes of it, for ever, for a candidate that waits.
+
+        None where a store is of one machine, on which no other waits for the first to die
+        (sqlite): who leads there next loads.
+
+        The first news are anew. Changes that are told are committed, in their order; news
+        with an epoch come behind all that was committed before it led.
+
+        Raises:
+            StoreUnavailableError: the store cannot be reached; follow anew.
         """
 
     async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:

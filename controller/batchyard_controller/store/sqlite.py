@@ -92,6 +92,10 @@ class SqliteStore:
         self._term = _Term(epoch=epoch, lock_fd=lock_fd)
         return epoch
 
+    def leads(self, epoch: int) -> bool:
+        """See ``Store``; the kernel lets nobody else have the lock."""
+        return self._term is not None and self._term.epoch == epoch
+
     async def deposed(self) -> None:
         """See ``Store``."""
         if self._term is not None:
@@ -117,6 +121,10 @@ class SqliteStore:
         finally:
             if reader is not None and not self._closed:
                 self._worker.submit(self._end_read, reader)
+
+    def follow(self) -> None:
+        """See ``Store``; a file is of one machine, and what takes its controller takes all."""
+        return None  # noqa: RET501  (None is the answer)
 
     async def commit(self, atoms: Sequence[Atom], epoch: int) -> None:
         """See ``Store``."""

@@ -8,8 +8,9 @@ nobody knows how long the controller was away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from batchyard.ids import HostId, JobId
 from batchyard_controller.core import limits
@@ -41,6 +42,8 @@ from .attempts import end_attempt, restore_claim
 from .nodes import end_cut_short, follow_main, has_nodes_left, preempt_all, whole_claims
 from .progress import Out, Progress
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredState:
@@ -70,26 +73,34 @@ class StoredState:
 
 @dataclass(slots=True)
 class Records:
-    """Everything that the store holds, decoded."""
+    """Everything that the store holds, decoded, each by the name in its key."""
 
-    environments: list[ComputeEnvironment] = field(default_factory=list)
-    queues: list[JobQueue] = field(default_factory=list)
-    policies: list[SchedulingPolicy] = field(default_factory=list)
-    quota_shares: list[QuotaShare] = field(default_factory=list)
-    consumables: list[ConsumableResource] = field(default_factory=list)
-    definitions: list[JobDefinition] = field(default_factory=list)
-    secrets: list[StoredSecret] = field(default_factory=list)
-    access_keys: list[AccessKey] = field(default_factory=list)
-    bindings: list[Binding] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
-    join_tokens: list[JoinToken] = field(default_factory=list)
-    members: list[Member] = field(default_factory=list)
-    hosts: list[HostRecord] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
-    states: dict[JobId, StoredState] = field(default_factory=dict)
-    chunks: list[tuple[JobId, int, Chunk]] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
+    environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
+    queues: dict[str, JobQueue] = field(default_factory=dict)
+    policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
+    quota_shares: dict[str, QuotaShare] = field(default_factory=dict)
+    consumables: dict[str, ConsumableResource] = field(default_factory=dict)
+    definitions: dict[str, JobDefinition] = field(default_factory=dict)
+    secrets: dict[str, StoredSecret] = field(default_factory=dict)
+    access_keys: dict[str, AccessKey] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    join_tokens: dict[str, JoinToken] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    hosts: dict[str, HostRecord] = field(default_factory=dict)
+    launches: dict[str, Launch] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    states: dict[str, StoredState] = field(default_factory=dict)
+    chunks: dict[str, Chunk] = field(default_factory=dict)
+    """By ``job/number``."""
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+
+
+Steps = Generator[None, None, T]
+"""Work in slices: after each the event loop may have its turn."""
+
+_SLICE = 500
+"""Jobs in a slice of the work; a few milliseconds."""
 
 
 def restore(
@@ -100,20 +111,43 @@ def restore(
     fence_ms: int = limits.FENCE_MS,
 ) -> World:
     """Build the world from stored records, and from what providers offer now."""
+    steps = restoring(records, now, retention, catalogues, fence_ms)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            world: World = end.value
+            return world
+
+
+def restoring(
+    records: Records,
+    now: Instant,
+    retention: Retention,
+    catalogues: Mapping[str, Catalogue] | None = None,
+    fence_ms: int = limits.FENCE_MS,
+) -> Steps[World]:
+    """Build the world as ``restore`` does, in slices. The records become its own: they are used up."""
     world = World(retention, catalogues, fence_ms=fence_ms)
     _restore_settings(world, records, now)
-    unsettled = _restore_jobs(world, records)
+    unsettled = yield from _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet
-    for job in unsettled:
-        Progress(world, now, forgotten, admits=False).settle(job)
+    for part in _slices(unsettled):
+        for job in part:
+            Progress(world, now, forgotten, admits=False).settle(job)
+        yield
     left = [job for job in world.jobs.values() if has_nodes_left(job)]
     for job in left:
         Progress(world, now, forgotten, admits=False).hold(job)
-    for attempt in whole_claims(world, records.attempts):
-        restore_claim(world, attempt, now, forgotten)
+    for attempts in _slices(list(whole_claims(world, records.attempts.values()))):
+        for attempt in attempts:
+            restore_claim(world, attempt, now, forgotten)
+        yield
     recall(world, now)
-    for job in unsettled:
-        Progress(world, now, forgotten).admit(job)
+    for part in _slices(unsettled):
+        for job in part:
+            Progress(world, now, forgotten).admit(job)
+        yield
     for job in [job for job in (*unsettled, *left) if job.kind is JobKind.NODES]:
         preempt_all(world, job)
         if job.state.is_final:
@@ -123,52 +157,61 @@ def restore(
     return world
 
 
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _SLICE] for start in range(0, len(items), _SLICE))
+
+
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
-    world.environments = {environment.name: environment for environment in records.environments}
-    world.queues.update({queue.name: queue for queue in records.queues})
-    world.policies = {policy.name: policy for policy in records.policies}
-    world.consumables = {resource.name: resource for resource in records.consumables}
-    world.quota_shares = {share.id: share for share in records.quota_shares}
+    world.environments = dict(records.environments)
+    world.queues.update(records.queues)
+    world.policies = dict(records.policies)
+    world.consumables = dict(records.consumables)
+    world.quota_shares = dict(records.quota_shares)
     for queue in world.queues.values():
         world.bound_queue(queue)
         bound_shares(world, queue)
     for resource in world.consumables.values():
         world.fleet.bounds.set_consumable(resource)
-    world.secrets = {secret.name: secret for secret in records.secrets}
-    world.access_keys = {access_key.id: access_key for access_key in records.access_keys}
-    world.bindings = {binding.name: binding for binding in records.bindings}
-    world.tokens = {token.id: token for token in records.tokens}
+    world.secrets = dict(records.secrets)
+    world.access_keys = dict(records.access_keys)
+    world.bindings = dict(records.bindings)
+    world.tokens = dict(records.tokens)
     world.know_users()
-    world.join_tokens = {token.id: token for token in records.join_tokens}
-    world.members = {member.host_id: member for member in records.members}
-    for definition in sorted(records.definitions, key=lambda d: d.revision):
+    world.join_tokens = dict(records.join_tokens)
+    world.members = {member.host_id: member for member in records.members.values()}
+    for definition in sorted(records.definitions.values(), key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
-    world.launches = {launch.id: launch for launch in records.launches}
-    for record in records.hosts:
+    world.launches = {launch.id: launch for launch in records.launches.values()}
+    for record in records.hosts.values():
         if record.gone_at_ms:
             world.gone_hosts[record.id] = record
             continue
         host = world.hosts[record.id] = Host(record=record, heard_boot_ms=now.boot_ms)
         world.refresh_host(host)
-    for launch in records.launches:
+    for launch in records.launches.values():
         world.scaling.watch(launch, now)
         if launch.state is LaunchState.JOINED and launch.host_id in world.hosts:
             world.scaling.note_seen(launch, world.hosts[HostId(launch.host_id)].record.facts, now)
 
 
-def _restore_jobs(world: World, records: Records) -> list[Job]:
+def _restore_jobs(world: World, records: Records) -> Steps[list[Job]]:
     """Put jobs back as far as stored facts say; return those that have not ended."""
-    for job in sorted(records.jobs, key=lambda j: j.seq):
-        world.index_job(job)
-    for job_id, number, chunk in records.chunks:
-        if job_id in world.jobs:
-            lifecycle.restore_chunk(world.jobs[job_id], number, chunk)
-    for job_id, stored in records.states.items():
-        if job_id in world.jobs:
-            _restore_state(world.jobs[job_id], stored)
-    for job in world.all_jobs:
-        for state, number in states_of(job).items():
-            world.count(job.spec.queue, None, state, number)
+    for part in _slices(sorted(records.jobs.values(), key=lambda j: j.seq)):
+        for job in part:
+            world.index_job(job)
+        yield
+    for chunks in _slices(list(records.chunks.items())):
+        for name, chunk in chunks:
+            job_id, _, number = name.partition("/")
+            if job_id in world.jobs:
+                lifecycle.restore_chunk(world.jobs[JobId(job_id)], int(number), chunk)
+        yield
+    for states in _slices(list(records.states.items())):
+        for job_id, stored in states:
+            if job_id in world.jobs:
+                _restore_state(world.jobs[JobId(job_id)], stored)
+        yield
+    yield from _count_states(world)
     for job in [job for job in world.jobs.values() if job.kind is JobKind.NODES and not job.state.is_final]:
         if Unit(job).main.state.is_final:
             main = Unit(job).main
@@ -177,9 +220,19 @@ def _restore_jobs(world: World, records: Records) -> list[Job]:
     world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
     _sweep(world, records)
     live = [job for job in world.all_jobs if not job.state.is_final]
-    for job in live:
-        world.named.count(job, 1)
+    for part in _slices(live):
+        for job in part:
+            world.named.count(job, 1)
+        yield
     return live
+
+
+def _count_states(world: World) -> Steps[None]:
+    for part in _slices(list(world.all_jobs)):
+        for job in part:
+            for state, number in states_of(job).items():
+                world.count(job.spec.queue, None, state, number)
+        yield
 
 
 def _restore_state(job: Job, stored: StoredState) -> None:
@@ -191,4 +244,4 @@ def _restore_state(job: Job, stored: StoredState) -> None:
 def _sweep(world: World, records: Records) -> None:
     """Have records deleted that a job left behind which was only half forgotten."""
     mend(world, "state", set(records.states) - set(world.jobs))
-    mend(world, "children", [f"{job_id}/{n}" for job_id, n, _ in records.chunks if job_id not in world.jobs])
+    mend(world, "children", [name for name in records.chunks if name.partition("/")[0] not in world.jobs])

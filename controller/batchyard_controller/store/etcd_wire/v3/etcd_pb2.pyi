@@ -54,6 +54,21 @@ COMPARE_TARGET_VERSION_UNSPECIFIED: CompareTarget.ValueType  # 0
 COMPARE_TARGET_CREATE_REVISION: CompareTarget.ValueType  # 1
 Global___CompareTarget: typing_extensions.TypeAlias = CompareTarget
 
+class _EventType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EventTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EventType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EVENT_TYPE_PUT_UNSPECIFIED: _EventType.ValueType  # 0
+    EVENT_TYPE_DELETE: _EventType.ValueType  # 1
+
+class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper): ...
+
+EVENT_TYPE_PUT_UNSPECIFIED: EventType.ValueType  # 0
+EVENT_TYPE_DELETE: EventType.ValueType  # 1
+Global___EventType: typing_extensions.TypeAlias = EventType
+
 @typing.final
 class ResponseHeader(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -76,11 +91,14 @@ class KeyValue(google.protobuf.message.Message):
 
     KEY_FIELD_NUMBER: builtins.int
     CREATE_REVISION_FIELD_NUMBER: builtins.int
+    MOD_REVISION_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
     key: builtins.bytes
     create_revision: builtins.int
     """Revision at which the key came to be; it changes only by delete and put."""
+    mod_revision: builtins.int
+    """Of its last put."""
     value: builtins.bytes
     lease: builtins.int
     """Lease with which the key lives and dies; zero is none."""
@@ -89,10 +107,11 @@ class KeyValue(google.protobuf.message.Message):
         *,
         key: builtins.bytes = ...,
         create_revision: builtins.int = ...,
+        mod_revision: builtins.int = ...,
         value: builtins.bytes = ...,
         lease: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["create_revision", b"create_revision", "key", b"key", "lease", b"lease", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_revision", b"create_revision", "key", b"key", "lease", b"lease", "mod_revision", b"mod_revision", "value", b"value"]) -> None: ...
 
 Global___KeyValue: typing_extensions.TypeAlias = KeyValue
 
@@ -104,6 +123,7 @@ class RangeRequest(google.protobuf.message.Message):
     RANGE_END_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    COUNT_ONLY_FIELD_NUMBER: builtins.int
     key: builtins.bytes
     range_end: builtins.bytes
     """First key no longer read; empty reads the one key."""
@@ -111,6 +131,8 @@ class RangeRequest(google.protobuf.message.Message):
     """Most pairs in the answer; zero is all."""
     revision: builtins.int
     """Revision to read at; zero is the newest."""
+    count_only: builtins.bool
+    """No pairs, only how many there are."""
     def __init__(
         self,
         *,
@@ -118,8 +140,9 @@ class RangeRequest(google.protobuf.message.Message):
         range_end: builtins.bytes = ...,
         limit: builtins.int = ...,
         revision: builtins.int = ...,
+        count_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "limit", b"limit", "range_end", b"range_end", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count_only", b"count_only", "key", b"key", "limit", b"limit", "range_end", b"range_end", "revision", b"revision"]) -> None: ...
 
 Global___RangeRequest: typing_extensions.TypeAlias = RangeRequest
 
@@ -130,8 +153,11 @@ class RangeResponse(google.protobuf.message.Message):
     HEADER_FIELD_NUMBER: builtins.int
     KVS_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
     more: builtins.bool
     """True if the limit cut the answer short."""
+    count: builtins.int
+    """How many there are, whatever the limit."""
     @property
     def header(self) -> Global___ResponseHeader: ...
     @property
@@ -142,9 +168,10 @@ class RangeResponse(google.protobuf.message.Message):
         header: Global___ResponseHeader | None = ...,
         kvs: collections.abc.Iterable[Global___KeyValue] | None = ...,
         more: builtins.bool = ...,
+        count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["header", b"header", "kvs", b"kvs", "more", b"more"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "header", b"header", "kvs", b"kvs", "more", b"more"]) -> None: ...
 
 Global___RangeResponse: typing_extensions.TypeAlias = RangeResponse
 
@@ -368,6 +395,106 @@ class LeaseKeepAliveResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["id", b"id", "ttl", b"ttl"]) -> None: ...
 
 Global___LeaseKeepAliveResponse: typing_extensions.TypeAlias = LeaseKeepAliveResponse
+
+@typing.final
+class WatchCreateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    RANGE_END_FIELD_NUMBER: builtins.int
+    START_REVISION_FIELD_NUMBER: builtins.int
+    PROGRESS_NOTIFY_FIELD_NUMBER: builtins.int
+    key: builtins.bytes
+    range_end: builtins.bytes
+    """First key no longer watched."""
+    start_revision: builtins.int
+    """Revision of the first event wanted."""
+    progress_notify: builtins.bool
+    """Has the server say now and then how far it is, where nothing happens."""
+    def __init__(
+        self,
+        *,
+        key: builtins.bytes = ...,
+        range_end: builtins.bytes = ...,
+        start_revision: builtins.int = ...,
+        progress_notify: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "progress_notify", b"progress_notify", "range_end", b"range_end", "start_revision", b"start_revision"]) -> None: ...
+
+Global___WatchCreateRequest: typing_extensions.TypeAlias = WatchCreateRequest
+
+@typing.final
+class WatchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREATE_REQUEST_FIELD_NUMBER: builtins.int
+    @property
+    def create_request(self) -> Global___WatchCreateRequest: ...
+    def __init__(
+        self,
+        *,
+        create_request: Global___WatchCreateRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_request", b"create_request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_request", b"create_request"]) -> None: ...
+
+Global___WatchRequest: typing_extensions.TypeAlias = WatchRequest
+
+@typing.final
+class Event(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: builtins.int
+    KV_FIELD_NUMBER: builtins.int
+    type: Global___EventType.ValueType
+    @property
+    def kv(self) -> Global___KeyValue:
+        """After the event; of a delete the key alone."""
+
+    def __init__(
+        self,
+        *,
+        type: Global___EventType.ValueType = ...,
+        kv: Global___KeyValue | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["kv", b"kv"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["kv", b"kv", "type", b"type"]) -> None: ...
+
+Global___Event: typing_extensions.TypeAlias = Event
+
+@typing.final
+class WatchResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CANCELED_FIELD_NUMBER: builtins.int
+    COMPACT_REVISION_FIELD_NUMBER: builtins.int
+    CANCEL_REASON_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    canceled: builtins.bool
+    """True if no more will come."""
+    compact_revision: builtins.int
+    """Where what was to be told is forgotten: the oldest revision that is not."""
+    cancel_reason: builtins.str
+    @property
+    def header(self) -> Global___ResponseHeader: ...
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """In their order; all of a revision in one message."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ResponseHeader | None = ...,
+        canceled: builtins.bool = ...,
+        compact_revision: builtins.int = ...,
+        cancel_reason: builtins.str = ...,
+        events: collections.abc.Iterable[Global___Event] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancel_reason", b"cancel_reason", "canceled", b"canceled", "compact_revision", b"compact_revision", "events", b"events", "header", b"header"]) -> None: ...
+
+Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
 
 @typing.final
 class StatusRequest(google.protobuf.message.Message):
