@@ -1,0 +1,463 @@
+"""
+A yard in one deterministic world: etcd, two controllers, three hosts with agents, one user; and its steps.
+
+It plays a story: first things are asked and fail, then all is mended and has to come to rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import grpc
+import structlog
+from tests.core.yard import Yard as Settings
+
+from batchyard.ids import JobId, uuid7
+from batchyard_controller import leadership
+from batchyard_controller.core.model.settings import Preemption
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.packing import LEADER_KEY
+from batchyard_controller.store.protocol import Put
+
+from .etcd import ADDRESS, Etcd, Pair
+from .loop import EndlessError, Program, VirtualLoop
+from .machine import WALL_MS, Machine
+from .network import Channel, Network, Site
+from .programs import PREFIX, YARD, AgentProgram, ControllerProgram
+from .story import CHAOS_S, CONTROLLERS, CPUS, Step
+from .user import User
+from .witness import Witness
+
+REST_S = 1_500.0
+"""By then after the last fault all has to be at rest: hosts are distrusted for ten minutes at most, jobs take three."""
+CALM_S = 5.0
+"""So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
+
+
+class Yard:
+    """One world, from its beginning to its rest."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = Random(f"world {seed}")
+        self.loop = VirtualLoop(self.broken)
+        self.transcript: list[tuple[float, str, str]] = []
+        self.witness = Witness(self)
+        self.network = Network(self.loop, Random(f"network {seed}"))
+        self.network.resolve = self._resolve
+        self.was_restored = False
+        self._job_numbers = 0
+        self._down: dict[str, Callable[[], None]] = {}
+        """How each who is away or stands still comes back."""
+        self._backup: Any = None
+        self._all: list[Any] = []
+        """Everything that ever was: nothing is collected, and so finalized, before the end."""
+        self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self.witness.committed)
+        self._store_settings()
+        self._etcd_up()
+        self.machines = {name: self._make_machine(name, n) for n, name in enumerate(CPUS)}
+        self.agents: dict[str, AgentProgram] = {}
+        self.controllers: dict[str, ControllerProgram | None] = dict.fromkeys(CONTROLLERS)
+        self.wall_off_ms: dict[str, int] = {}
+        for name in CONTROLLERS:
+            self._controller_up(name)
+        for machine in self.machines.values():
+            self._agent_up(machine)
+        program = Program(self.loop, "user", self.broken)
+        self.user = User(self, program, Channel(self.network, self.network.site("user", program), YARD))
+
+    # Building -----------------------------------------------------------------
+
+    def _store_settings(self) -> None:
+        settings = Settings()
+        settings.environment()
+        settings.queue("low", priority=1, preemptible=True)
+        settings.queue("high", priority=5, preemption=Preemption.LOWER_PRIORITY)
+        for atom in encode_touched(settings.world, settings.world.ledger.take()):
+            for change in atom:
+                assert isinstance(change, Put)
+                self.etcd.pairs[(PREFIX + change.key).encode()] = Pair(change.value, 1, 0)
+
+    def _make_machine(self, name: str, number: int) -> Machine:
+        return Machine(
+            self.loop, name, self._host_id(), CPUS[name], Random(f"{name} {self.dice.random()}"), self.witness, self.broken
+        )
+
+    def _host_id(self) -> str:
+        return uuid7(WALL_MS, self.dice.randbytes(10))
+
+    def new_job_id(self) -> JobId:
+        self._job_numbers += 1
+        return JobId(uuid7(WALL_MS + int(self.loop.time() * 1000), self._job_numbers.to_bytes(10, "big")))
+
+    def broken(self, who: str, error: BaseException) -> None:
+        """Note that a program broke, which none ever may."""
+        self.witness.violated("X", f"{who} broke: {_innermost(error)!r}")
+
+    def _resolve(self, address: str) -> Site | None:
+        if address == ADDRESS:
+            return self._etcd_site
+        up = [each for each in self.controllers.values() if each is not None and each.program.is_alive]
+        leaders = [each for each in up if each.leadership.leads]
+        return self.dice.choice(leaders or up).site if up else None
+
+    # Who is up ----------------------------------------------------------------
+
+    def _etcd_up(self) -> None:
+        program = Program(self.loop, "etcd", self.broken)
+        self.etcd.serve_by(program)
+        self._etcd_site = self.network._sites[id(program)]
+        self._all.append(program)
+
+    def _controller_up(self, name: str) -> None:
+        number = len(self._all)
+        program = Program(self.loop, name, self.broken)
+        dice = Random(f"{name} {number} {self.dice.random()}")
+        controller = ControllerProgram(f"{name} {number}", program, self.network, self, dice)
+        controller.wall_off_ms = self.wall_off_ms.get(name, 0)
+        self.controllers[name] = controller
+        self._all.append(controller)
+        program.start(controller.run())
+
+    def _agent_up(self, machine: Machine, name: str = "") -> None:
+        program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
+        self.network.site(machine.name, program)
+        agent = AgentProgram(machine, program, Random(f"agent {machine.name} {self.dice.random()}"), name)
+        self.agents[machine.name] = agent
+        self._all.append(agent)
+        program.start(agent.run())
+
+    @property
+    def leader(self) -> ControllerProgram | None:
+        """Return who leads, as far as it knows itself."""
+        leading = [each for each in self.controllers.values() if each is not None and each.program.is_alive]
+        return next((each for each in leading if each.leadership.leads), None)
+
+    # Playing ------------------------------------------------------------------
+
+    def play(self, steps: list[Step]) -> None:
+        """Play a story to its rest."""
+        for step in steps:
+            self.loop.call_at(step.at, self._do, step)
+        try:
+            self.loop.run_to(CHAOS_S, self._is_broken)
+            if not self._is_broken():
+                self.mend()
+                self._come_to_rest()
+        except EndlessError as error:
+            self.witness.violated("L", f"something goes on for ever: {error}")
+
+    def _is_broken(self) -> bool:
+        return bool(self.witness.violations)
+
+    def _do(self, step: Step) -> None:
+        if not step.verb.startswith(("submit", "cancel", "terminate")):
+            self.witness.counts["faults"] += 1
+        self.witness.told("**", str(step))
+        getattr(self, "do_" + step.verb.replace("-", "_"))(**step.args)
+
+    def mend(self) -> None:
+        """End all faults; from now on nothing fails."""
+        self.witness.told("**", "all is mended")
+        self.etcd.faults.clear()
+        self.etcd.slow_s = 0.0
+        self.network.heal_all()
+        for back in list(self._down.values()):
+            back()
+        self.wall_off_ms.clear()
+        for machine in self.machines.values():
+            machine.wall_off_ms = 0
+        for controller in self.controllers.values():
+            assert controller is not None
+            controller.wall_off_ms = 0
+
+    def _come_to_rest(self) -> None:
+        calm_since = None
+        end = CHAOS_S + REST_S
+        while self.loop.time() < end:
+            self.loop.run_to(self.loop.time() + 1.0, self._is_broken)
+            if self._is_broken():
+                return
+            if not self._is_calm():
+                calm_since = None
+            elif calm_since is None:
+                calm_since = self.loop.time()
+            elif self.loop.time() - calm_since >= CALM_S:
+                break
+        if why := self._unrest():
+            self.witness.violated("L", f"after {REST_S:.0f} s without a fault {why}")
+        elif (leader := self.leader) is not None:
+            world = leader.leadership.driver._world
+            self.witness.at_rest(world, self.stored())
+            records = self._load()
+            self.witness.same_when_restored(world, records, leader.clock())
+
+    def _is_calm(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> str:
+        """Say what still goes on; nothing: all is at rest."""
+        if self.user.waits_for:
+            return f"{sorted(self.user.waits_for)} have no answer"
+        leader = self.leader
+        if leader is None:
+            return "nobody leads"
+        world = leader.leadership.driver._world
+        left = [job for job in world.jobs.values() if not job.state.is_final]
+        if left:
+            return f"{left[0].name} is {left[0].state}"
+        for machine in self.machines.values():
+            agent = self.agents[machine.name]
+            if machine.agent is None or agent.is_twin_told:
+                return f"the agent of {machine.name} is away"
+            if machine.running or agent.table.attempts:
+                kept = sorted(machine.running) or sorted(agent.table.attempts)
+                return f"{machine.name} keeps {kept[0]}"
+            host = next((h for h in world.hosts.values() if h.record.id == machine.disk.meta.host_id), None)
+            if host is None or not host.session:
+                return f"{machine.name} is not connected"
+        return ""
+
+    def stored(self) -> dict[str, bytes]:
+        return {key.decode().removeprefix(PREFIX): pair.value for key, pair in self.etcd.pairs.items()}
+
+    def _load(self) -> Any:
+        pairs = sorted((key, value) for key, value in self.stored().items() if key != LEADER_KEY)
+
+        class Loaded:
+            async def load(self, prefix: str = "") -> Any:
+                yield [pair for pair in pairs if pair[0].startswith(prefix)]
+
+        work = load_records(Loaded())  # type: ignore[arg-type]
+        try:
+            work.send(None)
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("loading waits for nothing")
+
+    # What users do ------------------------------------------------------------
+
+    def do_submit(self, **job: Any) -> None:
+        self.user.submit(**job)
+
+    def do_cancel(self, label: str) -> None:
+        self.user.stop(label, "CancelJob")
+
+    def do_terminate(self, label: str) -> None:
+        self.user.stop(label, "TerminateJob")
+
+    # What fails ---------------------------------------------------------------
+
+    def _later(self, who: str, span: float, back: Callable[[], None]) -> None:
+        """Have *back* called once, after a time or when all is mended."""
+
+        def once() -> None:
+            if self._down.get(who) is once:
+                del self._down[who]
+                self.witness.told("**", f"{who} is back")
+                back()
+
+        if former := self._down.get(who):
+            former()
+        self._down[who] = once
+        self.loop.call_later(span, once)
+
+    def _is_away(self, who: str) -> bool:
+        return who in self._down
+
+    def do_kill_controller(self, who: str, span: float) -> None:
+        controller = self.controllers[who]
+        if controller is None or self._is_away(who):
+            return
+        controller.program.kill()
+        self._later(who, span, lambda: self._controller_up(who))
+
+    def do_kill_leader(self, span: float) -> None:
+        if leader := self.leader:
+            self.do_kill_controller(leader.name.partition(" ")[0], span)
+
+    def do_stop_controller(self, who: str, span: float) -> None:
+        controller = self.leader if who == "leader" else self.controllers[who]
+        if controller is None:
+            return
+        who = controller.name.partition(" ")[0]
+        if not self._is_away(who):
+            controller.program.stop()
+            self._later(who, span, controller.program.go_on)
+
+    def do_kill_agent(self, who: str, span: float) -> None:
+        machine = self.machines[who]
+        if not self._is_away(who):
+            machine.kill_agent()
+            self._later(who, span, lambda: self._agent_up(machine))
+
+    def do_stop_agent(self, who: str, span: float) -> None:
+        machine = self.machines[who]
+        if machine.agent is not None and not self._is_away(who):
+            machine.agent.stop()
+            self._later(who, span, machine.agent.go_on)
+
+    def do_power_cut(self, who: str, span: float) -> None:
+        machine = self.machines[who]
+        if not self._is_away(who):
+            machine.lose_power()
+            self._later(who, span, lambda: self._agent_up(machine))
+
+    def do_wipe(self, who: str, span: float) -> None:
+        machine = self.machines[who]
+        if not self._is_away(who):
+            machine.wipe(self._host_id())
+            self._later(who, span, lambda: self._agent_up(machine))
+
+    def do_twin(self, who: str, span: float) -> None:
+        """Start an agent on another machine, with a copy of the state folder of this one."""
+        machine, name = self.machines[who], f"twin of {who}"
+        if name in self.machines:
+            return
+        twin = self._make_twin(machine, name)
+        self._all.append(twin)
+        self._agent_up(twin, who)
+        program = twin.agent
+        assert program is not None
+        self._later(name, span, twin.lose_power)
+        self.agents.pop(name)
+
+    def _make_twin(self, machine: Machine, name: str) -> Machine:
+        dice = Random(f"{name} {self.dice.random()}")
+        twin = Machine(self.loop, name, "", machine.cpu_millis, dice, self.witness, self.broken)
+        twin.disk = machine.disk.copy()
+        return twin
+
+    def do_reclaim(self, who: str, notice: int, span: float) -> None:
+        """Take a machine away, and say so *notice* seconds before."""
+        machine = self.machines[who]
+        if machine.agent is None or self._is_away(who) or machine.reclaim_at_ms:
+            return
+        machine.reclaim_at_ms = machine.wall_ms() + notice * 1000
+        machine.agent.call(self.agents[who].announce)
+        boots = machine.boots
+
+        def take() -> None:
+            if machine.boots == boots and self.loop.time() < CHAOS_S:
+                self.witness.told("**", f"{who} is taken away")
+                if former := self._down.pop(who, None):
+                    former()
+                machine.lose_power()
+                self._later(who, span, lambda: self._agent_up(machine))
+
+        self.loop.call_later(notice, take)
+
+    def do_cut(self, a: str, b: str, way: str, span: float) -> None:
+        others = CONTROLLERS if b == "controllers" else (b,)
+        pairs = [(a, other) for other in others] if way != "back" else []
+        pairs += [(other, a) for other in others] if way != "there" else []
+        for pair in pairs:
+            self.network.cut(*pair)
+        self._later(f"the link of {a} and {b}", span, lambda: [self.network.heal(*pair) for pair in pairs])
+
+    do_cut_store = do_cut
+
+    def do_slow(self, a: str, b: str, delay: float, span: float) -> None:
+        links = [self.network.link(*pair) for other in CONTROLLERS for pair in ((a, other), (other, a))]
+
+        def set_delay(delay_s: float) -> None:
+            for link in links:
+                link.slow_s = delay_s
+
+        set_delay(delay)
+        self._later(f"the pace of {a}", span, lambda: set_delay(0.0))
+
+    def do_kill_etcd(self, span: float) -> None:
+        if self.etcd.program is not None and not self._is_away("etcd"):
+            self.etcd.program.kill()
+            self._later("etcd", span, self._etcd_up)
+
+    def do_stop_etcd(self, span: float) -> None:
+        if self.etcd.program is not None and not self._is_away("etcd"):
+            self.etcd.program.stop()
+            self._later("etcd", span, self.etcd.program.go_on)
+
+    def do_slow_etcd(self, delay: float, span: float) -> None:
+        self.etcd.slow_s = delay
+        self._later("the pace of etcd's disk", span, lambda: setattr(self.etcd, "slow_s", 0.0))
+
+    def do_commit(self, how: str) -> None:
+        self.etcd.faults.append(how)
+
+    def do_lose_lease(self) -> None:
+        self.etcd.lose_lease()
+
+    def do_clock(self, who: str, hours: float) -> None:
+        ms = int(hours * 3_600_000)
+        if who in self.machines:
+            self.machines[who].wall_off_ms += ms
+        else:
+            self.wall_off_ms[who] = ms
+            controller = self.controllers[who]
+            if controller is not None:
+                controller.wall_off_ms = ms
+
+    def do_clock_and_kill(self, who: str, hours: float, span: float) -> None:
+        self.do_clock(who, hours)
+        self.do_kill_agent(who, span)
+
+    # Restores -----------------------------------------------------------------
+
+    def do_back_up(self) -> None:
+        self._backup = self.etcd.backup()
+
+    def do_restore(self) -> None:
+        """Put the store back to what it was, with the controllers stopped, as an operator would."""
+        if self._backup is None:
+            return
+        self.was_restored = True
+        for name in CONTROLLERS:
+            if former := self._down.pop(name, None):
+                former()
+            controller = self.controllers[name]
+            assert controller is not None
+            controller.program.kill()
+        self.etcd.restore(self._backup)
+        for name in CONTROLLERS:
+            self._controller_up(name)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _complain(yard: Yard) -> Any:
+    def note(logger: Any, method: str, words: dict[str, Any]) -> Any:
+        yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
+        raise structlog.DropEvent
+
+    return note
+
+
+@contextlib.contextmanager
+def in_place_of_the_real(yard: Yard) -> Iterator[None]:
+    """Let the programs find this world's network where they look for gRPC's, and their logs nobody."""
+    from .loop import _PROGRAM  # noqa: PLC0415
+
+    def open_channel(address: str, *_: Any, **__: Any) -> Channel:
+        program = _PROGRAM.get()
+        assert program is not None
+        site = yard.network._sites.get(id(program)) or Site(machine=program.name, program=program)
+        return Channel(yard.network, site, address)
+
+    former = (grpc.aio.insecure_channel, leadership.garbage.look_at_all, structlog.get_config())
+    grpc.aio.insecure_channel = open_channel  # type: ignore[assignment]
+    leadership.garbage.look_at_all = lambda: None
+    logs = structlog.make_filtering_bound_logger(40)
+    structlog.configure(processors=[_complain(yard)], wrapper_class=logs, cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        grpc.aio.insecure_channel, leadership.garbage.look_at_all, config = former  # type: ignore[assignment]
+        structlog.configure(**config)
+
+
