@@ -51,9 +51,8 @@ def story(seed: int, more: tuple[str, ...] = ()) -> list[Step]:
 def _wishes(dice: Random) -> list[Step]:
     steps = []
     labels: list[str] = []
-    for number in range(dice.randint(*JOBS)):
-        label = "abcdefghijklmnopqrstuvwxyz"[number]
-        at = round(dice.uniform(0.5, CHAOS_S * 0.8), 1)
+    times = sorted(round(dice.uniform(0.5, CHAOS_S * 0.8), 1) for _ in range(dice.randint(*JOBS)))
+    for label, at in zip("abcdefghijklmnopqrstuvwxyz", times, strict=False):
         steps.append(Step(at, "submit", {"label": label, **_job(dice, labels)}))
         labels.append(label)
         if dice.random() < 0.2:

@@ -106,7 +106,7 @@ def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.Sub
     match job["shape"]:
         case "nodes":
             a_range = job_definition_pb2.NodeRange(target_nodes=":", container=container)
-            nodes = job_definition_pb2.NodeProperties(num_nodes=job["size"], node_ranges=[a_range])
+            nodes = job_definition_pb2.NodeProperties(num_nodes=job["size"], ranges=[a_range])
             request.nodes.CopyFrom(nodes)
         case "array":
             request.container.CopyFrom(container)
